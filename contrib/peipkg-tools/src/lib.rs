@@ -1,0 +1,1 @@
+//! The companion tools of peipkg-manager: `peipkg-build` and `peipkg-repo`.

@@ -1,0 +1,84 @@
+//! Package names and what identifies a package (PSD-009 §2.1, §2.3). Pure.
+
+use crate::version::Version;
+
+/// What a recipe's stanza declares and a version completes: `<name>` for `<architecture>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PackageName {
+    /// The package's name (PSD-009 §2.1).
+    pub name: String,
+    /// Its architecture identifier, `noarch` included (PSD-009 §2.3).
+    pub architecture: String,
+}
+
+impl PackageName {
+    /// `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
+    pub fn file_name(&self, version: &Version) -> String {
+        format!("{}_{version}_{}.peipkg", self.name, self.architecture)
+    }
+}
+
+/// Checks a package name (PSD-009 §2.1).
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence that starts with the name.
+pub fn check_package_name(name: &str) -> Result<(), &'static str> {
+    const ALLOWED: &str = "has a character outside a-z, 0-9, '-', '.' and '+'";
+    let separator = |byte: u8| matches!(byte, b'-' | b'.');
+    let bytes = name.as_bytes();
+    if !(2..=64).contains(&bytes.len()) {
+        return Err("is not 2 to 64 characters long");
+    }
+    if !bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'+')) {
+        return Err(ALLOWED);
+    }
+    if separator(bytes[0]) || bytes[0] == b'+' {
+        return Err("does not start with a lowercase letter or a digit");
+    }
+    if separator(bytes[bytes.len() - 1]) {
+        return Err("ends with a separator");
+    }
+    if bytes.windows(2).any(|pair| separator(pair[0]) && separator(pair[1])) {
+        return Err("has two separators in a row");
+    }
+    Ok(())
+}
+
+/// Checks the form of an architecture identifier (PSD-009 §2.3.1).
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence that starts with the identifier.
+pub fn check_architecture(architecture: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let starts_well = architecture.starts_with(|first: char| first.is_ascii_lowercase());
+    if !starts_well || architecture.len() > 16 || !architecture.bytes().all(allowed) {
+        return Err("is not an architecture such as noarch or x86_64");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_names() {
+        for good in ["jq", "libstdc++", "python3.example", "lib32-foo", "g++", "7z"] {
+            assert_eq!(check_package_name(good), Ok(()), "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in
+            ["", "a", "Jq", "-a", ".a", "+a", "a-", "a.", "a--b", "a.-b", "a_b", "a b", "../x", "é1", &long]
+        {
+            assert!(check_package_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn architectures() {
+        assert_eq!(check_architecture("x86_64"), Ok(()));
+        for bad in ["", "X86", "a/b", "any-x", "_x", "64", &"a".repeat(17)] {
+            assert!(check_architecture(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! peipkg-manager: the build-farm daemon of the Peios package system.
+
+pub mod document;
+pub mod identity;
+pub mod problem;
+pub mod signing_key;
+pub mod version;

@@ -1,0 +1,3 @@
+//! The command line of peipkg-manager: arguments in, exit code out; nothing else.
+
+fn main() {}

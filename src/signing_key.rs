@@ -1,0 +1,97 @@
+//! Ed25519 private keys as files: PEM PKCS#8 or the raw 32-byte seed (PSD-009 §5.2.2).
+//!
+//! The key's bytes never appear in a message.
+
+use std::path::Path;
+use std::{fs, io};
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+
+/// Longest key file that is read, in bytes: far above any PEM file, far below a mistake like a disk image.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// Why a key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read.
+    #[error("cannot read the key: {0}")]
+    Unreadable(#[from] io::Error),
+    /// It is a PEM file, but holds something else.
+    #[error(
+        "not an Ed25519 private key: found a PEM block {found:?}, expected an Ed25519 key in \"PRIVATE KEY\""
+    )]
+    NotEd25519 {
+        /// The label of the PEM block that was found.
+        found: String,
+    },
+    /// It is neither PEM nor 32 bytes long.
+    #[error("not an Ed25519 private key: found {0} bytes, expected PEM PKCS#8 or a raw seed of 32 bytes")]
+    Length(u64),
+}
+
+/// Reads the private key at `path`.
+///
+/// # Errors
+/// When the file cannot be read or holds no Ed25519 private key.
+pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
+    let length = fs::metadata(path)?.len();
+    if length > MAX_KEY_FILE {
+        return Err(KeyError::Length(length));
+    }
+    parse(&fs::read(path)?)
+}
+
+/// Reads a private key from the bytes of its file.
+///
+/// # Errors
+/// When the bytes are no Ed25519 private key.
+pub fn parse(bytes: &[u8]) -> Result<SigningKey, KeyError> {
+    if let Ok(seed) = <&[u8; 32]>::try_from(bytes) {
+        return Ok(SigningKey::from_bytes(seed));
+    }
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let Some((_, after)) = text.split_once("-----BEGIN ") else {
+        return Err(KeyError::Length(bytes.len() as u64));
+    };
+    let found = after.split("-----").next().unwrap_or_default().to_owned();
+    SigningKey::from_pkcs8_pem(text.trim()).map_err(|_| KeyError::NotEd25519 { found })
+}
+
+/// The public key of `key` as 64 lower-case hexadecimal digits.
+pub fn public_key_hex(key: &SigningKey) -> String {
+    key.verifying_key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seed and public key of RFC 8032 §7.1, test 1.
+    const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    /// The same seed as PKCS#8, encoded with openssl.
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+
+    fn seed() -> Vec<u8> {
+        SEED.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_seed_and_its_pem_are_the_same_key() {
+        assert_eq!(public_key_hex(&parse(&seed()).unwrap()), PUBLIC);
+        assert_eq!(public_key_hex(&parse(PEM.as_bytes()).unwrap()), PUBLIC);
+    }
+
+    #[test]
+    fn what_is_no_key_says_so() {
+        let error = |bytes: &[u8]| parse(bytes).unwrap_err().to_string();
+        assert!(error(b"short").contains("found 5 bytes"));
+        assert!(error(&[0; 33]).contains("found 33 bytes"));
+        assert!(error(b"-----BEGIN RSA PRIVATE KEY-----\nAA==\n").contains("RSA PRIVATE KEY"));
+    }
+}

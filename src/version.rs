@@ -1,0 +1,297 @@
+//! Package versions: grammar and ordering (PSD-009 §2.2, §9.3).
+//!
+//! Pure. The ordering treats aliases as equal (`1.0~alpha-1` and `1.0~a-1`)
+//! although they are different strings and so different packages; therefore
+//! [`Version`] compares equal by its text and offers its order as
+//! [`Version::compare`] rather than as `Ord`.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+/// A whole package version, `[<epoch>:]<upstream>-<peios_revision>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version {
+    text: String,
+    epoch: u64,
+    /// Where the upstream version stands in `text`.
+    upstream: (usize, usize),
+    revision: u64,
+}
+
+/// Why a string is not a version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VersionError {
+    /// Longer than [`Version::MAX_LEN`].
+    #[error("version is {0} bytes long, at most {max} fit into a file name", max = Version::MAX_LEN)]
+    TooLong(usize),
+    /// The epoch is not a canonical decimal number.
+    #[error("epoch {0:?} is not a decimal number without leading zeros")]
+    Epoch(String),
+    /// There is no `-<revision>` at the end, or it is not a positive canonical number.
+    #[error("{0:?} does not end in -<revision>, a positive number without leading zeros")]
+    Revision(String),
+    /// The upstream part is empty or starts with neither a digit nor a letter.
+    #[error("upstream version {0:?} does not start with an ASCII digit or letter")]
+    Start(String),
+    /// The upstream part has a character outside the allowed set.
+    #[error("upstream version {0:?} has {1:?}, allowed are ASCII letters, digits and . + - ~")]
+    Character(String, char),
+}
+
+impl Version {
+    /// The longest version accepted, in bytes: with a name of 64 bytes and an
+    /// architecture it still fits into the 255 bytes of a file name.
+    pub const MAX_LEN: usize = 128;
+
+    /// The version as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The part between epoch and revision.
+    pub fn upstream(&self) -> &str {
+        &self.text[self.upstream.0..self.upstream.1]
+    }
+
+    /// The order of PSD-009 §2.2.6: epoch, upstream version, revision.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        self.compare_upstream(other).then_with(|| self.revision.cmp(&other.revision))
+    }
+
+    /// The same order without the revision: epoch, then upstream version.
+    pub fn compare_upstream(&self, other: &Self) -> Ordering {
+        let upstream = || compare_segments(self.upstream(), other.upstream());
+        self.epoch.cmp(&other.epoch).then_with(upstream)
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    /// Parses by PSD-009 §2.2.5.
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        if text.len() > Self::MAX_LEN {
+            return Err(VersionError::TooLong(text.len()));
+        }
+        let (epoch, start) = match text.split_once(':') {
+            Some((digits, _)) => {
+                let epoch = canonical_number(digits).ok_or_else(|| VersionError::Epoch(digits.into()))?;
+                (epoch, digits.len() + 1)
+            }
+            None => (0, 0),
+        };
+        let remainder = &text[start..];
+        let (upstream, revision) = remainder
+            .rsplit_once('-')
+            .and_then(|(upstream, digits)| Some((upstream, canonical_number(digits)?)))
+            .filter(|(_, revision)| *revision > 0)
+            .ok_or_else(|| VersionError::Revision(text.into()))?;
+        if !upstream.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            return Err(VersionError::Start(upstream.into()));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-' | '~');
+        if let Some(bad) = upstream.chars().find(|c| !allowed(*c)) {
+            return Err(VersionError::Character(upstream.into(), bad));
+        }
+        Ok(Self { upstream: (start, start + upstream.len()), text: text.into(), epoch, revision })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// ASCII decimal digits without leading zeros.
+fn canonical_number(digits: &str) -> Option<u64> {
+    let canonical = digits == "0" || !digits.starts_with('0');
+    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    (canonical && all_digits).then(|| digits.parse().ok()).flatten()
+}
+
+/// A segment of an upstream version (PSD-009 §2.2.7.1).
+#[derive(Debug, PartialEq, Eq)]
+enum Segment<'a> {
+    /// A run of digits, without its leading zeros.
+    Number(&'a str),
+    /// A run of letters.
+    Word { text: &'a str, pre_release: bool },
+}
+
+/// Rank of a word that is no known pre-release token.
+const ORDINARY_WORD: u8 = 5;
+
+/// The pre-release rank of a word (PSD-009 §2.2.7.2).
+fn rank(word: &str) -> u8 {
+    const RANKS: [(&str, u8); 7] =
+        [("dev", 0), ("alpha", 1), ("a", 1), ("beta", 2), ("b", 2), ("pre", 3), ("rc", 4)];
+    let known = RANKS.iter().find(|(token, _)| word.eq_ignore_ascii_case(token));
+    known.map_or(ORDINARY_WORD, |(_, rank)| *rank)
+}
+
+/// Splits an upstream version into segments. A tilde or a pre-release token
+/// makes what follows it, up to the next hyphen, pre-release.
+fn segments(upstream: &str) -> Vec<Segment<'_>> {
+    let mut found = Vec::new();
+    let mut pre_release = false;
+    let mut rest = upstream;
+    while let Some(first) = rest.bytes().next() {
+        let same_kind = |byte: &u8| match first {
+            b'0'..=b'9' => byte.is_ascii_digit(),
+            _ => byte.is_ascii_alphabetic(),
+        };
+        let length = rest.bytes().take_while(same_kind).count().max(1);
+        let (text, tail) = rest.split_at(length);
+        match first {
+            b'0'..=b'9' => found.push(Segment::Number(text.trim_start_matches('0'))),
+            b'~' => pre_release = true,
+            b'-' => pre_release = false,
+            _ if first.is_ascii_alphabetic() => {
+                pre_release |= rank(text) < ORDINARY_WORD;
+                found.push(Segment::Word { text, pre_release });
+            }
+            _ => {}
+        }
+        rest = tail;
+    }
+    found
+}
+
+fn compare_segments(a: &str, b: &str) -> Ordering {
+    let (a, b) = (segments(a), segments(b));
+    for pair in a.iter().zip(&b) {
+        let order = compare_pair(pair.0, pair.1);
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    // PSD-009 §2.2.7.4: a further segment makes a version newer unless it is a pre-release word.
+    let longer_is = |extra: &Segment<'_>| match extra {
+        Segment::Word { pre_release: true, .. } => Ordering::Less,
+        _ => Ordering::Greater,
+    };
+    match (a.get(b.len()), b.get(a.len())) {
+        (Some(extra), _) => longer_is(extra),
+        (_, Some(extra)) => longer_is(extra).reverse(),
+        _ => Ordering::Equal,
+    }
+}
+
+fn compare_pair(a: &Segment<'_>, b: &Segment<'_>) -> Ordering {
+    match (a, b) {
+        // Without leading zeros, the longer number is the greater; no length overflows this.
+        (Segment::Number(a), Segment::Number(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
+        (Segment::Word { text: a, .. }, Segment::Word { text: b, .. }) => {
+            let by_rank = rank(a).cmp(&rank(b));
+            if rank(a) == ORDINARY_WORD { by_rank.then_with(|| a.cmp(b)) } else { by_rank }
+        }
+        (Segment::Number(_), Segment::Word { pre_release, .. }) => {
+            if *pre_release {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (Segment::Word { .. }, Segment::Number(_)) => compare_pair(b, a).reverse(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compares two versions; a missing revision is taken as `-1`.
+    #[track_caller]
+    fn check(a: &str, expected: Ordering, b: &str) {
+        let parse = |text: &str| -> Version { text.parse().unwrap() };
+        assert_eq!(parse(a).compare(&parse(b)), expected, "{a} against {b}");
+        assert_eq!(parse(b).compare(&parse(a)), expected.reverse(), "{b} against {a}");
+    }
+
+    #[test]
+    fn the_worked_examples_of_the_specification() {
+        use Ordering::{Equal, Greater, Less};
+        // PSD-009 §9.3, with the revision that its examples leave out.
+        check("1.0-1", Equal, "1.0-1");
+        check("1.0-1", Less, "2.0-1");
+        check("1.10-1", Greater, "1.9-1");
+        check("1.0-1", Less, "1.0.1-1");
+        check("1.0-1", Greater, "1.0-rc.1-1");
+        check("1.0-rc.1-1", Less, "1.0-rc.2-1");
+        check("1.0-alpha-1", Less, "1.0-beta-1");
+        check("1.0-rc-1", Greater, "1.0-pre-1");
+        check("1.0a1-1", Less, "1.0a2-1");
+        check("1.0a1-1", Less, "1.0b1-1");
+        check("1.0~rc1-1", Less, "1.0-1");
+        check("0:1.0-1", Less, "1:0.5-1");
+        check("1.0-1", Less, "1.0-2");
+        check("1.0-foo-1", Greater, "1.0-1");
+        // §2.2.7: aliases and the end-of-string table.
+        check("1.0~alpha-1", Equal, "1.0~a-1");
+        check("1.0~beta-1", Equal, "1.0~b-1");
+        check("1.0~Alpha-1", Equal, "1.0~ALPHA-1");
+        check("1.0-foo-1", Less, "1.0-zzz-1");
+        check("1.0-1", Greater, "1.0.alpha-1");
+        check("1.0-1", Greater, "1.0a-1");
+    }
+
+    #[test]
+    fn corners_of_the_order() {
+        use Ordering::{Equal, Greater, Less};
+        check("1.007-1", Equal, "1.7-1");
+        check("1.0-1", Equal, "1-0-1");
+        check("1.99999999999999999999999999-1", Less, "1.100000000000000000000000000-1");
+        check("1.0~foo-1", Less, "1.0-1");
+        check("1.0.foo-1", Greater, "1.0.1-1");
+        check("1.0~foo-1", Less, "1.0~1-1");
+        check("1.0-rc.foo-1", Less, "1.0-rc-1");
+        check("1.0-rc-foo-1", Greater, "1.0-rc-1");
+        check("1.0~1-1", Greater, "1.0-1");
+        check("1.0-rc.10-1", Greater, "1.0-rc.9-1");
+        check("16beta1-1", Less, "16-1");
+        check("2.0-2", Greater, "1.0-10");
+    }
+
+    #[test]
+    fn the_parts_of_a_version() {
+        let version: Version = "2:1.26.2-rc.1-10".parse().unwrap();
+        assert_eq!((version.epoch, version.upstream(), version.revision), (2, "1.26.2-rc.1", 10));
+        assert_eq!(version.to_string(), "2:1.26.2-rc.1-10");
+    }
+
+    #[test]
+    fn what_is_no_version() {
+        let long = format!("1.{}-1", "0".repeat(300));
+        for bad in [
+            "",
+            "1.0",
+            "-1",
+            "1.0-",
+            "1.0-0",
+            "1.0-01",
+            "1.0-x",
+            "1.0-+1",
+            "01:1.0-1",
+            ":1.0-1",
+            "x:1-1",
+            "1:2:3-1",
+            ".1-1",
+            "~1-1",
+            "--help-1",
+            "../../x-1",
+            "1.0 -1",
+            "1_0-1",
+            "1.0\n-1",
+            "é-1",
+            "1.é-1",
+            "1.0-18446744073709551616",
+            &long,
+        ] {
+            assert!(bad.parse::<Version>().is_err(), "{bad:?} was taken for a version");
+        }
+        let error = "1/0-1".parse::<Version>().unwrap_err().to_string();
+        assert_eq!(error, "upstream version \"1/0\" has '/', allowed are ASCII letters, digits and . + - ~");
+    }
+}
