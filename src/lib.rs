@@ -1,6 +1,7 @@
 //! peipkg-manager: the build-farm daemon of the Peios package system.
 
 pub mod document;
+pub mod duration;
 pub mod identity;
 pub mod problem;
 pub mod signing_key;
