@@ -5,4 +5,5 @@ pub mod duration;
 pub mod identity;
 pub mod problem;
 pub mod signing_key;
+pub mod tag_pattern;
 pub mod version;

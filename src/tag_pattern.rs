@@ -1,0 +1,273 @@
+//! Tag patterns: which tags of an upstream are versions, and which version a
+//! tag stands for.
+//!
+//! Pure. A pattern is a regular expression in the manner of RE2: leftmost-first,
+//! linear in time, found anywhere in the tag unless anchored, with ASCII `\d`,
+//! `\w`, `\s` and `\b`. The engine is `regex-lite`, which also knows the POSIX
+//! classes (`[[:alpha:]]`), flags (`(?i)`), lazy repetition, `\A` and `\z`,
+//! `(?:…)`, and both `(?P<name>…)` and `(?<name>…)`. What RE2 has beyond that is
+//! refused when the pattern is read, never taken to mean something else:
+//! Unicode classes (`\pL`), quoting (`\Q…\E`), octal escapes, and a bare `{` or,
+//! inside a class, a bare `[` as a literal. `(?i)` folds ASCII letters only.
+
+use regex_lite::Regex;
+
+/// The named groups and whether a pattern with named groups needs them.
+const NAMED_GROUPS: [(&str, bool); 4] =
+    [("major", true), ("minor", true), ("patch", false), ("prerelease", false)];
+
+/// A compiled pattern for the tags of one upstream.
+#[derive(Debug, Clone)]
+pub struct TagPattern {
+    regex: Regex,
+    groups: Groups,
+}
+
+/// How the version is put together from what the groups captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    /// The first, unnamed group is the version.
+    First,
+    /// `<major>.<minor>[.<patch>][-<prerelease>]`.
+    Named,
+}
+
+/// Why a string cannot serve as a tag pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TagPatternError {
+    /// It is not a regular expression.
+    #[error("{pattern:?} is not a regular expression: {reason}")]
+    Syntax {
+        /// What was found.
+        pattern: String,
+        /// What the engine says about it.
+        reason: String,
+    },
+    /// It has an escape sequence that is not supported.
+    #[error("{pattern:?} is not a regular expression: the escape {escape} is not supported")]
+    Escape {
+        /// What was found.
+        pattern: String,
+        /// The first escape that is not supported.
+        escape: String,
+    },
+    /// Nothing in it captures a version.
+    #[error("{0:?} has no capture group, one pair of parentheses must enclose the version")]
+    NoGroup(String),
+    /// Named and unnamed groups do not go together.
+    #[error("{0:?} mixes named and unnamed groups, write (?:…) for the groups that capture nothing")]
+    Mixed(String),
+    /// A named group has no meaning.
+    #[error("{pattern:?} has an unknown group {group:?}, known are major, minor, patch and prerelease")]
+    UnknownGroup {
+        /// What was found.
+        pattern: String,
+        /// The name nobody knows.
+        group: String,
+    },
+    /// A named group that the version needs is not there.
+    #[error("{pattern:?} has named groups but none named {group:?}, major and minor are needed")]
+    MissingGroup {
+        /// What was found.
+        pattern: String,
+        /// The name that is missing.
+        group: &'static str,
+    },
+}
+
+impl TagPattern {
+    /// Compiles a pattern. The string beside it is a warning about a pattern
+    /// that works, but perhaps not as its author expects.
+    ///
+    /// # Errors
+    /// When `pattern` is not a regular expression, or its groups name no version.
+    pub fn parse(pattern: &str) -> Result<(Self, Option<String>), TagPatternError> {
+        let regex = Regex::new(pattern).map_err(|error| match unsupported_escape(pattern) {
+            Some(escape) => TagPatternError::Escape { pattern: pattern.to_owned(), escape },
+            None => TagPatternError::Syntax { pattern: pattern.to_owned(), reason: error.to_string() },
+        })?;
+        // The first of the names stands for the whole match.
+        let all: Vec<Option<&str>> = regex.capture_names().skip(1).collect();
+        let named: Vec<&str> = all.iter().copied().flatten().collect();
+        let (groups, warning) = match (all.len(), named.len()) {
+            (0, _) => return Err(TagPatternError::NoGroup(pattern.to_owned())),
+            (1, 0) => (Groups::First, None),
+            (count, 0) => (Groups::First, Some(too_many(pattern, count))),
+            (count, of_them) if count == of_them => {
+                check_names(pattern, &named)?;
+                (Groups::Named, None)
+            }
+            _ => return Err(TagPatternError::Mixed(pattern.to_owned())),
+        };
+        Ok((Self { regex, groups }, warning))
+    }
+
+    /// The version that a tag stands for, or `None` when the tag is not one of
+    /// the pattern's or the groups that make up the version captured nothing.
+    pub fn capture(&self, tag: &str) -> Option<String> {
+        let captures = self.regex.captures(tag)?;
+        let text = |found: Option<regex_lite::Match<'_>>| {
+            found.map(|found| found.as_str().to_owned()).filter(|text| !text.is_empty())
+        };
+        if self.groups == Groups::First {
+            return text(captures.get(1));
+        }
+        let group = |name| text(captures.name(name));
+        let mut version = format!("{}.{}", group("major")?, group("minor")?);
+        for (separator, part) in [('.', group("patch")), ('-', group("prerelease"))] {
+            if let Some(part) = part {
+                version.push(separator);
+                version.push_str(&part);
+            }
+        }
+        Some(version)
+    }
+
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+}
+
+/// Checks that named groups are of the known ones and suffice for a version.
+/// That none is there twice is the engine's own rule.
+fn check_names(pattern: &str, named: &[&str]) -> Result<(), TagPatternError> {
+    let known = |name: &str| NAMED_GROUPS.iter().any(|(known, _)| *known == name);
+    if let Some(unknown) = named.iter().find(|name| !known(name)) {
+        let group = (*unknown).to_owned();
+        return Err(TagPatternError::UnknownGroup { pattern: pattern.to_owned(), group });
+    }
+    match NAMED_GROUPS.iter().find(|(name, needed)| *needed && !named.contains(name)) {
+        Some((group, _)) => Err(TagPatternError::MissingGroup { pattern: pattern.to_owned(), group }),
+        None => Ok(()),
+    }
+}
+
+fn too_many(pattern: &str, count: usize) -> String {
+    format!(
+        "{pattern:?} has {count} capture groups and only the first counts, \
+         write (?:…) for the groups that capture nothing"
+    )
+}
+
+/// The first escape sequence that the engine does not know, since the engine
+/// reports that there is one, but not which.
+fn unsupported_escape(pattern: &str) -> Option<String> {
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        if character == '\\' {
+            let escaped = characters.next()?;
+            let letter = escaped.is_alphanumeric() || !escaped.is_ascii();
+            if letter && !"dDsSwWbBAzafnrtvxuU".contains(escaped) {
+                return Some(format!("\\{}", escaped.escape_debug()));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, tag: &str, expected: Option<&str>) {
+        let (parsed, _) = TagPattern::parse(pattern).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(parsed.as_str(), pattern);
+        assert_eq!(parsed.capture(tag).as_deref(), expected, "{tag} against {pattern}");
+    }
+
+    #[track_caller]
+    fn check_error(pattern: &str, expected: &str) {
+        let error = TagPattern::parse(pattern).expect_err(pattern).to_string();
+        assert_eq!(error, format!("{pattern:?} {expected}"));
+    }
+
+    #[test]
+    fn one_unnamed_group() {
+        check(r"^v(\d+\.\d+\.\d+)$", "v1.3.2", Some("1.3.2"));
+        check(r"^v(\d+\.\d+\.\d+)$", "v1.3.2-rc.1", None);
+        check(r"^v(\d+\.\d+\.\d+)$", "release-1.3.2", None);
+        check(r"^v(\d+\.\d+\.\d+)$", "v1.3.\u{663}", None);
+        check(r"v(\d+)", "release-v7-final", Some("7"));
+        check(r"^v(\d+(?:\.\d+)*(?:-rc\d+)?)$", "v1.2-rc3", Some("1.2-rc3"));
+        check(r"^(?:jq-)?(\d+)$", "jq-7", Some("7"));
+        check(r"^(.*)$", "../../x", Some("../../x"));
+        check(r"^(.*)$", "v\u{e9}", Some("v\u{e9}"));
+    }
+
+    #[test]
+    fn dialect() {
+        check(r"(a|ab)", "ab", Some("a"));
+        check(r"(?i)^V([[:digit:]]+)\z", "v12", Some("12"));
+        check(r"\Av(\d+?)\d*$", "v123", Some("1"));
+        check(r"^v(\d{1,2})$", "v123", None);
+        check(r"^v(\d+)$", "v1\n", None);
+        check(r"^v([\w.+-]+)$", "v1.0+x_y", Some("1.0+x_y"));
+    }
+
+    #[test]
+    fn a_group_that_captures_nothing_is_no_version() {
+        check(r"^v(\d*)$", "v", None);
+        check(r"^v(?:(\d+)|next)$", "vnext", None);
+        check(r"^v(?P<major>\d*)\.(?P<minor>\d+)$", "v.1", None);
+    }
+
+    #[test]
+    fn named_groups() {
+        let pattern = r"^v(?P<major>\d+)_(?P<minor>\d+)(?:_(?P<patch>\d+))?(?:[-_](?P<prerelease>rc\d*))?$";
+        check(pattern, "v1_2", Some("1.2"));
+        check(pattern, "v1_2_3", Some("1.2.3"));
+        check(pattern, "v1_2_3-rc1", Some("1.2.3-rc1"));
+        check(pattern, "v1_2-rc1", Some("1.2-rc1"));
+        check(pattern, "v1", None);
+        check(r"^(?<minor>\d+) of (?<major>\d+)$", "4 of 5", Some("5.4"));
+        check(r"^(?<major>\d+)\.(?<minor>\d+)\.?(?<patch>\d*)$", "5.4", Some("5.4"));
+    }
+
+    #[test]
+    fn the_first_of_several_groups_counts_with_a_warning() {
+        check(r"^v(\d+)\.(\d+)$", "v1.2", Some("1"));
+        let warning = |pattern| TagPattern::parse(pattern).unwrap().1;
+        assert_eq!(warning(r"^v(\d+)(?:x)$"), None);
+        assert_eq!(warning(r"^(?<major>\d)(?<minor>\d)$"), None);
+        assert_eq!(
+            warning(r"^((\d)(\d))$").unwrap(),
+            "\"^((\\\\d)(\\\\d))$\" has 3 capture groups and only the first counts, \
+             write (?:…) for the groups that capture nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_no_tag_pattern() {
+        check_error("", "has no capture group, one pair of parentheses must enclose the version");
+        check_error("^v1$", "has no capture group, one pair of parentheses must enclose the version");
+        check_error("^(?:v1)$", "has no capture group, one pair of parentheses must enclose the version");
+        check_error(
+            "(?<major>1)(?<minor>2)(3)",
+            "mixes named and unnamed groups, write (?:…) for the groups that capture nothing",
+        );
+        check_error(
+            "(?<major>1)(?<minor>2)(?P<micro>3)",
+            "has an unknown group \"micro\", known are major, minor, patch and prerelease",
+        );
+        check_error("(?<major>1)", "has named groups but none named \"minor\", major and minor are needed");
+        check_error(
+            "(?<minor>1)(?<patch>1)",
+            "has named groups but none named \"major\", major and minor are needed",
+        );
+        check_error("(?<major>1)(?<major>2)", "is not a regular expression: duplicate capture group name");
+        check_error("^v(", "is not a regular expression: found open group without closing ')'");
+        check_error(r"^v(\pL)", "is not a regular expression: the escape \\p is not supported");
+        check_error(r"\\(\Q.\E)", "is not a regular expression: the escape \\Q is not supported");
+        check_error(r"(a)\1", "is not a regular expression: the escape \\1 is not supported");
+        check_error(r"(a){", "is not a regular expression: found unclosed counted repetition operator");
+        check_error(r"(?=a)(b)", "is not a regular expression: look-around is not supported");
+        check_error(r"([[])", "is not a regular expression: nested character classes are not supported");
+        check_error(
+            r"(*)",
+            "is not a regular expression: uncounted repetition operator must be applied to a sub-expression",
+        );
+        check_error(r"(a{,3})", "is not a regular expression: expected decimal number, but found no digits");
+    }
+}
