@@ -107,11 +107,11 @@ impl<'t> Document<'t> {
 
     /// Notes a problem at a place in the document.
     pub fn report(&self, span: &Range<usize>, message: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem {
-            path: self.path.clone(),
-            line: Some(self.line(span.start)),
-            message: message.into(),
-        });
+        self.problems.borrow_mut().push(self.problem(span, message));
+    }
+
+    fn problem(&self, span: &Range<usize>, message: impl Into<String>) -> Problem {
+        Problem { path: self.path.clone(), line: Some(self.line(span.start)), message: message.into() }
     }
 
     /// All problems noted, in the order of their lines.
@@ -145,6 +145,11 @@ impl<'d, 't> Section<'d, 't> {
     /// Notes a problem at `span`.
     pub fn report(&self, span: &Range<usize>, message: impl Into<String>) {
         self.document.report(span, message);
+    }
+
+    /// A remark on a place in the document that is no problem of it, such as a warning.
+    pub fn remark(&self, span: &Range<usize>, message: impl Into<String>) -> Problem {
+        self.document.problem(span, message)
     }
 
     /// A key that may be absent; a value of another type is a problem.

@@ -4,6 +4,7 @@ pub mod document;
 pub mod duration;
 pub mod identity;
 pub mod problem;
+pub mod recipe;
 pub mod signing_key;
 pub mod tag_pattern;
 pub mod version;

@@ -1,0 +1,243 @@
+//! Tables of what recipes mean, and of what is said about those that mean nothing.
+
+use super::*;
+
+const PACKAGE: &str = "[[package]]\nname = \"jq\"\narchitecture = \"x86_64\"\n";
+
+/// A recipe with a package and the given lines in `[upstream]`, which is line 4.
+fn upstream(lines: &str) -> String {
+    format!("{PACKAGE}[upstream]\ngit = \"https://example.org/jq\"\ntag_pattern = '^v(.+)$'\n{lines}")
+}
+
+#[track_caller]
+fn parse(text: &str) -> Recipe {
+    match Recipe::parse("jq", Path::new("/r/jq"), text) {
+        Ok((recipe, _)) => recipe,
+        Err(problems) => panic!("{problems:?}"),
+    }
+}
+
+/// Checks the problems of a recipe, without the path that each starts with.
+#[track_caller]
+fn check_problems(text: &str, expected: &[&str]) {
+    let problems = Recipe::parse("jq", Path::new("/r/jq"), text).err().unwrap_or_default();
+    let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let expected: Vec<String> =
+        expected.iter().map(|problem| format!("/r/jq/peipkg.toml:{problem}")).collect();
+    assert_eq!(found, expected);
+}
+
+#[track_caller]
+fn check_tag(lines: &str, tag: &str, expected: &str) {
+    let found = match parse(&upstream(lines)).upstream.unwrap().version_of(tag) {
+        TagVersion::NoMatch => "no match".to_owned(),
+        TagVersion::TooOld => "too old".to_owned(),
+        TagVersion::Invalid { captured, reason } => format!("{captured:?}: {reason}"),
+        TagVersion::Version(version) => version.to_string(),
+    };
+    assert_eq!(found, expected, "{tag}");
+}
+
+#[test]
+fn a_whole_recipe() {
+    let recipe = parse(
+        r#"
+        [meta]
+        license = "MIT"
+        anything = "goes"
+        [[package]]
+        name = "libjq"
+        architecture = "x86_64"
+        files = ["usr/lib/**"]
+        [[package]]
+        name = "jq-doc"
+        architecture = "noarch"
+        dependencies = [{ name = "libjq", same_build = true }]
+        [[package]]
+        name = "libjq"
+        architecture = "aarch64"
+        [upstream]
+        git = "git@github.com:jqlang/jq.git"
+        tag_pattern = "^jq-(\\d+\\.\\d+)$"
+        peios_revision = 3
+        submodules = true
+        min_version = "1.5"
+        [watch]
+        github_webhook = true
+        poll_interval = "1h30m"
+        [provenance]
+        "#,
+    );
+    assert_eq!((recipe.id.as_str(), recipe.file().as_path()), ("jq", Path::new("/r/jq/peipkg.toml")));
+    let packages: Vec<String> =
+        recipe.packages.iter().map(|package| format!("{} {}", package.name, package.architecture)).collect();
+    assert_eq!(packages, ["libjq x86_64", "jq-doc noarch", "libjq aarch64"]);
+    assert_eq!((recipe.github_webhook, recipe.poll_interval), (true, Some(Duration::from_secs(5400))));
+    let upstream = recipe.upstream.unwrap();
+    assert_eq!(upstream.git, "git@github.com:jqlang/jq.git");
+    assert_eq!(upstream.tag_pattern.as_str(), r"^jq-(\d+\.\d+)$");
+    assert_eq!((upstream.peios_revision, upstream.submodules), (3, true));
+    assert_eq!(upstream.min_version.unwrap().as_str(), "1.5-1");
+}
+
+#[test]
+fn defaults() {
+    let recipe = parse("");
+    assert!(recipe.upstream.is_none() && recipe.packages.is_empty());
+    assert_eq!((recipe.github_webhook, recipe.poll_interval), (false, None));
+    assert!(parse("[watch]\ngithub_webhook = true\n").github_webhook);
+    let upstream = parse(&upstream("")).upstream.unwrap();
+    assert_eq!((upstream.peios_revision, upstream.submodules, upstream.min_version), (1, false, None));
+}
+
+#[test]
+fn versions_of_tags() {
+    check_tag("", "v1.7.1", "1.7.1-1");
+    check_tag("", "1.7.1", "no match");
+    check_tag("peios_revision = 4", "v1.7.1-rc1", "1.7.1-rc1-4");
+    check_tag("peios_revision = 4294967295", "v1", "1-4294967295");
+    check_tag("min_version = \"1.7\"", "v1.6.9", "too old");
+    check_tag("min_version = \"1.7\"", "v1.7", "1.7-1");
+    check_tag("min_version = \"1.7\"", "v1.7rc1", "too old");
+    check_tag("min_version = \"1.7\"\npeios_revision = 2", "v1.10", "1.10-2");
+    check_tag("min_version = \"1:0\"", "v1.10", "too old");
+    check_tag(
+        "",
+        "v../../x",
+        "\"../../x\": upstream version \"../../x\" does not start with an ASCII digit or letter",
+    );
+    check_tag(
+        "",
+        "v--help",
+        "\"--help\": upstream version \"--help\" does not start with an ASCII digit or letter",
+    );
+    check_tag(
+        "",
+        "v1.\u{e9}",
+        "\"1.\u{e9}\": upstream version \"1.\u{e9}\" has '\u{e9}', \
+         allowed are ASCII letters, digits and . + - ~",
+    );
+    let long = "9".repeat(300);
+    check_tag(
+        "",
+        &format!("v{long}"),
+        &format!("\"{long}\": version is 302 bytes long, at most 128 fit into a file name"),
+    );
+}
+
+#[test]
+fn a_warning_has_its_line() {
+    let text = upstream("").replace("^v(.+)$", r"^v(\d+)\.(\d+)$");
+    let (_, warnings) = Recipe::parse("jq", Path::new("/r/jq"), &text).unwrap();
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["/r/jq/peipkg.toml:6: [upstream] tag_pattern: \"^v(\\\\d+)\\\\.(\\\\d+)$\" has 2 capture groups \
+          and only the first counts, write (?:…) for the groups that capture nothing"]
+    );
+}
+
+#[test]
+fn ids() {
+    for good in ["jq", "libstdc++", "Python-3.13", "7zip", "a_b", &"a".repeat(64)] {
+        assert_eq!(check_id(good), Ok(()), "{good}");
+    }
+    let check = |id: &str, expected: &str| {
+        let problems = Recipe::parse(id, Path::new("/r/x"), "").unwrap_err();
+        assert_eq!(problems[0].to_string(), format!("/r/x/peipkg.toml: recipe id {expected}"));
+    };
+    check("", "\"\" does not start with an ASCII letter or digit");
+    check("-x", "\"-x\" does not start with an ASCII letter or digit");
+    check(".git", "\".git\" does not start with an ASCII letter or digit");
+    check("a b", "\"a b\" has ' ', allowed are ASCII letters, digits and . _ + -");
+    check("a\nb", "\"a\\nb\" has '\\n', allowed are ASCII letters, digits and . _ + -");
+    check("caf\u{e9}", "\"caf\u{e9}\" has '\u{e9}', allowed are ASCII letters, digits and . _ + -");
+    let long = "a".repeat(65);
+    check(&long, &format!("\"{long}\" is 65 bytes long, at most 64 are allowed"));
+}
+
+#[test]
+fn bad_upstreams() {
+    check_problems(
+        "[upstream]\n",
+        &[
+            "1: missing key \"git\" in [upstream]",
+            "1: missing key \"tag_pattern\" in [upstream]",
+            "1: missing section [[package]], a recipe with [upstream] needs at least one",
+        ],
+    );
+    check_problems(
+        "upstream = 1\nwatch = []\npackage = 2",
+        &[
+            "1: upstream: expected a table, found integer",
+            "2: watch: expected a table, found array",
+            "3: package: expected an array of tables, found integer",
+        ],
+    );
+    let with = |key: &str, value: &str| {
+        let text = upstream("");
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+        text.replace(line, &format!("{key} = {value}"))
+    };
+    check_problems(&with("git", "\"\""), &["5: [upstream] git must not be empty"]);
+    check_problems(
+        &with("git", "\"--upload-pack=x\""),
+        &["5: [upstream] git: \"--upload-pack=x\" starts with '-', like an option; expected a URL"],
+    );
+    check_problems(
+        &with("git", "\"https://a\\nb\""),
+        &["5: [upstream] git: \"https://a\\nb\" has the control character '\\n'; expected a URL"],
+    );
+    check_problems(
+        &with("tag_pattern", "\"v(\""),
+        &["6: [upstream] tag_pattern: \"v(\" is not a regular expression: \
+           found open group without closing ')'"],
+    );
+    check_problems(
+        &with("tag_pattern", "\"^v1$\""),
+        &["6: [upstream] tag_pattern: \"^v1$\" has no capture group, \
+           one pair of parentheses must enclose the version"],
+    );
+    check_problems(
+        &upstream("peios_revision = 0\nsubmodules = 1\nmin_version = \"v1.0/2\"\nminversion = \"1\"\n"),
+        &[
+            "7: [upstream] peios_revision must be from 1 to 4294967295, found 0",
+            "8: [upstream] submodules: expected true or false, found integer",
+            "9: [upstream] min_version \"v1.0/2\" is not a version: upstream version \"v1.0/2\" has '/', \
+             allowed are ASCII letters, digits and . + - ~",
+            "10: unknown key \"minversion\" in [upstream]; did you mean \"min_version\"?",
+        ],
+    );
+    check_problems(
+        &upstream("peios_revision = \"2\""),
+        &["7: [upstream] peios_revision: expected an integer, found string"],
+    );
+}
+
+#[test]
+fn bad_packages_and_watches() {
+    let stanza = "[[package]]\nname = \"../x\"\narchitecture = \"X\"\n";
+    check_problems(
+        &format!("{PACKAGE}{PACKAGE}{stanza}[[package]]\n"),
+        &[
+            "5: [[package]] \"jq\" for x86_64 is declared twice",
+            "8: [[package]] name \"../x\" has a character outside a-z, 0-9, '-', '.' and '+'",
+            "9: [[package]] architecture \"X\" is not an architecture such as noarch or x86_64",
+            "10: missing key \"name\" in [[package]]",
+            "10: missing key \"architecture\" in [[package]]",
+        ],
+    );
+    check_problems(
+        "[watch]\npoll_interval = \"30s\"\ngithub_webhok = true\n",
+        &[
+            "2: [watch] poll_interval must be at least 1m, found \"30s\"",
+            "3: unknown key \"github_webhok\" in [watch]; did you mean \"github_webhook\"?",
+        ],
+    );
+    check_problems(
+        "[watch]\npoll_interval = \"1 hour\"\n",
+        &["2: [watch] poll_interval: \"1 hour\" is not a duration: \
+           unknown unit \" hour\", use ns, us, ms, s, m or h"],
+    );
+    check_problems("[watch\n", &["1: not valid TOML: unclosed table, expected `]` (column 7)"]);
+}
