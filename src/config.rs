@@ -294,20 +294,22 @@ fn file(
     state_dir: Option<&Path>,
 ) -> Option<PathBuf> {
     let span = found.span.clone();
-    let path = PathBuf::from(line(section, key, found)?);
+    let text = line(section, key, found)?;
+    let path = Path::new(&text);
     if !path.is_absolute() {
-        section.report(&span, format!("{key} must be an absolute path, found {path:?}"));
+        section.report(&span, format!("{key} must be an absolute path, found {text:?}"));
         return None;
     }
-    let managed = state_dir
-        .and_then(|state| STATE_SUBDIRS.iter().map(|sub| state.join(sub)).find(|sub| path.starts_with(sub)));
-    if let Some(managed) = managed {
-        let message =
-            format!("{key} must be outside {managed:?}, which the manager fills itself, found {path:?}");
+    let managed =
+        state_dir.and_then(|state| STATE_SUBDIRS.into_iter().find(|sub| path.starts_with(state.join(sub))));
+    if let Some(sub) = managed {
+        let message = format!(
+            "{key} must be outside the state_dir's {sub:?}, which the manager fills itself, found {text:?}"
+        );
         section.report(&span, message);
         return None;
     }
-    Some(path)
+    Some(text.into())
 }
 
 /// Checks that rclone will take `found` for a place. A bare word is refused: it

@@ -1,5 +1,6 @@
 //! peipkg-manager: the build-farm daemon of the Peios package system.
 
+pub mod cli;
 pub mod config;
 pub mod document;
 pub mod duration;

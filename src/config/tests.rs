@@ -226,14 +226,14 @@ fn wrong_values() {
         "recipes_dir",
         "recipes_dir = \"/var/lib/farm//stage/recipes\"",
         &[
-            "3: [manager] recipes_dir must be outside \"/var/lib/farm/stage\", which the manager fills itself, \
+            "3: [manager] recipes_dir must be outside the state_dir's \"stage\", which the manager fills itself, \
            found \"/var/lib/farm//stage/recipes\"",
         ],
     );
     check_line(
         "key_file",
         "key_file = \"/var/lib/farm/repo/key\"",
-        &["8: [signing] key_file must be outside \"/var/lib/farm/repo\", which the manager fills itself, \
+        &["8: [signing] key_file must be outside the state_dir's \"repo\", which the manager fills itself, \
            found \"/var/lib/farm/repo/key\""],
     );
     check_line(
