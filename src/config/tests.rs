@@ -295,6 +295,9 @@ pubkey_env = "PATH"
 name = "a=b"
 private = "/k"
 pubkey_env = "1X"
+[[signing_key]]
+name = "-k"
+private = "/k"
 "#,
         &[
             "5: [[signing_key]] name \"tcb\" is declared twice",
@@ -303,6 +306,8 @@ pubkey_env = "1X"
             "9: [[signing_key]] name must be ASCII letters, digits, '.', '_' or '-' \
              and start with a letter or digit, found \"a=b\"",
             "11: [[signing_key]] pubkey_env \"1X\" is not a variable's name, use ASCII letters, digits and '_'",
+            "13: [[signing_key]] name must be ASCII letters, digits, '.', '_' or '-' \
+             and start with a letter or digit, found \"-k\"",
         ],
     );
     check_more(

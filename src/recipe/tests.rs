@@ -86,6 +86,8 @@ fn defaults() {
     assert!(recipe.upstream.is_none() && recipe.packages.is_empty());
     assert_eq!((recipe.github_webhook, recipe.poll_interval), (false, None));
     assert!(parse("[watch]\ngithub_webhook = true\n").github_webhook);
+    let shortest = parse("[watch]\npoll_interval = \"1m\"\n");
+    assert_eq!(shortest.poll_interval, Some(MIN_POLL_INTERVAL));
     let upstream = parse(&upstream("")).upstream.unwrap();
     assert_eq!((upstream.peios_revision, upstream.submodules, upstream.min_version), (1, false, None));
 }
