@@ -1,0 +1,38 @@
+//! What the process tests stand on: real upstreams, a farm in a temporary home, the tools, and patience with a limit.
+//!
+//! It owns no expectation about the manager beyond its command line, its files and the form of its log lines.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`git_repo`] | upstream repositories, made with the git command |
+//! | [`smart_http`] | those repositories over smart HTTP, with faults on request |
+//! | [`recipes`] | recipes that build real packages |
+//! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
+//! | [`running`] | a child process under a deadline, its output and its events |
+//! | [`logfmt`] | a strict reader of log lines |
+//! | [`client`] | raw HTTP requests and signatures computed by openssl |
+//! | [`tools`] | where the binaries are |
+//! | [`processes`] | processes by number: descendants, groups |
+//! | [`optional`] | programs that a machine may lack |
+//! | [`wait`] | waiting for a condition |
+
+#![allow(dead_code, reason = "a helper may be there before the test that needs it")]
+#![allow(unreachable_pub, reason = "`pub` says what is for the tests; nothing leaves a test crate")]
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "plain text is easier to read than `write!`"
+)]
+#![allow(clippy::new_without_default, reason = "a test calls `new`")]
+
+pub mod client;
+pub mod farm;
+pub mod git_repo;
+pub mod logfmt;
+pub mod optional;
+pub mod processes;
+pub mod recipes;
+pub mod running;
+pub mod smart_http;
+pub mod tools;
+pub mod wait;

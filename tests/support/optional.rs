@@ -1,0 +1,47 @@
+//! Programs that a machine may lack: their tests are skipped, but never silently.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::{env, thread};
+
+/// Whether `program` is there for the calling test. When it is not, that is said on standard error and in
+/// [`skipped_list`]; with `PEIPKG_TEST_NO_SKIP=1` the test fails instead.
+///
+/// ```ignore
+/// if !require("rclone") { return; }
+/// ```
+#[must_use]
+pub fn require(program: &str) -> bool {
+    if find_program(program).is_some() {
+        return true;
+    }
+    let thread = thread::current();
+    let line = format!("SKIPPED: {} needs {program}\n", thread.name().unwrap_or("a test"));
+    assert!(
+        env::var_os("PEIPKG_TEST_NO_SKIP").is_none_or(|value| value.is_empty() || value == "0"),
+        "{line}"
+    );
+    // Not `eprint!`, which the test harness captures: a skipped test passes, and nobody would read it.
+    io::stderr().write_all(line.as_bytes()).expect("standard error");
+    let mut list =
+        OpenOptions::new().create(true).append(true).open(skipped_list()).expect("the list of skipped tests");
+    list.write_all(line.as_bytes()).expect("the list of skipped tests");
+    false
+}
+
+/// `target/skipped-tests.txt`, to which every skipped test adds a line. Who starts a run empties it.
+pub fn skipped_list() -> PathBuf {
+    // Cargo makes this directory below the target directory, wherever that is.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
+    target.join("skipped-tests.txt")
+}
+
+/// The first executable called `program` on the `PATH`.
+pub fn find_program(program: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let executable = |path: &PathBuf| {
+        path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(program)).find(executable)
+}

@@ -1,0 +1,69 @@
+//! Processes by number: who descends from whom, whether one still lives, and signals to groups.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+
+/// What `/proc/<pid>/stat` says about a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// One letter: `Z` is a process that has ended and waits for its parent.
+    pub state: char,
+    /// The program's name, at most 15 characters.
+    pub name: String,
+}
+
+/// All processes below `ancestor`, without it. Empty where there is no `/proc`. One whose parent has died is not found.
+pub fn descendants(ancestor: i32) -> Vec<Process> {
+    let all = all_processes();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        for process in all.iter().filter(|process| process.parent == parent) {
+            parents.push(process.pid);
+            found.push(process.clone());
+        }
+    }
+    found
+}
+
+/// The members of process group `group` that have not ended.
+pub fn group_members(group: i32) -> Vec<Process> {
+    all_processes().into_iter().filter(|process| process.group == group && process.state != 'Z').collect()
+}
+
+/// Whether process `pid` exists and has not ended.
+pub fn is_alive(pid: i32) -> bool {
+    let exists = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+    exists && read_process(pid).is_none_or(|process| process.state != 'Z')
+}
+
+/// Kills process group `group` if it still exists.
+pub fn kill_group(group: i32) {
+    // Group 1 and below are never a test's: such a number would reach every process.
+    if let Some(group) = Pid::from_raw(group).filter(|_| group > 1) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+fn all_processes() -> Vec<Process> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    numbers.filter_map(|entry| read_process(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn read_process(pid: i32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may itself contain some, and spaces.
+    let (head, tail) = stat.rsplit_once(") ")?;
+    let mut fields = tail.split(' ');
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    Some(Process { pid, parent, group, state, name: head.split_once('(')?.1.to_owned() })
+}

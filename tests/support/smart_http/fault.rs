@@ -1,0 +1,149 @@
+//! Ways in which an upstream misbehaves.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::message::{self, Incoming};
+use super::{Shared, cgi};
+
+/// What to do instead of, or to, the right answer.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Takes the request and never answers.
+    Silent,
+    /// The right answer, one byte at a time.
+    Trickle {
+        /// The time between two bytes.
+        every: Duration,
+    },
+    /// A status with a short text.
+    Status {
+        /// The status code.
+        code: u16,
+        /// The value of `Retry-After`.
+        retry_after: Option<String>,
+    },
+    /// Status 200 and an HTML page, as from a portal or a search engine of a registrar.
+    Page,
+    /// Status 302 to this place: a URL, or a path on this server.
+    Redirect {
+        /// The value of `Location`.
+        to: String,
+    },
+    /// The first bytes of the right answer, then the end of the connection.
+    CloseAfter {
+        /// The number of bytes, status line and header fields included.
+        bytes: usize,
+    },
+    /// Status 200 and exactly this: a listing that git itself would never send.
+    Answer {
+        /// The value of `Content-Type`.
+        content_type: String,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// Status 200 and this block again and again, until the client has enough.
+    Endless {
+        /// The value of `Content-Type`.
+        content_type: String,
+        /// The block.
+        block: Vec<u8>,
+    },
+}
+
+/// The content type of a tag listing.
+pub const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
+
+/// Does `fault` to a request. An error ends the connection.
+pub(super) fn perform(
+    fault: &Fault,
+    incoming: &mut Incoming<'_, '_>,
+    mut stream: &TcpStream,
+    shared: &Shared,
+) -> io::Result<()> {
+    let root = shared.root.path();
+    match fault {
+        Fault::Silent => {
+            incoming.drain()?;
+            // Waits for the client to give up, or for the server to be dropped.
+            io::copy(&mut stream, &mut io::sink())?;
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
+        Fault::Trickle { every } => {
+            cgi::serve(incoming, &mut Slow { stream, every: *every, shared }, root, false)
+        }
+        Fault::CloseAfter { bytes } => cgi::serve(incoming, &mut Cut { stream, left: *bytes }, root, false),
+        Fault::Status { code, retry_after } => {
+            incoming.drain()?;
+            let retry: Vec<_> = retry_after.iter().map(|value| ("Retry-After", value.as_str())).collect();
+            message::respond(&mut stream, *code, &retry, b"not today\n")
+        }
+        Fault::Page => {
+            incoming.drain()?;
+            let html = [("Content-Type", "text/html; charset=utf-8")];
+            message::respond(
+                &mut stream,
+                200,
+                &html,
+                b"<!DOCTYPE html><title>Welcome</title><p>Please log in.\n",
+            )
+        }
+        Fault::Redirect { to } => {
+            incoming.drain()?;
+            message::respond(&mut stream, 302, &[("Location", to)], b"over there\n")
+        }
+        Fault::Answer { content_type, body } => {
+            incoming.drain()?;
+            message::respond(&mut stream, 200, &[("Content-Type", content_type)], body)
+        }
+        Fault::Endless { content_type, block } => {
+            incoming.drain()?;
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(block)?;
+            }
+        }
+    }
+}
+
+/// Writes one byte at a time.
+struct Slow<'a> {
+    stream: &'a TcpStream,
+    every: Duration,
+    shared: &'a Shared,
+}
+
+impl Write for Slow<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.shared.pause(self.every) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.stream.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Writes so many bytes and then fails.
+struct Cut<'a> {
+    stream: &'a TcpStream,
+    left: usize,
+}
+
+impl Write for Cut<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let written = self.stream.write(&bytes[..bytes.len().min(self.left)])?;
+        self.left -= written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
