@@ -1,5 +1,6 @@
 //! The support itself: what the other tests take for granted.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +15,8 @@ use crate::support::logfmt::{self, parse_line};
 use crate::support::processes;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
-use crate::support::smart_http::{ADVERTISEMENT, Fault, SmartHttp};
+use crate::support::smart_http::{ADVERTISEMENT, Fault, Request, SmartHttp};
+use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// The names that `git ls-remote --tags` finds at `url`.
@@ -187,6 +189,38 @@ fn chunked_requests_are_understood() {
 }
 
 #[test]
+fn compressed_requests_are_understood() {
+    let repo = GitRepo::new();
+    for number in 0..40 {
+        repo.commit(&[("a", &number.to_string())], "2026-01-01T00:00:00Z");
+        repo.tag_light(&format!("v{number}"));
+    }
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &repo);
+    let target = GitRepo::new();
+    // Forty wishes in one request are more than git sends uncompressed.
+    target.git(&["fetch", "--quiet", "--depth=1", &url, "refs/tags/*:refs/tags/*"]);
+    assert_eq!(target.git(&["tag"]).lines().count(), 40);
+    let compressed = |request: &Request| request.header("content-encoding") == Some("gzip");
+    assert!(http.requests().iter().any(compressed), "{:#?}", http.requests());
+}
+
+#[test]
+fn the_tools_are_found_and_can_be_hidden() {
+    let tools = Tools::get();
+    let shown = |path: &OsStr, name: &str| {
+        std::env::split_paths(path).any(|directory| directory.join(name).is_file())
+    };
+    for name in ["peipkg-manager", "peipkg-build", "peipkg-repo", "git", "sh"] {
+        assert!(shown(&tools.path(), name), "{name}");
+    }
+    let path = tools.path_without(&["git", "peipkg-repo"]);
+    let path = path.path().as_os_str();
+    assert!(!shown(path, "git") && !shown(path, "peipkg-repo"));
+    assert!(shown(path, "peipkg-build") && shown(path, "sh"));
+}
+
+#[test]
 fn log_lines() {
     #[track_caller]
     fn check(rest: &str, expected: Option<&[(&str, &str)]>) {
@@ -308,6 +342,14 @@ fn a_farm_has_its_files() {
     assert_eq!(recipe["upstream"]["peios_revision"].as_integer(), Some(2));
     assert!(farm.published().is_empty());
     farm.assert_clean();
+}
+
+#[test]
+fn a_stand_in_hides_a_program_and_can_call_it() {
+    let farm = Farm::builder().program("git", "#!/bin/sh\necho in front\nexec {real} \"$@\"\n").build();
+    let output =
+        Running::spawn(Command::new("git").arg("--version").env("PATH", farm.bin_dir())).wait_exit(PATIENCE);
+    assert!(output.assert_success().stdout.starts_with("in front\ngit version "), "{output}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::git_repo::{isolate, run};
+use super::optional::find_program;
 use super::recipes::Recipe;
 use super::running::{Output, Running};
 use super::tools::Tools;
@@ -86,8 +87,8 @@ impl FarmBuilder {
         self
     }
 
-    /// Puts a shell script called `name` in front of the `PATH`: a stand-in for a tool. `{real}` in it stands for the path of
-    /// the companion tool of that name.
+    /// Puts a script called `name` (with its `#!` line) in front of the `PATH`: a stand-in for a tool. `{real}` in it stands for
+    /// the path of the program that it hides.
     pub fn program(mut self, name: &str, script: &str) -> Self {
         self.programs.push((name.to_owned(), script.to_owned()));
         self
@@ -214,7 +215,11 @@ impl Farm {
     pub fn write_program(&self, name: &str, script: &str) {
         let script = if script.contains("{real}") {
             let tools = Tools::get();
-            let real = if name == "peipkg-build" { &tools.build } else { &tools.repo };
+            let real = match name {
+                "peipkg-build" => tools.build.clone(),
+                "peipkg-repo" => tools.repo.clone(),
+                _ => find_program(name).unwrap_or_else(|| panic!("{name} is not on the PATH")),
+            };
             script.replace("{real}", &real.display().to_string())
         } else {
             script.to_owned()
