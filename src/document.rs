@@ -126,7 +126,7 @@ impl<'t> Document<'t> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.before(offset).iter().filter(|byte| **byte == b'\n').count()
+        self.before(offset).split(|byte| *byte == b'\n').count()
     }
 
     fn column(&self, offset: usize) -> usize {

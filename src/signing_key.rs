@@ -2,11 +2,15 @@
 //!
 //! The key's bytes never appear in a message.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
+
+use crate::problem::Problem;
 
 /// Longest key file that is read, in bytes: far above any PEM file, far below a mistake like a disk image.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -60,7 +64,39 @@ pub fn parse(bytes: &[u8]) -> Result<SigningKey, KeyError> {
 
 /// The public key of `key` as 64 lower-case hexadecimal digits.
 pub fn public_key_hex(key: &SigningKey) -> String {
-    key.verifying_key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hex = String::with_capacity(64);
+    for byte in key.verifying_key().as_bytes() {
+        let _ = write!(hex, "{byte:02x}"); // writing to a string cannot fail
+    }
+    hex
+}
+
+/// The public keys of some private key files, derived once at the start.
+#[derive(Debug, Clone, Default)]
+pub struct PublicKeys(HashMap<PathBuf, String>);
+
+impl PublicKeys {
+    /// Derives the public key of each of `files`.
+    ///
+    /// # Errors
+    /// Every file that holds no Ed25519 private key.
+    pub fn derive<'p>(files: impl IntoIterator<Item = &'p Path>) -> Result<Self, Vec<Problem>> {
+        let (mut keys, mut problems) = (HashMap::new(), Vec::new());
+        for file in files {
+            match load(file) {
+                Ok(key) => {
+                    keys.insert(file.to_owned(), public_key_hex(&key));
+                }
+                Err(error) => problems.push(Problem::of_file(file, error.to_string())),
+            }
+        }
+        if problems.is_empty() { Ok(Self(keys)) } else { Err(problems) }
+    }
+
+    /// The public key of a file, as 64 lower-case hexadecimal digits.
+    pub fn of(&self, file: &Path) -> Option<&str> {
+        self.0.get(file).map(String::as_str)
+    }
 }
 
 #[cfg(test)]
