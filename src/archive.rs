@@ -1,0 +1,213 @@
+//! The published packages, as the repository's archive index lists them
+//! (PSD-009 §6.3): parsed once as a stream, looked up in memory. Pure.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::Read;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::identity::PackageName;
+use crate::version::Version;
+
+/// The set of published packages.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// `<name> <version> <architecture>`; no part can contain a space.
+    packages: HashSet<Box<str>>,
+}
+
+/// How much of what a recipe makes is published at one version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// None of its packages.
+    Absent,
+    /// Some, but not all. Published versions are immutable, so the rest can never join them.
+    Partial,
+    /// All of its packages.
+    Complete,
+}
+
+/// The fields of a package entry that identify it (PSD-009 §6.2.3).
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    version: String,
+    architecture: String,
+}
+
+impl Archive {
+    /// Reads an archive index. Only its package identities are kept in memory.
+    ///
+    /// # Errors
+    /// When the document is truncated, is no JSON, or is no archive index.
+    pub fn read(index: impl Read) -> Result<Self, serde_json::Error> {
+        let mut archive = Self::default();
+        let mut deserializer = serde_json::Deserializer::from_reader(index);
+        IndexSeed(&mut archive).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(archive)
+    }
+
+    /// How much of `packages` is published at `version`.
+    pub fn presence(&self, packages: &[PackageName], version: &Version) -> Presence {
+        let is_published = |package: &&PackageName| {
+            self.packages.contains(key(&package.name, version.as_str(), &package.architecture).as_str())
+        };
+        match packages.iter().filter(is_published).count() {
+            0 => Presence::Absent,
+            all if all == packages.len() => Presence::Complete,
+            _ => Presence::Partial,
+        }
+    }
+
+    /// Adds what has just been published.
+    pub fn insert(&mut self, packages: &[PackageName], version: &Version) {
+        for package in packages {
+            let key = key(&package.name, version.as_str(), &package.architecture);
+            self.packages.insert(key.into_boxed_str());
+        }
+    }
+
+    /// The number of published packages.
+    pub fn len(&self) -> usize {
+        self.packages.len()
+    }
+
+    /// Whether nothing is published.
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty()
+    }
+}
+
+fn key(name: &str, version: &str, architecture: &str) -> String {
+    [name, version, architecture].join(" ")
+}
+
+/// Reads the index object and hands its `packages` array to [`PackagesSeed`].
+struct IndexSeed<'a>(&'a mut Archive);
+
+impl<'de> DeserializeSeed<'de> for IndexSeed<'_> {
+    type Value = ();
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for IndexSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an archive index")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut has_packages = false;
+        while let Some(field) = map.next_key::<String>()? {
+            match field.as_str() {
+                "packages" => {
+                    map.next_value_seed(PackagesSeed(self.0))?;
+                    has_packages = true;
+                }
+                "kind" => {
+                    let kind: String = map.next_value()?;
+                    if kind != "archive" {
+                        return Err(A::Error::custom(format!(
+                            "found an index of kind {kind:?}, expected \"archive\""
+                        )));
+                    }
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        if has_packages { Ok(()) } else { Err(A::Error::missing_field("packages")) }
+    }
+}
+
+/// Adds the elements of the `packages` array one by one.
+struct PackagesSeed<'a>(&'a mut Archive);
+
+impl<'de> DeserializeSeed<'de> for PackagesSeed<'_> {
+    type Value = ();
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PackagesSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of packages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(Entry { name, version, architecture }) = seq.next_element()? {
+            self.0.packages.insert(key(&name, &version, &architecture).into_boxed_str());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str) -> PackageName {
+        PackageName { name: name.into(), architecture: "x86_64".into() }
+    }
+
+    fn index(entries: &[(&str, &str)]) -> String {
+        let entries: Vec<String> = entries
+            .iter()
+            .map(|(name, version)| {
+                format!(
+                    r#"{{"name":"{name}","version":"{version}","architecture":"x86_64","size":1,"provides":[{{"name":"x"}}]}}"#
+                )
+            })
+            .collect();
+        format!(
+            r#"{{"schema_version":1,"repo":"r","kind":"archive","index_version":3,"packages":[{}]}}"#,
+            entries.join(",")
+        )
+    }
+
+    #[track_caller]
+    fn check(archive: &Archive, version: &str, expected: Presence) {
+        let packages = [package("tool"), package("tool-doc")];
+        assert_eq!(archive.presence(&packages, &version.parse().unwrap()), expected, "{version}");
+    }
+
+    #[test]
+    fn presence_is_of_all_packages_at_exactly_that_version() {
+        let text = index(&[("tool", "1.0-1"), ("tool-doc", "1.0-1"), ("tool", "1.1-1"), ("other", "1.2-1")]);
+        let mut archive = Archive::read(text.as_bytes()).unwrap();
+        assert_eq!(archive.len(), 4);
+        check(&archive, "1.0-1", Presence::Complete);
+        check(&archive, "1.1-1", Presence::Partial);
+        check(&archive, "1.2-1", Presence::Absent);
+        check(&archive, "1.0-2", Presence::Absent);
+        archive.insert(&[package("tool"), package("tool-doc")], &"1.2-1".parse().unwrap());
+        check(&archive, "1.2-1", Presence::Complete);
+    }
+
+    #[test]
+    fn a_broken_index_is_an_error_wherever_it_breaks() {
+        let whole = index(&[("tool", "1.0-1"), ("tool-doc", "1.0-1")]);
+        for length in 0..whole.len() {
+            assert!(Archive::read(&whole.as_bytes()[..length]).is_err(), "{}", &whole[..length]);
+        }
+        for bad in [
+            "[]",
+            "{}",
+            r#"{"kind":"active","packages":[]}"#,
+            r#"{"kind":"archive","packages":[{"name":1}]}"#,
+        ] {
+            assert!(Archive::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(Archive::read(format!("{whole}x").as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! What the core is told, and what it asks for: past facts in, imperatives out. Pure.
+
+use std::sync::Arc;
+
+use super::queue::Candidate;
+use super::schedule::Moment;
+use crate::archive::Archive;
+use crate::identity::PackageName;
+use crate::problem::Problem;
+use crate::recipe::Recipe;
+use crate::version::Version;
+
+/// A version of a recipe: what is built, fails and is retried as one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobKey {
+    /// The recipe's id.
+    pub recipe: Arc<str>,
+    /// The package version.
+    pub version: Version,
+}
+
+/// A build: one version of one recipe.
+#[derive(Debug, Clone)]
+pub struct BuildJob {
+    /// The recipe, as it was when the build was decided.
+    pub recipe: Arc<Recipe>,
+    /// The version and its tag.
+    pub candidate: Candidate,
+}
+
+/// The outputs of a finished build that still have to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOutputs {
+    /// Their directory's name below `state_dir/publish`.
+    pub directory: String,
+    /// What they were built from.
+    pub key: JobKey,
+    /// The packages among them.
+    pub packages: Vec<PackageName>,
+}
+
+/// What the builder thread does, one at a time.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// Fetch, build and publish.
+    Build(BuildJob),
+    /// Publish what an earlier build has left.
+    Publish(KeptOutputs),
+    /// Copy the repository to the remote.
+    Upload,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// Built (where that was asked for) and published, or uploaded.
+    Done,
+    /// The job failed, and nothing is left of it.
+    Failed {
+        /// Why, in one line.
+        reason: String,
+    },
+    /// The outputs are built and kept, but not published.
+    PublishFailed {
+        /// Why, in one line.
+        reason: String,
+        /// Where they are.
+        outputs: KeptOutputs,
+    },
+    /// Ended by the manager's own shutdown.
+    Interrupted,
+}
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Nothing but time has passed.
+    DeadlineReached,
+    /// The recipes were read, at the start or for a reload.
+    RosterLoaded(Result<Vec<Recipe>, Vec<Problem>>),
+    /// The archive index was read, or why it could not be.
+    ArchiveRead(Result<Archive, String>),
+    /// Outputs of an earlier run lie in `publish/`.
+    OutputsFound(Vec<KeptOutputs>),
+    /// The last upload of an earlier run did not succeed.
+    UploadOwed,
+    /// A listing has ended: the names of all tags, or why there is no answer.
+    PollFinished {
+        /// The upstream's URL.
+        upstream: Arc<str>,
+        /// The tags, without `refs/tags/`.
+        tags: Result<Vec<String>, String>,
+    },
+    /// The builder is done with its job.
+    JobFinished(JobOutcome),
+    /// SIGHUP.
+    ReloadRequested,
+    /// The first SIGTERM or SIGINT.
+    StopRequested,
+    /// A further one.
+    AbortRequested,
+}
+
+/// Something that is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// List the tags of this upstream; answer with [`Event::PollFinished`].
+    StartPoll(Arc<str>),
+    /// Give the builder this job; it answers with [`Event::JobFinished`].
+    StartJob(Job),
+    /// Remove outputs that turned out to be published.
+    DiscardOutputs(KeptOutputs),
+    /// Read the recipes; answer with [`Event::RosterLoaded`].
+    LoadRoster,
+    /// End the listings in progress.
+    InterruptPolls,
+    /// End the job in progress.
+    InterruptJob,
+    /// Tell the operator.
+    Report(Notice),
+}
+
+/// Something the operator is told; one log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "the variants and fields are the log's own vocabulary, documented with the log events"
+)]
+pub enum Notice {
+    RosterLoaded { count: usize },
+    ReloadRefused { problems: Vec<Problem> },
+    PollStarted { recipe: Arc<str>, upstream: Arc<str> },
+    PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
+    PollFailed { recipes: Vec<Arc<str>>, upstream: Arc<str>, reason: String, next_poll: Option<Moment> },
+    TagSkipped { recipe: Arc<str>, tag: String, reason: String },
+    MoreTagsSkipped { recipe: Arc<str>, count: usize },
+    PartlyPublished { key: JobKey },
+    DedupCheckFailed { recipe: Arc<str>, reason: String },
+    BuildStarted { key: JobKey, tag: String },
+    PublishStarted { key: JobKey },
+    BuildComplete { key: JobKey, took: Moment },
+    BuildFailed { key: JobKey, failures: u32, retry_after: Moment, reason: String },
+    PublishFailed { key: JobKey, failures: u32, retry_after: Moment, reason: String },
+    JobInterrupted { key: JobKey },
+    UploadStarted,
+    UploadComplete { took: Moment },
+    UploadFailed { failures: u32, retry_after: Moment, reason: String },
+    Draining { in_flight: Option<JobKey> },
+    Aborting,
+}

@@ -1,0 +1,175 @@
+//! Which version is built next: webhook-triggered first, then one recipe after
+//! the other, the newest version of each first. Pure.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::version::Version;
+
+/// A version that is to be built, and the tag it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The upstream's tag, without `refs/tags/`.
+    pub tag: String,
+    /// The package version it stands for.
+    pub version: Version,
+}
+
+/// The versions waiting to be built, of all recipes.
+#[derive(Debug, Default)]
+pub struct Queue {
+    lanes: BTreeMap<Arc<str>, Lane>,
+    /// The recipes that have something waiting, the next one first.
+    turns: VecDeque<Arc<str>>,
+}
+
+/// One recipe's versions, each list oldest first so that the newest is popped.
+#[derive(Debug, Default)]
+struct Lane {
+    urgent: Vec<Candidate>,
+    ordinary: Vec<Candidate>,
+}
+
+impl Queue {
+    /// Replaces what waits for `recipe` by `candidates`. What a webhook has
+    /// brought (`urgent`) and did not wait before goes ahead of all recipes.
+    pub fn replace(&mut self, recipe: &Arc<str>, candidates: Vec<Candidate>, urgent: bool) {
+        let before = self.lanes.remove(recipe).unwrap_or_default();
+        let texts = |list: &[Candidate]| -> HashSet<String> {
+            list.iter().map(|candidate| candidate.version.as_str().to_owned()).collect()
+        };
+        let was_urgent = texts(&before.urgent);
+        let was_ordinary = if urgent { texts(&before.ordinary) } else { HashSet::new() };
+        let (ahead, ordinary) = candidates.into_iter().partition(|candidate| {
+            let version = candidate.version.as_str();
+            was_urgent.contains(version) || (urgent && !was_ordinary.contains(version))
+        });
+        let mut lane = Lane { urgent: ahead, ordinary };
+        lane.sort();
+        self.settle(recipe, lane);
+    }
+
+    /// Adds one version, unless it waits already.
+    pub fn add(&mut self, recipe: &Arc<str>, candidate: Candidate) {
+        let mut lane = self.lanes.remove(recipe).unwrap_or_default();
+        if !lane.urgent.contains(&candidate) && !lane.ordinary.contains(&candidate) {
+            lane.ordinary.push(candidate);
+            lane.sort();
+        }
+        self.settle(recipe, lane);
+    }
+
+    /// Drops the versions of every recipe that `keep` refuses.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.lanes.retain(|recipe, _| keep(recipe));
+        self.turns.retain(|recipe| keep(recipe));
+    }
+
+    /// Takes the version to build next.
+    pub fn pop(&mut self) -> Option<(Arc<str>, Candidate)> {
+        let urgent = self.turns.iter().position(|recipe| !self.lanes[recipe].urgent.is_empty());
+        let recipe = self.turns.remove(urgent.unwrap_or(0))?;
+        let mut lane = self.lanes.remove(&recipe)?;
+        let candidate = lane.urgent.pop().or_else(|| lane.ordinary.pop())?;
+        self.settle(&recipe, lane);
+        Some((recipe, candidate))
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Everything that waits, recipe by recipe, with whether a webhook brought it.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Candidate, bool)> {
+        self.lanes.iter().flat_map(|(recipe, lane)| {
+            let urgent = lane.urgent.iter().rev().map(move |candidate| (recipe, candidate, true));
+            urgent.chain(lane.ordinary.iter().rev().map(move |candidate| (recipe, candidate, false)))
+        })
+    }
+
+    /// Puts a lane (back) in and keeps `turns` in step: a recipe that has something
+    /// waiting has exactly one turn, and a new turn comes after all others.
+    fn settle(&mut self, recipe: &Arc<str>, lane: Lane) {
+        if lane.urgent.is_empty() && lane.ordinary.is_empty() {
+            self.turns.retain(|other| other != recipe);
+            return;
+        }
+        self.lanes.insert(recipe.clone(), lane);
+        if !self.turns.contains(recipe) {
+            self.turns.push_back(recipe.clone());
+        }
+    }
+}
+
+impl Lane {
+    fn sort(&mut self) {
+        for list in [&mut self.urgent, &mut self.ordinary] {
+            // Versions that compare equal are built in the order of their text, so that a run can be repeated.
+            list.sort_by(|a, b| {
+                a.version.compare(&b.version).then_with(|| b.version.as_str().cmp(a.version.as_str()))
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(version: &str) -> Candidate {
+        Candidate { tag: format!("v{version}"), version: format!("{version}-1").parse().unwrap() }
+    }
+
+    fn candidates(versions: &[&str]) -> Vec<Candidate> {
+        versions.iter().map(|version| candidate(version)).collect()
+    }
+
+    fn drain(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop()).map(|(recipe, found)| format!("{recipe} {}", found.tag)).collect()
+    }
+
+    #[test]
+    fn recipes_take_turns_and_the_newest_version_goes_first() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1.9", "1.10", "1.0-rc1", "1.0"]), false);
+        queue.replace(&"b".into(), candidates(&["2"]), false);
+        queue.replace(&"c".into(), candidates(&["3", "4"]), false);
+        assert_eq!(drain(&mut queue), ["a v1.10", "b v2", "c v4", "a v1.9", "c v3", "a v1.0", "a v1.0-rc1"]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn only_what_a_webhook_has_brought_goes_ahead() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
+        queue.replace(&"b".into(), candidates(&["1", "2"]), false);
+        queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), true);
+        // A later poll does not take the urgency away.
+        queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), false);
+        assert_eq!(drain(&mut queue), ["b v0.9", "a v2", "b v2", "a v1", "b v1"]);
+    }
+
+    #[test]
+    fn what_a_poll_no_longer_finds_leaves_the_queue() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
+        queue.replace(&"a".into(), candidates(&["2"]), false);
+        queue.add(&"a".into(), candidate("3"));
+        queue.add(&"a".into(), candidate("3"));
+        assert_eq!(drain(&mut queue), ["a v3", "a v2"]);
+        queue.replace(&"a".into(), candidates(&["1"]), false);
+        queue.replace(&"a".into(), candidates(&[]), false);
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn a_dropped_recipe_takes_its_versions_along() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1"]), false);
+        queue.replace(&"b".into(), candidates(&["1"]), false);
+        queue.retain(|recipe| recipe != "a");
+        assert_eq!(queue.iter().count(), 1);
+        assert_eq!(drain(&mut queue), ["b v1"]);
+    }
+}

@@ -1,0 +1,402 @@
+//! The core over simulated days: events in, effects out, no clock.
+
+use std::path::Path;
+
+use super::*;
+use crate::identity::PackageName;
+
+const MINUTE: Moment = Moment::from_mins(1);
+const HOUR: Moment = Moment::from_hours(1);
+
+/// A farm under test, and what it has asked for since the test looked last.
+struct Bench {
+    farm: Farm,
+    now: Moment,
+    effects: Vec<Effect>,
+}
+
+impl Bench {
+    fn new(once: bool, recipes: Vec<Recipe>) -> Self {
+        Self::with_options(Options { once, default_interval: HOUR, poll_jobs: 4, uploads: false }, recipes)
+    }
+
+    fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
+        let mut bench = Self { farm: Farm::new(options), now: Moment::ZERO, effects: Vec::new() };
+        bench.event(Event::ArchiveRead(Ok(Archive::default())));
+        bench.event(Event::RosterLoaded(Ok(recipes)));
+        bench
+    }
+
+    fn event(&mut self, event: Event) {
+        self.effects.extend(self.farm.handle(event, self.now));
+    }
+
+    /// The upstreams that were to be polled, since the last look at any effect.
+    fn polls(&mut self) -> Vec<String> {
+        let is_poll = |effect: Effect| match effect {
+            Effect::StartPoll(upstream) => Some(upstream.to_string()),
+            _ => None,
+        };
+        self.effects.drain(..).filter_map(is_poll).collect()
+    }
+
+    /// The effects since the last look, as a test reads them.
+    fn seen(&mut self) -> Vec<String> {
+        self.effects.drain(..).filter_map(|effect| describe(&effect)).collect()
+    }
+
+    fn tags(&mut self, upstream: &str, tags: &[&str]) {
+        let tags = Ok(tags.iter().map(|tag| (*tag).to_owned()).collect());
+        self.event(Event::PollFinished { upstream: upstream.into(), tags });
+    }
+
+    fn finish(&mut self, outcome: JobOutcome) {
+        self.event(Event::JobFinished(outcome));
+    }
+
+    fn fail(&mut self) {
+        self.finish(JobOutcome::Failed { reason: "no compiler".into() });
+    }
+
+    /// Lets time pass until `until`, waking the farm only when it asked for it.
+    fn sleep_until(&mut self, until: Moment) {
+        while let Some(deadline) = self.farm.next_deadline().filter(|deadline| *deadline <= until) {
+            assert!(deadline > self.now || self.now == Moment::ZERO, "the farm does not sleep");
+            self.now = deadline;
+            self.event(Event::DeadlineReached);
+        }
+        self.now = until;
+    }
+}
+
+fn describe(effect: &Effect) -> Option<String> {
+    let text = match effect {
+        Effect::StartJob(Job::Build(job)) => format!("build {}", show(&job.key())),
+        Effect::StartJob(Job::Publish(outputs)) => format!("publish {}", show(&outputs.key)),
+        Effect::StartJob(Job::Upload) => "upload".into(),
+        Effect::DiscardOutputs(outputs) => format!("discard {}", show(&outputs.key)),
+        Effect::InterruptPolls => "interrupt polls".into(),
+        Effect::InterruptJob => "interrupt job".into(),
+        Effect::LoadRoster => "load roster".into(),
+        Effect::StartPoll(_) => return None,
+        Effect::Report(notice) => match notice {
+            Notice::TagSkipped { tag, .. } => format!("skipped {tag:?}"),
+            Notice::MoreTagsSkipped { count, .. } => format!("skipped {count} more"),
+            Notice::PartlyPublished { key } => format!("partly published {}", show(key)),
+            Notice::DedupCheckFailed { recipe, .. } => format!("dedup failed {recipe}"),
+            Notice::BuildFailed { key, retry_after, .. } => {
+                format!("failed {} {}m", show(key), retry_after.as_secs() / 60)
+            }
+            Notice::PublishFailed { key, retry_after, .. } => {
+                format!("unpublished {} {}m", show(key), retry_after.as_secs() / 60)
+            }
+            Notice::UploadFailed { retry_after, .. } => {
+                format!("not uploaded {}m", retry_after.as_secs() / 60)
+            }
+            Notice::PollFailed { recipes, .. } => format!("poll failed {}", recipes.join(",")),
+            Notice::ReloadRefused { .. } => "reload refused".into(),
+            _ => return None,
+        },
+    };
+    Some(text)
+}
+
+fn show(key: &JobKey) -> String {
+    format!("{}@{}", key.recipe, key.version)
+}
+
+/// A recipe that watches `upstream` and makes the packages `packages`.
+fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
+    let mut text = format!("[upstream]\ngit = {upstream:?}\ntag_pattern = '^v(.*)$'\n{more}\n");
+    for package in packages {
+        text += &format!("[[package]]\nname = {package:?}\narchitecture = 'noarch'\n");
+    }
+    Recipe::parse(id, Path::new(id), &text).unwrap().0
+}
+
+fn archive(entries: &[(&str, &str)]) -> Archive {
+    let mut archive = Archive::default();
+    for (name, version) in entries {
+        archive.insert(&[package(name)], &version.parse().unwrap());
+    }
+    archive
+}
+
+fn package(name: &str) -> PackageName {
+    PackageName { name: name.into(), architecture: "noarch".into() }
+}
+
+fn outputs(recipe: &str, version: &str, packages: &[&str]) -> KeptOutputs {
+    KeptOutputs {
+        directory: format!("{recipe}@{version}.0"),
+        key: JobKey { recipe: recipe.into(), version: version.parse().unwrap() },
+        packages: packages.iter().map(|name| package(name)).collect(),
+    }
+}
+
+#[test]
+fn a_sweep_builds_what_is_not_published_and_ends() {
+    let mut bench =
+        Bench::new(true, vec![recipe("a", "u", &["pa", "pa-doc"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1.0-1"), ("pa-doc", "1.0-1"), ("pa", "1.1-1")]))));
+    assert_eq!(bench.polls(), ["u", "w"]);
+    assert_eq!(bench.farm.outcome(), None);
+    bench.tags("u", &["v1.0", "v1.1", "v1.2", "other"]);
+    assert_eq!(bench.seen(), ["partly published a@1.1-1", "build a@1.2-1"]);
+    bench.tags("w", &["v2", "v10"]);
+    assert_eq!(bench.farm.outcome(), None);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@10-1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed b@10-1 1m", "build b@2-1"], "one failure does not stop the others");
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean), "a sweep does not wait for retries");
+}
+
+#[test]
+fn recipes_that_share_an_upstream_are_polled_together() {
+    let mut bench = Bench::new(
+        true,
+        vec![
+            recipe("a", "u", &["pa"], ""),
+            recipe("b", "u", &["pb"], "min_version = '2'"),
+            recipe("c", "u", &["pc"], "peios_revision = 3"),
+        ],
+    );
+    assert_eq!(bench.polls(), ["u"]);
+    bench.tags("u", &["v1", "v2"]);
+    let mut built = bench.seen();
+    while bench.farm.outcome().is_none() {
+        bench.finish(JobOutcome::Done);
+        built.extend(bench.seen());
+    }
+    assert_eq!(built, ["build a@2-1", "build b@2-1", "build c@2-3", "build a@1-1", "build c@1-3"]);
+}
+
+#[test]
+fn a_package_that_another_recipe_has_published_is_not_built_again() {
+    let mut bench = Bench::new(true, vec![recipe("a", "u", &["same"], ""), recipe("b", "u", &["same"], "")]);
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean));
+    assert!(bench.seen().is_empty());
+}
+
+#[test]
+fn bad_tags_are_skipped_with_one_warning_each() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    let long = format!("v{}", "1".repeat(300));
+    let tags = ["v../../x", "v--help", "vé", &long, "v1", "v1.0_2"];
+    bench.tags("u", &tags);
+    let expected = [
+        r#"skipped "v../../x""#,
+        r#"skipped "v--help""#,
+        r#"skipped "vé""#,
+        &format!("skipped {long:?}"),
+        r#"skipped "v1.0_2""#,
+        "build a@1-1",
+    ];
+    assert_eq!(bench.seen(), expected);
+    bench.finish(JobOutcome::Done);
+    bench.sleep_until(HOUR);
+    assert_eq!(bench.polls(), ["u"]);
+    bench.tags("u", &tags);
+    assert!(bench.seen().is_empty(), "the next poll does not repeat the warnings");
+    let many: Vec<String> = (0..1000).map(|n| format!("v_{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    bench.sleep_until(HOUR * 2);
+    bench.tags("u", &many);
+    let seen = bench.seen();
+    assert_eq!((seen.len(), seen.last().unwrap().as_str()), (21, "skipped 980 more"));
+}
+
+#[test]
+fn two_tags_of_one_version_are_built_once() {
+    let text = "[upstream]\ngit = 'u'\ntag_pattern = '^v?(\\d+)$'\n[[package]]\nname = 'pa'\narchitecture = 'noarch'";
+    let recipe = Recipe::parse("a", Path::new("a"), text).unwrap().0;
+    let mut bench = Bench::new(true, vec![recipe]);
+    bench.tags("u", &["1", "v1", "2"]);
+    assert_eq!(bench.seen(), [r#"skipped "v1""#, "build a@2-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+}
+
+#[test]
+fn an_unreadable_index_is_warned_about_and_does_not_stop_the_farm() {
+    let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::ArchiveRead(Err("archive.json: EOF".into())));
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["dedup failed a", "build a@1-1"]);
+}
+
+#[test]
+fn a_failed_build_is_retried_at_its_own_time() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.seen();
+    let mut failed_at = vec![];
+    for _ in 0..7 {
+        failed_at.push(bench.now.as_secs() / 60);
+        bench.fail();
+        let due = bench.farm.failures.values().next().unwrap().retry_at;
+        while bench.now < due {
+            // Polls go on meanwhile and must not bring the retry forward.
+            let next = bench.farm.next_deadline().unwrap();
+            bench.sleep_until(next);
+            for upstream in bench.polls() {
+                bench.tags(&upstream, &["v1"]);
+            }
+        }
+        assert!(bench.farm.in_flight.is_some(), "not retried at its time");
+    }
+    assert_eq!(failed_at, [0, 1, 6, 21, 81, 441, 1881]);
+    bench.finish(JobOutcome::Done);
+    assert!(bench.farm.failures.is_empty());
+}
+
+#[test]
+fn a_failed_publish_keeps_its_outputs_and_delays_nobody() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.tags("w", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    let kept = outputs("a", "1-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept.clone() });
+    assert_eq!(bench.seen(), ["unpublished a@1-1 1m", "build b@1-1"]);
+    bench.finish(JobOutcome::Done);
+    bench.sleep_until(MINUTE);
+    assert_eq!(bench.seen(), ["publish a@1-1"], "without another build");
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept });
+    assert_eq!(bench.seen(), ["unpublished a@1-1 5m"]);
+    bench.sleep_until(MINUTE * 6);
+    assert_eq!(bench.seen(), ["publish a@1-1"]);
+    bench.finish(JobOutcome::Done);
+    assert!(bench.farm.failures.is_empty() && bench.farm.kept.is_empty());
+}
+
+#[test]
+fn what_an_earlier_run_has_built_is_published_first() {
+    let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));
+    let found = [("a", "1-1", "pa"), ("gone", "2-1", "pa"), ("a", "3-1", "pa")];
+    bench.event(Event::OutputsFound(found.iter().map(|(id, v, p)| outputs(id, v, &[p])).collect()));
+    assert_eq!(bench.seen(), ["discard a@1-1", "discard gone@2-1", "publish a@3-1"]);
+    bench.tags("u", &["v1", "v2", "v3"]);
+    bench.finish(JobOutcome::Done);
+    assert!(bench.seen().is_empty());
+    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean));
+}
+
+#[test]
+fn an_upload_follows_each_publish_and_is_retried_alone() {
+    let options = Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::UploadOwed);
+    assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
+    bench.tags("u", &["v1", "v2"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@2-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["upload"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["not uploaded 1m", "build a@1-1"], "a failed upload does not stop the builds");
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["upload"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["not uploaded 5m"]);
+    bench.sleep_until(MINUTE * 5);
+    assert_eq!(bench.seen(), ["upload"]);
+    bench.finish(JobOutcome::Done);
+    assert!(bench.farm.upload.is_none());
+}
+
+#[test]
+fn a_reload_replaces_the_roster_or_leaves_it() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.tags("w", &["v1"]);
+    assert_eq!(bench.polls(), ["u", "w"]);
+    bench.event(Event::ReloadRequested);
+    assert_eq!(bench.seen(), ["load roster"]);
+    bench.event(Event::RosterLoaded(Err(vec![])));
+    assert_eq!(bench.seen(), ["reload refused"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("b", "w", &["pb"], ""), recipe("c", "x", &["pc"], "")])));
+    assert_eq!(bench.polls(), ["w", "x"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(
+        bench.seen(),
+        ["build b@1-1"],
+        "a dropped recipe leaves the queue, its build in progress ends"
+    );
+    bench.tags("x", &["v5"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed b@1-1 1m", "build c@5-1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("c", "x", &["pc"], "")])));
+    assert!(bench.farm.failures.is_empty());
+    bench.event(Event::RosterLoaded(Ok(vec![])));
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed c@5-1 1m"]);
+    assert!(bench.farm.failures.is_empty(), "nothing is retried for a dropped recipe");
+    assert_eq!(bench.farm.next_deadline(), None);
+}
+
+#[test]
+fn draining_finishes_the_build_and_its_upload() {
+    let options = Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench =
+        Bench::with_options(options, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build a@2-1"]);
+    bench.event(Event::StopRequested);
+    assert_eq!(bench.seen(), ["interrupt polls"]);
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err("interrupted".into()) });
+    assert!(bench.seen().is_empty(), "a poll that the shutdown has ended is no failure");
+    assert_eq!(bench.farm.outcome(), None);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["upload"]);
+    assert_eq!(bench.farm.outcome(), None);
+    bench.fail();
+    assert_eq!(bench.seen(), ["not uploaded 1m"]);
+    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean));
+}
+
+#[test]
+fn a_second_signal_ends_the_build_uncounted() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.event(Event::StopRequested);
+    bench.seen();
+    bench.event(Event::AbortRequested);
+    assert_eq!(bench.seen(), ["interrupt polls", "interrupt job"]);
+    assert_eq!(bench.farm.outcome(), None);
+    bench.finish(JobOutcome::Interrupted);
+    assert_eq!(bench.farm.outcome(), Some(Outcome::Aborted));
+    assert!(bench.farm.failures.is_empty());
+    assert_eq!((bench.farm.builds_attempted, bench.farm.builds_succeeded), (1, 0));
+}
+
+#[test]
+fn a_failed_poll_is_one_warning_and_changes_nothing() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.seen();
+    bench.sleep_until(HOUR);
+    bench.event(Event::PollFinished { upstream: "u".into(), tags: Err("no route".into()) });
+    assert_eq!(bench.seen(), ["poll failed a,b"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@1-1"], "what waits in the queue stays there");
+}
+
+#[test]
+fn a_publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    let kept = outputs("a", "1-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "killed".into(), outputs: kept });
+    bench.seen();
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+    bench.sleep_until(MINUTE);
+    assert_eq!(bench.seen(), ["discard a@1-1"]);
+    assert!(bench.farm.in_flight.is_none() && bench.farm.failures.is_empty());
+}
