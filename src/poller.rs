@@ -1,0 +1,37 @@
+//! The poller pool: threads that list upstreams, each one listing at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::farm::event::Event;
+use crate::process::Interrupt;
+use crate::upstream::git::Git;
+
+/// Starts `count` pollers that answer the URLs from `requests` with
+/// [`Event::PollFinished`]. They end when `requests` is closed.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn start<M: From<Event> + Send + 'static>(
+    count: usize,
+    git: &Arc<Git>,
+    requests: &Receiver<Arc<str>>,
+    answers: &Sender<M>,
+    interrupt: &Interrupt,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start_one = |number| {
+        let (git, requests, answers) = (git.clone(), requests.clone(), answers.clone());
+        let interrupt = interrupt.clone();
+        thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
+            for upstream in requests {
+                let tags = git.list_tags(&upstream, &interrupt).map_err(|error| error.to_string());
+                // The loop outlives its pollers, unless it failed; then nobody wants the answer.
+                let _ = answers.send(Event::PollFinished { upstream, tags }.into());
+            }
+        })
+    };
+    (0..count).map(start_one).collect()
+}

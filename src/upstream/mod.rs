@@ -1,0 +1,4 @@
+//! Upstreams: listing their tags and fetching a tag's source.
+
+pub mod git;
+mod source_tree;
