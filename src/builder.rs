@@ -1,0 +1,215 @@
+//! The builder thread: fetch, build and publish one version at a time, upload.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender};
+use log::warn;
+
+use crate::config::Config;
+use crate::farm::event::{BuildJob, Event, Job, JobOutcome, KeptOutputs};
+use crate::process::{Interrupt, ProcessError, Program};
+use crate::publish::{PublishError, Publisher};
+use crate::report;
+use crate::signing_key::PublicKeys;
+use crate::state_dir::{self, StateDir};
+use crate::upload::Uploader;
+use crate::upstream::git::{Git, GitError, Source};
+
+/// What the builder works with.
+#[derive(Debug)]
+pub struct Builder {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The state directory.
+    pub state: Arc<StateDir>,
+    /// Fetches sources.
+    pub git: Arc<Git>,
+    /// Where `peipkg-build` is.
+    pub peipkg_build: PathBuf,
+    /// The public keys that grants inject.
+    pub public_keys: PublicKeys,
+    /// Publishes outputs.
+    pub publisher: Publisher,
+    /// Uploads the repository, if that is wanted.
+    pub uploader: Option<Uploader>,
+    /// Ends what the builder is doing.
+    pub interrupt: Interrupt,
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+enum BuildError {
+    #[error("cannot fetch the source: {0}")]
+    Fetch(#[from] GitError),
+    #[error(transparent)]
+    Tool(#[from] ProcessError),
+    #[error("cannot keep the outputs: {0}")]
+    Keep(#[from] PublishError),
+    #[error("{path}: {error}")]
+    File { path: PathBuf, error: io::Error },
+    #[error("peipkg-build wrote {found:?}, expected {expected:?} by the recipe's [[package]] stanzas")]
+    Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
+}
+
+/// Starts the builder thread, which answers each job with [`Event::JobFinished`]
+/// and ends when `jobs` is closed.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn start<M: From<Event> + Send + 'static>(
+    builder: Builder,
+    jobs: Receiver<Job>,
+    answers: Sender<M>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("builder".into()).spawn(move || {
+        for job in jobs {
+            // The loop outlives its builder, unless it failed; then nobody wants the answer.
+            let _ = answers.send(Event::JobFinished(builder.run(job)).into());
+        }
+    })
+}
+
+impl Builder {
+    fn run(&self, job: Job) -> JobOutcome {
+        match job {
+            Job::Build(job) => match self.build(&job) {
+                Ok(outputs) => self.publish(outputs),
+                Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
+                Err(error) => JobOutcome::Failed { reason: error.to_string() },
+            },
+            Job::Publish(outputs) => self.publish(outputs),
+            Job::Upload => self.upload(),
+        }
+    }
+
+    /// Fetches and builds one version. Whatever happens, its source and stage are removed.
+    fn build(&self, job: &BuildJob) -> Result<KeptOutputs, BuildError> {
+        let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
+        let source = Removed(self.state.sources().join(&name));
+        let stage = Removed(self.state.stage().join(&name));
+        let end = self.config.build_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        // Builds are only made of recipes with an upstream.
+        let Some(upstream) = &job.recipe.upstream else { return Err(BuildError::without_upstream(job)) };
+        let what = Source { url: &upstream.git, tag: &job.candidate.tag, submodules: upstream.submodules };
+        let committed = self.git.fetch(what, &source.0, end, &self.interrupt)?;
+        let out = stage.0.join("packages");
+        fs::create_dir_all(&out).map_err(|error| BuildError::File { path: out.clone(), error })?;
+        self.run_peipkg_build(job, &upstream.git, committed, &source.0, &out, end)?;
+        check_outputs(job, &out)?;
+        Ok(self.publisher.keep(&stage.0, &job.key(), &job.recipe.packages)?)
+    }
+
+    fn run_peipkg_build(
+        &self,
+        job: &BuildJob,
+        url: &str,
+        committed: SystemTime,
+        source: &Path,
+        out: &Path,
+        end: Option<Instant>,
+    ) -> Result<(), BuildError> {
+        // The reference is published with the package: no password may be in it.
+        let source_ref = format!("git+{}#refs/tags/{}", report::without_password(url), job.candidate.tag);
+        let timestamp = humantime::format_rfc3339_seconds(committed).to_string();
+        let mut program = Program::new(&self.peipkg_build)
+            .deadline(end.map(|end| end.saturating_duration_since(Instant::now())))
+            .arg("build")
+            .arg("--recipe")
+            .arg(job.recipe.file())
+            .arg("--source")
+            .arg(source)
+            .args(["--version", job.candidate.version.as_str(), "--source-ref", &source_ref])
+            .args(["--farm-id", &self.config.manager.id, "--timestamp", &timestamp])
+            .arg("--out")
+            .arg(out)
+            .arg("--sign-key")
+            .arg(&self.config.key_file);
+        let grant = self.config.grant_of(&job.recipe.id);
+        for key in &grant.inject_pubkey {
+            if let Some(public) = self.public_keys.of(&key.private) {
+                program = program.arg("--build-env").arg(format!("{}={public}", key.env));
+            }
+        }
+        for key in &grant.sign {
+            let mut value = OsString::from(format!("{}=", key.name));
+            value.push(&key.private);
+            program = program.arg("--binary-sign-key").arg(value);
+        }
+        program.run(&self.interrupt)?;
+        Ok(())
+    }
+
+    fn publish(&self, outputs: KeptOutputs) -> JobOutcome {
+        // From here on the remote may lack something, even if this process dies.
+        if let Some(uploader) = &self.uploader
+            && let Err(error) = uploader.owe()
+        {
+            return JobOutcome::PublishFailed { reason: format!("cannot note the upload: {error}"), outputs };
+        }
+        match self.publisher.publish(&outputs, &self.interrupt) {
+            Ok(()) => {
+                self.publisher.discard(&outputs);
+                JobOutcome::Done
+            }
+            Err(PublishError::Process(ProcessError::Interrupted { .. })) => JobOutcome::Interrupted,
+            Err(error) => JobOutcome::PublishFailed { reason: error.to_string(), outputs },
+        }
+    }
+
+    fn upload(&self) -> JobOutcome {
+        let Some(uploader) = &self.uploader else { return JobOutcome::Done };
+        match uploader.upload(&self.interrupt) {
+            Ok(()) => JobOutcome::Done,
+            Err(PublishError::Process(ProcessError::Interrupted { .. })) => JobOutcome::Interrupted,
+            Err(error) => JobOutcome::Failed { reason: error.to_string() },
+        }
+    }
+}
+
+impl BuildError {
+    fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Fetch(error) => error.is_interrupted(),
+            Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
+            _ => false,
+        }
+    }
+
+    fn without_upstream(job: &BuildJob) -> Self {
+        let error = io::Error::other("the recipe has no [upstream]");
+        Self::File { path: job.recipe.file(), error }
+    }
+}
+
+/// Holds the tool to the recipe: exactly the expected packages, nothing else.
+fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
+    let at = |error| BuildError::File { path: out.to_owned(), error };
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(out).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        let is_file = entry.file_type().map_err(at)?.is_file();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        found.insert(if is_file { name } else { format!("{name} (not a file)") });
+    }
+    let version = &job.candidate.version;
+    let expected: BTreeSet<String> = job.recipe.packages.iter().map(|p| p.file_name(version)).collect();
+    if found == expected { Ok(()) } else { Err(BuildError::Outputs { found, expected }) }
+}
+
+/// A path that is removed when the attempt is over.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        if let Err(error) = state_dir::remove(&self.0) {
+            warn!(path = self.0.display().to_string(), error:%; "clear staging dir failed");
+        }
+    }
+}

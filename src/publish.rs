@@ -1,0 +1,232 @@
+//! From built outputs to the signed repository: `state_dir/publish` and `peipkg-repo`.
+//!
+//! The outputs of each build have a directory of their own below `publish/`,
+//! renamed in when they are complete and synced:
+//!
+//! ```text
+//! publish/<recipe>@<version>.<n>/job.json    what was built
+//! publish/<recipe>@<version>.<n>/packages/   the packages, and nothing else
+//! ```
+//!
+//! So a publish that fails keeps its outputs, can be tried again without a
+//! build, and blocks nothing else; and a restart finds what was built.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use log::warn;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::farm::event::{JobKey, KeptOutputs};
+use crate::identity::PackageName;
+use crate::process::{Interrupt, ProcessError, Program};
+use crate::state_dir::{self, StateDir};
+
+/// How long one run of `peipkg-repo` may take. Only a file system that hangs needs as long.
+const TOOL_DEADLINE: Duration = Duration::from_hours(1);
+
+/// How often to look whether a tool of an earlier manager has ended.
+const SURVIVOR_POLL: Duration = Duration::from_millis(100);
+
+/// The content of `job.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobFile {
+    recipe: String,
+    version: String,
+    packages: Vec<(String, String)>,
+}
+
+/// The repository and the tool that changes it.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    /// Where `peipkg-repo` is.
+    pub peipkg_repo: PathBuf,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The state directory.
+    pub state: Arc<StateDir>,
+}
+
+/// Why something could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// `peipkg-repo` failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A file could not be read, written or moved.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There is a `repo/` that is no repository.
+    #[error("{0} has no repo.json but is not empty; move its files away, or restore its repo.json")]
+    NoRepository(PathBuf),
+}
+
+impl Publisher {
+    /// Creates the repository if there is none yet. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// When `peipkg-repo init` fails or `repo/` holds something else.
+    pub fn init_repository(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let repo = self.state.repo();
+        if repo.join("repo.json").exists() {
+            return Ok(());
+        }
+        if fs::read_dir(&repo).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(PublishError::NoRepository(repo));
+        }
+        let fresh = self.state.stage().join(self.state.unique_name("repo"));
+        let program = self.tool("init", interrupt)?;
+        program
+            .args(["--name", &self.config.repo.name, "--description", &self.config.repo.description])
+            .arg("--out")
+            .arg(&fresh)
+            .run(interrupt)?;
+        // An empty directory gives way to the rename.
+        fs::rename(&fresh, &repo).map_err(at(&repo))
+    }
+
+    /// Takes the packages that a build has left in `staged/packages`, syncs them
+    /// and moves them to `publish/` in one step.
+    ///
+    /// # Errors
+    /// When the file system refuses; then nothing is in `publish/`.
+    pub fn keep(
+        &self,
+        staged: &Path,
+        key: &JobKey,
+        packages: &[PackageName],
+    ) -> Result<KeptOutputs, PublishError> {
+        let job = JobFile {
+            recipe: key.recipe.to_string(),
+            version: key.version.to_string(),
+            packages: packages.iter().map(|p| (p.name.clone(), p.architecture.clone())).collect(),
+        };
+        let job_file = staged.join("job.json");
+        let json = serde_json::to_vec(&job).map_err(io::Error::from).map_err(at(&job_file))?;
+        fs::write(&job_file, json).map_err(at(&job_file))?;
+        let package_dir = staged.join("packages");
+        let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
+        for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
+            File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;
+        }
+        loop {
+            let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
+            let target = self.state.publish().join(&directory);
+            if target.exists() {
+                continue; // left by an earlier process
+            }
+            fs::rename(staged, &target).map_err(at(&target))?;
+            return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
+        }
+    }
+
+    /// The outputs of earlier builds that still lie in `publish/`. What cannot be
+    /// understood is left alone, with a warning.
+    pub fn kept_outputs(&self) -> Vec<KeptOutputs> {
+        let publish = self.state.publish();
+        let entries = match fs::read_dir(&publish) {
+            Ok(entries) => entries,
+            Err(error) => {
+                warn!(path = publish.display().to_string(), error:%; "cannot look for outputs to publish");
+                return Vec::new();
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        paths.iter().filter_map(|path| read_kept(path)).collect()
+    }
+
+    /// Publishes kept outputs.
+    ///
+    /// # Errors
+    /// When `peipkg-repo publish` fails.
+    pub fn publish(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let repo = self.state.repo();
+        let program = self.tool("publish", interrupt)?;
+        let packages = self.state.publish().join(&outputs.directory).join("packages");
+        let program = program.arg("--in").arg(&repo).arg("--new").arg(packages).arg("--out").arg(&repo);
+        program.run(interrupt)?;
+        Ok(())
+    }
+
+    /// Removes outputs that are published.
+    pub fn discard(&self, outputs: &KeptOutputs) {
+        let path = self.state.publish().join(&outputs.directory);
+        if let Err(error) = state_dir::remove(&path) {
+            warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+        }
+    }
+
+    /// `peipkg-repo` with what all its sub-commands need.
+    fn tool(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, PublishError> {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let program = Program::new(&self.peipkg_repo).hold(lock_tools(&self.state, interrupt)?);
+        let program = program.deadline(Some(TOOL_DEADLINE)).arg(sub_command).arg("--sign-key");
+        Ok(program.arg(&self.config.key_file).args(["--timestamp", &now]))
+    }
+}
+
+/// Takes the lock that every tool holds which changes `repo/` or the remote. A
+/// tool keeps it even when its manager is killed: the next manager waits here
+/// until it has ended, rather than join it in the same directory.
+///
+/// # Errors
+/// When the lock file cannot be opened, or the wait is interrupted.
+pub fn lock_tools(state: &StateDir, interrupt: &Interrupt) -> Result<File, PublishError> {
+    let path = state.tool_lock();
+    let write = File::options().write(true).create(true).truncate(true).open(&path);
+    write.map_err(at(&path))?;
+    // The tool gets this file as its standard input: it must not be able to write to it.
+    let file = File::open(&path).map_err(at(&path))?;
+    let mut told = false;
+    while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if errno != rustix::io::Errno::WOULDBLOCK {
+            return Err(at(&path)(errno.into()));
+        }
+        if interrupt.is_triggered() {
+            return Err(ProcessError::Interrupted { program: "waiting for an earlier tool".into() }.into());
+        }
+        if !told {
+            warn!(lock = path.display().to_string(); "waiting for a tool of an earlier manager to end");
+            told = true;
+        }
+        thread::sleep(SURVIVOR_POLL);
+    }
+    Ok(file)
+}
+
+fn read_kept(path: &Path) -> Option<KeptOutputs> {
+    let job = match fs::read(path.join("job.json"))
+        .and_then(|json| Ok(serde_json::from_slice::<JobFile>(&json)?))
+    {
+        Ok(job) => job,
+        Err(error) => {
+            warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
+            return None;
+        }
+    };
+    let directory = path.file_name()?.to_str()?.to_owned();
+    let version = job.version.parse().ok()?;
+    let key = JobKey { recipe: job.recipe.into(), version };
+    let packages =
+        job.packages.into_iter().map(|(name, architecture)| PackageName { name, architecture }).collect();
+    Some(KeptOutputs { directory, key, packages })
+}
+
+/// Names the file in an I/O error.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> PublishError {
+    let path = path.to_owned();
+    move |error| PublishError::File { path, error }
+}

@@ -1,0 +1,202 @@
+//! The state directory: its layout, its lock, and tidying up at the start.
+//!
+//! ```text
+//! lock       held by the running manager; holds its process id
+//! tool-lock  held by the tool that is changing repo/ or the remote
+//! sources/   fetched sources, one directory a build
+//! stage/     outputs being built, one directory a build
+//! publish/   outputs waiting to be published, one directory a build
+//! repo/      the signed repository
+//! upload-owed  exists while the remote lacks something of repo/
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// An open, locked state directory. The lock is released when it is dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    _lock: File,
+    counter: AtomicU64,
+}
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// It cannot be created or written to.
+    #[error("state_dir {path}: {error}; the manager must be able to write there")]
+    NotWritable {
+        /// The file or directory in question.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Another manager has it.
+    #[error("state_dir {path}: in use by another peipkg-manager{holder}; each needs a state_dir of its own")]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+        /// ` (process <id>)`, if that is known.
+        holder: String,
+    },
+}
+
+impl StateDir {
+    /// Creates what is missing of the state directory at `root` and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be written to or another manager holds its lock.
+    pub fn open(root: &Path) -> Result<Self, StateDirError> {
+        let not_writable = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StateDirError::NotWritable { path, error }
+        };
+        fs::create_dir_all(root).map_err(not_writable(root))?;
+        let lock = lock(root)?;
+        let state = Self { root: root.to_owned(), _lock: lock, counter: AtomicU64::new(0) };
+        for directory in [state.sources(), state.stage(), state.publish()] {
+            fs::create_dir_all(&directory).map_err(not_writable(&directory))?;
+        }
+        Ok(state)
+    }
+
+    /// Where sources are fetched to.
+    pub fn sources(&self) -> PathBuf {
+        self.root.join("sources")
+    }
+
+    /// Where outputs are built.
+    pub fn stage(&self) -> PathBuf {
+        self.root.join("stage")
+    }
+
+    /// Where outputs wait to be published.
+    pub fn publish(&self) -> PathBuf {
+        self.root.join("publish")
+    }
+
+    /// The signed repository.
+    pub fn repo(&self) -> PathBuf {
+        self.root.join("repo")
+    }
+
+    /// The repository's archive index (PSD-009 §6.3).
+    pub fn archive_index(&self) -> PathBuf {
+        self.repo().join("index/archive.json")
+    }
+
+    /// The marker of an upload that is still owed.
+    pub fn upload_owed(&self) -> PathBuf {
+        self.root.join("upload-owed")
+    }
+
+    /// The file whose lock a tool holds while it changes `repo/` or the remote.
+    pub fn tool_lock(&self) -> PathBuf {
+        self.root.join("tool-lock")
+    }
+
+    /// A file name for an attempt at `subject` that no other attempt of this process has.
+    pub fn unique_name(&self, subject: &str) -> String {
+        format!("{subject}.{}", self.counter.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Removes what an earlier manager has left in `sources/` and `stage/`.
+    /// Returns what could not be removed, and why.
+    pub fn clear_leftovers(&self) -> Vec<(PathBuf, io::Error)> {
+        let mut failed = Vec::new();
+        for directory in [self.sources(), self.stage()] {
+            match fs::read_dir(&directory) {
+                Ok(entries) => {
+                    for entry in entries.flatten() {
+                        if let Err(error) = remove(&entry.path()) {
+                            failed.push((entry.path(), error));
+                        }
+                    }
+                }
+                Err(error) => failed.push((directory, error)),
+            }
+        }
+        failed
+    }
+}
+
+/// Removes a file or a directory with all it holds, without following links.
+///
+/// # Errors
+/// When something of it cannot be removed; its absence is no error.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Takes the manager's lock and writes this process's id into it.
+fn lock(root: &Path) -> Result<File, StateDirError> {
+    let path = root.join("lock");
+    let not_writable = |error: io::Error| StateDirError::NotWritable { path: path.clone(), error };
+    let mut options = File::options();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).open(&path).map_err(not_writable)?;
+    if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if errno != rustix::io::Errno::WOULDBLOCK {
+            return Err(not_writable(errno.into()));
+        }
+        let mut pid = String::new();
+        let holder = match file.read_to_string(&mut pid) {
+            Ok(_) if !pid.trim().is_empty() => format!(" (process {})", pid.trim()),
+            _ => String::new(),
+        };
+        return Err(StateDirError::InUse { path: root.to_owned(), holder });
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(not_writable)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_manager_is_told_who_holds_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::open(root.path()).unwrap();
+        let error = StateDir::open(root.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        drop(state);
+        StateDir::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn leftovers_go_and_links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("precious"), "").unwrap();
+        let state = StateDir::open(root.path()).unwrap();
+        fs::create_dir_all(state.sources().join("a/b")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), state.sources().join("a/link")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), state.stage().join("link")).unwrap();
+        fs::write(state.publish().join("kept"), "").unwrap();
+        assert!(state.clear_leftovers().is_empty());
+        assert!(fs::read_dir(state.sources()).unwrap().next().is_none());
+        assert!(fs::read_dir(state.stage()).unwrap().next().is_none());
+        assert!(state.publish().join("kept").exists());
+        assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_to() {
+        let error = StateDir::open(Path::new("/dev/null/state")).unwrap_err().to_string();
+        assert!(error.starts_with("state_dir /dev/null/state: "), "{error}");
+    }
+}
