@@ -1,12 +1,36 @@
 //! peipkg-manager: the build-farm daemon of the Peios package system.
+//!
+//! It watches git upstreams for new tags, builds each new version with
+//! `peipkg-build`, publishes it with `peipkg-repo` and uploads the repository
+//! with `rclone`. One thread, the loop in [`daemon`], owns all state and lets
+//! the pure core in [`farm`] decide; pollers, builder and listener only send it
+//! events. ARCHITECTURE.md has the map.
 
+pub mod archive;
+pub mod archive_file;
+pub mod builder;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod document;
 pub mod duration;
+pub mod error;
+pub mod farm;
 pub mod identity;
+pub mod logging;
+pub mod poller;
 pub mod problem;
+pub mod process;
+pub mod publish;
 pub mod recipe;
+pub mod report;
+pub mod roster;
+pub mod signals;
 pub mod signing_key;
+pub mod startup;
+pub mod state_dir;
 pub mod tag_pattern;
+pub mod tools;
+pub mod upload;
+pub mod upstream;
 pub mod version;

@@ -1,0 +1,222 @@
+//! The loop: it waits for an event or the next deadline, lets the core decide,
+//! and performs what the core asks for. It owns the threads and channels; every
+//! other thread only sends it events.
+//!
+//! `--once` is this same loop with another stopping rule, which the core knows.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use log::info;
+
+use crate::archive_file::ArchiveFile;
+use crate::builder::{self, Builder};
+use crate::config::Config;
+use crate::error::Error;
+use crate::farm::event::{Effect, Event, Job, JobOutcome};
+use crate::farm::schedule::Moment;
+use crate::farm::{Farm, Options, Outcome};
+use crate::poller;
+use crate::process::Interrupt;
+use crate::publish::Publisher;
+use crate::report;
+use crate::signals::Signals;
+use crate::startup::{self, Prepared};
+use crate::upload::Uploader;
+use crate::upstream::git::Git;
+
+/// What the loop is sent.
+#[derive(Debug)]
+enum Message {
+    /// Something for the core.
+    Event(Event),
+    /// A signal has come: look at the flags.
+    Wake,
+}
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
+/// Runs the farm until the core says that it is over.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
+    let signals = Signals::register()?;
+    let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
+    let prepared = startup::prepare(config, &job_interrupt)?;
+    startup::announce(&prepared.config, once);
+    let outcome = Loop::start(prepared, once, signals, polls_interrupt, job_interrupt)?.run();
+    info!("peipkg-manager stopped");
+    Ok(outcome)
+}
+
+struct Loop {
+    farm: Farm,
+    started: Instant,
+    config: Arc<Config>,
+    signals: Signals,
+    stop_asked: bool,
+    archive: ArchiveFile,
+    publisher: Publisher,
+    messages: Receiver<Message>,
+    poll_requests: Sender<Arc<str>>,
+    jobs: Sender<Job>,
+    polls_interrupt: Interrupt,
+    job_interrupt: Interrupt,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Loop {
+    /// Starts the threads and tells the core how things stand.
+    fn start(
+        prepared: Prepared,
+        once: bool,
+        mut signals: Signals,
+        polls_interrupt: Interrupt,
+        job_interrupt: Interrupt,
+    ) -> Result<Self, Error> {
+        let Prepared { config, tools, state, public_keys, publisher, uploader, recipes } = prepared;
+        // The loop never blocks on its workers: the core gives each no more than it has room for.
+        let (sender, messages) = unbounded();
+        let (poll_requests, requests) = bounded(config.poll.jobs);
+        let (jobs, job_queue) = bounded(1);
+        let waker = sender.clone();
+        signals.forward(move || waker.send(Message::Wake).is_ok())?;
+
+        let git = Arc::new(Git::new(tools.git));
+        let mut threads = poller::start(config.poll.jobs, &git, &requests, &sender, &polls_interrupt)?;
+        let builder = Builder {
+            config: config.clone(),
+            state: state.clone(),
+            git,
+            peipkg_build: tools.peipkg_build,
+            public_keys,
+            publisher: publisher.clone(),
+            uploader: uploader.clone(),
+            interrupt: job_interrupt.clone(),
+        };
+        threads.push(builder::start(builder, job_queue, sender)?);
+
+        let options = Options {
+            once,
+            default_interval: config.poll.default_interval,
+            poll_jobs: config.poll.jobs,
+            uploads: uploader.is_some(),
+        };
+        let mut this = Self {
+            farm: Farm::new(options),
+            started: Instant::now(),
+            archive: ArchiveFile::new(state.archive_index()),
+            config,
+            signals,
+            stop_asked: false,
+            publisher,
+            messages,
+            poll_requests,
+            jobs,
+            polls_interrupt,
+            job_interrupt,
+            threads,
+        };
+        this.refresh_archive();
+        this.handle(Event::OutputsFound(this.publisher.kept_outputs()));
+        if uploader.as_ref().is_some_and(Uploader::is_owed) {
+            this.handle(Event::UploadOwed);
+        }
+        this.handle(Event::RosterLoaded(Ok(recipes)));
+        Ok(this)
+    }
+
+    /// Waits, decides, performs, until the farm is over.
+    fn run(mut self) -> Outcome {
+        let outcome = loop {
+            if let Some(outcome) = self.farm.outcome() {
+                break outcome;
+            }
+            match self.next_message() {
+                Some(Message::Wake) => self.look_at_signals(),
+                Some(Message::Event(event)) => self.take(event),
+                None => self.handle(Event::DeadlineReached),
+            }
+        };
+        let Self { threads, poll_requests, jobs, .. } = self;
+        // Closed channels tell the workers to end.
+        drop((poll_requests, jobs));
+        for thread in threads {
+            // A worker that panicked has said so on standard error.
+            let _ = thread.join();
+        }
+        outcome
+    }
+
+    /// Sleeps until there is a message or the next deadline has come (`None`).
+    fn next_message(&self) -> Option<Message> {
+        let Some(deadline) = self.farm.next_deadline() else {
+            // The workers and the signal thread hold senders as long as the loop lives.
+            return self.messages.recv().ok();
+        };
+        self.messages.recv_deadline(self.started + deadline).ok()
+    }
+
+    /// Handles an event from a worker; before decisions that depend on the
+    /// archive, changes that others have made to it are read.
+    fn take(&mut self, event: Event) {
+        match &event {
+            Event::JobFinished(JobOutcome::Done) => self.archive.acknowledge(),
+            Event::JobFinished(_) | Event::PollFinished { .. } => self.refresh_archive(),
+            _ => {}
+        }
+        self.handle(event);
+    }
+
+    fn refresh_archive(&mut self) {
+        if let Some(result) = self.archive.read_if_changed() {
+            self.handle(Event::ArchiveRead(result));
+        }
+    }
+
+    fn look_at_signals(&mut self) {
+        if self.signals.take_stop() {
+            let event = if self.stop_asked { Event::AbortRequested } else { Event::StopRequested };
+            self.stop_asked = true;
+            self.handle(event);
+        }
+        if self.signals.take_reload() {
+            self.handle(Event::ReloadRequested);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let effects = self.farm.handle(event, self.now());
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Report(notice) => report::log(&notice),
+            // Neither send can fail or block: the workers live as long as the
+            // loop, and the core never asks for more than they have room for.
+            Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
+            Effect::StartJob(job) => drop(self.jobs.send(job)),
+            Effect::DiscardOutputs(outputs) => self.publisher.discard(&outputs),
+            Effect::LoadRoster => {
+                let roster = startup::load_roster(&self.config);
+                self.handle(Event::RosterLoaded(roster));
+            }
+            Effect::InterruptPolls => self.polls_interrupt.trigger(),
+            Effect::InterruptJob => self.job_interrupt.trigger(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+}

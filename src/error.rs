@@ -1,0 +1,88 @@
+//! Why the manager could not start or go on, and the exit code that says so.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::cli::UsageError;
+use crate::problem::Problem;
+use crate::publish::PublishError;
+use crate::state_dir::StateDirError;
+use crate::tools::MissingTool;
+
+/// An error that ends the manager. Its `Display` form is one line per defect.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line is wrong.
+    Usage(UsageError),
+    /// The configuration file cannot be read.
+    ConfigUnreadable(PathBuf, io::Error),
+    /// The configuration does not fit its schema.
+    Config(Vec<Problem>),
+    /// Recipes cannot be loaded, or a key cannot be used.
+    Problems(Vec<Problem>),
+    /// Programs are missing.
+    Tools(Vec<MissingTool>),
+    /// The state directory cannot be used.
+    StateDir(StateDirError),
+    /// The repository cannot be initialised.
+    Repository(PublishError),
+    /// The system refused a thread, a pipe or a signal handler.
+    System(io::Error),
+}
+
+impl Error {
+    /// 2 for a command line or a configuration that is wrong in itself, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Config(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => error.fmt(f),
+            Self::ConfigUnreadable(path, error) => {
+                write!(f, "{}: cannot read the configuration: {error}", path.display())
+            }
+            Self::Config(problems) | Self::Problems(problems) => lines(f, problems),
+            Self::Tools(missing) => lines(f, missing),
+            Self::StateDir(error) => error.fmt(f),
+            Self::Repository(error) => write!(f, "cannot initialise the repository: {error}"),
+            Self::System(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn lines<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            f.write_str("\n")?;
+        }
+        item.fmt(f)?;
+    }
+    Ok(())
+}
+
+impl From<UsageError> for Error {
+    fn from(error: UsageError) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<StateDirError> for Error {
+    fn from(error: StateDirError) -> Self {
+        Self::StateDir(error)
+    }
+}
+
+impl From<Vec<MissingTool>> for Error {
+    fn from(missing: Vec<MissingTool>) -> Self {
+        Self::Tools(missing)
+    }
+}

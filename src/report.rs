@@ -1,0 +1,119 @@
+//! What the core reports, put into the log. Operators alert on these texts:
+//! they are part of the interface and listed in the monitoring page.
+
+use log::{debug, error, info, warn};
+
+use crate::duration;
+use crate::farm::event::{JobKey, Notice};
+
+/// Writes one notice to the log.
+pub fn log(notice: &Notice) {
+    match notice {
+        Notice::RosterLoaded { count } => info!(count; "recipe roster loaded"),
+        Notice::ReloadRefused { problems } => {
+            for problem in problems {
+                error!(problem:%; "reload refused, the current recipes stay");
+            }
+        }
+        Notice::PollStarted { recipe, upstream } => {
+            let upstream = without_password(upstream);
+            info!(recipe:%, upstream; "polling upstream");
+        }
+        Notice::PollComplete { recipe, tags_seen, matches, queued } => {
+            info!(recipe:%, tags_seen, matches_emitted = matches, queued; "poll complete");
+        }
+        Notice::PollFailed { recipes, upstream, reason, next_poll } => {
+            let (recipes, upstream) = (recipes.join(","), without_password(upstream));
+            match next_poll {
+                Some(wait) => {
+                    let next_poll_after = duration::format(*wait);
+                    warn!(recipes, upstream, error = reason, next_poll_after; "poll failed");
+                }
+                None => warn!(recipes, upstream, error = reason; "poll failed"),
+            }
+        }
+        Notice::TagSkipped { recipe, tag, reason } => warn!(recipe:%, tag, reason; "tag skipped"),
+        Notice::MoreTagsSkipped { recipe, count } => warn!(recipe:%, count; "more tags skipped"),
+        Notice::PartlyPublished { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%, advice = "raise peios_revision"; "version is only partly published, skipping it");
+        }
+        Notice::DedupCheckFailed { recipe, reason } => {
+            warn!(recipe:%, error = reason; "dedup check failed");
+        }
+        Notice::BuildStarted { key: JobKey { recipe, version }, tag } => {
+            info!(recipe:%, version:%, tag; "starting build");
+        }
+        Notice::PublishStarted { key: JobKey { recipe, version } } => {
+            info!(recipe:%, version:%; "publishing kept outputs");
+        }
+        Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
+            let took = rounded(*took);
+            info!(recipe:%, version:%, took; "build + publish complete");
+        }
+        Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            error!(recipe:%, version:%, failures, next_retry_after, error = reason; "build failed");
+        }
+        Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            error!(recipe:%, version:%, failures, next_retry_after, error = reason; "publish failed");
+        }
+        Notice::JobInterrupted { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%; "build interrupted");
+        }
+        Notice::UploadStarted => debug!("starting upload"),
+        Notice::UploadComplete { took } => {
+            let took = rounded(*took);
+            info!(took; "upload complete");
+        }
+        Notice::UploadFailed { failures, retry_after, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            error!(failures, next_retry_after, error = reason; "upload failed");
+        }
+        Notice::Draining { in_flight: Some(JobKey { recipe, version }) } => {
+            info!(recipe:%, version:%; "stopping after the build in progress");
+        }
+        Notice::Draining { in_flight: None } => info!("stopping"),
+        Notice::Aborting => warn!("stopping at once, the build in progress is ended"),
+    }
+}
+
+/// A time span for people: to the millisecond.
+fn rounded(span: std::time::Duration) -> String {
+    duration::format(std::time::Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// A URL that may be shown: `https://user:secret@host/` without its user info.
+/// An ssh URL keeps its user, which is no secret.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let Some((user_info, host)) = authority.rsplit_once('@') else { return url.to_owned() };
+    let path = &rest[authority.len()..];
+    match user_info.split_once(':') {
+        None if !scheme.starts_with("http") => url.to_owned(),
+        Some((user, _)) if !scheme.starts_with("http") => format!("{scheme}://{user}@{host}{path}"),
+        _ => format!("{scheme}://{host}{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("https://example.org/a@b", "https://example.org/a@b"),
+            ("https://token@example.org/x.git", "https://example.org/x.git"),
+            ("https://user:p@ss@example.org:8443/x", "https://example.org:8443/x"),
+            ("ssh://git@example.org/x", "ssh://git@example.org/x"),
+            ("ssh://git:secret@example.org/x", "ssh://git@example.org/x"),
+            ("git@example.org:x.git", "git@example.org:x.git"),
+            ("file:///srv/x", "file:///srv/x"),
+            ("/srv/x", "/srv/x"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+}
