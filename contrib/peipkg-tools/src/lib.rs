@@ -1,1 +1,8 @@
 //! The companion tools of peipkg-manager: `peipkg-build` and `peipkg-repo`.
+//!
+//! The package format both work on is PSD-009's; the modules name its sections.
+
+pub mod cli;
+pub mod digest;
+pub mod manifest;
+pub mod signature;

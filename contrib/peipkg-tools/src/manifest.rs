@@ -1,0 +1,212 @@
+//! The documents inside a package: `.peipkg/manifest.json` (PSD-009 §3.3) and
+//! `.peipkg/files.json` (PSD-009 §3.5.1).
+//!
+//! The types fix the order of the keys and what is left out, so that the same
+//! inputs give the same bytes. Pure: nothing here touches a file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The only schema version of manifest, file list and signature (PSD-009 §3.3.2).
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Where the manifest stands in the archive (PSD-009 §3.2.2).
+pub const MANIFEST_PATH: &str = ".peipkg/manifest.json";
+/// Where the file list stands in the archive (PSD-009 §3.2.2).
+pub const FILES_PATH: &str = ".peipkg/files.json";
+/// The longest manifest a consumer has to accept, in bytes (PSD-009 §3.2.10).
+pub const MAX_MANIFEST: usize = 16 * 1024 * 1024;
+/// The longest file list a consumer has to accept, in bytes (PSD-009 §3.2.10).
+pub const MAX_FILES: usize = 64 * 1024 * 1024;
+
+/// A package's own description of itself (PSD-009 §3.3). Fields stand in the
+/// order of the schema, which is the order they are written in; when read,
+/// unknown fields are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Package name (PSD-009 §2.1).
+    pub name: String,
+    /// Package version (PSD-009 §2.2).
+    pub version: String,
+    /// Architecture identifier (PSD-009 §2.3).
+    pub architecture: String,
+    /// One line of printable ASCII.
+    #[serde(default)]
+    pub description: String,
+    /// SPDX expression.
+    #[serde(default)]
+    pub license: String,
+    /// `http` or `https` URL, or empty.
+    #[serde(default)]
+    pub homepage: String,
+    /// The root a top-level install lands in (PSD-009 §3.3.6); absent for the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_root: Option<String>,
+    /// What must be installed with it.
+    pub dependencies: Vec<Dependency>,
+    /// What makes it more useful.
+    #[serde(default)]
+    pub optional_dependencies: Vec<Dependency>,
+    /// What must not be installed with it.
+    pub conflicts: Vec<Dependency>,
+    /// Virtual names it answers to.
+    #[serde(default)]
+    pub provides: Vec<Provides>,
+    /// Packages it supersedes.
+    #[serde(default)]
+    pub replaces: Vec<Replaces>,
+    /// Maintenance operations after an install (PSD-009 §4.3).
+    #[serde(default)]
+    pub side_effects: Vec<String>,
+    /// Sum of the sizes of its regular files, in bytes.
+    pub size_installed: u64,
+    /// Security descriptors of single entries (PSD-009 §3.3.5).
+    #[serde(default)]
+    pub sd_overrides: Vec<SdOverride>,
+    /// Where it comes from.
+    pub build: Build,
+}
+
+/// An entry of `dependencies`, `optional_dependencies` or `conflicts` (PSD-009 §4.1.1, §4.1.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// A package or virtual name.
+    pub name: String,
+    /// Version constraint (PSD-009 §2.2.8); absent for any version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<String>,
+    /// Architecture qualifier, `any` when present (PSD-009 §4.1.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Paths at which it expects the holder of the role, by slot (PSD-009 §4.4).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Claim>,
+}
+
+/// An entry of `provides` (PSD-009 §4.1.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provides {
+    /// A virtual name.
+    pub name: String,
+    /// The version of the capability, its revision optional; absent for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The files that answer for the role, by slot (PSD-009 §4.4).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Claim>,
+}
+
+/// An entry of `replaces` (PSD-009 §4.1.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaces {
+    /// A package name.
+    pub name: String,
+    /// Version constraint; absent for any version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<String>,
+}
+
+/// One slot of a claim (PSD-009 §4.4.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Absolute path of the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Absolute path of the file it leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// A security descriptor for one payload entry (PSD-009 §3.3.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SdOverride {
+    /// The entry's path as in the archive.
+    pub path: String,
+    /// The descriptor in base64 without padding.
+    pub sd: String,
+}
+
+/// Where a package comes from (PSD-009 §3.3.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// RFC 3339 in UTC; the modification time of every archive entry.
+    pub timestamp: String,
+    /// The farm that built it.
+    pub farm_id: String,
+    /// The inputs, such as `git+<url>#refs/tags/<tag>`.
+    pub source_ref: String,
+    /// Name of the package with the corresponding source; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_package: Option<String>,
+}
+
+/// The per-file integrity manifest, `.peipkg/files.json` (PSD-009 §3.5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// Always [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Always `sha256`.
+    pub algorithm: String,
+    /// One entry per regular file, sorted by path.
+    pub entries: Vec<FileEntry>,
+}
+
+/// One regular file of the payload (PSD-009 §3.5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// The entry's path as in the archive.
+    pub path: String,
+    /// Length of the content in bytes.
+    pub size: u64,
+    /// SHA-256 of the content in lower-case hexadecimal.
+    pub hash: String,
+}
+
+/// `document` as it is stored: compact JSON and one final newline (PSD-009 §3.3.9).
+///
+/// # Panics
+/// Never: the documents of this crate have string keys only and cannot fail to serialize.
+pub fn to_json(document: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(document).expect("string keys only");
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest manifest of PSD-009 §3.3.2.
+    const SMALLEST: &str = r#"{"schema_version":1,"name":"jq","version":"1-1","architecture":"noarch","dependencies":[],
+        "conflicts":[],"size_installed":0,"later":{},"build":{"timestamp":"t","farm_id":"f","source_ref":"s"}}"#;
+
+    #[test]
+    fn keys_stand_in_schema_order_and_empty_lists_are_written() {
+        let manifest: Manifest = serde_json::from_str(SMALLEST).unwrap();
+        let expected = "{\"schema_version\":1,\"name\":\"jq\",\"version\":\"1-1\",\"architecture\":\"noarch\",\
+            \"description\":\"\",\"license\":\"\",\"homepage\":\"\",\"dependencies\":[],\
+            \"optional_dependencies\":[],\"conflicts\":[],\"provides\":[],\"replaces\":[],\
+            \"side_effects\":[],\"size_installed\":0,\"sd_overrides\":[],\
+            \"build\":{\"timestamp\":\"t\",\"farm_id\":\"f\",\"source_ref\":\"s\"}}\n";
+        assert_eq!(String::from_utf8(to_json(&manifest)).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_relation_does_not_say_is_left_out() {
+        let text = r#"{"name":"a","constraint":"= 1-1","claims":{"s":{"path":"/usr/bin/a"}}}"#;
+        let dependency: Dependency = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&dependency).unwrap(), text);
+        let bare = Provides { name: "b".into(), version: None, claims: BTreeMap::new() };
+        assert_eq!(serde_json::to_string(&bare).unwrap(), r#"{"name":"b"}"#);
+    }
+
+    #[test]
+    fn a_required_field_is_required() {
+        let without = SMALLEST.replace("\"conflicts\":[],", "");
+        let error = serde_json::from_str::<Manifest>(&without).unwrap_err().to_string();
+        assert!(error.contains("conflicts"), "{error}");
+    }
+}
