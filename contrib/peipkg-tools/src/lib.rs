@@ -4,5 +4,8 @@
 
 pub mod cli;
 pub mod digest;
+pub mod expression;
 pub mod manifest;
+pub mod payload;
 pub mod signature;
+pub mod tar_header;

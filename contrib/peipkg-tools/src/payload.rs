@@ -1,0 +1,285 @@
+//! What may be in a payload and where (PSD-009 §3.2.7, §3.4). Pure: paths and
+//! kinds are arguments.
+//!
+//! Each check returns what is wrong as the end of a sentence that starts with
+//! the path.
+
+use unicode_normalization::is_nfc;
+
+/// The most payload entries a consumer has to accept (PSD-009 §3.2.10).
+pub const MAX_ENTRIES: usize = 100_000;
+/// Longest component of a path, in bytes (PSD-009 §3.2.7).
+const MAX_COMPONENT: usize = 255;
+/// Longest path, in bytes (PSD-009 §3.2.7).
+const MAX_PATH: usize = 4096;
+/// Most components of a path (PSD-009 §3.2.10).
+const MAX_DEPTH: usize = 256;
+
+/// The architectures with a triplet of their own (PSD-009 §2.3.3).
+const NATIVE: [&str; 2] = ["x86_64", "aarch64"];
+/// The identifier of architecture-independent packages (PSD-009 §2.3.4).
+pub const NOARCH: &str = "noarch";
+
+/// Destinations that every package may use. `system` is not in PSD-009 §3.4.1,
+/// but accepted by the consumers in use.
+const DESTINATIONS: [&str; 10] = [
+    "usr/bin",
+    "usr/sbin",
+    "usr/share",
+    "usr/include",
+    "usr/src/debug",
+    "etc",
+    "opt",
+    "boot",
+    "hooks",
+    "system",
+];
+/// Separated debug information, not for `noarch` packages (PSD-009 §3.4.2).
+const DEBUG: &str = "usr/lib/debug";
+/// State directories, which a package may create but not fill (PSD-009 §3.4.5).
+const STATE: &str = "var";
+/// Directories on the way to a destination.
+const ON_THE_WAY: [&str; 3] = ["usr", "usr/lib", "usr/src"];
+/// Mount points that a package may create as bare directories; in use beyond PSD-009 §3.4.1.
+const BARE: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
+
+const OUTSIDE: &str = "is outside the permitted destinations (PSD-009 §3.4.1)";
+
+/// Whether `architecture` is one that PSD-009 §2.3.2 defines.
+pub fn is_known_architecture(architecture: &str) -> bool {
+    architecture == NOARCH || NATIVE.contains(&architecture)
+}
+
+/// Checks the form of a payload path without a trailing slash (PSD-009 §3.2.7).
+pub fn check_path(path: &str) -> Result<(), &'static str> {
+    check_characters(path)?;
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("has an empty, '.' or '..' component");
+    }
+    if path == ".peipkg" || path.starts_with(".peipkg/") {
+        return Err("is reserved for the package's own metadata");
+    }
+    Ok(())
+}
+
+/// Checks that a package for `architecture` may install to `path` (PSD-009 §3.4.1, §3.4.2, §3.4.5).
+pub fn check_destination(path: &str, is_directory: bool, architecture: &str) -> Result<(), &'static str> {
+    let is_in = |tree: &str| lies_in(path, tree) && (is_directory || path != tree);
+    if DESTINATIONS.into_iter().any(is_in) {
+        return Ok(());
+    }
+    if is_directory && (ON_THE_WAY.contains(&path) || BARE.contains(&path)) {
+        return Ok(());
+    }
+    if lies_in(path, STATE) {
+        return if is_directory {
+            Ok(())
+        } else {
+            Err("is under var, where a package may only create directories")
+        };
+    }
+    if is_in(DEBUG) {
+        return if architecture == NOARCH { Err("is debug information in a noarch package") } else { Ok(()) };
+    }
+    match NATIVE.into_iter().find(|native| is_in(&triplet_directory(native))) {
+        Some(native) if native == architecture => Ok(()),
+        Some(_) if architecture == NOARCH => Err("is under an architecture's directory in a noarch package"),
+        Some(_) => Err("is under the directory of another architecture"),
+        None => Err(OUTSIDE),
+    }
+}
+
+/// Checks where a symbolic link leads (PSD-009 §3.4.8). `in_payload` tells
+/// whether the package has an entry of its own at a path.
+pub fn check_target(link: &str, target: &str, in_payload: impl Fn(&str) -> bool) -> Result<(), &'static str> {
+    check_characters(target)?;
+    if target.starts_with('/') {
+        return Err("is absolute; a link's target must be relative");
+    }
+    let mut resolved: Vec<&str> = link.split('/').collect();
+    resolved.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                resolved.pop().ok_or("leads out of the root")?;
+            }
+            _ => resolved.push(part),
+        }
+    }
+    let resolved = resolved.join("/");
+    let mut trees = DESTINATIONS.into_iter().chain([DEBUG, STATE]);
+    let permitted = trees.any(|tree| lies_in(&resolved, tree))
+        || NATIVE.into_iter().any(|native| lies_in(&resolved, &triplet_directory(native)));
+    if permitted || in_payload(&resolved) {
+        Ok(())
+    } else {
+        Err("leads outside the permitted destinations (PSD-009 §3.4.8)")
+    }
+}
+
+/// The rules that paths and link targets share.
+fn check_characters(path: &str) -> Result<(), &'static str> {
+    if path.is_empty() {
+        return Err("is empty");
+    }
+    if path.len() > MAX_PATH {
+        return Err("is longer than 4096 bytes");
+    }
+    if path.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err("has a control character");
+    }
+    if path.contains('\\') {
+        return Err("has a backslash");
+    }
+    if path.split('/').any(|part| part.len() > MAX_COMPONENT) {
+        return Err("has a component longer than 255 bytes");
+    }
+    if path.split('/').count() > MAX_DEPTH {
+        return Err("has more than 256 components");
+    }
+    if !path.is_ascii() && !is_nfc(path) {
+        return Err("is not in Unicode normalization form C");
+    }
+    Ok(())
+}
+
+fn lies_in(path: &str, tree: &str) -> bool {
+    path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn triplet_directory(architecture: &str) -> String {
+    format!("usr/lib/{architecture}-linux-peios")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_path() {
+        for good in ["usr/bin/x", "etc/ä/b c", ".peipkgs", "usr/...", "a/-x"] {
+            assert_eq!(check_path(good), Ok(()), "{good}");
+        }
+        let long = "a/".repeat(2048) + "b";
+        let wide = "a".repeat(256);
+        let deep = "a/".repeat(256) + "a";
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "a/./b",
+            "../a",
+            "a/..",
+            "a\nb",
+            "a\u{7f}",
+            "a\\b",
+            "a\u{308}",
+            ".peipkg",
+            ".peipkg/x",
+            &long,
+            &wide,
+            &deep,
+        ] {
+            assert!(check_path(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check(path: &str, architecture: &str, expected: Result<(), &str>) {
+        let path_of_file = path.strip_suffix('/');
+        let found = check_destination(path_of_file.unwrap_or(path), path_of_file.is_some(), architecture);
+        match (found, expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{path}: {found}"),
+            (found, _) => panic!("{path} for {architecture}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn destinations() {
+        for good in [
+            "usr/",
+            "usr/lib/",
+            "usr/src/",
+            "usr/bin/",
+            "usr/bin/x",
+            "usr/sbin/x",
+            "usr/share/x/y",
+            "etc/x",
+            "usr/include/x.h",
+            "usr/src/debug/x",
+            "opt/x",
+            "boot/x",
+            "hooks/x",
+            "system/x",
+            "var/lib/x/",
+            "run/",
+            "tmp/",
+            "dev/",
+        ] {
+            check(good, NOARCH, Ok(()));
+            check(good, "x86_64", Ok(()));
+        }
+        for bad in [
+            "bin/x",
+            "usr/local/x",
+            "usr/lib/x",
+            "usr/lib/modules/1/x.ko",
+            "usr/src/x",
+            "home/",
+            "x",
+            "usr",
+            "etc",
+            "usr/bin",
+            "usr/binx",
+            "run",
+            "run/x/",
+            "run/x",
+            "tmp/x",
+            "usr/libexec/",
+            "usr/lib/i386-linux-peios/x",
+        ] {
+            check(bad, "x86_64", Err("outside"));
+        }
+        check("var/lib/x", "x86_64", Err("under var"));
+        check("var", "x86_64", Err("under var"));
+        check("usr/lib/debug/x", "x86_64", Ok(()));
+        check("usr/lib/debug/x", NOARCH, Err("debug information"));
+        check("usr/lib/x86_64-linux-peios/x.so", "x86_64", Ok(()));
+        check("usr/lib/x86_64-linux-peios/", "x86_64", Ok(()));
+        check("usr/lib/x86_64-linux-peios/x.so", "aarch64", Err("another architecture"));
+        check("usr/lib/x86_64-linux-peios/", NOARCH, Err("noarch"));
+    }
+
+    #[test]
+    fn where_links_may_lead() {
+        let own = |path: &str| path == "usr/lib";
+        for (link, target) in [
+            ("usr/lib/x86_64-linux-peios/libz.so", "libz.so.1"),
+            ("usr/bin/x", "../share/x"),
+            ("usr/bin/x", ".././bin//y"),
+            ("boot/kernel", "../usr/lib/aarch64-linux-peios/vmlinuz"),
+            ("usr/share/x/lib", "../../lib"),
+            ("etc/x", "../var/lib/x"),
+            ("etc/x", "../etc"),
+        ] {
+            assert_eq!(check_target(link, target, own), Ok(()), "{link} -> {target}");
+        }
+        for (link, target) in [
+            ("usr/bin/x", "/usr/bin/y"),
+            ("usr/bin/x", ""),
+            ("usr/bin/x", "../../../etc/passwd"),
+            ("usr/bin/x", "../../tmp/y"),
+            ("usr/bin/x", "../.."),
+            ("usr/bin/x", "../lib/y"),
+            ("usr/bin/x", "../../run"),
+            ("etc/x", "../../usr/bin/x"),
+            ("etc/x", "a\\b"),
+            ("etc/x", "a\tb"),
+        ] {
+            assert!(check_target(link, target, own).is_err(), "{link} -> {target}");
+        }
+    }
+}
