@@ -1,7 +1,7 @@
 //! What the command lines of both tools share: how they end, how they say why,
 //! and how they read a timestamp.
 //!
-//! Only [`run`] prints; everything below it returns values.
+//! Only [`run`] and [`note`] print; everything else returns values.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -167,6 +167,11 @@ pub fn run(program: &str, command: impl FnOnce(lexopt::Parser) -> Result<String,
         eprintln!("{program}: {line}");
     }
     ExitCode::from(status)
+}
+
+/// Says something that is worth knowing and no failure.
+pub fn note(program: &str, line: &str) {
+    eprintln!("{program}: note: {line}");
 }
 
 #[cfg(test)]

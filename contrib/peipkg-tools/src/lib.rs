@@ -2,10 +2,12 @@
 //!
 //! The package format both work on is PSD-009's; the modules name its sections.
 
+pub mod build;
 pub mod cli;
 pub mod digest;
 pub mod expression;
 pub mod manifest;
+pub mod package_writer;
 pub mod payload;
 pub mod signature;
 pub mod tar_header;

@@ -1,0 +1,63 @@
+//! The command `peipkg-build`: arguments in, exit status out.
+
+use std::process::ExitCode;
+
+use peipkg_tools::build::{self, PROGRAM, flags::Flags, pack};
+use peipkg_tools::cli::{self, Failure};
+
+const HELP: &str = "\
+Usage: peipkg-build build --recipe FILE --source DIR --version VERSION
+           --source-ref REF --farm-id ID --timestamp TIME --out DIR
+           [--sign-key FILE] [--build-env NAME=VALUE]...
+           [--binary-sign-key NAME=FILE]...
+       peipkg-build pack --manifest FILE --staged DIR --out FILE
+           [--sign-key FILE]
+
+Makes packages: `build` runs a recipe's build script and writes one package for
+each [[package]] of the recipe, `pack` takes a finished manifest and a staged
+tree. The same inputs give the same bytes.
+
+  --recipe FILE         the recipe's peipkg.toml
+  --source DIR          the source tree, SOURCE_DIR of the build script
+  --version VERSION     version of the packages, [EPOCH:]UPSTREAM-REVISION
+  --source-ref REF      recorded in the packages, as git+URL#refs/tags/TAG
+  --farm-id ID          recorded in the packages
+  --timestamp TIME      time of all entries, RFC 3339 in UTC, ending in Z
+  --out DIR             where the packages go; made if missing
+  --sign-key FILE       Ed25519 private key; without it, packages are unsigned
+  --build-env NAME=VALUE
+                        a further variable for the build script
+  --binary-sign-key NAME=FILE
+                        a key for signing binaries; checked, not used yet
+  --manifest FILE       the manifest of the package, as JSON
+  --staged DIR          the package's files
+  --out FILE            the package to write
+  -h, --help            this text
+  -V, --version         the version of this program
+
+Exit status: 0 done, 1 the build failed, 2 the command line is wrong.
+";
+
+fn main() -> ExitCode {
+    cli::run(PROGRAM, |mut parser| match parser.next().map_err(cli::usage)? {
+        Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => Ok(HELP.to_owned()),
+        Some(lexopt::Arg::Short('V') | lexopt::Arg::Long("version")) => {
+            Ok(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")))
+        }
+        Some(lexopt::Arg::Value(command)) if command == "help" => Ok(HELP.to_owned()),
+        Some(lexopt::Arg::Value(command)) if command == "build" => match Flags::parse(&mut parser)? {
+            Some(flags) => build::build(&flags),
+            None => Ok(HELP.to_owned()),
+        },
+        Some(lexopt::Arg::Value(command)) if command == "pack" => match pack::Flags::parse(&mut parser)? {
+            Some(flags) => pack::pack(&flags),
+            None => Ok(HELP.to_owned()),
+        },
+        Some(lexopt::Arg::Value(command)) => {
+            let found = command.display();
+            Err(Failure::Usage(format!("unknown command \"{found}\"; known are build and pack")))
+        }
+        Some(other) => Err(cli::usage(other.unexpected())),
+        None => Err(Failure::Usage("a command is missing: build or pack; --help says more".to_owned())),
+    })
+}

@@ -1,0 +1,223 @@
+//! `peipkg-build`: from a recipe or a staged tree to packages.
+//!
+//! The order of a build is: everything that can be known to be wrong without
+//! running the script, the script, the rules of the payload, the packages. They
+//! appear in the output directory together, when all of them are complete.
+
+pub mod flags;
+pub mod interrupt;
+pub mod pack;
+pub mod partition;
+pub mod pattern;
+pub mod recipe;
+pub mod scratch;
+pub mod script;
+pub mod staged;
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+use self::flags::{Flags, load_key};
+use self::interrupt::Interrupt;
+use self::recipe::{Recipe, Stanza};
+use self::scratch::Scratch;
+use self::script::Script;
+use self::staged::{Kind, Staged, StagedError};
+use crate::cli::{Failure, note};
+use crate::manifest::{Build, Manifest, SCHEMA_VERSION};
+use crate::package_writer::{Content, Entry, Package, PendingFile};
+use crate::payload::{check_destination, check_target};
+
+/// The name that opens every line on standard error.
+pub const PROGRAM: &str = "peipkg-build";
+
+/// Runs `peipkg-build build` and returns the paths of the packages, one a line.
+pub fn build(flags: &Flags) -> Result<String, Failure> {
+    let interrupt = Interrupt::watch()?;
+    let recipe = read_recipe(flags)?;
+    let script = script_path(flags, &recipe)?;
+    let source = existing(&flags.source, "source tree", "directory", Metadata::is_dir)?;
+    let key = flags.sign_key.as_deref().map(load_key).transpose()?;
+    fs::create_dir_all(&flags.out).map_err(|error| failed(&flags.out, "output directory", error))?;
+
+    let scratch = Scratch::new()?;
+    let (staged, work) = (scratch.staged(), scratch.work());
+    Script {
+        path: &script,
+        source: &source,
+        staged: &staged,
+        work: &work,
+        epoch: flags.mtime,
+        variables: &flags.variables,
+    }
+    .run(&interrupt)?;
+    let tree = read_staged(&staged)?;
+    let shares = divide(&recipe, &tree)?;
+
+    let mut pending = Vec::new();
+    for (stanza, share) in recipe.packages.iter().zip(shares) {
+        let manifest = manifest_of(stanza, &recipe, flags);
+        let entries = entries(share.iter().map(|index| &tree[*index]), &staged);
+        let package = Package { manifest, entries, mtime: flags.mtime };
+        let file = PendingFile::new(flags.out.join(stanza.id.file_name(&flags.version)));
+        package.write(&file, key.as_ref(), staged::open, || interrupt.check())?;
+        pending.push(file);
+    }
+    interrupt.check()?;
+    publish(pending)
+}
+
+/// Puts complete packages into place and returns their paths, one a line.
+fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
+    let mut written = String::new();
+    for file in pending {
+        let path = file.path().to_owned();
+        file.publish().map_err(|error| failed(&path, "package", error))?;
+        written += &path.display().to_string();
+        written.push('\n');
+    }
+    Ok(written)
+}
+
+fn read_recipe(flags: &Flags) -> Result<Recipe, Failure> {
+    let text = fs::read_to_string(&flags.recipe).map_err(|error| failed(&flags.recipe, "recipe", error))?;
+    recipe::parse(&flags.recipe, &text, &flags.version).map_err(|problems| Failure::of_problems(&problems))
+}
+
+fn script_path(flags: &Flags, recipe: &Recipe) -> Result<PathBuf, Failure> {
+    let path = flags.recipe.with_file_name(&recipe.script);
+    existing(&path, "build script", "file", Metadata::is_file)
+}
+
+/// The absolute form of a path, which must be there and be of a kind.
+fn existing(path: &Path, what: &str, kind: &str, is_kind: fn(&Metadata) -> bool) -> Result<PathBuf, Failure> {
+    let metadata = fs::metadata(path).map_err(|error| failed(path, what, error))?;
+    if !is_kind(&metadata) {
+        return Err(failed(path, what, format!("not a {kind}")));
+    }
+    std::path::absolute(path).map_err(|error| failed(path, what, error))
+}
+
+/// Reads the staged tree; each entry that no package can carry is a line of the failure.
+fn read_staged(staged: &Path) -> Result<Vec<Staged>, Failure> {
+    staged::read(staged).map_err(|error| match error {
+        StagedError::Unfit(lines) => Failure::Failed(lines),
+        error @ StagedError::Unreadable { .. } => error.into(),
+    })
+}
+
+/// Divides the tree among the stanzas and checks every share.
+fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Failure> {
+    let paths: Vec<_> = tree
+        .iter()
+        .map(|staged| partition::Path { path: &staged.path, is_directory: staged.kind == Kind::Directory })
+        .collect();
+    let stanzas: Vec<_> =
+        recipe.packages.iter().map(|stanza| (label(recipe, stanza), stanza.files.as_slice())).collect();
+    let partition =
+        partition::divide(&stanzas, &paths).map_err(|undivided| Failure::Failed(undivided.lines))?;
+    let mut wrong = Vec::new();
+    for ((label, _), (stanza, share)) in stanzas.iter().zip(recipe.packages.iter().zip(&partition.shares)) {
+        let share: Vec<&Staged> = share.iter().map(|index| &tree[*index]).collect();
+        wrong.extend(
+            payload_errors(&share, &stanza.id.architecture).iter().map(|line| format!("{label}: {line}")),
+        );
+    }
+    if !wrong.is_empty() {
+        return Err(Failure::Failed(wrong));
+    }
+    for index in partition.unclaimed_directories {
+        let path = &tree[index].path;
+        note(PROGRAM, &format!("empty directory {path} is left out; a pattern \"{path}/\" would claim it"));
+    }
+    note_privileged(tree);
+    Ok(partition.shares)
+}
+
+/// A stanza's name, with its architecture where another has the same name.
+fn label(recipe: &Recipe, stanza: &Stanza) -> String {
+    let namesakes = recipe.packages.iter().filter(|other| other.id.name == stanza.id.name).count();
+    if namesakes == 1 {
+        stanza.id.name.clone()
+    } else {
+        format!("{} ({})", stanza.id.name, stanza.id.architecture)
+    }
+}
+
+/// What breaks the rules of a payload, one line per entry; `share` is sorted by
+/// [`partition::compare`].
+fn payload_errors(share: &[&Staged], architecture: &str) -> Vec<String> {
+    let own = |path: &str| share.binary_search_by(|staged| partition::compare(&staged.path, path)).is_ok();
+    let mut lines = Vec::new();
+    for staged in share {
+        let path = &staged.path;
+        if let Err(wrong) = check_destination(path, staged.kind == Kind::Directory, architecture) {
+            lines.push(format!("{path} {wrong}"));
+        } else if let Kind::Symlink(target) = &staged.kind
+            && let Err(wrong) = check_target(path, target, own)
+        {
+            lines.push(format!("{path}: target {target:?} {wrong}"));
+        }
+    }
+    lines
+}
+
+/// Says which programs lose a bit that they may count on (PSD-009 §3.4.6).
+fn note_privileged(tree: &[Staged]) {
+    for staged in tree {
+        if staged.kind == (Kind::File { is_privileged: true }) {
+            let path = &staged.path;
+            note(
+                PROGRAM,
+                &format!(
+                    "{path} is staged with a set-user-ID or set-group-ID bit, which packages do not carry"
+                ),
+            );
+        }
+    }
+}
+
+fn entries<'a>(share: impl Iterator<Item = &'a Staged>, root: &Path) -> Vec<Entry> {
+    let entry = |staged: &Staged| match &staged.kind {
+        Kind::File { .. } => {
+            Entry { path: staged.path.clone(), content: Content::File(root.join(&staged.path)) }
+        }
+        Kind::Directory => Entry { path: format!("{}/", staged.path), content: Content::Directory },
+        Kind::Symlink(target) => {
+            Entry { path: staged.path.clone(), content: Content::Symlink(target.clone()) }
+        }
+    };
+    share.map(entry).collect()
+}
+
+fn manifest_of(stanza: &Stanza, recipe: &Recipe, flags: &Flags) -> Manifest {
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        name: stanza.id.name.clone(),
+        version: flags.version.to_string(),
+        architecture: stanza.id.architecture.clone(),
+        description: stanza.description.clone(),
+        license: recipe.license.clone(),
+        homepage: recipe.homepage.clone(),
+        default_root: None,
+        dependencies: stanza.dependencies.clone(),
+        optional_dependencies: stanza.optional_dependencies.clone(),
+        conflicts: stanza.conflicts.clone(),
+        provides: stanza.provides.clone(),
+        replaces: stanza.replaces.clone(),
+        side_effects: stanza.side_effects.clone(),
+        size_installed: 0,
+        sd_overrides: Vec::new(),
+        build: Build {
+            timestamp: flags.timestamp.as_str().to_owned(),
+            farm_id: flags.farm_id.clone(),
+            source_ref: flags.source_ref.clone(),
+            source_package: None,
+        },
+    }
+}
+
+fn failed(path: &Path, what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(vec![format!("{what} {}: {error}", path.display())])
+}

@@ -1,0 +1,299 @@
+//! What a recipe says about the packages of one build (PSD-009 appendix A.2).
+//!
+//! `[meta]` and `[[package]]` are this tool's and read strictly; the other
+//! sections belong to other tools. All problems are reported, each with its
+//! line. Pure: the text is an argument.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use peipkg_manager::document::{At, Document, Section};
+use peipkg_manager::identity::{PackageName, check_package_name};
+use peipkg_manager::problem::Problem;
+use peipkg_manager::version::Version;
+
+use super::pattern::Pattern;
+use crate::expression::{
+    SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
+    check_virtual_name,
+};
+use crate::manifest::{Dependency, Provides, Replaces};
+use crate::payload::is_known_architecture;
+
+/// A recipe, completed by the version that is built.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// SPDX expression, or empty.
+    pub license: String,
+    /// URL, or empty.
+    pub homepage: String,
+    /// The build script, relative to the recipe's directory.
+    pub script: PathBuf,
+    /// At least one.
+    pub packages: Vec<Stanza>,
+}
+
+/// One `[[package]]`: the manifest's fields that a recipe decides, and the files it claims.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stanza {
+    /// Name and architecture.
+    pub id: PackageName,
+    /// One line of printable ASCII, or empty.
+    pub description: String,
+    /// Sorted by name, like all relations.
+    pub dependencies: Vec<Dependency>,
+    /// See [`Stanza::dependencies`].
+    pub optional_dependencies: Vec<Dependency>,
+    /// See [`Stanza::dependencies`].
+    pub conflicts: Vec<Dependency>,
+    /// See [`Stanza::dependencies`].
+    pub provides: Vec<Provides>,
+    /// See [`Stanza::dependencies`].
+    pub replaces: Vec<Replaces>,
+    /// As the recipe lists them.
+    pub side_effects: Vec<String>,
+    /// What it claims of the staged tree.
+    pub files: Vec<Pattern>,
+}
+
+/// A check that returns the end of a sentence.
+type Rule = fn(&str) -> Result<(), &'static str>;
+
+/// What `same_build` needs to know.
+struct Siblings<'a> {
+    names: Vec<String>,
+    version: &'a Version,
+}
+
+/// Reads the recipe `text`; `path` only names it in problems.
+///
+/// # Errors
+/// Every problem found, in the order of their lines.
+pub fn parse(path: &Path, text: &str, version: &Version) -> Result<Recipe, Vec<Problem>> {
+    let document = Document::parse(path, text)?;
+    let mut root = document.root();
+    if let Some(sign) = root.sections("sign").first() {
+        let message = "signing of binaries is not supported yet; a recipe with [[sign]] cannot be built";
+        sign.report(sign.span(), message);
+        // Whatever else is wrong with it, this recipe is not for this tool.
+        return Err(document.into_problems());
+    }
+    let meta = root.required_section("meta").map(read_meta);
+    let stanzas = root.sections("package");
+    if stanzas.is_empty() {
+        root.report(&(0..0), "missing section [[package]]: at least one package is needed");
+    }
+    let packages = read_stanzas(stanzas, version);
+    let problems = document.into_problems();
+    match (meta.flatten(), packages.into_iter().collect::<Option<Vec<_>>>()) {
+        (Some((license, homepage, script)), Some(packages)) if problems.is_empty() => {
+            Ok(Recipe { license, homepage, script, packages })
+        }
+        _ => Err(problems),
+    }
+}
+
+fn read_meta(mut meta: Section<'_, '_>) -> Option<(String, String, PathBuf)> {
+    let license = meta.optional::<String>("license");
+    let homepage = meta.optional::<String>("homepage").filter(|homepage| !homepage.value.is_empty());
+    meta.optional::<String>("source");
+    let script = meta.required_text("build_script");
+    if let Some(homepage) = &homepage {
+        follow(&meta, homepage, check_homepage);
+    }
+    if let Some(script) = script.as_ref().filter(|script| Path::new(&script.value).is_absolute()) {
+        meta.report(&script.span, "build_script must be relative to the recipe's directory");
+    }
+    meta.deny_unknown_keys();
+    Some((text_of(license), text_of(homepage), script?.value.into()))
+}
+
+fn read_stanzas(mut stanzas: Vec<Section<'_, '_>>, version: &Version) -> Vec<Option<Stanza>> {
+    let declared: Vec<_> = stanzas.iter_mut().map(read_id).collect();
+    let names = declared.iter().filter_map(|(name, _)| name.clone()).collect();
+    let complete = |(name, architecture)| Some(PackageName { name: name?, architecture: architecture? });
+    let ids: Vec<Option<PackageName>> = declared.into_iter().map(complete).collect();
+    let siblings = Siblings { names, version };
+    let mut packages = Vec::new();
+    for (index, (stanza, id)) in stanzas.into_iter().zip(&ids).enumerate() {
+        if id.is_some() && ids[..index].contains(id) {
+            stanza.report(stanza.span(), "a package of this name and architecture is already declared");
+        }
+        packages.push(read_stanza(stanza, id.clone(), &siblings));
+    }
+    packages
+}
+
+/// Name and architecture, apart because one is of use without the other.
+fn read_id(stanza: &mut Section<'_, '_>) -> (Option<String>, Option<String>) {
+    let name = stanza.required::<String>("name");
+    let architecture = stanza.required::<String>("architecture");
+    if let Some(name) = &name {
+        follow(stanza, name, check_package_name);
+    }
+    if let Some(architecture) = architecture.as_ref().filter(|found| !is_known_architecture(&found.value)) {
+        let found = &architecture.value;
+        let message = format!("unknown architecture {found:?}; known are x86_64, aarch64 and noarch");
+        stanza.report(&architecture.span, message);
+    }
+    (name.map(|name| name.value), architecture.map(|architecture| architecture.value))
+}
+
+fn read_stanza(
+    mut stanza: Section<'_, '_>,
+    id: Option<PackageName>,
+    siblings: &Siblings<'_>,
+) -> Option<Stanza> {
+    let own_name = id.as_ref().map_or("", |id| id.name.as_str());
+    let description = stanza.optional::<String>("description");
+    if let Some(description) = &description {
+        follow(&stanza, description, check_description);
+    }
+    let mut dependencies = |key, rule| {
+        let entries = stanza.sections(key);
+        relations(entries, |entry| read_dependency(entry, rule, own_name, siblings), |entry| &entry.name)
+    };
+    let (required, optional) = (
+        dependencies("dependencies", check_virtual_name as Rule),
+        dependencies("optional_dependencies", check_virtual_name),
+    );
+    let conflicts = dependencies("conflicts", check_package_name);
+    let provides = relations(stanza.sections("provides"), read_provides, |entry| &entry.name);
+    let replaces = relations(stanza.sections("replaces"), read_replaces, |entry| &entry.name);
+    let side_effects = stanza.optional::<Vec<String>>("side_effects");
+    if let Some(effects) = &side_effects {
+        check_side_effects(&stanza, effects);
+    }
+    let files = stanza.required::<Vec<String>>("files");
+    let files = files.map(|files| read_patterns(&stanza, files));
+    stanza.deny_unknown_keys();
+    Some(Stanza {
+        id: id?,
+        description: text_of(description),
+        dependencies: required,
+        optional_dependencies: optional,
+        conflicts,
+        provides,
+        replaces,
+        side_effects: side_effects.map(|effects| effects.value).unwrap_or_default(),
+        files: files?,
+    })
+}
+
+/// Reads the entries of one relation, sorted by name (PSD-009 §4.1.8).
+fn relations<T>(
+    entries: Vec<Section<'_, '_>>,
+    mut read: impl FnMut(&mut Section<'_, '_>) -> Option<T>,
+    name: impl Fn(&T) -> &String,
+) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    for mut entry in entries {
+        if let Some(relation) = read(&mut entry) {
+            if found.iter().any(|earlier| name(earlier) == name(&relation)) {
+                let message =
+                    format!("{:?} is listed twice; combine the constraints into one entry", name(&relation));
+                entry.report(entry.span(), message);
+            }
+            found.push(relation);
+        }
+        entry.deny_unknown_keys();
+    }
+    found.sort_by(|a, b| name(a).cmp(name(b)));
+    found
+}
+
+fn read_dependency(
+    entry: &mut Section<'_, '_>,
+    name_rule: Rule,
+    own_name: &str,
+    siblings: &Siblings<'_>,
+) -> Option<Dependency> {
+    let name = checked(entry, "name", true, name_rule);
+    let constraint = checked(entry, "constraint", false, check_constraint);
+    let any =
+        |arch: &str| if arch == "any" { Ok(()) } else { Err("is not \"any\", the only qualifier there is") };
+    let arch = checked(entry, "arch", false, any);
+    let same_build = entry.optional::<bool>("same_build");
+    let name = name?;
+    let mut constraint = constraint.map(|constraint| constraint.value);
+    if let Some(same_build) = same_build.filter(|same_build| same_build.value) {
+        if name.value == own_name || !siblings.names.contains(&name.value) {
+            let message = format!("same_build: {:?} is not another package of this recipe", name.value);
+            entry.report(&same_build.span, message);
+        }
+        let pinned = format!("= {}", siblings.version);
+        if constraint.replace(pinned).is_some() {
+            entry.report(&same_build.span, "same_build and constraint exclude each other");
+        }
+    }
+    Some(Dependency {
+        name: name.value,
+        constraint,
+        arch: arch.map(|arch| arch.value),
+        claims: BTreeMap::new(),
+    })
+}
+
+fn read_provides(entry: &mut Section<'_, '_>) -> Option<Provides> {
+    let name = checked(entry, "name", true, check_virtual_name);
+    let version = checked(entry, "version", false, check_relaxed_version);
+    Some(Provides {
+        name: name?.value,
+        version: version.map(|version| version.value),
+        claims: BTreeMap::new(),
+    })
+}
+
+fn read_replaces(entry: &mut Section<'_, '_>) -> Option<Replaces> {
+    let name = checked(entry, "name", true, check_package_name);
+    let constraint = checked(entry, "constraint", false, check_constraint);
+    Some(Replaces { name: name?.value, constraint: constraint.map(|constraint| constraint.value) })
+}
+
+fn check_side_effects(stanza: &Section<'_, '_>, effects: &At<Vec<String>>) {
+    for (index, effect) in effects.value.iter().enumerate() {
+        if !SIDE_EFFECTS.contains(&effect.as_str()) {
+            let message = format!("unknown side effect {effect:?}; known are {}", SIDE_EFFECTS.join(", "));
+            stanza.report(&effects.span, message);
+        } else if effects.value[..index].contains(effect) {
+            stanza.report(&effects.span, format!("side effect {effect:?} is listed twice"));
+        }
+    }
+}
+
+fn read_patterns(stanza: &Section<'_, '_>, files: At<Vec<String>>) -> Vec<Pattern> {
+    let mut patterns = Vec::new();
+    for text in files.value {
+        match Pattern::parse(&text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(wrong) => stanza.report(&files.span, format!("files: pattern {text:?} {wrong}")),
+        }
+    }
+    patterns
+}
+
+/// A string that obeys a rule; one that does not is reported.
+fn checked(
+    entry: &mut Section<'_, '_>,
+    key: &'static str,
+    required: bool,
+    rule: impl Fn(&str) -> Result<(), &'static str>,
+) -> Option<At<String>> {
+    let found = if required { entry.required(key) } else { entry.optional(key) }?;
+    follow(entry, &found, rule);
+    Some(found)
+}
+
+fn follow(section: &Section<'_, '_>, text: &At<String>, rule: impl Fn(&str) -> Result<(), &'static str>) {
+    if let Err(wrong) = rule(&text.value) {
+        section.report(&text.span, format!("{:?} {wrong}", text.value));
+    }
+}
+
+fn text_of(text: Option<At<String>>) -> String {
+    text.map(|text| text.value).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "recipe_tests.rs"]
+mod tests;

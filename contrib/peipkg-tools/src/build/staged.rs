@@ -1,0 +1,147 @@
+//! What the build script left in `$DESTDIR`, read without following a link.
+
+use std::fs::{self, DirEntry, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::payload::check_path;
+
+/// A staged file, directory or symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Relative to `$DESTDIR`, without a trailing slash.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a payload entry can be (PSD-009 §3.2.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file; hard links of it are files of their own in a package.
+    File {
+        /// Whether it carries a set-user-ID or set-group-ID bit, which no package can.
+        is_privileged: bool,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link to this target.
+    Symlink(String),
+}
+
+/// Why a staged tree cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StagedError {
+    /// A directory or link cannot be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Entries that no package can carry, one line each.
+    #[error("{}", .0.join("; "))]
+    Unfit(Vec<String>),
+}
+
+/// Everything below `root`, each directory followed by what is in it, sorted by name.
+///
+/// # Errors
+/// When something cannot be read, or with one line for every entry whose type
+/// or name PSD-009 §3.2 does not permit.
+pub fn read(root: &Path) -> Result<Vec<Staged>, StagedError> {
+    let mut walk = Walk { entries: Vec::new(), unfit: Vec::new() };
+    let metadata = fs::symlink_metadata(root).map_err(|error| unreadable(root, error))?;
+    if !metadata.is_dir() {
+        return Err(StagedError::Unfit(vec![format!("{} is not a directory", root.display())]));
+    }
+    walk.directory(root, "", &metadata)?;
+    if walk.unfit.is_empty() { Ok(walk.entries) } else { Err(StagedError::Unfit(walk.unfit)) }
+}
+
+struct Walk {
+    entries: Vec<Staged>,
+    unfit: Vec<String>,
+}
+
+impl Walk {
+    fn directory(&mut self, directory: &Path, prefix: &str, metadata: &Metadata) -> Result<(), StagedError> {
+        // A directory the owner may not list was staged so on purpose or by accident; either way
+        // its mode is not part of a package.
+        if metadata.permissions().mode() & 0o500 != 0o500 {
+            let mode = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(directory, mode).map_err(|error| unreadable(directory, error))?;
+        }
+        let listing = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<DirEntry>>>);
+        let mut listing = listing.map_err(|error| unreadable(directory, error))?;
+        listing.sort_by_key(DirEntry::file_name);
+        for entry in listing {
+            self.entry(&entry, prefix)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &DirEntry, prefix: &str) -> Result<(), StagedError> {
+        let (name, place) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str() else {
+            self.unfit.push(format!("{prefix}{} is not UTF-8", name.display()));
+            return Ok(());
+        };
+        let path = format!("{prefix}{name}");
+        if let Err(wrong) = check_path(&path) {
+            // Quoted, since what is wrong may be a character that does not show.
+            self.unfit.push(format!("{path:?} {wrong}"));
+            return Ok(());
+        }
+        let metadata = entry.metadata().map_err(|error| unreadable(&place, error))?;
+        let kind = if metadata.is_file() {
+            Kind::File { is_privileged: metadata.mode() & 0o6000 != 0 }
+        } else if metadata.is_dir() {
+            Kind::Directory
+        } else if metadata.is_symlink() {
+            let target = fs::read_link(&place).map_err(|error| unreadable(&place, error))?;
+            let Some(target) = target.to_str() else {
+                self.unfit.push(format!("{path} leads to a target that is not UTF-8"));
+                return Ok(());
+            };
+            Kind::Symlink(target.to_owned())
+        } else {
+            let found = special(metadata.file_type());
+            self.unfit
+                .push(format!("{path} is a {found}; a package holds files, directories and symbolic links"));
+            return Ok(());
+        };
+        let below = format!("{path}/");
+        let is_directory = kind == Kind::Directory;
+        self.entries.push(Staged { path, kind });
+        if is_directory { self.directory(&place, &below, &metadata) } else { Ok(()) }
+    }
+}
+
+fn special(kind: FileType) -> &'static str {
+    if kind.is_fifo() {
+        "FIFO"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> StagedError {
+    StagedError::Unreadable { path: path.to_owned(), error }
+}
+
+/// Opens a staged file for reading. A file that its owner may not read, such as
+/// a program staged with mode 4111, is made readable: modes are not part of a package.
+pub fn open(path: &Path) -> io::Result<fs::File> {
+    fs::File::open(path).or_else(|error| {
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return Err(error);
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        fs::File::open(path)
+    })
+}

@@ -1,0 +1,345 @@
+//! Writing a package: the archive of PSD-009 §3.1 and §3.2, signed as §5.1 has
+//! it, compressed, and put into place whole.
+//!
+//! Nothing is held in memory but names: every file is read twice, once for the
+//! list of hashes that precedes the payload, once for the payload itself.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::hex;
+use crate::manifest::{
+    FILES_PATH, FileEntry, Files, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST, Manifest, SCHEMA_VERSION, to_json,
+};
+use crate::payload::MAX_ENTRIES;
+use crate::signature::{Envelope, SIGNATURE_PATH};
+use crate::tar_header::{BLOCK, END, EntryType, MAX_NUMBER, header, padding};
+
+/// The compression level: the usual default, which needs a few megabytes of
+/// memory whatever the size of the package.
+const LEVEL: i32 = 3;
+/// How much of a file is read at once, in bytes: enough for the system calls not to matter.
+const CHUNK: usize = 128 * 1024;
+
+/// A package about to be written.
+#[derive(Debug)]
+pub struct Package {
+    /// Its manifest; the writer fills in `size_installed`.
+    pub manifest: Manifest,
+    /// Its payload, in any order.
+    pub entries: Vec<Entry>,
+    /// The time of the manifest in seconds since 1970, at most [`MAX_NUMBER`].
+    pub mtime: u64,
+}
+
+/// One payload entry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its path in the archive; a directory's ends in a slash.
+    pub path: String,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a payload entry is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// The bytes of this file.
+    File(PathBuf),
+    /// A directory.
+    Directory,
+    /// A symbolic link to this target.
+    Symlink(String),
+}
+
+/// A file that appears under its name only when it is complete.
+#[derive(Debug)]
+pub struct PendingFile {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+/// Why a package cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError<E> {
+    /// A file of the payload cannot be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The package cannot be written.
+    #[error("cannot write {path}: {error}", path = path.display())]
+    Write {
+        /// The package.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file changed between its two readings.
+    #[error("{path} changed while it was packed", path = .0.display())]
+    Changed(PathBuf),
+    /// A file is longer than a header can say.
+    #[error("{path} is {size} bytes long, at most {MAX_NUMBER} fit into an archive", path = path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// There are more entries than a consumer has to accept (PSD-009 §3.2.10).
+    #[error("the payload has {0} entries, at most {MAX_ENTRIES} are allowed")]
+    TooManyEntries(usize),
+    /// A document is longer than a consumer has to accept (PSD-009 §3.2.10).
+    #[error("{path} would be {found} bytes long, at most {limit} are allowed")]
+    DocumentTooLong {
+        /// Where it stands in the archive.
+        path: &'static str,
+        /// Its length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The caller's check said to stop.
+    #[error(transparent)]
+    Stopped(E),
+}
+
+/// What must stay the same between the two readings of a file. A change moves
+/// its change time, which nobody can set.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl PendingFile {
+    /// A file that will be called `path`; its directory must exist.
+    pub fn new(path: PathBuf) -> Self {
+        let name = path.file_name().unwrap_or_default().display();
+        // The process number keeps two builds into one directory apart.
+        let temporary = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+        Self { temporary, path }
+    }
+
+    /// The name it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the file into place and makes sure that it stays there.
+    pub fn publish(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)?;
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn create(&self) -> io::Result<File> {
+        // What an earlier process of this number left when it was killed.
+        let _ = fs::remove_file(&self.temporary);
+        OpenOptions::new().write(true).create_new(true).open(&self.temporary)
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        // After publishing, there is nothing left to remove.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+impl Package {
+    /// Writes the package to `pending`, synced but not yet in place. Without a
+    /// key it is unsigned (PSD-009 §5.1.7). `open` opens the files of the
+    /// payload; `check` is asked before each whether to go on.
+    pub fn write<E>(
+        mut self,
+        pending: &PendingFile,
+        key: Option<&SigningKey>,
+        open: impl Fn(&Path) -> io::Result<File>,
+        check: impl Fn() -> Result<(), E>,
+    ) -> Result<(), WriteError<E>> {
+        if self.entries.len() > MAX_ENTRIES {
+            return Err(WriteError::TooManyEntries(self.entries.len()));
+        }
+        self.entries.sort();
+        let (files, stamps) = self.list_files(&open, &check)?;
+        self.manifest.size_installed = files.entries.iter().map(|file| file.size).sum();
+        let manifest = document(MANIFEST_PATH, to_json(&self.manifest), MAX_MANIFEST)?;
+        let files = document(FILES_PATH, to_json(&files), MAX_FILES)?;
+
+        let write = |error| WriteError::Write { path: pending.path.clone(), error };
+        let file = pending.create().map_err(write)?;
+        let mut archive = Archive::new(file, self.mtime).map_err(write)?;
+        archive.document(MANIFEST_PATH, &manifest).map_err(write)?;
+        archive.document(FILES_PATH, &files).map_err(write)?;
+        drop((manifest, files));
+        let mut stamps = stamps.into_iter();
+        for entry in &self.entries {
+            match &entry.content {
+                Content::Directory => archive.entry(&entry.path, EntryType::Directory).map_err(write)?,
+                Content::Symlink(target) => {
+                    archive.entry(&entry.path, EntryType::Symlink(target)).map_err(write)?;
+                }
+                Content::File(source) => {
+                    check().map_err(WriteError::Stopped)?;
+                    let opened = stamped(source, &open)?;
+                    let (stamp, file) = stamps.next().zip(Some(opened)).ok_or_else(|| changed(source))?;
+                    archive.entry(&entry.path, EntryType::File(stamp.size)).map_err(write)?;
+                    archive.content(source, file, &stamp, pending)?;
+                }
+            }
+        }
+        archive.finish(key).and_then(|file| file.sync_all()).map_err(write)
+    }
+
+    /// The list of hashes, and what each file looked like when it was made.
+    fn list_files<E>(
+        &self,
+        open: impl Fn(&Path) -> io::Result<File>,
+        check: impl Fn() -> Result<(), E>,
+    ) -> Result<(Files, Vec<Stamp>), WriteError<E>> {
+        let (mut entries, mut stamps) = (Vec::new(), Vec::new());
+        for entry in &self.entries {
+            let Content::File(source) = &entry.content else { continue };
+            check().map_err(WriteError::Stopped)?;
+            let read = |error| WriteError::Read { path: source.clone(), error };
+            let (before, mut file) = stamped(source, &open)?;
+            if before.size > MAX_NUMBER {
+                return Err(WriteError::TooLong { path: source.clone(), size: before.size });
+            }
+            let mut hasher = Sha256::new();
+            let size = copy(&mut file, |chunk| {
+                hasher.update(chunk);
+                Ok(())
+            })
+            .map_err(read)?;
+            if Stamp::of(&file.metadata().map_err(read)?) != before || size != before.size {
+                return Err(changed(source));
+            }
+            entries.push(FileEntry { path: entry.path.clone(), size, hash: hex(&hasher.finalize()) });
+            stamps.push(before);
+        }
+        let files = Files { schema_version: SCHEMA_VERSION, algorithm: "sha256".to_owned(), entries };
+        Ok((files, stamps))
+    }
+}
+
+fn stamped<E>(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<(Stamp, File), WriteError<E>> {
+    let read = |error| WriteError::Read { path: path.to_owned(), error };
+    let file = open(path).map_err(read)?;
+    let stamp = Stamp::of(&file.metadata().map_err(read)?);
+    Ok((stamp, file))
+}
+
+fn changed<E>(path: &Path) -> WriteError<E> {
+    WriteError::Changed(path.to_owned())
+}
+
+fn document<E>(path: &'static str, bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, WriteError<E>> {
+    let found = bytes.len();
+    if found > limit { Err(WriteError::DocumentTooLong { path, found, limit }) } else { Ok(bytes) }
+}
+
+/// Gives all of `file` to `sink` and returns how many bytes that were.
+fn copy(file: &mut File, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
+    let mut chunk = vec![0; CHUNK];
+    let mut total = 0;
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(total),
+            Ok(length) => {
+                sink(&chunk[..length])?;
+                total += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The archive in the making: what is written is hashed for the signature and compressed.
+struct Archive {
+    encoder: zstd::stream::write::Encoder<'static, File>,
+    hasher: Sha256,
+    mtime: u64,
+}
+
+impl Archive {
+    fn new(file: File, mtime: u64) -> io::Result<Self> {
+        let mut encoder = zstd::stream::write::Encoder::new(file, LEVEL)?;
+        encoder.include_checksum(true)?;
+        Ok(Self { encoder, hasher: Sha256::new(), mtime })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.encoder.write_all(bytes)
+    }
+
+    fn entry(&mut self, path: &str, entry: EntryType<'_>) -> io::Result<()> {
+        self.write(&header(path, entry, self.mtime))
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        self.write(&[0; BLOCK][..padding(size)])
+    }
+
+    fn document(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let size = bytes.len() as u64;
+        self.entry(path, EntryType::File(size))?;
+        self.write(bytes)?;
+        self.pad(size)
+    }
+
+    /// The content of a file that must still look as it did when it was hashed.
+    fn content<E>(
+        &mut self,
+        source: &Path,
+        (opened, mut file): (Stamp, File),
+        stamp: &Stamp,
+        pending: &PendingFile,
+    ) -> Result<(), WriteError<E>> {
+        if opened != *stamp {
+            return Err(changed(source));
+        }
+        let mut failed_to_write = false;
+        let copied = copy(&mut file, |chunk| self.write(chunk).inspect_err(|_| failed_to_write = true));
+        let write = |error| WriteError::Write { path: pending.path.clone(), error };
+        let read = |error| WriteError::Read { path: source.to_owned(), error };
+        let size = copied.map_err(|error| if failed_to_write { write(error) } else { read(error) })?;
+        let after = Stamp::of(&file.metadata().map_err(read)?);
+        if after != *stamp || size != stamp.size {
+            return Err(changed(source));
+        }
+        self.pad(size).map_err(write)
+    }
+
+    /// Signs what was written so far, if there is a key, and ends the archive.
+    fn finish(mut self, key: Option<&SigningKey>) -> io::Result<File> {
+        if let Some(key) = key {
+            let digest = self.hasher.clone().finalize().into();
+            self.document(SIGNATURE_PATH, &Envelope::sign_digest(key, &digest).to_json())?;
+        }
+        self.write(&END)?;
+        self.encoder.finish()
+    }
+}
