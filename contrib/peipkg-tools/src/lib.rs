@@ -7,6 +7,7 @@ pub mod cli;
 pub mod digest;
 pub mod expression;
 pub mod manifest;
+pub mod package_reader;
 pub mod package_writer;
 pub mod payload;
 pub mod signature;

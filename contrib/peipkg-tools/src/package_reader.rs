@@ -1,0 +1,260 @@
+//! Reads a package as a consumer does, in one pass, and says why it is refused
+//! (PSD-009 §3, §5.3).
+//!
+//! Owns the verdict on one package file: form, limits, per-file hashes,
+//! signature. It writes nothing and keeps no payload; what it holds at most is
+//! the metadata, a zstd window and one buffer. Rules of determinism that do not
+//! change what would be installed (times, owners, §3.1.4) are left to whoever
+//! rebuilds a package to compare it.
+
+mod archive;
+mod metadata;
+mod payload;
+mod relations;
+
+use std::io::{self, Read};
+
+use ed25519_dalek::VerifyingKey;
+use sha2::{Digest as _, Sha256};
+
+use self::archive::{Archive, Entry, Kind};
+use self::metadata::FileList;
+pub use self::metadata::Metadata;
+use crate::digest::Digest;
+use crate::manifest::{FILES_PATH, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST};
+use crate::signature::{Envelope, MAX_ENVELOPE, SIGNATURE_PATH, SignatureError};
+
+/// Most payload entries of a package (PSD-009 §3.2.10).
+const MAX_ENTRIES: usize = 100_000;
+/// The unit of reading, in bytes: large enough that hashing and not calling dominates.
+const BUFFER: usize = 128 * 1024;
+
+/// A package that has been read to its end and found good.
+#[derive(Debug)]
+pub struct Package {
+    /// What its manifest says.
+    pub metadata: Metadata,
+    /// Length of the file in bytes.
+    pub size: u64,
+    /// SHA-256 of the file (PSD-009 §3.5.2).
+    pub hash: Digest,
+}
+
+/// Why a package is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// The file, its compression or the archive in it ends early or cannot be read.
+    #[error("cannot read the package: {0}")]
+    Unreadable(#[source] io::Error),
+    /// The tar stream is not what PSD-009 §3.1 prescribes.
+    #[error("not a package archive: {0}")]
+    Archive(&'static str),
+    /// One entry of the archive is not allowed.
+    #[error("entry {path:?} {reason}")]
+    Entry {
+        /// The entry's path.
+        path: String,
+        /// The end of the sentence.
+        reason: &'static str,
+    },
+    /// It decompresses to more than the cap (PSD-009 §3.5.4).
+    #[error("decompresses to more than {cap} bytes")]
+    TooLarge {
+        /// The most that is read, in bytes.
+        cap: u64,
+    },
+    /// A metadata document is not the JSON of its schema.
+    #[error("{document}: {source}")]
+    Json {
+        /// Its path in the archive.
+        document: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A metadata document breaks a rule of its schema.
+    #[error("{document}: {reason}")]
+    Document {
+        /// Its path in the archive.
+        document: &'static str,
+        /// Which rule.
+        reason: String,
+    },
+    /// There is no signature, or something follows it (PSD-009 §5.3.3).
+    #[error("{0}")]
+    Unsigned(&'static str),
+    /// No trusted key made the signature.
+    #[error("signed by key {0}, which the repository does not list as active or transitioning")]
+    UntrustedKey(String),
+    /// The signature is malformed or wrong.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+}
+
+impl PackageError {
+    fn entry(path: &str, reason: &'static str) -> Self {
+        Self::Entry { path: path.to_owned(), reason }
+    }
+}
+
+/// Reads the package in `file` and checks all of it. `key` finds the trusted
+/// public key of a fingerprint.
+///
+/// # Errors
+/// The first thing that is wrong with the package.
+pub fn read<'k>(
+    file: impl Read,
+    key: impl Fn(&str) -> Option<&'k VerifyingKey>,
+) -> Result<Package, PackageError> {
+    let mut file = Measured { inner: file, size: 0, hasher: Sha256::new() };
+    let decoder = zstd::Decoder::new(&mut file).map_err(PackageError::Unreadable)?;
+    let mut archive = Archive::new(decoder);
+
+    let manifest = expect_document(&mut archive, MANIFEST_PATH, MAX_MANIFEST)?;
+    let mut metadata = Metadata::parse(&manifest)?;
+    drop(manifest);
+    let files = expect_document(&mut archive, FILES_PATH, MAX_FILES)?;
+    let mut files = FileList::parse(&files, metadata.size_installed)?;
+
+    let envelope = read_payload(&mut archive, &mut metadata, &mut files)?;
+    let digest = archive.signed_digest().ok_or(PackageError::Unsigned("it has no signature"))?;
+    let envelope = Envelope::parse(&envelope)?;
+    let trusted = key(envelope.fingerprint())
+        .ok_or_else(|| PackageError::UntrustedKey(envelope.fingerprint().to_owned()))?;
+    envelope.verify_digest(trusted, &digest)?;
+    Ok(Package { metadata, size: file.size, hash: file.hasher.finalize().into() })
+}
+
+/// Reads everything after the two leading documents and returns the signature's content.
+fn read_payload<R: Read>(
+    archive: &mut Archive<R>,
+    metadata: &mut Metadata,
+    files: &mut FileList,
+) -> Result<Vec<u8>, PackageError> {
+    let mut buffer = vec![0; BUFFER];
+    let mut payload = 0;
+    let mut order = Order::default();
+    while let Some(entry) = archive.next_entry()? {
+        if entry.path == SIGNATURE_PATH {
+            files.expect_end()?;
+            metadata.expect_overrides_met()?;
+            let envelope = signature(archive, &entry)?;
+            return Ok(envelope);
+        }
+        if entry.path == ".peipkg" || entry.path.starts_with(".peipkg/") {
+            // Extensions of later versions stand before the payload and are ignored (PSD-009 §3.2.4).
+            if payload > 0 || matches!(entry.path.as_str(), ".peipkg" | MANIFEST_PATH | FILES_PATH) {
+                return Err(PackageError::entry(&entry.path, "is out of place"));
+            }
+            continue;
+        }
+        payload += 1;
+        if payload > MAX_ENTRIES {
+            return Err(PackageError::Archive("it has more than 100000 payload entries"));
+        }
+        let refuse = |reason| PackageError::entry(&entry.path, reason);
+        payload::check_path(&entry.path).map_err(refuse)?;
+        order.check(&entry)?;
+        metadata.meet_override(&entry.path, &entry.kind)?;
+        match &entry.kind {
+            Kind::File => check_file(archive, &entry, files, &mut buffer)?,
+            Kind::Symlink(target) => payload::check_link(&entry.path, target).map_err(refuse)?,
+            Kind::Directory => {}
+        }
+    }
+    Err(PackageError::Unsigned("it has no signature"))
+}
+
+/// Sees to it that payload entries are sorted by path (PSD-009 §3.1.4). The format leaves open whether
+/// the `/` after a directory's name takes part, so an archive may keep to either rule, but to one.
+#[derive(Default)]
+struct Order {
+    previous: Option<(String, String)>,
+    broken: (bool, bool),
+}
+
+impl Order {
+    fn check(&mut self, entry: &Entry) -> Result<(), PackageError> {
+        let slash = if entry.kind == Kind::Directory { "/" } else { "" };
+        let current = (entry.path.clone(), format!("{}{slash}", entry.path));
+        if let Some(previous) = &self.previous {
+            self.broken.0 |= current.0 <= previous.0;
+            self.broken.1 |= current.1 <= previous.1;
+            if current.0 == previous.0 || self.broken == (true, true) {
+                return Err(PackageError::entry(
+                    &entry.path,
+                    "is not in the order of paths, or is there twice",
+                ));
+            }
+        }
+        self.previous = Some(current);
+        Ok(())
+    }
+}
+
+/// Reads the signature entry and makes sure that it is the last one.
+fn signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>, PackageError> {
+    if entry.kind != Kind::File {
+        return Err(PackageError::entry(&entry.path, "is not a file"));
+    }
+    let envelope = archive.read_all(entry, MAX_ENVELOPE)?;
+    match archive.next_entry()? {
+        None => Ok(envelope),
+        Some(_) => Err(PackageError::Unsigned("its signature is not the last entry")),
+    }
+}
+
+/// Hashes one payload file and holds it against the file list, which is in the same order.
+fn check_file<R: Read>(
+    archive: &mut Archive<R>,
+    entry: &Entry,
+    files: &mut FileList,
+    buffer: &mut [u8],
+) -> Result<(), PackageError> {
+    let expected = files.take(&entry.path)?;
+    if expected.size != entry.size {
+        return Err(PackageError::entry(&entry.path, "has another size than files.json says"));
+    }
+    let mut hasher = Sha256::new();
+    loop {
+        match archive.read_content(buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    if Digest::from(hasher.finalize()) != expected.hash {
+        return Err(PackageError::entry(&entry.path, "has another SHA-256 than files.json says"));
+    }
+    Ok(())
+}
+
+/// The content of the next entry, which must be the document at `path`.
+fn expect_document<R: Read>(
+    archive: &mut Archive<R>,
+    path: &'static str,
+    cap: usize,
+) -> Result<Vec<u8>, PackageError> {
+    match archive.next_entry()? {
+        Some(entry) if entry.path == path && entry.kind == Kind::File => archive.read_all(&entry, cap),
+        _ => Err(PackageError::Archive(if path == MANIFEST_PATH {
+            "its first entry is not .peipkg/manifest.json"
+        } else {
+            "its second entry is not .peipkg/files.json"
+        })),
+    }
+}
+
+/// Counts and hashes the compressed bytes on their way through.
+struct Measured<R> {
+    inner: R,
+    size: u64,
+    hasher: Sha256,
+}
+
+impl<R: Read> Read for Measured<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        self.size += read as u64;
+        Ok(read)
+    }
+}

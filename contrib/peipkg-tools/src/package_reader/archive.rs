@@ -1,0 +1,322 @@
+//! The tar stream of a package, block by block (PSD-009 §3.1).
+//!
+//! Owns the form of headers, the hash of the signed bytes and the bounds on
+//! what is decompressed; it does not know what an entry means. It is not a
+//! general tar reader on purpose: what the format does not allow is an error
+//! here, so that no other reader can take the same bytes for something else.
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+use super::PackageError;
+use crate::digest::Digest;
+use crate::signature::SIGNATURE_PATH;
+
+/// The most that a package may decompress to, in bytes: the absolute cap of PSD-009 §3.5.4.
+const MAX_DECOMPRESSED: u64 = 4 << 30;
+/// The longest extended header, in bytes: two paths of 4096 bytes and their framing fit well.
+const MAX_EXTENDED_HEADER: u64 = 16 * 1024;
+/// Most zero bytes after the last entry: two blocks are the rule, some writers fill a record of 20.
+const MAX_TRAILER: usize = 10 * 1024;
+/// The unit of a tar stream, in bytes.
+const BLOCK: usize = 512;
+
+/// What an entry is (PSD-009 §3.2.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    /// A symbolic link and its target.
+    Symlink(String),
+}
+
+/// One entry; its content follows in the stream.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// As in the archive, but without the `/` that ends a directory's name.
+    pub(super) path: String,
+    pub(super) kind: Kind,
+    /// Bytes of content; 0 for directories and links.
+    pub(super) size: u64,
+}
+
+/// Reads a tar stream from `source` and hashes what a signature covers.
+pub(super) struct Archive<R> {
+    source: R,
+    produced: u64,
+    /// What is left of the current entry: content, then padding.
+    remaining: u64,
+    padding: usize,
+    signed: Option<Sha256>,
+    signed_digest: Option<Digest>,
+}
+
+impl<R: Read> Archive<R> {
+    pub(super) fn new(source: R) -> Self {
+        let signed = Some(Sha256::new());
+        Self { source, produced: 0, remaining: 0, padding: 0, signed, signed_digest: None }
+    }
+
+    /// The SHA-256 of everything before the signature entry, once that has been reached.
+    pub(super) fn signed_digest(&self) -> Option<Digest> {
+        self.signed_digest
+    }
+
+    /// The next entry, or `None` after the last one. Content that was not read is skipped.
+    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, PackageError> {
+        self.skip_content()?;
+        let mut block = self.header_block()?;
+        if block.iter().all(|byte| *byte == 0) {
+            self.check_trailer()?;
+            return Ok(None);
+        }
+        let mut header = RawHeader::parse(&block)?;
+        let mut extended = Extended::default();
+        if header.typeflag == b'x' {
+            self.hash(&block);
+            extended = self.extended_header(header.size)?;
+            block = self.header_block()?;
+            header = RawHeader::parse(&block)?;
+        }
+        let entry = header.entry(extended)?;
+        if entry.path == SIGNATURE_PATH {
+            self.signed_digest = self.signed.take().map(|hash| hash.finalize().into());
+        }
+        self.hash(&block);
+        self.expect_content(entry.size)?;
+        Ok(Some(entry))
+    }
+
+    /// Reads content of the current entry; 0 at its end.
+    pub(super) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, PackageError> {
+        let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let read = self.source.read(&mut buffer[..wanted]).map_err(PackageError::Unreadable)?;
+        if read == 0 {
+            return Err(PackageError::Unreadable(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.hash(&buffer[..read]);
+        self.remaining -= read as u64;
+        if self.remaining == 0 && self.padding > 0 {
+            let padding = std::mem::take(&mut self.padding);
+            let mut rest = [0; BLOCK];
+            self.fill(&mut rest[..padding])?;
+            self.hash(&rest[..padding]);
+        }
+        Ok(read)
+    }
+
+    /// The whole content of the current entry, which must not be longer than `cap` bytes.
+    pub(super) fn read_all(&mut self, entry: &Entry, cap: usize) -> Result<Vec<u8>, PackageError> {
+        if entry.size > cap as u64 {
+            return Err(PackageError::entry(&entry.path, "is larger than the format allows"));
+        }
+        // Grows with what arrives, so that a claimed size alone allocates nothing.
+        let mut content = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match self.read_content(&mut buffer)? {
+                0 => return Ok(content),
+                read => content.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+
+    fn expect_content(&mut self, size: u64) -> Result<(), PackageError> {
+        self.produced = self.produced.saturating_add(size).saturating_add(2 * BLOCK as u64);
+        if self.produced > MAX_DECOMPRESSED {
+            return Err(PackageError::TooLarge { cap: MAX_DECOMPRESSED });
+        }
+        self.remaining = size;
+        self.padding = (BLOCK - (size % BLOCK as u64) as usize) % BLOCK;
+        Ok(())
+    }
+
+    fn skip_content(&mut self) -> Result<(), PackageError> {
+        let mut buffer = [0; 8 * 1024];
+        while self.read_content(&mut buffer)? > 0 {}
+        Ok(())
+    }
+
+    fn header_block(&mut self) -> Result<[u8; BLOCK], PackageError> {
+        let mut block = [0; BLOCK];
+        self.fill(&mut block)?;
+        Ok(block)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), PackageError> {
+        self.source.read_exact(buffer).map_err(PackageError::Unreadable)
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
+        if let Some(signed) = &mut self.signed {
+            signed.update(bytes);
+        }
+    }
+
+    fn extended_header(&mut self, size: u64) -> Result<Extended, PackageError> {
+        if size > MAX_EXTENDED_HEADER {
+            return Err(PackageError::Archive("an extended header is larger than 16 KiB"));
+        }
+        self.expect_content(size)?;
+        let mut records = Vec::new();
+        let mut buffer = [0; BLOCK];
+        loop {
+            match self.read_content(&mut buffer)? {
+                0 => return Extended::parse(&records),
+                read => records.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+
+    /// After the first zero block: one more, and nothing but zeros to the end.
+    fn check_trailer(&mut self) -> Result<(), PackageError> {
+        let mut total = 0;
+        let mut buffer = [0; BLOCK];
+        loop {
+            let read = self.source.read(&mut buffer).map_err(PackageError::Unreadable)?;
+            total += read;
+            if buffer[..read].iter().any(|byte| *byte != 0) || total > MAX_TRAILER {
+                return Err(PackageError::Archive("there is something after the end of the archive"));
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        if total < BLOCK {
+            return Err(PackageError::Archive("the archive does not end in two zero blocks"));
+        }
+        Ok(())
+    }
+}
+
+/// The fields of one ustar header that the format uses.
+struct RawHeader<'a> {
+    name: &'a [u8],
+    link: &'a [u8],
+    size: u64,
+    mode: u64,
+    typeflag: u8,
+}
+
+impl<'a> RawHeader<'a> {
+    fn parse(block: &'a [u8; BLOCK]) -> Result<Self, PackageError> {
+        let bad = PackageError::Archive;
+        if &block[257..265] != b"ustar\x0000" {
+            return Err(bad("a header is not in pax format"));
+        }
+        let sum = block[..148].iter().chain(&block[156..]).map(|byte| u64::from(*byte)).sum::<u64>() + 8 * 32;
+        if octal(&block[148..156]) != Some(sum) {
+            return Err(bad("a header's checksum is wrong"));
+        }
+        if block[345..].iter().any(|byte| *byte != 0) {
+            return Err(bad("a header uses the prefix field or has padding that is not zero"));
+        }
+        let number =
+            |range: std::ops::Range<usize>| octal(&block[range]).ok_or(bad("a header has a bad number"));
+        Ok(Self {
+            name: text(&block[..100]),
+            link: text(&block[157..257]),
+            size: number(124..136)?,
+            mode: number(100..108)?,
+            typeflag: block[156],
+        })
+    }
+
+    /// Joins the header with the extended header before it.
+    fn entry(self, extended: Extended) -> Result<Entry, PackageError> {
+        let had_path = extended.path.is_some();
+        let had_link = extended.link.is_some();
+        let own = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(PackageError::Archive("a path is not UTF-8")),
+        };
+        let mut path = extended.path.map_or_else(|| own(self.name), Ok)?;
+        let kind = match self.typeflag {
+            b'0' | 0 => Kind::File,
+            b'5' => Kind::Directory,
+            b'2' => Kind::Symlink(extended.link.map_or_else(|| own(self.link), Ok)?),
+            b'g' => return Err(PackageError::Archive("it has a global extended header")),
+            b'x' => return Err(PackageError::Archive("two extended headers follow each other")),
+            _ => {
+                return Err(PackageError::entry(&path, "is neither a file, a directory nor a symbolic link"));
+            }
+        };
+        if had_link && !matches!(kind, Kind::Symlink(_)) {
+            return Err(PackageError::entry(&path, "has a link target but is no symbolic link"));
+        }
+        if self.mode != 0o777 {
+            return Err(PackageError::entry(&path, "has a mode other than 0777"));
+        }
+        if kind == Kind::Directory && path.ends_with('/') {
+            path.pop();
+        }
+        if kind != Kind::File && self.size != 0 {
+            return Err(PackageError::entry(&path, "has content but is no file"));
+        }
+        // An extended header for a short path would let two names stand for one entry.
+        if had_path && path == SIGNATURE_PATH {
+            return Err(PackageError::entry(&path, "has an extended header"));
+        }
+        Ok(Entry { path, kind, size: self.size })
+    }
+}
+
+/// The records of an extended header; other keys than these two are not allowed (PSD-009 §3.1.4).
+#[derive(Default)]
+struct Extended {
+    path: Option<String>,
+    link: Option<String>,
+}
+
+impl Extended {
+    fn parse(mut records: &[u8]) -> Result<Self, PackageError> {
+        let bad = PackageError::Archive("an extended header is malformed");
+        let mut found = Self::default();
+        while !records.is_empty() {
+            let Some((key, value, rest)) = split_record(records) else { return Err(bad) };
+            let slot = match key {
+                "path" if found.link.is_none() => &mut found.path,
+                "linkpath" => &mut found.link,
+                _ => {
+                    return Err(PackageError::Archive(
+                        "an extended header has another record than path or linkpath",
+                    ));
+                }
+            };
+            if slot.replace(value.to_owned()).is_some() {
+                return Err(bad);
+            }
+            records = rest;
+        }
+        if found.path.is_none() && found.link.is_none() {
+            return Err(bad);
+        }
+        Ok(found)
+    }
+}
+
+/// Splits `<length> <key>=<value>\n` off the front.
+fn split_record(records: &[u8]) -> Option<(&str, &str, &[u8])> {
+    let space = records.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&records[..space]).ok()?.parse().ok()?;
+    let record = records.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let (key, value) = std::str::from_utf8(record).ok()?.split_once('=')?;
+    Some((key, value, &records[length..]))
+}
+
+/// A field up to its first NUL.
+fn text(field: &[u8]) -> &[u8] {
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    &field[..end]
+}
+
+/// An octal field, ended by NUL or space. Numbers in base 256 are beyond the cap anyway.
+fn octal(field: &[u8]) -> Option<u64> {
+    let digits = field.split(|byte| matches!(byte, 0 | b' ')).find(|part| !part.is_empty())?;
+    let octal = digits.iter().all(|byte| matches!(byte, b'0'..=b'7'));
+    octal.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()).flatten()
+}
