@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use peipkg_manager::problem::Problem;
 
@@ -18,6 +18,13 @@ pub enum Failure {
     Usage(String),
     /// The work failed: exit status 1, one line per message.
     Failed(Vec<String>),
+    /// An audit found something: exit status 1, a line `FAIL: …` per issue, then a summary.
+    Audit {
+        /// What was found.
+        issues: Vec<String>,
+        /// How much that is.
+        summary: String,
+    },
 }
 
 /// A point in time as a command line gives it (PSD-009 §3.3.4).
@@ -37,6 +44,7 @@ pub struct TimestampError(String);
 #[derive(Debug, Default)]
 pub struct Options {
     values: Vec<(&'static str, OsString)>,
+    switches: Vec<&'static str>,
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -70,6 +78,18 @@ impl Timestamp {
         &self.text
     }
 
+    /// A point in time, to the second.
+    pub fn at(time: SystemTime) -> Self {
+        let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+        Self { text, seconds, has_fraction: false }
+    }
+
+    /// Seconds since 1970; a fraction is dropped.
+    pub fn seconds(&self) -> u64 {
+        self.seconds
+    }
+
     /// Seconds since 1970, unless the time has a fraction of a second.
     pub fn whole_seconds(&self) -> Option<u64> {
         (!self.has_fraction).then_some(self.seconds)
@@ -85,6 +105,16 @@ impl Options {
         once: &[&'static str],
         repeated: &[&'static str],
     ) -> Result<Option<Self>, Failure> {
+        Self::parse_with_switches(parser, once, repeated, &[])
+    }
+
+    /// The same, with `switches` that take no value.
+    pub fn parse_with_switches(
+        parser: &mut lexopt::Parser,
+        once: &[&'static str],
+        repeated: &[&'static str],
+        switches: &[&'static str],
+    ) -> Result<Option<Self>, Failure> {
         let mut options = Self::default();
         while let Some(argument) = parser.next().map_err(usage)? {
             let given = match argument {
@@ -92,6 +122,10 @@ impl Options {
                 lexopt::Arg::Long(name) => format!("--{name}"),
                 other => return Err(usage(other.unexpected())),
             };
+            if let Some(switch) = switches.iter().find(|known| **known == given) {
+                options.switches.push(switch);
+                continue;
+            }
             let may_repeat = repeated.contains(&given.as_str());
             let Some(name) = once.iter().chain(repeated).copied().find(|known| *known == given) else {
                 return Err(Failure::Usage(format!("unknown flag {given}; --help lists the flags")));
@@ -108,6 +142,11 @@ impl Options {
     /// The value of an option that may be absent.
     pub fn optional(&self, name: &str) -> Option<&OsString> {
         self.values.iter().find(|(given, _)| *given == name).map(|(_, value)| value)
+    }
+
+    /// Whether a switch was given.
+    pub fn switch(&self, name: &str) -> bool {
+        self.switches.contains(&name)
     }
 
     /// A path that may be absent.
@@ -162,6 +201,10 @@ pub fn run(program: &str, command: impl FnOnce(lexopt::Parser) -> Result<String,
         }
         Err(Failure::Usage(message)) => (2, vec![message]),
         Err(Failure::Failed(messages)) => (1, messages),
+        Err(Failure::Audit { issues, summary }) => {
+            issues.iter().for_each(|issue| eprintln!("FAIL: {issue}"));
+            (1, vec![summary])
+        }
     };
     for line in lines {
         eprintln!("{program}: {line}");

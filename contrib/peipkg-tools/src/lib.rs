@@ -10,5 +10,6 @@ pub mod manifest;
 pub mod package_reader;
 pub mod package_writer;
 pub mod payload;
+pub mod repo;
 pub mod signature;
 pub mod tar_header;

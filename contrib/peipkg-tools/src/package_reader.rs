@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use self::archive::{Archive, Entry, Kind};
 use self::metadata::FileList;
 pub use self::metadata::Metadata;
+pub(crate) use self::metadata::unhex;
 use crate::digest::Digest;
 use crate::manifest::{FILES_PATH, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST};
 use crate::signature::{Envelope, MAX_ENVELOPE, SIGNATURE_PATH, SignatureError};

@@ -1,0 +1,65 @@
+//! A repository of packages as a directory: created, published to, audited (PSD-009 §6).
+//!
+//! # What is on disk
+//!
+//! ```text
+//! repo.json, repo.json.sig              the descriptor
+//! index/{active,archive}.json{,.sig}    the indexes
+//! keys/<fingerprint>.pub                the public keys
+//! p/<name>/<version>/<file name>        the packages
+//! .index.tmp, .index.next, .init.tmp    work in progress; never part of the repository
+//! ```
+//!
+//! # How it changes
+//!
+//! A publish validates everything before it writes anything. Then:
+//!
+//! 1. Package files are placed under `p/` by a rename each. No index names them
+//!    yet, so a crash leaves files that nobody sees; the next publish finds them
+//!    in place, and replaces them when their bytes differ.
+//! 2. The four index files are written to `.index.tmp`, and all that is new is
+//!    made durable: files, then directories.
+//! 3. `.index.tmp` and `index` change places in one system call. This is the
+//!    commit: before it nothing has been published, after it everything has,
+//!    and document and signature always match.
+//! 4. The descriptor, which a publish does not change, gets a new time stamp:
+//!    mirrors are told to watch it.
+//!
+//! Where a file system cannot exchange directories, or `index` has files of
+//! somebody else, step 3 is a rename per file instead: `.index.tmp` becomes
+//! `.index.next`, then archive, its signature, active and its signature move,
+//! in this order, so that the archive is never behind. The commit is then the
+//! move of the archive: whoever finds an `.index.next` *without* an archive
+//! completes the moves, and one *with* an archive throws it away.
+//!
+//! So an interrupted publish can always be repeated: if the commit was not
+//! reached, the same packages are new; if it was, they are published, and
+//! repeating is the error that a duplicate always is.
+//!
+//! A publish holds a lock on the directory it writes to. `init` writes
+//! `repo.json` last, and `.init.tmp` marks what it has not completed.
+
+pub mod command;
+pub mod descriptor;
+pub mod error;
+mod files;
+pub mod index;
+pub mod init;
+mod lock;
+mod merge;
+pub mod publish;
+mod staging;
+mod store;
+pub mod template;
+pub mod verify;
+
+/// The descriptor (PSD-009 §6.4.2).
+pub const DESCRIPTOR: &str = "repo.json";
+/// The directory of the indexes (PSD-009 §6.4.2).
+pub const INDEX_DIR: &str = "index";
+/// The file name of the archive index.
+pub const ARCHIVE: &str = "archive.json";
+/// The file name of the active index.
+pub const ACTIVE: &str = "active.json";
+/// What the name of a detached signature adds.
+pub const SIGNATURE_SUFFIX: &str = ".sig";

@@ -1,0 +1,77 @@
+//! Reading whole files with a cap, writing new ones, and making both durable.
+//!
+//! What a repository promises after a power cut rests on this file alone.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use super::error::RepoError;
+
+/// Most threads that wait for the disk at once: a journal commits their work together.
+const SYNC_THREADS: usize = 8;
+
+/// The bytes of `path`, which must not have more than `cap`.
+pub(super) fn read(path: &Path, cap: u64) -> Result<Vec<u8>, RepoError> {
+    let file = File::open(path).map_err(RepoError::io(path, "open the file"))?;
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = Vec::with_capacity(usize::try_from(length.min(cap)).unwrap_or(0) + 1);
+    file.take(cap + 1).read_to_end(&mut bytes).map_err(RepoError::io(path, "read the file"))?;
+    if bytes.len() as u64 > cap {
+        return Err(RepoError::invalid(path, format!("is longer than {cap} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Writes a new file; it is not durable before [`sync_all`].
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), RepoError> {
+    create(path)?.write_all(bytes).map_err(RepoError::io(path, "write the file"))
+}
+
+/// Creates a file, replacing what an interrupted run may have left at `path`.
+pub(super) fn create(path: &Path) -> Result<File, RepoError> {
+    let open = || OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    open().map_err(RepoError::io(path, "create the file"))
+}
+
+/// Creates one directory if there is none; says whether it did.
+pub(super) fn create_dir(path: &Path) -> Result<bool, RepoError> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(RepoError::io(path, "create the directory")(error)),
+    }
+}
+
+/// Renames a file over another in the same file system.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RepoError> {
+    fs::rename(from, to).map_err(RepoError::io(to, "rename into place"))
+}
+
+/// Removes a directory with its files, if it is there.
+pub(super) fn remove_dir(path: &Path) -> Result<(), RepoError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RepoError::io(path, "remove the directory")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes files and directories durable.
+pub(super) fn sync_all(paths: &[PathBuf]) -> Result<(), RepoError> {
+    let sync = |path: &PathBuf| {
+        let synced = File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(RepoError::io(path, "make durable"))
+    };
+    if paths.len() < 2 {
+        return paths.iter().try_for_each(sync);
+    }
+    let share = paths.len().div_ceil(SYNC_THREADS);
+    thread::scope(|scope| {
+        let workers: Vec<_> =
+            paths.chunks(share).map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("syncing does not panic"))
+    })
+}

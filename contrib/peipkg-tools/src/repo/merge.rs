@@ -1,0 +1,182 @@
+//! What the two indexes list after a publish (PSD-009 §6.2.7, §6.3.5). Pure.
+//!
+//! Versions are compared only where a name gets a new entry: the order of the
+//! others is that of the archive before, whose signature has been checked.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use peipkg_manager::version::{Version, VersionError};
+
+use super::index::Entry;
+
+/// The entries of both indexes, in order, as JSON.
+#[derive(Debug, Default)]
+pub(super) struct Merged<'a> {
+    pub(super) archive: Vec<&'a str>,
+    pub(super) active: Vec<&'a str>,
+}
+
+/// Why new entries cannot be added.
+#[derive(Debug)]
+pub(super) enum Conflict<'a> {
+    /// These new entries are already in the archive: each with the published one.
+    Duplicates(Vec<(Entry<'a>, Entry<'a>)>),
+    /// A published entry has a version that cannot be compared.
+    Version(Entry<'a>, VersionError),
+}
+
+/// Adds `new` to `published`.
+pub(super) fn merge<'a>(
+    mut published: Vec<Entry<'a>>,
+    new: Vec<Entry<'a>>,
+) -> Result<Merged<'a>, Conflict<'a>> {
+    let mut added: BTreeMap<Cow<'a, str>, Vec<Entry<'a>>> = BTreeMap::new();
+    for entry in new {
+        added.entry(entry.name.clone()).or_default().push(entry);
+    }
+    // A repository whose tool sorted differently is put in order once, whole.
+    let in_order = published.is_sorted_by(|one, next| one.name <= next.name);
+    if !in_order {
+        published.sort_by(|one, next| one.name.cmp(&next.name));
+    }
+    let mut merged = Merged::default();
+    let mut duplicates = Vec::new();
+    for group in published.chunk_by(|one, next| one.name == next.name) {
+        let name = &group[0].name;
+        while let Some(first) = added.first_entry().filter(|first| first.key() < name) {
+            append_sorted(&mut merged, first.remove())?;
+        }
+        match added.remove(name) {
+            Some(new) => {
+                duplicates.extend(find_duplicates(group, &new));
+                let mut all = group.to_vec();
+                all.extend(new);
+                append_sorted(&mut merged, all)?;
+            }
+            None if in_order => append(&mut merged, group),
+            None => append_sorted(&mut merged, group.to_vec())?,
+        }
+    }
+    for (_, group) in added {
+        append_sorted(&mut merged, group)?;
+    }
+    if duplicates.is_empty() { Ok(merged) } else { Err(Conflict::Duplicates(duplicates)) }
+}
+
+fn find_duplicates<'a>(published: &[Entry<'a>], new: &[Entry<'a>]) -> Vec<(Entry<'a>, Entry<'a>)> {
+    let same = |one: &Entry<'_>, other: &Entry<'_>| {
+        one.version == other.version && one.architecture == other.architecture
+    };
+    let pair = |new: &Entry<'a>| Some((new.clone(), published.iter().find(|old| same(old, new))?.clone()));
+    new.iter().filter_map(pair).collect()
+}
+
+/// Sorts the entries of one name, newest version first, and appends them.
+fn append_sorted<'a>(merged: &mut Merged<'a>, group: Vec<Entry<'a>>) -> Result<(), Conflict<'a>> {
+    let mut keyed = Vec::with_capacity(group.len());
+    for entry in group {
+        match entry.version.parse::<Version>() {
+            Ok(version) => keyed.push((version, entry)),
+            Err(error) => return Err(Conflict::Version(entry, error)),
+        }
+    }
+    keyed.sort_by(|(one, a), (other, b)| other.compare(one).then_with(|| by_text(a, b)));
+    let sorted: Vec<_> = keyed.into_iter().map(|(_, entry)| entry).collect();
+    append(merged, &sorted);
+    Ok(())
+}
+
+/// Orders entries whose versions compare equal.
+fn by_text(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
+    one.version.cmp(&other.version).then_with(|| one.architecture.cmp(&other.architecture))
+}
+
+/// Appends the sorted entries of one name; the first version is the current one.
+fn append<'a>(merged: &mut Merged<'a>, group: &[Entry<'a>]) {
+    merged.archive.extend(group.iter().map(|entry| entry.json));
+    let newest = group.iter().take_while(|entry| entry.version == group[0].version);
+    merged.active.extend(newest.min_by_key(|entry| preference(&entry.architecture)).map(|entry| entry.json));
+}
+
+/// The active index has room for one architecture of a name (PSD-009 §6.2.7) and nothing says which:
+/// the primary one (PSD-009 §2.3.2) serves most systems, an independent one all.
+fn preference<'a>(architecture: &'a str) -> (u8, &'a str) {
+    match architecture {
+        "x86_64" => (0, architecture),
+        "noarch" => (1, architecture),
+        _ => (2, architecture),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries from `name version architecture`; their JSON is that text.
+    fn entries(texts: &[&'static str]) -> Vec<Entry<'static>> {
+        let parse = |text: &&'static str| {
+            let mut parts = text.split(' ').map(Cow::from);
+            let mut next = || parts.next().unwrap();
+            Entry { name: next(), version: next(), architecture: next(), json: text }
+        };
+        texts.iter().map(parse).collect()
+    }
+
+    #[track_caller]
+    fn check(published: &[&'static str], new: &[&'static str], archive: &[&str], active: &[&str]) {
+        let merged = merge(entries(published), entries(new)).unwrap();
+        assert_eq!(merged.archive, archive);
+        assert_eq!(merged.active, active);
+    }
+
+    #[test]
+    fn orders() {
+        check(&[], &[], &[], &[]);
+        check(
+            &[],
+            &["b 1-1 noarch", "a 1-1 noarch"],
+            &["a 1-1 noarch", "b 1-1 noarch"],
+            &["a 1-1 noarch", "b 1-1 noarch"],
+        );
+        check(
+            &["b 1.9-1 noarch", "b 1.10-rc.1-1 noarch"],
+            &["b 1.10-1 noarch", "a 1-1 noarch", "c 1-1 noarch", "b 1:0.1-1 noarch"],
+            &[
+                "a 1-1 noarch",
+                "b 1:0.1-1 noarch",
+                "b 1.10-1 noarch",
+                "b 1.10-rc.1-1 noarch",
+                "b 1.9-1 noarch",
+                "c 1-1 noarch",
+            ],
+            &["a 1-1 noarch", "b 1:0.1-1 noarch", "c 1-1 noarch"],
+        );
+    }
+
+    #[test]
+    fn architectures_and_aliases() {
+        let all = ["a 2-1 aarch64", "a 2-1 noarch", "a 2-1 x86_64", "a 1-1 x86_64"];
+        check(&all[3..], &[all[2], all[0], all[1]], &all, &["a 2-1 x86_64"]);
+        let newer = ["a 2-1 aarch64", "a 1-1 x86_64"];
+        check(&newer[1..], &newer[..1], &newer, &newer[..1]);
+        let aliases = ["a 1.0~a-1 noarch", "a 1.0~alpha-1 noarch"];
+        check(&aliases[1..], &aliases[..1], &aliases, &aliases[..1]);
+    }
+
+    #[test]
+    fn an_archive_in_another_order_is_put_in_order() {
+        let sorted = ["a 1-1 noarch", "b 2-1 noarch", "b 1-1 noarch"];
+        check(&[sorted[2], sorted[0]], &[sorted[1]], &sorted, &sorted[..2]);
+    }
+
+    #[test]
+    fn duplicates() {
+        let published = ["a 1-1 noarch", "b 1-1 noarch"];
+        let result = merge(entries(&published), entries(&["b 1-1 x86_64", "b 1-1 noarch"]));
+        let Err(Conflict::Duplicates(found)) = result else { panic!("{result:?}") };
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].0.json, "b 1-1 noarch");
+    }
+}

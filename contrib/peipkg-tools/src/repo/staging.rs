@@ -1,0 +1,130 @@
+//! The commit: four index files become visible at once (see the header of [`super`]).
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::error::RepoError;
+use super::index::{self, Header, Kind};
+use super::merge::Merged;
+use super::{INDEX_DIR, SIGNATURE_SUFFIX, files};
+use crate::signature::Envelope;
+
+/// Where index files are written.
+const WRITING: &str = ".index.tmp";
+/// Complete index files on their way, one by one.
+pub(super) const MOVING: &str = ".index.next";
+/// The index files in the order in which they move: the archive is the commit.
+const ORDER: [&str; 4] = ["archive.json", "archive.json.sig", "active.json", "active.json.sig"];
+
+/// New index files that are not visible yet.
+pub(super) struct Staging {
+    root: PathBuf,
+}
+
+/// Puts right what an interrupted publish into `root` has left.
+pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
+    let moving = root.join(MOVING);
+    if moving.is_dir() {
+        if !moving.join(ORDER[0]).exists() {
+            move_all(root)?;
+        }
+        files::remove_dir(&moving)?;
+    }
+    files::remove_dir(&root.join(WRITING))
+}
+
+impl Staging {
+    /// Writes and signs both indexes below `root`; [`Staging::paths`] must be made durable
+    /// before [`Staging::commit`].
+    pub(super) fn write(
+        root: &Path,
+        key: &SigningKey,
+        header: Header<'_>,
+        merged: &Merged<'_>,
+    ) -> Result<Self, RepoError> {
+        let directory = root.join(WRITING);
+        files::remove_dir(&directory)?;
+        files::create_dir(&directory)?;
+        for (kind, entries) in [(Kind::Archive, &merged.archive), (Kind::Active, &merged.active)] {
+            let path = directory.join(kind.file_name());
+            let digest = index::write(files::create(&path)?, kind, header, entries)
+                .map_err(RepoError::io(&path, "write the file"))?;
+            let signature = format!("{}{SIGNATURE_SUFFIX}", kind.file_name());
+            files::write(&directory.join(signature), &Envelope::sign_digest(key, &digest).to_json())?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// What has been written, files and directory.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let directory = self.root.join(WRITING);
+        let files: Vec<_> = ORDER.iter().map(|name| directory.join(name)).collect();
+        files.into_iter().chain([directory])
+    }
+
+    /// Makes the new indexes the repository's, durably.
+    pub(super) fn commit(self) -> Result<(), RepoError> {
+        let (written, index) = (self.root.join(WRITING), self.root.join(INDEX_DIR));
+        if !index.exists() {
+            files::rename(&written, &index)?;
+        } else if !holds_only_ours(&index)? || !exchange(&written, &index)? {
+            let moving = self.root.join(MOVING);
+            files::remove_dir(&moving)?;
+            files::rename(&written, &moving)?;
+            files::sync_all(std::slice::from_ref(&self.root))?;
+            move_all(&self.root)?;
+            return files::remove_dir(&moving);
+        }
+        files::sync_all(std::slice::from_ref(&self.root))?;
+        files::remove_dir(&written)
+    }
+}
+
+/// Exchanges two directories; `false` when the file system cannot.
+fn exchange(written: &Path, index: &Path) -> Result<bool, RepoError> {
+    match renameat_with(CWD, written, CWD, index, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(error) => match std::io::Error::from(error) {
+            // Network file systems, old kernels, and an index that is a mount point or a link.
+            error
+                if matches!(
+                    error.kind(),
+                    ErrorKind::InvalidInput
+                        | ErrorKind::Unsupported
+                        | ErrorKind::CrossesDevices
+                        | ErrorKind::ResourceBusy
+                ) =>
+            {
+                Ok(false)
+            }
+            error => Err(RepoError::io(index, "exchange the directory")(error)),
+        },
+    }
+}
+
+/// Whether an exchange would take nobody else's files out of sight.
+fn holds_only_ours(index: &Path) -> Result<bool, RepoError> {
+    let names: Vec<OsString> = fs::read_dir(index)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
+        .map_err(RepoError::io(index, "list the directory"))?;
+    let link = fs::symlink_metadata(index).is_ok_and(|metadata| metadata.is_symlink());
+    Ok(!link && names.iter().all(|name| ORDER.iter().any(|ours| name == ours)))
+}
+
+/// Moves what is in [`MOVING`] into the index directory.
+fn move_all(root: &Path) -> Result<(), RepoError> {
+    let (moving, index) = (root.join(MOVING), root.join(INDEX_DIR));
+    files::create_dir(&index)?;
+    for name in ORDER {
+        let from = moving.join(name);
+        if from.exists() {
+            files::rename(&from, &index.join(name))?;
+        }
+    }
+    files::sync_all(&[index])
+}
