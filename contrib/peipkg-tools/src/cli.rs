@@ -202,7 +202,9 @@ pub fn run(program: &str, command: impl FnOnce(lexopt::Parser) -> Result<String,
         Err(Failure::Usage(message)) => (2, vec![message]),
         Err(Failure::Failed(messages)) => (1, messages),
         Err(Failure::Audit { issues, summary }) => {
-            issues.iter().for_each(|issue| eprintln!("FAIL: {issue}"));
+            for issue in issues {
+                eprintln!("FAIL: {issue}");
+            }
             (1, vec![summary])
         }
     };

@@ -9,7 +9,6 @@
 
 mod archive;
 mod metadata;
-mod payload;
 mod relations;
 
 use std::io::{self, Read};
@@ -23,10 +22,9 @@ pub use self::metadata::Metadata;
 pub(crate) use self::metadata::unhex;
 use crate::digest::Digest;
 use crate::manifest::{FILES_PATH, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST};
+use crate::payload::{self, MAX_ENTRIES};
 use crate::signature::{Envelope, MAX_ENVELOPE, SIGNATURE_PATH, SignatureError};
 
-/// Most payload entries of a package (PSD-009 §3.2.10).
-const MAX_ENTRIES: usize = 100_000;
 /// The unit of reading, in bytes: large enough that hashing and not calling dominates.
 const BUFFER: usize = 128 * 1024;
 
@@ -55,6 +53,16 @@ pub enum PackageError {
     Entry {
         /// The entry's path.
         path: String,
+        /// The end of the sentence.
+        reason: &'static str,
+    },
+    /// A symbolic link leads where it may not.
+    #[error("entry {path:?}: target {target:?} {reason}")]
+    Link {
+        /// The link's path.
+        path: String,
+        /// Where it leads.
+        target: String,
         /// The end of the sentence.
         reason: &'static str,
     },
@@ -132,6 +140,7 @@ fn read_payload<R: Read>(
     files: &mut FileList,
 ) -> Result<Vec<u8>, PackageError> {
     let mut buffer = vec![0; BUFFER];
+    let architecture = &metadata.package.architecture.clone();
     let mut payload = 0;
     let mut order = Order::default();
     while let Some(entry) = archive.next_entry()? {
@@ -154,11 +163,13 @@ fn read_payload<R: Read>(
         }
         let refuse = |reason| PackageError::entry(&entry.path, reason);
         payload::check_path(&entry.path).map_err(refuse)?;
+        let is_directory = entry.kind == Kind::Directory;
+        payload::check_destination(&entry.path, is_directory, architecture).map_err(refuse)?;
         order.check(&entry)?;
         metadata.meet_override(&entry.path, &entry.kind)?;
         match &entry.kind {
             Kind::File => check_file(archive, &entry, files, &mut buffer)?,
-            Kind::Symlink(target) => payload::check_link(&entry.path, target).map_err(refuse)?,
+            Kind::Symlink(target) => check_link(&entry.path, target, architecture)?,
             Kind::Directory => {}
         }
     }
@@ -202,6 +213,17 @@ fn signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>
         None => Ok(envelope),
         Some(_) => Err(PackageError::Unsigned("its signature is not the last entry")),
     }
+}
+
+/// Checks where a link leads (PSD-009 §3.4.8).
+fn check_link(path: &str, target: &str, architecture: &str) -> Result<(), PackageError> {
+    // Beyond the destinations, a package may link to a directory of its own on the way to one.
+    let in_payload = |path: &str| payload::check_destination(path, true, architecture).is_ok();
+    payload::check_target(path, target, in_payload).map_err(|reason| PackageError::Link {
+        path: path.to_owned(),
+        target: target.to_owned(),
+        reason,
+    })
 }
 
 /// Hashes one payload file and holds it against the file list, which is in the same order.

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::PackageError;
 use crate::digest::Digest;
 use crate::signature::SIGNATURE_PATH;
+use crate::tar_header::{BLOCK, padding};
 
 /// The most that a package may decompress to, in bytes: the absolute cap of PSD-009 §3.5.4.
 const MAX_DECOMPRESSED: u64 = 4 << 30;
@@ -19,8 +20,6 @@ const MAX_DECOMPRESSED: u64 = 4 << 30;
 const MAX_EXTENDED_HEADER: u64 = 16 * 1024;
 /// Most zero bytes after the last entry: two blocks are the rule, some writers fill a record of 20.
 const MAX_TRAILER: usize = 10 * 1024;
-/// The unit of a tar stream, in bytes.
-const BLOCK: usize = 512;
 
 /// What an entry is (PSD-009 §3.2.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +130,7 @@ impl<R: Read> Archive<R> {
             return Err(PackageError::TooLarge { cap: MAX_DECOMPRESSED });
         }
         self.remaining = size;
-        self.padding = (BLOCK - (size % BLOCK as u64) as usize) % BLOCK;
+        self.padding = padding(size);
         Ok(())
     }
 

@@ -17,10 +17,9 @@ use super::archive::Kind;
 use super::relations;
 use crate::cli::Timestamp;
 use crate::digest::Digest;
+use crate::expression;
 use crate::manifest::{FILES_PATH, Files, MANIFEST_PATH, Manifest, SCHEMA_VERSION};
 
-/// Maintenance operations that exist; the set is closed (PSD-009 §4.3.4).
-const SIDE_EFFECTS: [&str; 3] = ["ldconfig", "depmod", "man-db"];
 /// Longest security descriptor, in bytes (PSD-009 §3.2.10).
 const MAX_SD: usize = 64 * 1024;
 /// The header of a self-relative security descriptor, in bytes.
@@ -120,33 +119,21 @@ impl Metadata {
 }
 
 fn check_texts(manifest: &Manifest) -> Result<(), PackageError> {
-    if !manifest.description.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-        return Err(refuse("description has a character outside printable ASCII"));
+    let named = |field: &'static str| move |reason: &str| refuse(format!("{field} {reason}"));
+    expression::check_description(&manifest.description).map_err(named("description"))?;
+    if !manifest.homepage.is_empty() {
+        expression::check_homepage(&manifest.homepage).map_err(named("homepage"))?;
     }
-    let homepage = &manifest.homepage;
-    let web = ["https://", "http://"].iter().any(|scheme| homepage.starts_with(scheme));
-    let printable = homepage.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
-    if !homepage.is_empty() && !(web && printable) {
-        return Err(refuse(format!("homepage {homepage:?} is not an http or https URL")));
+    if let Some(root) = &manifest.default_root {
+        expression::check_root_reference(root).map_err(named("default_root"))?;
     }
-    if manifest.default_root.as_deref().is_some_and(|root| !is_root_reference(root)) {
-        return Err(refuse("default_root is not a name of roots joined by periods"));
-    }
-    if let Some(unknown) = manifest.side_effects.iter().find(|name| !SIDE_EFFECTS.contains(&name.as_str())) {
+    let unknown = |name: &&String| !expression::SIDE_EFFECTS.contains(&name.as_str());
+    if let Some(unknown) = manifest.side_effects.iter().find(unknown) {
         return Err(refuse(format!("side effect {unknown:?} is not known")));
     }
     Timestamp::parse(&manifest.build.timestamp)
         .map_err(|error| refuse(format!("build.timestamp: {error}")))?;
     Ok(())
-}
-
-/// A named reference to an installation root (PSD-009 §3.3.6).
-fn is_root_reference(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.split('.').all(|segment| {
-        segment.bytes().next().is_some_and(plain)
-            && segment.bytes().all(|byte| plain(byte) || matches!(byte, b'_' | b'-'))
-    })
 }
 
 fn check_overrides(manifest: &Manifest) -> Result<BTreeMap<String, bool>, PackageError> {

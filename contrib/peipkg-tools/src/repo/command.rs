@@ -47,7 +47,8 @@ pub fn run(mut parser: lexopt::Parser) -> Result<String, Failure> {
             Some("publish") => run_publish(&mut parser),
             Some("verify") => run_verify(&mut parser),
             _ => Err(Failure::Usage(format!(
-                "unknown command {command:?}; known are init, publish and verify"
+                "unknown command {}; known are init, publish and verify",
+                command.display()
             ))),
         },
         Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(HELP.to_owned()),
@@ -64,10 +65,9 @@ fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
     let Some(options) = Options::parse(parser, &once, &[])? else { return Ok(HELP.to_owned()) };
     let description = match options.optional("--description") {
         None => String::new(),
-        Some(text) => text
-            .to_str()
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::Usage(format!("--description: expected text, found {text:?}")))?,
+        Some(text) => text.to_str().map(str::to_owned).ok_or_else(|| {
+            Failure::Usage(format!("--description: expected text, found {}", text.display()))
+        })?,
     };
     let request = init::Request {
         name: options.text("--name")?.to_owned(),

@@ -155,7 +155,7 @@ impl Descriptor {
                 found.push(format!("key fingerprint {:?} is malformed", key.fingerprint));
             }
             let until = key.valid_until.as_deref();
-            if key.status == Status::Transitioning && !until.is_some_and(|at| Timestamp::parse(at).is_ok()) {
+            if key.status == Status::Transitioning && until.is_none_or(|at| Timestamp::parse(at).is_err()) {
                 found.push(format!("transitioning key {} has no valid valid_until", key.fingerprint));
             }
         }
@@ -173,6 +173,9 @@ pub fn key_path(fingerprint: &str) -> String {
 }
 
 /// A public key as it is published: a PEM block (PSD-009 §5.2.2).
+///
+/// # Panics
+/// Never: the 32 bytes of a key always encode.
 pub fn public_key_file(key: &SigningKey) -> String {
     key.verifying_key().to_public_key_pem(LineEnding::LF).expect("32 bytes always encode")
 }

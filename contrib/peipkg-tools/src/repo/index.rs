@@ -155,6 +155,9 @@ struct Build<'a> {
 }
 
 /// The entry of a package that is fetched from `url`, as compact JSON.
+///
+/// # Panics
+/// Never: the entry has string keys only and cannot fail to serialize.
 pub fn entry_json(package: &Package, url: String) -> String {
     let metadata = &package.metadata;
     let manifest = &metadata.manifest;

@@ -102,7 +102,7 @@ fn append<'a>(merged: &mut Merged<'a>, group: &[Entry<'a>]) {
 
 /// The active index has room for one architecture of a name (PSD-009 §6.2.7) and nothing says which:
 /// the primary one (PSD-009 §2.3.2) serves most systems, an independent one all.
-fn preference<'a>(architecture: &'a str) -> (u8, &'a str) {
+fn preference(architecture: &str) -> (u8, &str) {
     match architecture {
         "x86_64" => (0, architecture),
         "noarch" => (1, architecture),

@@ -194,15 +194,15 @@ fn published_entries<'a>(
 ) -> Result<Vec<Entry<'a>>, RepoError> {
     let archive: Index<'a, Vec<&'a RawValue>> =
         Index::parse(path, &previous.archive, Kind::Archive, &previous.descriptor.repo.name)?;
-    if let Ok(then) = Timestamp::parse(&archive.generated_at) {
-        if now.seconds() < then.seconds() {
-            let message = format!(
-                "was made at {}, later than the --timestamp {}; consumers would refuse the new one",
-                archive.generated_at,
-                now.as_str()
-            );
-            return Err(RepoError::invalid(path, message));
-        }
+    if let Ok(then) = Timestamp::parse(&archive.generated_at)
+        && now.seconds() < then.seconds()
+    {
+        let message = format!(
+            "was made at {}, later than the --timestamp {}; consumers would refuse the new one",
+            archive.generated_at,
+            now.as_str()
+        );
+        return Err(RepoError::invalid(path, message));
     }
     let json = |source| RepoError::Json { path: path.to_owned(), source };
     archive.packages.into_iter().map(|raw| Entry::parse(raw).map_err(json)).collect()
