@@ -445,10 +445,10 @@ impl Farm {
 
     /// Outputs that were never tried in this run, or whose retry is due.
     fn next_publish(&mut self, effects: &mut Effects) -> Option<Job> {
-        let failures = &self.failures;
-        let is_due =
-            |outputs: &KeptOutputs| failures.get(&outputs.key).is_none_or(|failure| !failure.waiting);
-        while let Some(index) = self.kept.iter().position(is_due) {
+        let waits = |farm: &Self, outputs: &KeptOutputs| {
+            farm.failures.get(&outputs.key).is_some_and(|failure| failure.waiting)
+        };
+        while let Some(index) = self.kept.iter().position(|outputs| !waits(self, outputs)) {
             // A publish that was cut short may have succeeded all the same.
             if self.archive.presence(&self.kept[index].packages, &self.kept[index].key.version)
                 != Presence::Complete
