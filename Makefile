@@ -1,0 +1,27 @@
+# Targets for people; cargo does the work.
+
+CARGO ?= cargo
+SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
+
+.PHONY: all demo test check clean
+
+all:
+	$(CARGO) build --release --workspace
+
+# Builds a farm from nothing and lets it work, in target/demo.
+demo:
+	sh contrib/demo/demo.sh
+
+# Every test. What a missing optional program has kept from running is said at the end.
+test:
+	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
+	$(CARGO) test --workspace
+	@if [ -s $(SKIPPED) ]; then echo; echo "SKIPPED, for want of a program:"; cat $(SKIPPED); fi
+
+# What a change must pass before it is committed, beside the tests.
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clean:
+	$(CARGO) clean
