@@ -5,6 +5,7 @@
 //! because a daemon's working directory is an accident of how it was started.
 //! An empty string in an optional key means the same as the key's absence.
 
+mod draft;
 mod keys;
 mod listen_addr;
 
@@ -12,9 +13,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::draft::Draft;
 pub use self::keys::{BinaryKey, Grant, InjectedKey};
 pub use self::listen_addr::{ListenAddr, ListenAddrError};
-use crate::document::{At, Document, Section};
+use crate::document::{At, Section};
 use crate::duration;
 use crate::problem::Problem;
 use crate::recipe::{self, Recipe};
@@ -115,10 +117,8 @@ impl Config {
     /// # Errors
     /// All problems of the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
-        let document = Document::parse(path, text)?;
-        let config = Self::read(path, document.root());
-        let problems = document.into_problems();
-        match config {
+        let (draft, problems) = Draft::read(path, text);
+        match draft.complete() {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(problems),
         }
@@ -130,63 +130,9 @@ impl Config {
         self.grants.get(recipe_id).unwrap_or(NONE)
     }
 
-    /// What is missing here for the recipes: the secret of a webhook that one of
-    /// them asks for.
+    /// What is missing here for the recipes, see [`Http::check_recipes`].
     pub fn check_recipes<'r>(&self, recipes: impl IntoIterator<Item = &'r Recipe>) -> Option<Problem> {
-        if self.http.addr.is_none() || self.http.webhook_secret_file.is_some() {
-            return None;
-        }
-        let asks = recipes.into_iter().find(|recipe| recipe.github_webhook)?;
-        let message = format!(
-            "missing key \"webhook_secret_file\" in [http], recipe {:?} has github_webhook = true",
-            asks.id
-        );
-        Some(Problem::of_file(&self.path, message))
-    }
-
-    /// `None` when something that is required is missing or wrong, which is reported.
-    fn read(path: &Path, mut root: Section<'_, '_>) -> Option<Self> {
-        let manager = root.required_section("manager").and_then(Manager::read);
-        let state_dir = manager.as_ref().map(|manager| manager.state_dir.as_path());
-        let repo = root.required_section("repo").and_then(Repo::read);
-        let key_file = root.required_section("signing").and_then(|mut section| {
-            let found = section.required_text("key_file");
-            let key_file = found.and_then(|found| file(&section, "[signing] key_file", found, state_dir));
-            section.deny_unknown_keys();
-            key_file
-        });
-        let upload = root.section("upload").map_or(Some(Upload::None), Upload::read);
-        let http = root.section("http").map(|section| Http::read(section, state_dir));
-        let poll = root.required_section("poll").and_then(Poll::read);
-        let build_timeout = root.section("build").map_or(Some(DEFAULT_BUILD_TIMEOUT), build_timeout);
-        let binary_keys = keys::binary_keys(root.sections("signing_key"), state_dir);
-        let grants = keys::grants(root.sections("grant"), &binary_keys);
-        root.deny_unknown_keys();
-        Some(Self {
-            path: path.to_owned(),
-            manager: manager?,
-            repo: repo?,
-            key_file: key_file?,
-            upload: upload?,
-            http: http.unwrap_or_default(),
-            poll: poll?,
-            build_timeout,
-            binary_keys: binary_keys.into_values().flatten().collect(),
-            grants,
-        })
-    }
-}
-
-impl Manager {
-    fn read(mut section: Section<'_, '_>) -> Option<Self> {
-        let id = section.required_text("id").and_then(|found| line(&section, "[manager] id", found));
-        let state_dir = section.required_text("state_dir");
-        let state_dir = state_dir.and_then(|found| file(&section, "[manager] state_dir", found, None));
-        let recipes_dir = section.required_text("recipes_dir");
-        let recipes_dir = recipes_dir
-            .and_then(|found| file(&section, "[manager] recipes_dir", found, state_dir.as_deref()));
-        section.deny_unknown_keys();
-        Some(Self { id: id?, recipes_dir: recipes_dir?, state_dir: state_dir? })
+        self.http.check_recipes(&self.path, recipes)
     }
 }
 
@@ -228,17 +174,39 @@ impl Upload {
 }
 
 impl Http {
-    fn read(mut section: Section<'_, '_>, state_dir: Option<&Path>) -> Self {
-        let addr = optional_text(&mut section, "addr").and_then(|found| {
+    /// What is missing in the configuration at `path` for the recipes: the secret of a webhook that one of
+    /// them asks for.
+    pub fn check_recipes<'r>(
+        &self,
+        path: &Path,
+        recipes: impl IntoIterator<Item = &'r Recipe>,
+    ) -> Option<Problem> {
+        if self.addr.is_none() || self.webhook_secret_file.is_some() {
+            return None;
+        }
+        let asks = recipes.into_iter().find(|recipe| recipe.github_webhook)?;
+        let message = format!(
+            "missing key \"webhook_secret_file\" in [http], recipe {:?} has github_webhook = true",
+            asks.id
+        );
+        Some(Problem::of_file(path, message))
+    }
+
+    /// `None` when something is wrong, which is reported. Beside it stands the line of `addr`.
+    fn read(mut section: Section<'_, '_>, state_dir: Option<&Path>) -> (Option<Self>, Option<usize>) {
+        let addr = optional_text(&mut section, "addr");
+        let line = addr.as_ref().map(|found| section.line_of(&found.span));
+        let addr = addr.map_or(Some(None), |found| {
             let report = |error: &ListenAddrError| {
                 section.report(&found.span, format!("[http] addr: {error}"));
             };
-            found.value.parse().inspect_err(report).ok()
+            found.value.parse().inspect_err(report).ok().map(Some)
         });
-        let webhook_secret_file = optional_text(&mut section, "webhook_secret_file")
-            .and_then(|found| file(&section, "[http] webhook_secret_file", found, state_dir));
+        let secret = optional_text(&mut section, "webhook_secret_file").map_or(Some(None), |found| {
+            file(&section, "[http] webhook_secret_file", found, state_dir).map(Some)
+        });
         section.deny_unknown_keys();
-        Self { addr, webhook_secret_file }
+        (addr.zip(secret).map(|(addr, webhook_secret_file)| Self { addr, webhook_secret_file }), line)
     }
 }
 

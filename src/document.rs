@@ -142,6 +142,11 @@ impl<'d, 't> Section<'d, 't> {
         &self.span
     }
 
+    /// The line at which `span` begins, counted from 1.
+    pub fn line_of(&self, span: &Range<usize>) -> usize {
+        self.document.line(span.start)
+    }
+
     /// Notes a problem at `span`.
     pub fn report(&self, span: &Range<usize>, message: impl Into<String>) {
         self.document.report(span, message);
@@ -222,6 +227,25 @@ impl<'d, 't> Section<'d, 't> {
             }
         }
         sections
+    }
+
+    /// A key that was never asked for and looks like a slip of the pen for the
+    /// absent `key`: for a document whose other keys are somebody else's. Its
+    /// first letter must be right: another one often makes another word.
+    pub fn misspelt(&self, key: &str) -> Option<At<&'d str>> {
+        let alike = |found: &str| {
+            let first = |word: &str| word.chars().next().map(|first| first.to_ascii_lowercase());
+            let distance = strsim::damerau_levenshtein(&found.to_ascii_lowercase(), key);
+            first(found) == first(key) && distance <= 1 + key.len() / 8
+        };
+        if self.table.contains_key(key) {
+            return None;
+        }
+        let strangers = self.table.iter().map(|(found, _)| found);
+        let found = strangers
+            .filter(|found| !self.known.contains(&found.get_ref().as_ref()))
+            .find(|found| alike(found.get_ref()))?;
+        Some(At { value: found.get_ref(), span: found.span() })
     }
 
     /// Reports every key that was never asked for, with the nearest known one.

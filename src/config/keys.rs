@@ -77,8 +77,11 @@ pub(super) fn binary_keys(sections: Vec<Section<'_, '_>>, state_dir: Option<&Pat
     declared
 }
 
-/// Reads `[[grant]]` and looks up the keys that it names.
-pub(super) fn grants(sections: Vec<Section<'_, '_>>, declared: &Declared) -> BTreeMap<String, Grant> {
+/// Reads `[[grant]]` and looks up the keys that it names. Beside each grant stands its line.
+pub(super) fn grants(
+    sections: Vec<Section<'_, '_>>,
+    declared: &Declared,
+) -> BTreeMap<String, (usize, Grant)> {
     let mut grants = BTreeMap::new();
     for mut section in sections {
         let recipe = section.required_text("recipe");
@@ -94,7 +97,7 @@ pub(super) fn grants(sections: Vec<Section<'_, '_>>, declared: &Declared) -> BTr
                     format!("[[grant]] recipe {:?} has two grants, one must list all", recipe.value);
                 section.report(&recipe.span, message);
             }
-            grants.insert(recipe.value, grant);
+            grants.insert(recipe.value, (section.line_of(&recipe.span), grant));
         }
         section.deny_unknown_keys();
     }

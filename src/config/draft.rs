@@ -1,0 +1,112 @@
+//! A configuration as far as it could be read. A file with a problem still says
+//! where the recipes and the keys are, so that one `--check` can look at them too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{
+    BinaryKey, Config, DEFAULT_BUILD_TIMEOUT, Grant, Http, Manager, Poll, Repo, Upload, build_timeout, file,
+    keys, line,
+};
+use crate::document::{Document, Section};
+use crate::problem::Problem;
+
+/// What a configuration says. What is `None` is missing or wrong, and has been reported.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// `[manager] recipes_dir`.
+    pub recipes_dir: Option<PathBuf>,
+    /// `[manager] state_dir`.
+    pub state_dir: Option<PathBuf>,
+    /// `[signing] key_file`.
+    pub key_file: Option<PathBuf>,
+    /// `[upload]`.
+    pub upload: Option<Upload>,
+    /// `[http]`.
+    pub http: Option<Http>,
+    /// The line of `[http] addr`.
+    pub addr_line: Option<usize>,
+    /// `[[signing_key]]`, those that are complete.
+    pub binary_keys: Vec<BinaryKey>,
+    /// `[[grant]]`, each with the line of its `recipe`.
+    pub grants: BTreeMap<String, (usize, Grant)>,
+    id: Option<String>,
+    repo: Option<Repo>,
+    poll: Option<Poll>,
+    build_timeout: Option<Duration>,
+}
+
+impl Draft {
+    /// Reads what can be read from the text of the file at `path`, and all problems of the file.
+    pub fn read(path: &Path, text: &str) -> (Self, Vec<Problem>) {
+        match Document::parse(path, text) {
+            Ok(document) => {
+                let draft = Self::of(path, document.root());
+                (draft, document.into_problems())
+            }
+            Err(problems) => (Self::empty(path), problems),
+        }
+    }
+
+    /// The draft of a file that says nothing.
+    pub fn empty(path: &Path) -> Self {
+        Self { path: path.to_owned(), ..Self::default() }
+    }
+
+    /// The configuration, if nothing that it needs is missing or wrong. It is
+    /// only to be used if the file has no problems at all.
+    pub fn complete(self) -> Option<Config> {
+        let manager = Manager { id: self.id?, recipes_dir: self.recipes_dir?, state_dir: self.state_dir? };
+        Some(Config {
+            path: self.path,
+            manager,
+            repo: self.repo?,
+            key_file: self.key_file?,
+            upload: self.upload?,
+            http: self.http?,
+            poll: self.poll?,
+            build_timeout: self.build_timeout,
+            binary_keys: self.binary_keys,
+            grants: self.grants.into_iter().map(|(recipe, (_, grant))| (recipe, grant)).collect(),
+        })
+    }
+
+    fn of(path: &Path, mut root: Section<'_, '_>) -> Self {
+        let mut draft = Self::empty(path);
+        if let Some(section) = root.required_section("manager") {
+            draft.read_manager(section);
+        }
+        let state_dir = draft.state_dir.as_deref();
+        draft.repo = root.required_section("repo").and_then(Repo::read);
+        draft.key_file = root.required_section("signing").and_then(|mut section| {
+            let found = section.required_text("key_file");
+            let key_file = found.and_then(|found| file(&section, "[signing] key_file", found, state_dir));
+            section.deny_unknown_keys();
+            key_file
+        });
+        draft.upload = root.section("upload").map_or(Some(Upload::None), Upload::read);
+        (draft.http, draft.addr_line) = root
+            .section("http")
+            .map_or_else(|| (Some(Http::default()), None), |section| Http::read(section, state_dir));
+        draft.poll = root.required_section("poll").and_then(Poll::read);
+        draft.build_timeout = root.section("build").map_or(Some(DEFAULT_BUILD_TIMEOUT), build_timeout);
+        let binary_keys = keys::binary_keys(root.sections("signing_key"), state_dir);
+        draft.grants = keys::grants(root.sections("grant"), &binary_keys);
+        draft.binary_keys = binary_keys.into_values().flatten().collect();
+        root.deny_unknown_keys();
+        draft
+    }
+
+    fn read_manager(&mut self, mut section: Section<'_, '_>) {
+        self.id = section.required_text("id").and_then(|found| line(&section, "[manager] id", found));
+        let state_dir = section.required_text("state_dir");
+        self.state_dir = state_dir.and_then(|found| file(&section, "[manager] state_dir", found, None));
+        let recipes_dir = section.required_text("recipes_dir");
+        self.recipes_dir = recipes_dir
+            .and_then(|found| file(&section, "[manager] recipes_dir", found, self.state_dir.as_deref()));
+        section.deny_unknown_keys();
+    }
+}
