@@ -81,31 +81,44 @@ impl Recipe {
     /// # Errors
     /// All problems of the file.
     pub fn parse(id: &str, dir: &Path, text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let mut warnings = Vec::new();
+        Self::parse_with(id, dir, text, &mut warnings).map(|recipe| (recipe, warnings))
+    }
+
+    /// Like [`Recipe::parse`]; a broken recipe's warnings are added to `warnings` as well.
+    ///
+    /// # Errors
+    /// All problems of the file.
+    pub fn parse_with(
+        id: &str,
+        dir: &Path,
+        text: &str,
+        warnings: &mut Vec<Problem>,
+    ) -> Result<Self, Vec<Problem>> {
         let path = dir.join(FILE_NAME);
         let bad_id = check_id(id).err().map(|reason| Problem::of_file(&path, format!("recipe id {reason}")));
         let document = match Document::parse(&path, text) {
             Ok(document) => document,
             Err(problems) => return Err(bad_id.into_iter().chain(problems).collect()),
         };
-        let mut warnings = Vec::new();
         let mut root = document.root();
         let stanzas = root.sections("package");
         let has_package = !stanzas.is_empty();
         let packages = packages(stanzas);
         let (has_upstream, upstream) = match root.section("upstream") {
-            Some(section) => (true, Upstream::read(section, &mut warnings)),
+            Some(section) => (true, Upstream::read(section, warnings)),
             None => (false, None),
         };
         if has_upstream && !has_package {
             root.report(&(0..0), "missing section [[package]], a recipe with [upstream] needs at least one");
         }
         let (github_webhook, poll_interval) = root.section("watch").map_or((false, None), watch);
+        warnings.extend(misspelt_sections(&root));
         let problems: Vec<Problem> = bad_id.into_iter().chain(document.into_problems()).collect();
         if !problems.is_empty() {
             return Err(problems);
         }
-        let (id, dir) = (id.to_owned(), dir.to_owned());
-        Ok((Self { id, dir, packages, upstream, github_webhook, poll_interval }, warnings))
+        Ok(Self { id: id.to_owned(), dir: dir.to_owned(), packages, upstream, github_webhook, poll_interval })
     }
 
     /// The recipe's file.
@@ -190,6 +203,17 @@ pub fn check_id(id: &str) -> Result<(), String> {
         Some(bad) => Err(format!("{id:?} has {bad:?}, allowed are ASCII letters, digits and . _ + -")),
         None => Ok(()),
     }
+}
+
+/// Warnings about sections that are probably meant for the manager. A section
+/// of any other name is another tool's.
+fn misspelt_sections(root: &Section<'_, '_>) -> Vec<Problem> {
+    let misspelt = |meant| {
+        let found = root.misspelt(meant)?;
+        let message = format!("section [{}] is not read, did you mean [{meant}]?", found.value);
+        Some(root.remark(&found.span, message))
+    };
+    ["upstream", "watch"].into_iter().filter_map(misspelt).collect()
 }
 
 /// Reads the packages that the stanzas declare.

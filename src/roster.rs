@@ -10,38 +10,63 @@ use crate::recipe::Recipe;
 /// The file that makes a directory a recipe.
 const RECIPE_FILE: &str = "peipkg.toml";
 
+/// What was read, broken recipes included.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The id of every recipe that there is.
+    pub ids: Vec<String>,
+    /// Those that can be used.
+    pub recipes: Vec<Recipe>,
+    /// What is odd, about any of them.
+    pub warnings: Vec<Problem>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
 /// Reads every recipe below `recipes_dir`, sorted by id, with warnings about them.
 ///
 /// # Errors
 /// Every problem of every recipe: a roster with a broken recipe is none.
 pub fn load(recipes_dir: &Path) -> Result<(Vec<Recipe>, Vec<Problem>), Vec<Problem>> {
-    let (mut recipes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-    for directory in recipe_directories(recipes_dir).map_err(|problem| vec![problem])? {
+    let Reading { recipes, warnings, problems, .. } = read(recipes_dir).map_err(|problem| vec![problem])?;
+    if problems.is_empty() { Ok((recipes, warnings)) } else { Err(problems) }
+}
+
+/// Reads every recipe below `recipes_dir`, sorted by id, whatever is wrong with it.
+///
+/// # Errors
+/// When the directory itself cannot be read.
+pub fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
+    let mut reading = Reading::default();
+    for directory in recipe_directories(recipes_dir)? {
         let file = directory.join(RECIPE_FILE);
-        let text = match fs::read_to_string(&file) {
+        let text = fs::read_to_string(&file);
+        // A directory without the file is no recipe.
+        if let Err(error) = &text
+            && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        {
+            continue;
+        }
+        let id = directory.file_name().and_then(|name| name.to_str());
+        reading.ids.extend(id.map(str::to_owned));
+        let text = match text {
             Ok(text) => text,
-            // A directory without the file is no recipe.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                continue;
-            }
             Err(error) => {
-                problems.push(Problem::of_file(file, format!("cannot read the recipe: {error}")));
+                reading.problems.push(Problem::of_file(file, format!("cannot read the recipe: {error}")));
                 continue;
             }
         };
-        let Some(id) = directory.file_name().and_then(|name| name.to_str()) else {
-            problems.push(Problem::of_file(directory, "the recipe's directory name is not UTF-8"));
+        let Some(id) = id else {
+            let message = "the recipe's directory name is not UTF-8";
+            reading.problems.push(Problem::of_file(directory, message));
             continue;
         };
-        match Recipe::parse(id, &directory, &text) {
-            Ok((recipe, notes)) => {
-                recipes.push(recipe);
-                warnings.extend(notes);
-            }
-            Err(found) => problems.extend(found),
+        match Recipe::parse_with(id, &directory, &text, &mut reading.warnings) {
+            Ok(recipe) => reading.recipes.push(recipe),
+            Err(found) => reading.problems.extend(found),
         }
     }
-    if problems.is_empty() { Ok((recipes, warnings)) } else { Err(problems) }
+    Ok(reading)
 }
 
 /// The entries of `recipes_dir`, sorted by name.

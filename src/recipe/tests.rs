@@ -243,3 +243,31 @@ fn bad_packages_and_watches() {
     );
     check_problems("[watch\n", &["1: not valid TOML: unclosed table, expected `]` (column 7)"]);
 }
+
+#[test]
+fn a_misspelt_section_of_the_managers_is_warned_about() {
+    let check = |section: &str, expected: Option<&str>| {
+        let (_, warnings) =
+            Recipe::parse("jq", Path::new("/r/jq"), &format!("{PACKAGE}{section}\n")).unwrap();
+        let found: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let expected = expected.map(|expected| format!("/r/jq/peipkg.toml:4: section {expected}"));
+        assert_eq!(found, Vec::from_iter(expected), "{section}");
+    };
+    check("[upstreem]\nno = 1", Some("[upstreem] is not read, did you mean [upstream]?"));
+    check("[Upstream]", Some("[Upstream] is not read, did you mean [upstream]?"));
+    check("[[upstreams]]", Some("[upstreams] is not read, did you mean [upstream]?"));
+    check("[wacth]", Some("[wacth] is not read, did you mean [watch]?"));
+    for others in ["[patch]", "[build]", "[up]", "[stream]", "[[match]]", "[waste]"] {
+        check(others, None);
+    }
+    let (_, warnings) = Recipe::parse("jq", Path::new("/r/jq"), &upstream("[upstreams]\n")).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn a_broken_recipe_has_its_warnings_too() {
+    let mut warnings = Vec::new();
+    let text = "[upstreem]\n[watch]\npoll_interval = \"1\"\n";
+    let problems = Recipe::parse_with("jq", Path::new("/r/jq"), text, &mut warnings).unwrap_err();
+    assert_eq!((problems.len(), warnings.len()), (1, 1));
+}
