@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 
 use crate::cli::UsageError;
 use crate::problem::Problem;
@@ -16,7 +15,7 @@ pub enum Error {
     /// The command line is wrong.
     Usage(UsageError),
     /// The configuration file cannot be read.
-    ConfigUnreadable(PathBuf, io::Error),
+    ConfigUnreadable(Problem),
     /// The configuration does not fit its schema.
     Config(Vec<Problem>),
     /// Recipes cannot be loaded, or a key cannot be used.
@@ -45,9 +44,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(error) => error.fmt(f),
-            Self::ConfigUnreadable(path, error) => {
-                write!(f, "{}: cannot read the configuration: {error}", path.display())
-            }
+            Self::ConfigUnreadable(problem) => problem.fmt(f),
             Self::Config(problems) | Self::Problems(problems) => lines(f, problems),
             Self::Tools(missing) => lines(f, missing),
             Self::StateDir(error) => error.fmt(f),

@@ -9,6 +9,7 @@
 pub mod archive;
 pub mod archive_file;
 pub mod builder;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -1,17 +1,18 @@
 //! The command line of peipkg-manager: arguments in, exit code out; nothing else.
 
 use std::env;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use peipkg_manager::cli::{self, Command, Mode};
 use peipkg_manager::error::Error;
 use peipkg_manager::farm::Outcome;
-use peipkg_manager::{daemon, logging, startup};
+use peipkg_manager::{check, daemon, logging, startup};
 
 fn main() -> ExitCode {
     match run() {
-        Ok(Outcome::Clean) => ExitCode::SUCCESS,
-        Ok(Outcome::Aborted) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             for line in error.to_string().lines() {
                 eprintln!("peipkg-manager: {line}");
@@ -21,19 +22,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Outcome, Error> {
+fn run() -> Result<ExitCode, Error> {
     let options = match cli::parse(env::args_os().skip(1))? {
         Command::Run(options) => options,
-        Command::Help => {
-            print!("{}", cli::help());
-            return Ok(Outcome::Clean);
-        }
-        Command::Version => {
-            print!("{}", cli::version());
-            return Ok(Outcome::Clean);
-        }
+        Command::Help => return Ok(print(cli::help(), ExitCode::SUCCESS)),
+        Command::Version => return Ok(print(cli::version(), ExitCode::SUCCESS)),
     };
+    if options.mode == Mode::Check {
+        let report = check::check(&options.config);
+        let code = ExitCode::from(report.exit_code());
+        return Ok(print(report, code));
+    }
     logging::init(options.log_level.into());
     let config = startup::read_config(&options.config)?;
-    daemon::run(config, options.mode == Mode::Once)
+    Ok(match daemon::run(config, options.mode == Mode::Once)? {
+        Outcome::Clean => ExitCode::SUCCESS,
+        Outcome::Aborted => ExitCode::FAILURE,
+    })
+}
+
+/// Prints `text` and gives `code`, or a failure if the text could not be written. A reader that has seen
+/// enough, such as `head`, is no failure.
+fn print(text: impl Display, code: ExitCode) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("peipkg-manager: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => code,
+    }
 }

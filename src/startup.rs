@@ -1,16 +1,17 @@
 //! From the command line's options to a farm that can run: read the files, find
 //! the tools, take the state directory. Everything that can be wrong before the
-//! first poll is found here.
+//! first poll is found here. A start ends at the first group of problems;
+//! [`crate::check`] uses the same functions and goes on.
 
 use std::env;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use log::{info, warn};
 
-use crate::config::{Config, Upload};
+use crate::config::{BinaryKey, Config, Draft, Upload};
 use crate::error::Error;
 use crate::problem::Problem;
 use crate::process::Interrupt;
@@ -19,8 +20,11 @@ use crate::recipe::Recipe;
 use crate::roster;
 use crate::signing_key::{self, PublicKeys};
 use crate::state_dir::StateDir;
-use crate::tools::Tools;
+use crate::tools::{MissingTool, Tools};
 use crate::upload::Uploader;
+
+/// Longest webhook secret that is read, in bytes: far above any secret, far below a mistake like a disk image.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 /// A farm that is ready to run.
 #[derive(Debug)]
@@ -46,11 +50,35 @@ pub struct Prepared {
 /// # Errors
 /// When it cannot be read, or anything in it is wrong.
 pub fn read_config(path: &Path) -> Result<Config, Error> {
-    let unreadable = |error| Error::ConfigUnreadable(path.to_owned(), error);
-    let bytes = fs::read(path).map_err(unreadable)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::Config(vec![Problem::of_file(path, "not valid TOML: the file is not UTF-8")]))?;
-    Config::parse(path, &text).map_err(Error::Config)
+    let (draft, problems) = read_draft(path).map_err(Error::ConfigUnreadable)?;
+    match draft.complete() {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Error::Config(problems)),
+    }
+}
+
+/// Reads what can be read of the configuration file, and all that is wrong in it.
+///
+/// # Errors
+/// When the file itself cannot be read.
+pub fn read_draft(path: &Path) -> Result<(Draft, Vec<Problem>), Problem> {
+    let bytes = fs::read(path)
+        .map_err(|error| Problem::of_file(path, format!("cannot read the configuration: {error}")))?;
+    Ok(match str::from_utf8(&bytes) {
+        Ok(text) => Draft::read(path, text),
+        Err(_) => {
+            let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
+            (Draft::empty(path), vec![problem])
+        }
+    })
+}
+
+/// Finds the programs that a run needs on the `PATH`.
+///
+/// # Errors
+/// Every program that is missing.
+pub fn find_tools(upload: &Upload) -> Result<Tools, Vec<MissingTool>> {
+    Tools::find(env::var_os("PATH").as_deref(), *upload != Upload::None)
 }
 
 /// Checks and opens everything a run needs, in the order in which an operator
@@ -59,9 +87,8 @@ pub fn read_config(path: &Path) -> Result<Config, Error> {
 /// # Errors
 /// The first thing that is wrong.
 pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error> {
-    let uploads = config.upload != Upload::None;
-    let tools = Tools::find(env::var_os("PATH").as_deref(), uploads)?;
-    let public_keys = check_keys(&config).map_err(Error::Problems)?;
+    let tools = find_tools(&config.upload)?;
+    let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
     let recipes = load_roster(&config).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);
     for (path, error) in state.clear_leftovers() {
@@ -98,18 +125,35 @@ pub fn load_roster(config: &Config) -> Result<Vec<Recipe>, Vec<Problem>> {
     Ok(recipes)
 }
 
-/// Whether every private key is one; the public keys of those for binaries.
-fn check_keys(config: &Config) -> Result<PublicKeys, Vec<Problem>> {
-    let files = config.binary_keys.iter().map(|key| key.private.as_path());
-    let keys = PublicKeys::derive(files);
-    match signing_key::load(&config.key_file) {
-        Ok(_) => keys,
-        Err(error) => {
-            let mut problems = vec![Problem::of_file(&config.key_file, error.to_string())];
-            problems.extend(keys.err().unwrap_or_default());
-            Err(problems)
-        }
+/// Whether every private key is one, that of the farm and those for binaries; the
+/// public keys of the latter.
+///
+/// # Errors
+/// Every file that holds no Ed25519 private key.
+pub fn check_keys(key_file: Option<&Path>, binary_keys: &[BinaryKey]) -> Result<PublicKeys, Vec<Problem>> {
+    let keys = PublicKeys::derive(binary_keys.iter().map(|key| key.private.as_path()));
+    let Some((path, error)) = key_file.and_then(|path| Some((path, signing_key::load(path).err()?))) else {
+        return keys;
+    };
+    let mut problems = vec![Problem::of_file(path, error.to_string())];
+    problems.extend(keys.err().unwrap_or_default());
+    Err(problems)
+}
+
+/// Reads the webhook's secret: what the file holds, without white space at its end.
+///
+/// # Errors
+/// When it cannot be read or is empty.
+pub fn read_webhook_secret(path: &Path) -> Result<Vec<u8>, Problem> {
+    let problem = |reason: String| Problem::of_file(path, format!("cannot use the webhook secret: {reason}"));
+    let mut secret = Vec::new();
+    let file = File::open(path).map_err(|error| problem(error.to_string()))?;
+    file.take(MAX_SECRET_FILE + 1).read_to_end(&mut secret).map_err(|error| problem(error.to_string()))?;
+    if secret.len() as u64 > MAX_SECRET_FILE {
+        return Err(problem(format!("the file is longer than {MAX_SECRET_FILE} bytes")));
     }
+    secret.truncate(secret.trim_ascii_end().len());
+    if secret.is_empty() { Err(problem("the file is empty".to_owned())) } else { Ok(secret) }
 }
 
 /// Says what has started.

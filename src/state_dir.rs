@@ -15,7 +15,11 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::io::Errno;
+
+use crate::config::STATE_SUBDIRS;
+use crate::problem::Problem;
 
 /// An open, locked state directory. The lock is released when it is dropped.
 #[derive(Debug)]
@@ -63,6 +67,24 @@ impl StateDir {
             fs::create_dir_all(&directory).map_err(not_writable(&directory))?;
         }
         Ok(state)
+    }
+
+    /// What would keep a manager from opening the state directory at `root`, as
+    /// far as that can be told without leaving a trace: nothing is created, no
+    /// lock is taken, and another manager may be at work in it.
+    pub fn probe(root: &Path) -> Vec<Problem> {
+        if let Err(problem) = probe_directory(root) {
+            return vec![problem];
+        }
+        let lock = root.join("lock");
+        let unwritable =
+            |error| Problem::of_file(&lock, format!("cannot write to the state_dir's lock: {error}"));
+        let lock_error = match access(&lock, Access::READ_OK | Access::WRITE_OK) {
+            Ok(()) | Err(Errno::NOENT) => None,
+            Err(errno) => Some(unwritable(io::Error::from(errno))),
+        };
+        let subdirs = STATE_SUBDIRS.iter().filter_map(|name| probe_directory(&root.join(name)).err());
+        lock_error.into_iter().chain(subdirs).collect()
     }
 
     /// Where sources are fetched to.
@@ -141,6 +163,34 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether files can be made in the directory at `path`, or, if it does not
+/// exist, whether it can be made itself.
+fn probe_directory(path: &Path) -> Result<(), Problem> {
+    let problem = |place: &Path, error: io::Error| {
+        let message = if place == path {
+            format!("cannot write to the state_dir: {error}")
+        } else {
+            format!("cannot create the state_dir in {}: {error}", place.display())
+        };
+        Problem::of_file(path, format!("{message}; the manager must be able to write there"))
+    };
+    for place in path.ancestors() {
+        match fs::symlink_metadata(place) {
+            Ok(_) => return probe_existing(place).map_err(|error| problem(place, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(problem(path, error)),
+        }
+    }
+    Ok(())
+}
+
+fn probe_existing(place: &Path) -> io::Result<()> {
+    if !fs::metadata(place)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(place, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
 /// Takes the manager's lock and writes this process's id into it.
 fn lock(root: &Path) -> Result<File, StateDirError> {
     let path = root.join("lock");
@@ -149,7 +199,7 @@ fn lock(root: &Path) -> Result<File, StateDirError> {
     let mut file =
         options.read(true).write(true).create(true).truncate(false).open(&path).map_err(not_writable)?;
     if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if errno != rustix::io::Errno::WOULDBLOCK {
+        if errno != Errno::WOULDBLOCK {
             return Err(not_writable(errno.into()));
         }
         let mut pid = String::new();
@@ -198,5 +248,39 @@ mod tests {
     fn a_directory_that_cannot_be_written_to() {
         let error = StateDir::open(Path::new("/dev/null/state")).unwrap_err().to_string();
         assert!(error.starts_with("state_dir /dev/null/state: "), "{error}");
+    }
+
+    #[test]
+    fn a_probe_finds_what_is_in_the_way_and_creates_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("var/state");
+        let probe = || StateDir::probe(&root).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(probe().is_empty());
+        assert!(fs::read_dir(home.path()).unwrap().next().is_none());
+
+        fs::write(home.path().join("var"), "").unwrap();
+        let found = probe();
+        assert!(matches!(&found[..], [one] if one.contains("Not a directory")), "{found:?}");
+
+        fs::remove_file(home.path().join("var")).unwrap();
+        fs::create_dir(home.path().join("var")).unwrap();
+        std::os::unix::fs::symlink("nowhere", &root).unwrap();
+        let found = probe();
+        assert!(matches!(&found[..], [one] if one.contains("No such file")), "{found:?}");
+
+        fs::remove_file(&root).unwrap();
+        drop(StateDir::open(&root).unwrap());
+        assert!(probe().is_empty());
+        for name in ["stage", "publish"] {
+            fs::remove_dir(root.join(name)).unwrap();
+            fs::write(root.join(name), "").unwrap();
+        }
+        let found = probe();
+        let expected = ["stage", "publish"].map(|name| {
+            let reason =
+                "cannot write to the state_dir: not a directory; the manager must be able to write there";
+            format!("{}: {reason}", root.join(name).display())
+        });
+        assert_eq!(found, expected);
     }
 }
