@@ -1,0 +1,305 @@
+//! `--check`: it finds everything, says where, and leaves no trace.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::running::{Output, Running};
+use crate::support::tools::Tools;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// Never asked for anything: a check does not talk to upstreams.
+const NOWHERE: &str = "file:///nowhere/at/all.git";
+
+/// The user and group that own nothing.
+const NOBODY: u32 = 65534;
+
+/// Checks `farm` and compares what is printed, line by line; `{home}` stands for the farm's directory.
+#[track_caller]
+fn check(farm: &Farm, code: i32, expected: &[&str]) -> Output {
+    let output = farm.run(&["--check"]);
+    assert_printed(farm, &output, code, expected);
+    output
+}
+
+#[track_caller]
+fn assert_printed(farm: &Farm, output: &Output, code: i32, expected: &[&str]) {
+    let home = farm.home().display().to_string();
+    let expected: String = expected.iter().map(|line| line.replace("{home}", &home) + "\n").collect();
+    assert_eq!(output.stdout, expected, "{output}");
+    assert_eq!(output.stderr, "", "{output}");
+    output.assert_code(code);
+}
+
+/// Every file below `directory`: what identifies its content, when it changed, and what it is.
+fn listing(directory: &Path) -> BTreeMap<String, (u64, u64, i64, i64, i64, u32)> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(path) = pending.pop() {
+        let meta = fs::symlink_metadata(&path).expect("a file that stays");
+        if meta.is_dir() {
+            pending.extend(
+                fs::read_dir(&path).expect("a directory").map(|entry| entry.expect("an entry").path()),
+            );
+        }
+        let facts =
+            (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec(), meta.mode());
+        found.insert(path.display().to_string(), facts);
+    }
+    found
+}
+
+#[test]
+fn a_good_farm_is_summed_up_and_nothing_is_changed() {
+    let farm = Farm::builder()
+        .with(&Recipe::program("jq", NOWHERE).watch("github_webhook = true"))
+        .with(&Recipe::program("libz", NOWHERE))
+        .with(&Recipe::manual("tool"))
+        .http()
+        .build();
+    fs::create_dir(farm.path("recipes/not-a-recipe")).expect("a directory");
+    let before = listing(farm.home());
+    check(&farm, 0, &["{home}/config.toml: ok, 3 recipes, 2 with an upstream"]);
+    assert_eq!(listing(farm.home()), before);
+    assert!(!farm.state_dir().exists());
+}
+
+#[test]
+fn one_recipe_is_one() {
+    let farm = Farm::builder().with(&Recipe::manual("tool")).build();
+    check(&farm, 0, &["{home}/config.toml: ok, 1 recipe, 0 with an upstream"]);
+}
+
+#[test]
+fn a_used_farm_passes_and_stays_as_it_was() {
+    let upstream = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("hello", &upstream.file_url())).build();
+    farm.once().assert_success();
+    let before = listing(farm.home());
+    check(&farm, 0, &["{home}/config.toml: ok, 1 recipe, 1 with an upstream"]);
+    assert_eq!(listing(farm.home()), before);
+}
+
+#[test]
+fn every_problem_of_configuration_recipes_and_keys_is_listed() {
+    let farm = Farm::builder()
+        .config_text(
+            "[manager]\nid = \"\"\nrecipes_dir = \"{home}/recipes\"\nstate_dir = \"{home}/file/state\"\n\
+             [repo]\nname = \"r\"\n\
+             [signing]\nkey_file = \"{home}/rsa.pem\"\n\
+             [poll]\ndefault_interval = \"1s\"\njobbs = 3\n\
+             [[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb.key\"\n\
+             [[grant]]\nrecipe = \"gone\"\nsign = [\"tcb\"]\n",
+        )
+        .recipe("one", "[watch]\ngithub_webhok = true\npoll_interval = \"x\"\n", "")
+        .recipe("two", "[meta]\n[upstreem]\ngit = 1\n[watch]\npoll_interval = 5\n", "")
+        .recipe("three", "[meta\n", "")
+        .with(&Recipe::program("well", NOWHERE))
+        .build();
+    fs::write(farm.path("file"), "").expect("a file");
+    fs::write(farm.path("rsa.pem"), "-----BEGIN RSA PRIVATE KEY-----\nAA==\n").expect("a key");
+    let output = farm.run(&["--check"]);
+    let home = format!("{}/", farm.home().display());
+    let found: Vec<String> = output.stdout.lines().map(|line| line.replace(&home, "")).collect();
+    let expected = [
+        "config.toml:2: [manager] id must not be empty",
+        "config.toml:10: [poll] default_interval",
+        "config.toml:11: unknown key \"jobbs\" in [poll]; did you mean \"jobs\"?",
+        "config.toml:16: warning: [[grant]] recipe \"gone\" does not exist",
+        "file/state: cannot write to the state_dir: Not a directory",
+        "recipes/one/peipkg.toml:2: unknown key \"github_webhok\" in [watch]; did you mean \"github_webhook\"?",
+        "recipes/one/peipkg.toml:3: [watch] poll_interval",
+        "recipes/three/peipkg.toml:1: not valid TOML",
+        "recipes/two/peipkg.toml:2: warning: section [upstreem] is not read, did you mean [upstream]?",
+        "recipes/two/peipkg.toml:5: [watch] poll_interval: expected a string, found integer",
+        "rsa.pem: not an Ed25519 private key: found a PEM block \"RSA PRIVATE KEY\"",
+        "tcb.key: cannot read the key: No such file or directory",
+    ];
+    assert_eq!(found.len(), expected.len(), "{output}");
+    for (line, start) in found.iter().zip(expected) {
+        assert!(line.starts_with(start), "expected {start:?}, found {line:?}\n{output}");
+    }
+    assert_eq!(output.stderr, "");
+    output.assert_code(2);
+}
+
+#[test]
+fn a_broken_recipe_alone_is_no_fault_of_the_schema() {
+    let farm = Farm::builder().recipe("one", "[watch]\npoll_interval = 5\n", "").build();
+    let expected =
+        "{home}/recipes/one/peipkg.toml:2: [watch] poll_interval: expected a string, found integer";
+    check(&farm, 1, &[expected]);
+}
+
+#[test]
+fn a_configuration_that_is_no_toml_or_not_there() {
+    let farm = Farm::builder().config_text("[manager]\nid = \n").build();
+    let output = farm.run(&["--check"]);
+    let start = format!("{}:2: not valid TOML: ", farm.config_path().display());
+    assert!(output.stdout.starts_with(&start) && output.stdout.lines().count() == 1, "{output}");
+    output.assert_code(2);
+    fs::write(farm.config_path(), b"id = \"\xff\"").expect("a file");
+    check(&farm, 2, &["{home}/config.toml: not valid TOML: the file is not UTF-8"]);
+    fs::remove_file(farm.config_path()).expect("a file");
+    let reason = "cannot read the configuration: No such file or directory (os error 2)";
+    check(&farm, 1, &[&format!("{{home}}/config.toml: {reason}")]);
+}
+
+#[test]
+fn warnings_alone_pass() {
+    let farm = Farm::builder()
+        .recipe("one", "[meta]\n\n[[upstreams]]\n", "")
+        .config_extra("[[grant]]\nrecipe = \"gone\"")
+        .build();
+    check(
+        &farm,
+        0,
+        &[
+            "{home}/config.toml:17: warning: [[grant]] recipe \"gone\" does not exist",
+            "{home}/recipes/one/peipkg.toml:3: warning: section [upstreams] is not read, did you mean [upstream]?",
+            "{home}/config.toml: ok, 1 recipe, 0 with an upstream",
+        ],
+    );
+    farm.remove_recipe("one");
+    let output = farm.run(&["--check"]);
+    let warning = format!("{}: warning: there is no recipe here", farm.recipes_dir().display());
+    assert!(output.stdout.contains(&warning), "{output}");
+    output.assert_success();
+}
+
+#[test]
+fn every_missing_tool_is_named() {
+    let farm = Farm::builder().with(&Recipe::manual("tool")).rclone(Path::new("/backup")).build();
+    let path = Tools::get().path_without(&["git", "rclone"]);
+    let mut command = farm.command(&["--check", "--config"]);
+    let output = Running::spawn(command.arg(farm.config_path()).env("PATH", path.path())).wait_exit(PATIENCE);
+    let searched = path.path().display();
+    let git = format!("git is not on PATH ({searched}); it is needed to list and fetch upstreams");
+    let rclone = format!("rclone is not on PATH ({searched}); it is needed to upload to [upload] remote");
+    let expected = [git, rclone].map(|message| format!("{{home}}/config.toml: {message}"));
+    assert_printed(&farm, &output, 1, &expected.each_ref().map(String::as_str));
+}
+
+#[test]
+fn the_webhook_needs_its_secret() {
+    let hooked = Recipe::program("jq", NOWHERE).watch("github_webhook = true");
+    let farm = Farm::builder().with(&hooked).http().build();
+    let secret = farm.path("webhook-secret");
+    fs::write(&secret, " \n").expect("a secret");
+    check(&farm, 1, &["{home}/webhook-secret: cannot use the webhook secret: the file is empty"]);
+    fs::remove_file(&secret).expect("a secret");
+    let reason = "cannot use the webhook secret: No such file or directory (os error 2)";
+    check(&farm, 1, &[&format!("{{home}}/webhook-secret: {reason}")]);
+
+    let farm = Farm::builder().with(&hooked).config_extra("[http]\naddr = \"127.0.0.1:0\"").build();
+    let reason = "missing key \"webhook_secret_file\" in [http], recipe \"jq\" has github_webhook = true";
+    check(&farm, 1, &[&format!("{{home}}/config.toml: {reason}")]);
+}
+
+#[test]
+fn the_address_must_resolve_but_may_be_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port();
+    let farm = Farm::builder().with(&Recipe::manual("tool")).http_on(&format!("127.0.0.1:{port}")).build();
+    farm.run(&["--check"]).assert_success();
+    // A label of more than 63 characters is refused without asking a name server (RFC 1035 §2.3.4).
+    let host = "x".repeat(64);
+    let farm = Farm::builder().with(&Recipe::manual("tool")).http_on(&format!("{host}:80")).build();
+    let output = farm.run(&["--check"]);
+    let start = format!("{}:17: [http] addr: cannot resolve \"{host}:80\": ", farm.config_path().display());
+    assert!(output.stdout.starts_with(&start) && output.stdout.lines().count() == 1, "{output}");
+    output.assert_code(1);
+}
+
+#[test]
+fn it_runs_beside_a_manager_at_work() {
+    let upstream = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().build();
+    let (mark, gate) = (farm.path("building"), farm.path("gate"));
+    let wait =
+        format!("touch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done", mark.display(), gate.display());
+    farm.add(&Recipe::program("hello", &upstream.file_url()).before_build(&wait));
+    let sweep = farm.start(&["--once"]);
+    wait_until("the build has begun", PATIENCE, || mark.exists());
+    let before = listing(farm.home());
+    check(&farm, 0, &["{home}/config.toml: ok, 1 recipe, 1 with an upstream"]);
+    assert_eq!(listing(farm.home()), before);
+    fs::write(&gate, "").expect("a gate");
+    sweep.wait_exit(PATIENCE).assert_success();
+    farm.assert_published(&["hello 1.0-1 noarch"]);
+}
+
+#[test]
+fn a_state_directory_with_something_in_the_way() {
+    let farm = Farm::builder().with(&Recipe::manual("tool")).build();
+    symlink("nowhere", farm.state_dir()).expect("a link");
+    let reason = "cannot write to the state_dir: No such file or directory (os error 2)";
+    let line = format!("{{home}}/state: {reason}; the manager must be able to write there");
+    check(&farm, 1, &[&line]);
+}
+
+#[test]
+fn a_long_list_is_printed_whole_and_may_be_cut_short() {
+    const RECIPES: usize = 1000;
+    let farm = Farm::builder().build();
+    for number in 0..RECIPES {
+        farm.write_recipe(&format!("r{number:04}"), "[watch]\nno = 1\npoll_interval = 5\n", "");
+    }
+    let output = farm.run(&["--check"]);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines.len(), 2 * RECIPES);
+    assert!(lines.is_sorted());
+    output.assert_code(1);
+
+    let mut child = farm
+        .command(&["--check", "--config"])
+        .arg(farm.config_path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the manager");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the manager's end");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &b""[..]));
+}
+
+#[test]
+fn names_cannot_break_a_line() {
+    let farm = Farm::builder().recipe("a\n\x1b[2Jb: ok", "", "").build();
+    let output = farm.run(&["--check"]);
+    assert_eq!(output.stdout.lines().count(), 1, "{output}");
+    assert!(output.stdout.contains("recipes/a\\n\\u{1b}[2Jb: ok/peipkg.toml: recipe id "), "{output}");
+    output.assert_code(1);
+}
+
+#[test]
+fn who_may_not_write_is_told_so() {
+    let farm = Farm::builder().with(&Recipe::manual("tool")).build();
+    // The superuser may write everywhere, so then another user runs the check: with all it needs in places open to all.
+    let manager = farm.path("manager");
+    fs::copy(Tools::manager(), &manager).expect("a copy of the manager");
+    for name in ["peipkg-build", "peipkg-repo"] {
+        farm.write_program(name, "#!/bin/sh\n");
+    }
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
+    mode(&farm.key_path(), 0o644);
+    mode(farm.home(), 0o555);
+    let like = farm.command(&["--check", "--config"]);
+    let mut command = Command::new(manager);
+    command.args(like.get_args()).arg(farm.config_path()).current_dir(farm.home());
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = Running::spawn(&mut command).wait_exit(PATIENCE);
+    mode(farm.home(), 0o755);
+    let reason = "cannot create the state_dir in {home}: Permission denied (os error 13)";
+    let line = format!("{{home}}/state: {reason}; the manager must be able to write there");
+    assert_printed(&farm, &output, 1, &[&line]);
+}
