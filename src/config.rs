@@ -32,7 +32,7 @@ pub const MAX_POLL_JOBS: usize = 256;
 
 /// One build's wall clock unless `[build] timeout` says otherwise. Long enough
 /// for a compiler on a small machine, short enough that a hung build is noticed.
-pub const DEFAULT_BUILD_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+pub const DEFAULT_BUILD_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// A configuration that is complete and consistent in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

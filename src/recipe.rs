@@ -21,7 +21,7 @@ use crate::version::{Version, VersionError};
 pub const FILE_NAME: &str = "peipkg.toml";
 
 /// The shortest time between two polls of one upstream; hosts lock out who asks more often.
-pub const MIN_POLL_INTERVAL: Duration = Duration::from_secs(60);
+pub const MIN_POLL_INTERVAL: Duration = Duration::from_mins(1);
 
 /// One recipe.
 #[derive(Debug, Clone)]

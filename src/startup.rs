@@ -64,13 +64,11 @@ pub fn read_config(path: &Path) -> Result<Config, Error> {
 pub fn read_draft(path: &Path) -> Result<(Draft, Vec<Problem>), Problem> {
     let bytes = fs::read(path)
         .map_err(|error| Problem::of_file(path, format!("cannot read the configuration: {error}")))?;
-    Ok(match str::from_utf8(&bytes) {
-        Ok(text) => Draft::read(path, text),
-        Err(_) => {
-            let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
-            (Draft::empty(path), vec![problem])
-        }
-    })
+    let Ok(text) = str::from_utf8(&bytes) else {
+        let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
+        return Ok((Draft::empty(path), vec![problem]));
+    };
+    Ok(Draft::read(path, text))
 }
 
 /// Finds the programs that a run needs on the `PATH`.

@@ -64,8 +64,8 @@ fn defaults() {
             key_file: "/etc/farm/key".into(),
             upload: Upload::None,
             http: Http { addr: None, webhook_secret_file: None },
-            poll: Poll { default_interval: Duration::from_secs(3600), jobs: 8 },
-            build_timeout: Some(Duration::from_secs(86_400)),
+            poll: Poll { default_interval: Duration::from_hours(1), jobs: 8 },
+            build_timeout: Some(Duration::from_hours(24)),
             binary_keys: Vec::new(),
             grants: BTreeMap::new(),
         }
@@ -106,7 +106,7 @@ recipe = "kernel"
     assert_eq!(config.upload, Upload::Rclone { remote: "r2:pkgs.peios.org".into() });
     assert_eq!(config.http.addr, Some(ListenAddr { host: None, port: 8080 }));
     assert_eq!(config.http.webhook_secret_file.as_deref(), Some(Path::new("/etc/farm/secret")));
-    assert_eq!((config.poll.jobs, config.build_timeout), (2, Some(Duration::from_secs(5400))));
+    assert_eq!((config.poll.jobs, config.build_timeout), (2, Some(Duration::from_mins(90))));
     let (tcb, boot) = ("/etc/farm/tcb", "/etc/farm/boot");
     let key = |name: &str, private: &str, env: Option<&str>| BinaryKey {
         name: name.into(),

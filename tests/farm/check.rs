@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::farm::Farm;
-use crate::support::git_repo::GitRepo;
+use crate::support::git_repo::{GitRepo, run};
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
 use crate::support::tools::Tools;
@@ -90,7 +90,7 @@ fn a_used_farm_passes_and_stays_as_it_was() {
 fn every_problem_of_configuration_recipes_and_keys_is_listed() {
     let farm = Farm::builder()
         .config_text(
-            "[manager]\nid = \"\"\nrecipes_dir = \"{home}/recipes\"\nstate_dir = \"{home}/file/state\"\n\
+            "[manager]\nid = \"\"\nrecipes_dir = \"{home}/recipes\"\nstate_dir = \"{home}/a-file/state\"\n\
              [repo]\nname = \"r\"\n\
              [signing]\nkey_file = \"{home}/rsa.pem\"\n\
              [poll]\ndefault_interval = \"1s\"\njobbs = 3\n\
@@ -102,7 +102,7 @@ fn every_problem_of_configuration_recipes_and_keys_is_listed() {
         .recipe("three", "[meta\n", "")
         .with(&Recipe::program("well", NOWHERE))
         .build();
-    fs::write(farm.path("file"), "").expect("a file");
+    fs::write(farm.path("a-file"), "").expect("a file");
     fs::write(farm.path("rsa.pem"), "-----BEGIN RSA PRIVATE KEY-----\nAA==\n").expect("a key");
     let output = farm.run(&["--check"]);
     let home = format!("{}/", farm.home().display());
@@ -112,7 +112,7 @@ fn every_problem_of_configuration_recipes_and_keys_is_listed() {
         "config.toml:10: [poll] default_interval",
         "config.toml:11: unknown key \"jobbs\" in [poll]; did you mean \"jobs\"?",
         "config.toml:16: warning: [[grant]] recipe \"gone\" does not exist",
-        "file/state: cannot write to the state_dir: Not a directory",
+        "a-file/state: cannot write to the state_dir: Not a directory",
         "recipes/one/peipkg.toml:2: unknown key \"github_webhok\" in [watch]; did you mean \"github_webhook\"?",
         "recipes/one/peipkg.toml:3: [watch] poll_interval",
         "recipes/three/peipkg.toml:1: not valid TOML",
@@ -222,8 +222,8 @@ fn it_runs_beside_a_manager_at_work() {
     let upstream = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().build();
     let (mark, gate) = (farm.path("building"), farm.path("gate"));
-    let wait =
-        format!("touch '{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done", mark.display(), gate.display());
+    // The mark is made in one step, unlike by `touch`: nothing changes any more once it is seen.
+    let wait = format!(": >'{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done", mark.display(), gate.display());
     farm.add(&Recipe::program("hello", &upstream.file_url()).before_build(&wait));
     let sweep = farm.start(&["--once"]);
     wait_until("the build has begun", PATIENCE, || mark.exists());
@@ -283,17 +283,18 @@ fn who_may_not_write_is_told_so() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).build();
     // The superuser may write everywhere, so then another user runs the check: with all it needs in places open to all.
     let manager = farm.path("manager");
-    fs::copy(Tools::manager(), &manager).expect("a copy of the manager");
+    // Not by this process: a child that another test starts meanwhile would have the copy open, and it could not be run.
+    run(Command::new("cp").arg(Tools::manager()).arg(&manager));
     for name in ["peipkg-build", "peipkg-repo"] {
         farm.write_program(name, "#!/bin/sh\n");
     }
     let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
     mode(&farm.key_path(), 0o644);
     mode(farm.home(), 0o555);
-    let like = farm.command(&["--check", "--config"]);
+    let usual = farm.command(&["--check", "--config"]);
     let mut command = Command::new(manager);
-    command.args(like.get_args()).arg(farm.config_path()).current_dir(farm.home());
-    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args(usual.get_args()).arg(farm.config_path()).current_dir(farm.home());
+    command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
