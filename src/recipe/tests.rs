@@ -72,7 +72,7 @@ fn a_whole_recipe() {
     let packages: Vec<String> =
         recipe.packages.iter().map(|package| format!("{} {}", package.name, package.architecture)).collect();
     assert_eq!(packages, ["libjq x86_64", "jq-doc noarch", "libjq aarch64"]);
-    assert_eq!((recipe.github_webhook, recipe.poll_interval), (true, Some(Duration::from_secs(5400))));
+    assert_eq!((recipe.github_webhook, recipe.poll_interval), (true, Some(Duration::from_mins(90))));
     let upstream = recipe.upstream.unwrap();
     assert_eq!(upstream.git, "git@github.com:jqlang/jq.git");
     assert_eq!(upstream.tag_pattern.as_str(), r"^jq-(\d+\.\d+)$");
