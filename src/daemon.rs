@@ -4,9 +4,10 @@
 //!
 //! `--once` is this same loop with another stopping rule, which the core knows.
 
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
@@ -18,12 +19,15 @@ use crate::error::Error;
 use crate::farm::event::{Effect, Event, Job, JobOutcome};
 use crate::farm::schedule::Moment;
 use crate::farm::{Farm, Options, Outcome};
+use crate::http::{self, Board};
 use crate::poller;
 use crate::process::Interrupt;
 use crate::publish::Publisher;
 use crate::report;
 use crate::signals::Signals;
 use crate::startup::{self, Prepared};
+use crate::state_dir::StateDir;
+use crate::status::Calendar;
 use crate::upload::Uploader;
 use crate::upstream::git::Git;
 
@@ -50,8 +54,13 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
     let signals = Signals::register()?;
     let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
     let prepared = startup::prepare(config, &job_interrupt)?;
+    let http = if once { None } else { startup::open_http(&prepared.config)? };
     startup::announce(&prepared.config, once);
-    let outcome = Loop::start(prepared, once, signals, polls_interrupt, job_interrupt)?.run();
+    let mut farm = Loop::start(prepared, once, signals, polls_interrupt, job_interrupt)?;
+    if let Some(http) = http {
+        farm.serve(http)?;
+    }
+    let outcome = farm.run();
     info!("peipkg-manager stopped");
     Ok(outcome)
 }
@@ -64,7 +73,12 @@ struct Loop {
     stop_asked: bool,
     archive: ArchiveFile,
     publisher: Publisher,
+    sender: Sender<Message>,
     messages: Receiver<Message>,
+    /// Where snapshots are published, if anybody can ask for them.
+    board: Option<Arc<Board>>,
+    farm_id: Arc<str>,
+    state: Arc<StateDir>,
     poll_requests: Sender<Arc<str>>,
     jobs: Sender<Job>,
     polls_interrupt: Interrupt,
@@ -101,7 +115,7 @@ impl Loop {
             uploader: uploader.clone(),
             interrupt: job_interrupt.clone(),
         };
-        threads.push(builder::start(builder, job_queue, sender)?);
+        threads.push(builder::start(builder, job_queue, sender.clone())?);
 
         let options = Options {
             once,
@@ -113,11 +127,15 @@ impl Loop {
             farm: Farm::new(options),
             started: Instant::now(),
             archive: ArchiveFile::new(state.archive_index()),
+            farm_id: Arc::from(config.manager.id.as_str()),
             config,
             signals,
             stop_asked: false,
             publisher,
+            sender,
             messages,
+            board: None,
+            state,
             poll_requests,
             jobs,
             polls_interrupt,
@@ -133,6 +151,22 @@ impl Loop {
         Ok(this)
     }
 
+    /// Starts the HTTP side.
+    fn serve(&mut self, http: startup::Http) -> io::Result<()> {
+        let board = Arc::new(Board::default());
+        self.board = Some(board.clone());
+        self.publish_status();
+        http::start(http.listener, self.state.root(), http.secret, board, self.sender.clone())
+    }
+
+    /// Shows everybody who asks how things stand now.
+    fn publish_status(&self) {
+        if let Some(board) = &self.board {
+            let calendar = Calendar { started: SystemTime::now() - self.now() };
+            board.publish(self.farm.status(&self.farm_id, calendar));
+        }
+    }
+
     /// Waits, decides, performs, until the farm is over.
     fn run(mut self) -> Outcome {
         let outcome = loop {
@@ -144,6 +178,7 @@ impl Loop {
                 Some(Message::Event(event)) => self.take(event),
                 None => self.handle(Event::DeadlineReached),
             }
+            self.publish_status();
         };
         let Self { threads, poll_requests, jobs, .. } = self;
         // Closed channels tell the workers to end.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::cli::UsageError;
+use crate::config::ListenAddr;
 use crate::problem::Problem;
 use crate::publish::PublishError;
 use crate::state_dir::StateDirError;
@@ -26,6 +27,8 @@ pub enum Error {
     StateDir(StateDirError),
     /// The repository cannot be initialised.
     Repository(PublishError),
+    /// The listen address cannot be bound.
+    Listen(ListenAddr, io::Error),
     /// The system refused a thread, a pipe or a signal handler.
     System(io::Error),
 }
@@ -49,6 +52,7 @@ impl fmt::Display for Error {
             Self::Tools(missing) => lines(f, missing),
             Self::StateDir(error) => error.fmt(f),
             Self::Repository(error) => write!(f, "cannot initialise the repository: {error}"),
+            Self::Listen(addr, error) => write!(f, "[http] addr {addr}: cannot listen there: {error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }

@@ -15,6 +15,9 @@ pub fn log(notice: &Notice) {
                 error!(problem:%; "reload refused, the current recipes stay");
             }
         }
+        Notice::WebhookAccepted { recipe } => {
+            info!(recipe:%; "webhook accepted, triggering immediate poll");
+        }
         Notice::PollStarted { recipe, upstream } => {
             let upstream = without_password(upstream);
             info!(recipe:%, upstream; "polling upstream");

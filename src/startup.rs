@@ -6,6 +6,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use log::{info, warn};
 
 use crate::config::{BinaryKey, Config, Draft, Upload};
 use crate::error::Error;
+use crate::http;
 use crate::problem::Problem;
 use crate::process::Interrupt;
 use crate::publish::Publisher;
@@ -103,6 +105,27 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
         _ => None,
     };
     Ok(Prepared { config, tools, state, public_keys, publisher, uploader, recipes })
+}
+
+/// What the HTTP side needs from the system, taken before the first poll.
+#[derive(Debug)]
+pub struct Http {
+    /// The socket that clients connect to.
+    pub listener: TcpListener,
+    /// The webhook secret; without one no webhook is accepted.
+    pub secret: Option<Vec<u8>>,
+}
+
+/// Binds the listen address and reads the webhook secret, if HTTP is configured.
+///
+/// # Errors
+/// When the address is taken, or the secret cannot be used.
+pub fn open_http(config: &Config) -> Result<Option<Http>, Error> {
+    let Some(addr) = &config.http.addr else { return Ok(None) };
+    let secret = config.http.webhook_secret_file.as_deref().map(read_webhook_secret);
+    let secret = secret.transpose().map_err(|problem| Error::Problems(vec![problem]))?;
+    let listener = http::bind(addr).map_err(|error| Error::Listen(addr.clone(), error))?;
+    Ok(Some(Http { listener, secret }))
 }
 
 /// Reads the recipes and logs what is odd about them.

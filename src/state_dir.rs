@@ -7,6 +7,7 @@
 //! stage/     outputs being built, one directory a build
 //! publish/   outputs waiting to be published, one directory a build
 //! repo/      the signed repository
+//! http.sock  the HTTP server behind its gate
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
 
@@ -85,6 +86,11 @@ impl StateDir {
         };
         let subdirs = STATE_SUBDIRS.iter().filter_map(|name| probe_directory(&root.join(name)).err());
         lock_error.into_iter().chain(subdirs).collect()
+    }
+
+    /// The state directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where sources are fetched to.

@@ -1,5 +1,6 @@
 //! What the core is told, and what it asks for: past facts in, imperatives out. Pure.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::queue::Candidate;
@@ -17,6 +18,13 @@ pub struct JobKey {
     pub recipe: Arc<str>,
     /// The package version.
     pub version: Version,
+}
+
+impl fmt::Display for JobKey {
+    /// `<recipe>@<version>`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.recipe, self.version)
+    }
 }
 
 /// A build: one version of one recipe.
@@ -93,6 +101,11 @@ pub enum Event {
     },
     /// The builder is done with its job.
     JobFinished(JobOutcome),
+    /// A signed webhook has told of news in a repository.
+    WebhookReceived {
+        /// Its names (see [`crate::webhook::repository_name`]).
+        repositories: Vec<String>,
+    },
     /// SIGHUP.
     ReloadRequested,
     /// The first SIGTERM or SIGINT.
@@ -129,6 +142,7 @@ pub enum Effect {
 pub enum Notice {
     RosterLoaded { count: usize },
     ReloadRefused { problems: Vec<Problem> },
+    WebhookAccepted { recipe: Arc<str> },
     PollStarted { recipe: Arc<str>, upstream: Arc<str> },
     PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
     PollFailed { recipes: Vec<Arc<str>>, upstream: Arc<str>, reason: String, next_poll: Option<Moment> },

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod event;
 pub mod queue;
 pub mod schedule;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::archive::{Archive, Presence};
 use crate::recipe::{Recipe, TagVersion, Upstream};
+use crate::webhook;
 use event::{BuildJob, Effect, Event, Job, JobKey, JobOutcome, KeptOutputs, Notice};
 use queue::{Candidate, Queue};
 use schedule::{Moment, Schedule};
@@ -97,6 +99,8 @@ struct Failure {
 struct OwedUpload {
     due: Moment,
     failures: u32,
+    /// Why the last one failed, if it did.
+    last_error: Option<String>,
 }
 
 impl Farm {
@@ -137,6 +141,7 @@ impl Farm {
             Event::UploadOwed => self.owe_upload(now),
             Event::PollFinished { upstream, tags } => self.take_poll(&upstream, tags, now, &mut effects),
             Event::JobFinished(outcome) => self.take_job_outcome(outcome, now, &mut effects),
+            Event::WebhookReceived { repositories } => self.take_webhook(&repositories, &mut effects),
             Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
             Event::StopRequested => self.stop(&mut effects),
             Event::AbortRequested => {
@@ -205,6 +210,26 @@ impl Farm {
                 Presence::Complete => effects.0.push(Effect::DiscardOutputs(outputs)),
                 Presence::Partial => effects.report(Notice::PartlyPublished { key: outputs.key }),
                 Presence::Absent => self.kept.push(outputs),
+            }
+        }
+    }
+
+    /// Polls every upstream of that name at once which a recipe with a webhook watches.
+    fn take_webhook(&mut self, repositories: &[String], effects: &mut Effects) {
+        if self.stopping.is_some() {
+            return;
+        }
+        for (upstream, recipes) in &self.watchers {
+            if !repositories.contains(&webhook::repository_name(upstream)) {
+                continue;
+            }
+            let wants_hooks =
+                |id: &&Arc<str>| self.roster.get(*id).is_some_and(|recipe| recipe.github_webhook);
+            let mut recipes = recipes.iter().filter(wants_hooks).peekable();
+            if recipes.peek().is_some() && self.schedule.trigger(upstream) {
+                for recipe in recipes {
+                    effects.report(Notice::WebhookAccepted { recipe: recipe.clone() });
+                }
             }
         }
     }
@@ -315,7 +340,8 @@ impl Farm {
             (Job::Upload, JobOutcome::Failed { reason }) => {
                 let failures = 1 + self.upload.as_ref().map_or(0, |upload| upload.failures);
                 let retry_after = backoff::wait_after(failures);
-                self.upload = Some(OwedUpload { due: now + retry_after, failures });
+                let last_error = Some(reason.clone());
+                self.upload = Some(OwedUpload { due: now + retry_after, failures, last_error });
                 effects.report(Notice::UploadFailed { failures, retry_after, reason });
             }
             (job, outcome) => self.take_build_outcome(&job, outcome, took, now, effects),
@@ -379,8 +405,8 @@ impl Farm {
 
     fn owe_upload(&mut self, now: Moment) {
         if self.options.uploads {
-            let failures = self.upload.as_ref().map_or(0, |upload| upload.failures);
-            self.upload = Some(OwedUpload { due: now, failures });
+            let owed = self.upload.get_or_insert(OwedUpload { due: now, failures: 0, last_error: None });
+            owed.due = now;
         }
     }
 

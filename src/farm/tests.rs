@@ -1,5 +1,6 @@
 //! The core over simulated days: events in, effects out, no clock.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::*;
@@ -71,10 +72,10 @@ impl Bench {
 
 fn describe(effect: &Effect) -> Option<String> {
     let text = match effect {
-        Effect::StartJob(Job::Build(job)) => format!("build {}", show(&job.key())),
-        Effect::StartJob(Job::Publish(outputs)) => format!("publish {}", show(&outputs.key)),
+        Effect::StartJob(Job::Build(job)) => format!("build {}", job.key()),
+        Effect::StartJob(Job::Publish(outputs)) => format!("publish {}", outputs.key),
         Effect::StartJob(Job::Upload) => "upload".into(),
-        Effect::DiscardOutputs(outputs) => format!("discard {}", show(&outputs.key)),
+        Effect::DiscardOutputs(outputs) => format!("discard {}", outputs.key),
         Effect::InterruptPolls => "interrupt polls".into(),
         Effect::InterruptJob => "interrupt job".into(),
         Effect::LoadRoster => "load roster".into(),
@@ -82,13 +83,13 @@ fn describe(effect: &Effect) -> Option<String> {
         Effect::Report(notice) => match notice {
             Notice::TagSkipped { tag, .. } => format!("skipped {tag:?}"),
             Notice::MoreTagsSkipped { count, .. } => format!("skipped {count} more"),
-            Notice::PartlyPublished { key } => format!("partly published {}", show(key)),
+            Notice::PartlyPublished { key } => format!("partly published {key}"),
             Notice::DedupCheckFailed { recipe, .. } => format!("dedup failed {recipe}"),
             Notice::BuildFailed { key, retry_after, .. } => {
-                format!("failed {} {}m", show(key), retry_after.as_secs() / 60)
+                format!("failed {} {}m", key, retry_after.as_secs() / 60)
             }
             Notice::PublishFailed { key, retry_after, .. } => {
-                format!("unpublished {} {}m", show(key), retry_after.as_secs() / 60)
+                format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
             }
             Notice::UploadFailed { retry_after, .. } => {
                 format!("not uploaded {}m", retry_after.as_secs() / 60)
@@ -101,15 +102,11 @@ fn describe(effect: &Effect) -> Option<String> {
     Some(text)
 }
 
-fn show(key: &JobKey) -> String {
-    format!("{}@{}", key.recipe, key.version)
-}
-
 /// A recipe that watches `upstream` and makes the packages `packages`.
 fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
     let mut text = format!("[upstream]\ngit = {upstream:?}\ntag_pattern = '^v(.*)$'\n{more}\n");
     for package in packages {
-        text += &format!("[[package]]\nname = {package:?}\narchitecture = 'noarch'\n");
+        writeln!(text, "[[package]]\nname = {package:?}\narchitecture = 'noarch'\n").unwrap();
     }
     Recipe::parse(id, Path::new(id), &text).unwrap().0
 }
@@ -399,4 +396,61 @@ fn a_publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
     bench.sleep_until(MINUTE);
     assert_eq!(bench.seen(), ["discard a@1-1"]);
     assert!(bench.farm.in_flight.is_none() && bench.farm.failures.is_empty());
+}
+
+#[test]
+fn a_webhook_polls_every_recipe_that_asked_for_it_and_builds_its_news_first() {
+    let hook = |id: &str, upstream: &str, package: &str| {
+        let mut recipe = recipe(id, upstream, &[package], "");
+        recipe.github_webhook = true;
+        recipe
+    };
+    let mut bench = Bench::new(
+        false,
+        vec![
+            hook("a", "https://git.example/x.git", "pa"),
+            hook("b", "ssh://git@git.example/x", "pb"),
+            recipe("c", "https://git.example/x", &["pc"], ""),
+            recipe("d", "https://git.example/d", &["pd"], ""),
+        ],
+    );
+    for upstream in bench.polls() {
+        bench.tags(&upstream, &["v1", "v2"]);
+    }
+    assert_eq!(bench.seen(), ["build d@2-1"]);
+    for _ in 0..3 {
+        bench.event(Event::WebhookReceived { repositories: vec!["git.example/x".into()] });
+    }
+    assert_eq!(
+        bench.polls(),
+        ["https://git.example/x.git", "ssh://git@git.example/x"],
+        "repeated hooks coalesce"
+    );
+    bench.event(Event::WebhookReceived { repositories: vec!["git.example/unknown".into()] });
+    assert!(bench.polls().is_empty());
+    bench.tags("ssh://git@git.example/x", &["v0.5", "v1", "v2"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@0.5-1"], "ahead of everything that waited");
+}
+
+#[test]
+fn the_status_tells_what_waits_and_what_failed() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err("no route".into()) });
+    bench.fail();
+    let calendar = crate::status::Calendar { started: std::time::SystemTime::UNIX_EPOCH };
+    let status = bench.farm.status(&"farm".into(), calendar);
+    let in_flight = status.in_flight.unwrap();
+    assert_eq!((&*in_flight.recipe, in_flight.version.as_str()), ("a", "1-1"));
+    let failure = &status.failures.unwrap()["a@2-1"];
+    assert_eq!(
+        (failure.failures, failure.next_retry.as_str(), failure.stage),
+        (1, "1970-01-01T00:01:00Z", "build")
+    );
+    assert_eq!(failure.last_error, "no compiler");
+    assert!(status.queue.is_empty());
+    assert_eq!(status.polls["a"].tags_seen, Some(2));
+    assert_eq!(status.polls["b"].error.as_deref(), Some("no route"));
+    assert_eq!((status.builds_attempted, status.builds_succeeded), (2, 0));
 }

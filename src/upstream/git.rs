@@ -16,7 +16,7 @@ use crate::process::{Interrupt, ProcessError, Program};
 
 /// How long a listing may take: far longer than any answer, short enough that an
 /// upstream that hangs keeps a poller from others for a minute only.
-const LISTING_DEADLINE: Duration = Duration::from_secs(60);
+const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The longest listing accepted, in bytes: about a million tags.
 const LISTING_LIMIT: usize = 64 * 1024 * 1024;

@@ -1,0 +1,87 @@
+//! The farm's state as others may see it. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Farm;
+use super::event::JobKey;
+use super::schedule::Moment;
+use crate::status::{Calendar, Failure, InFlight, Poll, Queued, Status, Upload};
+
+impl Farm {
+    /// A snapshot for `/status`.
+    pub fn status(&self, farm_id: &Arc<str>, calendar: Calendar) -> Status {
+        let failures: BTreeMap<String, Failure> = self
+            .failures
+            .iter()
+            .map(|(key, failure)| {
+                let stage = if failure.candidate.is_some() { "build" } else { "publish" };
+                let next_retry = calendar.show(failure.retry_at);
+                let last_error = failure.reason.clone();
+                (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error })
+            })
+            .collect();
+        let in_flight = self.in_flight.as_ref().and_then(|flight| {
+            let key = flight.job.key()?;
+            let started_at = calendar.show(flight.started);
+            Some(InFlight { recipe: key.recipe, version: key.version.to_string(), started_at })
+        });
+        Status {
+            farm_id: farm_id.clone(),
+            recipes: self.roster.keys().cloned().collect(),
+            builds_attempted: self.builds_attempted,
+            builds_succeeded: self.builds_succeeded,
+            in_flight,
+            failures: (!failures.is_empty()).then_some(failures),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: calendar.show(Moment::ZERO),
+            queue: self.queued(),
+            polls: self.polls(calendar),
+            upload: self.upload.as_ref().map(|upload| Upload {
+                failures: upload.failures,
+                next_try: calendar.show(upload.due),
+                last_error: upload.last_error.clone(),
+            }),
+        }
+    }
+
+    fn queued(&self) -> Vec<Queued> {
+        let flying = self.in_flight.as_ref().and_then(|flight| flight.job.key());
+        let published_first = self.kept.iter().filter(|outputs| {
+            let backed_off = self.failures.get(&outputs.key).is_some_and(|failure| failure.waiting);
+            !backed_off && flying.as_ref() != Some(&outputs.key)
+        });
+        let publishes = published_first.map(|outputs| Queued {
+            recipe: outputs.key.recipe.clone(),
+            version: outputs.key.version.to_string(),
+            reason: "publish",
+        });
+        let builds = self.queue.iter().map(|(recipe, candidate, urgent)| {
+            let key = JobKey { recipe: recipe.clone(), version: candidate.version.clone() };
+            let reason = match (urgent, self.failures.contains_key(&key)) {
+                (true, _) => "webhook",
+                (false, true) => "retry",
+                (false, false) => "poll",
+            };
+            Queued { recipe: recipe.clone(), version: candidate.version.to_string(), reason }
+        });
+        publishes.chain(builds).collect()
+    }
+
+    fn polls(&self, calendar: Calendar) -> BTreeMap<Arc<str>, Poll> {
+        let mut polls = BTreeMap::new();
+        for (upstream, recipes) in &self.watchers {
+            let Some(state) = self.schedule.state(upstream) else { continue };
+            let (last_poll, result) =
+                state.last.map_or((None, None), |(at, result)| (Some(at), Some(result)));
+            let poll = Poll {
+                last_poll: last_poll.map(|at| calendar.show(at)),
+                tags_seen: result.as_ref().and_then(|result| result.as_ref().ok().copied()),
+                error: result.and_then(Result::err),
+                next_poll: state.next.map(|at| calendar.show(at)),
+            };
+            polls.extend(recipes.iter().map(|recipe| (recipe.clone(), poll.clone())));
+        }
+        polls
+    }
+}

@@ -1,0 +1,114 @@
+//! The HTTP side: `/healthz`, `/status` and the signed webhook, on `tiny_http`
+//! behind a gate of our own. It reads snapshots and sends events; nothing else
+//! of the farm is known here.
+
+mod client;
+mod frame;
+mod gate;
+mod routes;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::Sender;
+use log::info;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::config::ListenAddr;
+use crate::farm::event::Event;
+use crate::status::Status;
+
+/// How many connections may wait to be taken. The gate takes them at once; this is for a burst.
+const BACKLOG: i32 = 1024;
+
+/// Where the loop publishes its snapshot and the routes find it. The lock is
+/// held for the copy of a pointer only.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Arc<Status>>);
+
+impl Board {
+    /// Replaces the snapshot.
+    pub fn publish(&self, status: Status) {
+        let status = Arc::new(status);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// The latest snapshot.
+    pub fn latest(&self) -> Arc<Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Listens on `addr`. Without a host that is every address, IPv6 and IPv4.
+///
+/// # Errors
+/// When the host is unknown or the port is taken or not allowed.
+pub fn bind(addr: &ListenAddr) -> io::Result<TcpListener> {
+    match &addr.host {
+        Some(host) => TcpListener::bind((host.as_str(), addr.port)),
+        // A machine without IPv6 has IPv4 all the same.
+        None => bind_everywhere(addr.port).or_else(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                return Err(error);
+            }
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port))
+        }),
+    }
+}
+
+/// An IPv6 socket that takes IPv4 as well, whatever the system's default is.
+fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::from(([0u16; 8], port));
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_ipv6_v6only(&socket, false)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Serves `listener` from threads of its own, until the process ends. Without a
+/// secret no webhook is accepted. The server behind the gate has a socket in
+/// `directory`, which nobody else can enter.
+///
+/// # Errors
+/// When the system refuses a socket or a thread.
+pub fn start<M: From<Event> + Send + 'static>(
+    listener: TcpListener,
+    directory: &Path,
+    secret: Option<Vec<u8>>,
+    board: Arc<Board>,
+    events: Sender<M>,
+) -> io::Result<()> {
+    let addr = listener.local_addr()?;
+    let (path, handle) = socket_path(directory)?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let behind = UnixListener::bind(&path)?;
+    let server = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other)?;
+    thread::Builder::new().name("http".into()).spawn(move || {
+        // The path goes through this open directory.
+        let _handle = handle;
+        routes::Routes::new(secret, board, events).serve(&server);
+    })?;
+    gate::start(listener, path)?;
+    info!(addr:%; "webhook server listening");
+    Ok(())
+}
+
+/// A path to the server's socket that is short, as Unix sockets want it, however
+/// long the name of the state directory is; and the open directory that it needs.
+fn socket_path(directory: &Path) -> io::Result<(PathBuf, File)> {
+    let handle = File::open(directory)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/http.sock", handle.as_raw_fd()));
+    Ok((path, handle))
+}

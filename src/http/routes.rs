@@ -1,0 +1,156 @@
+//! What each request is answered with. Nothing that changes the farm can be
+//! reached here but the signed webhook, and the answer never waits for work.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use log::warn;
+use tiny_http::{Header, Method, Request, Response, Server};
+
+use super::Board;
+use super::frame::MAX_BODY;
+use crate::farm::event::Event;
+use crate::status::Status;
+use crate::webhook::{self, Payload};
+
+/// How often a bad signature is logged; what came meanwhile is counted. Anybody
+/// can send one, so anybody could fill the log.
+const SIGNATURE_LOG_PAUSE: Duration = Duration::from_secs(1);
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The routes and what they need.
+pub(super) struct Routes<M> {
+    secret: Option<Vec<u8>>,
+    board: Arc<Board>,
+    events: Sender<M>,
+    /// The last snapshot that was asked for, and its JSON.
+    rendered: Option<(Arc<Status>, Arc<[u8]>)>,
+    bad_signatures: BadSignatures,
+}
+
+/// Bad signatures that the log does not yet know of.
+#[derive(Default)]
+struct BadSignatures {
+    logged: Option<Instant>,
+    suppressed: u64,
+}
+
+/// An answer before it is sent.
+struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: Arc<[u8]>,
+    allow: Option<&'static str>,
+}
+
+impl<M: From<Event>> Routes<M> {
+    pub(super) fn new(secret: Option<Vec<u8>>, board: Arc<Board>, events: Sender<M>) -> Self {
+        Self { secret, board, events, rendered: None, bad_signatures: BadSignatures::default() }
+    }
+
+    /// Answers requests one after the other, until the server is closed.
+    pub(super) fn serve(mut self, server: &Server) {
+        for mut request in server.incoming_requests() {
+            let answer = self.answer(&mut request);
+            // A client that has gone does not need its answer.
+            let _ = send(request, answer);
+        }
+    }
+
+    fn answer(&mut self, request: &mut Request) -> Answer {
+        let path = request.url().split('?').next().unwrap_or_default().to_owned();
+        match (path.as_str(), request.method()) {
+            ("/healthz", Method::Get | Method::Head) => Answer::text(200, "ok"),
+            ("/status", Method::Get | Method::Head) => {
+                Answer { status: 200, content_type: JSON, body: self.status(), allow: None }
+            }
+            ("/webhooks/github", Method::Post) => self.webhook(request),
+            ("/healthz" | "/status", _) => Answer::not_allowed("GET, HEAD"),
+            ("/webhooks/github", _) => Answer::not_allowed("POST"),
+            _ => Answer::text(404, "not found"),
+        }
+    }
+
+    /// The snapshot as JSON, rendered once for all who ask before the next one.
+    fn status(&mut self) -> Arc<[u8]> {
+        let latest = self.board.latest();
+        match &self.rendered {
+            Some((status, json)) if Arc::ptr_eq(status, &latest) => json.clone(),
+            _ => {
+                let json: Arc<[u8]> = latest.to_json().into();
+                self.rendered = Some((latest, json.clone()));
+                json
+            }
+        }
+    }
+
+    fn webhook(&mut self, request: &mut Request) -> Answer {
+        let mut body = Vec::new();
+        // The gate has let no longer body through.
+        if request.as_reader().take(MAX_BODY as u64).read_to_end(&mut body).is_err() {
+            return Answer::text(400, "the body could not be read");
+        }
+        let header = |name: &'static str| {
+            let found = request.headers().iter().find(|header| header.field.equiv(name));
+            found.map(|header| header.value.as_str())
+        };
+        let secret = self.secret.as_deref().unwrap_or_default();
+        if !webhook::is_signed(secret, header("X-Hub-Signature-256"), &body) {
+            self.bad_signatures.log();
+            return Answer::text(401, "webhook signature invalid");
+        }
+        match webhook::parse(header("X-GitHub-Event"), header("Content-Type"), &body) {
+            Ok(Payload::Ping) => Answer::text(200, "pong"),
+            Ok(Payload::News(repositories)) => {
+                // The loop outlives this thread, or the process is about to end.
+                let _ = self.events.send(Event::WebhookReceived { repositories }.into());
+                Answer::text(200, "accepted")
+            }
+            Err(error) => {
+                warn!(error:%; "webhook payload refused");
+                Answer::text(400, &error.to_string())
+            }
+        }
+    }
+}
+
+impl BadSignatures {
+    fn log(&mut self) {
+        if self.logged.is_some_and(|logged| logged.elapsed() < SIGNATURE_LOG_PAUSE) {
+            self.suppressed += 1;
+            return;
+        }
+        let not_logged = std::mem::take(&mut self.suppressed);
+        self.logged = Some(Instant::now());
+        warn!(not_logged; "webhook signature invalid");
+    }
+}
+
+impl Answer {
+    fn text(status: u16, text: &str) -> Self {
+        let body = if text == "ok" { Arc::from(&b"ok"[..]) } else { format!("{text}\n").into_bytes().into() };
+        Self { status, content_type: TEXT, body, allow: None }
+    }
+
+    fn not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::text(405, "method not allowed") }
+    }
+}
+
+fn send(request: Request, answer: Answer) -> std::io::Result<()> {
+    let length = answer.body.len();
+    let mut headers = Vec::with_capacity(2);
+    let mut add = |name: &str, value: &str| headers.extend(Header::from_bytes(name, value));
+    add("Content-Type", answer.content_type);
+    if let Some(allow) = answer.allow {
+        add("Allow", allow);
+    }
+    let body = std::io::Cursor::new(answer.body);
+    let response = Response::new(answer.status.into(), headers, body, Some(length), None);
+    // The gate measures answers by their length, so none may be chunked.
+    request.respond(response.with_chunked_threshold(usize::MAX))
+}

@@ -1,0 +1,150 @@
+//! The state of the farm as `/status` shows it: an immutable snapshot that the
+//! loop publishes after each turn. Pure. Nothing secret is in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::farm::schedule::Moment;
+
+/// The document. The first six fields are fixed by the deployed manager's
+/// users; further ones may be added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `[manager] id`.
+    pub farm_id: Arc<str>,
+    /// The ids of all recipes, in order.
+    pub recipes: Vec<Arc<str>>,
+    /// Builds started since the manager was.
+    pub builds_attempted: u64,
+    /// Versions published since the manager was started.
+    pub builds_succeeded: u64,
+    /// The build in progress.
+    pub in_flight: Option<InFlight>,
+    /// What has failed and is going to be tried again, by `<recipe>@<version>`; null if there is nothing.
+    pub failures: Option<BTreeMap<String, Failure>>,
+    /// The manager's version.
+    pub version: &'static str,
+    /// When the manager was started.
+    pub started_at: String,
+    /// What waits for the builder, recipe by recipe.
+    pub queue: Vec<Queued>,
+    /// How the polls of each recipe with an upstream stand.
+    pub polls: BTreeMap<Arc<str>, Poll>,
+    /// The upload that is owed to the remote, if one is.
+    pub upload: Option<Upload>,
+}
+
+/// A build in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InFlight {
+    /// The recipe's id.
+    pub recipe: Arc<str>,
+    /// The package version.
+    pub version: String,
+    /// When the build was started.
+    pub started_at: String,
+}
+
+/// A version that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// How often in a row.
+    pub failures: u32,
+    /// When it is tried again.
+    pub next_retry: String,
+    /// `build` or `publish`.
+    pub stage: &'static str,
+    /// Why it failed the last time, in one line.
+    pub last_error: String,
+}
+
+/// A version that waits for the builder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Queued {
+    /// The recipe's id.
+    pub recipe: Arc<str>,
+    /// The package version.
+    pub version: String,
+    /// Why it waits where it does: `webhook`, `poll`, `retry` or `publish`.
+    pub reason: &'static str,
+}
+
+/// How a recipe's polls stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Poll {
+    /// When its upstream was listed last.
+    pub last_poll: Option<String>,
+    /// How many tags there were.
+    pub tags_seen: Option<usize>,
+    /// Why there was no answer.
+    pub error: Option<String>,
+    /// When it is listed next; null while that is under way.
+    pub next_poll: Option<String>,
+}
+
+/// An upload that is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Upload {
+    /// How often it has failed in a row.
+    pub failures: u32,
+    /// When it is tried (again).
+    pub next_try: String,
+    /// Why it failed the last time, in one line.
+    pub last_error: Option<String>,
+}
+
+impl Status {
+    /// The document as JSON, with a final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings, numbers and maps with string keys can always be written.
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+}
+
+/// The farm's moments as times of day.
+#[derive(Debug, Clone, Copy)]
+pub struct Calendar {
+    /// When the farm was started, by the clock on the wall.
+    pub started: SystemTime,
+}
+
+impl Calendar {
+    /// A moment as RFC 3339 in UTC, to the second.
+    pub fn show(&self, moment: Moment) -> String {
+        /// What no clock shows any more: the end of the year 9999.
+        const END: Duration = Duration::from_secs(253_402_300_799);
+        let end = SystemTime::UNIX_EPOCH + END;
+        let time = self.started.checked_add(moment).unwrap_or(end).min(end);
+        humantime::format_rfc3339_seconds(time).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixed_fields_come_first_and_are_null_when_empty() {
+        let status = Status { farm_id: "farm".into(), recipes: vec!["a".into()], ..Status::default() };
+        let json = String::from_utf8(status.to_json()).unwrap();
+        assert!(
+            json.starts_with(
+                r#"{"farm_id":"farm","recipes":["a"],"builds_attempted":0,"builds_succeeded":0,"in_flight":null,"failures":null,"#
+            ),
+            "{json}"
+        );
+        assert!(json.ends_with("}\n"));
+    }
+
+    #[test]
+    fn moments_are_shown_in_utc() {
+        let calendar = Calendar { started: SystemTime::UNIX_EPOCH };
+        assert_eq!(calendar.show(Moment::from_millis(61_999)), "1970-01-01T00:01:01Z");
+        assert_eq!(calendar.show(Moment::MAX), "9999-12-31T23:59:59Z");
+    }
+}
