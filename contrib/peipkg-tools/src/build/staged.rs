@@ -86,7 +86,7 @@ impl Walk {
     fn entry(&mut self, entry: &DirEntry, prefix: &str) -> Result<(), StagedError> {
         let (name, place) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else {
-            self.unfit.push(format!("{prefix}{} is not UTF-8", name.display()));
+            self.unfit.push(format!("{:?} is not UTF-8", format!("{prefix}{}", name.display())));
             return Ok(());
         };
         let path = format!("{prefix}{name}");
