@@ -225,7 +225,7 @@ fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullInde
     }
     for pair in active.packages.windows(2) {
         if pair[0].name >= pair[1].name {
-            report.issue(format!("active index: {} is out of order or there twice", pair[1].name));
+            report.issue(format!("active index: {} is out of order or there twice", pair[1].file_name()));
         }
     }
     let mut known = HashMap::new();

@@ -1,0 +1,333 @@
+//! peipkg-repo from the outside: what it writes when all is well.
+
+mod repo_support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use repo_support::{Farm, SEED, TIME, check, entries, file, good, json_file, link, manifest, pack, sha256};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+/// Has openssl check the envelope beside `document`.
+#[track_caller]
+fn openssl_verifies(farm: &Farm, document: &Path) {
+    let bytes = fs::read(document).unwrap();
+    let envelope = json_file(Path::new(&format!("{}.sig", document.display())));
+    assert_eq!(envelope["schema_version"], 1);
+    assert_eq!(envelope["algorithm"], "ed25519");
+    let key = envelope["key_fingerprint"].as_str().unwrap();
+    let signature = STANDARD_NO_PAD.decode(envelope["signature"].as_str().unwrap()).unwrap();
+    let (digest_file, signature_file) = (farm.path("digest"), farm.path("signature"));
+    fs::write(&digest_file, Sha256::digest(&bytes)).unwrap();
+    fs::write(&signature_file, signature).unwrap();
+    let output = Command::new("openssl")
+        .args(["pkeyutl", "-verify", "-pubin", "-rawin", "-inkey"])
+        .arg(farm.repo().join(format!("keys/{key}.pub")))
+        .arg("-in")
+        .arg(digest_file)
+        .arg("-sigfile")
+        .arg(signature_file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}: {output:?}", document.display());
+}
+
+#[test]
+fn a_new_repository() {
+    let farm = Farm::new();
+    for document in ["repo.json", "index/active.json", "index/archive.json"] {
+        openssl_verifies(&farm, &farm.repo().join(document));
+    }
+    let key = ed25519_dalek::SigningKey::from_bytes(&SEED).verifying_key();
+    let fingerprint = sha256(key.as_bytes());
+    let descriptor = format!(
+        "{{\"schema_version\":1,\"repo\":{{\"name\":\"farm\",\"description\":\"\",\"signing\":\
+         {{\"algorithm\":\"ed25519\",\"keys\":[{{\"fingerprint\":\"{fingerprint}\",\
+         \"url\":\"/keys/{fingerprint}.pub\",\"status\":\"active\"}}]}}}},\"indexes\":\
+         {{\"active\":{{\"url\":\"/index/active.json\",\"signature_url\":\"/index/active.json.sig\"}},\
+         \"archive\":{{\"url\":\"/index/archive.json\",\"signature_url\":\"/index/archive.json.sig\"}}}}}}\n"
+    );
+    assert_eq!(fs::read_to_string(farm.repo().join("repo.json")).unwrap(), descriptor);
+    for kind in ["active", "archive"] {
+        let expected = format!(
+            "{{\"schema_version\":1,\"repo\":\"farm\",\"kind\":\"{kind}\",\"index_version\":1,\
+             \"generated_at\":\"{TIME}\",\"packages\":[]}}\n"
+        );
+        assert_eq!(fs::read_to_string(farm.repo().join(format!("index/{kind}.json"))).unwrap(), expected);
+    }
+    let mut names: Vec<_> =
+        fs::read_dir(farm.repo()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["index", "keys", "repo.json", "repo.json.sig"]);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn init_wants_an_empty_directory_and_forgives_its_own_remains() {
+    let farm = Farm::new();
+    let init = |out: &str| {
+        farm.run(&["init", "--name", "n", "--sign-key", "KEY", "--timestamp", TIME, "--out", out])
+    };
+    let before = farm.snapshot();
+    check(&init("repo"), 1, "is not empty");
+    assert_eq!(farm.snapshot(), before);
+    fs::create_dir(farm.path("empty")).unwrap();
+    check(&init("empty"), 0, "");
+    check(&init("a/b/c"), 0, "");
+    // What a kill in the middle leaves: everything but the descriptor.
+    fs::create_dir(farm.path("empty/.init.tmp")).unwrap();
+    fs::rename(farm.path("empty/repo.json"), farm.path("empty/.init.tmp/repo.json")).unwrap();
+    check(&init("empty"), 0, "");
+    check(&farm.run(&["verify", "--repo", "empty"]), 0, "");
+    // The same without the mark is somebody's repository.
+    fs::remove_file(farm.path("empty/repo.json")).unwrap();
+    check(&init("empty"), 1, "is not empty");
+}
+
+#[test]
+fn what_a_publish_writes() {
+    let farm = Farm::new();
+    let mut described = manifest("jq", "1.7-1", "x86_64");
+    described["dependencies"][0]["later"] = json!({"kept": "as it is"});
+    described["provides"] = json!([{"name": "json(tool)", "version": "1"}]);
+    let payload = vec![file("usr/bin/jq", b"\x7fELF"), link("usr/bin/jq1", "jq")];
+    let package = pack(&entries(described, payload), Some(SEED));
+    farm.put("jq", "1.7-1", "x86_64", &package);
+    let output = farm.publish();
+    check(&output, 0, "");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "published 1 packages as index_version 2, 1 in the archive\n"
+    );
+    let expected = format!(
+        "{{\"schema_version\":1,\"repo\":\"farm\",\"kind\":\"active\",\"index_version\":2,\"generated_at\":\"{TIME}\",\
+         \"packages\":[{{\"name\":\"jq\",\"version\":\"1.7-1\",\"architecture\":\"x86_64\",\"description\":\"a test\",\
+         \"license\":\"MIT\",\"homepage\":\"https://example.org\",\
+         \"dependencies\":[{{\"constraint\":\">= 2.0\",\"later\":{{\"kept\":\"as it is\"}},\"name\":\"libc\"}}],\
+         \"optional_dependencies\":[],\"conflicts\":[],\"provides\":[{{\"name\":\"json(tool)\",\"version\":\"1\"}}],\
+         \"replaces\":[],\"side_effects\":[],\"size_compressed\":{},\"size_installed\":4,\
+         \"hash\":{{\"algorithm\":\"sha256\",\"value\":\"{}\"}},\
+         \"url\":\"/p/jq/1.7-1/jq_1.7-1_x86_64.peipkg\",\
+         \"build\":{{\"timestamp\":\"{TIME}\",\"farm_id\":\"test\"}}}}]}}\n",
+        package.len(),
+        sha256(&package)
+    );
+    assert_eq!(fs::read_to_string(farm.repo().join("index/active.json")).unwrap(), expected);
+    let archive = expected.replace("\"kind\":\"active\"", "\"kind\":\"archive\"");
+    assert_eq!(fs::read_to_string(farm.repo().join("index/archive.json")).unwrap(), archive);
+    assert_eq!(fs::read(farm.repo().join("p/jq/1.7-1/jq_1.7-1_x86_64.peipkg")).unwrap(), package);
+    for document in ["repo.json", "index/active.json", "index/archive.json"] {
+        openssl_verifies(&farm, &farm.repo().join(document));
+    }
+    let verified = farm.verify();
+    check(&verified, 0, "");
+    assert_eq!(
+        String::from_utf8_lossy(&verified.stdout),
+        "ok: 1 packages, 1 of them current, index_version 2, 1 package files hashed\n"
+    );
+    assert!(!farm.repo().join(".index.tmp").exists());
+}
+
+#[test]
+fn the_order_of_many_versions() {
+    let farm = Farm::new();
+    farm.publish_all(&["bb 1.9-1 noarch", "bb 1.10-1 noarch", "ab 1-1 noarch"]);
+    farm.publish_all(&[
+        "bb 1.10-rc.1-1 noarch",
+        "a2 1-1 noarch",
+        "bb 1.10-2 noarch",
+        "bb 1.10~beta-1 noarch",
+    ]);
+    farm.publish_all(&["bb 1:0.1-1 noarch", "bb 1.2-1 noarch", "zz 1-1 noarch"]);
+    let archive = [
+        "a2 1-1 noarch",
+        "ab 1-1 noarch",
+        "bb 1:0.1-1 noarch",
+        "bb 1.10-2 noarch",
+        "bb 1.10-1 noarch",
+        "bb 1.10-rc.1-1 noarch",
+        "bb 1.10~beta-1 noarch",
+        "bb 1.9-1 noarch",
+        "bb 1.2-1 noarch",
+        "zz 1-1 noarch",
+    ];
+    assert_eq!(farm.listed("archive"), archive);
+    assert_eq!(farm.listed("active"), [archive[0], archive[1], archive[2], archive[9]]);
+    assert_eq!(farm.index("archive")["index_version"], 4);
+    assert_eq!(farm.index("active")["index_version"], 4);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn several_architectures_of_one_version() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 2-1 aarch64", "aa 1-1 x86_64", "bb 1-1 aarch64"]);
+    assert_eq!(farm.listed("active"), ["aa 2-1 aarch64", "bb 1-1 aarch64"]);
+    farm.publish_all(&["aa 2-1 x86_64", "bb 1-1 noarch"]);
+    assert_eq!(farm.listed("active"), ["aa 2-1 x86_64", "bb 1-1 noarch"]);
+    let archive = ["aa 2-1 aarch64", "aa 2-1 x86_64", "aa 1-1 x86_64", "bb 1-1 aarch64", "bb 1-1 noarch"];
+    assert_eq!(farm.listed("archive"), archive);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn a_publish_without_packages_renews_the_indexes() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    farm.publish_all(&[]);
+    assert_eq!(farm.index("active")["index_version"], 3);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn a_publish_into_another_directory_leaves_the_first_alone() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    let before = farm.snapshot();
+    farm.clear();
+    farm.add("aa", "2-1", "noarch");
+    let mut arguments = Farm::PUBLISH;
+    arguments[10] = "next";
+    check(&farm.run(&arguments), 0, "");
+    assert_eq!(farm.snapshot(), before);
+    check(&farm.run(&["verify", "--repo", "next"]), 0, "");
+    let next = json_file(&farm.path("next/index/archive.json"));
+    assert_eq!(next["packages"].as_array().unwrap().len(), 2);
+    assert!(farm.path("next/p/aa/1-1/aa_1-1_noarch.peipkg").is_file());
+    // And on from there, in place.
+    farm.clear();
+    farm.add("aa", "3-1", "noarch");
+    arguments[2] = "next";
+    check(&farm.run(&arguments), 0, "");
+    check(&farm.run(&["verify", "--repo", "next"]), 0, "");
+}
+
+#[test]
+fn url_templates_are_for_new_entries() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    farm.clear();
+    farm.add("aa", "2-1", "noarch");
+    let template = ["--package-url-template", "https://x.org/{arch}/{name}/{version}/{filename}"];
+    check(&farm.run(&[&Farm::PUBLISH[..], &template].concat()), 0, "");
+    let urls: Vec<_> = farm.index("archive")["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["url"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = ["https://x.org/noarch/aa/2-1/aa_2-1_noarch.peipkg", "/p/aa/1-1/aa_1-1_noarch.peipkg"];
+    assert_eq!(urls, expected);
+    check(&farm.verify(), 0, "");
+    check(&farm.run(&[&Farm::PUBLISH[..], &["--package-url-template", "/{nmae}"]].concat()), 2, "{nmae}");
+}
+
+#[test]
+fn a_rebuild_needs_nothing_but_the_packages() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "aa 2-1 x86_64", "bb 1-1 noarch"]);
+    let archive = farm.listed("archive");
+    fs::write(farm.repo().join("index/archive.json"), "{\"index_version\":41,").unwrap();
+    fs::remove_file(farm.repo().join("index/active.json.sig")).unwrap();
+    check(&farm.publish(), 1, "active.json.sig");
+    let rebuild = [
+        "publish",
+        "--in",
+        "REPO",
+        "--rebuild",
+        "--all-packages-dir",
+        "repo/p",
+        "--sign-key",
+        "KEY",
+        "--timestamp",
+        TIME,
+        "--out",
+        "REPO",
+    ];
+    check(&farm.run(&rebuild), 0, "");
+    assert_eq!(farm.listed("archive"), archive);
+    assert_eq!(farm.index("active")["index_version"], 42);
+    check(&farm.verify(), 0, "");
+    // With both indexes gone, the version still only grows.
+    fs::remove_dir_all(farm.repo().join("index")).unwrap();
+    check(&farm.run(&rebuild), 0, "");
+    assert!(farm.index("active")["index_version"].as_u64().unwrap() > 1_000_000_000);
+    check(&farm.verify(), 0, "");
+    // An edited descriptor is signed again, by a key that it lists.
+    let path = farm.repo().join("repo.json");
+    let edited =
+        fs::read_to_string(&path).unwrap().replace("\"description\":\"\"", "\"description\":\"edited\"");
+    fs::write(&path, edited).unwrap();
+    check(&farm.verify(), 1, "repo.json.sig: signature does not match");
+    check(&farm.run(&rebuild), 0, "");
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn a_new_key_takes_over_while_the_old_one_is_in_transition() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    let (new_seed, new_key) = ([9; 32], farm.path("new-key"));
+    fs::write(&new_key, new_seed).unwrap();
+    let public = ed25519_dalek::SigningKey::from_bytes(&new_seed).verifying_key();
+    let fingerprint = sha256(public.as_bytes());
+    fs::write(farm.repo().join(format!("keys/{fingerprint}.pub")), public.as_bytes()).unwrap();
+    let mut descriptor = json_file(&farm.repo().join("repo.json"));
+    let keys = descriptor["repo"]["signing"]["keys"].as_array_mut().unwrap();
+    keys[0]["status"] = "transitioning".into();
+    keys[0]["valid_until"] = "2126-05-01T12:00:00Z".into();
+    keys.push(
+        json!({"fingerprint": fingerprint, "url": format!("/keys/{fingerprint}.pub"), "status": "active"}),
+    );
+    keys.sort_by_key(|key| key["fingerprint"].as_str().unwrap().to_owned());
+    let bytes = format!("{descriptor}\n");
+    fs::write(farm.repo().join("repo.json"), &bytes).unwrap();
+    let signature = repo_support::envelope(SEED, &Sha256::digest(&bytes)).to_string();
+    fs::write(farm.repo().join("repo.json.sig"), &signature).unwrap();
+    // The old key no longer signs; the new one does, over a state that the old one signed.
+    farm.clear();
+    farm.add("aa", "2-1", "noarch");
+    check(&farm.publish(), 1, "is not an active key");
+    let mut arguments = Farm::PUBLISH;
+    arguments[6] = "new-key";
+    check(&farm.run(&arguments), 0, "");
+    // Consumers still know only the old key: its signature of the descriptor stays.
+    assert_eq!(fs::read_to_string(farm.repo().join("repo.json.sig")).unwrap(), signature);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn packages_may_be_elsewhere_when_they_are_verified() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
+    fs::rename(farm.repo().join("p"), farm.path("elsewhere")).unwrap();
+    check(&farm.verify(), 1, "FAIL: package missing: aa_1-1_noarch.peipkg");
+    check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), 0, "");
+    check(&farm.run(&["verify", "--repo", "REPO", "--all-packages-dir", "elsewhere"]), 0, "");
+}
+
+#[test]
+fn a_published_package_outlives_its_original() {
+    let farm = Farm::new();
+    let path = farm.add("aa", "1-1", "noarch");
+    check(&farm.publish(), 0, "");
+    fs::write(path, "overwritten in place").unwrap();
+    assert_eq!(
+        fs::read(farm.repo().join("p/aa/1-1/aa_1-1_noarch.peipkg")).unwrap(),
+        good("aa", "1-1", "noarch")
+    );
+}
+
+#[test]
+fn help_and_version() {
+    let farm = Farm::new();
+    for arguments in [&["--help"][..], &["-h"], &["publish", "--help"], &["--version"]] {
+        let output = farm.run(arguments);
+        check(&output, 0, "");
+        assert!(output.stdout.starts_with(b"peipkg-repo"), "{arguments:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! peipkg-repo from the outside: what readers and kills in mid-publish meet.
+
+mod repo_support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::{Signature, SigningKey};
+use repo_support::{Farm, SEED, check, file, manifest, pack};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// Kills a publish at every instant of its life, so to speak: the delays cover
+/// it from its start to beyond its end.
+#[test]
+fn a_kill_at_any_instant_leaves_a_repository_to_go_on_from() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    farm.publish_all(&["aa 2-1 noarch", "bb 2-1 noarch"]);
+    let start = Instant::now();
+    farm.publish_all(&["aa 3-1 noarch", "bb 3-1 noarch"]);
+    let whole = start.elapsed();
+    let (mut before_commit, mut after_commit) = (0, 0);
+    let rounds = 60;
+    for round in 0..rounds {
+        let version = format!("{}-1", 10 + round);
+        farm.clear();
+        farm.add("aa", &version, "noarch");
+        farm.add("bb", &version, "noarch");
+        let mut child = farm.command(&Farm::PUBLISH).stdout(Stdio::null()).spawn().unwrap();
+        thread::sleep(whole * round / rounds);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whatever the instant, the repository is whole.
+        check(&farm.verify(), 0, "");
+        let line = format!("aa {version} noarch");
+        if farm.listed("archive").contains(&line) {
+            after_commit += 1;
+            check(&farm.publish(), 1, "is already published, with the same bytes");
+        } else {
+            before_commit += 1;
+            check(&farm.publish(), 0, "");
+        }
+        assert!(farm.listed("active").contains(&line));
+    }
+    check(&farm.verify(), 0, "");
+    assert_eq!(farm.listed("archive").len(), 1 + 2 * (rounds as usize + 2));
+    let left = |name: &str| farm.repo().join(name).exists();
+    assert!(!left(".index.tmp") && !left(".index.next"));
+    assert!(before_commit > 0 && before_commit + after_commit == rounds);
+}
+
+/// Polls the repository as a consumer does until told to stop. With `pairs`,
+/// a document that has not changed around the reading of its signature must be
+/// the signed one.
+fn poll(root: &Path, stop: &AtomicBool, pairs: bool) -> usize {
+    let key = SigningKey::from_bytes(&SEED).verifying_key();
+    let mut highest = 0;
+    let mut rounds = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for name in ["archive", "active"] {
+            let path = root.join(format!("index/{name}.json"));
+            let bytes = fs::read(&path).unwrap();
+            let envelope: Value =
+                serde_json::from_slice(&fs::read(root.join(format!("index/{name}.json.sig"))).unwrap())
+                    .unwrap();
+            if pairs && fs::read(&path).unwrap() == bytes {
+                use base64::Engine as _;
+                let text = envelope["signature"].as_str().unwrap();
+                let signature = base64::engine::general_purpose::STANDARD_NO_PAD.decode(text).unwrap();
+                let signature = Signature::from_slice(&signature).unwrap();
+                key.verify_strict(&Sha256::digest(&bytes), &signature).unwrap();
+            }
+            let index: Value = serde_json::from_slice(&bytes).unwrap();
+            let version = index["index_version"].as_u64().unwrap();
+            assert!(name == "active" || version >= highest, "index_version went back");
+            highest = highest.max(version);
+            for entry in index["packages"].as_array().unwrap() {
+                let package = root.join(&entry["url"].as_str().unwrap()[1..]);
+                assert!(package.is_file(), "{} is listed but missing", package.display());
+            }
+        }
+        rounds += 1;
+    }
+    rounds
+}
+
+fn poll_while_publishing(pairs: bool, publishes: usize) {
+    let farm = Farm::new();
+    if !pairs {
+        // A file of somebody else makes every publish move its files one by one.
+        fs::write(farm.repo().join("index/README"), "ours").unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let rounds = thread::scope(|scope| {
+        let reader = scope.spawn(|| poll(&farm.repo(), &stop, pairs));
+        for version in 1..=publishes {
+            farm.publish_all(&[&format!("aa {version}-1 noarch"), &format!("bb {version}-1 noarch")]);
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(rounds > publishes, "the reader was too slow to see anything: {rounds}");
+    check(&farm.verify(), 0, "");
+    if !pairs {
+        assert_eq!(fs::read_to_string(farm.repo().join("index/README")).unwrap(), "ours");
+    }
+}
+
+#[test]
+fn readers_never_meet_half_a_publish() {
+    poll_while_publishing(true, 50);
+}
+
+#[test]
+fn readers_never_miss_a_package_where_directories_cannot_be_exchanged() {
+    poll_while_publishing(false, 20);
+}
+
+/// Every state between two of the moves that stand in for the exchange.
+#[test]
+fn interrupted_moves_are_undone_before_the_commit_and_completed_after_it() {
+    const ORDER: [&str; 4] = ["archive.json", "archive.json.sig", "active.json", "active.json.sig"];
+    for moved in 0..=ORDER.len() {
+        let farm = Farm::new();
+        farm.publish_all(&["aa 1-1 noarch"]);
+        let (index, next) = (farm.repo().join("index"), farm.repo().join(".index.next"));
+        let old: Vec<_> = ORDER.iter().map(|name| fs::read(index.join(name)).unwrap()).collect();
+        farm.publish_all(&["aa 2-1 noarch"]);
+        fs::create_dir(&next).unwrap();
+        for (position, name) in ORDER.iter().enumerate().skip(moved) {
+            fs::rename(index.join(name), next.join(name)).unwrap();
+            fs::write(index.join(name), &old[position]).unwrap();
+        }
+        // In the middle of a pair, verify sees it and says what to do.
+        if moved % 2 == 1 {
+            check(&farm.verify(), 1, "the next one completes it");
+        } else {
+            check(&farm.run(&["verify", "--repo", "REPO", "--mode", "hashes"]), 0, "");
+        }
+        let (status, message) = if moved == 0 { (0, "") } else { (1, "is already published") };
+        check(&farm.publish(), status, message);
+        check(&farm.verify(), 0, "");
+        assert_eq!(farm.listed("active"), ["aa 2-1 noarch"]);
+        assert!(!next.exists());
+    }
+}
+
+#[test]
+fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
+    let farm = Farm::new();
+    let place = |name: &str, bytes: &[u8]| {
+        let directory = farm.repo().join(format!("p/{name}/1-1"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{name}_1-1_noarch.peipkg")), bytes).unwrap();
+        fs::write(directory.join(format!(".{name}_1-1_noarch.peipkg.tmp")), "half").unwrap();
+    };
+    place("aa", &repo_support::good("aa", "1-1", "noarch"));
+    place("bb", b"what another build made");
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
+    check(&farm.verify(), 0, "");
+}
+
+/// Two publishes at once take turns, and neither is lost.
+#[test]
+fn publishes_at_the_same_time() {
+    let farm = Farm::new();
+    let directories: Vec<_> = (1..=6).map(|number| farm.path(&format!("new{number}"))).collect();
+    for (number, directory) in directories.iter().enumerate() {
+        fs::create_dir(directory).unwrap();
+        let version = format!("{}-1", number + 1);
+        let package =
+            pack(&repo_support::entries(manifest("aa", &version, "noarch"), Vec::new()), Some(SEED));
+        fs::write(directory.join(format!("aa_{version}_noarch.peipkg")), package).unwrap();
+    }
+    let children: Vec<_> = directories
+        .iter()
+        .map(|directory| {
+            let mut arguments = Farm::PUBLISH;
+            arguments[4] = directory.to_str().unwrap();
+            farm.command(&arguments).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(farm.listed("archive").len(), 6);
+    assert_eq!(farm.index("active")["index_version"], 7);
+    check(&farm.verify(), 0, "");
+}
+
+/// A package larger than any buffer is read in bounded memory.
+#[test]
+fn a_large_package_streams() {
+    let farm = Farm::new();
+    let content = vec![b'x'; 96 << 20];
+    let package = pack(
+        &repo_support::entries(manifest("aa", "1-1", "noarch"), vec![file("usr/share/big", &content)]),
+        Some(SEED),
+    );
+    drop(content);
+    farm.put("aa", "1-1", "noarch", &package);
+    for arguments in [&Farm::PUBLISH[..], &["verify", "--repo", "REPO"]] {
+        let mut child = farm.command(arguments).stdout(Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            peak = peak.max(kib.unwrap_or(0));
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(child.wait().unwrap().success());
+        assert!(peak > 0 && peak < 64 << 10, "{arguments:?} took {peak} KiB");
+    }
+}

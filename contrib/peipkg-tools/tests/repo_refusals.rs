@@ -1,0 +1,420 @@
+//! peipkg-repo from the outside: what it refuses, and that it then changes nothing.
+
+mod repo_support;
+
+use std::fs;
+
+use repo_support::{Farm, Raw, SEED, TIME, check, compress, entries, file, good, link, manifest, pack, tar};
+use serde_json::json;
+
+/// Publishes one package of these bytes, which must be refused with `expected`.
+#[track_caller]
+fn refused(farm: &Farm, bytes: &[u8], expected: &str) {
+    farm.clear();
+    let path = farm.put("aa", "1-1", "noarch", bytes);
+    let before = farm.snapshot();
+    let output = farm.publish();
+    check(&output, 1, expected);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains(path.to_str().unwrap()), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert_eq!(farm.snapshot(), before);
+}
+
+/// The entries of a good package, for a test to spoil.
+fn start() -> Vec<Raw> {
+    entries(manifest("aa", "1-1", "noarch"), vec![file("usr/share/a/x", b"x"), file("usr/share/a/y", b"yy")])
+}
+
+/// A package with this payload, otherwise good.
+fn with_payload(payload: Vec<Raw>) -> Vec<u8> {
+    pack(&entries(manifest("aa", "1-1", "noarch"), payload), Some(SEED))
+}
+
+#[test]
+fn the_unspoilt_package_is_good() {
+    let farm = Farm::new();
+    let mut all = start();
+    // What a later version of the format may add to the metadata is ignored.
+    all.insert(2, file(".peipkg/later", b"{}"));
+    farm.put("aa", "1-1", "noarch", &pack(&all, Some(SEED)));
+    check(&farm.publish(), 0, "");
+}
+
+#[test]
+fn signatures() {
+    let farm = Farm::new();
+    refused(&farm, &pack(&start(), None), "it has no signature");
+    refused(&farm, &pack(&start(), Some([8; 32])), "does not list as active");
+    // Signed, then changed: every signed byte counts, so one of each kind will do.
+    let mut envelope = file(".peipkg/signature", b"");
+    envelope.content = repo_support::envelope(SEED, &[0; 32]).to_string().into_bytes();
+    let mut all = start();
+    all.push(envelope.clone());
+    refused(&farm, &compress(tar(&all)), "signature does not match");
+    all.push(file("usr/share/a/z", b""));
+    refused(&farm, &compress(tar(&all)), "its signature is not the last entry");
+    let mut all = start();
+    all.push(file(".peipkg/signature", b"{}"));
+    refused(&farm, &compress(tar(&all)), "not a signature envelope");
+    all.pop();
+    all.push(file(".peipkg/signature", &vec![b' '; 65537]));
+    refused(&farm, &compress(tar(&all)), "is larger than the format allows");
+}
+
+#[test]
+fn payloads() {
+    let farm = Farm::new();
+    let cases: [(Raw, &str); 13] = [
+        (file("/usr/share/a", b""), "component"),
+        (file("usr/share/../../etc/passwd", b""), "component"),
+        (file("usr/share/a\nb", b""), "control character"),
+        (file("home/x", b""), "outside the permitted destinations"),
+        (file("usr/lib/x86_64-linux-peios/a.so", b""), "noarch"),
+        (link("usr/share/a", "/etc/passwd"), "absolute"),
+        (link("usr/share/a", "../../tmp/x"), "leads outside"),
+        (Raw { mode: 0o4777, ..file("usr/share/a", b"") }, "mode other than 0777"),
+        (Raw { typeflag: b'1', ..link("usr/share/a", "usr/share/b") }, "neither a file"),
+        (Raw { typeflag: b'3', ..file("usr/share/a", b"") }, "neither a file"),
+        (Raw { typeflag: b'g', ..file("usr/share/a", b"") }, "global extended header"),
+        (Raw { typeflag: b'5', ..file("usr/share/a", b"x") }, "has content"),
+        (file(".peipkg", b""), "is out of place"),
+    ];
+    for (raw, expected) in cases {
+        refused(&farm, &with_payload(vec![raw]), expected);
+    }
+    let twice = vec![file("usr/share/a", b""), file("usr/share/a", b"")];
+    refused(&farm, &with_payload(twice), "there twice");
+    let unsorted = vec![file("usr/share/b", b""), file("usr/share/a", b"")];
+    refused(&farm, &with_payload(unsorted), "order of paths");
+    let mut late = start();
+    late.push(file(".peipkg/late", b""));
+    refused(&farm, &pack(&late, Some(SEED)), "is out of place");
+}
+
+#[test]
+fn file_lists() {
+    let farm = Farm::new();
+    let spoilt = |from: &str, to: &str| {
+        let mut all = start();
+        let text = String::from_utf8(all[1].content.clone()).unwrap();
+        assert!(text.contains(from), "{text}");
+        all[1].content = text.replacen(from, to, 1).into_bytes();
+        pack(&all, Some(SEED))
+    };
+    let hash = repo_support::sha256(b"x");
+    refused(&farm, &spoilt(&hash, &repo_support::sha256(b"z")), "another SHA-256");
+    refused(&farm, &spoilt(&hash, &hash.to_uppercase()), "malformed hash");
+    refused(&farm, &spoilt("\"size\":1", "\"size\":2"), "size_installed says 3");
+    refused(&farm, &spoilt("sha256", "blake3"), "not known");
+    refused(&farm, &spoilt("{", "["), "files.json");
+    let mut all = start();
+    all.pop();
+    refused(&farm, &pack(&all, Some(SEED)), "is in files.json but not in the archive");
+    let mut all = start();
+    all.push(file("usr/share/a/z", b""));
+    refused(&farm, &pack(&all, Some(SEED)), "is not in files.json");
+    let mut all = start();
+    all[3].content = b"y".to_vec();
+    refused(&farm, &pack(&all, Some(SEED)), "another size");
+}
+
+#[test]
+fn manifests() {
+    let farm = Farm::new();
+    let cases = [
+        ("schema_version", json!(2), "schema_version 2"),
+        ("name", json!("../x"), "name \"../x\""),
+        ("version", json!("1"), "does not end in -<revision>"),
+        ("architecture", json!("X86"), "is not an architecture"),
+        ("description", json!("a\u{1b}[2J"), "printable ASCII"),
+        ("homepage", json!("javascript:alert(1)"), "http"),
+        ("default_root", json!("/mnt"), "name of a root"),
+        ("side_effects", json!(["rm -rf"]), "side effect \"rm -rf\""),
+        ("dependencies", json!([{"name": "b"}, {"name": "aa"}]), "is not a valid name"),
+        ("dependencies", json!([{"name": "bb"}, {"name": "aa"}]), "order of names"),
+        ("dependencies", json!([{"name": "bb", "arch": "x86_64"}]), "arch other than"),
+        ("conflicts", json!([{"name": "bb", "constraint": "~> 1"}]), "conflicts: \"bb\""),
+        (
+            "sd_overrides",
+            json!([{"path": "usr/share/none", "sd": "AQAEgAAAAAAAAAAAAAAAAAAAAAA"}]),
+            "not in the archive",
+        ),
+        ("sd_overrides", json!([{"path": "usr/share/none", "sd": "?"}]), "malformed"),
+        ("build", json!({"timestamp": "now", "farm_id": "", "source_ref": ""}), "build.timestamp"),
+    ];
+    for (key, value, expected) in cases {
+        let mut spoilt = manifest("aa", "1-1", "noarch");
+        spoilt[key] = value;
+
+        refused(&farm, &pack(&entries(spoilt, Vec::new()), Some(SEED)), expected);
+    }
+    let mut spoilt = manifest("aa", "1-1", "noarch");
+    spoilt.as_object_mut().unwrap().remove("conflicts");
+    refused(&farm, &pack(&entries(spoilt, Vec::new()), Some(SEED)), "missing field `conflicts`");
+    let other = pack(&entries(manifest("aa", "1-2", "noarch"), Vec::new()), Some(SEED));
+    refused(&farm, &other, "its manifest calls for the file name aa_1-2_noarch.peipkg");
+}
+
+#[test]
+fn archives() {
+    let farm = Farm::new();
+    refused(&farm, b"", "cannot read the package");
+    refused(&farm, b"not zstd at all", "cannot read the package");
+    let whole = good("aa", "1-1", "noarch");
+    refused(&farm, &whole[..whole.len() / 2], "cannot read the package");
+    refused(&farm, &[&whole[..], b"trailing"].concat(), "cannot read the package");
+    let mut stream = zstd::decode_all(&*whole).unwrap();
+    stream[148] ^= 1;
+    refused(&farm, &zstd::encode_all(&*stream, 1).unwrap(), "checksum");
+    stream[148] ^= 1;
+    let end = stream.len() - 1024;
+    refused(&farm, &zstd::encode_all(&stream[..end], 1).unwrap(), "cannot read the package");
+    refused(&farm, &zstd::encode_all(&stream[..end + 512], 1).unwrap(), "two zero blocks");
+    stream.extend(b"more");
+    refused(&farm, &zstd::encode_all(&*stream, 1).unwrap(), "after the end");
+    let without = start().split_off(1);
+    refused(&farm, &pack(&without, Some(SEED)), "its first entry is not");
+    // An extended header with a key that would change how the entry is read.
+    let mut all = start();
+    all.insert(2, Raw { typeflag: b'x', mode: 0o644, ..file("x", b"10 size=1\n") });
+    refused(&farm, &pack(&all, Some(SEED)), "another record");
+}
+
+#[test]
+fn a_bomb_costs_neither_memory_nor_disk() {
+    let farm = Farm::new();
+    // 5 GiB of zeros in some hundred kilobytes, said to be a package's metadata.
+    let mut header = tar(&[file(".peipkg/manifest.json", b"")]);
+    header[124..136].copy_from_slice(b"50000000000\0");
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    refused(&farm, &compress(header), "decompresses to more than");
+    // 17 MiB in a manifest, which may have 16.
+    let mut all = start();
+    all[0].content = vec![b' '; 17 << 20];
+    refused(&farm, &pack(&all, Some(SEED)), "is larger than the format allows");
+}
+
+#[test]
+fn one_bad_package_stops_the_whole_set() {
+    let farm = Farm::new();
+    farm.add("aa", "1-1", "noarch");
+    farm.put("bb", "1-1", "noarch", b"");
+    farm.put("cc", "1-1", "noarch", &pack(&entries(manifest("cc", "1-1", "noarch"), Vec::new()), None));
+    let before = farm.snapshot();
+    let output = farm.publish();
+    check(&output, 1, "bb_1-1_noarch.peipkg: cannot read");
+    check(&output, 1, "cc_1-1_noarch.peipkg: it has no signature");
+    assert_eq!(farm.snapshot(), before);
+}
+
+#[test]
+fn duplicates() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    farm.add("bb", "1-1", "noarch");
+    let before = farm.snapshot();
+    check(&farm.publish(), 1, "aa 1-1 noarch is already published, with the same bytes");
+    let other = with_payload(vec![file("usr/share/other", b"")]);
+    farm.put("aa", "1-1", "noarch", &other);
+    check(&farm.publish(), 1, "aa 1-1 noarch is already published, with other bytes");
+    assert_eq!(farm.snapshot(), before);
+    // Another architecture is another package.
+    farm.publish_all(&["aa 1-1 x86_64"]);
+}
+
+#[test]
+fn keys() {
+    let farm = Farm::new();
+    farm.add("aa", "1-1", "noarch");
+    let with_key = |seed: &[u8]| {
+        fs::write(farm.path("other"), seed).unwrap();
+        let mut arguments = Farm::PUBLISH;
+        arguments[6] = "other";
+        farm.run(&arguments)
+    };
+    check(&with_key(&[8; 32]), 1, "is not an active key of this repository");
+    check(&with_key(&[8; 31]), 1, "found 31 bytes");
+    fs::remove_file(farm.path("other")).unwrap();
+    let mut arguments = Farm::PUBLISH;
+    arguments[6] = "other";
+    check(&farm.run(&arguments), 1, "other: cannot read the key");
+}
+
+#[test]
+fn a_spoilt_state_is_neither_published_onto_nor_verified() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
+    farm.clear();
+    farm.add("cc", "1-1", "noarch");
+    let spoil = |relative: &str, change: &dyn Fn(String) -> String, published: &str, verified: &str| {
+        let path = farm.repo().join(relative);
+        let good = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(good.clone())).unwrap();
+        check(&farm.publish(), 1, published);
+        let output = farm.verify();
+        check(&output, 1, &format!("FAIL: {}", farm.repo().display()));
+        check(&output, 1, verified);
+        fs::write(&path, good).unwrap();
+    };
+    let half = |text: String| text[..text.len() / 2].to_owned();
+    let renamed = |text: String| text.replace("farm", "harm");
+    let mismatch = "signature does not match the content";
+    spoil("index/archive.json", &half, mismatch, mismatch);
+    spoil("index/archive.json", &renamed, mismatch, mismatch);
+    spoil("index/active.json", &renamed, mismatch, mismatch);
+    spoil("index/active.json", &|_| String::new(), mismatch, mismatch);
+    spoil("index/archive.json.sig", &half, "not a signature envelope", "not a signature envelope");
+    spoil(
+        "repo.json",
+        &|text| text.replace("\"description\":\"\"", "\"description\":\"x\""),
+        mismatch,
+        mismatch,
+    );
+    spoil("repo.json", &half, "EOF while parsing", "EOF while parsing");
+    for relative in ["repo.json", "repo.json.sig", "index/active.json", "index/archive.json.sig"] {
+        let path = farm.repo().join(relative);
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        check(&farm.publish(), 1, relative.split('/').next_back().unwrap());
+        check(&farm.verify(), 1, relative);
+        fs::write(&path, bytes).unwrap();
+    }
+    check(&farm.verify(), 0, "");
+    check(&farm.publish(), 0, "");
+}
+
+#[test]
+fn verify_finds_what_is_wrong_with_signed_indexes() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "aa 2-1 noarch", "bb 1-1 noarch"]);
+    let saved = |kind: &str| fs::read_to_string(farm.repo().join(format!("index/{kind}.json"))).unwrap();
+    let (active, archive) = (saved("active"), saved("archive"));
+    let entry = |index: &str, number: usize| {
+        serde_json::from_str::<serde_json::Value>(index).unwrap()["packages"][number].to_string()
+    };
+    // Signed as it should be: only the content is wrong.
+    let write = |kind: &str, text: &str| {
+        use sha2::Digest as _;
+        fs::write(farm.repo().join(format!("index/{kind}.json")), text).unwrap();
+        let envelope = repo_support::envelope(SEED, &sha2::Sha256::digest(text)).to_string();
+        fs::write(farm.repo().join(format!("index/{kind}.json.sig")), envelope).unwrap();
+    };
+    let rebuilt = |text: &str, kind: &str, numbers: &[usize]| {
+        let list: Vec<_> = numbers.iter().map(|number| entry(text, *number)).collect();
+        let head =
+            format!("{{\"schema_version\":1,\"repo\":\"farm\",\"kind\":\"{kind}\",\"index_version\":2,");
+        format!("{head}\"generated_at\":\"{TIME}\",\"packages\":[{}]}}\n", list.join(","))
+    };
+    let hash = |text: &str| entry(text, 0).split("\"value\":\"").nth(1).unwrap()[..64].to_owned();
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("active", rebuilt(&archive, "active", &[1, 2]), "older than version 2-1"),
+        ("active", rebuilt(&archive, "active", &[0]), "bb is missing"),
+        (
+            "active",
+            rebuilt(&archive, "active", &[0, 1, 2]),
+            "aa_1-1_noarch.peipkg is out of order or there twice",
+        ),
+        ("active", rebuilt(&archive, "active", &[2, 0]), "aa_2-1_noarch.peipkg is out of order"),
+        ("active", active.replace(&hash(&active), &"0".repeat(64)), "has another hash"),
+        (
+            "active",
+            active.replace("\"index_version\":2", "\"index_version\":3"),
+            "index_version 3, the archive index 2",
+        ),
+        ("active", active.replace("\"kind\":\"active\"", "\"kind\":\"archive\""), "kind is"),
+        ("active", active.replace("\"repo\":\"farm\"", "\"repo\":\"harm\""), "belongs to repository"),
+        ("active", active.replace(TIME, "yesterday"), "generated_at"),
+        ("active", active.replace("\"conflicts\":[],", ""), "missing field `conflicts`"),
+        ("archive", rebuilt(&archive, "archive", &[0, 2]), ""),
+        ("archive", rebuilt(&archive, "archive", &[1, 2]), "aa_2-1_noarch.peipkg is not in the archive"),
+        (
+            "archive",
+            rebuilt(&archive, "archive", &[1, 0, 2]),
+            "archive index: aa_2-1_noarch.peipkg is out of order",
+        ),
+        (
+            "archive",
+            rebuilt(&archive, "archive", &[0, 0, 1, 2]),
+            "archive index: aa_2-1_noarch.peipkg is there twice",
+        ),
+        ("archive", archive.replace("\"name\":\"bb\"", "\"name\":\"../b\""), "../b"),
+        ("archive", archive.replace("sha256", "md5"), "malformed hash"),
+    ];
+    for (kind, text, expected) in cases {
+        write(kind, &text);
+        let status = i32::from(!expected.is_empty());
+        check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), status, expected);
+        write("active", &active);
+        write("archive", &archive);
+    }
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn verify_finds_every_bad_package() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch", "cc 1-1 noarch"]);
+    let package = |name: &str| farm.repo().join(format!("p/{name}/1-1/{name}_1-1_noarch.peipkg"));
+    let mut bytes = fs::read(package("aa")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(package("aa"), &bytes).unwrap();
+    fs::remove_file(package("bb")).unwrap();
+    let good = repo_support::sha256(&self::good("aa", "1-1", "noarch"));
+    let mismatch = format!(
+        "FAIL: hash mismatch: aa_1-1_noarch.peipkg computed {} index claims {good}\n",
+        repo_support::sha256(&bytes)
+    );
+    for mode in ["hashes", "both"] {
+        let output = farm.run(&["verify", "--repo", "REPO", "--mode", mode]);
+        check(&output, 1, &mismatch);
+        check(&output, 1, "FAIL: package missing: bb_1-1_noarch.peipkg\n");
+        check(&output, 1, "peipkg-repo: 2 issues found");
+    }
+    check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), 0, "");
+}
+
+#[test]
+fn a_time_that_consumers_would_refuse() {
+    let farm = Farm::new();
+    farm.add("aa", "1-1", "noarch");
+    let mut arguments = Farm::PUBLISH;
+    arguments[8] = "2026-05-01T11:59:59Z";
+    check(&farm.run(&arguments), 1, "later than the --timestamp 2026-05-01T11:59:59Z");
+    arguments[8] = "2026-05-01";
+    check(&farm.run(&arguments), 2, "--timestamp");
+}
+
+#[test]
+fn command_lines() {
+    let farm = Farm::new();
+    let cases: [(&[&str], i32, &str); 14] = [
+        (&[], 2, "a command is missing"),
+        (&["prune"], 2, "unknown command prune"),
+        (&["--quiet"], 2, "--quiet"),
+        (&["verify", "--repo"], 2, "--repo"),
+        (&["verify", "--repo", "REPO", "extra"], 2, "extra"),
+        (&["verify", "--repo", "REPO", "--mode", "all"], 2, "metadata, hashes or both"),
+        (&["verify", "--rebuild"], 2, "--rebuild"),
+        (&["verify"], 1, "--repo"),
+        (&["init", "--name", "n"], 1, "--sign-key"),
+        (&["init", "--name", "", "--sign-key", "KEY", "--timestamp", TIME, "--out", "x"], 2, "--name"),
+        (&["publish", "--in", "REPO", "--out", "REPO", "--sign-key", "KEY", "--timestamp", TIME], 1, "--new"),
+        (&["publish", "--rebuild", "--in", "REPO"], 1, "--all-packages-dir"),
+        (&["publish", "--rebuild", "--all-packages-dir", "x", "--new", "x"], 2, "exclude each other"),
+        (&["publish", "--new", "x", "--all-packages-dir", "x"], 2, "for --rebuild only"),
+    ];
+    for (arguments, status, expected) in cases {
+        check(&farm.run(arguments), status, expected);
+    }
+    let mut arguments = Farm::PUBLISH;
+    arguments[2] = "nowhere";
+    check(&farm.run(&arguments), 1, "nowhere: holds no repo.json");
+    arguments = Farm::PUBLISH;
+    arguments[4] = "nowhere";
+    check(&farm.run(&arguments), 1, "nowhere: cannot list the directory");
+    check(&farm.run(&["verify", "--repo", "nowhere"]), 1, "FAIL: nowhere/repo.json");
+}
