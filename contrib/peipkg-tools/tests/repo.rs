@@ -323,6 +323,35 @@ fn a_published_package_outlives_its_original() {
 }
 
 #[test]
+fn what_peipkg_build_makes() {
+    let farm = Farm::new();
+    let recipe = "[meta]\nlicense = \"MIT\"\nbuild_script = \"build.sh\"\n\
+        [[package]]\nname = \"tool\"\narchitecture = \"x86_64\"\ndescription = \"a tool\"\n\
+        files = [\"usr/bin/**\", \"var/lib/tool/\"]\n\
+        [[package]]\nname = \"tool-doc\"\narchitecture = \"noarch\"\ndescription = \"its manual\"\n\
+        files = [\"usr/share/**\"]\ndependencies = [{ name = \"tool\", same_build = true }]\n";
+    let script = "cd $DESTDIR && mkdir -p usr/bin usr/share/doc/tool var/lib/tool\n\
+        echo tool > usr/bin/tool && ln -s tool usr/bin/tool2 && echo text > usr/share/doc/tool/README\n";
+    for (path, text) in [("recipe/peipkg.toml", recipe), ("recipe/build.sh", script), ("source/x", "")] {
+        fs::create_dir_all(farm.path(path).parent().unwrap()).unwrap();
+        fs::write(farm.path(path), text).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_peipkg-build"))
+        .current_dir(farm.dir.path())
+        .args(["build", "--recipe", "recipe/peipkg.toml", "--source", "source", "--version", "1.0-1"])
+        .args(["--source-ref", "git+https://example.org/tool#refs/tags/v1.0", "--farm-id", "test"])
+        .args(["--timestamp", TIME, "--out", "new", "--sign-key", "key"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    check(&farm.publish(), 0, "");
+    check(&farm.verify(), 0, "");
+    assert_eq!(farm.listed("active"), ["tool 1.0-1 x86_64", "tool-doc 1.0-1 noarch"]);
+    let relation = json!([{"name": "tool", "constraint": "= 1.0-1"}]);
+    assert_eq!(farm.index("active")["packages"][1]["dependencies"], relation);
+}
+
+#[test]
 fn help_and_version() {
     let farm = Farm::new();
     for arguments in [&["--help"][..], &["-h"], &["publish", "--help"], &["--version"]] {

@@ -3,6 +3,7 @@
 mod repo_support;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,7 +96,8 @@ fn poll_while_publishing(pairs: bool, publishes: usize) {
         // A file of somebody else makes every publish move its files one by one.
         fs::write(farm.repo().join("index/README"), "ours").unwrap();
     }
-    let stop = AtomicBool::new(false);
+    let directory = || fs::metadata(farm.repo().join("index")).unwrap().ino();
+    let (stop, before) = (AtomicBool::new(false), directory());
     let rounds = thread::scope(|scope| {
         let reader = scope.spawn(|| poll(&farm.repo(), &stop, pairs));
         for version in 1..=publishes {
@@ -106,6 +108,8 @@ fn poll_while_publishing(pairs: bool, publishes: usize) {
     });
     assert!(rounds > publishes, "the reader was too slow to see anything: {rounds}");
     check(&farm.verify(), 0, "");
+    // No reader is fast enough to prove it: the pairs changed places together, or one by one.
+    assert_eq!(directory() != before, pairs);
     if !pairs {
         assert_eq!(fs::read_to_string(farm.repo().join("index/README")).unwrap(), "ours");
     }
@@ -163,6 +167,8 @@ fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
     place("bb", b"what another build made");
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
     check(&farm.verify(), 0, "");
+    let packages = farm.snapshot().into_iter().filter(|(path, _)| path.starts_with(farm.repo().join("p")));
+    assert_eq!(packages.count(), 2);
 }
 
 /// Two publishes at once take turns, and neither is lost.

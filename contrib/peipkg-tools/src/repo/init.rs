@@ -15,7 +15,7 @@ use crate::cli::Timestamp;
 use crate::signature::{Envelope, fingerprint};
 
 /// Marks a repository that is being created: its presence allows a retry to start over.
-const MARKER: &str = ".init.tmp";
+pub(super) const MARKER: &str = ".init.tmp";
 
 /// What `init` is told.
 #[derive(Debug)]

@@ -10,8 +10,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::RepoError;
 use super::index::{self, Header, Kind};
+use super::init::MARKER;
 use super::merge::Merged;
-use super::{INDEX_DIR, SIGNATURE_SUFFIX, files};
+use super::{DESCRIPTOR, INDEX_DIR, SIGNATURE_SUFFIX, files};
 use crate::signature::Envelope;
 
 /// Where index files are written.
@@ -34,6 +35,10 @@ pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
             move_all(root)?;
         }
         files::remove_dir(&moving)?;
+    }
+    if root.join(DESCRIPTOR).exists() {
+        // With its descriptor in place, a repository is complete; only the mark is left.
+        files::remove_dir(&root.join(MARKER))?;
     }
     files::remove_dir(&root.join(WRITING))
 }

@@ -46,10 +46,12 @@ pub(super) fn place(
     unsynced: &mut Unsynced,
 ) -> Result<(), RepoError> {
     let target = prepare(root, relative, unsynced)?;
+    let temporary = temporary_name(&target);
     if target.exists() && hash_file(&target)? == *hash {
+        // An interrupted publish may have been about to replace it.
+        let _ = fs::remove_file(&temporary);
         return Ok(());
     }
-    let temporary = temporary_name(&target);
     if copy(source, &temporary)? != *hash {
         // The directory is the package's own; nothing of a failed copy may stay in it.
         let _ = fs::remove_file(&temporary);

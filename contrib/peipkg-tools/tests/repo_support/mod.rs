@@ -257,9 +257,9 @@ impl Farm {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    pending.push(path)
+                    pending.push(path);
                 } else {
-                    found.push((path.clone(), fs::read(path).unwrap()))
+                    found.push((path.clone(), fs::read(path).unwrap()));
                 }
             }
         }
