@@ -178,8 +178,11 @@ fn several_architectures_of_one_version() {
 fn a_publish_without_packages_renews_the_indexes() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
+    let watched = || fs::metadata(farm.repo().join("repo.json")).unwrap().modified().unwrap();
+    let before = watched();
     farm.publish_all(&[]);
     assert_eq!(farm.index("active")["index_version"], 3);
+    assert!(watched() > before, "mirrors watch this file");
     check(&farm.verify(), 0, "");
 }
 

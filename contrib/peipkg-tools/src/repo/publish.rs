@@ -323,9 +323,10 @@ fn finish_descriptor(request: &Request, previous: &Previous, key: &SigningKey) -
         written.push(output.clone());
     }
     files::sync_all(&written)?;
-    // Mirrors watch this file to learn that there is something new.
-    let touch = || OpenOptions::new().write(true).open(&path)?.set_modified(SystemTime::now());
-    touch().map_err(RepoError::io(&path, "touch the file"))
+    // Mirrors watch this file to learn that there is something new. What has been published stays
+    // published if they cannot be told.
+    let _ = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+    Ok(())
 }
 
 fn same_directory(one: &Path, other: &Path) -> bool {

@@ -83,10 +83,13 @@ impl Staging {
             files::rename(&written, &moving)?;
             files::sync_all(std::slice::from_ref(&self.root))?;
             move_all(&self.root)?;
-            return files::remove_dir(&moving);
+            // Past the commit, only what was published counts; the next publish clears the rest.
+            let _ = files::remove_dir(&moving);
+            return Ok(());
         }
         files::sync_all(std::slice::from_ref(&self.root))?;
-        files::remove_dir(&written)
+        let _ = files::remove_dir(&written);
+        Ok(())
     }
 }
 
