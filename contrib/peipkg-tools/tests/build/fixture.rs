@@ -144,7 +144,9 @@ impl Fixture {
 
 impl Run {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+        // There is something to read, so that a script which can read it is noticed.
+        let input = fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        let Output { status, stdout, stderr } = command.stdin(input).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
     }
