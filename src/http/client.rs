@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
@@ -78,6 +79,10 @@ pub(super) struct Client {
     input: Vec<u8>,
     keep_alive: bool,
     head_only: bool,
+    /// The path of its request, if that is a GET without a query.
+    plain_get: Option<String>,
+    /// The version of the board when its request was passed on.
+    pub(super) version: u64,
 }
 
 enum State {
@@ -85,7 +90,7 @@ enum State {
     Body { missing: usize, request: Chunks },
     Forward { request: Chunks },
     Await { response: Vec<u8> },
-    Reply { response: Vec<u8>, written: usize },
+    Reply { response: Arc<[u8]>, written: usize },
     Linger,
 }
 
@@ -97,8 +102,8 @@ pub(super) enum Step {
     Wait,
     /// A backend.
     NeedsBackend,
-    /// Another step; its backend is free.
-    Answered,
+    /// Another step; its backend is free. The answer may serve others, if there is one here.
+    Answered(Option<Arc<[u8]>>),
     /// Nothing any more.
     Close,
 }
@@ -118,6 +123,8 @@ impl Client {
             input: Vec::new(),
             keep_alive: true,
             head_only: false,
+            plain_get: None,
+            version: 0,
         })
     }
 
@@ -147,7 +154,7 @@ impl Client {
     /// Answers without asking the server, and closes after that.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
         self.keep_alive = false;
-        self.reply(refusal.answer());
+        self.reply(refusal.answer().into());
     }
 
     /// Its deadline has come: whether there is still something to say to it.
@@ -196,6 +203,7 @@ impl Client {
                 self.input.drain(..request.head);
                 self.keep_alive = request.keep_alive;
                 self.head_only = request.head_only;
+                self.plain_get = request.plain_get;
                 if request.expects_continue && self.input.len() < request.body {
                     // A socket that has no room for these few bytes is not worth waiting for.
                     self.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -266,17 +274,23 @@ impl Client {
             None => return Ok(Step::Wait),
         }
         match frame::response(response, self.head_only) {
-            Ok(Some(length)) if response.len() >= length => {
-                let response = std::mem::take(response);
-                self.reply(response);
-                Ok(Step::Answered)
+            Ok(Some(head)) if response.len() >= head.length => {
+                let response: Arc<[u8]> = std::mem::take(response).into();
+                self.reply(response.clone());
+                Ok(Step::Answered((head.status == 200).then_some(response)))
             }
             Ok(_) if response.len() <= MAX_RESPONSE => Ok(Step::Again),
             _ => Ok(Step::Close),
         }
     }
 
-    fn reply(&mut self, response: Vec<u8>) {
+    /// The path it asks for, if the answer is the same for all who ask.
+    pub(super) fn plain_get(&self) -> Option<&str> {
+        self.plain_get.as_deref()
+    }
+
+    /// Answers with `response`, whoever has made it.
+    pub(super) fn reply(&mut self, response: Arc<[u8]>) {
         self.deadline = Instant::now() + REPLY_DEADLINE;
         self.state = State::Reply { response, written: 0 };
     }

@@ -70,6 +70,8 @@ pub(super) struct Request {
     pub(super) head_only: bool,
     /// Whether the client waits for a go-ahead before it sends the body.
     pub(super) expects_continue: bool,
+    /// The path of a GET without a query, whose answer is the same for all who ask.
+    pub(super) plain_get: Option<String>,
     /// The head that is passed on.
     pub(super) passed_on: Vec<u8>,
 }
@@ -95,6 +97,7 @@ pub(super) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
         keep_alive: version == 1,
         head_only: method == "HEAD",
         expects_continue: false,
+        plain_get: (method == "GET" && !path.contains('?')).then(|| path.to_owned()),
         passed_on: format!("{method} {path} HTTP/1.1\r\n").into_bytes(),
     };
     let mut length = None;
@@ -140,6 +143,9 @@ pub(super) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
     if request.body > MAX_BODY {
         return Err(Refusal::BodyTooLong);
     }
+    if request.body > 0 {
+        request.plain_get = None;
+    }
     request.passed_on.extend_from_slice(format!("content-length: {}\r\n\r\n", request.body).as_bytes());
     Ok(Some(request))
 }
@@ -153,10 +159,19 @@ fn content_length(value: &[u8]) -> Result<usize, Refusal> {
     Ok(digits.parse().unwrap_or(usize::MAX))
 }
 
-/// The length of the response that `input` starts with; `None` while its head is
-/// incomplete. The server behind the gate is our own: what cannot be framed is a
-/// defect, answered by closing the connection.
-pub(super) fn response(input: &[u8], head_only: bool) -> Result<Option<usize>, Refusal> {
+/// A response whose head is complete.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Response {
+    /// Its status code.
+    pub(super) status: u16,
+    /// The length of head and body, in bytes.
+    pub(super) length: usize,
+}
+
+/// Reads the head of a response; `None` while it is incomplete. The server behind
+/// the gate is our own: what cannot be framed is a defect, answered by closing
+/// the connection.
+pub(super) fn response(input: &[u8], head_only: bool) -> Result<Option<Response>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(input) {
@@ -169,7 +184,7 @@ pub(super) fn response(input: &[u8], head_only: bool) -> Result<Option<usize>, R
         Some(header) if !head_only => content_length(header.value)?,
         _ => 0,
     };
-    Ok(Some(head + body))
+    Ok(Some(Response { status: parsed.code.unwrap_or_default(), length: head + body }))
 }
 
 #[cfg(test)]
@@ -236,12 +251,13 @@ mod tests {
     #[test]
     fn responses_are_measured() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
-        assert_eq!(response(answer, false), Ok(Some(answer.len())));
-        assert_eq!(response(answer, true), Ok(Some(answer.len() - 3)));
+        let measured = |length| Ok(Some(Response { status: 200, length }));
+        assert_eq!(response(answer, false), measured(answer.len()));
+        assert_eq!(response(answer, true), measured(answer.len() - 3));
         assert_eq!(response(&answer[..20], false), Ok(None));
         for refusal in [Refusal::BadRequest, Refusal::Overloaded, Refusal::BodyTooLong] {
             let answer = refusal.answer();
-            assert_eq!(response(&answer, false), Ok(Some(answer.len())));
+            assert_eq!(response(&answer, false).unwrap().unwrap().length, answer.len());
         }
     }
 }

@@ -9,11 +9,12 @@
 //! longest makes room. Only then does a request travel on, over a Unix socket
 //! in the state directory, and never more than [`MAX_BACKENDS`] at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::process::{Resource, getrlimit};
 
+use super::Board;
 use super::client::{Backend, Client, Readiness, Step};
 use super::frame::{MAX_BODY, Refusal};
 
@@ -45,6 +47,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How long to pause when the system refuses a new connection, so that a lack of files is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long an answer to a plain GET serves others: as long as its Date header is true.
+const KEEP: Duration = Duration::from_secs(1);
+
 /// The epoll token of the listening socket; those of clients and backends are made by [`token`].
 const LISTENER: u64 = u64::MAX;
 
@@ -52,7 +57,7 @@ const LISTENER: u64 = u64::MAX;
 ///
 /// # Errors
 /// When the system refuses an epoll instance or a thread.
-pub(super) fn start(listener: TcpListener, server: PathBuf) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(listener: TcpListener, server: PathBuf, board: Arc<Board>) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
@@ -68,6 +73,8 @@ pub(super) fn start(listener: TcpListener, server: PathBuf) -> io::Result<JoinHa
         backends: Slots::default(),
         idle: Vec::new(),
         waiting: VecDeque::new(),
+        board,
+        kept: HashMap::new(),
         swept: Instant::now(),
     };
     thread::Builder::new().name("http-gate".into()).spawn(move || gate.run())
@@ -84,7 +91,18 @@ struct Gate {
     idle: Vec<usize>,
     /// Clients whose request waits for a backend.
     waiting: VecDeque<usize>,
+    board: Arc<Board>,
+    kept: HashMap<String, KeptAnswer>,
     swept: Instant,
+}
+
+/// An answer to a plain GET. It serves everybody until the farm's state changes
+/// or its Date header is too old.
+struct KeptAnswer {
+    response: Arc<[u8]>,
+    /// The version of the board when the request was passed on.
+    version: u64,
+    made: Instant,
 }
 
 impl Gate {
@@ -179,18 +197,36 @@ impl Gate {
                 Step::Again => {}
                 Step::Wait => return,
                 Step::NeedsBackend => {
-                    if !self.assign_backend(index) {
+                    if !self.answer_from_kept(index) && !self.assign_backend(index) {
                         return;
                     }
                 }
-                Step::Answered => {
-                    if let Some(backend) = client.backend.take() {
+                Step::Answered(response) => {
+                    let backend = client.backend.take();
+                    if let (Some(response), Some(path)) = (response, client.plain_get()) {
+                        let kept = KeptAnswer { response, version: client.version, made: Instant::now() };
+                        // There are no more entries than pages: only they are found.
+                        self.kept.insert(path.to_owned(), kept);
+                    }
+                    if let Some(backend) = backend {
                         self.release_backend(backend);
                     }
                 }
                 Step::Close => return self.drop_client(index),
             }
         }
+    }
+
+    /// Answers a plain GET with what the server has answered a moment ago.
+    fn answer_from_kept(&mut self, index: usize) -> bool {
+        let version = self.board.version();
+        let Some(client) = self.clients.get(index) else { return false };
+        let Some(kept) = client.plain_get().and_then(|path| self.kept.get(path)) else { return false };
+        let is_fresh = kept.version == version && kept.made.elapsed() < KEEP;
+        if is_fresh {
+            client.reply(kept.response.clone());
+        }
+        is_fresh
     }
 
     /// How many more bytes of its body may be held for a client.
@@ -225,6 +261,7 @@ impl Gate {
         };
         if let (Some(client), Some(taken)) = (self.clients.get(index), self.backends.get(backend)) {
             client.backend = Some(backend);
+            client.version = self.board.version();
             taken.client = Some(index);
         }
         true

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -30,18 +31,27 @@ const BACKLOG: i32 = 1024;
 /// Where the loop publishes its snapshot and the routes find it. The lock is
 /// held for the copy of a pointer only.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Arc<Status>>);
+pub struct Board {
+    latest: Mutex<Arc<Status>>,
+    version: AtomicU64,
+}
 
 impl Board {
     /// Replaces the snapshot.
     pub fn publish(&self, status: Status) {
         let status = Arc::new(status);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// The latest snapshot.
     pub fn latest(&self) -> Arc<Status> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A number that grows with each snapshot.
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 }
 
@@ -95,12 +105,13 @@ pub fn start<M: From<Event> + Send + 'static>(
     }
     let behind = UnixListener::bind(&path)?;
     let server = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other)?;
+    let shown = board.clone();
     thread::Builder::new().name("http".into()).spawn(move || {
         // The path goes through this open directory.
         let _handle = handle;
-        routes::Routes::new(secret, board, events).serve(&server);
+        routes::Routes::new(secret, shown, events).serve(&server);
     })?;
-    gate::start(listener, path)?;
+    gate::start(listener, path, board)?;
     info!(addr:%; "webhook server listening");
     Ok(())
 }
