@@ -100,8 +100,13 @@ impl Builder {
         let what = Source { url: &upstream.git, tag: &job.candidate.tag, submodules: upstream.submodules };
         let committed = self.git.fetch(what, &source.0, end, &self.interrupt)?;
         let out = stage.0.join("packages");
-        fs::create_dir_all(&out).map_err(|error| BuildError::File { path: out.clone(), error })?;
-        self.run_peipkg_build(job, &upstream.git, committed, &source.0, &out, end)?;
+        let scratch = stage.0.join("tmp");
+        for directory in [&out, &scratch] {
+            let at = |error| BuildError::File { path: directory.clone(), error };
+            fs::create_dir_all(directory).map_err(at)?;
+        }
+        self.run_peipkg_build(job, &upstream.git, committed, &source.0, &stage.0, end)?;
+        state_dir::remove(&scratch).map_err(|error| BuildError::File { path: scratch, error })?;
         check_outputs(job, &out)?;
         Ok(self.publisher.keep(&stage.0, &job.key(), &job.recipe.packages)?)
     }
@@ -112,13 +117,15 @@ impl Builder {
         url: &str,
         committed: SystemTime,
         source: &Path,
-        out: &Path,
+        stage: &Path,
         end: Option<Instant>,
     ) -> Result<(), BuildError> {
         // The reference is published with the package: no password may be in it.
         let source_ref = format!("git+{}#refs/tags/{}", report::without_password(url), job.candidate.tag);
         let timestamp = humantime::format_rfc3339_seconds(committed).to_string();
         let mut program = Program::new(&self.peipkg_build)
+            // What a tool that is killed leaves behind goes with the stage.
+            .env("TMPDIR", stage.join("tmp"))
             .deadline(end.map(|end| end.saturating_duration_since(Instant::now())))
             .arg("build")
             .arg("--recipe")
@@ -128,7 +135,7 @@ impl Builder {
             .args(["--version", job.candidate.version.as_str(), "--source-ref", &source_ref])
             .args(["--farm-id", &self.config.manager.id, "--timestamp", &timestamp])
             .arg("--out")
-            .arg(out)
+            .arg(stage.join("packages"))
             .arg("--sign-key")
             .arg(&self.config.key_file);
         let grant = self.config.grant_of(&job.recipe.id);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::event::JobOutcome;
 use super::*;
 use crate::identity::PackageName;
 

@@ -1,0 +1,195 @@
+//! What the builder does next, and what follows from how it ended. Pure.
+
+use std::sync::Arc;
+
+use super::event::{BuildJob, Effect, Job, JobKey, JobOutcome, KeptOutputs, Notice};
+use super::queue::Candidate;
+use super::schedule::Moment;
+use super::{Effects, Failure, Farm, Flight, Outcome, OwedUpload, backoff};
+use crate::archive::Presence;
+use crate::identity::PackageName;
+
+impl Farm {
+    pub(super) fn take_job_outcome(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
+        let Some(Flight { job, started }) = self.in_flight.take() else { return };
+        let took = now.saturating_sub(started);
+        match (job, outcome) {
+            (Job::Upload, JobOutcome::Done) => {
+                self.upload = None;
+                effects.report(Notice::UploadComplete { took });
+            }
+            (Job::Upload, JobOutcome::Interrupted) => {}
+            (Job::Upload, JobOutcome::Failed { reason }) => {
+                let failures = 1 + self.upload.as_ref().map_or(0, |upload| upload.failures);
+                let retry_after = backoff::wait_after(failures);
+                let last_error = Some(reason.clone());
+                self.upload = Some(OwedUpload { due: now + retry_after, failures, last_error });
+                effects.report(Notice::UploadFailed { failures, retry_after, reason });
+            }
+            (job, outcome) => self.take_build_outcome(&job, outcome, took, now, effects),
+        }
+    }
+
+    fn take_build_outcome(
+        &mut self,
+        job: &Job,
+        outcome: JobOutcome,
+        took: Moment,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        let Some(key) = job.key() else { return };
+        match outcome {
+            JobOutcome::Done => {
+                self.failures.remove(&key);
+                self.kept.retain(|outputs| outputs.key != key);
+                self.archive.insert(job.packages(), &key.version);
+                self.builds_succeeded += 1;
+                self.owe_upload(now);
+                effects.report(Notice::BuildComplete { key, took });
+            }
+            JobOutcome::Interrupted => effects.report(Notice::JobInterrupted { key }),
+            JobOutcome::PublishFailed { reason, outputs } => {
+                self.kept.retain(|kept| kept.key != key);
+                self.kept.push(outputs);
+                let (failures, retry_after) = self.note_failure(&key, None, &reason, now);
+                effects.report(Notice::PublishFailed { key, failures, retry_after, reason });
+            }
+            JobOutcome::Failed { reason } => {
+                let candidate = match job {
+                    Job::Build(build) => Some(build.candidate.clone()),
+                    Job::Publish(_) | Job::Upload => None,
+                };
+                let (failures, retry_after) = self.note_failure(&key, candidate, &reason, now);
+                // Its recipe may have been dropped meanwhile: then there is nothing to retry.
+                if matches!(job, Job::Build(_)) && !self.roster.contains_key(&key.recipe) {
+                    self.failures.remove(&key);
+                }
+                effects.report(Notice::BuildFailed { key, failures, retry_after, reason });
+            }
+        }
+    }
+
+    fn note_failure(
+        &mut self,
+        key: &JobKey,
+        candidate: Option<Candidate>,
+        reason: &str,
+        now: Moment,
+    ) -> (u32, Moment) {
+        let count = 1 + self.failures.get(key).map_or(0, |failure| failure.count);
+        let wait = backoff::wait_after(count);
+        let failure =
+            Failure { count, retry_at: now + wait, waiting: true, reason: reason.to_owned(), candidate };
+        self.failures.insert(key.clone(), failure);
+        (count, wait)
+    }
+
+    pub(super) fn owe_upload(&mut self, now: Moment) {
+        if self.options.uploads {
+            let owed = self.upload.get_or_insert(OwedUpload { due: now, failures: 0, last_error: None });
+            owed.due = now;
+        }
+    }
+
+    /// Moves failed builds whose time has come back into the queue.
+    pub(super) fn requeue_due_retries(&mut self, now: Moment) {
+        for (key, failure) in &mut self.failures {
+            if !failure.waiting || failure.retry_at > now {
+                continue;
+            }
+            failure.waiting = false;
+            if let Some(candidate) = &failure.candidate {
+                self.queue.add(&key.recipe, candidate.clone());
+            }
+        }
+    }
+
+    /// Gives the builder its next job, if it is free and there is one.
+    pub(super) fn start_job(&mut self, now: Moment, effects: &mut Effects) {
+        if self.in_flight.is_some() || self.stopping == Some(Outcome::Aborted) {
+            return;
+        }
+        // While draining, only the upload that completes the last build is still started.
+        let job = if self.upload.as_ref().is_some_and(|upload| upload.due <= now) {
+            Some(Job::Upload)
+        } else if self.stopping.is_some() {
+            None
+        } else {
+            self.next_publish(effects).or_else(|| self.next_build(effects))
+        };
+        let Some(job) = job else { return };
+        effects.report(match &job {
+            Job::Build(build) => {
+                self.builds_attempted += 1;
+                Notice::BuildStarted { key: build.key(), tag: build.candidate.tag.clone() }
+            }
+            Job::Publish(outputs) => Notice::PublishStarted { key: outputs.key.clone() },
+            Job::Upload => Notice::UploadStarted,
+        });
+        effects.0.push(Effect::StartJob(job.clone()));
+        self.in_flight = Some(Flight { job, started: now });
+    }
+
+    /// Outputs that were never tried in this run, or whose retry is due.
+    fn next_publish(&mut self, effects: &mut Effects) -> Option<Job> {
+        let waits = |farm: &Self, outputs: &KeptOutputs| {
+            farm.failures.get(&outputs.key).is_some_and(|failure| failure.waiting)
+        };
+        while let Some(index) = self.kept.iter().position(|outputs| !waits(self, outputs)) {
+            // A publish that was cut short may have succeeded all the same.
+            if self.archive.presence(&self.kept[index].packages, &self.kept[index].key.version)
+                != Presence::Complete
+            {
+                return Some(Job::Publish(self.kept[index].clone()));
+            }
+            let outputs = self.kept.remove(index);
+            self.failures.remove(&outputs.key);
+            effects.0.push(Effect::DiscardOutputs(outputs));
+        }
+        None
+    }
+
+    fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
+        while let Some((id, candidate)) = self.queue.pop() {
+            let Some(recipe) = self.roster.get(&id).cloned() else { continue };
+            let presence = self.archive.presence(&recipe.packages, &candidate.version);
+            if presence == Presence::Absent {
+                return Some(Job::Build(BuildJob { recipe, candidate }));
+            }
+            // Another recipe has published the same packages meanwhile.
+            let key = JobKey { recipe: id, version: candidate.version };
+            self.failures.remove(&key);
+            if presence == Presence::Partial {
+                effects.report(Notice::PartlyPublished { key });
+            }
+        }
+        None
+    }
+}
+
+impl BuildJob {
+    /// The version this builds.
+    pub fn key(&self) -> JobKey {
+        JobKey { recipe: Arc::from(self.recipe.id.as_str()), version: self.candidate.version.clone() }
+    }
+}
+
+impl Job {
+    /// The version this is about; `None` for an upload, which is about all of them.
+    pub(super) fn key(&self) -> Option<JobKey> {
+        match self {
+            Self::Build(build) => Some(build.key()),
+            Self::Publish(outputs) => Some(outputs.key.clone()),
+            Self::Upload => None,
+        }
+    }
+
+    fn packages(&self) -> &[PackageName] {
+        match self {
+            Self::Build(build) => &build.recipe.packages,
+            Self::Publish(outputs) => &outputs.packages,
+            Self::Upload => &[],
+        }
+    }
+}

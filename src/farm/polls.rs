@@ -1,0 +1,190 @@
+//! What a poll's answer means: which tags are versions, which of them are still
+//! to be built, and what the operator has to know about the others. Pure.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::event::{Effect, JobKey, Notice};
+use super::queue::Candidate;
+use super::schedule::Moment;
+use super::{Effects, Farm};
+use crate::archive::Presence;
+use crate::recipe::{Recipe, TagVersion, Upstream};
+use crate::webhook;
+
+/// How many unusable tags of one recipe are named in the log, each once; the
+/// rest is only counted, so that a hostile upstream cannot fill the log.
+const NAMED_BAD_TAGS: usize = 20;
+
+impl Farm {
+    pub(super) fn start_polls(&mut self, now: Moment, effects: &mut Effects) {
+        if self.stopping.is_some() {
+            return;
+        }
+        for upstream in self.schedule.start_due(now) {
+            for recipe in self.watchers.get(&upstream).into_iter().flatten() {
+                effects.report(Notice::PollStarted { recipe: recipe.clone(), upstream: upstream.clone() });
+            }
+            effects.0.push(Effect::StartPoll(upstream));
+        }
+    }
+
+    /// Polls every upstream of that name at once which a recipe with a webhook watches.
+    pub(super) fn take_webhook(&mut self, repositories: &[String], effects: &mut Effects) {
+        if self.stopping.is_some() {
+            return;
+        }
+        for (upstream, recipes) in &self.watchers {
+            if !repositories.contains(&webhook::repository_name(upstream)) {
+                continue;
+            }
+            let wants_hooks =
+                |id: &&Arc<str>| self.roster.get(*id).is_some_and(|recipe| recipe.github_webhook);
+            let mut recipes = recipes.iter().filter(wants_hooks).peekable();
+            if recipes.peek().is_some() && self.schedule.trigger(upstream) {
+                for recipe in recipes {
+                    effects.report(Notice::WebhookAccepted { recipe: recipe.clone() });
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_poll(
+        &mut self,
+        upstream: &Arc<str>,
+        tags: Result<Vec<String>, String>,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        let summary = tags.as_ref().map(Vec::len).map_err(Clone::clone);
+        let Some(urgent) = self.schedule.finished(upstream, summary, now) else { return };
+        if self.stopping.is_some() {
+            return;
+        }
+        let recipes = self.watchers.get(upstream).cloned().unwrap_or_default();
+        match tags {
+            Ok(tags) => {
+                for id in recipes {
+                    self.match_tags(&id, &tags, urgent, effects);
+                }
+            }
+            Err(reason) => {
+                let next_poll = self.schedule.state(upstream).and_then(|state| state.next);
+                let next_poll =
+                    next_poll.filter(|next| *next < Moment::MAX).map(|next| next.saturating_sub(now));
+                effects.report(Notice::PollFailed { recipes, upstream: upstream.clone(), reason, next_poll });
+            }
+        }
+    }
+
+    /// Queues what of an upstream's tags one recipe has still to build.
+    fn match_tags(&mut self, id: &Arc<str>, tags: &[String], urgent: bool, effects: &mut Effects) {
+        let Some((recipe, upstream)) = self.watched_recipe(id) else { return };
+        if let Some(reason) = &self.archive_error {
+            effects.report(Notice::DedupCheckFailed { recipe: id.clone(), reason: reason.clone() });
+        }
+        let mut warnings = Warnings::new(id, self.warned.remove(id).unwrap_or_default());
+        let mut versions: HashMap<String, &String> = HashMap::new();
+        let mut candidates = Vec::new();
+        let mut matches = 0;
+        for tag in tags {
+            let version = match upstream.version_of(tag) {
+                TagVersion::NoMatch | TagVersion::TooOld => continue,
+                TagVersion::Invalid { reason, .. } => {
+                    warnings.skipped(tag, reason.to_string(), effects);
+                    continue;
+                }
+                TagVersion::Version(version) => version,
+            };
+            matches += 1;
+            if let Some(first) = versions.insert(version.to_string(), tag) {
+                versions.insert(version.to_string(), first);
+                warnings.skipped(tag, format!("tag {first:?} is version {version} too"), effects);
+                continue;
+            }
+            let key = JobKey { recipe: id.clone(), version };
+            match self.archive.presence(&recipe.packages, &key.version) {
+                Presence::Complete => {}
+                Presence::Partial => {
+                    if warnings.is_new(key.version.as_str()) {
+                        effects.report(Notice::PartlyPublished { key });
+                    }
+                }
+                Presence::Absent if self.is_under_way(&key) => {}
+                Presence::Absent => {
+                    candidates.push(Candidate { tag: tag.clone(), version: key.version });
+                }
+            }
+        }
+        self.forget_vanished_failures(id, &candidates);
+        let queued = candidates.len();
+        let recipe = id.clone();
+        effects.report(Notice::PollComplete { recipe, tags_seen: tags.len(), matches, queued });
+        self.warned.insert(id.clone(), warnings.finish(effects));
+        self.queue.replace(id, candidates, urgent);
+    }
+
+    /// A failed version that was due again, but is no candidate any more, will not be tried again.
+    fn forget_vanished_failures(&mut self, id: &Arc<str>, candidates: &[Candidate]) {
+        let flying = self.flying();
+        self.failures.retain(|key, failure| {
+            key.recipe != *id
+                || failure.waiting
+                || failure.candidate.is_none()
+                || flying.as_ref() == Some(key)
+                || candidates.iter().any(|candidate| candidate.version == key.version)
+        });
+    }
+
+    /// Whether a version is being built, is built, or waits to be tried again.
+    pub(super) fn is_under_way(&self, key: &JobKey) -> bool {
+        self.flying().is_some_and(|flying| flying == *key)
+            || self.kept.iter().any(|outputs| outputs.key == *key)
+            || self.failures.get(key).is_some_and(|failure| failure.waiting)
+    }
+
+    fn watched_recipe(&self, id: &Arc<str>) -> Option<(Arc<Recipe>, Upstream)> {
+        let recipe = self.roster.get(id)?.clone();
+        let upstream = recipe.upstream.clone()?;
+        Some((recipe, upstream))
+    }
+}
+
+/// The warnings of one recipe: each is given once as long as its cause lasts.
+struct Warnings<'a> {
+    recipe: &'a Arc<str>,
+    before: HashSet<String>,
+    current: HashSet<String>,
+    unnamed: usize,
+}
+
+impl<'a> Warnings<'a> {
+    fn new(recipe: &'a Arc<str>, before: HashSet<String>) -> Self {
+        Self { recipe, before, current: HashSet::new(), unnamed: 0 }
+    }
+
+    /// Whether the operator was not yet told about `subject`.
+    fn is_new(&mut self, subject: &str) -> bool {
+        self.current.insert(subject.to_owned());
+        !self.before.contains(subject)
+    }
+
+    fn skipped(&mut self, tag: &str, reason: String, effects: &mut Effects) {
+        if self.current.len() >= NAMED_BAD_TAGS {
+            self.unnamed += 1;
+        } else if self.is_new(tag) {
+            let (recipe, tag) = (self.recipe.clone(), tag.to_owned());
+            effects.report(Notice::TagSkipped { recipe, tag, reason });
+        }
+    }
+
+    /// What was warned about, for the next poll.
+    fn finish(mut self, effects: &mut Effects) -> HashSet<String> {
+        let count = self.unnamed;
+        // No tag has this name: it contains a space.
+        if count > 0 && self.is_new(&format!("{count} more")) {
+            effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
+        }
+        self.current
+    }
+}

@@ -1,0 +1,178 @@
+//! A started child: its output, its deadline, its end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use super::Interrupt;
+
+/// What a child's group has between SIGTERM and SIGKILL to clean up after itself.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// How much of a child's last output is kept to explain its failure, in bytes.
+const TAIL: usize = 16 * 1024;
+
+/// What ended the wait for a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Exited,
+    TimedOut,
+    TooMuchOutput,
+    Interrupted,
+}
+
+/// A started child and what is read from it.
+pub(super) struct Running {
+    child: Child,
+    group: Pid,
+    pidfd: OwnedFd,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    pub(super) stdout_bytes: Vec<u8>,
+    pub(super) tail: Tail,
+    exited: bool,
+}
+
+impl Running {
+    pub(super) fn watch(mut child: Child) -> io::Result<Self> {
+        let group = Pid::from_child(&child);
+        let pidfd = match pidfd_open(group, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                let _ = kill_process_group(group, Signal::KILL);
+                child.wait()?;
+                return Err(error.into());
+            }
+        };
+        let stdout = child.stdout.take().map(OwnedFd::from);
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        for pipe in [&stdout, &stderr].into_iter().flatten() {
+            let flags = rustix::fs::fcntl_getfl(pipe)?;
+            rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK)?;
+        }
+        let (stdout_bytes, tail) = (Vec::new(), Tail::default());
+        Ok(Self { child, group, pidfd, stdout, stderr, stdout_bytes, tail, exited: false })
+    }
+
+    /// Waits until the child has exited or has to be ended, and in that case tells its group to end.
+    pub(super) fn wait(
+        &mut self,
+        limit: Option<Duration>,
+        stdout_limit: usize,
+        interrupt: &Interrupt,
+    ) -> io::Result<End> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let end = loop {
+            let interrupted = self.step(deadline, Some(interrupt.as_fd()), stdout_limit)?;
+            if self.exited {
+                return Ok(End::Exited);
+            }
+            if interrupted {
+                break End::Interrupted;
+            }
+            if stdout_limit > 0 && self.stdout_bytes.len() > stdout_limit {
+                break End::TooMuchOutput;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break End::TimedOut;
+            }
+        };
+        let _ = kill_process_group(self.group, Signal::TERM);
+        let deadline = Instant::now() + GRACE;
+        // As long as somebody holds the pipes, somebody of the group is still cleaning up.
+        while !(self.exited && self.stdout.is_none() && self.stderr.is_none()) && Instant::now() < deadline {
+            self.step(Some(deadline), None, usize::MAX)?;
+        }
+        Ok(end)
+    }
+
+    /// Sleeps until something happens, takes note of it, and says whether it was the interrupt.
+    fn step(
+        &mut self,
+        deadline: Option<Instant>,
+        interrupt: Option<BorrowedFd<'_>>,
+        stdout_limit: usize,
+    ) -> io::Result<bool> {
+        let mut fds = Vec::with_capacity(4);
+        let watched = [
+            (!self.exited).then(|| self.pidfd.as_fd()),
+            self.stdout.as_ref().map(AsFd::as_fd),
+            self.stderr.as_ref().map(AsFd::as_fd),
+            interrupt,
+        ];
+        for fd in watched.iter().flatten() {
+            fds.push(PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+        }
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let is_ready = watched.map(|fd| fd.is_some() && ready.next().unwrap_or(false));
+        if is_ready[1] || is_ready[0] {
+            let keep = (stdout_limit > 0).then_some((&mut self.stdout_bytes, stdout_limit));
+            drain(&mut self.stdout, keep, &mut self.tail)?;
+        }
+        if is_ready[2] || is_ready[0] {
+            drain(&mut self.stderr, None, &mut self.tail)?;
+        }
+        self.exited |= is_ready[0];
+        Ok(is_ready[3])
+    }
+
+    /// Ends what is left of the group and reaps the child. The group is killed
+    /// before its leader is reaped: until then nobody else can have its number.
+    pub(super) fn finish(&mut self) -> io::Result<ExitStatus> {
+        let _ = kill_process_group(self.group, Signal::KILL);
+        self.child.wait()
+    }
+}
+
+/// Reads what a pipe holds now; closes it at its end.
+fn drain(
+    pipe: &mut Option<OwnedFd>,
+    mut keep: Option<(&mut Vec<u8>, usize)>,
+    tail: &mut Tail,
+) -> io::Result<()> {
+    let mut buffer = [0; 16 * 1024];
+    // A child that writes without pause must not keep this thread from seeing the deadline.
+    for _ in 0..64 {
+        let Some(fd) = pipe else { break };
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(0) => *pipe = None,
+            Ok(length) => match &mut keep {
+                Some((bytes, limit)) if bytes.len() <= *limit => bytes.extend_from_slice(&buffer[..length]),
+                Some(_) => {}
+                None => tail.push(&buffer[..length]),
+            },
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The last [`TAIL`] bytes of an output.
+#[derive(Default)]
+pub(super) struct Tail(Vec<u8>);
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        if self.0.len() > 2 * TAIL {
+            self.0.drain(..self.0.len() - TAIL);
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0[self.0.len().saturating_sub(TAIL)..]).into_owned()
+    }
+}

@@ -1,0 +1,81 @@
+//! Children of every kind, run for real.
+
+use std::time::Instant;
+
+use super::running::GRACE;
+use super::*;
+
+fn sh(script: &str) -> Program {
+    Program::new(Path::new("/bin/sh")).arg("-c").arg(script)
+}
+
+#[track_caller]
+fn error(program: Program) -> String {
+    program.run(&Interrupt::new().unwrap()).unwrap_err().to_string()
+}
+
+#[test]
+fn output_is_captured_to_its_limit() {
+    let interrupt = Interrupt::new().unwrap();
+    let output = sh("printf abc; echo noise >&2").capture_stdout(3).run(&interrupt).unwrap();
+    assert_eq!(output.stdout, b"abc");
+    let flood = sh("while :; do echo yyyyyyyyyyyyyyyyyyyyyy; done").capture_stdout(100_000);
+    assert_eq!(error(flood), "sh wrote more than 100000 bytes to its standard output");
+}
+
+#[test]
+fn a_failure_tells_status_and_last_line() {
+    assert_eq!(error(sh("echo one; echo two >&2; echo >&2; exit 3")), "sh exited with status 3: two");
+    assert_eq!(error(sh("kill -9 $$")), "sh was ended by signal 9: (no output)");
+    let missing = error(Program::new(Path::new("/nonexistent/tool")).arg("build"));
+    assert!(missing.starts_with("cannot start tool build: "), "{missing}");
+    let noisy = sh("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last >&2; exit 1");
+    assert_eq!(error(noisy), "sh exited with status 1: last");
+}
+
+#[test]
+fn the_deadline_ends_the_whole_group() {
+    let limit = Duration::from_millis(50);
+    let started = Instant::now();
+    let text = error(sh("sleep 100 & echo waiting; wait").deadline(Some(limit)));
+    assert_eq!(text, "sh was still running after 50ms: waiting");
+    assert!(started.elapsed() < GRACE, "the child of the child kept its pipe, so it was not ended");
+}
+
+#[test]
+fn what_a_child_leaves_running_ends_with_it() {
+    let interrupt = Interrupt::new().unwrap();
+    let started = Instant::now();
+    let output = sh("sleep 100 & echo $!").capture_stdout(100).run(&interrupt).unwrap();
+    assert!(started.elapsed() < GRACE);
+    let pid: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Gone, or a zombie that init has not yet reaped.
+        if state.is_empty() || state.contains(") Z ") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "still there: {state}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_interrupt_ends_running_and_later_children() {
+    let interrupt = Interrupt::new().unwrap();
+    let other = interrupt.clone();
+    let thread = std::thread::spawn(move || sh("sleep 100").run(&other).unwrap_err().to_string());
+    interrupt.trigger();
+    assert_eq!(thread.join().unwrap(), "sh was interrupted");
+    assert!(interrupt.is_triggered());
+    assert_eq!(sh("exit 0").run(&interrupt).unwrap_err().to_string(), "sh was interrupted");
+}
+
+#[test]
+fn the_environment_is_the_managers_and_what_is_added() {
+    let interrupt = Interrupt::new().unwrap();
+    let script = "printf '%s %s' \"$ADDED\" \"${PATH:+inherited}\"; cat";
+    let output = sh(script).env("ADDED", "yes").capture_stdout(100).run(&interrupt).unwrap();
+    assert_eq!(output.stdout, b"yes inherited");
+}
