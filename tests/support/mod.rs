@@ -12,6 +12,7 @@
 //! | [`logfmt`] | a strict reader of log lines |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
+//! | [`package`] | the content of published packages |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
 //! | [`wait`] | waiting for a condition |
@@ -30,6 +31,7 @@ pub mod farm;
 pub mod git_repo;
 pub mod logfmt;
 pub mod optional;
+pub mod package;
 pub mod processes;
 pub mod recipes;
 pub mod running;

@@ -43,6 +43,9 @@ pub enum Fault {
         /// The body.
         body: Vec<u8>,
     },
+    /// The repository's files as they lie there, as from a server that knows nothing of git. Such a repository needs
+    /// `git update-server-info` after every change.
+    PlainFiles,
     /// Status 200 and this block again and again, until the client has enough.
     Endless {
         /// The value of `Content-Type`.
@@ -96,6 +99,16 @@ pub(super) fn perform(
         Fault::Answer { content_type, body } => {
             incoming.drain()?;
             message::respond(&mut stream, 200, &[("Content-Type", content_type)], body)
+        }
+        Fault::PlainFiles => {
+            incoming.drain()?;
+            let file = root.join(incoming.request.path.trim_start_matches('/'));
+            match std::fs::read(file) {
+                Ok(content) => {
+                    message::respond(&mut stream, 200, &[("Content-Type", "text/plain")], &content)
+                }
+                Err(_) => message::respond(&mut stream, 404, &[], b"no such file\n"),
+            }
         }
         Fault::Endless { content_type, block } => {
             incoming.drain()?;

@@ -1,0 +1,268 @@
+//! From an upstream to `$SOURCE_DIR`: which commit is fetched, by which transport, and what a build sees of it.
+//!
+//! The content of the packages tells: the recipes here install a list of their source tree, and its files.
+
+use std::process::Command;
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::recipes::Recipe;
+use crate::support::smart_http::{Fault, SmartHttp};
+
+/// A day on which nothing else happens.
+const DAY: &str = "2026-02-01T00:00:00Z";
+
+/// A recipe whose package holds `tree`, the paths of the source, `content`, its file of that name, and `epoch`.
+fn inspector(id: &str, url: &str) -> Recipe {
+    Recipe::program(id, url).build_sh(&format!(
+        "doc=\"$DESTDIR/usr/share/doc/{id}\"\nmkdir -p \"$doc\"\ncd \"$SOURCE_DIR\"\n\
+         find . | sort >\"$doc/tree\"\ncat content >\"$doc/content\"\necho \"$SOURCE_DATE_EPOCH\" >\"$doc/epoch\"\n"
+    ))
+}
+
+/// The file `name` that [`inspector`] has installed.
+#[track_caller]
+fn seen(farm: &Farm, id: &str, version: &str, name: &str) -> String {
+    farm.package(id, version).text(&format!("usr/share/doc/{id}/{name}"))
+}
+
+/// Runs a sweep in which nothing goes wrong and which leaves nothing behind.
+#[track_caller]
+fn sweep_cleanly(farm: &Farm) {
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    for event in output.all_events() {
+        assert!(event["level"] == "info" || event["level"] == "debug", "{output}");
+    }
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn both_kinds_of_tags_are_built_over_file_and_smart_http() {
+    let repo = GitRepo::new();
+    repo.commit(&[("content", "one")], DAY);
+    repo.tag_light("v1");
+    repo.commit(&[("content", "two")], DAY);
+    repo.tag_annotated("v2", DAY);
+    repo.commit(&[("content", "later")], DAY);
+    let http = SmartHttp::new();
+    let farm = Farm::builder()
+        .with(&inspector("local", &repo.file_url()))
+        .with(&inspector("remote", &http.serve("lib.git", &repo)))
+        .build();
+    sweep_cleanly(&farm);
+    farm.assert_published(&[
+        "local 1-1 noarch",
+        "local 2-1 noarch",
+        "remote 1-1 noarch",
+        "remote 2-1 noarch",
+    ]);
+    for id in ["local", "remote"] {
+        assert_eq!(seen(&farm, id, "1-1", "content"), "one");
+        assert_eq!(seen(&farm, id, "2-1", "content"), "two");
+        assert_eq!(seen(&farm, id, "2-1", "tree"), ".\n./content\n", "the tag's files, and no .git");
+    }
+    let uploads = http.requests().iter().filter(|request| request.path.ends_with("git-upload-pack")).count();
+    assert!(uploads >= 3, "one listing and two fetches: {uploads}");
+}
+
+#[test]
+fn a_branch_with_a_tags_name_does_not_win() {
+    let repo = GitRepo::new();
+    repo.commit(&[("content", "the tag's")], DAY);
+    repo.tag_light("v1");
+    repo.commit(&[("content", "the branch's")], DAY);
+    repo.branch("v1");
+    let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).build();
+    sweep_cleanly(&farm);
+    assert_eq!(seen(&farm, "lib", "1-1", "content"), "the tag's");
+}
+
+#[test]
+fn submodules_are_fetched_recursively_and_only_on_request() {
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let inner = GitRepo::in_dir(siblings.path(), "inner.git");
+    let pinned = inner.commit(&[("inner.c", "pinned")], DAY);
+    inner.commit(&[("inner.c", "newer")], DAY);
+    let inner_url = http.serve("inner.git", &inner);
+    let outer = GitRepo::in_dir(siblings.path(), "outer.git");
+    outer.add_submodule("nested", &inner_url, &pinned);
+    let outer_commit = outer.commit(&[("outer.c", "")], DAY);
+    http.serve("outer.git", &outer);
+    let app = GitRepo::in_dir(siblings.path(), "app.git");
+    app.add_submodule("deps/outer", "../outer.git", &outer_commit);
+    app.add_submodule("inner", "../inner.git", &pinned);
+    app.symlink("elsewhere", "/");
+    app.commit(&[("content", "app")], DAY);
+    app.tag_annotated("v1", DAY);
+    let url = http.serve("app.git", &app);
+    let with = inspector("with", &url).upstream("submodules = true");
+    let farm = Farm::builder().with(&with).with(&inspector("without", &url)).build();
+    sweep_cleanly(&farm);
+    assert_eq!(
+        seen(&farm, "with", "1-1", "tree"),
+        ".\n./.gitmodules\n./content\n./deps\n./deps/outer\n./deps/outer/.gitmodules\n./deps/outer/nested\n\
+         ./deps/outer/nested/inner.c\n./deps/outer/outer.c\n./elsewhere\n./inner\n./inner/inner.c\n"
+    );
+    assert_eq!(
+        seen(&farm, "without", "1-1", "tree"),
+        ".\n./.gitmodules\n./content\n./deps\n./deps/outer\n./elsewhere\n./inner\n"
+    );
+}
+
+#[test]
+fn the_time_of_a_build_is_the_committers_in_utc() {
+    let repo = GitRepo::new();
+    repo.commit(&[("content", "")], "2026-03-04T02:06:07+05:30");
+    repo.tag_annotated("v1", "2026-06-07T08:09:10Z");
+    let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).build();
+    sweep_cleanly(&farm);
+    let manifest = farm.package("lib", "1-1").manifest();
+    assert_eq!(manifest["build"]["timestamp"], "2026-03-03T20:36:07Z");
+    assert_eq!(seen(&farm, "lib", "1-1", "epoch"), "1772570167\n");
+    assert_eq!(manifest["build"]["farm_id"], "test-farm");
+    assert_eq!(manifest["build"]["source_ref"], format!("git+{}#refs/tags/v1", repo.file_url()));
+}
+
+#[test]
+fn the_same_tag_gives_the_same_bytes_in_two_farms() {
+    let repo = GitRepo::program(&["1.0"]);
+    let packages = [1, 2].map(|_| {
+        let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+        sweep_cleanly(&farm);
+        farm.package("tool", "1.0-1").bytes
+    });
+    assert!(packages[0] == packages[1]);
+}
+
+#[test]
+fn a_server_that_knows_nothing_of_git_is_an_upstream_too() {
+    let repo = GitRepo::new();
+    repo.commit(&[("content", "old")], DAY);
+    repo.commit(&[("content", "plain")], DAY);
+    repo.tag_annotated("v1", DAY);
+    repo.commit(&[("content", "newer")], DAY);
+    repo.git(&["update-server-info"]);
+    let http = SmartHttp::new();
+    let url = http.serve("lib.git", &repo);
+    http.fault("", Fault::PlainFiles);
+    let farm = Farm::builder().with(&inspector("lib", &url)).build();
+    sweep_cleanly(&farm);
+    assert_eq!(seen(&farm, "lib", "1-1", "content"), "plain");
+}
+
+#[test]
+fn an_upstream_without_tags_is_no_error() {
+    let repo = GitRepo::new();
+    let farm = Farm::builder().with(&inspector("empty", &repo.file_url())).build();
+    let output = farm.once();
+    let event = output.assert_success().assert_only_events().event("poll complete");
+    assert_eq!((event["tags_seen"].as_str(), event["matches_emitted"].as_str()), ("0", "0"));
+    assert!(output.events("poll failed").is_empty(), "{output}");
+}
+
+#[test]
+fn an_upstream_that_is_not_there_is_warned_about_once_and_delays_only_itself() {
+    let repo = GitRepo::program(&["1.0"]);
+    let http = SmartHttp::new();
+    let farm = Farm::builder()
+        .with(&Recipe::program("gone", "file:///nowhere/at/all.git"))
+        .with(&Recipe::program("missing", &http.url("missing.git")))
+        .with(&Recipe::program("unreachable", "http://127.0.0.1:1/x.git"))
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let mut failed = Vec::new();
+    for event in output.events("poll failed") {
+        assert_eq!(event["level"], "warn", "{output}");
+        assert!(event["error"].starts_with("git ls-remote exited with status 128: "), "{output}");
+        failed.push((event["recipes"].clone(), event["upstream"].clone()));
+    }
+    failed.sort();
+    let expected = [
+        ("gone", "file:///nowhere/at/all.git".to_owned()),
+        ("missing", http.url("missing.git")),
+        ("unreachable", "http://127.0.0.1:1/x.git".to_owned()),
+    ];
+    assert_eq!(failed, expected.map(|(recipe, url)| (recipe.to_owned(), url)));
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+}
+
+#[test]
+fn a_password_in_a_url_is_used_and_never_shown() {
+    const PASSWORD: &str = "hunter2-hunter2";
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
+    let commit = lib.commit(&[("lib.c", "")], DAY);
+    http.serve("lib.git", &lib);
+    let repo = GitRepo::in_dir(siblings.path(), "app.git");
+    repo.add_submodule("lib", "../lib.git", &commit);
+    repo.commit(&[("content", "private")], DAY);
+    repo.tag_light("v1");
+    // The second version has a submodule that does not exist, so that git has something to complain about.
+    repo.add_submodule("lost", "../lost.git", &commit);
+    repo.commit(&[], DAY);
+    repo.tag_light("v2");
+    let url = http.serve("app.git", &repo);
+    http.require_auth("user", PASSWORD);
+    let with_password = |url: &str| url.replace("//", &format!("//user:{PASSWORD}@"));
+    let farm = Farm::builder()
+        .with(&inspector("app", &with_password(&url)).upstream("submodules = true"))
+        .with(&inspector("lost", &with_password(&http.url("lost.git"))))
+        .with(&inspector("wrong", &url.replace("//", &format!("//user:{PASSWORD}-not@"))))
+        .build();
+    let output = farm.run(&["--once", "--log-level", "debug"]);
+    output.assert_success().assert_only_events();
+    farm.assert_published(&["app 1-1 noarch"]);
+    assert_eq!(output.events("poll failed").len(), 2, "{output}");
+    assert_eq!(output.event("build failed")["version"], "2-1");
+    assert!(!output.stderr.contains(PASSWORD), "{output}");
+    assert!(output.stderr.contains(&url), "the rest of the URL is shown\n{output}");
+    let manifest = farm.package("app", "1-1").manifest();
+    assert_eq!(manifest["build"]["source_ref"], format!("git+{url}#refs/tags/v1"));
+    let found = Command::new("grep").args(["-rl", PASSWORD]).arg(farm.state_dir()).output();
+    assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "no file of the state has it");
+}
+
+#[test]
+fn tags_that_would_mean_something_to_a_shell_or_a_terminal_are_just_names() {
+    let repo = GitRepo::new();
+    repo.commit(&[("content", "safe")], DAY);
+    let tags = [
+        "v1;touch${IFS}pwned",
+        "v2$(touch${IFS}pwned)",
+        "v3`touch${IFS}pwned`",
+        "v4|touch&touch>pwned",
+        "v5'\"",
+        "v6--upload-pack=touch",
+        "v7%s%n",
+        "v8=x",
+        "v9",
+    ];
+    repo.tag_many(tags);
+    // A reversed reading direction, and the one-character form of a terminal's escape sequences.
+    repo.tag_many(["v20\u{202e}x", "v21\u{9b}31m"]);
+    let recipe = inspector("lib", &repo.file_url()).tag_pattern(r"^v(\d+)");
+    let farm = Farm::builder().with(&recipe).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let mut built: Vec<String> = output.events("starting build").iter().map(|e| e["tag"].clone()).collect();
+    built.sort();
+    let mut expected: Vec<&str> = tags.to_vec();
+    expected.extend(["v20\u{202e}x", "v21\u{9b}31m"]);
+    expected.sort_unstable();
+    assert_eq!(built, expected);
+    let raw = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+    assert!(!output.stderr.contains(raw), "{:?}", output.stderr);
+    for number in 1..=9 {
+        assert_eq!(seen(&farm, "lib", &format!("{number}-1"), "content"), "safe");
+    }
+    let found = run(Command::new("find").arg(farm.home()).args(["-name", "pwned"]));
+    assert_eq!(found, "");
+    farm.assert_clean();
+}
