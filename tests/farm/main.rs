@@ -6,5 +6,8 @@
 mod support;
 
 mod check;
+mod grants;
+mod publishing;
 mod sources;
 mod support_itself;
+mod sweep;

@@ -1,0 +1,232 @@
+//! From a build's outputs to the repository and its remote, when the tools do not do their part.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::farm::{Farm, FarmBuilder, published_in};
+use crate::support::git_repo::GitRepo;
+use crate::support::optional::require;
+use crate::support::recipes::Recipe;
+
+/// A `peipkg-repo` that refuses packages called `bad` as long as there is a file `refuse` in the farm's directory.
+const REFUSES_BAD: &str = "#!/bin/sh
+previous=
+for argument; do
+    if [ \"$previous\" = --new ] && [ -e \"$HOME/refuse\" ] && ls \"$argument\" | grep -q '^bad_'; then
+        echo 'peipkg-repo: no space left' >&2
+        exit 1
+    fi
+    previous=$argument
+done
+exec {real} \"$@\"
+";
+
+/// A `peipkg-build` that runs the real one and then `spoil`, with `$out` and `$recipe` set to its arguments' values.
+fn spoiling(spoil: &str) -> String {
+    format!(
+        "#!/bin/sh\nprevious= out= recipe=\nfor argument; do\n\
+         case $previous in --out) out=$argument ;; --recipe) recipe=$argument ;; esac\nprevious=$argument\ndone\n\
+         {{real}} \"$@\" || exit\ncase $recipe in\n{spoil}\nesac\n"
+    )
+}
+
+/// The names in `publish/`.
+fn kept(farm: &Farm) -> Vec<String> {
+    let entries = fs::read_dir(farm.path("state/publish")).expect("publish/");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn what_cannot_be_published_is_kept_blocks_nothing_and_is_not_built_again() {
+    let repo = GitRepo::program(&["1.0"]);
+    let url = repo.file_url();
+    let farm = Farm::builder()
+        .with(&Recipe::program("bad", &url))
+        .with(&Recipe::program("good", &url))
+        .program("peipkg-repo", REFUSES_BAD)
+        .build();
+    fs::write(farm.path("refuse"), "").unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.event("publish failed");
+    assert_eq!((failed["level"].as_str(), failed["recipe"].as_str()), ("error", "bad"));
+    assert!(failed["error"].contains("peipkg-repo: no space left"), "{output}");
+    assert_eq!(failed["next_retry_after"], "1m0s");
+    assert!(output.events("build failed").is_empty(), "{output}");
+    farm.assert_published(&["good 1.0-1 noarch"]);
+    assert!(matches!(kept(&farm).as_slice(), [name] if name.starts_with("bad@1.0-1")), "{:?}", kept(&farm));
+
+    // Still refused: tried again, neither lost nor built.
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("starting build").is_empty(), "{output}");
+    assert_eq!(output.event("publish failed")["recipe"], "bad");
+    assert_eq!(kept(&farm).len(), 1);
+
+    fs::remove_file(farm.path("refuse")).unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("starting build").is_empty(), "{output}");
+    assert_eq!(output.event("build + publish complete")["recipe"], "bad");
+    farm.assert_published(&["bad 1.0-1 noarch", "good 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn outputs_that_are_not_what_the_recipe_promises_fail_the_build() {
+    let repo = GitRepo::program(&["1.0"]);
+    let spoil = "*/none/*) rm \"$out\"/* ;;
+*/more/*) : >\"$out/extra_1.0-1_noarch.peipkg\" ;;
+*/other/*) mv \"$out/other_1.0-1_noarch.peipkg\" \"$out/other_1.1-1_noarch.peipkg\" ;;
+*/link/*) mv \"$out\"/link_* \"$out/../real\" && ln -s ../real \"$out/link_1.0-1_noarch.peipkg\" ;;
+*/folder/*) mkdir \"$out/folder\" ;;";
+    let mut builder = Farm::builder().program("peipkg-build", &spoiling(spoil));
+    for id in ["none", "more", "other", "link", "folder", "good"] {
+        builder = builder.with(&Recipe::program(id, &repo.file_url()));
+    }
+    let farm = builder.build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let mut failed: Vec<String> = output.events("build failed").iter().map(|e| e["recipe"].clone()).collect();
+    failed.sort();
+    assert_eq!(failed, ["folder", "link", "more", "none", "other"], "{output}");
+    for event in output.events("build failed") {
+        let expected = format!("expected {{\"{}_1.0-1_noarch.peipkg\"}}", event["recipe"]);
+        assert!(event["error"].contains(&expected), "{output}");
+    }
+    farm.assert_published(&["good 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_package_that_is_none_is_never_published() {
+    let repo = GitRepo::program(&["1.0"]);
+    let spoil = "*/tool/*) echo garbage >\"$out/tool_1.0-1_noarch.peipkg\" ;;";
+    let farm = Farm::builder()
+        .program("peipkg-build", &spoiling(spoil))
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.event("publish failed")["recipe"], "tool");
+    assert!(farm.published().is_empty());
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_build_that_takes_too_long_is_ended() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder()
+        .with(&Recipe::program("slow", &repo.file_url()).build_sh("sleep 600"))
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .config_extra("[build]\ntimeout = \"2s\"")
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.event("build failed");
+    assert_eq!(failed["recipe"], "slow");
+    assert!(failed["error"].contains("was still running after "), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+}
+
+/// The files below `root`, relative and sorted, with their content.
+fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let (mut files, mut pending) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                let name = path.strip_prefix(root).expect("below the root").display().to_string();
+                files.push((name, fs::read(path).expect("a file")));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A farm with one recipe that uploads to `remote`.
+fn uploading(repo: &GitRepo, remote: &Path) -> FarmBuilder {
+    Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(remote)
+}
+
+#[test]
+fn the_remote_becomes_the_repository_and_stays_it() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let farm = uploading(&repo, &copy).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(!output.events("upload complete").is_empty(), "{output}");
+    assert_eq!(published_in(&copy), ["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+    // With nothing new there is nothing to upload.
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("upload complete").is_empty(), "{output}");
+    // What the repository has not, the remote has not either.
+    fs::write(copy.join("stale"), "").unwrap();
+    repo.add_versions(&["1.2"]);
+    farm.once().assert_success().event("upload complete");
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
+
+#[test]
+fn the_packages_are_uploaded_before_the_files_that_name_them() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0"]);
+    let script = format!(
+        "#!/bin/sh\n{{real}} \"$@\" || exit\n\
+         (cd {} && find . -name '*.peipkg' -o -name repo.json -o -name archive.json | sort | tr '\\n' ' ')>>\"$HOME/passes\"\n\
+         echo \"$1\" >>\"$HOME/passes\"\n",
+        copy.display()
+    );
+    let farm = uploading(&repo, &copy).program("rclone", &script).build();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    let package = "./p/tool/1.0-1/tool_1.0-1_noarch.peipkg ";
+    let all = format!("./index/archive.json {package}./repo.json ");
+    let expected = format!("{package}copy\n{all}copy\n{all}sync\n");
+    assert_eq!(fs::read_to_string(farm.path("passes")).unwrap(), expected);
+}
+
+#[test]
+fn an_upload_that_failed_is_made_up_for_by_the_next_sweep() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0"]);
+    let script = "#!/bin/sh\n[ -e \"$HOME/offline\" ] && { echo 'no route to host' >&2; exit 5; }\nexec {real} \"$@\"\n";
+    let farm = uploading(&repo, &copy).program("rclone", script).build();
+    fs::write(farm.path("offline"), "").unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.event("upload failed");
+    assert_eq!((failed["level"].as_str(), failed["next_retry_after"].as_str()), ("error", "1m0s"));
+    assert!(failed["error"].contains("rclone copy exited with status 5: no route to host"), "{output}");
+    assert!(
+        output.events("build failed").is_empty() && output.events("publish failed").is_empty(),
+        "{output}"
+    );
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+    fs::remove_file(farm.path("offline")).unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("upload complete");
+    assert!(output.events("starting build").is_empty(), "{output}");
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
