@@ -86,13 +86,19 @@ impl<'t> Document<'t> {
     /// Parses `text`; `path` is only used to name the file in problems.
     ///
     /// # Errors
-    /// Every syntax error, each with its line and column.
+    /// The first syntax error of each line, with its column: what follows it on
+    /// the same line is mostly the parser finding its way back.
     pub fn parse(path: &Path, text: &'t str) -> Result<Self, Vec<Problem>> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let document =
             Self { path: path.to_owned(), text, root: root.into_inner(), problems: RefCell::default() };
+        let mut last_line = 0;
         for error in &errors {
             let at = error.span().unwrap_or(0..0);
+            let line = document.line(at.start);
+            if std::mem::replace(&mut last_line, line) == line {
+                continue;
+            }
             let message = error.message().replace('\n', ", ");
             let column = document.column(at.start);
             document.report(&at, format!("not valid TOML: {message} (column {column})"));
@@ -346,5 +352,10 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("c.toml:2: not valid TOML: "), "{found:?}");
         assert!(found[0].ends_with("(column 5)"), "{found:?}");
+        let found = problems("a = = b\nc = = d\n", |_| ());
+        assert!(
+            matches!(&found[..], [a, b] if a.starts_with("c.toml:1:") && b.starts_with("c.toml:2:")),
+            "{found:?}"
+        );
     }
 }
