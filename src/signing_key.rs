@@ -29,6 +29,11 @@ pub enum KeyError {
         /// The label of the PEM block that was found.
         found: String,
     },
+    /// It is a PKCS#8 private key, but not one of Ed25519 that can be read.
+    #[error(
+        "not an Ed25519 private key: found one for another algorithm or a damaged one, expected an Ed25519 key"
+    )]
+    OtherKey,
     /// It is neither PEM nor 32 bytes long.
     #[error("not an Ed25519 private key: found {0} bytes, expected PEM PKCS#8 or a raw seed of 32 bytes")]
     Length(u64),
@@ -59,7 +64,10 @@ pub fn parse(bytes: &[u8]) -> Result<SigningKey, KeyError> {
         return Err(KeyError::Length(bytes.len() as u64));
     };
     let found = after.split("-----").next().unwrap_or_default().to_owned();
-    SigningKey::from_pkcs8_pem(text.trim()).map_err(|_| KeyError::NotEd25519 { found })
+    SigningKey::from_pkcs8_pem(text.trim()).map_err(|_| match found.as_str() {
+        "PRIVATE KEY" => KeyError::OtherKey,
+        _ => KeyError::NotEd25519 { found },
+    })
 }
 
 /// The public key of `key` as 64 lower-case hexadecimal digits.
@@ -128,6 +136,10 @@ mod tests {
         let error = |bytes: &[u8]| parse(bytes).unwrap_err().to_string();
         assert!(error(b"short").contains("found 5 bytes"));
         assert!(error(&[0; 33]).contains("found 33 bytes"));
+        assert!(
+            error(b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")
+                .contains("another algorithm")
+        );
         assert!(error(b"-----BEGIN RSA PRIVATE KEY-----\nAA==\n").contains("RSA PRIVATE KEY"));
     }
 }
