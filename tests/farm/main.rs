@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod check;
+mod environment;
 mod grants;
 mod publishing;
 mod sources;

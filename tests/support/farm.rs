@@ -260,6 +260,20 @@ impl Farm {
         command
     }
 
+    /// A shell that runs `script`, with the program and arguments of `command` as its arguments and its environment.
+    pub fn shell(&self, command: &Command, script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).arg("sh").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.current_dir(self.home());
+        shell
+    }
+
     /// Runs the manager with `arguments` and `--config`, to its end.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Output {
