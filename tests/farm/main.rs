@@ -10,6 +10,8 @@ mod check;
 mod environment;
 mod grants;
 mod publishing;
+mod purity;
+mod scale;
 mod sources;
 mod support_itself;
 mod sweep;

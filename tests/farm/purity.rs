@@ -1,0 +1,145 @@
+//! The design's own rules, where a compiler does not hold them: which files are pure, that every file says what it is, and
+//! what never gets into the tree of dependencies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The pure files, and directories of them, below `src/`.
+const PURE: [&str; 13] = [
+    "farm",
+    "config",
+    "recipe",
+    "archive.rs",
+    "version.rs",
+    "identity.rs",
+    "recipe.rs",
+    "config.rs",
+    "tag_pattern.rs",
+    "duration.rs",
+    "document.rs",
+    "problem.rs",
+    "cli.rs",
+];
+
+/// More of them, for when they exist.
+const PURE_IF_THERE: [&str; 2] = ["webhook.rs", "status.rs"];
+
+/// What reaches outside, waits, or tells the time.
+const IMPURE: [&str; 11] = [
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "crossbeam",
+    "rustix",
+    "File::open",
+    "Instant::now",
+    "SystemTime::now",
+    "println!",
+];
+
+/// Runtimes of asynchronous programs, and what brings one along.
+const RUNTIMES: [&str; 13] = [
+    "tokio",
+    "async-std",
+    "smol",
+    "futures-executor",
+    "async-executor",
+    "async-global-executor",
+    "async-io",
+    "actix-rt",
+    "embassy-executor",
+    "glommio",
+    "monoio",
+    "pollster",
+    "hyper",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The `.rs` files at or below `path`.
+fn rust_files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let below = entries.flat_map(|entry| {
+        let entry = entry.expect("an entry");
+        // Build outputs are other people's files.
+        let skipped = entry.file_name() == "target" && entry.path().join("CACHEDIR.TAG").exists();
+        if skipped { Vec::new() } else { rust_files_or_none(&entry.path()) }
+    });
+    below.collect()
+}
+
+fn rust_files_or_none(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() || path.extension().is_some_and(|extension| extension == "rs") {
+        return rust_files(path);
+    }
+    Vec::new()
+}
+
+/// What is impure in the text of a file: `line: what`.
+fn impurities(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        // Nested imports of the standard library would hide what is looked for.
+        let nested = code.contains("std::{");
+        let named = IMPURE.iter().filter(|name| code.contains(**name)).copied();
+        found.extend(named.chain(nested.then_some("std::{")).map(|name| format!("{}: {name}", index + 1)));
+    }
+    found
+}
+
+#[test]
+fn pure_files_do_no_more_than_compute() {
+    let src = root().join("src");
+    let there = PURE_IF_THERE.iter().filter(|name| src.join(name).exists());
+    let mut count = 0;
+    for file in PURE.iter().chain(there).flat_map(|name| rust_files(&src.join(name))) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let found = impurities(&text);
+        assert!(found.is_empty(), "{}: {found:?}", file.display());
+        count += 1;
+    }
+    assert!(count >= 18, "{count} files only: has the list lost its directories?");
+}
+
+#[test]
+fn what_is_impure_is_found() {
+    assert!(impurities("//! Reads with std::fs.\nuse std::path::Path; // no std::fs\n").is_empty());
+    assert_eq!(impurities("let now =\n    Instant::now();"), ["2: Instant::now"]);
+    assert_eq!(impurities("use std::{fs, io};"), ["1: std::{"]);
+    let src = root().join("src");
+    for impure in ["process.rs", "startup.rs", "daemon.rs"] {
+        assert!(!impurities(&fs::read_to_string(src.join(impure)).unwrap()).is_empty(), "{impure}");
+    }
+}
+
+#[test]
+fn every_source_file_says_what_it_is() {
+    let files: Vec<PathBuf> = ["src", "tests", "contrib"]
+        .iter()
+        .flat_map(|directory| rust_files(&root().join(directory)))
+        .collect();
+    assert!(files.len() >= 60, "{} files only", files.len());
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source file");
+        assert!(text.starts_with("//! "), "{} does not open with its //! header", file.display());
+    }
+}
+
+#[test]
+fn no_asynchronous_runtime_gets_in() {
+    let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
+    let packages = lock["package"].as_array().expect("a list of packages");
+    let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    assert!(names.contains(&"crossbeam-channel"), "{names:?}");
+    for runtime in RUNTIMES {
+        assert!(!names.contains(&runtime), "{runtime} is in Cargo.lock");
+    }
+}
