@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 
-.PHONY: all demo test check clean
+.PHONY: all demo test check bench clean
 
 all:
 	$(CARGO) build --release --workspace
@@ -22,6 +22,10 @@ test:
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Times and memory of a farm at work, in target/bench/. It takes some minutes and a few GiB of disk.
+bench:
+	sh contrib/bench/builds.sh
 
 clean:
 	$(CARGO) clean

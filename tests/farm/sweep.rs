@@ -219,7 +219,7 @@ fn tags_whose_version_is_none_are_skipped_with_one_warning_each() {
     let long = format!("v{}", "9".repeat(300));
     let names = ["v../../x", "v--help", &long, "v1.\u{e9}", "v2.0\u{1b}[31m", "v1.0 level=error"];
     let object = "1".repeat(40);
-    let listing: String = names.iter().map(|name| format!("{object}\trefs/tags/{name}\n")).collect();
+    let listing = names.map(|name| format!("{object}\trefs/tags/{name}\n")).concat();
     let script =
         "#!/bin/sh\ncase \"$*\" in *ls-remote*) cat \"$HOME/listing\" ;; *) exec {real} \"$@\" ;; esac\n";
     let recipe = Recipe::program("lib", "https://example.invalid/lib.git").tag_pattern("^v(.+)$");

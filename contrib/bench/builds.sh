@@ -1,0 +1,188 @@
+#!/bin/sh
+# Measures a farm at its work, under target/bench/, with nothing but a shell, git and the programs themselves:
+#
+#   1. many trivial versions in one sweep: time for each, the first hundred against the last, memory, leftovers;
+#   2. one package with a large payload, built, published and verified: time and memory of each program.
+#
+# VERSIONS=N (1000) and PAYLOAD=N in MiB (1024) set the size; BIN=DIR uses the programs in DIR and builds nothing.
+# Exits 0 only if every version was published, nothing was left over and the large package verifies.
+#
+# Memory is the peak resident set (VmHWM of /proc/<pid>/status), looked at every tenth of a second. A program that runs
+# shorter than that may be missed.
+
+set -eu
+umask 022
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR 2>/dev/null || :
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
+
+versions=${VERSIONS:-1000}
+payload=${PAYLOAD:-1024}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+bench=$target/bench
+
+if [ -n "${BIN:-}" ]; then
+    bin=$(cd "$BIN" && pwd)
+else
+    cargo build --release --workspace --target-dir "$target"
+    bin=$target/release
+fi
+export PATH="$bin:$PATH"
+
+fail() {
+    printf 'builds.sh: %s; %s is left as it is\n' "$1" "$bench" >&2
+    exit 1
+}
+
+# Prints a line of the result.
+row() {
+    printf '  %-44s %s\n' "$1" "$2"
+}
+
+# Makes the farm $1 with one recipe, whose upstream is $1/upstream and whose build script is standard input.
+make_farm() {
+    mkdir -p "$1/upstream" "$1/recipes/thing"
+    printf 'a key of a measurement, and open' >"$1/farm.key"
+    cat >"$1/config.toml" <<END
+[manager]
+id = "bench"
+recipes_dir = "$1/recipes"
+state_dir = "$1/state"
+[repo]
+name = "bench"
+[signing]
+key_file = "$1/farm.key"
+[poll]
+default_interval = "1h"
+END
+    cat >"$1/recipes/thing/peipkg.toml" <<END
+[meta]
+license = "MIT"
+build_script = "build.sh"
+[[package]]
+name = "thing"
+architecture = "noarch"
+description = "Something to measure"
+files = ["usr/share/thing/**"]
+[upstream]
+git = "file://$1/upstream"
+tag_pattern = '^v(\d+)\$'
+END
+    cat >"$1/recipes/thing/build.sh"
+    git init --quiet --initial-branch=main "$1/upstream"
+    echo 'a file' >"$1/upstream/file"
+    git -C "$1/upstream" add file
+    GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z git -C "$1/upstream" \
+        -c user.name=Bench -c user.email=bench@example.org -c commit.gpgsign=false commit --quiet --message one
+}
+
+# Runs "$@" and leaves the peak resident set of it, and of every program of ours that it starts, in $peaks as lines of
+# `<program> <KiB>`. Its standard error goes to $log.
+measured() {
+    : >"$peaks.raw"
+    "$@" 2>"$log" &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        # A process may end between being listed and being read.
+        cat $(grep -l -s -E '^Name:[[:space:]]peipkg-' /proc/[0-9]*/status) 2>/dev/null >"$peaks.now" || :
+        awk -v farm="$pid" '
+            $1 == "Name:" { name = $2 } $1 == "Pid:" { pid = $2 } $1 == "PPid:" { parent = $2 }
+            $1 == "VmHWM:" && (pid == farm || parent == farm) { print name, $2 }' "$peaks.now" >>"$peaks.raw"
+        sleep 0.1
+    done
+    wait "$pid" || fail "$1 ended with exit code $?: $(tail -n 1 "$log")"
+    awk '$2 > most[$1] { most[$1] = $2 } END { for (name in most) print name, most[name] }' "$peaks.raw" |
+        sort >"$peaks"
+}
+
+# Says what $peaks holds.
+show_peaks() {
+    while read -r name kib; do
+        row "peak memory of $name${1:-}" "$(awk -v kib="$kib" 'BEGIN { printf "%.1f MiB", kib / 1024 }')"
+    done <"$peaks"
+}
+
+now() {
+    date +%s.%N
+}
+
+# The seconds between $1 and $2.
+seconds() {
+    awk -v from="$1" -v to="$2" 'BEGIN { printf "%.2f s", to - from }'
+}
+
+check_clean() {
+    left=$(find "$1/state/sources" "$1/state/stage" "$1/state/publish" -mindepth 1 | wc -l)
+    [ "$left" -eq 0 ] || fail "$left files are left in the working directories"
+    row 'left in sources/, stage/ and publish/' 'nothing'
+}
+
+rm -rf "$bench"
+mkdir -p "$bench"
+peaks=$bench/peaks
+
+printf '%s versions in one sweep\n' "$versions"
+farm=$bench/versions
+make_farm "$farm" <<'END'
+mkdir -p "$DESTDIR/usr/share/thing"
+cp "$SOURCE_DIR/file" "$DESTDIR/usr/share/thing/"
+END
+head=$(git -C "$farm/upstream" rev-parse HEAD)
+seq 1 "$versions" | sed "s|.*|create refs/tags/v& $head|" | git -C "$farm/upstream" update-ref --stdin
+git -C "$farm/upstream" pack-refs --all
+log=$farm/log
+start=$(now)
+measured peipkg-manager --once --config "$farm/config.toml"
+row 'wall clock' "$(seconds "$start" "$(now)")"
+built=$(grep -c -F 'msg="build + publish complete"' "$log" || :)
+[ "$built" -eq "$versions" ] || fail "$built of $versions versions were published"
+# Each build lasts from its first line to its last; both have their time of day in the same field.
+awk -v versions="$versions" '
+    function clock(line, parts) {
+        split(substr(line, index(line, "T") + 1), parts, /[:Z]/)
+        return parts[1] * 3600 + parts[2] * 60 + parts[3]
+    }
+    # A sweep may go past midnight.
+    function since(begin, end) { return end - begin + (end < begin ? 86400 : 0) }
+    /msg="starting build"/ { begin = clock($1) }
+    /msg="build [+] publish complete"/ {
+        took = since(begin, clock($1)); all += took; count++
+        if (count <= 100) first += took
+        if (count > versions - 100) last += took
+    }
+    END {
+        part = versions < 100 ? versions : 100
+        printf "  %-44s %.1f ms\n", "for each version", 1000 * all / count
+        printf "  %-44s %.1f ms\n", "for each of the first " part, 1000 * first / part
+        printf "  %-44s %.1f ms\n", "for each of the last " part, 1000 * last / part
+    }' "$log"
+show_peaks
+check_clean "$farm"
+peipkg-repo verify --repo "$farm/state/repo" --mode metadata >/dev/null || fail 'the repository does not verify'
+
+printf '\nA payload of %s MiB\n' "$payload"
+farm=$bench/payload
+# Random enough not to be compressed away, and the same each time.
+make_farm "$farm" <<END
+mkdir -p "\$DESTDIR/usr/share/thing"
+head -c ${payload}M /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 -nosalt 2>/dev/null \\
+    >"\$DESTDIR/usr/share/thing/file" || head -c ${payload}M /dev/urandom >"\$DESTDIR/usr/share/thing/file"
+END
+git -C "$farm/upstream" tag v1
+log=$farm/log
+start=$(now)
+measured peipkg-manager --once --config "$farm/config.toml"
+grep -q -F 'msg="build + publish complete"' "$log" || fail "the package was not published: $(tail -n 2 "$log")"
+row 'built and published' "$(seconds "$start" "$(now)")"
+package=$(find "$farm/state/repo/p" -name '*.peipkg')
+row 'size of the package' "$(($(wc -c <"$package") / 1048576)) MiB"
+show_peaks
+check_clean "$farm"
+start=$(now)
+measured peipkg-repo verify --repo "$farm/state/repo" --mode both >/dev/null
+row 'verified' "$(seconds "$start" "$(now)")"
+show_peaks ' verify'
+rm -rf "$farm/state"
