@@ -48,7 +48,7 @@ fn the_managers_environment_is_not_its_configuration() {
         ("WATCHDOG_PID", "1"),
     ];
     let to_anybody = [
-        ("RUST_LOG", "off"),
+        ("RUST_LOG", "peipkg_manager=off"),
         ("RUST_LOG_STYLE", "always"),
         ("http_proxy", "http://127.0.0.1:1"),
         ("HTTPS_PROXY", "http://127.0.0.1:1"),
