@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use log::info;
+use log::{error, info};
 
 use crate::archive_file::ArchiveFile;
 use crate::builder::{self, Builder};
@@ -83,7 +83,7 @@ struct Loop {
     jobs: Sender<Job>,
     polls_interrupt: Interrupt,
     job_interrupt: Interrupt,
-    threads: Vec<JoinHandle<()>>,
+    builder: JoinHandle<()>,
 }
 
 impl Loop {
@@ -104,7 +104,7 @@ impl Loop {
         signals.forward(move || waker.send(Message::Wake).is_ok())?;
 
         let git = Arc::new(Git::new(tools.git));
-        let mut threads = poller::start(config.poll.jobs, &git, &requests, &sender, &polls_interrupt)?;
+        poller::start(config.poll.jobs, &git, &requests, &sender, &polls_interrupt)?;
         let builder = Builder {
             config: config.clone(),
             state: state.clone(),
@@ -115,7 +115,7 @@ impl Loop {
             uploader: uploader.clone(),
             interrupt: job_interrupt.clone(),
         };
-        threads.push(builder::start(builder, job_queue, sender.clone())?);
+        let builder = builder::start(builder, job_queue, sender.clone())?;
 
         let options = Options {
             once,
@@ -140,7 +140,7 @@ impl Loop {
             jobs,
             polls_interrupt,
             job_interrupt,
-            threads,
+            builder,
         };
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.publisher.kept_outputs()));
@@ -170,7 +170,7 @@ impl Loop {
     /// Waits, decides, performs, until the farm is over.
     fn run(mut self) -> Outcome {
         let outcome = loop {
-            if let Some(outcome) = self.farm.outcome() {
+            if let Some(outcome) = self.farm.outcome(self.now()) {
                 break outcome;
             }
             match self.next_message() {
@@ -180,19 +180,18 @@ impl Loop {
             }
             self.publish_status();
         };
-        let Self { threads, poll_requests, jobs, .. } = self;
-        // Closed channels tell the workers to end.
-        drop((poll_requests, jobs));
-        for thread in threads {
-            // A worker that panicked has said so on standard error.
-            let _ = thread.join();
+        // A closed channel tells the builder to end. The pollers own nothing that
+        // could be lost, and one may be waiting for a silent server: they end with the process.
+        drop(self.jobs);
+        if self.builder.join().is_err() {
+            error!("the builder thread panicked");
         }
         outcome
     }
 
     /// Sleeps until there is a message or the next deadline has come (`None`).
     fn next_message(&self) -> Option<Message> {
-        let Some(deadline) = self.farm.next_deadline() else {
+        let Some(deadline) = self.farm.next_deadline(self.now()) else {
             // The workers and the signal thread hold senders as long as the loop lives.
             return self.messages.recv().ok();
         };

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::farm::event::Event;
+use crate::farm::event::{Event, PollError};
 use crate::process::Interrupt;
 use crate::upstream::git::Git;
 
@@ -21,17 +21,18 @@ pub fn start<M: From<Event> + Send + 'static>(
     requests: &Receiver<Arc<str>>,
     answers: &Sender<M>,
     interrupt: &Interrupt,
-) -> io::Result<Vec<JoinHandle<()>>> {
+) -> io::Result<()> {
     let start_one = |number| {
         let (git, requests, answers) = (git.clone(), requests.clone(), answers.clone());
         let interrupt = interrupt.clone();
         thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
             for upstream in requests {
-                let tags = git.list_tags(&upstream, &interrupt).map_err(|error| error.to_string());
+                let tags = git.list_tags(&upstream, &interrupt);
+                let tags = tags.map_err(|error| PollError { reason: error.to_string(), retry_after: None });
                 // The loop outlives its pollers, unless it failed; then nobody wants the answer.
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());
             }
         })
     };
-    (0..count).map(start_one).collect()
+    (0..count).try_for_each(|number| start_one(number).map(drop))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::queue::Candidate;
 use super::schedule::Moment;
@@ -79,6 +80,15 @@ pub enum JobOutcome {
     Interrupted,
 }
 
+/// Why an upstream could not be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollError {
+    /// In one line.
+    pub reason: String,
+    /// How long its host asks not to be asked again.
+    pub retry_after: Option<Duration>,
+}
+
 /// Something that has happened.
 #[derive(Debug)]
 pub enum Event {
@@ -97,7 +107,7 @@ pub enum Event {
         /// The upstream's URL.
         upstream: Arc<str>,
         /// The tags, without `refs/tags/`.
-        tags: Result<Vec<String>, String>,
+        tags: Result<Vec<String>, PollError>,
     },
     /// The builder is done with its job.
     JobFinished(JobOutcome),

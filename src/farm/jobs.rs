@@ -107,7 +107,9 @@ impl Farm {
 
     /// Gives the builder its next job, if it is free and there is one.
     pub(super) fn start_job(&mut self, now: Moment, effects: &mut Effects) {
-        if self.in_flight.is_some() || self.stopping == Some(Outcome::Aborted) {
+        if self.in_flight.is_some()
+            || self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted)
+        {
             return;
         }
         // While draining, only the upload that completes the last build is still started.

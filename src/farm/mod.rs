@@ -26,6 +26,10 @@ use event::{Effect, Event, Job, JobKey, KeptOutputs, Notice};
 use queue::{Candidate, Queue};
 use schedule::{Moment, Schedule};
 
+/// How long a stopping farm waits for listings. A git process ends as soon as it
+/// is told to; a listing that waits for a silent server has nothing to lose.
+const POLLS_GRACE: Duration = Duration::from_secs(2);
+
 /// What of the configuration the decisions depend on.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -66,7 +70,7 @@ pub struct Farm {
     warned: HashMap<Arc<str>, HashSet<String>>,
     in_flight: Option<Flight>,
     upload: Option<OwedUpload>,
-    stopping: Option<Outcome>,
+    stopping: Option<Stop>,
     builds_attempted: u64,
     builds_succeeded: u64,
 }
@@ -89,6 +93,14 @@ struct Failure {
     reason: String,
     /// What to build again; `None` when only the publish is missing.
     candidate: Option<Candidate>,
+}
+
+/// The farm is coming to its end.
+#[derive(Debug)]
+struct Stop {
+    outcome: Outcome,
+    /// When listings that are still running are waited for no longer.
+    polls_abandoned: Moment,
 }
 
 /// The repository has changed since the last upload that succeeded.
@@ -140,9 +152,9 @@ impl Farm {
             Event::JobFinished(outcome) => self.take_job_outcome(outcome, now, &mut effects),
             Event::WebhookReceived { repositories } => self.take_webhook(&repositories, &mut effects),
             Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
-            Event::StopRequested => self.stop(&mut effects),
+            Event::StopRequested => self.stop(now, &mut effects),
             Event::AbortRequested => {
-                self.stopping = Some(Outcome::Aborted);
+                self.stopping = Some(Stop { outcome: Outcome::Aborted, polls_abandoned: now + POLLS_GRACE });
                 effects.report(Notice::Aborting);
                 effects.0.extend([Effect::InterruptPolls, Effect::InterruptJob]);
             }
@@ -154,22 +166,26 @@ impl Farm {
     }
 
     /// When [`Event::DeadlineReached`] is to be handled, if nothing happens before.
-    pub fn next_deadline(&self) -> Option<Moment> {
-        if self.stopping.is_some() {
-            return None;
+    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        if let Some(stop) = &self.stopping {
+            return (self.in_flight.is_none() && !self.schedule.nothing_runs())
+                .then_some(stop.polls_abandoned);
         }
         let retries =
             self.failures.values().filter(|failure| failure.waiting).map(|failure| failure.retry_at);
         // An upload that is due while the builder is busy follows when the builder is done.
         let upload = self.upload.as_ref().filter(|_| self.in_flight.is_none()).map(|upload| upload.due);
-        retries.chain(upload).chain(self.schedule.next_deadline()).min()
+        retries.chain(upload).chain(self.schedule.next_deadline(now)).min()
     }
 
     /// Whether the farm is over, and how.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self, now: Moment) -> Option<Outcome> {
         let idle = self.in_flight.is_none();
-        match self.stopping {
-            Some(outcome) => (idle && self.schedule.nothing_runs()).then_some(outcome),
+        match &self.stopping {
+            Some(stop) => {
+                let polls_are_over = self.schedule.nothing_runs() || stop.polls_abandoned <= now;
+                (idle && polls_are_over).then_some(stop.outcome)
+            }
             None if !self.options.once => None,
             None => (idle && self.schedule.is_quiet() && self.queue.is_empty()).then_some(Outcome::Clean),
         }
@@ -211,9 +227,9 @@ impl Farm {
         }
     }
 
-    fn stop(&mut self, effects: &mut Effects) {
+    fn stop(&mut self, now: Moment, effects: &mut Effects) {
         if self.stopping.is_none() {
-            self.stopping = Some(Outcome::Clean);
+            self.stopping = Some(Stop { outcome: Outcome::Clean, polls_abandoned: now + POLLS_GRACE });
             effects.report(Notice::Draining { in_flight: self.flying() });
             effects.0.push(Effect::InterruptPolls);
         }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::event::{Effect, JobKey, Notice};
+use super::event::{Effect, JobKey, Notice, PollError};
 use super::queue::Candidate;
 use super::schedule::Moment;
 use super::{Effects, Farm};
@@ -21,7 +21,12 @@ impl Farm {
         if self.stopping.is_some() {
             return;
         }
-        for upstream in self.schedule.start_due(now) {
+        let due = self.schedule.start_due(now);
+        for upstream in due.paused {
+            let reason = "not asked: its host wants a pause".to_owned();
+            self.take_poll(&upstream, Err(PollError { reason, retry_after: None }), now, effects);
+        }
+        for upstream in due.start {
             for recipe in self.watchers.get(&upstream).into_iter().flatten() {
                 effects.report(Notice::PollStarted { recipe: recipe.clone(), upstream: upstream.clone() });
             }
@@ -52,7 +57,7 @@ impl Farm {
     pub(super) fn take_poll(
         &mut self,
         upstream: &Arc<str>,
-        tags: Result<Vec<String>, String>,
+        tags: Result<Vec<String>, PollError>,
         now: Moment,
         effects: &mut Effects,
     ) {
@@ -68,7 +73,7 @@ impl Farm {
                     self.match_tags(&id, &tags, urgent, effects);
                 }
             }
-            Err(reason) => {
+            Err(PollError { reason, .. }) => {
                 let next_poll = self.schedule.state(upstream).and_then(|state| state.next);
                 let next_poll =
                     next_poll.filter(|next| *next < Moment::MAX).map(|next| next.saturating_sub(now));

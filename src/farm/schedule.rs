@@ -1,6 +1,10 @@
 //! When each upstream is listed: at the start, after a reload, on its interval,
-//! after a webhook; never twice at a time, and never more at once than the pool
-//! has workers. Pure.
+//! after a webhook; never twice at a time, never more at once than the pool has
+//! workers, never more of one host than it should be asked to bear, and of a host
+//! that asked for a pause none at all until it is over. Pure.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,6 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff;
+use super::event::PollError;
+use crate::webhook;
+
+/// How many listings of one host may run at once, so that a host that serves
+/// many of a farm's upstreams is neither flooded nor keeps the others waiting.
+const JOBS_PER_HOST: usize = 4;
 
 /// A point in time: what a monotonic clock shows since the farm was started.
 pub type Moment = Duration;
@@ -21,12 +31,34 @@ pub struct Schedule {
     repeats: bool,
     running: usize,
     upstreams: BTreeMap<Arc<str>, Upstream>,
-    /// The upstreams in [`Phase::Waiting`], the next one first.
-    waiting: VecDeque<Arc<str>>,
+    /// The upstreams in [`Phase::Waiting`] and their hosts, the next one first.
+    waiting: VecDeque<(Arc<str>, Option<usize>)>,
+    /// The hosts of all upstreams; upstreams refer to them by their place here.
+    hosts: Vec<Host>,
+}
+
+/// A host that upstreams share.
+#[derive(Debug)]
+struct Host {
+    name: String,
+    running: usize,
+    /// When it may be asked again.
+    paused_until: Moment,
+}
+
+/// What [`Schedule::start_due`] found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// To be listed now; each is then being listed until [`Schedule::finished`].
+    pub start: Vec<Arc<str>>,
+    /// Not to be listed in this sweep: their hosts asked for a pause that it does not wait for.
+    pub paused: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Upstream {
+    /// Its host; a local path has none.
+    host: Option<usize>,
     interval: Duration,
     /// The next regular poll.
     due: Moment,
@@ -62,13 +94,20 @@ impl Schedule {
     /// An empty schedule for a pool of `workers` threads. Without `repeats`, every
     /// upstream is polled once after each [`Schedule::watch`] and no more.
     pub fn new(workers: usize, repeats: bool) -> Self {
-        Self { workers, repeats, running: 0, upstreams: BTreeMap::new(), waiting: VecDeque::new() }
+        Self {
+            workers,
+            repeats,
+            running: 0,
+            upstreams: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            hosts: Vec::new(),
+        }
     }
 
     /// Watches exactly these upstreams from now on, each with its interval, and
     /// asks for a poll of every one of them.
     pub fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>) {
-        self.waiting.retain(|url| wanted.contains_key(url));
+        self.waiting.retain(|(url, _)| wanted.contains_key(url));
         self.upstreams.retain(|url, upstream| {
             if !wanted.contains_key(url) && upstream.is_listing() {
                 upstream.phase = Phase::ListingDropped;
@@ -76,7 +115,9 @@ impl Schedule {
             wanted.contains_key(url) || upstream.is_listing()
         });
         for (url, interval) in wanted {
+            let host = self.host_of(&url);
             let upstream = self.upstreams.entry(url.clone()).or_insert(Upstream {
+                host,
                 interval,
                 due: Moment::ZERO,
                 phase: Phase::Idle,
@@ -88,7 +129,7 @@ impl Schedule {
             match upstream.phase {
                 Phase::Idle => {
                     upstream.phase = Phase::Waiting;
-                    self.waiting.push_back(url);
+                    self.waiting.push_back((url, host));
                 }
                 Phase::ListingDropped => upstream.phase = Phase::Listing,
                 Phase::Waiting | Phase::Listing | Phase::ListingStale => {}
@@ -105,10 +146,11 @@ impl Schedule {
             Phase::Idle | Phase::Waiting if !coalesced => {
                 upstream.phase = Phase::Waiting;
                 upstream.urgent = true;
-                self.waiting.retain(|other| other != url);
-                let behind = |other: &Arc<str>| !self.upstreams[other].urgent;
+                let host = upstream.host;
+                self.waiting.retain(|(other, _)| other != url);
+                let behind = |(other, _): &(Arc<str>, _)| !self.upstreams[other].urgent;
                 let place = self.waiting.iter().position(behind).unwrap_or(self.waiting.len());
-                self.waiting.insert(place, url.clone());
+                self.waiting.insert(place, (url.clone(), host));
                 true
             }
             Phase::Listing => {
@@ -119,31 +161,55 @@ impl Schedule {
         }
     }
 
-    /// The upstreams to list now; each is then being listed until [`Schedule::finished`].
-    pub fn start_due(&mut self, now: Moment) -> Vec<Arc<str>> {
+    /// The upstreams whose turn it is.
+    pub fn start_due(&mut self, now: Moment) -> Due {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
                 upstream.phase = Phase::Waiting;
-                self.waiting.push_back(url.clone());
+                self.waiting.push_back((url.clone(), upstream.host));
             }
         }
-        let free = self.workers.saturating_sub(self.running).min(self.waiting.len());
-        let started: Vec<_> = self.waiting.drain(..free).collect();
-        self.running += started.len();
-        for url in &started {
+        let mut due = Due::default();
+        while self.running < self.workers {
+            let hosts = &self.hosts;
+            let is_paused = |host: Option<usize>| host.is_some_and(|host| hosts[host].paused_until > now);
+            let is_busy = |host: Option<usize>| host.is_some_and(|host| hosts[host].running >= JOBS_PER_HOST);
+            // A paused host is not asked; a single sweep is told so instead of waiting for it.
+            let has_turn = |(_, host): &(Arc<str>, Option<usize>)| {
+                if is_paused(*host) { !self.repeats } else { !is_busy(*host) }
+            };
+            let Some(place) = self.waiting.iter().position(has_turn) else { break };
+            let Some((url, host)) = self.waiting.remove(place) else { break };
+            let list = if is_paused(host) { &mut due.paused } else { &mut due.start };
+            list.push(url.clone());
+            self.running += 1;
+            if let Some(host) = host {
+                self.hosts[host].running += 1;
+            }
             // Whatever waits is watched: `watch` drops the others from both at once.
-            if let Some(upstream) = self.upstreams.get_mut(url) {
+            if let Some(upstream) = self.upstreams.get_mut(&url) {
                 upstream.phase = Phase::Listing;
             }
         }
-        started
+        due
     }
 
     /// Notes the end of a listing. Returns whether a webhook had asked for it,
     /// or `None` when nobody wants the answer any more.
-    pub fn finished(&mut self, url: &Arc<str>, result: Result<usize, String>, now: Moment) -> Option<bool> {
+    pub fn finished(
+        &mut self,
+        url: &Arc<str>,
+        result: Result<usize, PollError>,
+        now: Moment,
+    ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
         let upstream = self.upstreams.get_mut(url)?;
+        if let Some(host) = upstream.host.map(|host| &mut self.hosts[host]) {
+            host.running = host.running.saturating_sub(1);
+            if let Err(PollError { retry_after: Some(pause), .. }) = &result {
+                host.paused_until = host.paused_until.max(now + *pause);
+            }
+        }
         if upstream.phase == Phase::ListingDropped {
             self.upstreams.remove(url);
             return None;
@@ -159,7 +225,7 @@ impl Schedule {
             upstream.failures += 1;
             upstream.due = regular.min(now + backoff::wait_after(upstream.failures));
         }
-        upstream.last = Some((now, result));
+        upstream.last = Some((now, result.map_err(|error| error.reason)));
         let again = upstream.phase == Phase::ListingStale;
         upstream.phase = Phase::Idle;
         if again {
@@ -169,9 +235,25 @@ impl Schedule {
     }
 
     /// When the next regular poll falls due; `None` while no idle upstream is watched.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
         let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
-        idle.map(|upstream| upstream.due).filter(|due| *due < Moment::MAX).min()
+        let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::MAX);
+        // The others that wait are started when a listing ends.
+        let waits_for_host = |(_, host): &(Arc<str>, Option<usize>)| Some(self.hosts[(*host)?].paused_until);
+        let pauses = self.waiting.iter().filter_map(waits_for_host).filter(|until| *until > now);
+        due.chain(pauses).min()
+    }
+
+    /// The place of a URL's host among the hosts; `None` for local paths. Hosts
+    /// are few and stay: a place is never given to another.
+    fn host_of(&mut self, url: &str) -> Option<usize> {
+        let repository = webhook::repository_name(url);
+        let name = repository.split('/').next().filter(|name| !name.is_empty())?;
+        let known = self.hosts.iter().position(|host| host.name == name);
+        Some(known.unwrap_or_else(|| {
+            self.hosts.push(Host { name: name.to_owned(), running: 0, paused_until: Moment::ZERO });
+            self.hosts.len() - 1
+        }))
     }
 
     /// Whether no poll waits or runs.
@@ -210,140 +292,4 @@ fn next_slot(url: &str, interval: Duration, now: Moment) -> Moment {
     let past_slots = (now + interval - offset) / interval;
     let next = offset + past_slots * interval;
     Moment::from_millis(u64::try_from(next).unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: Duration = Duration::from_hours(1);
-
-    fn schedule(workers: usize, urls: &[&str]) -> Schedule {
-        let mut schedule = Schedule::new(workers, true);
-        schedule.watch(roster(urls));
-        schedule
-    }
-
-    fn roster(urls: &[&str]) -> BTreeMap<Arc<str>, Duration> {
-        urls.iter().map(|url| (Arc::from(*url), HOUR)).collect()
-    }
-
-    fn start(schedule: &mut Schedule, now: Moment) -> String {
-        schedule.start_due(now).join(" ")
-    }
-
-    #[test]
-    fn everything_is_polled_at_once_but_no_more_than_the_pool_takes() {
-        let mut schedule = schedule(2, &["a", "b", "c"]);
-        assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
-        assert_eq!(start(&mut schedule, Moment::ZERO), "");
-        assert_eq!(schedule.finished(&"b".into(), Ok(3), Moment::ZERO), Some(false));
-        assert_eq!(start(&mut schedule, Moment::ZERO), "c");
-        assert!(!schedule.is_quiet());
-        for url in ["a", "c"] {
-            schedule.finished(&url.into(), Ok(0), Moment::ZERO);
-        }
-        assert!(schedule.is_quiet());
-    }
-
-    #[test]
-    fn over_ten_days_each_upstream_is_polled_once_an_interval_and_not_all_together() {
-        let urls: Vec<String> = (0..50).map(|n| format!("https://example.org/{n}")).collect();
-        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-        let mut schedule = schedule(8, &urls);
-        let mut now = Moment::ZERO;
-        let mut polls: BTreeMap<Arc<str>, u32> = BTreeMap::new();
-        let mut most_at_once = 0;
-        while now < HOUR * 240 {
-            loop {
-                let started = schedule.start_due(now);
-                if started.is_empty() {
-                    break;
-                }
-                if now > HOUR {
-                    most_at_once = most_at_once.max(started.len());
-                }
-                for url in started {
-                    *polls.entry(url.clone()).or_default() += 1;
-                    schedule.finished(&url, Ok(1), now);
-                }
-            }
-            now = schedule.next_deadline().unwrap();
-        }
-        assert!(polls.values().all(|count| (240..=241).contains(count)), "{polls:?}");
-        assert!(most_at_once <= 2, "{most_at_once} upstreams were due in one millisecond");
-    }
-
-    #[test]
-    fn a_webhook_goes_ahead_and_coalesces() {
-        let mut schedule = schedule(1, &["a", "b", "c"]);
-        assert!(schedule.trigger(&"c".into()));
-        assert!(!schedule.trigger(&"c".into()), "it was about to be polled");
-        assert!(!schedule.trigger(&"unknown".into()));
-        assert_eq!(start(&mut schedule, Moment::ZERO), "c");
-        // News that come while it is being listed need another look, but only one.
-        assert!(schedule.trigger(&"c".into()));
-        assert!(!schedule.trigger(&"c".into()));
-        assert_eq!(schedule.finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
-        assert_eq!(start(&mut schedule, Moment::ZERO), "c");
-        assert_eq!(schedule.finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
-        assert_eq!(start(&mut schedule, Moment::ZERO), "a");
-    }
-
-    #[test]
-    fn a_failed_listing_is_repeated_early_and_then_less_often() {
-        let mut schedule = schedule(1, &["a"]);
-        let mut now = Moment::ZERO;
-        let mut waits = Vec::new();
-        for _ in 0..4 {
-            assert_eq!(start(&mut schedule, now), "a");
-            schedule.finished(&"a".into(), Err("no route".into()), now);
-            let next = schedule.next_deadline().unwrap();
-            waits.push(next.checked_sub(now).unwrap().as_secs() / 60);
-            now = next;
-        }
-        assert!(waits[0] <= 1 && waits[1] <= 5 && waits[2] <= 15 && waits[3] <= 60, "{waits:?}");
-        assert_eq!(schedule.state("a").unwrap().last.unwrap().1, Err("no route".into()));
-    }
-
-    #[test]
-    fn a_reload_polls_everything_once_and_forgets_what_is_gone() {
-        let mut schedule = schedule(2, &["a", "b", "c"]);
-        assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
-        schedule.watch(roster(&["b", "d"]));
-        assert_eq!(schedule.finished(&"a".into(), Ok(1), Moment::ZERO), None);
-        assert_eq!(start(&mut schedule, Moment::ZERO), "d");
-        assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
-        schedule.finished(&"d".into(), Ok(1), Moment::ZERO);
-        assert!(schedule.is_quiet());
-        for _ in 0..100 {
-            schedule.watch(roster(&["b", "d"]));
-        }
-        assert_eq!(start(&mut schedule, Moment::ZERO), "b d");
-        // Dropped and taken up again while it is being listed: the answer counts.
-        schedule.watch(roster(&["d"]));
-        schedule.watch(roster(&["b", "d"]));
-        assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
-    }
-
-    #[test]
-    fn a_single_sweep_polls_nothing_twice() {
-        let mut schedule = Schedule::new(4, false);
-        schedule.watch(roster(&["a", "b"]));
-        assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
-        schedule.finished(&"a".into(), Ok(1), Moment::ZERO);
-        schedule.finished(&"b".into(), Err("gone".into()), Moment::ZERO);
-        assert_eq!(schedule.next_deadline(), None);
-        assert_eq!(start(&mut schedule, HOUR * 1000), "");
-    }
-
-    #[test]
-    fn slots_lie_in_the_future_and_an_interval_apart() {
-        for now in [0, 1, 3_599_999, 3_600_000, 86_400_000] {
-            let now = Moment::from_millis(now);
-            let next = next_slot("https://example.org/x", HOUR, now);
-            assert!(next > now && next <= now + HOUR, "{now:?} {next:?}");
-            assert_eq!(next_slot("https://example.org/x", HOUR, next), next + HOUR);
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::event::JobOutcome;
+use super::event::{JobOutcome, PollError};
 use super::*;
 use crate::identity::PackageName;
 
@@ -62,7 +62,7 @@ impl Bench {
 
     /// Lets time pass until `until`, waking the farm only when it asked for it.
     fn sleep_until(&mut self, until: Moment) {
-        while let Some(deadline) = self.farm.next_deadline().filter(|deadline| *deadline <= until) {
+        while let Some(deadline) = self.farm.next_deadline(self.now).filter(|deadline| *deadline <= until) {
             assert!(deadline > self.now || self.now == Moment::ZERO, "the farm does not sleep");
             self.now = deadline;
             self.event(Event::DeadlineReached);
@@ -112,6 +112,10 @@ fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
     Recipe::parse(id, Path::new(id), &text).unwrap().0
 }
 
+fn no_route() -> PollError {
+    PollError { reason: "no route".into(), retry_after: None }
+}
+
 fn archive(entries: &[(&str, &str)]) -> Archive {
     let mut archive = Archive::default();
     for (name, version) in entries {
@@ -138,17 +142,17 @@ fn a_sweep_builds_what_is_not_published_and_ends() {
         Bench::new(true, vec![recipe("a", "u", &["pa", "pa-doc"], ""), recipe("b", "w", &["pb"], "")]);
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1.0-1"), ("pa-doc", "1.0-1"), ("pa", "1.1-1")]))));
     assert_eq!(bench.polls(), ["u", "w"]);
-    assert_eq!(bench.farm.outcome(), None);
+    assert_eq!(bench.farm.outcome(bench.now), None);
     bench.tags("u", &["v1.0", "v1.1", "v1.2", "other"]);
     assert_eq!(bench.seen(), ["partly published a@1.1-1", "build a@1.2-1"]);
     bench.tags("w", &["v2", "v10"]);
-    assert_eq!(bench.farm.outcome(), None);
+    assert_eq!(bench.farm.outcome(bench.now), None);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build b@10-1"]);
     bench.fail();
     assert_eq!(bench.seen(), ["failed b@10-1 1m", "build b@2-1"], "one failure does not stop the others");
     bench.finish(JobOutcome::Done);
-    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean), "a sweep does not wait for retries");
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "a sweep does not wait for retries");
 }
 
 #[test]
@@ -164,7 +168,7 @@ fn recipes_that_share_an_upstream_are_polled_together() {
     assert_eq!(bench.polls(), ["u"]);
     bench.tags("u", &["v1", "v2"]);
     let mut built = bench.seen();
-    while bench.farm.outcome().is_none() {
+    while bench.farm.outcome(bench.now).is_none() {
         bench.finish(JobOutcome::Done);
         built.extend(bench.seen());
     }
@@ -177,7 +181,7 @@ fn a_package_that_another_recipe_has_published_is_not_built_again() {
     bench.tags("u", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1"]);
     bench.finish(JobOutcome::Done);
-    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean));
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
     assert!(bench.seen().is_empty());
 }
 
@@ -240,7 +244,7 @@ fn a_failed_build_is_retried_at_its_own_time() {
         let due = bench.farm.failures.values().next().unwrap().retry_at;
         while bench.now < due {
             // Polls go on meanwhile and must not bring the retry forward.
-            let next = bench.farm.next_deadline().unwrap();
+            let next = bench.farm.next_deadline(bench.now).unwrap();
             bench.sleep_until(next);
             for upstream in bench.polls() {
                 bench.tags(&upstream, &["v1"]);
@@ -283,7 +287,7 @@ fn what_an_earlier_run_has_built_is_published_first() {
     bench.tags("u", &["v1", "v2", "v3"]);
     bench.finish(JobOutcome::Done);
     assert!(bench.seen().is_empty());
-    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean));
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
 }
 
 #[test]
@@ -336,7 +340,7 @@ fn a_reload_replaces_the_roster_or_leaves_it() {
     bench.fail();
     assert_eq!(bench.seen(), ["failed c@5-1 1m"]);
     assert!(bench.farm.failures.is_empty(), "nothing is retried for a dropped recipe");
-    assert_eq!(bench.farm.next_deadline(), None);
+    assert_eq!(bench.farm.next_deadline(bench.now), None);
 }
 
 #[test]
@@ -348,15 +352,15 @@ fn draining_finishes_the_build_and_its_upload() {
     assert_eq!(bench.seen(), ["build a@2-1"]);
     bench.event(Event::StopRequested);
     assert_eq!(bench.seen(), ["interrupt polls"]);
-    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err("interrupted".into()) });
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
     assert!(bench.seen().is_empty(), "a poll that the shutdown has ended is no failure");
-    assert_eq!(bench.farm.outcome(), None);
+    assert_eq!(bench.farm.outcome(bench.now), None);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["upload"]);
-    assert_eq!(bench.farm.outcome(), None);
+    assert_eq!(bench.farm.outcome(bench.now), None);
     bench.fail();
     assert_eq!(bench.seen(), ["not uploaded 1m"]);
-    assert_eq!(bench.farm.outcome(), Some(Outcome::Clean));
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
 }
 
 #[test]
@@ -367,9 +371,9 @@ fn a_second_signal_ends_the_build_uncounted() {
     bench.seen();
     bench.event(Event::AbortRequested);
     assert_eq!(bench.seen(), ["interrupt polls", "interrupt job"]);
-    assert_eq!(bench.farm.outcome(), None);
+    assert_eq!(bench.farm.outcome(bench.now), None);
     bench.finish(JobOutcome::Interrupted);
-    assert_eq!(bench.farm.outcome(), Some(Outcome::Aborted));
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
     assert!(bench.farm.failures.is_empty());
     assert_eq!((bench.farm.builds_attempted, bench.farm.builds_succeeded), (1, 0));
 }
@@ -380,7 +384,7 @@ fn a_failed_poll_is_one_warning_and_changes_nothing() {
     bench.tags("u", &["v1"]);
     bench.seen();
     bench.sleep_until(HOUR);
-    bench.event(Event::PollFinished { upstream: "u".into(), tags: Err("no route".into()) });
+    bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
     assert_eq!(bench.seen(), ["poll failed a,b"]);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build b@1-1"], "what waits in the queue stays there");
@@ -438,7 +442,7 @@ fn a_webhook_polls_every_recipe_that_asked_for_it_and_builds_its_news_first() {
 fn the_status_tells_what_waits_and_what_failed() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1", "v2"]);
-    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err("no route".into()) });
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
     bench.fail();
     let calendar = crate::status::Calendar { started: std::time::SystemTime::UNIX_EPOCH };
     let status = bench.farm.status(&"farm".into(), calendar);
