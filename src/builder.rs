@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 
 use crate::config::Config;
@@ -20,7 +20,11 @@ use crate::report;
 use crate::signing_key::PublicKeys;
 use crate::state_dir::{self, StateDir};
 use crate::upload::Uploader;
-use crate::upstream::git::{Git, GitError, Source};
+use crate::upstream::git::GitError;
+use crate::upstream::sources::{Source, Sources};
+
+/// How long fetched sources are kept for a version that was expected, but is not built after all.
+const SOURCES_IDLE: Duration = Duration::from_mins(1);
 
 /// What the builder works with.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub struct Builder {
     /// The state directory.
     pub state: Arc<StateDir>,
     /// Fetches sources.
-    pub git: Arc<Git>,
+    pub sources: Sources,
     /// Where `peipkg-build` is.
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
@@ -64,12 +68,12 @@ enum BuildError {
 /// # Errors
 /// When the system refuses a thread.
 pub fn start<M: From<Event> + Send + 'static>(
-    builder: Builder,
+    mut builder: Builder,
     jobs: Receiver<Job>,
     answers: Sender<M>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("builder".into()).spawn(move || {
-        for job in jobs {
+        while let Some(job) = builder.next(&jobs) {
             // The loop outlives its builder, unless it failed; then nobody wants the answer.
             let _ = answers.send(Event::JobFinished(builder.run(job)).into());
         }
@@ -77,7 +81,18 @@ pub fn start<M: From<Event> + Send + 'static>(
 }
 
 impl Builder {
-    fn run(&self, job: Job) -> JobOutcome {
+    /// Waits for the next job. Sources that nobody has asked for again in a while go.
+    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        if !self.sources.is_empty() {
+            match jobs.recv_timeout(SOURCES_IDLE) {
+                Err(RecvTimeoutError::Timeout) => self.sources.forget_all(),
+                other => return other.ok(),
+            }
+        }
+        jobs.recv().ok()
+    }
+
+    fn run(&mut self, job: Job) -> JobOutcome {
         match job {
             Job::Build(job) => match self.build(&job) {
                 Ok(outputs) => self.publish(outputs),
@@ -90,7 +105,7 @@ impl Builder {
     }
 
     /// Fetches and builds one version. Whatever happens, its source and stage are removed.
-    fn build(&self, job: &BuildJob) -> Result<KeptOutputs, BuildError> {
+    fn build(&mut self, job: &BuildJob) -> Result<KeptOutputs, BuildError> {
         let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
         let source = Removed(self.state.sources().join(&name));
         let stage = Removed(self.state.stage().join(&name));
@@ -98,7 +113,11 @@ impl Builder {
         // Builds are only made of recipes with an upstream.
         let Some(upstream) = &job.recipe.upstream else { return Err(BuildError::without_upstream(job)) };
         let what = Source { url: &upstream.git, tag: &job.candidate.tag, submodules: upstream.submodules };
-        let committed = self.git.fetch(what, &source.0, end, &self.interrupt)?;
+        let committed = self.sources.fetch(what, &source.0, end, &self.interrupt);
+        if !job.more_of_upstream {
+            self.sources.forget(&upstream.git);
+        }
+        let committed = committed?;
         let out = stage.0.join("packages");
         let scratch = stage.0.join("tmp");
         for directory in [&out, &scratch] {

@@ -30,6 +30,7 @@ use crate::state_dir::StateDir;
 use crate::status::Calendar;
 use crate::upload::Uploader;
 use crate::upstream::git::Git;
+use crate::upstream::sources::Sources;
 
 /// What the loop is sent.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ impl Loop {
         let builder = Builder {
             config: config.clone(),
             state: state.clone(),
-            git,
+            sources: Sources::new(git, state.clone()),
             peipkg_build: tools.peipkg_build,
             public_keys,
             publisher: publisher.clone(),

@@ -35,6 +35,8 @@ pub struct BuildJob {
     pub recipe: Arc<Recipe>,
     /// The version and its tag.
     pub candidate: Candidate,
+    /// Whether further versions of the same upstream wait to be built.
+    pub more_of_upstream: bool,
 }
 
 /// The outputs of a finished build that still have to be published.

@@ -8,6 +8,7 @@ use super::schedule::Moment;
 use super::{Effects, Failure, Farm, Flight, Outcome, OwedUpload, backoff};
 use crate::archive::Presence;
 use crate::identity::PackageName;
+use crate::recipe::Recipe;
 
 impl Farm {
     pub(super) fn take_job_outcome(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
@@ -152,12 +153,20 @@ impl Farm {
         None
     }
 
+    /// Whether a version of the upstream of `recipe` waits to be built.
+    fn waits_for_upstream(&self, recipe: &Recipe) -> bool {
+        let Some(upstream) = &recipe.upstream else { return false };
+        let watchers = self.watchers.get(upstream.git.as_str());
+        watchers.into_iter().flatten().any(|id| self.queue.has(id))
+    }
+
     fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
         while let Some((id, candidate)) = self.queue.pop() {
             let Some(recipe) = self.roster.get(&id).cloned() else { continue };
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
-                return Some(Job::Build(BuildJob { recipe, candidate }));
+                let more_of_upstream = self.waits_for_upstream(&recipe);
+                return Some(Job::Build(BuildJob { recipe, candidate, more_of_upstream }));
             }
             // Another recipe has published the same packages meanwhile.
             let key = JobKey { recipe: id, version: candidate.version };

@@ -75,6 +75,11 @@ impl Queue {
         Some((recipe, candidate))
     }
 
+    /// Whether a version of `recipe` waits.
+    pub fn has(&self, recipe: &str) -> bool {
+        self.lanes.contains_key(recipe)
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty()

@@ -2,3 +2,4 @@
 
 pub mod git;
 mod source_tree;
+pub mod sources;

@@ -1,0 +1,180 @@
+//! The schedule over simulated days.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn schedule(workers: usize, urls: &[&str]) -> Schedule {
+    let mut schedule = Schedule::new(workers, true);
+    schedule.watch(roster(urls));
+    schedule
+}
+
+fn roster(urls: &[&str]) -> BTreeMap<Arc<str>, Duration> {
+    urls.iter().map(|url| (Arc::from(*url), HOUR)).collect()
+}
+
+fn start(schedule: &mut Schedule, now: Moment) -> String {
+    schedule.start_due(now).start.join(" ")
+}
+
+#[test]
+fn everything_is_polled_at_once_but_no_more_than_the_pool_takes() {
+    let mut schedule = schedule(2, &["a", "b", "c"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
+    assert_eq!(start(&mut schedule, Moment::ZERO), "");
+    assert_eq!(schedule.finished(&"b".into(), Ok(3), Moment::ZERO), Some(false));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "c");
+    assert!(!schedule.is_quiet());
+    for url in ["a", "c"] {
+        schedule.finished(&url.into(), Ok(0), Moment::ZERO);
+    }
+    assert!(schedule.is_quiet());
+}
+
+#[test]
+fn over_ten_days_each_upstream_is_polled_once_an_interval_and_not_all_together() {
+    let urls: Vec<String> = (0..50).map(|n| format!("https://example.org/{n}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let mut schedule = schedule(8, &urls);
+    let mut now = Moment::ZERO;
+    let mut polls: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+    let mut most_at_once = 0;
+    while now < HOUR * 240 {
+        loop {
+            let started = schedule.start_due(now).start;
+            if started.is_empty() {
+                break;
+            }
+            if now > HOUR {
+                most_at_once = most_at_once.max(started.len());
+            }
+            for url in started {
+                *polls.entry(url.clone()).or_default() += 1;
+                schedule.finished(&url, Ok(1), now);
+            }
+        }
+        now = schedule.next_deadline(now).unwrap();
+    }
+    assert!(polls.values().all(|count| (240..=241).contains(count)), "{polls:?}");
+    assert!(most_at_once <= 2, "{most_at_once} upstreams were due in one millisecond");
+}
+
+#[test]
+fn a_webhook_goes_ahead_and_coalesces() {
+    let mut schedule = schedule(1, &["a", "b", "c"]);
+    assert!(schedule.trigger(&"c".into()));
+    assert!(!schedule.trigger(&"c".into()), "it was about to be polled");
+    assert!(!schedule.trigger(&"unknown".into()));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "c");
+    // News that come while it is being listed need another look, but only one.
+    assert!(schedule.trigger(&"c".into()));
+    assert!(!schedule.trigger(&"c".into()));
+    assert_eq!(schedule.finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "c");
+    assert_eq!(schedule.finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+}
+
+#[test]
+fn a_failed_listing_is_repeated_early_and_then_less_often() {
+    let mut schedule = schedule(1, &["a"]);
+    let mut now = Moment::ZERO;
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(start(&mut schedule, now), "a");
+        schedule.finished(&"a".into(), Err(error("no route", None)), now);
+        let next = schedule.next_deadline(now).unwrap();
+        waits.push(next.checked_sub(now).unwrap().as_secs() / 60);
+        now = next;
+    }
+    assert!(waits[0] <= 1 && waits[1] <= 5 && waits[2] <= 15 && waits[3] <= 60, "{waits:?}");
+    assert_eq!(schedule.state("a").unwrap().last.unwrap().1, Err("no route".into()));
+}
+
+#[test]
+fn a_reload_polls_everything_once_and_forgets_what_is_gone() {
+    let mut schedule = schedule(2, &["a", "b", "c"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
+    schedule.watch(roster(&["b", "d"]));
+    assert_eq!(schedule.finished(&"a".into(), Ok(1), Moment::ZERO), None);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "d");
+    assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+    schedule.finished(&"d".into(), Ok(1), Moment::ZERO);
+    assert!(schedule.is_quiet());
+    for _ in 0..100 {
+        schedule.watch(roster(&["b", "d"]));
+    }
+    assert_eq!(start(&mut schedule, Moment::ZERO), "b d");
+    // Dropped and taken up again while it is being listed: the answer counts.
+    schedule.watch(roster(&["d"]));
+    schedule.watch(roster(&["b", "d"]));
+    assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+}
+
+#[test]
+fn a_single_sweep_polls_nothing_twice() {
+    let mut schedule = Schedule::new(4, false);
+    schedule.watch(roster(&["a", "b"]));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
+    schedule.finished(&"a".into(), Ok(1), Moment::ZERO);
+    schedule.finished(&"b".into(), Err(error("gone", None)), Moment::ZERO);
+    assert_eq!(schedule.next_deadline(HOUR), None);
+    assert_eq!(start(&mut schedule, HOUR * 1000), "");
+}
+
+#[test]
+fn slots_lie_in_the_future_and_an_interval_apart() {
+    for now in [0, 1, 3_599_999, 3_600_000, 86_400_000] {
+        let now = Moment::from_millis(now);
+        let next = next_slot("https://example.org/x", HOUR, now);
+        assert!(next > now && next <= now + HOUR, "{now:?} {next:?}");
+        assert_eq!(next_slot("https://example.org/x", HOUR, next), next + HOUR);
+    }
+}
+
+fn error(reason: &str, retry_after: Option<Duration>) -> PollError {
+    PollError { reason: reason.into(), retry_after }
+}
+
+#[test]
+fn one_host_gets_a_few_listings_at_a_time_and_the_others_their_share() {
+    let urls: Vec<String> = (0..6).map(|n| format!("https://Big.example:8443/{n}")).collect();
+    let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    urls.extend(["https://small.example/x", "/srv/local/a", "/srv/local/b"]);
+    let mut schedule = schedule(8, &urls);
+    let started = schedule.start_due(Moment::ZERO).start;
+    assert_eq!(started.len(), 7, "{started:?}");
+    assert_eq!(started.iter().filter(|url| url.contains("Big")).count(), JOBS_PER_HOST);
+    schedule.finished(&urls[0].into(), Ok(1), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::ZERO), urls[4]);
+}
+
+#[test]
+fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
+    let now = Moment::ZERO;
+    let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
+    assert_eq!(start(&mut schedule, now), "https://a.example/1");
+    let busy = error("429", Some(Duration::from_mins(7)));
+    schedule.finished(&"https://a.example/1".into(), Err(busy), now);
+    assert_eq!(start(&mut schedule, now), "https://b.example/1");
+    schedule.finished(&"https://b.example/1".into(), Ok(1), now);
+    assert_eq!(start(&mut schedule, now), "");
+    let woken = schedule.next_deadline(now).unwrap();
+    assert!(woken <= Duration::from_mins(7));
+    assert_eq!(start(&mut schedule, Duration::from_mins(7)), "https://a.example/2");
+}
+
+#[test]
+fn a_single_sweep_does_not_wait_for_a_paused_host() {
+    let mut schedule = Schedule::new(1, false);
+    schedule.watch(roster(&["https://a.example/1", "https://a.example/2"]));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "https://a.example/1");
+    let busy = error("503", Some(HOUR));
+    schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    let due = schedule.start_due(Moment::ZERO);
+    assert_eq!((due.start.len(), due.paused), (0, vec![Arc::from("https://a.example/2")]));
+    assert!(!schedule.is_quiet());
+    schedule.finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
+    assert!(schedule.is_quiet());
+}

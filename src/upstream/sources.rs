@@ -1,0 +1,282 @@
+//! Fetching sources: the files of exactly one tag, as they were released.
+//!
+//! What is fetched goes into a bare repository of the upstream, without history,
+//! and stays there as long as further versions of that upstream are waiting: the
+//! next fetch then only brings what differs. Each build gets a work tree of its
+//! own, in which nothing tells how it was made.
+//!
+//! Neither a URL nor a tag can become an option: a URL comes after `--`, and a tag
+//! is always written as `refs/tags/<tag>`, which also keeps a branch of the same
+//! name from winning.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::warn;
+
+use super::git::{Git, GitError, unexpected};
+use super::source_tree;
+use crate::process::{Interrupt, ProcessError, Program};
+use crate::state_dir::{self, StateDir};
+
+/// The most that kept repositories may take on disk, in bytes. Beyond it the one
+/// that was not used for the longest time goes.
+const MAX_KEPT: u64 = 4 * 1024 * 1024 * 1024;
+
+/// What git says when a server only serves files and cannot send a part of the history.
+const NO_SHALLOW_FETCH: &str = "dumb http transport does not support shallow";
+
+/// What git says when the upstream names its objects by SHA-256.
+const OTHER_OBJECT_FORMAT: &str = "mismatched algorithms";
+
+/// What to fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The upstream's URL.
+    pub url: &'a str,
+    /// The tag, without `refs/tags/`.
+    pub tag: &'a str,
+    /// Whether to fetch submodules, recursively.
+    pub submodules: bool,
+}
+
+/// The fetched upstreams.
+#[derive(Debug)]
+pub struct Sources {
+    git: Arc<Git>,
+    state: Arc<StateDir>,
+    /// The kept repositories, the one used last at the end.
+    kept: Vec<Repository>,
+}
+
+/// A bare repository of one upstream.
+#[derive(Debug)]
+struct Repository {
+    url: String,
+    path: PathBuf,
+    /// Bytes on disk.
+    size: u64,
+}
+
+/// One fetch: its limits.
+#[derive(Clone, Copy)]
+struct Limits<'a> {
+    end: Option<Instant>,
+    interrupt: &'a Interrupt,
+}
+
+impl Sources {
+    /// Nothing fetched yet.
+    pub fn new(git: Arc<Git>, state: Arc<StateDir>) -> Self {
+        Self { git, state, kept: Vec::new() }
+    }
+
+    /// Fetches the files of one tag into `directory`, which must not exist.
+    /// Returns the committer time of the tag's commit.
+    ///
+    /// # Errors
+    /// When git fails, or `end` has come.
+    pub fn fetch(
+        &mut self,
+        source: Source<'_>,
+        directory: &Path,
+        end: Option<Instant>,
+        interrupt: &Interrupt,
+    ) -> Result<SystemTime, GitError> {
+        let limits = Limits { end, interrupt };
+        if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
+            let kept = self.kept.remove(place);
+            match self.fetch_into(&kept.path, source, limits) {
+                Ok(()) => return self.check_out(kept, source, directory, limits),
+                // Whatever is wrong with it may be the repository's fault: begin again without it.
+                Err(error) => {
+                    discard(&kept.path);
+                    if error.is_interrupted() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let path = self.state.sources().join(self.state.unique_name("upstream"));
+        let result = self.begin(&path, source, limits);
+        if let Err(error) = result {
+            discard(&path);
+            return Err(error);
+        }
+        let fresh = Repository { url: source.url.to_owned(), path, size: 0 };
+        self.check_out(fresh, source, directory, limits)
+    }
+
+    /// Forgets what was fetched of an upstream.
+    pub fn forget(&mut self, url: &str) {
+        for kept in self.kept.extract_if(.., |kept| kept.url == url) {
+            discard(&kept.path);
+        }
+    }
+
+    /// Forgets everything that was fetched.
+    pub fn forget_all(&mut self) {
+        for kept in self.kept.drain(..) {
+            discard(&kept.path);
+        }
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Makes a repository and fetches into it.
+    fn begin(&self, path: &Path, source: Source<'_>, limits: Limits<'_>) -> Result<(), GitError> {
+        let init = |object_format: &str| {
+            let program = self.git(limits).args(["init", "--quiet", "--bare", "--template=", object_format]);
+            program.arg("--").arg(path).run(limits.interrupt)
+        };
+        init("--object-format=sha1")?;
+        match self.fetch_into(path, source, limits) {
+            Err(GitError::Process(ProcessError::Failed { tail, .. }))
+                if tail.contains(OTHER_OBJECT_FORMAT) =>
+            {
+                discard(path);
+                init("--object-format=sha256")?;
+                self.fetch_into(path, source, limits)
+            }
+            result => result,
+        }
+    }
+
+    fn fetch_into(&self, path: &Path, source: Source<'_>, limits: Limits<'_>) -> Result<(), GitError> {
+        let reference = format!("refs/tags/{}", source.tag);
+        let refspec = format!("+{reference}:{reference}");
+        let fetch = |depth: &[&str]| {
+            let options =
+                ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
+            let program = self.git(limits).arg("-C").arg(path).args(options).args(depth);
+            program.args(["--", source.url, &refspec]).run(limits.interrupt)
+        };
+        match fetch(&["--depth=1"]) {
+            Err(ProcessError::Failed { tail, .. }) if tail.contains(NO_SHALLOW_FETCH) => fetch(&[])?,
+            result => result?,
+        };
+        Ok(())
+    }
+
+    /// Makes the work tree, and keeps the repository for the next version.
+    fn check_out(
+        &mut self,
+        mut repository: Repository,
+        source: Source<'_>,
+        directory: &Path,
+        limits: Limits<'_>,
+    ) -> Result<SystemTime, GitError> {
+        let result = self.make_work_tree(&repository.path, source, directory, limits);
+        // The work tree is the build's now: git must not look for it again.
+        let forgotten = state_dir::remove(&repository.path.join("worktrees"));
+        let usable = result.is_ok() && forgotten.is_ok();
+        if !usable {
+            discard(&repository.path);
+            return result;
+        }
+        repository.size = size_of(&repository.path).unwrap_or(MAX_KEPT);
+        self.kept.push(repository);
+        while self.kept.iter().map(|kept| kept.size).sum::<u64>() > MAX_KEPT {
+            discard(&self.kept.remove(0).path);
+        }
+        result
+    }
+
+    fn make_work_tree(
+        &self,
+        repository: &Path,
+        source: Source<'_>,
+        directory: &Path,
+        limits: Limits<'_>,
+    ) -> Result<SystemTime, GitError> {
+        let interrupt = limits.interrupt;
+        let git = |place: &Path| self.git(limits).arg("-C").arg(place);
+        let add = git(repository).args(["worktree", "add", "--quiet", "--detach"]).arg(directory);
+        add.arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
+        let show = git(directory).args(["show", "--no-patch", "--no-show-signature", "--format=%ct", "HEAD"]);
+        let committed = parse_commit_time(&show.capture_stdout(1024).run(interrupt)?.stdout)?;
+        if source.submodules {
+            // Submodule URLs may be relative to this one; those of an earlier version are no longer true.
+            git(directory).args(["config", "remote.origin.url", source.url]).run(interrupt)?;
+            git(directory).args(["submodule", "--quiet", "sync", "--recursive"]).run(interrupt)?;
+            let update = |depth: &[&str]| {
+                let options = ["submodule", "--quiet", "update", "--init", "--recursive"];
+                git(directory).args(options).args(depth).run(interrupt)
+            };
+            // Not every server gives out a commit that is no branch's tip, which is all that depth 1 asks for.
+            match update(&["--depth=1"]) {
+                Err(ProcessError::Failed { .. }) => update(&[])?,
+                result => result?,
+            };
+        }
+        source_tree::remove_git_metadata(directory)
+            .map_err(|error| GitError::Tree { path: directory.to_owned(), error })?;
+        Ok(committed)
+    }
+
+    fn git(&self, limits: Limits<'_>) -> Program {
+        let left = limits.end.map(|end| end.saturating_duration_since(Instant::now()));
+        self.git.program(limits.interrupt).deadline(left)
+    }
+}
+
+impl Drop for Sources {
+    fn drop(&mut self) {
+        self.forget_all();
+    }
+}
+
+/// Removes a repository that is not needed, or not to be trusted, any more.
+fn discard(path: &Path) {
+    if let Err(error) = state_dir::remove(path) {
+        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+    }
+}
+
+/// The bytes of a repository's objects: packs and loose ones.
+fn size_of(repository: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    let mut pending = vec![repository.join("objects")];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else {
+                size += metadata.len();
+            }
+        }
+    }
+    Ok(size)
+}
+
+fn parse_commit_time(output: &[u8]) -> Result<SystemTime, GitError> {
+    /// The last second that RFC 3339 can write: the end of the year 9999.
+    const LATEST: u64 = 253_402_300_799;
+    let text = String::from_utf8_lossy(output);
+    let seconds = text.trim().parse().ok().filter(|seconds| *seconds <= LATEST);
+    seconds
+        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+        .ok_or_else(|| unexpected(text.trim(), "a commit time between 1970 and 9999"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commit_times() {
+        let time = parse_commit_time(b"1700000000\n").unwrap();
+        assert_eq!(humantime::format_rfc3339_seconds(time).to_string(), "2023-11-14T22:13:20Z");
+        for bad in ["", "x", "-1", "99999999999999"] {
+            assert!(parse_commit_time(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}
