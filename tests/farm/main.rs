@@ -9,6 +9,7 @@ mod bad_input;
 mod check;
 mod environment;
 mod grants;
+mod manual;
 mod publishing;
 mod purity;
 mod scale;

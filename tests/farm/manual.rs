@@ -1,0 +1,390 @@
+//! The documents: what can be held against the code is. A flag, key, log event or field of `/status` that no
+//! page knows fails here, and so does one that only a page knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use peipkg_manager::cli;
+use peipkg_manager::config::Config;
+use peipkg_manager::problem::Problem;
+use peipkg_manager::recipe::{Recipe, TagVersion};
+use peipkg_manager::status;
+use serde_json::Value;
+
+use crate::support::optional::require;
+
+/// A key that nobody will ever define, nor take for a slip of the pen.
+const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzzzzzz";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files below `directory` with that extension, sorted.
+fn files_below(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let mut pending = vec![root().join(directory)];
+    let mut found = Vec::new();
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The documents in Markdown.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files_below("docs", "md");
+    pages.extend(
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)),
+    );
+    pages
+}
+
+fn texts(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn manual_pages_are_clean() {
+    if !require("mandoc") {
+        return;
+    }
+    for page in ["peipkg-manager.8", "peipkg-manager.toml.5"] {
+        let page = root().join("docs").join(page);
+        let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page).output();
+        let output = lint.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_flag_and_its_default() {
+    let page = read("docs/peipkg-manager.8");
+    let items: BTreeMap<&str, &str> = page
+        .split("\n.It ")
+        .skip(1)
+        .filter_map(|item| {
+            let (_, rest) = item.split_once("Fl -")?;
+            Some((rest.split([' ', '\n']).next()?, item))
+        })
+        .collect();
+    for flag in cli::FLAGS {
+        let item = items.get(flag.long).unwrap_or_else(|| panic!("--{} is not in the page", flag.long));
+        if let Some(default) = flag.default {
+            let stated = item.split_once("The default is\n").map(|(_, stated)| stated).unwrap_or_default();
+            let stated = stated.lines().next().unwrap_or_default();
+            assert!(stated.contains(default), "the default of --{} is not {stated:?}", flag.long);
+        }
+        if let Some(letter) = flag.short {
+            assert!(item.starts_with(&format!("Fl {letter} ")), "-{letter} is not in {item}");
+        }
+    }
+    for documented in items.keys() {
+        assert!(cli::FLAGS.iter().any(|flag| flag.long == *documented), "there is no --{documented}");
+    }
+}
+
+/// The keys of a section, as the code itself lists them when it meets a strange one.
+#[track_caller]
+fn keys_of(section: &str, problems: &[Problem]) -> BTreeSet<String> {
+    let place = if section.is_empty() { "at the top level".to_owned() } else { format!("in {section}") };
+    let start = format!("unknown key {STRANGER:?} {place}; known here: ");
+    let listed = problems.iter().find_map(|problem| problem.message.strip_prefix(&start));
+    let listed = listed.unwrap_or_else(|| panic!("{section}: {:?}", texts(problems)));
+    listed.split(", ").map(str::to_owned).collect()
+}
+
+/// Each section of the configuration as its header stands in a file, with the keys that the code knows.
+fn config_sections() -> BTreeMap<String, BTreeSet<String>> {
+    let path = Path::new("config.toml");
+    let strange = |text: String| Config::parse(path, &text).unwrap_err();
+    let arrays = ["signing_key", "grant"];
+    let header = |name: &str| {
+        if arrays.contains(&name) { format!("[[{name}]]") } else { format!("[{name}]") }
+    };
+    let names = keys_of("", &strange(format!("{STRANGER} = 1")));
+    let sections = names.iter().map(|name| header(name));
+    sections
+        .map(|header| {
+            let keys = keys_of(&header, &strange(format!("{header}\n{STRANGER} = 1")));
+            (header, keys)
+        })
+        .collect()
+}
+
+/// The same for the manager's own sections of a recipe.
+fn recipe_sections() -> BTreeMap<String, BTreeSet<String>> {
+    let sections = ["[upstream]", "[watch]"].into_iter();
+    sections
+        .map(|header| {
+            let text = format!("{header}\n{STRANGER} = 1");
+            let problems = Recipe::parse("r", Path::new("r"), &text).unwrap_err();
+            (header.to_owned(), keys_of(header, &problems))
+        })
+        .collect()
+}
+
+#[test]
+fn the_manual_page_has_every_key() {
+    let page = read("docs/peipkg-manager.toml.5");
+    let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for section in page.split("\n.Ss ").skip(1) {
+        let (header, body) = section.split_once('\n').unwrap();
+        let body = body.split("\n.Sh ").next().unwrap();
+        let keys = body.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+        documented.insert(header.to_owned(), keys.map(str::to_owned).collect());
+    }
+    documented.remove("Tag patterns");
+    let mut known = config_sections();
+    known.extend(recipe_sections());
+    // Other keys of a package are not the manager's; these two it reads.
+    known.insert("[[package]]".to_owned(), ["name", "architecture"].map(str::to_owned).into());
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn the_sample_has_every_key_and_is_right_as_it_stands_and_with_all_of_it() {
+    let sample = read("docs/config.sample.toml");
+    let path = Path::new("config.sample.toml");
+    let parsed = Config::parse(path, &sample).map_err(|problems| texts(&problems));
+    parsed.unwrap();
+    // Prose has a space after its `#`, a key that is commented out has none.
+    let uncommented: String = sample
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    Config::parse(path, &uncommented).map_err(|problems| texts(&problems)).unwrap();
+    for (header, keys) in config_sections() {
+        let section = uncommented.split_once(&format!("{header}\n"));
+        let section = section.unwrap_or_else(|| panic!("no {header}")).1.split("\n[").next().unwrap();
+        for key in keys {
+            assert!(section.lines().any(|line| line.starts_with(&format!("{key} = "))), "{header} {key}");
+        }
+    }
+}
+
+#[test]
+fn examples_in_the_pages_are_right() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("\n```toml\n").skip(1) {
+            let block = block.split("\n```").next().unwrap();
+            let place = format!("{}:\n{block}", page.display());
+            if block.contains("[manager]") {
+                let result = Config::parse(Path::new("config.toml"), block);
+                result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();
+            } else if block.contains("[[package]]") {
+                let result = Recipe::parse("example", Path::new("example"), block);
+                let (_, warnings) =
+                    result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();
+                assert!(warnings.is_empty(), "{place}\n{:#?}", texts(&warnings));
+            } else {
+                // A part of a configuration: its keys must be known.
+                let problems = Config::parse(Path::new("config.toml"), block).err().unwrap_or_default();
+                let wrong = texts(&problems).into_iter().find(|text| !text.contains("missing section"));
+                assert_eq!(wrong, None, "{place}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5, "only {checked} examples were found");
+}
+
+#[test]
+fn the_table_of_tag_patterns_is_right() {
+    let page = read("docs/recipes.md");
+    let mut rows = rows(&page).filter(|row| row[0].starts_with('^')).peekable();
+    assert!(rows.peek().is_some());
+    for row in rows {
+        let text = format!(
+            "[upstream]\ngit = \"file:///x\"\ntag_pattern = '{}'\n[[package]]\nname = \"hello\"\narchitecture = \"noarch\"",
+            row[0]
+        );
+        let (recipe, _) = Recipe::parse("r", Path::new("r"), &text).unwrap();
+        let version = TagVersion::Version(row[2].parse().unwrap());
+        assert_eq!(recipe.upstream.unwrap().version_of(row[1]), version, "{row:?}");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
+                continue;
+            }
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let found =
+                    text.lines().filter(|line| line.starts_with('#')).any(|line| slug(line) == anchor);
+                assert!(found, "{}: {link}", page.display());
+            }
+        }
+    }
+}
+
+/// The anchor of a heading, as the usual viewers make it.
+fn slug(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// What the log can say: of each event the levels and the fields, over all places that log it.
+type Events = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
+
+/// The events in the sources of the manager.
+fn logged_events() -> Events {
+    let mut events = Events::new();
+    for path in files_below("src", "rs") {
+        let source = fs::read_to_string(&path).unwrap();
+        // Of comments and tests, nothing is logged.
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for level in ["debug", "info", "warn", "error"] {
+            for call in source.split(&format!("{level}!(")).skip(1) {
+                let (fields, message) = arguments(call);
+                assert!(!message.is_empty(), "{}: {level}!({call:.80}", path.display());
+                let (levels, known) = events.entry(message).or_default();
+                levels.insert(level.to_owned());
+                known.extend(fields);
+            }
+        }
+    }
+    events
+}
+
+/// The fields and the message of a logging macro, from the text that follows its parenthesis: fields, a
+/// semicolon and the message, or the message alone.
+fn arguments(call: &str) -> (Vec<String>, String) {
+    let mut parts = vec![String::new()];
+    let (mut depth, mut quoted) = (0_usize, false);
+    for c in call.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted && depth == 0 => break,
+            ')' if !quoted => depth -= 1,
+            ',' | ';' if !quoted && depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().unwrap().push(c);
+    }
+    let message = parts.pop().unwrap().trim().trim_matches('"').to_owned();
+    let name = |field: &String| field.split(['=', ':']).next().unwrap().trim().to_owned();
+    (parts.iter().map(name).collect(), message)
+}
+
+/// The rows of the tables of the monitoring page, cell by cell.
+fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    lines.map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+}
+
+#[test]
+fn the_monitoring_page_has_every_event_with_its_level_and_fields() {
+    let page = read("docs/monitoring.md");
+    let list = page.split("\n## ").find(|section| section.starts_with("The log")).unwrap();
+    let set = |cell: &str| -> BTreeSet<String> {
+        cell.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    };
+    let documented: Events = rows(list).map(|row| (row[0].to_owned(), (set(row[1]), set(row[2])))).collect();
+    let logged = logged_events();
+    assert!(logged.len() > 20, "{logged:#?}");
+    for (event, documented) in &documented {
+        assert_eq!(logged.get(event), Some(documented), "{event}");
+    }
+    for event in logged.keys() {
+        assert!(documented.contains_key(event), "{event:?} is not in the page");
+    }
+}
+
+/// The names of all fields of a document, as the monitoring page writes them.
+fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = if key == "KEY" { "*" } else { key };
+                let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+                if key != "*" {
+                    names.insert(name.clone());
+                }
+                self::names(value, &name, names);
+            }
+        }
+        Value::Array(items) => {
+            for item in items.iter().filter(|item| item.is_object()) {
+                self::names(item, &format!("{prefix}[]"), names);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_monitoring_page_has_every_field_of_the_status() {
+    let text = || "x".to_owned();
+    let failure = status::Failure { failures: 1, next_retry: text(), stage: "build", last_error: text() };
+    let poll = status::Poll { last_poll: None, tags_seen: None, error: None, next_poll: None };
+    let full = status::Status {
+        recipes: vec!["KEY".into()],
+        in_flight: Some(status::InFlight { recipe: "KEY".into(), version: text(), started_at: text() }),
+        failures: Some([("KEY".to_owned(), failure)].into()),
+        queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
+        polls: [("KEY".into(), poll)].into(),
+        upload: Some(status::Upload { failures: 1, next_try: text(), last_error: None }),
+        ..status::Status::default()
+    };
+    let mut found = BTreeSet::new();
+    names(&serde_json::from_slice(&full.to_json()).unwrap(), "", &mut found);
+    let page = read("docs/monitoring.md");
+    let list = page.split("\n## ").find(|section| section.starts_with("`/status`")).unwrap();
+    let documented: BTreeSet<String> = rows(list).map(|row| row[0].to_owned()).collect();
+    assert_eq!(documented, found);
+}
+
+#[test]
+fn the_code_map_has_every_file() {
+    let page = read("ARCHITECTURE.md");
+    let (_, map) = page.split_once("\n## Code map\n").unwrap();
+    let map = map.split("\n## ").next().unwrap();
+    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).collect();
+    let trees = [("src", ""), ("src/farm", "farm/"), ("contrib/peipkg-tools/src", "")];
+    for (tree, prefix) in trees {
+        for path in files_below(tree, "rs") {
+            let name = path.strip_prefix(root().join(tree)).unwrap().to_str().unwrap();
+            let name = name.strip_prefix(prefix).unwrap_or(name);
+            let is_of_tests = name.ends_with("tests.rs");
+            let is_of_another_tree = tree == "src" && name.starts_with("farm/");
+            // A crate's root and a directory that is named as a whole need no line of their own.
+            let is_named = named.contains(name)
+                || name == "lib.rs"
+                || named.iter().any(|known| known.ends_with('/') && name.starts_with(known));
+            assert!(is_of_tests || is_of_another_tree || is_named, "{tree}/{name} is not in the code map");
+        }
+    }
+}
