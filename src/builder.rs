@@ -112,7 +112,12 @@ impl Builder {
         let end = self.config.build_timeout.and_then(|limit| Instant::now().checked_add(limit));
         // Builds are only made of recipes with an upstream.
         let Some(upstream) = &job.recipe.upstream else { return Err(BuildError::without_upstream(job)) };
-        let what = Source { url: &upstream.git, tag: &job.candidate.tag, submodules: upstream.submodules };
+        let what = Source {
+            url: &upstream.git,
+            tag: &job.candidate.tag,
+            next_tags: &job.next_tags,
+            submodules: upstream.submodules,
+        };
         let committed = self.sources.fetch(what, &source.0, end, &self.interrupt);
         if !job.more_of_upstream {
             self.sources.forget(&upstream.git);

@@ -28,6 +28,10 @@ impl fmt::Display for JobKey {
     }
 }
 
+/// How many versions' sources are fetched ahead, in one go with the one that is
+/// built: a recipe's backlog costs a fraction of the round trips then.
+pub const FETCH_AHEAD: usize = 15;
+
 /// A build: one version of one recipe.
 #[derive(Debug, Clone)]
 pub struct BuildJob {
@@ -35,6 +39,8 @@ pub struct BuildJob {
     pub recipe: Arc<Recipe>,
     /// The version and its tag.
     pub candidate: Candidate,
+    /// The tags of the recipe's versions that wait to be built, the next one first: at most [`FETCH_AHEAD`].
+    pub next_tags: Vec<String>,
     /// Whether further versions of the same upstream wait to be built.
     pub more_of_upstream: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::event::{BuildJob, Effect, Job, JobKey, JobOutcome, KeptOutputs, Notice};
+use super::event::{BuildJob, Effect, FETCH_AHEAD, Job, JobKey, JobOutcome, KeptOutputs, Notice};
 use super::queue::Candidate;
 use super::schedule::Moment;
 use super::{Effects, Failure, Farm, Flight, Outcome, OwedUpload, backoff};
@@ -166,7 +166,8 @@ impl Farm {
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
-                return Some(Job::Build(BuildJob { recipe, candidate, more_of_upstream }));
+                let next_tags = self.queue.tags_of(&id).take(FETCH_AHEAD).cloned().collect();
+                return Some(Job::Build(BuildJob { recipe, candidate, next_tags, more_of_upstream }));
             }
             // Another recipe has published the same packages meanwhile.
             let key = JobKey { recipe: id, version: candidate.version };

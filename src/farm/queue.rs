@@ -80,6 +80,13 @@ impl Queue {
         self.lanes.contains_key(recipe)
     }
 
+    /// The tags of `recipe` that wait, the next one first.
+    pub fn tags_of(&self, recipe: &str) -> impl Iterator<Item = &String> {
+        let lane = self.lanes.get(recipe);
+        let lists = lane.into_iter().flat_map(|lane| [&lane.urgent, &lane.ordinary]);
+        lists.flat_map(|list| list.iter().rev().map(|candidate| &candidate.tag))
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty()

@@ -9,6 +9,8 @@
 //! is always written as `refs/tags/<tag>`, which also keeps a branch of the same
 //! name from winning.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,8 @@ pub struct Source<'a> {
     pub url: &'a str,
     /// The tag, without `refs/tags/`.
     pub tag: &'a str,
+    /// The tags that are going to be fetched next.
+    pub next_tags: &'a [String],
     /// Whether to fetch submodules, recursively.
     pub submodules: bool,
 }
@@ -57,6 +61,8 @@ pub struct Sources {
 struct Repository {
     url: String,
     path: PathBuf,
+    /// The tags in it that were fetched ahead.
+    ahead: HashSet<String>,
     /// Bytes on disk.
     size: u64,
 }
@@ -88,8 +94,13 @@ impl Sources {
     ) -> Result<SystemTime, GitError> {
         let limits = Limits { end, interrupt };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
-            let kept = self.kept.remove(place);
-            match self.fetch_into(&kept.path, source, limits) {
+            let mut kept = self.kept.remove(place);
+            let fetched = if kept.ahead.remove(source.tag) {
+                Ok(())
+            } else {
+                self.fetch_into(&kept.path, source, limits).map(|ahead| kept.ahead = ahead)
+            };
+            match fetched {
                 Ok(()) => return self.check_out(kept, source, directory, limits),
                 // Whatever is wrong with it may be the repository's fault: begin again without it.
                 Err(error) => {
@@ -101,13 +112,16 @@ impl Sources {
             }
         }
         let path = self.state.sources().join(self.state.unique_name("upstream"));
-        let result = self.begin(&path, source, limits);
-        if let Err(error) = result {
-            discard(&path);
-            return Err(error);
+        match self.begin(&path, source, limits) {
+            Ok(ahead) => {
+                let fresh = Repository { url: source.url.to_owned(), path, ahead, size: 0 };
+                self.check_out(fresh, source, directory, limits)
+            }
+            Err(error) => {
+                discard(&path);
+                Err(error)
+            }
         }
-        let fresh = Repository { url: source.url.to_owned(), path, size: 0 };
-        self.check_out(fresh, source, directory, limits)
     }
 
     /// Forgets what was fetched of an upstream.
@@ -130,7 +144,12 @@ impl Sources {
     }
 
     /// Makes a repository and fetches into it.
-    fn begin(&self, path: &Path, source: Source<'_>, limits: Limits<'_>) -> Result<(), GitError> {
+    fn begin(
+        &self,
+        path: &Path,
+        source: Source<'_>,
+        limits: Limits<'_>,
+    ) -> Result<HashSet<String>, GitError> {
         let init = |object_format: &str| {
             let program = self.git(limits).args(["init", "--quiet", "--bare", "--template=", object_format]);
             program.arg("--").arg(path).run(limits.interrupt)
@@ -148,20 +167,45 @@ impl Sources {
         }
     }
 
-    fn fetch_into(&self, path: &Path, source: Source<'_>, limits: Limits<'_>) -> Result<(), GitError> {
-        let reference = format!("refs/tags/{}", source.tag);
-        let refspec = format!("+{reference}:{reference}");
+    /// Fetches a tag, and with it those that come next; returns which of them are there.
+    fn fetch_into(
+        &self,
+        path: &Path,
+        source: Source<'_>,
+        limits: Limits<'_>,
+    ) -> Result<HashSet<String>, GitError> {
+        if !source.next_tags.is_empty() {
+            let tags = source.next_tags.iter().map(String::as_str).chain([source.tag]);
+            match self.fetch_tags(path, source.url, tags, limits) {
+                Ok(()) => return Ok(source.next_tags.iter().cloned().collect()),
+                // One that has vanished meanwhile must not take the others along.
+                Err(ProcessError::Failed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.fetch_tags(path, source.url, [source.tag], limits)?;
+        Ok(HashSet::new())
+    }
+
+    fn fetch_tags<'t>(
+        &self,
+        path: &Path,
+        url: &str,
+        tags: impl IntoIterator<Item = &'t str>,
+        limits: Limits<'_>,
+    ) -> Result<(), ProcessError> {
+        let refspecs: Vec<String> =
+            tags.into_iter().map(|tag| format!("+refs/tags/{tag}:refs/tags/{tag}")).collect();
         let fetch = |depth: &[&str]| {
             let options =
                 ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
             let program = self.git(limits).arg("-C").arg(path).args(options).args(depth);
-            program.args(["--", source.url, &refspec]).run(limits.interrupt)
+            program.args(["--", url]).args(&refspecs).run(limits.interrupt).map(drop)
         };
         match fetch(&["--depth=1"]) {
-            Err(ProcessError::Failed { tail, .. }) if tail.contains(NO_SHALLOW_FETCH) => fetch(&[])?,
-            result => result?,
-        };
-        Ok(())
+            Err(ProcessError::Failed { tail, .. }) if tail.contains(NO_SHALLOW_FETCH) => fetch(&[]),
+            result => result,
+        }
     }
 
     /// Makes the work tree, and keeps the repository for the next version.
@@ -195,29 +239,54 @@ impl Sources {
         directory: &Path,
         limits: Limits<'_>,
     ) -> Result<SystemTime, GitError> {
+        let reference = format!("refs/tags/{}", source.tag);
+        if source.submodules {
+            self.add_with_submodules(repository, source, directory, limits)?;
+        } else {
+            let tree = |error| GitError::Tree { path: directory.to_owned(), error };
+            fs::create_dir(directory).map_err(tree)?;
+            let index = repository.join("index");
+            let mut work_tree = OsString::from("--work-tree=");
+            work_tree.push(directory);
+            let program =
+                self.git(limits).env("GIT_INDEX_FILE", &index).arg("-C").arg(repository).arg(work_tree);
+            let written = program.args(["read-tree", "-m", "-u", &reference]).run(limits.interrupt);
+            // The next version is written to another place: an index would tell git that its files are there.
+            state_dir::remove(&index).map_err(tree)?;
+            written?;
+        }
+        let show = ["show", "--no-patch", "--no-show-signature", "--format=%ct"];
+        let show = self.git(limits).arg("-C").arg(repository).args(show).arg(reference + "^{commit}");
+        let committed = parse_commit_time(&show.capture_stdout(1024).run(limits.interrupt)?.stdout)?;
+        source_tree::remove_git_metadata(directory)
+            .map_err(|error| GitError::Tree { path: directory.to_owned(), error })?;
+        Ok(committed)
+    }
+
+    /// Makes a work tree that git knows of, as submodules need one.
+    fn add_with_submodules(
+        &self,
+        repository: &Path,
+        source: Source<'_>,
+        directory: &Path,
+        limits: Limits<'_>,
+    ) -> Result<(), ProcessError> {
         let interrupt = limits.interrupt;
         let git = |place: &Path| self.git(limits).arg("-C").arg(place);
         let add = git(repository).args(["worktree", "add", "--quiet", "--detach"]).arg(directory);
         add.arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
-        let show = git(directory).args(["show", "--no-patch", "--no-show-signature", "--format=%ct", "HEAD"]);
-        let committed = parse_commit_time(&show.capture_stdout(1024).run(interrupt)?.stdout)?;
-        if source.submodules {
-            // Submodule URLs may be relative to this one; those of an earlier version are no longer true.
-            git(directory).args(["config", "remote.origin.url", source.url]).run(interrupt)?;
-            git(directory).args(["submodule", "--quiet", "sync", "--recursive"]).run(interrupt)?;
-            let update = |depth: &[&str]| {
-                let options = ["submodule", "--quiet", "update", "--init", "--recursive"];
-                git(directory).args(options).args(depth).run(interrupt)
-            };
-            // Not every server gives out a commit that is no branch's tip, which is all that depth 1 asks for.
-            match update(&["--depth=1"]) {
-                Err(ProcessError::Failed { .. }) => update(&[])?,
-                result => result?,
-            };
+        // Submodule URLs may be relative to this one; those of an earlier version are no longer true.
+        git(directory).args(["config", "remote.origin.url", source.url]).run(interrupt)?;
+        git(directory).args(["submodule", "--quiet", "sync", "--recursive"]).run(interrupt)?;
+        let update = |depth: &[&str]| {
+            let options = ["submodule", "--quiet", "update", "--init", "--recursive"];
+            git(directory).args(options).args(depth).run(interrupt)
+        };
+        // Not every server gives out a commit that is no branch's tip, which is all that depth 1 asks for.
+        match update(&["--depth=1"]) {
+            Err(ProcessError::Failed { .. }) => update(&[]).map(drop),
+            result => result.map(drop),
         }
-        source_tree::remove_git_metadata(directory)
-            .map_err(|error| GitError::Tree { path: directory.to_owned(), error })?;
-        Ok(committed)
     }
 
     fn git(&self, limits: Limits<'_>) -> Program {
