@@ -50,7 +50,11 @@ const LOG_LEVEL: Flag = Flag {
 pub const FLAGS: &[Flag] = &[
     CONFIG,
     LOG_LEVEL,
-    switch("once", None, "Poll every recipe once, build what is new, and exit; no HTTP, no schedule"),
+    switch(
+        "once",
+        None,
+        "Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule",
+    ),
     switch("check", None, "Check configuration, recipes, tools and keys, print every problem, and exit"),
     switch("help", Some('h'), "Print this help and exit"),
     switch("version", Some('V'), "Print the version and exit"),
@@ -390,7 +394,7 @@ Without --once or --check it runs until SIGTERM or SIGINT; SIGHUP reloads the re
 Flags:
       --config PATH      The configuration file [default: /etc/peipkg-manager/config.toml]
       --log-level LEVEL  The least level to log: debug, info, warn or error [default: info]
-      --once             Poll every recipe once, build what is new, and exit; no HTTP, no schedule
+      --once             Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule
       --check            Check configuration, recipes, tools and keys, print every problem, and exit
   -h, --help             Print this help and exit
   -V, --version          Print the version and exit

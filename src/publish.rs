@@ -27,6 +27,7 @@ use crate::farm::event::{JobKey, KeptOutputs};
 use crate::identity::PackageName;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
+use crate::version::Version;
 
 /// How long one run of `peipkg-repo` may take. Only a file system that hangs needs as long.
 const TOOL_DEADLINE: Duration = Duration::from_hours(1);
@@ -208,17 +209,20 @@ pub fn lock_tools(state: &StateDir, interrupt: &Interrupt) -> Result<File, Publi
 }
 
 fn read_kept(path: &Path) -> Option<KeptOutputs> {
-    let job = match fs::read(path.join("job.json"))
-        .and_then(|json| Ok(serde_json::from_slice::<JobFile>(&json)?))
-    {
-        Ok(job) => job,
+    let read = || -> io::Result<(JobFile, String, Version)> {
+        let job: JobFile = serde_json::from_slice(&fs::read(path.join("job.json"))?)?;
+        let directory = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
+        let version = job.version.parse().map_err(io::Error::other)?;
+        Ok((job, directory, version))
+    };
+    let (job, directory, version) = match read() {
+        Ok(found) => found,
         Err(error) => {
             warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
             return None;
         }
     };
-    let directory = path.file_name()?.to_str()?.to_owned();
-    let version = job.version.parse().ok()?;
     let key = JobKey { recipe: job.recipe.into(), version };
     let packages =
         job.packages.into_iter().map(|(name, architecture)| PackageName { name, architecture }).collect();

@@ -38,6 +38,8 @@ pub struct Recipe {
     pub github_webhook: bool,
     /// How often its upstream is polled, at least [`MIN_POLL_INTERVAL`]; `None` is the farm's default.
     pub poll_interval: Option<Duration>,
+    /// Changes when a file of the recipe's directory changes; 0 until whoever reads the files has set it.
+    pub stamp: u64,
 }
 
 /// `[upstream]`: where a recipe's source is, and which of its tags are versions.
@@ -118,7 +120,15 @@ impl Recipe {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { id: id.to_owned(), dir: dir.to_owned(), packages, upstream, github_webhook, poll_interval })
+        Ok(Self {
+            id: id.to_owned(),
+            dir: dir.to_owned(),
+            packages,
+            upstream,
+            github_webhook,
+            poll_interval,
+            stamp: 0,
+        })
     }
 
     /// The recipe's file.

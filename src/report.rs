@@ -25,14 +25,14 @@ pub fn log(notice: &Notice) {
         Notice::PollComplete { recipe, tags_seen, matches, queued } => {
             info!(recipe:%, tags_seen, matches_emitted = matches, queued; "poll complete");
         }
-        Notice::PollFailed { recipes, upstream, reason, next_poll } => {
-            let (recipes, upstream) = (recipes.join(","), without_password(upstream));
+        Notice::PollFailed { recipe, upstream, reason, next_poll } => {
+            let upstream = without_password(upstream);
             match next_poll {
                 Some(wait) => {
                     let next_poll_after = duration::format(*wait);
-                    warn!(recipes, upstream, error = reason, next_poll_after; "poll failed");
+                    warn!(recipe:%, upstream, error = reason, next_poll_after; "poll failed");
                 }
-                None => warn!(recipes, upstream, error = reason; "poll failed"),
+                None => warn!(recipe:%, upstream, error = reason; "poll failed"),
             }
         }
         Notice::TagSkipped { recipe, tag, reason } => warn!(recipe:%, tag, reason; "tag skipped"),
@@ -45,6 +45,9 @@ pub fn log(notice: &Notice) {
         }
         Notice::BuildStarted { key: JobKey { recipe, version }, tag } => {
             info!(recipe:%, version:%, tag; "starting build");
+        }
+        Notice::AlreadyPublished { key: JobKey { recipe, version } } => {
+            info!(recipe:%, version:%; "kept outputs are published already, removing them");
         }
         Notice::PublishStarted { key: JobKey { recipe, version } } => {
             info!(recipe:%, version:%; "publishing kept outputs");
@@ -76,8 +79,8 @@ pub fn log(notice: &Notice) {
         Notice::Draining { in_flight: Some(JobKey { recipe, version }) } => {
             info!(recipe:%, version:%; "stopping after the build in progress");
         }
-        Notice::Draining { in_flight: None } => info!("stopping"),
-        Notice::Aborting => warn!("stopping at once, the build in progress is ended"),
+        Notice::Draining { in_flight: None } => info!("stopping, no build in progress"),
+        Notice::Aborting => warn!("stopping at once"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading the recipes below `recipes_dir`, all of them or none.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -62,11 +63,28 @@ pub fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
             continue;
         };
         match Recipe::parse_with(id, &directory, &text, &mut reading.warnings) {
-            Ok(recipe) => reading.recipes.push(recipe),
+            Ok(recipe) => reading.recipes.push(Recipe { stamp: stamp_of(&directory, &text), ..recipe }),
             Err(found) => reading.problems.extend(found),
         }
     }
     Ok(reading)
+}
+
+/// A number that changes with the recipe's text and with what lies beside it: the
+/// build script, patches.
+fn stamp_of(directory: &Path, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let mut files: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().collect();
+    files.sort_by_key(fs::DirEntry::file_name);
+    for file in files {
+        file.file_name().hash(&mut hasher);
+        // Through links, as the build script would read it.
+        if let Ok(metadata) = fs::metadata(file.path()) {
+            (metadata.len(), metadata.modified().ok()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 /// The entries of `recipes_dir`, sorted by name.

@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::io::Errno;
@@ -26,7 +27,9 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    _lock: File,
+    lock: File,
+    /// What tells the names of this process from those of any earlier one.
+    token: u128,
     counter: AtomicU64,
 }
 
@@ -63,7 +66,9 @@ impl StateDir {
         };
         fs::create_dir_all(root).map_err(not_writable(root))?;
         let lock = lock(root)?;
-        let state = Self { root: root.to_owned(), _lock: lock, counter: AtomicU64::new(0) };
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let token = since_epoch.unwrap_or_default().as_millis();
+        let state = Self { root: root.to_owned(), lock, token, counter: AtomicU64::new(0) };
         for directory in [state.sources(), state.stage(), state.publish()] {
             fs::create_dir_all(&directory).map_err(not_writable(&directory))?;
         }
@@ -128,9 +133,10 @@ impl StateDir {
         self.root.join("tool-lock")
     }
 
-    /// A file name for an attempt at `subject` that no other attempt of this process has.
+    /// A file name for an attempt at `subject` that no other attempt has, of this
+    /// process or of an earlier one whose children may still be at work.
     pub fn unique_name(&self, subject: &str) -> String {
-        format!("{subject}.{}", self.counter.fetch_add(1, Ordering::Relaxed))
+        format!("{subject}.{:x}-{}", self.token, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Removes what an earlier manager has left in `sources/` and `stage/`.
@@ -150,6 +156,13 @@ impl StateDir {
             }
         }
         failed
+    }
+}
+
+impl Drop for StateDir {
+    /// Whoever reads the lock file must not find the id of a process that has gone.
+    fn drop(&mut self) {
+        let _ = self.lock.set_len(0);
     }
 }
 

@@ -90,6 +90,8 @@ pub struct Poll {
 pub struct Upload {
     /// How often it has failed in a row.
     pub failures: u32,
+    /// When the upload in progress was started; null if there is none.
+    pub started_at: Option<String>,
     /// When it is tried (again).
     pub next_try: String,
     /// Why it failed the last time, in one line.

@@ -127,7 +127,13 @@ impl Farm {
                 self.builds_attempted += 1;
                 Notice::BuildStarted { key: build.key(), tag: build.candidate.tag.clone() }
             }
-            Job::Publish(outputs) => Notice::PublishStarted { key: outputs.key.clone() },
+            Job::Publish(outputs) => {
+                // Outputs that never failed here were built by an earlier run.
+                if !self.failures.contains_key(&outputs.key) {
+                    self.builds_attempted += 1;
+                }
+                Notice::PublishStarted { key: outputs.key.clone() }
+            }
             Job::Upload => Notice::UploadStarted,
         });
         effects.0.push(Effect::StartJob(job.clone()));
@@ -148,6 +154,7 @@ impl Farm {
             }
             let outputs = self.kept.remove(index);
             self.failures.remove(&outputs.key);
+            effects.report(Notice::AlreadyPublished { key: outputs.key.clone() });
             effects.0.push(Effect::DiscardOutputs(outputs));
         }
         None

@@ -139,7 +139,7 @@ impl Farm {
         let mut effects = Effects::default();
         match event {
             Event::DeadlineReached => {}
-            Event::RosterLoaded(Ok(recipes)) => self.take_roster(recipes, &mut effects),
+            Event::RosterLoaded(Ok(recipes)) => self.take_roster(recipes, now, &mut effects),
             Event::RosterLoaded(Err(problems)) => effects.report(Notice::ReloadRefused { problems }),
             Event::ArchiveRead(Ok(archive)) => {
                 self.archive = archive;
@@ -191,10 +191,17 @@ impl Farm {
         }
     }
 
-    fn take_roster(&mut self, recipes: Vec<Recipe>, effects: &mut Effects) {
+    fn take_roster(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
-        self.roster =
-            recipes.into_iter().map(|recipe| (Arc::from(recipe.id.as_str()), Arc::new(recipe))).collect();
+        let recipes = recipes.into_iter().map(|recipe| (Arc::from(recipe.id.as_str()), Arc::new(recipe)));
+        let before = std::mem::replace(&mut self.roster, recipes.collect());
+        for (key, failure) in &mut self.failures {
+            // Whoever has changed a recipe wants to see whether it helps, not to wait.
+            let stamp = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>| Some(roster.get(&key.recipe)?.stamp);
+            if failure.candidate.is_some() && failure.waiting && stamp(&before) != stamp(&self.roster) {
+                failure.retry_at = now;
+            }
+        }
         self.watchers.clear();
         let mut intervals: BTreeMap<Arc<str>, Duration> = BTreeMap::new();
         for (id, recipe) in &self.roster {
@@ -220,7 +227,10 @@ impl Farm {
     fn take_outputs(&mut self, found: Vec<KeptOutputs>, effects: &mut Effects) {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
-                Presence::Complete => effects.0.push(Effect::DiscardOutputs(outputs)),
+                Presence::Complete => {
+                    effects.report(Notice::AlreadyPublished { key: outputs.key.clone() });
+                    effects.0.push(Effect::DiscardOutputs(outputs));
+                }
                 Presence::Partial => effects.report(Notice::PartlyPublished { key: outputs.key }),
                 Presence::Absent => self.kept.push(outputs),
             }

@@ -77,7 +77,10 @@ impl Farm {
                 let next_poll = self.schedule.state(upstream).and_then(|state| state.next);
                 let next_poll =
                     next_poll.filter(|next| *next < Moment::MAX).map(|next| next.saturating_sub(now));
-                effects.report(Notice::PollFailed { recipes, upstream: upstream.clone(), reason, next_poll });
+                for recipe in recipes {
+                    let (upstream, reason) = (upstream.clone(), reason.clone());
+                    effects.report(Notice::PollFailed { recipe, upstream, reason, next_poll });
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Farm;
-use super::event::JobKey;
+use super::event::{Job, JobKey};
 use super::schedule::Moment;
 use crate::status::{Calendar, Failure, InFlight, Poll, Queued, Status, Upload};
 
@@ -39,10 +39,16 @@ impl Farm {
             polls: self.polls(calendar),
             upload: self.upload.as_ref().map(|upload| Upload {
                 failures: upload.failures,
+                started_at: self.upload_started().map(|started| calendar.show(started)),
                 next_try: calendar.show(upload.due),
                 last_error: upload.last_error.clone(),
             }),
         }
+    }
+
+    fn upload_started(&self) -> Option<Moment> {
+        let flight = self.in_flight.as_ref()?;
+        matches!(flight.job, Job::Upload).then_some(flight.started)
     }
 
     fn queued(&self) -> Vec<Queued> {

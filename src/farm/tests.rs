@@ -95,7 +95,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::UploadFailed { retry_after, .. } => {
                 format!("not uploaded {}m", retry_after.as_secs() / 60)
             }
-            Notice::PollFailed { recipes, .. } => format!("poll failed {}", recipes.join(",")),
+            Notice::PollFailed { recipe, .. } => format!("poll failed {recipe}"),
             Notice::ReloadRefused { .. } => "reload refused".into(),
             _ => return None,
         },
@@ -379,13 +379,13 @@ fn a_second_signal_ends_the_build_uncounted() {
 }
 
 #[test]
-fn a_failed_poll_is_one_warning_and_changes_nothing() {
+fn a_failed_poll_is_a_warning_for_each_recipe_and_changes_nothing() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
     bench.tags("u", &["v1"]);
     bench.seen();
     bench.sleep_until(HOUR);
     bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
-    assert_eq!(bench.seen(), ["poll failed a,b"]);
+    assert_eq!(bench.seen(), ["poll failed a", "poll failed b"]);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build b@1-1"], "what waits in the queue stays there");
 }
@@ -458,4 +458,19 @@ fn the_status_tells_what_waits_and_what_failed() {
     assert_eq!(status.polls["a"].tags_seen, Some(2));
     assert_eq!(status.polls["b"].error.as_deref(), Some("no route"));
     assert_eq!((status.builds_attempted, status.builds_succeeded), (2, 0));
+}
+
+#[test]
+fn a_changed_recipe_is_tried_again_at_once() {
+    let stamped = |stamp| vec![Recipe { stamp, ..recipe("a", "u", &["pa"], "") }];
+    let mut bench = Bench::new(false, stamped(1));
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    bench.event(Event::RosterLoaded(Ok(stamped(1))));
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m"], "the same recipe waits");
+    bench.event(Event::RosterLoaded(Ok(stamped(2))));
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed a@1-1 5m"]);
 }

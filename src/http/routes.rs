@@ -98,9 +98,16 @@ impl<M: From<Event>> Routes<M> {
             let found = request.headers().iter().find(|header| header.field.equiv(name));
             found.map(|header| header.value.as_str())
         };
-        let secret = self.secret.as_deref().unwrap_or_default();
-        if !webhook::is_signed(secret, header("X-Hub-Signature-256"), &body) {
-            self.bad_signatures.log();
+        let signature = header("X-Hub-Signature-256");
+        let reason = match &self.secret {
+            None => Some("no webhook_secret_file is configured"),
+            Some(_) if signature.is_none() => Some("the request is not signed"),
+            Some(secret) => {
+                (!webhook::is_signed(secret, signature, &body)).then_some("the signature is wrong")
+            }
+        };
+        if let Some(reason) = reason {
+            self.bad_signatures.log(reason);
             return Answer::text(401, "webhook signature invalid");
         }
         match webhook::parse(header("X-GitHub-Event"), header("Content-Type"), &body) {
@@ -119,14 +126,14 @@ impl<M: From<Event>> Routes<M> {
 }
 
 impl BadSignatures {
-    fn log(&mut self) {
+    fn log(&mut self, reason: &str) {
         if self.logged.is_some_and(|logged| logged.elapsed() < SIGNATURE_LOG_PAUSE) {
             self.suppressed += 1;
             return;
         }
         let not_logged = std::mem::take(&mut self.suppressed);
         self.logged = Some(Instant::now());
-        warn!(not_logged; "webhook signature invalid");
+        warn!(reason, not_logged; "webhook signature invalid");
     }
 }
 

@@ -23,7 +23,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub use self::interrupt::Interrupt;
-use self::running::{End, Running};
+use self::running::{End, GRACE, Running};
 
 /// Environment variables by which an init system talks to the manager itself;
 /// a child that took them for its own would report the manager's readiness or
@@ -40,6 +40,7 @@ pub struct Program {
     env: Vec<(&'static str, Option<OsString>)>,
     directory: Option<PathBuf>,
     deadline: Option<Duration>,
+    grace: Duration,
     stdout_limit: usize,
     held_file: Option<File>,
 }
@@ -63,7 +64,7 @@ pub enum ProcessError {
         error: io::Error,
     },
     /// It ended with another status than 0.
-    #[error("{program} {}: {}", describe(*status), last_line(tail))]
+    #[error("{program} {}: {}", describe(*status), explain(tail))]
     Failed {
         /// The program's name.
         program: String,
@@ -115,6 +116,7 @@ impl Program {
             env: Vec::new(),
             directory: None,
             deadline: None,
+            grace: GRACE,
             stdout_limit: 0,
             held_file: None,
         }
@@ -153,6 +155,12 @@ impl Program {
     /// Ends it after `deadline`.
     pub fn deadline(mut self, deadline: Option<Duration>) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Gives its group `grace` instead of ten seconds between SIGTERM and SIGKILL.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -200,7 +208,7 @@ impl Program {
             Ok(running) => running,
             Err(error) => return Err(ProcessError::Lost { program: name, error }),
         };
-        let end = running.wait(self.deadline, self.stdout_limit, interrupt);
+        let end = running.wait(self.deadline, self.grace, self.stdout_limit, interrupt);
         let status = running.finish();
         let (program, tail) = (name, running.tail.text());
         match (end, status) {
@@ -239,6 +247,21 @@ fn describe(status: ExitStatus) -> impl fmt::Display {
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }
+}
+
+/// What an output says about a failure: its last line. What a tool says of itself
+/// (`peipkg-build: …`) is mostly that something else has failed: then the line
+/// before that is the cause. And git names its cause first.
+fn explain(tail: &str) -> String {
+    let last = last_line(tail);
+    let mut lines = tail.lines().map(str::trim).filter(|line| !line.is_empty());
+    let is_git = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
+    if let Some(first) = lines.clone().find(is_git).filter(|first| *first != last) {
+        return format!("{first}; then: {last}");
+    }
+    let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
+    let cause = own.and_then(|tool| lines.rfind(|line| !line.starts_with(tool)));
+    cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {cause}"))
 }
 
 /// The last line of an output that says something.

@@ -63,6 +63,7 @@ impl Running {
     pub(super) fn wait(
         &mut self,
         limit: Option<Duration>,
+        grace: Duration,
         stdout_limit: usize,
         interrupt: &Interrupt,
     ) -> io::Result<End> {
@@ -83,7 +84,7 @@ impl Running {
             }
         };
         let _ = kill_process_group(self.group, Signal::TERM);
-        let deadline = Instant::now() + GRACE;
+        let deadline = Instant::now() + grace;
         // As long as somebody holds the pipes, somebody of the group is still cleaning up.
         while !(self.exited && self.stdout.is_none() && self.stderr.is_none()) && Instant::now() < deadline {
             self.step(Some(deadline), None, usize::MAX)?;

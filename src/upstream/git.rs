@@ -15,6 +15,9 @@ use crate::process::{Interrupt, ProcessError, Program};
 /// upstream that hangs keeps a poller from others for a minute only.
 const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 
+/// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
+const LISTING_GRACE: Duration = Duration::from_secs(1);
+
 /// The longest listing accepted, in bytes: about a million tags.
 const LISTING_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -68,7 +71,8 @@ impl Git {
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
     pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, GitError> {
-        let program = self.program(interrupt).deadline(Some(LISTING_DEADLINE)).capture_stdout(LISTING_LIMIT);
+        let program = self.program(interrupt).deadline(Some(LISTING_DEADLINE)).grace(LISTING_GRACE);
+        let program = program.capture_stdout(LISTING_LIMIT);
         let output = program.args(["ls-remote", "--tags", "--refs", "--", url]).run(interrupt)?;
         parse_listing(&output.stdout)
     }

@@ -356,7 +356,12 @@ fn the_monitoring_page_has_every_field_of_the_status() {
         failures: Some([("KEY".to_owned(), failure)].into()),
         queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
         polls: [("KEY".into(), poll)].into(),
-        upload: Some(status::Upload { failures: 1, next_try: text(), last_error: None }),
+        upload: Some(status::Upload {
+            failures: 1,
+            started_at: Some(text()),
+            next_try: text(),
+            last_error: None,
+        }),
         ..status::Status::default()
     };
     let mut found = BTreeSet::new();

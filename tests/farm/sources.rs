@@ -179,7 +179,7 @@ fn an_upstream_that_is_not_there_is_warned_about_once_and_delays_only_itself() {
     for event in output.events("poll failed") {
         assert_eq!(event["level"], "warn", "{output}");
         assert!(event["error"].starts_with("git ls-remote exited with status 128: "), "{output}");
-        failed.push((event["recipes"].clone(), event["upstream"].clone()));
+        failed.push((event["recipe"].clone(), event["upstream"].clone()));
     }
     failed.sort();
     let expected = [
