@@ -196,7 +196,10 @@ impl Builder {
 
     fn upload(&self) -> JobOutcome {
         let Some(uploader) = &self.uploader else { return JobOutcome::Done };
-        match uploader.upload(&self.interrupt) {
+        // What does not verify must not reach the remote.
+        let ready =
+            self.publisher.settle(&self.interrupt).and_then(|_| self.publisher.verify(&self.interrupt));
+        match ready.and_then(|()| uploader.upload(&self.interrupt)) {
             Ok(()) => JobOutcome::Done,
             Err(PublishError::Process(ProcessError::Interrupted { .. })) => JobOutcome::Interrupted,
             Err(error) => JobOutcome::Failed { reason: error.to_string() },

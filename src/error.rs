@@ -25,7 +25,7 @@ pub enum Error {
     Tools(Vec<MissingTool>),
     /// The state directory cannot be used.
     StateDir(StateDirError),
-    /// The repository cannot be initialised.
+    /// The repository cannot be initialised, or not be restored after a publish that was cut short.
     Repository(PublishError),
     /// The listen address cannot be bound.
     Listen(ListenAddr, io::Error),
@@ -51,7 +51,7 @@ impl fmt::Display for Error {
             Self::Config(problems) | Self::Problems(problems) => lines(f, problems),
             Self::Tools(missing) => lines(f, missing),
             Self::StateDir(error) => error.fmt(f),
-            Self::Repository(error) => write!(f, "cannot initialise the repository: {error}"),
+            Self::Repository(error) => write!(f, "cannot prepare the repository: {error}"),
             Self::Listen(addr, error) => write!(f, "[http] addr {addr}: cannot listen there: {error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }

@@ -19,6 +19,7 @@ pub mod error;
 pub mod farm;
 pub mod http;
 pub mod identity;
+pub mod journal;
 pub mod logging;
 pub mod poller;
 pub mod problem;

@@ -12,7 +12,7 @@
 //! build, and blocks nothing else; and a restart finds what was built.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -22,6 +22,7 @@ use log::warn;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{Archive, Presence};
 use crate::config::Config;
 use crate::farm::event::{JobKey, KeptOutputs};
 use crate::identity::PackageName;
@@ -53,6 +54,17 @@ pub struct Publisher {
     pub config: Arc<Config>,
     /// The state directory.
     pub state: Arc<StateDir>,
+}
+
+/// How a publish that was cut short has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// There was none.
+    Nothing,
+    /// It was whole.
+    Stands,
+    /// It was not, and the repository is as it was before.
+    Undone,
 }
 
 /// Why something could not be published.
@@ -149,17 +161,102 @@ impl Publisher {
         paths.iter().filter_map(|path| read_kept(path)).collect()
     }
 
-    /// Publishes kept outputs.
+    /// Publishes kept outputs, whole or not at all.
     ///
     /// # Errors
-    /// When `peipkg-repo publish` fails.
+    /// When `peipkg-repo publish` fails; the repository is then as it was before.
     pub fn publish(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> Result<(), PublishError> {
-        let repo = self.state.repo();
+        // An earlier publish that could not be undone then must not be built upon.
+        self.settle(interrupt)?;
+        let (repo, journal) = (self.state.repo(), self.state.journal());
+        let packages = self.packages_of(&outputs.directory);
         let program = self.tool("publish", interrupt)?;
-        let packages = self.state.publish().join(&outputs.directory).join("packages");
         let program = program.arg("--in").arg(&repo).arg("--new").arg(packages).arg("--out").arg(&repo);
-        program.run(interrupt)?;
+        journal.begin(&outputs.directory).map_err(at(&self.state.repo()))?;
+        match program.run(interrupt) {
+            Ok(_) => {
+                self.sync_published(outputs)?;
+                journal.forget().map_err(at(&repo))
+            }
+            // The shutdown does not wait: the next start settles it.
+            Err(error @ ProcessError::Interrupted { .. }) => Err(error.into()),
+            Err(error) => match self.settle(interrupt)? {
+                // It has failed after it was done.
+                Settled::Stands => Ok(()),
+                Settled::Undone | Settled::Nothing => Err(error.into()),
+            },
+        }
+    }
+
+    /// Ends a publish that was cut short: it stands if it is whole, else it is undone.
+    ///
+    /// # Errors
+    /// When the repository cannot be brought back; this can be tried again.
+    pub fn settle(&self, interrupt: &Interrupt) -> Result<Settled, PublishError> {
+        let (repo, journal) = (self.state.repo(), self.state.journal());
+        let Some(directory) = journal.pending().map_err(at(&repo))? else { return Ok(Settled::Nothing) };
+        // The tool may have outlived its manager, and be at it still.
+        drop(lock_tools(&self.state, interrupt)?);
+        let outputs = read_kept(&self.state.publish().join(&directory));
+        let stands = outputs.is_some_and(|outputs| self.is_whole(&outputs, interrupt));
+        if stands {
+            journal.forget().map_err(at(&repo))?;
+            return Ok(Settled::Stands);
+        }
+        journal.undo().map_err(at(&repo))?;
+        warn!(outputs = directory; "publish was cut short, repository restored");
+        Ok(Settled::Undone)
+    }
+
+    /// Whether the repository verifies and all of `outputs` is in it, to the byte.
+    fn is_whole(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> bool {
+        let archive = File::open(self.state.archive_index()).map(BufReader::new).map(Archive::read);
+        let is_listed = matches!(archive, Ok(Ok(archive))
+            if archive.presence(&outputs.packages, &outputs.key.version) == Presence::Complete);
+        let packages = self.packages_of(&outputs.directory);
+        let is_there = |package: &PackageName| {
+            let kept = packages.join(package.file_name(&outputs.key.version));
+            is_same_file(&kept, &self.published_path(package, &outputs.key.version)).unwrap_or(false)
+        };
+        is_listed && outputs.packages.iter().all(is_there) && self.verify(interrupt).is_ok()
+    }
+
+    /// Checks the repository's signatures and indexes.
+    ///
+    /// # Errors
+    /// When `peipkg-repo verify` finds something wrong.
+    pub fn verify(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let program = Program::new(&self.peipkg_repo).deadline(Some(TOOL_DEADLINE));
+        program
+            .arg("verify")
+            .arg("--repo")
+            .arg(self.state.repo())
+            .args(["--mode", "metadata"])
+            .run(interrupt)?;
         Ok(())
+    }
+
+    /// Makes what the tool has written last: the kept outputs are about to go.
+    fn sync_published(&self, outputs: &KeptOutputs) -> Result<(), PublishError> {
+        let packages =
+            outputs.packages.iter().map(|package| self.published_path(package, &outputs.key.version));
+        for path in packages.chain([self.state.archive_index()]) {
+            let directory = path.parent().map(Path::to_owned);
+            for path in [Some(path), directory].into_iter().flatten() {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn packages_of(&self, directory: &str) -> PathBuf {
+        self.state.publish().join(directory).join("packages")
+    }
+
+    /// Where a package is published (PSD-009 §6.4).
+    fn published_path(&self, package: &PackageName, version: &Version) -> PathBuf {
+        let directory = self.state.repo().join("p").join(&package.name).join(version.as_str());
+        directory.join(package.file_name(version))
     }
 
     /// Removes outputs that are published.
@@ -227,6 +324,24 @@ fn read_kept(path: &Path) -> Option<KeptOutputs> {
     let packages =
         job.packages.into_iter().map(|(name, architecture)| PackageName { name, architecture }).collect();
     Some(KeptOutputs { directory, key, packages })
+}
+
+/// Whether two files have the same bytes.
+fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    let (a, b) = (File::open(a)?, File::open(b)?);
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (BufReader::with_capacity(64 * 1024, a), BufReader::with_capacity(64 * 1024, b));
+    loop {
+        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 || left[..length] != right[..length] {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        a.consume(length);
+        b.consume(length);
+    }
 }
 
 /// Names the file in an I/O error.

@@ -98,6 +98,7 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
     let publisher =
         Publisher { peipkg_repo: tools.peipkg_repo.clone(), config: config.clone(), state: state.clone() };
     publisher.init_repository(interrupt).map_err(Error::Repository)?;
+    publisher.settle(interrupt).map_err(Error::Repository)?;
     let uploader = match (&config.upload, &tools.rclone) {
         (Upload::Rclone { remote }, Some(rclone)) => {
             Some(Uploader { rclone: rclone.clone(), remote: remote.clone(), state: state.clone() })

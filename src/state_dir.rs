@@ -7,6 +7,7 @@
 //! stage/     outputs being built, one directory a build
 //! publish/   outputs waiting to be published, one directory a build
 //! repo/      the signed repository
+//! journal    exists while a publish is under way; undoes it
 //! http.sock  the HTTP server behind its gate
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
@@ -21,6 +22,7 @@ use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::io::Errno;
 
 use crate::config::STATE_SUBDIRS;
+use crate::journal::Journal;
 use crate::problem::Problem;
 
 /// An open, locked state directory. The lock is released when it is dropped.
@@ -126,6 +128,11 @@ impl StateDir {
     /// The marker of an upload that is still owed.
     pub fn upload_owed(&self) -> PathBuf {
         self.root.join("upload-owed")
+    }
+
+    /// The journal of the publish that is under way.
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.root.join("journal"), self.repo())
     }
 
     /// The file whose lock a tool holds while it changes `repo/` or the remote.
