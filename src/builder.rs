@@ -1,4 +1,4 @@
-//! The builder thread: fetch, build and publish one version at a time, upload.
+//! The builder thread: fetch, build and publish one version at a time.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -41,7 +41,7 @@ pub struct Builder {
     pub public_keys: PublicKeys,
     /// Publishes outputs.
     pub publisher: Publisher,
-    /// Uploads the repository, if that is wanted.
+    /// Notes that the remote lacks what is published, if there is a remote.
     pub uploader: Option<Uploader>,
     /// Ends what the builder is doing.
     pub interrupt: Interrupt,
@@ -100,7 +100,6 @@ impl Builder {
                 Err(error) => JobOutcome::Failed { reason: error.to_string() },
             },
             Job::Publish(outputs) => self.publish(outputs),
-            Job::Upload => self.upload(),
         }
     }
 
@@ -191,18 +190,6 @@ impl Builder {
             }
             Err(PublishError::Process(ProcessError::Interrupted { .. })) => JobOutcome::Interrupted,
             Err(error) => JobOutcome::PublishFailed { reason: error.to_string(), outputs },
-        }
-    }
-
-    fn upload(&self) -> JobOutcome {
-        let Some(uploader) = &self.uploader else { return JobOutcome::Done };
-        // What does not verify must not reach the remote.
-        let ready =
-            self.publisher.settle(&self.interrupt).and_then(|_| self.publisher.verify(&self.interrupt));
-        match ready.and_then(|()| uploader.upload(&self.interrupt)) {
-            Ok(()) => JobOutcome::Done,
-            Err(PublishError::Process(ProcessError::Interrupted { .. })) => JobOutcome::Interrupted,
-            Err(error) => JobOutcome::Failed { reason: error.to_string() },
         }
     }
 }

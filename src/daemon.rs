@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use log::{error, info};
+use log::info;
 
 use crate::archive_file::ArchiveFile;
 use crate::builder::{self, Builder};
@@ -28,7 +28,7 @@ use crate::signals::Signals;
 use crate::startup::{self, Prepared};
 use crate::state_dir::StateDir;
 use crate::status::Calendar;
-use crate::upload::Uploader;
+use crate::upload::{self, Uploader};
 use crate::upstream::git::Git;
 use crate::upstream::sources::Sources;
 
@@ -82,9 +82,11 @@ struct Loop {
     state: Arc<StateDir>,
     poll_requests: Sender<Arc<str>>,
     jobs: Sender<Job>,
+    uploads: Sender<()>,
     polls_interrupt: Interrupt,
     job_interrupt: Interrupt,
-    builder: JoinHandle<()>,
+    /// The threads whose work must not be cut off at the end.
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Loop {
@@ -116,7 +118,11 @@ impl Loop {
             uploader: uploader.clone(),
             interrupt: job_interrupt.clone(),
         };
-        let builder = builder::start(builder, job_queue, sender.clone())?;
+        let mut workers = vec![builder::start(builder, job_queue, sender.clone())?];
+        let (uploads, upload_requests) = bounded(1);
+        if let Some(uploader) = uploader.clone() {
+            workers.push(upload::start(uploader, upload_requests, sender.clone(), job_interrupt.clone())?);
+        }
 
         let options = Options {
             once,
@@ -139,9 +145,10 @@ impl Loop {
             state,
             poll_requests,
             jobs,
+            uploads,
             polls_interrupt,
             job_interrupt,
-            builder,
+            workers,
         };
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.publisher.kept_outputs()));
@@ -181,11 +188,12 @@ impl Loop {
             }
             self.publish_status();
         };
-        // A closed channel tells the builder to end. The pollers own nothing that
+        // Closed channels tell builder and uploader to end. The pollers own nothing that
         // could be lost, and one may be waiting for a silent server: they end with the process.
-        drop(self.jobs);
-        if self.builder.join().is_err() {
-            error!("the builder thread panicked");
+        drop((self.jobs, self.uploads));
+        for worker in self.workers {
+            // A thread that panicked has said so on standard error.
+            let _ = worker.join();
         }
         outcome
     }
@@ -241,6 +249,7 @@ impl Loop {
             // loop, and the core never asks for more than they have room for.
             Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
             Effect::StartJob(job) => drop(self.jobs.send(job)),
+            Effect::StartUpload => drop(self.uploads.send(())),
             Effect::DiscardOutputs(outputs) => self.publisher.discard(&outputs),
             Effect::LoadRoster => {
                 let roster = startup::load_roster(&self.config);

@@ -14,7 +14,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -54,6 +54,8 @@ pub struct Publisher {
     pub config: Arc<Config>,
     /// The state directory.
     pub state: Arc<StateDir>,
+    /// Held while the repository is changed, or must not change.
+    pub access: Arc<Mutex<()>>,
 }
 
 /// How a publish that was cut short has ended.
@@ -166,6 +168,7 @@ impl Publisher {
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before.
     pub fn publish(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let _access = self.access();
         // An earlier publish that could not be undone then must not be built upon.
         self.settle(interrupt)?;
         let (repo, journal) = (self.state.repo(), self.state.journal());
@@ -188,6 +191,12 @@ impl Publisher {
         }
     }
 
+    /// Keeps everybody else in this process from the repository, until it is dropped.
+    pub fn access(&self) -> MutexGuard<'_, ()> {
+        // Nothing is kept in it that a panic could have broken.
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends a publish that was cut short: it stands if it is whole, else it is undone.
     ///
     /// # Errors
@@ -196,7 +205,7 @@ impl Publisher {
         let (repo, journal) = (self.state.repo(), self.state.journal());
         let Some(directory) = journal.pending().map_err(at(&repo))? else { return Ok(Settled::Nothing) };
         // The tool may have outlived its manager, and be at it still.
-        drop(lock_tools(&self.state, interrupt)?);
+        drop(lock(&self.state.tool_lock(), interrupt)?);
         let outputs = read_kept(&self.state.publish().join(&directory));
         let stands = outputs.is_some_and(|outputs| self.is_whole(&outputs, interrupt));
         if stands {
@@ -270,28 +279,27 @@ impl Publisher {
     /// `peipkg-repo` with what all its sub-commands need.
     fn tool(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, PublishError> {
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let program = Program::new(&self.peipkg_repo).hold(lock_tools(&self.state, interrupt)?);
+        let program = Program::new(&self.peipkg_repo).hold(lock(&self.state.tool_lock(), interrupt)?);
         let program = program.deadline(Some(TOOL_DEADLINE)).arg(sub_command).arg("--sign-key");
         Ok(program.arg(&self.config.key_file).args(["--timestamp", &now]))
     }
 }
 
-/// Takes the lock that every tool holds which changes `repo/` or the remote. A
-/// tool keeps it even when its manager is killed: the next manager waits here
-/// until it has ended, rather than join it in the same directory.
+/// Takes the lock that a tool holds while it changes something that it shares with
+/// others. A tool keeps it even when its manager is killed: the next manager
+/// waits here until it has ended, rather than let another join it.
 ///
 /// # Errors
 /// When the lock file cannot be opened, or the wait is interrupted.
-pub fn lock_tools(state: &StateDir, interrupt: &Interrupt) -> Result<File, PublishError> {
-    let path = state.tool_lock();
-    let write = File::options().write(true).create(true).truncate(true).open(&path);
-    write.map_err(at(&path))?;
+pub fn lock(path: &Path, interrupt: &Interrupt) -> Result<File, PublishError> {
+    let write = File::options().write(true).create(true).truncate(true).open(path);
+    write.map_err(at(path))?;
     // The tool gets this file as its standard input: it must not be able to write to it.
-    let file = File::open(&path).map_err(at(&path))?;
+    let file = File::open(path).map_err(at(path))?;
     let mut told = false;
     while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if errno != rustix::io::Errno::WOULDBLOCK {
-            return Err(at(&path)(errno.into()));
+            return Err(at(path)(errno.into()));
         }
         if interrupt.is_triggered() {
             return Err(ProcessError::Interrupted { program: "waiting for an earlier tool".into() }.into());

@@ -95,14 +95,21 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
         warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
     }
     let config = Arc::new(config);
-    let publisher =
-        Publisher { peipkg_repo: tools.peipkg_repo.clone(), config: config.clone(), state: state.clone() };
+    let publisher = Publisher {
+        peipkg_repo: tools.peipkg_repo.clone(),
+        config: config.clone(),
+        state: state.clone(),
+        access: Arc::default(),
+    };
     publisher.init_repository(interrupt).map_err(Error::Repository)?;
     publisher.settle(interrupt).map_err(Error::Repository)?;
     let uploader = match (&config.upload, &tools.rclone) {
-        (Upload::Rclone { remote }, Some(rclone)) => {
-            Some(Uploader { rclone: rclone.clone(), remote: remote.clone(), state: state.clone() })
-        }
+        (Upload::Rclone { remote }, Some(rclone)) => Some(Uploader {
+            rclone: rclone.clone(),
+            remote: remote.clone(),
+            state: state.clone(),
+            publisher: publisher.clone(),
+        }),
         _ => None,
     };
     Ok(Prepared { config, tools, state, public_keys, publisher, uploader, recipes })

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! lock       held by the running manager; holds its process id
-//! tool-lock  held by the tool that is changing repo/ or the remote
+//! tool-lock  held by the tool that is changing repo/
+//! upload-lock  held by the rclone that is changing the remote
 //! sources/   fetched sources, one directory a build
 //! stage/     outputs being built, one directory a build
 //! publish/   outputs waiting to be published, one directory a build
 //! repo/      the signed repository
 //! journal    exists while a publish is under way; undoes it
 //! http.sock  the HTTP server behind its gate
+//! upload-begun  exists while an upload of what was owed has not succeeded
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
 
@@ -135,7 +137,17 @@ impl StateDir {
         Journal::new(self.root.join("journal"), self.repo())
     }
 
-    /// The file whose lock a tool holds while it changes `repo/` or the remote.
+    /// The marker of an upload that has begun; becomes nothing when it has succeeded.
+    pub fn upload_begun(&self) -> PathBuf {
+        self.root.join("upload-begun")
+    }
+
+    /// The file whose lock rclone holds while it changes the remote.
+    pub fn upload_lock(&self) -> PathBuf {
+        self.root.join("upload-lock")
+    }
+
+    /// The file whose lock a tool holds while it changes `repo/`.
     pub fn tool_lock(&self) -> PathBuf {
         self.root.join("tool-lock")
     }

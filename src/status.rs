@@ -92,8 +92,8 @@ pub struct Upload {
     pub failures: u32,
     /// When the upload in progress was started; null if there is none.
     pub started_at: Option<String>,
-    /// When it is tried (again).
-    pub next_try: String,
+    /// When it is tried (again); null while an upload is in progress.
+    pub next_try: Option<String>,
     /// Why it failed the last time, in one line.
     pub last_error: Option<String>,
 }

@@ -1,18 +1,24 @@
-//! Copying the repository to its remote with rclone.
+//! The uploader thread: copying the repository to its remote with rclone.
 //!
 //! A reader of the remote must never see an index that names a package which is
 //! not there. So the packages go first, the index and the descriptor after
-//! them, and what the remote has and the repository has not goes last.
+//! them, and what the remote has and the repository has not goes last. The small
+//! files are copied aside at the start: while an upload runs, the next version may
+//! be published, and its packages are not on their way.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::process::{Interrupt, Program};
-use crate::publish::{PublishError, lock_tools};
-use crate::state_dir::StateDir;
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::farm::event::{Event, UploadOutcome};
+use crate::process::{Interrupt, ProcessError, Program};
+use crate::publish::{PublishError, Publisher, lock};
+use crate::state_dir::{self, StateDir};
 
 /// How long one pass may take: a first upload of a large repository over a thin
 /// line is a matter of hours; rclone ends stalled transfers by itself.
@@ -20,6 +26,9 @@ const PASS_DEADLINE: Duration = Duration::from_hours(24);
 
 /// The files that readers start from (PSD-009 §6.1, §6.2), as rclone filters.
 const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
+
+/// What tools are still writing.
+const WORK_FILES: [&str; 2] = [".*", ".*/**"];
 
 /// The remote and the tool that copies to it.
 #[derive(Debug, Clone)]
@@ -30,6 +39,32 @@ pub struct Uploader {
     pub remote: String,
     /// The state directory.
     pub state: Arc<StateDir>,
+    /// The repository.
+    pub publisher: Publisher,
+}
+
+/// Starts the uploader thread, which answers each request with
+/// [`Event::UploadFinished`] and ends when `requests` is closed.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn start<M: From<Event> + Send + 'static>(
+    uploader: Uploader,
+    requests: Receiver<()>,
+    answers: Sender<M>,
+    interrupt: Interrupt,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("uploader".into()).spawn(move || {
+        for () in requests {
+            let outcome = match uploader.upload(&interrupt) {
+                Ok(()) => UploadOutcome::Done,
+                Err(PublishError::Process(ProcessError::Interrupted { .. })) => UploadOutcome::Interrupted,
+                Err(error) => UploadOutcome::Failed { reason: error.to_string() },
+            };
+            // The loop outlives its uploader, unless it failed; then nobody wants the answer.
+            let _ = answers.send(Event::UploadFinished(outcome).into());
+        }
+    })
 }
 
 impl Uploader {
@@ -43,31 +78,73 @@ impl Uploader {
 
     /// Whether an upload of an earlier run is still owed.
     pub fn is_owed(&self) -> bool {
-        self.state.upload_owed().exists()
+        self.state.upload_owed().exists() || self.state.upload_begun().exists()
     }
 
-    /// Makes the remote the same as the repository.
-    ///
-    /// # Errors
-    /// When rclone fails in one of its passes; the upload is then still owed.
-    pub fn upload(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
-        let [first, second] = ENTRY_POINTS;
-        self.pass("copy", &["--exclude", first, "--exclude", second], interrupt)?;
-        self.pass("copy", &["--include", first, "--include", second], interrupt)?;
-        self.pass("sync", &["--delete-after"], interrupt)?;
-        let marker = self.state.upload_owed();
-        match fs::remove_file(&marker) {
+    /// Makes the remote the same as the repository is now.
+    fn upload(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let begun = self.state.upload_begun();
+        let snapshot = self.state.stage().join(self.state.unique_name("upload"));
+        let result = self.begin(&snapshot, interrupt).and_then(|()| self.copy(&snapshot, interrupt));
+        let cleared = state_dir::remove(&snapshot);
+        result?;
+        let done = cleared.and_then(|()| state_dir::remove(&begun));
+        done.map_err(|error| PublishError::File { path: begun, error })
+    }
+
+    /// Copies the small files aside, if the repository is in order: what does not
+    /// verify must not reach the remote.
+    fn begin(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let _access = self.publisher.access();
+        self.publisher.settle(interrupt)?;
+        self.publisher.verify(interrupt)?;
+        let owed = self.state.upload_owed();
+        match fs::rename(&owed, self.state.upload_begun()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(PublishError::File { path: marker, error })
+                return Err(PublishError::File { path: owed, error });
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let copied = copy_entry_points(&self.state.repo(), snapshot);
+        copied.map_err(|error| PublishError::File { path: snapshot.to_owned(), error })
     }
 
-    fn pass(&self, command: &str, options: &[&str], interrupt: &Interrupt) -> Result<(), PublishError> {
-        let program = Program::new(&self.rclone).hold(lock_tools(&self.state, interrupt)?);
+    fn copy(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let repo = self.state.repo();
+        let exclude =
+            |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
+        let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
+        self.pass("copy", &packages, &repo, interrupt)?;
+        let entry_points: Vec<_> = ENTRY_POINTS.iter().flat_map(|p| ["--include", p]).collect();
+        self.pass("sync", &[&["--delete-after"][..], &entry_points].concat(), snapshot, interrupt)?;
+        self.pass("sync", &[&["--delete-after"][..], &packages].concat(), &repo, interrupt)
+    }
+
+    fn pass(
+        &self,
+        command: &str,
+        options: &[&str],
+        from: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<(), PublishError> {
+        let program = Program::new(&self.rclone).hold(lock(&self.state.upload_lock(), interrupt)?);
         let program = program.deadline(Some(PASS_DEADLINE)).arg(command).args(options.iter().copied());
-        program.arg("--").arg(self.state.repo()).arg(&self.remote).run(interrupt)?;
+        program.arg("--").arg(from).arg(&self.remote).run(interrupt)?;
         Ok(())
     }
+}
+
+/// Copies descriptor and indexes, with their signatures.
+fn copy_entry_points(repo: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to.join("index"))?;
+    for directory in ["", "index"] {
+        for entry in fs::read_dir(repo.join(directory))? {
+            let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let is_wanted = directory == "index" || name.to_string_lossy().starts_with("repo.json");
+            if is_wanted && entry.is_file() {
+                fs::copy(&entry, to.join(directory).join(name))?;
+            }
+        }
+    }
+    Ok(())
 }

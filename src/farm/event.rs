@@ -63,14 +63,12 @@ pub enum Job {
     Build(BuildJob),
     /// Publish what an earlier build has left.
     Publish(KeptOutputs),
-    /// Copy the repository to the remote.
-    Upload,
 }
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// Built (where that was asked for) and published, or uploaded.
+    /// Built (where that was asked for) and published.
     Done,
     /// The job failed, and nothing is left of it.
     Failed {
@@ -83,6 +81,20 @@ pub enum JobOutcome {
         reason: String,
         /// Where they are.
         outputs: KeptOutputs,
+    },
+    /// Ended by the manager's own shutdown.
+    Interrupted,
+}
+
+/// How an upload ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadOutcome {
+    /// The remote has what the repository had when the upload was started.
+    Done,
+    /// It has not.
+    Failed {
+        /// Why, in one line.
+        reason: String,
     },
     /// Ended by the manager's own shutdown.
     Interrupted,
@@ -119,6 +131,8 @@ pub enum Event {
     },
     /// The builder is done with its job.
     JobFinished(JobOutcome),
+    /// An upload has ended.
+    UploadFinished(UploadOutcome),
     /// A signed webhook has told of news in a repository.
     WebhookReceived {
         /// Its names (see [`crate::webhook::repository_name`]).
@@ -139,6 +153,8 @@ pub enum Effect {
     StartPoll(Arc<str>),
     /// Give the builder this job; it answers with [`Event::JobFinished`].
     StartJob(Job),
+    /// Copy the repository to the remote; answer with [`Event::UploadFinished`].
+    StartUpload,
     /// Remove outputs that turned out to be published.
     DiscardOutputs(KeptOutputs),
     /// Read the recipes; answer with [`Event::RosterLoaded`].

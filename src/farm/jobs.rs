@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::event::{BuildJob, Effect, FETCH_AHEAD, Job, JobKey, JobOutcome, KeptOutputs, Notice};
 use super::queue::Candidate;
 use super::schedule::Moment;
-use super::{Effects, Failure, Farm, Flight, Outcome, OwedUpload, backoff};
+use super::{Effects, Failure, Farm, Flight, backoff};
 use crate::archive::Presence;
 use crate::identity::PackageName;
 use crate::recipe::Recipe;
@@ -14,32 +14,7 @@ impl Farm {
     pub(super) fn take_job_outcome(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
         let Some(Flight { job, started }) = self.in_flight.take() else { return };
         let took = now.saturating_sub(started);
-        match (job, outcome) {
-            (Job::Upload, JobOutcome::Done) => {
-                self.upload = None;
-                effects.report(Notice::UploadComplete { took });
-            }
-            (Job::Upload, JobOutcome::Interrupted) => {}
-            (Job::Upload, JobOutcome::Failed { reason }) => {
-                let failures = 1 + self.upload.as_ref().map_or(0, |upload| upload.failures);
-                let retry_after = backoff::wait_after(failures);
-                let last_error = Some(reason.clone());
-                self.upload = Some(OwedUpload { due: now + retry_after, failures, last_error });
-                effects.report(Notice::UploadFailed { failures, retry_after, reason });
-            }
-            (job, outcome) => self.take_build_outcome(&job, outcome, took, now, effects),
-        }
-    }
-
-    fn take_build_outcome(
-        &mut self,
-        job: &Job,
-        outcome: JobOutcome,
-        took: Moment,
-        now: Moment,
-        effects: &mut Effects,
-    ) {
-        let Some(key) = job.key() else { return };
+        let key = job.key();
         match outcome {
             JobOutcome::Done => {
                 self.failures.remove(&key);
@@ -57,9 +32,9 @@ impl Farm {
                 effects.report(Notice::PublishFailed { key, failures, retry_after, reason });
             }
             JobOutcome::Failed { reason } => {
-                let candidate = match job {
+                let candidate = match &job {
                     Job::Build(build) => Some(build.candidate.clone()),
-                    Job::Publish(_) | Job::Upload => None,
+                    Job::Publish(_) => None,
                 };
                 let (failures, retry_after) = self.note_failure(&key, candidate, &reason, now);
                 // Its recipe may have been dropped meanwhile: then there is nothing to retry.
@@ -86,13 +61,6 @@ impl Farm {
         (count, wait)
     }
 
-    pub(super) fn owe_upload(&mut self, now: Moment) {
-        if self.options.uploads {
-            let owed = self.upload.get_or_insert(OwedUpload { due: now, failures: 0, last_error: None });
-            owed.due = now;
-        }
-    }
-
     /// Moves failed builds whose time has come back into the queue.
     pub(super) fn requeue_due_retries(&mut self, now: Moment) {
         for (key, failure) in &mut self.failures {
@@ -108,19 +76,10 @@ impl Farm {
 
     /// Gives the builder its next job, if it is free and there is one.
     pub(super) fn start_job(&mut self, now: Moment, effects: &mut Effects) {
-        if self.in_flight.is_some()
-            || self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted)
-        {
+        if self.in_flight.is_some() || self.stopping.is_some() {
             return;
         }
-        // While draining, only the upload that completes the last build is still started.
-        let job = if self.upload.as_ref().is_some_and(|upload| upload.due <= now) {
-            Some(Job::Upload)
-        } else if self.stopping.is_some() {
-            None
-        } else {
-            self.next_publish(effects).or_else(|| self.next_build(effects))
-        };
+        let job = self.next_publish(effects).or_else(|| self.next_build(effects));
         let Some(job) = job else { return };
         effects.report(match &job {
             Job::Build(build) => {
@@ -134,7 +93,6 @@ impl Farm {
                 }
                 Notice::PublishStarted { key: outputs.key.clone() }
             }
-            Job::Upload => Notice::UploadStarted,
         });
         effects.0.push(Effect::StartJob(job.clone()));
         self.in_flight = Some(Flight { job, started: now });
@@ -195,12 +153,11 @@ impl BuildJob {
 }
 
 impl Job {
-    /// The version this is about; `None` for an upload, which is about all of them.
-    pub(super) fn key(&self) -> Option<JobKey> {
+    /// The version this is about.
+    pub(super) fn key(&self) -> JobKey {
         match self {
-            Self::Build(build) => Some(build.key()),
-            Self::Publish(outputs) => Some(outputs.key.clone()),
-            Self::Upload => None,
+            Self::Build(build) => build.key(),
+            Self::Publish(outputs) => outputs.key.clone(),
         }
     }
 
@@ -208,7 +165,6 @@ impl Job {
         match self {
             Self::Build(build) => &build.recipe.packages,
             Self::Publish(outputs) => &outputs.packages,
-            Self::Upload => &[],
         }
     }
 }

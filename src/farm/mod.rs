@@ -15,6 +15,7 @@ pub mod schedule;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::recipe::Recipe;
 use event::{Effect, Event, Job, JobKey, KeptOutputs, Notice};
 use queue::{Candidate, Queue};
 use schedule::{Moment, Schedule};
+use uploads::Upload;
 
 /// How long a stopping farm waits for listings. A git process ends as soon as it
 /// is told to; a listing that waits for a silent server has nothing to lose.
@@ -69,7 +71,7 @@ pub struct Farm {
     /// What was warned about already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
     in_flight: Option<Flight>,
-    upload: Option<OwedUpload>,
+    upload: Upload,
     stopping: Option<Stop>,
     builds_attempted: u64,
     builds_succeeded: u64,
@@ -103,15 +105,6 @@ struct Stop {
     polls_abandoned: Moment,
 }
 
-/// The repository has changed since the last upload that succeeded.
-#[derive(Debug)]
-struct OwedUpload {
-    due: Moment,
-    failures: u32,
-    /// Why the last one failed, if it did.
-    last_error: Option<String>,
-}
-
 impl Farm {
     /// A farm without recipes; its first [`Event::RosterLoaded`] starts it.
     pub fn new(options: Options) -> Self {
@@ -127,7 +120,7 @@ impl Farm {
             kept: Vec::new(),
             warned: HashMap::new(),
             in_flight: None,
-            upload: None,
+            upload: Upload::default(),
             stopping: None,
             builds_attempted: 0,
             builds_succeeded: 0,
@@ -149,6 +142,7 @@ impl Farm {
             Event::OutputsFound(found) => self.take_outputs(found, &mut effects),
             Event::UploadOwed => self.owe_upload(now),
             Event::PollFinished { upstream, tags } => self.take_poll(&upstream, tags, now, &mut effects),
+            Event::UploadFinished(outcome) => self.take_upload_outcome(outcome, now, &mut effects),
             Event::JobFinished(outcome) => self.take_job_outcome(outcome, now, &mut effects),
             Event::WebhookReceived { repositories } => self.take_webhook(&repositories, &mut effects),
             Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
@@ -162,6 +156,7 @@ impl Farm {
         self.requeue_due_retries(now);
         self.start_polls(now, &mut effects);
         self.start_job(now, &mut effects);
+        self.start_upload(now, &mut effects);
         effects.0
     }
 
@@ -173,14 +168,12 @@ impl Farm {
         }
         let retries =
             self.failures.values().filter(|failure| failure.waiting).map(|failure| failure.retry_at);
-        // An upload that is due while the builder is busy follows when the builder is done.
-        let upload = self.upload.as_ref().filter(|_| self.in_flight.is_none()).map(|upload| upload.due);
-        retries.chain(upload).chain(self.schedule.next_deadline(now)).min()
+        retries.chain(self.upload.next()).chain(self.schedule.next_deadline(now)).min()
     }
 
     /// Whether the farm is over, and how.
     pub fn outcome(&self, now: Moment) -> Option<Outcome> {
-        let idle = self.in_flight.is_none();
+        let idle = self.in_flight.is_none() && self.upload.is_quiet(now);
         match &self.stopping {
             Some(stop) => {
                 let polls_are_over = self.schedule.nothing_runs() || stop.polls_abandoned <= now;
@@ -247,7 +240,7 @@ impl Farm {
 
     /// The version the builder is at.
     fn flying(&self) -> Option<JobKey> {
-        self.in_flight.as_ref().and_then(|flight| flight.job.key())
+        self.in_flight.as_ref().map(|flight| flight.job.key())
     }
 }
 

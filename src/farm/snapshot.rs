@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Farm;
-use super::event::{Job, JobKey};
+use super::event::JobKey;
 use super::schedule::Moment;
-use crate::status::{Calendar, Failure, InFlight, Poll, Queued, Status, Upload};
+use crate::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 
 impl Farm {
     /// A snapshot for `/status`.
@@ -21,11 +21,12 @@ impl Farm {
                 (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error })
             })
             .collect();
-        let in_flight = self.in_flight.as_ref().and_then(|flight| {
-            let key = flight.job.key()?;
+        let in_flight = self.in_flight.as_ref().map(|flight| {
+            let key = flight.job.key();
             let started_at = calendar.show(flight.started);
-            Some(InFlight { recipe: key.recipe, version: key.version.to_string(), started_at })
+            InFlight { recipe: key.recipe, version: key.version.to_string(), started_at }
         });
+        let upload = &self.upload;
         Status {
             farm_id: farm_id.clone(),
             recipes: self.roster.keys().cloned().collect(),
@@ -37,22 +38,17 @@ impl Farm {
             started_at: calendar.show(Moment::ZERO),
             queue: self.queued(),
             polls: self.polls(calendar),
-            upload: self.upload.as_ref().map(|upload| Upload {
+            upload: (upload.owed || upload.running.is_some()).then(|| status::Upload {
                 failures: upload.failures,
-                started_at: self.upload_started().map(|started| calendar.show(started)),
-                next_try: calendar.show(upload.due),
+                started_at: upload.running.map(|started| calendar.show(started)),
+                next_try: upload.next().map(|due| calendar.show(due)),
                 last_error: upload.last_error.clone(),
             }),
         }
     }
 
-    fn upload_started(&self) -> Option<Moment> {
-        let flight = self.in_flight.as_ref()?;
-        matches!(flight.job, Job::Upload).then_some(flight.started)
-    }
-
     fn queued(&self) -> Vec<Queued> {
-        let flying = self.in_flight.as_ref().and_then(|flight| flight.job.key());
+        let flying = self.flying();
         let published_first = self.kept.iter().filter(|outputs| {
             let backed_off = self.failures.get(&outputs.key).is_some_and(|failure| failure.waiting);
             !backed_off && flying.as_ref() != Some(&outputs.key)

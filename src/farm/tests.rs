@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::event::{JobOutcome, PollError};
+use super::event::{JobOutcome, PollError, UploadOutcome};
 use super::*;
 use crate::identity::PackageName;
 
@@ -56,6 +56,14 @@ impl Bench {
         self.event(Event::JobFinished(outcome));
     }
 
+    fn uploaded(&mut self) {
+        self.event(Event::UploadFinished(UploadOutcome::Done));
+    }
+
+    fn upload_fails(&mut self) {
+        self.event(Event::UploadFinished(UploadOutcome::Failed { reason: "no remote".into() }));
+    }
+
     fn fail(&mut self) {
         self.finish(JobOutcome::Failed { reason: "no compiler".into() });
     }
@@ -75,7 +83,7 @@ fn describe(effect: &Effect) -> Option<String> {
     let text = match effect {
         Effect::StartJob(Job::Build(job)) => format!("build {}", job.key()),
         Effect::StartJob(Job::Publish(outputs)) => format!("publish {}", outputs.key),
-        Effect::StartJob(Job::Upload) => "upload".into(),
+        Effect::StartUpload => "upload".into(),
         Effect::DiscardOutputs(outputs) => format!("discard {}", outputs.key),
         Effect::InterruptPolls => "interrupt polls".into(),
         Effect::InterruptJob => "interrupt job".into(),
@@ -291,26 +299,44 @@ fn what_an_earlier_run_has_built_is_published_first() {
 }
 
 #[test]
-fn an_upload_follows_each_publish_and_is_retried_alone() {
+fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
     let options = Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true };
     let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::UploadOwed);
     assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
-    bench.tags("u", &["v1", "v2"]);
+    bench.tags("u", &["v1", "v2", "v3", "v4"]);
+    assert_eq!(bench.seen(), ["build a@4-1"], "while the upload is running");
     bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["build a@2-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@3-1", "build a@2-1"], "one upload at a time");
+    bench.uploaded();
+    assert_eq!(bench.seen(), ["upload"], "what was published meanwhile goes together");
+    bench.upload_fails();
+    assert_eq!(bench.seen(), ["not uploaded 1m"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@1-1"], "news do not shorten the wait for a remote that fails");
+    bench.sleep_until(MINUTE);
+    assert_eq!(bench.seen(), ["upload"]);
+    bench.upload_fails();
+    bench.sleep_until(MINUTE * 6);
+    assert_eq!(bench.seen(), ["not uploaded 5m", "upload"]);
+    bench.uploaded();
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["upload"]);
-    bench.fail();
-    assert_eq!(bench.seen(), ["not uploaded 1m", "build a@1-1"], "a failed upload does not stop the builds");
+    bench.uploaded();
+    assert!(!bench.farm.upload.owed && bench.farm.upload.failures == 0);
+}
+
+#[test]
+fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
+    let options = Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
     bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["upload"]);
-    bench.fail();
-    assert_eq!(bench.seen(), ["not uploaded 5m"]);
-    bench.sleep_until(MINUTE * 5);
-    assert_eq!(bench.seen(), ["upload"]);
-    bench.finish(JobOutcome::Done);
-    assert!(bench.farm.upload.is_none());
+    assert_eq!(bench.seen(), ["build a@1-1", "upload"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.upload_fails();
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
 }
 
 #[test]
@@ -358,7 +384,7 @@ fn draining_finishes_the_build_and_its_upload() {
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["upload"]);
     assert_eq!(bench.farm.outcome(bench.now), None);
-    bench.fail();
+    bench.upload_fails();
     assert_eq!(bench.seen(), ["not uploaded 1m"]);
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
 }

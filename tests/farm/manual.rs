@@ -359,7 +359,7 @@ fn the_monitoring_page_has_every_field_of_the_status() {
         upload: Some(status::Upload {
             failures: 1,
             started_at: Some(text()),
-            next_try: text(),
+            next_try: Some(text()),
             last_error: None,
         }),
         ..status::Status::default()

@@ -1,0 +1,81 @@
+//! When the repository is uploaded: after each publish, one upload at a time, and
+//! after a failure at its own time. What is published meanwhile goes along with
+//! the next one, and no build waits for any of it. Pure.
+
+use super::event::{Effect, Notice, UploadOutcome};
+use super::schedule::Moment;
+use super::{Effects, Farm, Outcome, backoff};
+
+/// How the remote stands.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    /// Whether the remote lacks something that no running upload brings.
+    pub(super) owed: bool,
+    /// When what is owed is (tried to be) uploaded.
+    pub(super) due: Moment,
+    /// When the running upload was started.
+    pub(super) running: Option<Moment>,
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// Why the last one failed, if it did.
+    pub(super) last_error: Option<String>,
+}
+
+impl Upload {
+    /// When an upload is to be started, if one waits.
+    pub(super) fn next(&self) -> Option<Moment> {
+        (self.owed && self.running.is_none()).then_some(self.due)
+    }
+
+    /// Whether nothing is running or to be started now.
+    pub(super) fn is_quiet(&self, now: Moment) -> bool {
+        self.running.is_none() && self.next().is_none_or(|due| due > now)
+    }
+}
+
+impl Farm {
+    /// The repository has changed.
+    pub(super) fn owe_upload(&mut self, now: Moment) {
+        if !self.options.uploads {
+            return;
+        }
+        self.upload.owed = true;
+        // News do not shorten the wait for a remote that fails; the end of the farm does.
+        if self.upload.failures == 0 || self.stopping.is_some() {
+            self.upload.due = now;
+        }
+    }
+
+    pub(super) fn start_upload(&mut self, now: Moment, effects: &mut Effects) {
+        let is_aborted = self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted);
+        if is_aborted || self.upload.next().is_none_or(|due| due > now) {
+            return;
+        }
+        self.upload.owed = false;
+        self.upload.running = Some(now);
+        effects.report(Notice::UploadStarted);
+        effects.0.push(Effect::StartUpload);
+    }
+
+    pub(super) fn take_upload_outcome(&mut self, outcome: UploadOutcome, now: Moment, effects: &mut Effects) {
+        let Some(started) = self.upload.running.take() else { return };
+        match outcome {
+            UploadOutcome::Done => {
+                self.upload.failures = 0;
+                self.upload.last_error = None;
+                self.upload.due = now;
+                effects.report(Notice::UploadComplete { took: now.saturating_sub(started) });
+            }
+            UploadOutcome::Interrupted => self.upload.owed = true,
+            UploadOutcome::Failed { reason } => {
+                self.upload.owed = true;
+                self.upload.failures += 1;
+                let failures = self.upload.failures;
+                let retry_after = backoff::wait_after(failures);
+                self.upload.due = now + retry_after;
+                self.upload.last_error = Some(reason.clone());
+                effects.report(Notice::UploadFailed { failures, retry_after, reason });
+            }
+        }
+    }
+}
