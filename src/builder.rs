@@ -16,12 +16,12 @@ use crate::config::Config;
 use crate::farm::event::{BuildJob, Event, Job, JobOutcome, KeptOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
-use crate::report;
 use crate::signing_key::PublicKeys;
 use crate::state_dir::{self, StateDir};
 use crate::upload::Uploader;
 use crate::upstream::git::GitError;
 use crate::upstream::sources::{Source, Sources};
+use crate::upstream_url;
 
 /// How long fetched sources are kept for a version that was expected, but is not built after all.
 const SOURCES_IDLE: Duration = Duration::from_mins(1);
@@ -97,7 +97,10 @@ impl Builder {
             Job::Build(job) => match self.build(&job) {
                 Ok(outputs) => self.publish(outputs),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
-                Err(error) => JobOutcome::Failed { reason: error.to_string() },
+                Err(error) => {
+                    let url = job.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git);
+                    JobOutcome::Failed { reason: upstream_url::redact(&error.to_string(), url) }
+                }
             },
             Job::Publish(outputs) => self.publish(outputs),
         }
@@ -144,7 +147,8 @@ impl Builder {
         end: Option<Instant>,
     ) -> Result<(), BuildError> {
         // The reference is published with the package: no password may be in it.
-        let source_ref = format!("git+{}#refs/tags/{}", report::without_password(url), job.candidate.tag);
+        let source_ref =
+            format!("git+{}#refs/tags/{}", upstream_url::without_password(url), job.candidate.tag);
         let timestamp = humantime::format_rfc3339_seconds(committed).to_string();
         let mut program = Program::new(&self.peipkg_build)
             // What a tool that is killed leaves behind goes with the stage.
@@ -188,7 +192,7 @@ impl Builder {
                 self.publisher.discard(&outputs);
                 JobOutcome::Done
             }
-            Err(PublishError::Process(ProcessError::Interrupted { .. })) => JobOutcome::Interrupted,
+            Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
             Err(error) => JobOutcome::PublishFailed { reason: error.to_string(), outputs },
         }
     }

@@ -11,7 +11,7 @@
 //!
 //! Nothing is changed: no file, no lock, no socket. It may run beside a manager.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
@@ -159,16 +159,11 @@ impl fmt::Display for Report {
 }
 
 impl fmt::Display for Finding {
-    /// One line, whatever is in a file's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Problem { path, line, message } = &self.problem;
         let warning = if self.is_warning { "warning: " } else { "" };
         let message = format!("{warning}{message}");
-        let text = Problem { path: path.clone(), line: *line, message }.to_string();
-        for c in text.chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
-        }
-        f.write_char('\n')
+        writeln!(f, "{}", Problem { path: path.clone(), line: *line, message })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
@@ -32,6 +33,9 @@ use crate::upload::{self, Uploader};
 use crate::upstream::git::Git;
 use crate::upstream::sources::Sources;
 
+/// How many messages are handled before the next snapshot is published.
+const MESSAGES_A_TURN: usize = 64;
+
 /// What the loop is sent.
 #[derive(Debug)]
 enum Message {
@@ -52,12 +56,29 @@ impl From<Event> for Message {
 /// # Errors
 /// When it cannot start.
 pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
-    let signals = Signals::register()?;
+    let mut signals = Signals::register()?;
     let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
-    let prepared = startup::prepare(config, &job_interrupt)?;
+    // The loop never blocks on its workers: the core gives each no more than it has room for.
+    let (sender, messages) = unbounded();
+    let runs = Arc::new(AtomicBool::new(false));
+    signals.forward({
+        let (sender, runs, startup) = (sender.clone(), runs.clone(), job_interrupt.clone());
+        move |is_stop| {
+            // Nothing is built yet that would have to be finished.
+            if is_stop && !runs.load(Ordering::Acquire) {
+                startup.trigger();
+            }
+            sender.send(Message::Wake).is_ok()
+        }
+    })?;
+    let prepared = match startup::prepare(config, &job_interrupt) {
+        Err(Error::Repository(error)) if error.is_interrupted() => return Ok(Outcome::Clean),
+        prepared => prepared?,
+    };
+    runs.store(true, Ordering::Release);
     let http = if once { None } else { startup::open_http(&prepared.config)? };
     startup::announce(&prepared.config, once);
-    let mut farm = Loop::start(prepared, once, signals, polls_interrupt, job_interrupt)?;
+    let mut farm = Loop::start(prepared, once, signals, (sender, messages), polls_interrupt, job_interrupt)?;
     if let Some(http) = http {
         farm.serve(http)?;
     }
@@ -69,6 +90,7 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
 struct Loop {
     farm: Farm,
     started: Instant,
+    calendar: Calendar,
     config: Arc<Config>,
     signals: Signals,
     stop_asked: bool,
@@ -94,19 +116,15 @@ impl Loop {
     fn start(
         prepared: Prepared,
         once: bool,
-        mut signals: Signals,
+        signals: Signals,
+        (sender, messages): (Sender<Message>, Receiver<Message>),
         polls_interrupt: Interrupt,
         job_interrupt: Interrupt,
     ) -> Result<Self, Error> {
         let Prepared { config, tools, state, public_keys, publisher, uploader, recipes } = prepared;
-        // The loop never blocks on its workers: the core gives each no more than it has room for.
-        let (sender, messages) = unbounded();
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let (jobs, job_queue) = bounded(1);
-        let waker = sender.clone();
-        signals.forward(move || waker.send(Message::Wake).is_ok())?;
-
-        let git = Arc::new(Git::new(tools.git));
+        let git = Arc::new(Git::new(tools.git, state.sources()));
         poller::start(config.poll.jobs, &git, &requests, &sender, &polls_interrupt)?;
         let builder = Builder {
             config: config.clone(),
@@ -133,6 +151,7 @@ impl Loop {
         let mut this = Self {
             farm: Farm::new(options),
             started: Instant::now(),
+            calendar: Calendar { started: SystemTime::now() },
             archive: ArchiveFile::new(state.archive_index()),
             farm_id: Arc::from(config.manager.id.as_str()),
             config,
@@ -170,8 +189,7 @@ impl Loop {
     /// Shows everybody who asks how things stand now.
     fn publish_status(&self) {
         if let Some(board) = &self.board {
-            let calendar = Calendar { started: SystemTime::now() - self.now() };
-            board.publish(self.farm.status(&self.farm_id, calendar));
+            board.publish(self.farm.status(&self.farm_id, self.calendar));
         }
     }
 
@@ -182,8 +200,7 @@ impl Loop {
                 break outcome;
             }
             match self.next_message() {
-                Some(Message::Wake) => self.look_at_signals(),
-                Some(Message::Event(event)) => self.take(event),
+                Some(message) => self.take_all(message),
                 None => self.handle(Event::DeadlineReached),
             }
             self.publish_status();
@@ -196,6 +213,18 @@ impl Loop {
             let _ = worker.join();
         }
         outcome
+    }
+
+    /// Takes a message and those that wait behind it, within limits: a snapshot is
+    /// published after each turn, and it costs as much as the roster is long.
+    fn take_all(&mut self, first: Message) {
+        let behind: Vec<Message> = self.messages.try_iter().take(MESSAGES_A_TURN - 1).collect();
+        for message in std::iter::once(first).chain(behind) {
+            match message {
+                Message::Wake => self.look_at_signals(),
+                Message::Event(event) => self.take(event),
+            }
+        }
     }
 
     /// Sleeps until there is a message or the next deadline has come (`None`).

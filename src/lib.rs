@@ -37,5 +37,6 @@ pub mod tag_pattern;
 pub mod tools;
 pub mod upload;
 pub mod upstream;
+pub mod upstream_url;
 pub mod version;
 pub mod webhook;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             for line in error.to_string().lines() {
-                eprintln!("peipkg-manager: {line}");
+                complain(line);
             }
             ExitCode::from(error.exit_code())
         }
@@ -41,13 +41,18 @@ fn run() -> Result<ExitCode, Error> {
     })
 }
 
+/// Prints a line to standard error, if anybody can read it.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "peipkg-manager: {line}");
+}
+
 /// Prints `text` and gives `code`, or a failure if the text could not be written. A reader that has seen
 /// enough, such as `head`, is no failure.
 fn print(text: impl Display, code: ExitCode) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("peipkg-manager: cannot write to standard output: {error}");
+            complain(&format!("cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
         _ => code,

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::farm::event::{Event, PollError};
 use crate::process::Interrupt;
 use crate::upstream::git::Git;
+use crate::upstream_url;
 
 /// Starts `count` pollers that answer the URLs from `requests` with
 /// [`Event::PollFinished`]. They end when `requests` is closed.
@@ -28,7 +29,10 @@ pub fn start<M: From<Event> + Send + 'static>(
         thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
             for upstream in requests {
                 let tags = git.list_tags(&upstream, &interrupt);
-                let tags = tags.map_err(|error| PollError { reason: error.to_string(), retry_after: None });
+                let tags = tags.map_err(|error| PollError {
+                    reason: upstream_url::redact(&error.to_string(), &upstream),
+                    retry_after: None,
+                });
                 // The loop outlives its pollers, unless it failed; then nobody wants the answer.
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());
             }

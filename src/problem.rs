@@ -3,7 +3,7 @@
 //! Every reader of configuration and recipes reports [`Problem`]s, all of them
 //! at once, so that one run is enough to mend a file.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 /// One defect of one file. Its `Display` form is `FILE:LINE: message`, the form
@@ -26,11 +26,12 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
+    /// One line, whatever is in a file's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(f, "{line}:")?;
+        let line = self.line.map(|line| format!("{line}:")).unwrap_or_default();
+        for c in format!("{}:{line} {}", self.path.display(), self.message).chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
         }
-        write!(f, " {}", self.message)
+        Ok(())
     }
 }

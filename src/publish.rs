@@ -88,6 +88,13 @@ pub enum PublishError {
     NoRepository(PathBuf),
 }
 
+impl PublishError {
+    /// Whether it was the manager's own shutdown that ended it.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Process(ProcessError::Interrupted { .. }))
+    }
+}
+
 impl Publisher {
     /// Creates the repository if there is none yet. It appears whole or not at all.
     ///
@@ -143,6 +150,8 @@ impl Publisher {
                 continue; // left by an earlier process
             }
             fs::rename(staged, &target).map_err(at(&target))?;
+            let publish = self.state.publish();
+            File::open(&publish).and_then(|directory| directory.sync_all()).map_err(at(&publish))?;
             return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
         }
     }

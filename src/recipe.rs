@@ -137,6 +137,19 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// Whether both build the same versions of the same packages from the same tags.
+    pub fn builds_the_same_as(&self, other: &Self) -> bool {
+        let upstream = |recipe: &Self| {
+            let upstream = recipe.upstream.as_ref()?;
+            let pattern = upstream.tag_pattern.as_str().to_owned();
+            let Upstream { git, peios_revision, submodules, min_version, .. } = upstream.clone();
+            Some((git, pattern, peios_revision, submodules, min_version))
+        };
+        self.packages == other.packages && upstream(self) == upstream(other)
+    }
+}
+
 impl Upstream {
     /// What `tag` means.
     pub fn version_of(&self, tag: &str) -> TagVersion {

@@ -5,6 +5,7 @@ use log::{debug, error, info, warn};
 
 use crate::duration;
 use crate::farm::event::{JobKey, Notice};
+use crate::upstream_url::without_password;
 
 /// Writes one notice to the log.
 pub fn log(notice: &Notice) {
@@ -87,39 +88,4 @@ pub fn log(notice: &Notice) {
 /// A time span for people: to the millisecond.
 fn rounded(span: std::time::Duration) -> String {
     duration::format(std::time::Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// A URL that may be shown: `https://user:secret@host/` without its user info.
-/// An ssh URL keeps its user, which is no secret.
-pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let Some((user_info, host)) = authority.rsplit_once('@') else { return url.to_owned() };
-    let path = &rest[authority.len()..];
-    match user_info.split_once(':') {
-        None if !scheme.starts_with("http") => url.to_owned(),
-        Some((user, _)) if !scheme.starts_with("http") => format!("{scheme}://{user}@{host}{path}"),
-        _ => format!("{scheme}://{host}{path}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_shown_without_secrets() {
-        for (url, shown) in [
-            ("https://example.org/a@b", "https://example.org/a@b"),
-            ("https://token@example.org/x.git", "https://example.org/x.git"),
-            ("https://user:p@ss@example.org:8443/x", "https://example.org:8443/x"),
-            ("ssh://git@example.org/x", "ssh://git@example.org/x"),
-            ("ssh://git:secret@example.org/x", "ssh://git@example.org/x"),
-            ("git@example.org:x.git", "git@example.org:x.git"),
-            ("file:///srv/x", "file:///srv/x"),
-            ("/srv/x", "/srv/x"),
-        ] {
-            assert_eq!(without_password(url), shown);
-        }
-    }
 }

@@ -6,10 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::problem::Problem;
-use crate::recipe::Recipe;
-
-/// The file that makes a directory a recipe.
-const RECIPE_FILE: &str = "peipkg.toml";
+use crate::recipe::{FILE_NAME, Recipe};
 
 /// What was read, broken recipes included.
 #[derive(Debug, Default)]
@@ -40,7 +37,7 @@ pub fn load(recipes_dir: &Path) -> Result<(Vec<Recipe>, Vec<Problem>), Vec<Probl
 pub fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
     let mut reading = Reading::default();
     for directory in recipe_directories(recipes_dir)? {
-        let file = directory.join(RECIPE_FILE);
+        let file = directory.join(FILE_NAME);
         let text = fs::read_to_string(&file);
         // A directory without the file is no recipe.
         if let Err(error) = &text

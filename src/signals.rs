@@ -37,17 +37,19 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Starts the thread that calls `wake` after each signal, until `wake` says that nobody listens.
+    /// Starts the thread that calls `wake` after each signal, with whether the end
+    /// was asked for, until `wake` says that nobody listens.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn forward(&mut self, wake: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
+    pub fn forward(&mut self, wake: impl Fn(bool) -> bool + Send + 'static) -> io::Result<()> {
         let Some(mut wakes) = self.wakes.take() else { return Ok(()) };
+        let stop = self.stop.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
             let mut bytes = [0; 64];
             // The pipe cannot end: the handlers hold its other end for as long as the process lives.
             while wakes.read(&mut bytes).is_ok_and(|length| length > 0) {
-                if !wake() {
+                if !wake(stop.load(Ordering::Relaxed)) {
                     break;
                 }
             }

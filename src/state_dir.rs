@@ -14,8 +14,9 @@
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -191,7 +192,13 @@ impl Drop for StateDir {
 /// When something of it cannot be removed; its absence is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(metadata) if metadata.is_dir() => match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                make_writable(path)?;
+                fs::remove_dir_all(path)
+            }
+            result => result,
+        },
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -227,6 +234,23 @@ fn probe_existing(place: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     Ok(access(place, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Allows the owner to remove what is in the directories at and below `path`: a
+/// build may have made them read-only, as some tools do with what they fetch.
+fn make_writable(path: &Path) -> io::Result<()> {
+    let mut pending = vec![path.to_owned()];
+    while let Some(directory) = pending.pop() {
+        fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            // Of the entry itself: a link is none.
+            if entry.file_type()?.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes the manager's lock and writes this process's id into it.

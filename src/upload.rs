@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::farm::event::{Event, UploadOutcome};
-use crate::process::{Interrupt, ProcessError, Program};
+use crate::process::{Interrupt, Program};
 use crate::publish::{PublishError, Publisher, lock};
 use crate::state_dir::{self, StateDir};
 
@@ -58,7 +58,7 @@ pub fn start<M: From<Event> + Send + 'static>(
         for () in requests {
             let outcome = match uploader.upload(&interrupt) {
                 Ok(()) => UploadOutcome::Done,
-                Err(PublishError::Process(ProcessError::Interrupted { .. })) => UploadOutcome::Interrupted,
+                Err(error) if error.is_interrupted() => UploadOutcome::Interrupted,
                 Err(error) => UploadOutcome::Failed { reason: error.to_string() },
             };
             // The loop outlives its uploader, unless it failed; then nobody wants the answer.

@@ -9,6 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 
+use crate::upstream_url::repository_name;
+
 /// What a webhook tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
@@ -92,28 +94,6 @@ pub fn parse(event: Option<&str>, content_type: Option<&str>, body: &[u8]) -> Re
     if names.is_empty() { Err(PayloadError::NoRepository) } else { Ok(Payload::News(names)) }
 }
 
-/// What the URLs of one repository have in common: `<host>/<path>`, without
-/// scheme, user, port, `.git` and trailing slashes. Two repositories that share
-/// a name by chance cost a poll, nothing more; so case does not matter either.
-pub fn repository_name(url: &str) -> String {
-    let (authority, path) = match url.split_once("://") {
-        Some((_, rest)) => rest.split_once('/').unwrap_or((rest, "")),
-        // git's short form of an ssh URL: [user@]host:path
-        None => match url.split_once(':').filter(|(host, _)| !host.contains('/')) {
-            Some((host, path)) => (host, path),
-            None => ("", url),
-        },
-    };
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let host = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let path = path.trim_matches('/');
-    let path = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/');
-    format!("{host}/{path}").to_ascii_lowercase()
-}
-
 /// The 32 bytes that 64 hexadecimal digits stand for.
 fn unhex(digits: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
@@ -157,25 +137,6 @@ mod tests {
             write!(digest, "{byte:02x}").unwrap();
         }
         assert!(!is_signed(b"", Some(&digest), BODY));
-    }
-
-    #[test]
-    fn repositories_have_one_name() {
-        for url in [
-            "https://github.com/madler/zlib",
-            "https://GitHub.com/madler/zlib.git",
-            "https://github.com/madler/zlib/",
-            "http://user:pw@github.com:8080/madler/zlib.git/",
-            "git@github.com:madler/zlib.git",
-            "ssh://git@github.com:22/madler/zlib",
-            "git://github.com/madler/zlib",
-        ] {
-            assert_eq!(repository_name(url), "github.com/madler/zlib", "{url}");
-        }
-        assert_eq!(repository_name("file:///srv/git/x.git"), "/srv/git/x");
-        assert_eq!(repository_name("/srv/git/x.git"), "/srv/git/x");
-        assert_eq!(repository_name("http://[::1]:80/x"), "[::1]/x");
-        assert_ne!(repository_name("https://a.org/x"), repository_name("https://b.org/x"));
     }
 
     #[track_caller]

@@ -135,7 +135,7 @@ pub enum Event {
     UploadFinished(UploadOutcome),
     /// A signed webhook has told of news in a repository.
     WebhookReceived {
-        /// Its names (see [`crate::webhook::repository_name`]).
+        /// Its names (see [`crate::upstream_url::repository_name`]).
         repositories: Vec<String>,
     },
     /// SIGHUP.

@@ -206,7 +206,14 @@ impl Farm {
             *interval = wanted.min(*interval);
             self.watchers.entry(url).or_default().push(id.clone());
         }
+        // What waits was found by the old recipe: other versions, perhaps, from another upstream.
         let roster = &self.roster;
+        let is_the_same = |id: &Arc<str>| match (before.get(id), roster.get(id)) {
+            (Some(before), Some(recipe)) => recipe.builds_the_same_as(before),
+            _ => true,
+        };
+        self.queue.retain(|id| is_the_same(&Arc::from(id)));
+        self.failures.retain(|key, failure| failure.candidate.is_none() || is_the_same(&key.recipe));
         let is_watched = |id: &str| roster.get(id).is_some_and(|recipe| recipe.upstream.is_some());
         self.queue.retain(is_watched);
         // Kept outputs are published even when their recipe is gone: they are built.

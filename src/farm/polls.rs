@@ -10,7 +10,7 @@ use super::schedule::Moment;
 use super::{Effects, Farm};
 use crate::archive::Presence;
 use crate::recipe::{Recipe, TagVersion, Upstream};
-use crate::webhook;
+use crate::upstream_url;
 
 /// How many unusable tags of one recipe are named in the log, each once; the
 /// rest is only counted, so that a hostile upstream cannot fill the log.
@@ -21,10 +21,16 @@ impl Farm {
         if self.stopping.is_some() {
             return;
         }
-        let due = self.schedule.start_due(now);
-        for upstream in due.paused {
-            let reason = "not asked: its host wants a pause".to_owned();
-            self.take_poll(&upstream, Err(PollError { reason, retry_after: None }), now, effects);
+        let mut due = self.schedule.start_due(now);
+        while !due.paused.is_empty() {
+            for upstream in std::mem::take(&mut due.paused) {
+                let reason = "not asked: its host wants a pause".to_owned();
+                self.take_poll(&upstream, Err(PollError { reason, retry_after: None }), now, effects);
+            }
+            // Their places are free again.
+            let more = self.schedule.start_due(now);
+            due.start.extend(more.start);
+            due.paused = more.paused;
         }
         for upstream in due.start {
             for recipe in self.watchers.get(&upstream).into_iter().flatten() {
@@ -40,7 +46,7 @@ impl Farm {
             return;
         }
         for (upstream, recipes) in &self.watchers {
-            if !repositories.contains(&webhook::repository_name(upstream)) {
+            if !repositories.contains(&upstream_url::repository_name(upstream)) {
                 continue;
             }
             let wants_hooks =
@@ -124,7 +130,7 @@ impl Farm {
                 }
             }
         }
-        self.forget_vanished_failures(id, &candidates);
+        self.forget_vanished_failures(id, &versions);
         let queued = candidates.len();
         let recipe = id.clone();
         effects.report(Notice::PollComplete { recipe, tags_seen: tags.len(), matches, queued });
@@ -132,15 +138,14 @@ impl Farm {
         self.queue.replace(id, candidates, urgent);
     }
 
-    /// A failed version that was due again, but is no candidate any more, will not be tried again.
-    fn forget_vanished_failures(&mut self, id: &Arc<str>, candidates: &[Candidate]) {
+    /// A failed version that is none of the recipe's any more will not be tried again.
+    fn forget_vanished_failures(&mut self, id: &Arc<str>, versions: &HashMap<String, &String>) {
         let flying = self.flying();
         self.failures.retain(|key, failure| {
             key.recipe != *id
-                || failure.waiting
                 || failure.candidate.is_none()
                 || flying.as_ref() == Some(key)
-                || candidates.iter().any(|candidate| candidate.version == key.version)
+                || versions.contains_key(key.version.as_str())
         });
     }
 

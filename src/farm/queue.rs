@@ -40,9 +40,18 @@ impl Queue {
         };
         let was_urgent = texts(&before.urgent);
         let was_ordinary = if urgent { texts(&before.ordinary) } else { HashSet::new() };
+        // With nothing to compare with, a whole backlog would be news: then only the newest is.
+        let newest = candidates.iter().max_by(|a, b| a.version.compare(&b.version));
+        let newest = newest.map(|candidate| candidate.version.as_str().to_owned());
+        let nothing_waited = before.urgent.is_empty() && before.ordinary.is_empty();
         let (ahead, ordinary) = candidates.into_iter().partition(|candidate| {
             let version = candidate.version.as_str();
-            was_urgent.contains(version) || (urgent && !was_ordinary.contains(version))
+            let is_news = if nothing_waited {
+                newest.as_deref() == Some(version)
+            } else {
+                !was_ordinary.contains(version)
+            };
+            was_urgent.contains(version) || (urgent && is_news)
         });
         let mut lane = Lane { urgent: ahead, ordinary };
         lane.sort();
@@ -160,6 +169,14 @@ mod tests {
         // A later poll does not take the urgency away.
         queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), false);
         assert_eq!(drain(&mut queue), ["b v0.9", "a v2", "b v2", "a v1", "b v1"]);
+    }
+
+    #[test]
+    fn a_webhook_before_the_first_poll_does_not_bring_the_backlog_ahead() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
+        assert_eq!(drain(&mut queue), ["b v3", "a v2", "b v2", "a v1", "b v1"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::backoff;
 use super::event::PollError;
-use crate::webhook;
+use crate::upstream_url;
 
 /// How many listings of one host may run at once, so that a host that serves
 /// many of a farm's upstreams is neither flooded nor keeps the others waiting.
@@ -247,7 +247,7 @@ impl Schedule {
     /// The place of a URL's host among the hosts; `None` for local paths. Hosts
     /// are few and stay: a place is never given to another.
     fn host_of(&mut self, url: &str) -> Option<usize> {
-        let repository = webhook::repository_name(url);
+        let repository = upstream_url::repository_name(url);
         let name = repository.split('/').next().filter(|name| !name.is_empty())?;
         let known = self.hosts.iter().position(|host| host.name == name);
         Some(known.unwrap_or_else(|| {

@@ -500,3 +500,27 @@ fn a_changed_recipe_is_tried_again_at_once() {
     bench.fail();
     assert_eq!(bench.seen(), ["failed a@1-1 5m"]);
 }
+
+#[test]
+fn what_a_changed_recipe_no_longer_builds_is_neither_built_nor_retried() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["build a@2-1", "failed a@2-1 1m", "build a@1-1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
+    assert!(bench.farm.failures.is_empty() && bench.farm.queue.is_empty());
+    bench.finish(JobOutcome::Done);
+    bench.tags("u", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build a@2-2"]);
+}
+
+#[test]
+fn a_failed_version_whose_tag_is_gone_is_not_retried() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "")])));
+    bench.tags("u", &["v2"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@2-1"]);
+    assert!(bench.farm.failures.is_empty());
+}

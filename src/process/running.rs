@@ -52,8 +52,9 @@ impl Running {
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
         for pipe in [&stdout, &stderr].into_iter().flatten() {
-            let flags = rustix::fs::fcntl_getfl(pipe)?;
-            rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK)?;
+            // Cannot fail: the pipe is ours and open.
+            let flags = rustix::fs::fcntl_getfl(pipe).unwrap_or(rustix::fs::OFlags::RDONLY);
+            let _ = rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK);
         }
         let (stdout_bytes, tail) = (Vec::new(), Tail::default());
         Ok(Self { child, group, pidfd, stdout, stderr, stdout_bytes, tail, exited: false })

@@ -21,10 +21,29 @@ const LISTING_GRACE: Duration = Duration::from_secs(1);
 /// The longest listing accepted, in bytes: about a million tags.
 const LISTING_LIMIT: usize = 64 * 1024 * 1024;
 
+/// What ties git to one repository (`git rev-parse --local-env-vars`), less what
+/// only carries configuration.
+const LOCAL_TO_A_REPOSITORY: [&str; 12] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 /// The git program.
 #[derive(Debug)]
 pub struct Git {
     path: PathBuf,
+    /// Where it runs: in no checkout, whose configuration would be taken into account.
+    directory: PathBuf,
     /// `GIT_SSH_COMMAND`, found out when git is first needed.
     ssh_command: OnceLock<Option<OsString>>,
 }
@@ -58,12 +77,17 @@ impl GitError {
     pub fn is_interrupted(&self) -> bool {
         matches!(self, Self::Process(ProcessError::Interrupted { .. }))
     }
+
+    /// Whether trying again at once is pointless: there is no time left.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_interrupted() || matches!(self, Self::Process(ProcessError::TimedOut { .. }))
+    }
 }
 
 impl Git {
-    /// The program at `path`.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, ssh_command: OnceLock::new() }
+    /// The program at `path`, run in `directory`.
+    pub fn new(path: PathBuf, directory: PathBuf) -> Self {
+        Self { path, directory, ssh_command: OnceLock::new() }
     }
 
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
@@ -77,19 +101,24 @@ impl Git {
         parse_listing(&output.stdout)
     }
 
-    /// git, told never to ask anybody anything.
+    /// git, told never to ask anybody anything, and to give up on who says nothing.
     pub(super) fn program(&self, interrupt: &Interrupt) -> Program {
         let ssh_command = self.ssh_command.get_or_init(|| self.batch_ssh_command(interrupt));
         // An empty GIT_ASKPASS switches off core.askPass and SSH_ASKPASS as well.
-        let program = Program::new(&self.path).env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "");
-        // The repository's own configuration must not be that of a checkout the manager was started in.
-        let program =
-            program.without_env("GIT_DIR").without_env("GIT_WORK_TREE").without_env("GIT_INDEX_FILE");
+        let program = self.plain().env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "");
         let program = program.args(["-c", "core.hooksPath=/dev/null"]);
+        let program = program.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]);
         match ssh_command {
             Some(command) => program.env("GIT_SSH_COMMAND", command),
             None => program,
         }
+    }
+
+    /// git, outside of whatever checkout the manager was started in.
+    fn plain(&self) -> Program {
+        let program = Program::new(&self.path).directory(&self.directory);
+        let program = program.env("GIT_CEILING_DIRECTORIES", &self.directory);
+        LOCAL_TO_A_REPOSITORY.iter().fold(program, |program, name| program.without_env(name))
     }
 
     /// ssh as the operator has set it up for git, in batch mode. `None` when
@@ -100,12 +129,14 @@ impl Git {
             (None, Some(_)) => return None,
             (None, None) => self.configured_ssh_command(interrupt).unwrap_or_else(|| "ssh".into()),
         };
-        command.push(" -o BatchMode=yes");
+        command.push(
+            " -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4",
+        );
         Some(command)
     }
 
     fn configured_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
-        let program = Program::new(&self.path).args(["config", "--get", "core.sshCommand"]);
+        let program = self.plain().args(["config", "--get", "core.sshCommand"]);
         let output =
             program.deadline(Some(LISTING_DEADLINE)).capture_stdout(64 * 1024).run(interrupt).ok()?;
         let command = String::from_utf8(output.stdout).ok()?;

@@ -24,6 +24,10 @@ use super::source_tree;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 
+/// How long fetching one version may take: enough for a large source over a thin
+/// line, not enough for an upstream that trickles to keep the builder from the others.
+const FETCH_DEADLINE: Duration = Duration::from_hours(1);
+
 /// The most that kept repositories may take on disk, in bytes. Beyond it the one
 /// that was not used for the longest time goes.
 const MAX_KEPT: u64 = 4 * 1024 * 1024 * 1024;
@@ -84,7 +88,7 @@ impl Sources {
     /// Returns the committer time of the tag's commit.
     ///
     /// # Errors
-    /// When git fails, or `end` has come.
+    /// When git fails, or takes until `end` or longer than an hour.
     pub fn fetch(
         &mut self,
         source: Source<'_>,
@@ -92,7 +96,8 @@ impl Sources {
         end: Option<Instant>,
         interrupt: &Interrupt,
     ) -> Result<SystemTime, GitError> {
-        let limits = Limits { end, interrupt };
+        let latest = Instant::now() + FETCH_DEADLINE;
+        let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
             let fetched = if kept.ahead.remove(source.tag) {
@@ -105,7 +110,8 @@ impl Sources {
                 // Whatever is wrong with it may be the repository's fault: begin again without it.
                 Err(error) => {
                     discard(&kept.path);
-                    if error.is_interrupted() {
+                    // But not if there is no time left for it.
+                    if error.is_final() {
                         return Err(error);
                     }
                 }

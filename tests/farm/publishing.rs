@@ -198,7 +198,7 @@ fn the_packages_are_uploaded_before_the_files_that_name_them() {
     farm.once().assert_success().assert_only_events().event("upload complete");
     let package = "./p/tool/1.0-1/tool_1.0-1_noarch.peipkg ";
     let all = format!("./index/archive.json {package}./repo.json ");
-    let expected = format!("{package}copy\n{all}copy\n{all}sync\n");
+    let expected = format!("{package}copy\n{all}sync\n{all}sync\n");
     assert_eq!(fs::read_to_string(farm.path("passes")).unwrap(), expected);
 }
 
