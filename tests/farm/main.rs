@@ -7,12 +7,16 @@ mod support;
 
 mod bad_input;
 mod check;
+mod daemon;
 mod environment;
 mod grants;
 mod manual;
+mod payloads;
 mod publishing;
 mod purity;
 mod scale;
+mod signals;
 mod sources;
 mod support_itself;
 mod sweep;
+mod webhooks;

@@ -168,6 +168,14 @@ pub fn get(addr: SocketAddr, path: &str) -> Response {
     request(addr, "GET", path, &[], b"")
 }
 
+/// What `/status` says; fails the test unless it is a JSON document.
+#[track_caller]
+pub fn status(addr: SocketAddr) -> serde_json::Value {
+    let response = get(addr, "/status");
+    assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
+    serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
+}
+
 /// `method path` with `headers` and `body`; fails the test without an answer.
 #[track_caller]
 pub fn request(

@@ -10,6 +10,7 @@
 //! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
 //! | [`running`] | a child process under a deadline, its output and its events |
 //! | [`logfmt`] | a strict reader of log lines |
+//! | [`latch`] | a build script that waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
 //! | [`package`] | the content of published packages |
@@ -29,6 +30,7 @@
 pub mod client;
 pub mod farm;
 pub mod git_repo;
+pub mod latch;
 pub mod logfmt;
 pub mod optional;
 pub mod package;
