@@ -176,8 +176,15 @@ impl Builder {
             value.push(&key.private);
             program = program.arg("--binary-sign-key").arg(value);
         }
-        program.run(&self.interrupt)?;
-        Ok(())
+        match program.run(&self.interrupt) {
+            Ok(_) => Ok(()),
+            // The tool had what the fetch has left of the time: the operator knows the whole.
+            Err(ProcessError::TimedOut { program, limit, tail }) => {
+                let limit = self.config.build_timeout.unwrap_or(limit);
+                Err(ProcessError::TimedOut { program, limit, tail }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn publish(&self, outputs: KeptOutputs) -> JobOutcome {

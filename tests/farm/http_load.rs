@@ -1,0 +1,241 @@
+//! Clients that mean no good, or cannot help it: slow, silent, greedy, many. Each of them costs a bounded time, and none of
+//! them keeps the others from `/healthz`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::http::served;
+use crate::support::client::{Connection, exchange, get};
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// No single answer may take longer than this while others misbehave: far above what it takes, far below any deadline of theirs.
+const PROMPT: Duration = Duration::from_secs(1);
+
+const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n";
+
+/// The number of sockets that the process has open.
+fn sockets(pid: i32) -> usize {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").flatten();
+    let target = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).unwrap_or_default();
+    entries.map(target).filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+#[track_caller]
+fn assert_prompt(addr: SocketAddr) {
+    let answer = exchange(addr, HEALTHZ, PROMPT).unwrap_or_else(|error| panic!("/healthz: {error}"));
+    assert_eq!(answer.text(), "ok");
+}
+
+/// The statuses of all answers until the connection is closed.
+fn until_closed(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut answer = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn slow_and_silent_clients_are_cut_off_in_time() {
+    // The first deadline is 15 s; the looks at it are a second apart, and a refused client is listened to for two more.
+    const LIMIT: Duration = Duration::from_secs(19);
+    let (_farm, daemon, addr) = served();
+    let idle = sockets(daemon.pid());
+    let begin = Instant::now();
+    let open = |first: &[u8]| {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.write_all(first).unwrap();
+        stream
+    };
+    let slow_head = open(b"GET /healthz HTTP/1.1\r\nX-Slow: ");
+    let slow_body = open(b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n");
+    let cases = [
+        ("silent", open(b""), ""),
+        ("half a request", open(b"GET /healthz HT"), "HTTP/1.1 408 "),
+        (
+            "half a body",
+            open(b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"),
+            "HTTP/1.1 408 ",
+        ),
+        ("kept and unused", open(b"GET /healthz HTTP/1.1\r\n\r\n"), "HTTP/1.1 200 "),
+        ("one byte a second of a head", slow_head.try_clone().unwrap(), "HTTP/1.1 408 "),
+        ("one byte a second of a body", slow_body.try_clone().unwrap(), "HTTP/1.1 408 "),
+    ];
+    thread::scope(|scope| {
+        for (name, mut stream, expected) in cases {
+            scope.spawn(move || {
+                let answer = until_closed(&mut stream);
+                let took = begin.elapsed();
+                assert!(
+                    answer.starts_with(expected) && answer.is_empty() == expected.is_empty(),
+                    "{name}: {answer}"
+                );
+                assert!(took < LIMIT, "{name}: {took:?}");
+            });
+        }
+        for mut stream in [slow_head, slow_body] {
+            scope.spawn(move || {
+                // Not a wait for anything: the pace is what is tested.
+                while begin.elapsed() < LIMIT && stream.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_secs(1));
+                }
+            });
+        }
+        scope.spawn(move || assert_prompt(addr));
+    });
+    wait_until("the connections are closed", PATIENCE, || sockets(daemon.pid()) <= idle + 4);
+}
+
+#[test]
+fn clients_that_read_nothing_of_a_large_answer_do_not_block_others() {
+    // 400 recipes that were polled make a status of more than what the sockets between two processes hold.
+    let repo = GitRepo::new();
+    repo.commit(&[], "2026-01-01T00:00:00Z");
+    let mut builder = Farm::builder().http();
+    for number in 0..400 {
+        let id = format!("recipe-with-a-long-name-to-make-the-status-long-{number}");
+        builder = builder.with(&Recipe::program(&id, &repo.file_url()));
+    }
+    let farm = builder.build();
+    let mut daemon = farm.daemon();
+    let addr = daemon.http_addr();
+    daemon.wait_events("poll complete", 400, PATIENCE);
+    let length = get(addr, "/status").body.len();
+    assert!(length > 60_000, "{length}");
+    let mut deaf: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // As many requests as the sockets take: the answers to a few of them fill the other direction.
+            while stream.write(b"GET /status HTTP/1.1\r\n\r\n").is_ok_and(|length| length == 24) {}
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_prompt(addr);
+        assert_eq!(get(addr, "/status").body.len(), length);
+    }
+    // Each of them still gets whole answers when it begins to read.
+    for stream in &mut deaf[..3] {
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200 OK");
+    }
+    let memory = memory(daemon.pid());
+    assert!(memory < 64 * 1024, "{memory} KiB");
+}
+
+/// The process's resident memory, in KiB.
+fn memory(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+#[test]
+fn hundreds_of_half_requests_do_not_delay_others() {
+    let (_farm, daemon, addr) = served();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    let before = threads();
+    let half: Vec<TcpStream> = (0..300)
+        .map(|number| {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            let begun: &[u8] = match number % 3 {
+                0 => b"",
+                1 => b"GET /healthz HTTP/1.1\r\nHost: ",
+                _ => b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 5000\r\n\r\nabc",
+            };
+            stream.write_all(begun).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..50 {
+        assert_prompt(addr);
+    }
+    assert!(
+        threads() <= before + 2,
+        "a client that asks for nothing costs no thread: {before}, {}",
+        threads()
+    );
+    drop(half);
+    wait_until("the connections are gone", PATIENCE, || sockets(daemon.pid()) < 20);
+}
+
+#[test]
+fn when_there_are_too_many_clients_the_oldest_that_asks_for_nothing_makes_room() {
+    let farm = Farm::builder().http().build();
+    // Half of the files are for clients.
+    let manager = farm.command(&[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" --config \"$1\""]);
+    command.arg(manager.get_program()).arg(farm.config_path()).current_dir(farm.home());
+    for (name, value) in manager.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut daemon = Running::spawn(&mut command);
+    let addr = daemon.http_addr();
+    let mut clients: Vec<Connection> = (0..200).map(|_| Connection::open(addr, PATIENCE).unwrap()).collect();
+    assert_prompt(addr);
+    assert!(sockets(daemon.pid()) < 90, "{}", sockets(daemon.pid()));
+    assert!(clients[..100].iter_mut().all(Connection::is_closed), "the oldest make room");
+    let newest = clients.last_mut().unwrap();
+    newest.send(HEALTHZ).unwrap();
+    assert_eq!(newest.receive(false).unwrap().text(), "ok");
+    assert!(daemon.events().iter().all(|event| event["level"] == "info"), "{daemon}");
+}
+
+#[test]
+fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
+    let (_farm, _daemon, addr) = served();
+    let end = Instant::now() + Duration::from_secs(3);
+    let flood = move |first: &'static [u8], block: Vec<u8>, reads: bool| {
+        while Instant::now() < end {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            stream.write_all(first).unwrap();
+            let mut reader = stream.try_clone().unwrap();
+            thread::scope(|scope| {
+                if reads {
+                    scope.spawn(move || {
+                        let mut buffer = [0; 65536];
+                        while reader.read(&mut buffer).is_ok_and(|length| length > 0) {}
+                    });
+                }
+                while Instant::now() < end && stream.write_all(&block).is_ok() {}
+            });
+        }
+    };
+    thread::scope(|scope| {
+        // One is refused and goes on talking; one asks for more and more; one sends long bodies.
+        scope.spawn(move || flood(b"garbage\r\n\r\n", vec![b'x'; 65536], true));
+        let requests = b"GET /healthz HTTP/1.1\r\n\r\n".repeat(1000);
+        scope.spawn(move || flood(b"", requests, true));
+        let body = [
+            b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n".as_slice(),
+            &[b'x'; 20_000_000],
+        ]
+        .concat();
+        scope.spawn(move || flood(b"", body, true));
+        let mut slowest = Duration::ZERO;
+        while Instant::now() < end {
+            let begin = Instant::now();
+            let answer = exchange(addr, HEALTHZ, PATIENCE).unwrap();
+            assert_eq!(answer.text(), "ok");
+            slowest = slowest.max(begin.elapsed());
+        }
+        assert!(slowest < PROMPT, "/healthz took {slowest:?}");
+    });
+}

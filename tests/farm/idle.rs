@@ -1,0 +1,50 @@
+//! A daemon with nothing to do does nothing: counts, not times.
+
+use std::fs;
+
+use crate::support::client::get;
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::wait::{PATIENCE, poll, wait_until};
+use std::time::Duration;
+
+/// How long the daemon is watched.
+const WATCHED: Duration = Duration::from_secs(5);
+
+/// The context switches of all threads of `pid` so far, and the number of threads.
+fn activity(pid: i32) -> (u64, usize) {
+    let tasks: Vec<_> =
+        fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives").flatten().collect();
+    let switches = tasks.iter().map(|task| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let lines = status.lines().filter(|line| line.contains("voluntary_ctxt_switches"));
+        lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>()
+    });
+    (switches.sum(), tasks.len())
+}
+
+#[test]
+fn an_idle_daemon_sleeps() {
+    let repo = GitRepo::program(&["1"]);
+    let mut builder = Farm::builder().http();
+    for number in 0..20 {
+        builder =
+            builder.with(&Recipe::program(&format!("app-{number}"), &repo.file_url()).tag_pattern("^x(1)$"));
+    }
+    let farm = builder.with(&Recipe::program("app", &repo.file_url())).build();
+    let mut daemon = farm.daemon();
+    let addr = daemon.http_addr();
+    daemon.wait_event("build + publish complete", PATIENCE);
+    assert_eq!(get(addr, "/status").status, 200);
+    // What has just been done may still be put away: the server's spare threads take five seconds to go.
+    let mut before = (0, 0);
+    wait_until("the daemon comes to rest", PATIENCE, || {
+        before = activity(daemon.pid());
+        poll(Duration::from_secs(2), || (activity(daemon.pid()) != before).then_some(())).is_none()
+    });
+    assert!(before.1 <= 18, "{} threads", before.1);
+    poll(WATCHED, || None::<()>);
+    let after = activity(daemon.pid());
+    assert!(after.0 - before.0 <= 2, "{} context switches in {WATCHED:?}", after.0 - before.0);
+}
