@@ -91,6 +91,7 @@ pub(super) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
     let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::BadRequest);
     };
+    let path = origin_form(path);
     let mut request = Request {
         head,
         body: 0,
@@ -148,6 +149,15 @@ pub(super) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
     }
     request.passed_on.extend_from_slice(format!("content-length: {}\r\n\r\n", request.body).as_bytes());
     Ok(Some(request))
+}
+
+/// What a target asks for, whether or not it names the server as well (RFC 9112 §3.2.2).
+fn origin_form(target: &str) -> &str {
+    let Some((scheme, rest)) = target.split_once("://") else { return target };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return target;
+    }
+    rest.find('/').map_or("/", |start| &rest[start..])
 }
 
 /// A length that is written as digits only. One too large to be a number is a length all the same.
@@ -246,6 +256,20 @@ mod tests {
         );
         assert_eq!(found.head, head.len() - 3);
         assert!(!found.expects_continue, "HTTP/1.0 knows no go-ahead");
+    }
+
+    #[test]
+    fn a_target_may_name_the_server() {
+        for (target, path) in [
+            ("http://h:1/status?x", "/status?x"),
+            ("HTTPS://h/http://i/", "/http://i/"),
+            ("http://h", "/"),
+            ("/http://h/x", "/http://h/x"),
+            ("ftp://h/x", "ftp://h/x"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origin_form(target), path);
+        }
     }
 
     #[test]
