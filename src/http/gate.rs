@@ -9,7 +9,7 @@
 //! longest makes room. Only then does a request travel on, over a Unix socket
 //! in the state directory, and never more than [`MAX_BACKENDS`] at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -27,6 +27,7 @@ use rustix::process::{Resource, getrlimit};
 use super::Board;
 use super::client::{Backend, Client, Readiness, Step};
 use super::frame::{MAX_BODY, Refusal};
+use super::slots::Slots;
 
 /// The most clients held at a time, if the limit on open files allows as many.
 const MAX_CLIENTS: u64 = 1000;
@@ -43,6 +44,10 @@ const MAX_HELD: usize = MAX_BODY + 4 * 1024 * 1024;
 
 /// How often deadlines are looked at while there are clients; without clients the gate sleeps.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// How many steps a client may take before the others have their turn, so that one
+/// that sends without a pause does not keep the gate to itself: some requests, or a megabyte or two.
+const TURN: usize = 32;
 
 /// How long to pause when the system refuses a new connection, so that a lack of files is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -73,6 +78,7 @@ pub(super) fn start(listener: TcpListener, server: PathBuf, board: Arc<Board>) -
         backends: Slots::default(),
         idle: Vec::new(),
         waiting: VecDeque::new(),
+        unfinished: BTreeSet::new(),
         board,
         kept: HashMap::new(),
         swept: Instant::now(),
@@ -91,6 +97,8 @@ struct Gate {
     idle: Vec<usize>,
     /// Clients whose request waits for a backend.
     waiting: VecDeque<usize>,
+    /// Clients that had their turn, but could go on: no event will tell of them again.
+    unfinished: BTreeSet<usize>,
     board: Arc<Board>,
     kept: HashMap<String, KeptAnswer>,
     swept: Instant,
@@ -109,7 +117,13 @@ impl Gate {
     fn run(mut self) {
         let mut events = Vec::with_capacity(256);
         loop {
-            let pause = (!self.clients.is_empty()).then(|| Timespec::try_from(SWEEP).ok()).flatten();
+            let pause = if !self.unfinished.is_empty() {
+                Some(Timespec::default())
+            } else if self.clients.is_empty() {
+                None
+            } else {
+                Timespec::try_from(SWEEP).ok()
+            };
             events.clear();
             let buffer = rustix::buffer::spare_capacity(&mut events);
             match epoll::wait(&self.epoll, buffer, pause.as_ref()) {
@@ -142,6 +156,9 @@ impl Gate {
                         None => {}
                     }
                 }
+            }
+            for index in std::mem::take(&mut self.unfinished) {
+                self.drive(index);
             }
             if self.swept.elapsed() >= SWEEP {
                 self.sweep();
@@ -187,9 +204,9 @@ impl Gate {
         }
     }
 
-    /// Takes a client as far as it goes without waiting.
+    /// Takes a client as far as it goes without waiting, or until its turn is over.
     fn drive(&mut self, index: usize) {
-        loop {
+        for _ in 0..TURN {
             let room = self.room_for_body(index);
             let Some(client) = self.clients.get(index) else { return };
             let backend = client.backend.and_then(|backend| self.backends.get(backend));
@@ -215,6 +232,7 @@ impl Gate {
                 Step::Close => return self.drop_client(index),
             }
         }
+        self.unfinished.insert(index);
     }
 
     /// Answers a plain GET with what the server has answered a moment ago.
@@ -291,12 +309,14 @@ impl Gate {
         }
     }
 
+    /// Lets clients that wait for a backend go on, as long as there is one to have:
+    /// who is answered without a backend leaves it to the next.
     fn serve_waiting(&mut self) {
-        while let Some(next) = self.waiting.pop_front() {
+        while !self.idle.is_empty() || self.backends.len() < MAX_BACKENDS {
+            let Some(next) = self.waiting.pop_front() else { return };
             // A client that has gone meanwhile has left the queue, but its place may be taken by another.
             if self.clients.get(next).is_some_and(|client| client.wants_backend()) {
                 self.drive(next);
-                return;
             }
         }
     }
@@ -339,49 +359,4 @@ impl Gate {
 
 fn token(index: usize, is_backend: bool) -> EventData {
     EventData::new_u64((index as u64) << 1 | u64::from(is_backend))
-}
-
-/// Values with small stable numbers.
-struct Slots<T> {
-    slots: Vec<Option<T>>,
-    free: Vec<usize>,
-}
-
-impl<T> Default for Slots<T> {
-    fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<T> Slots<T> {
-    fn insert(&mut self, value: T) -> usize {
-        if let Some(index) = self.free.pop() {
-            self.slots[index] = Some(value);
-            return index;
-        }
-        self.slots.push(Some(value));
-        self.slots.len() - 1
-    }
-
-    fn get(&mut self, index: usize) -> Option<&mut T> {
-        self.slots.get_mut(index)?.as_mut()
-    }
-
-    fn remove(&mut self, index: usize) -> Option<T> {
-        let value = self.slots.get_mut(index)?.take()?;
-        self.free.push(index);
-        Some(value)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
-    }
-
-    fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }

@@ -6,6 +6,7 @@ mod client;
 mod frame;
 mod gate;
 mod routes;
+mod slots;
 
 use std::fs::{self, File};
 use std::io;
