@@ -62,7 +62,12 @@ impl Board {
 /// When the host is unknown or the port is taken or not allowed.
 pub fn bind(addr: &ListenAddr) -> io::Result<TcpListener> {
     match &addr.host {
-        Some(host) => TcpListener::bind((host.as_str(), addr.port)),
+        Some(host) => {
+            let listener = TcpListener::bind((host.as_str(), addr.port))?;
+            // Listening once more does no more than lengthen the queue.
+            rustix::net::listen(&listener, BACKLOG)?;
+            Ok(listener)
+        }
         // A machine without IPv6 has IPv4 all the same.
         None => bind_everywhere(addr.port).or_else(|error| {
             if error.kind() == io::ErrorKind::AddrInUse {

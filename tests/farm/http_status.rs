@@ -98,7 +98,7 @@ fn failures_are_shown_with_their_reason_and_their_next_try() {
     assert_eq!((&failure["failures"], &failure["stage"]), (&json!(1), &json!("build")));
     assert!(is_time(&failure["next_retry"]), "{failure}");
     assert_eq!(failure["last_error"], event["error"].as_str());
-    assert!(event["error"].contains("this build fails on purpose"), "{event:?}");
+    assert!(event["error"].contains("build.sh failed: exit status: 7"), "{event:?}");
     assert_eq!((&found["builds_attempted"], &found["builds_succeeded"]), (&json!(1), &json!(0)));
     assert_eq!(found["queue"], json!([]), "it waits for its time, not for the builder");
 }
