@@ -23,9 +23,10 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-# Times and memory of a farm at work, in target/bench/. It takes some minutes and a few GiB of disk.
+# Times and memory of a farm at work, in target/bench/, and of the daemon under load. It takes some minutes and a few GiB of disk.
 bench:
 	sh contrib/bench/builds.sh
+	$(CARGO) bench --bench daemon
 
 clean:
 	$(CARGO) clean

@@ -13,7 +13,7 @@ use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
-use crate::support::wait::{PATIENCE, wait_until};
+use crate::support::wait::{PATIENCE, poll, wait_until};
 
 /// No single answer may take longer than this while others misbehave: far above what it takes, far below any deadline of theirs.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -90,7 +90,9 @@ fn slow_and_silent_clients_are_cut_off_in_time() {
         }
         scope.spawn(move || assert_prompt(addr));
     });
-    wait_until("the connections are closed", PATIENCE, || sockets(daemon.pid()) <= idle + 4);
+    // Two connections to the server behind the gate are kept; the server has each of them twice.
+    let left = poll(PATIENCE, || (sockets(daemon.pid()) <= idle + 6).then_some(()));
+    assert!(left.is_some(), "{} sockets, at first {idle}", sockets(daemon.pid()));
 }
 
 #[test]
@@ -210,7 +212,7 @@ fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
             thread::scope(|scope| {
                 if reads {
                     scope.spawn(move || {
-                        let mut buffer = [0; 65536];
+                        let mut buffer = [0; 16384];
                         while reader.read(&mut buffer).is_ok_and(|length| length > 0) {}
                     });
                 }
@@ -225,7 +227,7 @@ fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
         scope.spawn(move || flood(b"", requests, true));
         let body = [
             b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n".as_slice(),
-            &[b'x'; 20_000_000],
+            &vec![b'x'; 20_000_000],
         ]
         .concat();
         scope.spawn(move || flood(b"", body, true));

@@ -27,7 +27,7 @@ fn activity(pid: i32) -> (u64, usize) {
 #[test]
 fn an_idle_daemon_sleeps() {
     let repo = GitRepo::program(&["1"]);
-    let mut builder = Farm::builder().http();
+    let mut builder = Farm::builder().http().default_interval("168h");
     for number in 0..20 {
         builder =
             builder.with(&Recipe::program(&format!("app-{number}"), &repo.file_url()).tag_pattern("^x(1)$"));

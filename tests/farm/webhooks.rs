@@ -19,6 +19,9 @@ use crate::support::wait::{PATIENCE, wait_until};
 
 const ACCEPTED: &str = "webhook accepted, triggering immediate poll";
 
+/// A name, headers and a body.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+
 fn hooked(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url).watch("github_webhook = true")
 }
@@ -102,11 +105,11 @@ fn the_payloads_of_github_gitea_and_forgejo_are_understood() {
     let forge = Addresses::of(&url);
     let push = payloads::github_push(&forge, "v1");
     let gitea = payloads::gitea_push(&forge, "v1");
-    let form: String = form(&push);
+    let form = form(&push);
     let only = |field: &str, value: &str| format!(r#"{{"repository":{{"{field}":"{value}"}}}}"#);
     let shouted = only("clone_url", &url.replace("http://", "HTTPS://").to_uppercase().replace(".GIT", "/"));
     let json = ("Content-Type", "application/json");
-    let cases: Vec<(&str, Vec<(&str, &str)>, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("push", vec![json, ("X-GitHub-Event", "push"), ("X-GitHub-Delivery", "72d3162e")], &push),
         (
             "form",
@@ -201,7 +204,7 @@ fn hooks_for_a_recipe_without_webhook_or_an_unknown_repository_poll_nothing() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let plain = Recipe::program("lib", &url).tag_pattern(r"^x(\d+)$");
-    let (_farm, daemon, addr) = settled(&http, &[plain]);
+    let (_farm, mut daemon, addr) = settled(&http, &[plain]);
     for url in [&url, "https://github.com/octocat/Hello-World.git"] {
         let body = payloads::github_push(&Addresses::of(url), "v2");
         assert_answer(&client::webhook(addr, "push", SECRET, body.as_bytes()), 200, "accepted");
@@ -209,7 +212,6 @@ fn hooks_for_a_recipe_without_webhook_or_an_unknown_repository_poll_nothing() {
     let ping = payloads::github_ping(&Addresses::of(&url));
     assert_answer(&client::webhook(addr, "ping", SECRET, ping.as_bytes()), 200, "pong");
     // The loop takes its messages in order: after a reload's poll, the hooks were taken.
-    let mut daemon = daemon;
     daemon.signal(Signal::HUP);
     daemon.wait_events("poll complete", 2, PATIENCE);
     assert!(triggered(&daemon).is_empty());
@@ -244,7 +246,7 @@ fn only_the_right_signature_is_believed() {
     let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
     let body = payloads::github_push(&Addresses::of(&url), "v2");
     let right = signature(body.as_bytes());
-    let flipped = right.replace(&right[70..], if right.ends_with('0') { "1" } else { "0" });
+    let flipped = format!("{}{}", &right[..70], if right.ends_with('0') { "1" } else { "0" });
     let other_secret = format!("sha256={}", openssl_hmac_sha256(b"another secret", body.as_bytes()));
     let other_body = signature(b"{}");
     let with_newline =
@@ -265,27 +267,23 @@ fn only_the_right_signature_is_believed() {
         &format!("{right}00"),
         &format!("{right},{right}"),
     ];
+    let invalid = (401, "webhook signature invalid");
     for signature in wrong {
         let answer = post(addr, &[("X-GitHub-Event", "push"), ("X-Hub-Signature-256", signature)], &body);
-        assert_eq!(
-            (answer.status, answer.text().trim_end()),
-            (401, "webhook signature invalid"),
-            "{signature:?}"
-        );
+        assert_eq!((answer.status, answer.text().trim_end()), invalid, "{signature:?}");
     }
-    let invalid = || (401, "webhook signature invalid");
     let mut unsigned = vec![("X-GitHub-Event", "push")];
     for more in
         [("X-Hub-Signature", right.as_str()), ("X-Gitea-Signature", &right[7..]), ("X-GitHub-Event", "ping")]
     {
         unsigned.push(more);
         let answer = post(addr, &unsigned, &body);
-        assert_eq!((answer.status, answer.text().trim_end()), invalid(), "{unsigned:?}");
+        assert_eq!((answer.status, answer.text().trim_end()), invalid, "{unsigned:?}");
     }
     // The signature is that of the bytes, not of their meaning; nor is anything parsed before it is checked.
     for changed in [format!("{body} "), body.replace('\n', " "), "{".to_owned(), String::new()] {
         let answer = post(addr, &[("X-Hub-Signature-256", &right), ("X-GitHub-Event", "ping")], &changed);
-        assert_eq!((answer.status, answer.text().trim_end()), invalid());
+        assert_eq!((answer.status, answer.text().trim_end()), invalid);
     }
     // The first counts: what follows cannot replace it.
     let answer = post(addr, &[("X-Hub-Signature-256", &flipped), ("X-Hub-Signature-256", &right)], &body);

@@ -18,7 +18,7 @@
 //! | [`optional`] | programs that a machine may lack |
 //! | [`wait`] | waiting for a condition |
 
-#![allow(dead_code, reason = "a helper may be there before the test that needs it")]
+#![allow(dead_code, unused_imports, reason = "the tests and the benchmark each need a part of it")]
 #![allow(unreachable_pub, reason = "`pub` says what is for the tests; nothing leaves a test crate")]
 #![allow(
     clippy::format_push_string,
