@@ -20,14 +20,13 @@ use crate::error::Error;
 use crate::farm::event::{Effect, Event, Job, JobOutcome};
 use crate::farm::schedule::Moment;
 use crate::farm::{Farm, Options, Outcome};
-use crate::http::{self, Board};
+use crate::http::Board;
 use crate::poller;
 use crate::process::Interrupt;
 use crate::publish::Publisher;
 use crate::report;
 use crate::signals::Signals;
 use crate::startup::{self, Prepared};
-use crate::state_dir::StateDir;
 use crate::status::Calendar;
 use crate::upload::{self, Uploader};
 use crate::upstream::git::Git;
@@ -76,7 +75,7 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
         prepared => prepared?,
     };
     runs.store(true, Ordering::Release);
-    let http = if once { None } else { startup::open_http(&prepared.config)? };
+    let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
     let mut farm = Loop::start(prepared, once, signals, (sender, messages), polls_interrupt, job_interrupt)?;
     if let Some(http) = http {
@@ -101,7 +100,6 @@ struct Loop {
     /// Where snapshots are published, if anybody can ask for them.
     board: Option<Arc<Board>>,
     farm_id: Arc<str>,
-    state: Arc<StateDir>,
     poll_requests: Sender<Arc<str>>,
     jobs: Sender<Job>,
     uploads: Sender<()>,
@@ -161,7 +159,6 @@ impl Loop {
             sender,
             messages,
             board: None,
-            state,
             poll_requests,
             jobs,
             uploads,
@@ -183,7 +180,7 @@ impl Loop {
         let board = Arc::new(Board::default());
         self.board = Some(board.clone());
         self.publish_status();
-        http::start(http.listener, self.state.root(), http.secret, board, self.sender.clone())
+        http.server.start(http.secret, board, self.sender.clone())
     }
 
     /// Shows everybody who asks how things stand now.

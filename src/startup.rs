@@ -6,7 +6,6 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use crate::publish::Publisher;
 use crate::recipe::Recipe;
 use crate::roster;
 use crate::signing_key::{self, PublicKeys};
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, StateDirError};
 use crate::tools::{MissingTool, Tools};
 use crate::upload::Uploader;
 
@@ -116,10 +115,9 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
 }
 
 /// What the HTTP side needs from the system, taken before the first poll.
-#[derive(Debug)]
 pub struct Http {
-    /// The socket that clients connect to.
-    pub listener: TcpListener,
+    /// The server with its sockets.
+    pub server: http::Server,
     /// The webhook secret; without one no webhook is accepted.
     pub secret: Option<Vec<u8>>,
 }
@@ -128,12 +126,14 @@ pub struct Http {
 ///
 /// # Errors
 /// When the address is taken, or the secret cannot be used.
-pub fn open_http(config: &Config) -> Result<Option<Http>, Error> {
+pub fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http>, Error> {
     let Some(addr) = &config.http.addr else { return Ok(None) };
     let secret = config.http.webhook_secret_file.as_deref().map(read_webhook_secret);
     let secret = secret.transpose().map_err(|problem| Error::Problems(vec![problem]))?;
     let listener = http::bind(addr).map_err(|error| Error::Listen(addr.clone(), error))?;
-    Ok(Some(Http { listener, secret }))
+    let unusable = |error| StateDirError::NotWritable { path: state.root().join("http.sock"), error };
+    let server = http::Server::open(listener, state.root()).map_err(unusable)?;
+    Ok(Some(Http { server, secret }))
 }
 
 /// Reads the recipes and logs what is odd about them.

@@ -79,7 +79,7 @@ pub(super) struct Client {
     input: Vec<u8>,
     keep_alive: bool,
     head_only: bool,
-    /// The path of its request, if that is a GET without a query.
+    /// The path of its request without a query, if that is a GET.
     plain_get: Option<String>,
     /// The version of the board when its request was passed on.
     pub(super) version: u64,
@@ -147,6 +147,14 @@ impl Client {
     pub(super) fn held(&self) -> usize {
         match &self.state {
             State::Body { request, .. } | State::Forward { request } => request.length,
+            _ => 0,
+        }
+    }
+
+    /// The bytes of an answer that it is still reading.
+    pub(super) fn unread(&self) -> usize {
+        match &self.state {
+            State::Reply { response, .. } => response.len(),
             _ => 0,
         }
     }

@@ -47,7 +47,10 @@ impl Refusal {
             Self::LengthRequired => ("411 Length Required", "a body needs a Content-Length"),
             Self::BodyTooLong => ("413 Content Too Large", "the body is longer than 25 MiB"),
             Self::Expectation => ("417 Expectation Failed", "only 100-continue can be expected"),
-            Self::HeadTooLong => ("431 Request Header Fields Too Large", "the head is longer than 8 KiB"),
+            Self::HeadTooLong => (
+                "431 Request Header Fields Too Large",
+                "the head is longer than 8 KiB, or has more than 64 fields",
+            ),
             Self::Overloaded => ("503 Service Unavailable", "too many requests at once"),
             Self::Version => ("505 HTTP Version Not Supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"),
         };
@@ -70,7 +73,7 @@ pub(super) struct Request {
     pub(super) head_only: bool,
     /// Whether the client waits for a go-ahead before it sends the body.
     pub(super) expects_continue: bool,
-    /// The path of a GET without a query, whose answer is the same for all who ask.
+    /// The path of a GET, without its query: the answer is the same for all who ask.
     pub(super) plain_get: Option<String>,
     /// The head that is passed on.
     pub(super) passed_on: Vec<u8>,
@@ -92,13 +95,17 @@ pub(super) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
         return Err(Refusal::BadRequest);
     };
     let path = origin_form(path);
+    // The server behind would close the connection without a word.
+    if !path.is_ascii() {
+        return Err(Refusal::BadRequest);
+    }
     let mut request = Request {
         head,
         body: 0,
         keep_alive: version == 1,
         head_only: method == "HEAD",
         expects_continue: false,
-        plain_get: (method == "GET" && !path.contains('?')).then(|| path.to_owned()),
+        plain_get: (method == "GET").then(|| path.split('?').next().unwrap_or_default().to_owned()),
         passed_on: format!("{method} {path} HTTP/1.1\r\n").into_bytes(),
     };
     let mut length = None;
@@ -240,6 +247,7 @@ mod tests {
         check("GET / HTTP/2.0\r\n\r\n", Err(Refusal::Version));
         check("\x16\x03\x01", Err(Refusal::BadRequest));
         check("GET /\r\n\r\n", Err(Refusal::BadRequest));
+        check("GET /\u{e9} HTTP/1.1\r\n\r\n", Err(Refusal::BadRequest));
         check(&format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(MAX_HEAD)), Err(Refusal::HeadTooLong));
         check(&format!("GET /{} HTTP/1.1\r\n\r\n", "y".repeat(MAX_HEAD)), Err(Refusal::HeadTooLong));
         check(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65)), Err(Refusal::HeadTooLong));

@@ -42,6 +42,9 @@ const IDLE_BACKENDS: usize = 2;
 /// The most bytes of request bodies held at a time: one body of the greatest length, and many usual ones.
 const MAX_HELD: usize = MAX_BODY + 4 * 1024 * 1024;
 
+/// The most bytes of answers held for clients that do not read them.
+const MAX_UNREAD: usize = 32 * 1024 * 1024;
+
 /// How often deadlines are looked at while there are clients; without clients the gate sleeps.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -228,11 +231,29 @@ impl Gate {
                     if let Some(backend) = backend {
                         self.release_backend(backend);
                     }
+                    self.limit_unread();
                 }
                 Step::Close => return self.drop_client(index),
             }
         }
         self.unfinished.insert(index);
+    }
+
+    /// Drops those who have kept their answers unread the longest, if all unread
+    /// answers together are too long.
+    fn limit_unread(&mut self) {
+        let mut unread: usize = self.clients.iter().map(|(_, client)| client.unread()).sum();
+        while unread > MAX_UNREAD {
+            let readers = self.clients.iter().filter(|(_, client)| client.unread() > 0);
+            let Some((index, size)) = readers
+                .min_by_key(|(_, client)| client.deadline)
+                .map(|(index, client)| (index, client.unread()))
+            else {
+                return;
+            };
+            self.drop_client(index);
+            unread -= size;
+        }
     }
 
     /// Answers a plain GET with what the server has answered a moment ago.

@@ -8,10 +8,11 @@ mod gate;
 mod routes;
 mod slots;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,36 +91,55 @@ fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// Serves `listener` from threads of its own, until the process ends. Without a
-/// secret no webhook is accepted. The server behind the gate has a socket in
-/// `directory`, which nobody else can enter.
-///
-/// # Errors
-/// When the system refuses a socket or a thread.
-pub fn start<M: From<Event> + Send + 'static>(
+/// A server that has its sockets, and answers nobody yet.
+pub struct Server {
     listener: TcpListener,
-    directory: &Path,
-    secret: Option<Vec<u8>>,
-    board: Arc<Board>,
-    events: Sender<M>,
-) -> io::Result<()> {
-    let addr = listener.local_addr()?;
-    let (path, handle) = socket_path(directory)?;
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    behind: tiny_http::Server,
+    path: PathBuf,
+    /// `path` goes through this open directory.
+    directory: File,
+}
+
+impl Server {
+    /// Takes the sockets: `listener` for the clients, and one in `directory`, for
+    /// this process alone, for the server behind the gate.
+    ///
+    /// # Errors
+    /// When the system refuses the second one.
+    pub fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
+        let (path, directory) = socket_path(directory)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let behind = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let behind = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other)?;
+        Ok(Self { listener, behind, path, directory })
     }
-    let behind = UnixListener::bind(&path)?;
-    let server = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other)?;
-    let shown = board.clone();
-    thread::Builder::new().name("http".into()).spawn(move || {
-        // The path goes through this open directory.
-        let _handle = handle;
-        routes::Routes::new(secret, shown, events).serve(&server);
-    })?;
-    gate::start(listener, path, board)?;
-    info!(addr:%; "webhook server listening");
-    Ok(())
+
+    /// Serves from threads of its own, until the process ends. Without a secret no
+    /// webhook is accepted.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start<M: From<Event> + Send + 'static>(
+        self,
+        secret: Option<Vec<u8>>,
+        board: Arc<Board>,
+        events: Sender<M>,
+    ) -> io::Result<()> {
+        let Self { listener, behind, path, directory } = self;
+        let addr = listener.local_addr()?;
+        let shown = board.clone();
+        thread::Builder::new().name("http".into()).spawn(move || {
+            let _directory = directory;
+            routes::Routes::new(secret, shown, events).serve(&behind);
+        })?;
+        gate::start(listener, path, board)?;
+        info!(addr:%; "webhook server listening");
+        Ok(())
+    }
 }
 
 /// A path to the server's socket that is short, as Unix sockets want it, however

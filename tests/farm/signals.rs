@@ -110,7 +110,7 @@ fn an_idle_daemon_stops_at_once() {
         daemon.signal(signal);
         let output = daemon.wait_exit(PATIENCE);
         output.assert_code(0).assert_only_events();
-        assert_eq!(output.event("stopping").get("recipe"), None);
+        assert_eq!(output.event("stopping, no build in progress").get("recipe"), None);
     }
 }
 
