@@ -31,6 +31,7 @@ use crate::status::Calendar;
 use crate::upload::{self, Uploader};
 use crate::upstream::git::Git;
 use crate::upstream::sources::Sources;
+use crate::upstream::{LISTING_DEADLINE, Lister};
 
 /// How many messages are handled before the next snapshot is published.
 const MESSAGES_A_TURN: usize = 64;
@@ -123,7 +124,8 @@ impl Loop {
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let (jobs, job_queue) = bounded(1);
         let git = Arc::new(Git::new(tools.git, state.sources()));
-        poller::start(config.poll.jobs, &git, &requests, &sender, &polls_interrupt)?;
+        let lister = Arc::new(Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE));
+        poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;
         let builder = Builder {
             config: config.clone(),
             state: state.clone(),

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::farm::event::{Event, PollError};
 use crate::process::Interrupt;
-use crate::upstream::git::Git;
+use crate::upstream::Lister;
 use crate::upstream_url;
 
 /// Starts `count` pollers that answer the URLs from `requests` with
@@ -18,20 +18,20 @@ use crate::upstream_url;
 /// When the system refuses a thread.
 pub fn start<M: From<Event> + Send + 'static>(
     count: usize,
-    git: &Arc<Git>,
+    lister: &Arc<Lister>,
     requests: &Receiver<Arc<str>>,
     answers: &Sender<M>,
     interrupt: &Interrupt,
 ) -> io::Result<()> {
     let start_one = |number| {
-        let (git, requests, answers) = (git.clone(), requests.clone(), answers.clone());
+        let (lister, requests, answers) = (lister.clone(), requests.clone(), answers.clone());
         let interrupt = interrupt.clone();
         thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
             for upstream in requests {
-                let tags = git.list_tags(&upstream, &interrupt);
+                let tags = lister.list_tags(&upstream, &interrupt);
                 let tags = tags.map_err(|error| PollError {
                     reason: upstream_url::redact(&error.to_string(), &upstream),
-                    retry_after: None,
+                    retry_after: error.retry_after(),
                 });
                 // The loop outlives its pollers, unless it failed; then nobody wants the answer.
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());

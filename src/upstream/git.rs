@@ -5,15 +5,12 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::LISTING_DEADLINE;
 use crate::process::{Interrupt, ProcessError, Program};
-
-/// How long a listing may take: far longer than any answer, short enough that an
-/// upstream that hangs keeps a poller from others for a minute only.
-const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);
@@ -90,6 +87,11 @@ impl Git {
         Self { path, directory, ssh_command: OnceLock::new() }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
     ///
     /// # Errors
@@ -115,7 +117,7 @@ impl Git {
     }
 
     /// git, outside of whatever checkout the manager was started in.
-    fn plain(&self) -> Program {
+    pub(super) fn plain(&self) -> Program {
         let program = Program::new(&self.path).directory(&self.directory);
         let program = program.env("GIT_CEILING_DIRECTORIES", &self.directory);
         LOCAL_TO_A_REPOSITORY.iter().fold(program, |program, name| program.without_env(name))

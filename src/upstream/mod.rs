@@ -1,11 +1,152 @@
 //! Upstreams: listing their tags and fetching a tag's source.
+//!
+//! There are two ways to list: our own HTTP client, which costs two requests, and
+//! `git ls-remote`, which costs processes and can do everything. [`Lister`] takes
+//! the first where the result is the same and the second everywhere else.
 
 pub mod git;
+pub mod git_settings;
 pub mod http_url;
 pub mod ls_refs;
 pub mod pkt_line;
 pub mod ref_name;
+mod resolver;
 pub mod retry_after;
 pub mod route;
+pub mod smart_http;
 mod source_tree;
 pub mod sources;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use log::debug;
+
+use self::git::{Git, GitError};
+use self::route::{Settings, Way};
+use self::smart_http::{Failure, SmartHttp};
+use crate::process::Interrupt;
+use crate::upstream_url;
+
+/// How long a listing may take: far longer than any answer, short enough that an
+/// upstream that hangs keeps a poller from others for a minute only.
+pub const LISTING_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Lists the tags of upstreams, natively or by git. Threads share it.
+#[derive(Debug)]
+pub struct Lister {
+    git: Arc<Git>,
+    http: SmartHttp,
+    settings: OnceLock<Settings>,
+    /// The upstreams that do not speak protocol version 2. They are not asked again: a
+    /// server that learns it will be noticed after a restart.
+    older_version: Mutex<HashSet<String>>,
+}
+
+/// Why an upstream could not be listed, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The server wants to be left alone.
+    #[error("the server answered with status {status}")]
+    Busy {
+        /// 429 or 5xx.
+        status: u16,
+        /// For how long.
+        retry_after: Duration,
+    },
+    /// Native listing failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The manager is stopping.
+    #[error("the listing was interrupted")]
+    Interrupted,
+}
+
+impl ListError {
+    /// How long the server asks not to be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(*retry_after),
+            Self::Git(_) | Self::Failed(_) | Self::Interrupted => None,
+        }
+    }
+}
+
+impl Lister {
+    /// A lister for `jobs` threads. A native listing may take up to `deadline`; git has
+    /// [`LISTING_DEADLINE`].
+    pub fn new(git: Arc<Git>, jobs: usize, deadline: Duration) -> Self {
+        let http = SmartHttp::new(jobs, deadline);
+        Self { git, http, settings: OnceLock::new(), older_version: Mutex::default() }
+    }
+
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
+    ///
+    /// A triggered `interrupt` ends git at once; a native listing ends before its next
+    /// request.
+    ///
+    /// # Errors
+    /// When the upstream does not answer in time, answers too much or not at all.
+    pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, ListError> {
+        let upstream = upstream_url::without_password(url);
+        let reason = match self.way(url, interrupt) {
+            Way::Git(reason) => reason,
+            Way::Native => match self.list_natively(url, interrupt) {
+                Err(Failure::NotUnderstood(reason)) => reason,
+                Err(Failure::OlderVersion) => {
+                    self.older_version().insert(url.to_owned());
+                    "the server does not speak protocol version 2".to_owned()
+                }
+                result => {
+                    debug!(upstream, way = "native"; "listing upstream");
+                    return result.map_err(ListError::from);
+                }
+            },
+        };
+        debug!(upstream, way = "git", reason; "listing upstream");
+        Ok(self.git.list_tags(url, interrupt)?)
+    }
+
+    fn way(&self, url: &str, interrupt: &Interrupt) -> Way {
+        if self.older_version().contains(url) {
+            return Way::Git("the server did not speak protocol version 2 before".to_owned());
+        }
+        // Most farms have upstreams that git lists whatever its settings are.
+        match Settings::default().way(url) {
+            Way::Native => self.settings(interrupt).way(url),
+            way @ Way::Git(_) => way,
+        }
+    }
+
+    fn settings(&self, interrupt: &Interrupt) -> &Settings {
+        self.settings.get_or_init(|| git_settings::read(&self.git, interrupt))
+    }
+
+    fn list_natively(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, Failure> {
+        let may_ask = |target: &str| match self.settings(interrupt).way(target) {
+            Way::Native => Ok(()),
+            Way::Git(reason) => Err(reason),
+        };
+        self.http.list_tags(url, may_ask, interrupt)
+    }
+
+    fn older_version(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        // A set of strings is whole whatever panicked beside it.
+        self.older_version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Failure> for ListError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Busy { status, retry_after } => Self::Busy { status, retry_after },
+            Failure::Failed(reason) | Failure::NotUnderstood(reason) => Self::Failed(reason),
+            Failure::OlderVersion => Self::Failed("the server does not speak protocol version 2".to_owned()),
+            Failure::Interrupted => Self::Interrupted,
+        }
+    }
+}

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod bad_upstreams;
 mod check;
 mod daemon;
 mod environment;
@@ -14,6 +15,7 @@ mod http;
 mod http_load;
 mod http_status;
 mod idle;
+mod listing;
 mod manual;
 mod payloads;
 mod publishing;
@@ -23,4 +25,5 @@ mod signals;
 mod sources;
 mod support_itself;
 mod sweep;
+mod tls;
 mod webhooks;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure files, and directories of them, below `src/`.
-const PURE: [&str; 15] = [
+const PURE: [&str; 21] = [
     "farm",
     "config",
     "recipe",
@@ -21,6 +21,12 @@ const PURE: [&str; 15] = [
     "cli.rs",
     "webhook.rs",
     "status.rs",
+    "upstream/http_url.rs",
+    "upstream/ls_refs.rs",
+    "upstream/pkt_line.rs",
+    "upstream/ref_name.rs",
+    "upstream/retry_after.rs",
+    "upstream/route.rs",
 ];
 
 /// What reaches outside, waits, or tells the time.
@@ -104,7 +110,7 @@ fn pure_files_do_no_more_than_compute() {
         assert!(found.is_empty(), "{}: {found:?}", file.display());
         count += 1;
     }
-    assert!(count >= 24, "{count} files only: has the list lost its directories?");
+    assert!(count >= 30, "{count} files only: has the list lost its directories?");
 }
 
 #[test]

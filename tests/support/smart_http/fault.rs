@@ -58,6 +58,9 @@ pub enum Fault {
 /// The content type of a tag listing.
 pub const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 
+/// The content type of the answer to the second request of a listing.
+pub const RESULT: &str = "application/x-git-upload-pack-result";
+
 /// Does `fault` to a request. An error ends the connection.
 pub(super) fn perform(
     fault: &Fault,

@@ -6,7 +6,7 @@ mod cgi;
 mod fault;
 mod message;
 
-pub use fault::{ADVERTISEMENT, Fault};
+pub use fault::{ADVERTISEMENT, Fault, RESULT};
 pub use message::Request;
 
 use std::collections::HashMap;
@@ -99,6 +99,12 @@ impl SmartHttp {
     /// one that fits counts.
     pub fn fault(&self, name: &str, fault: Fault) {
         self.fault_times(name, fault, usize::MAX);
+    }
+
+    /// From now on does `fault` to the second request of a listing of the repository `name`, and of a fetch.
+    pub fn fault_second(&self, name: &str, fault: Fault) {
+        let prefix = format!("/{name}/git-upload-pack");
+        self.shared.state().faults.push(PlannedFault { prefix, fault, left: usize::MAX });
     }
 
     /// Does `fault` to the next `times` requests for the repository `name`; then all is well again.

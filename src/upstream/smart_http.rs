@@ -1,0 +1,296 @@
+//! Listing tags over smart HTTP (gitprotocol-http, protocol version 2) without git:
+//! two requests over connections that are kept for the next upstream of the host.
+//!
+//! It does what git does with a plain URL, redirects included, and nothing beyond:
+//! no proxy, no credentials, no compression. An answer that it does not understand
+//! is not an error but git's turn ([`Failure::NotUnderstood`]).
+
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
+use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER};
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body, BodyReader, Error};
+
+use super::http_url::{self, HttpUrl};
+use super::ls_refs::{self, AnswerError, Server};
+use super::resolver::RememberingResolver;
+use super::retry_after;
+use crate::duration;
+use crate::process::Interrupt;
+
+/// The longest answer, in bytes: about a million tags.
+const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// As many redirects as git follows.
+const MAX_REDIRECTS: u32 = 20;
+
+/// How a connection reads: in pieces as large as a TLS record may be. The head of an
+/// answer must fit.
+const INPUT_BUFFER: usize = 32 * 1024;
+
+/// Our requests are a few hundred bytes long.
+const OUTPUT_BUFFER: usize = 4 * 1024;
+
+/// Servers and the proxies before them recognise git clients by how this begins.
+const USER_AGENT: &str = concat!("git/2 (peipkg-manager/", env!("CARGO_PKG_VERSION"), ")");
+
+const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
+const REQUEST: &str = "application/x-git-upload-pack-request";
+const RESULT: &str = "application/x-git-upload-pack-result";
+
+/// The HTTP client. Threads share it and its connections.
+#[derive(Debug)]
+pub struct SmartHttp {
+    agent: Agent,
+    deadline: Duration,
+}
+
+/// Why there is no listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The server speaks an older protocol version only.
+    OlderVersion,
+    /// The answer is one that git may understand better: what it was.
+    NotUnderstood(String),
+    /// The server wants to be left alone.
+    Busy {
+        /// The answer's status.
+        status: u16,
+        /// For how long.
+        retry_after: Duration,
+    },
+    /// It failed, in one line.
+    Failed(String),
+    /// The manager is stopping.
+    Interrupted,
+}
+
+/// One listing.
+struct Listing<'a> {
+    client: &'a SmartHttp,
+    interrupt: &'a Interrupt,
+    end: Instant,
+    /// The requests made so far.
+    requests: u32,
+}
+
+impl SmartHttp {
+    /// A client for `jobs` threads. A listing may take up to `deadline`.
+    pub fn new(jobs: usize, deadline: Duration) -> Self {
+        // No server gets a certificate of ours, so the code that would sign with one may stay out.
+        let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
+        let tls = TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(RootCerts::PlatformVerifier);
+        let config = Agent::config_builder()
+            .tls_config(tls.unversioned_rustls_crypto_provider(Arc::new(provider)).build())
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(USER_AGENT)
+            .timeout_global(Some(deadline))
+            .max_response_header_size(INPUT_BUFFER - 1024)
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
+            .max_idle_connections(jobs)
+            .max_idle_connections_per_host(jobs)
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::new(), RememberingResolver::default());
+        Self { agent, deadline }
+    }
+
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order. Where a
+    /// redirect leads is asked only if `may_ask` does not object.
+    ///
+    /// # Errors
+    /// When there is no listing that git would give as well.
+    pub fn list_tags(
+        &self,
+        url: &str,
+        may_ask: impl Fn(&str) -> Result<(), String>,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<String>, Failure> {
+        // A deadline beyond what a clock can show is none.
+        let end = Instant::now().checked_add(self.deadline).unwrap_or_else(Instant::now);
+        let mut listing = Listing { client: self, interrupt, end, requests: 0 };
+        let (base, server) = listing.discover(http_url::base(url), may_ask)?;
+        listing.list(&base, server)
+    }
+}
+
+impl Listing<'_> {
+    /// Asks what the server can do; where it is, after redirects.
+    fn discover(
+        &mut self,
+        mut base: String,
+        may_ask: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<(String, Server), Failure> {
+        let mut asked = http_url::info_refs(&base);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.get(&asked)?;
+            if !(response.status().is_redirection() && response.headers().contains_key(LOCATION)) {
+                let reader = self.expect(response, ADVERTISEMENT)?;
+                let server = self.understand(reader, |reader| ls_refs::read_advertisement(reader))?;
+                return Ok((base, server));
+            }
+            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let target = location.and_then(|location| http_url::resolve(&asked, location));
+            let target = target.ok_or_else(|| Failure::NotUnderstood("an unusual redirect".to_owned()))?;
+            let shown = crate::upstream_url::without_password(http_url::without_query(&target));
+            if !target.starts_with("http://") && !target.starts_with("https://") {
+                return Err(Failure::Failed(format!("redirected to {shown}, which is not an HTTP URL")));
+            }
+            let Some(new_base) = http_url::redirected_base(&target) else {
+                return Err(Failure::Failed(format!(
+                    "redirected to {shown}, which is no place for info/refs"
+                )));
+            };
+            let plain = HttpUrl::parse(new_base).map_err(|_| "its URL is not a plain one".to_owned());
+            if let Err(reason) = plain.and_then(|_| may_ask(new_base)) {
+                return Err(Failure::NotUnderstood(format!("a redirect to {shown}: {reason}")));
+            }
+            // What is read to its end leaves its connection for the next request.
+            let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
+            new_base.clone_into(&mut base);
+            asked = target;
+        }
+        Err(Failure::Failed(format!("redirected more than {MAX_REDIRECTS} times")))
+    }
+
+    fn list(&mut self, base: &str, server: Server) -> Result<Vec<String>, Failure> {
+        let body = ls_refs::request(server);
+        let url = http_url::upload_pack(base);
+        let response = self.send(|agent, timeout| {
+            let request = agent.post(&url).header("git-protocol", "version=2").header(ACCEPT, RESULT);
+            request.content_type(REQUEST).config().timeout_global(timeout).build().send(&body)
+        })?;
+        let reader = self.expect(response, RESULT)?;
+        self.understand(reader, |reader| ls_refs::read_tags(reader, server))
+    }
+
+    fn get(&mut self, url: &str) -> Result<Response<Body>, Failure> {
+        self.send(|agent, timeout| {
+            let request = agent.get(url).header("git-protocol", "version=2").header(PRAGMA, "no-cache");
+            match timeout {
+                // The agent's own settings, as they are, let it keep what it prepares for TLS.
+                None => request.call(),
+                timeout => request.config().timeout_global(timeout).build().call(),
+            }
+        })
+    }
+
+    /// Makes a request, with what is left of the time; again, if the connection ended
+    /// before there was an answer: a server may close a kept one at any time, and
+    /// nothing that is asked here changes anything.
+    fn send(
+        &mut self,
+        request: impl Fn(&Agent, Option<Duration>) -> Result<Response<Body>, Error>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut tries = 0..2;
+        loop {
+            if self.interrupt.is_triggered() {
+                return Err(Failure::Interrupted);
+            }
+            tries.next();
+            // The first request of a listing has all the time that the agent allows anyway.
+            let left = self.end.saturating_duration_since(Instant::now());
+            let timeout = (self.requests > 0).then_some(left);
+            self.requests += 1;
+            match request(&self.client.agent, timeout) {
+                Err(Error::Io(error)) if has_ended(&error) && !tries.is_empty() => {}
+                result => return result.map_err(|error| self.failure(error)),
+            }
+        }
+    }
+
+    /// The body of `response`, if it is one of that type.
+    fn expect(&self, response: Response<Body>, content_type: &str) -> Result<BodyReader<'static>, Failure> {
+        let (head, body) = response.into_parts();
+        let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let status = head.status;
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            let retry_after = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
+            return Err(Failure::Busy { status: status.as_u16(), retry_after });
+        }
+        let mut reader = body.into_with_config().limit(ANSWER_LIMIT).reader();
+        let found = field(CONTENT_TYPE).unwrap_or_default();
+        let found_type = found.split(';').next().unwrap_or_default().trim();
+        let reason = if status != StatusCode::OK {
+            format!("the answer has status {}", status.as_u16())
+        } else if !found_type.eq_ignore_ascii_case(content_type) {
+            format!("the answer has type {found:?}")
+        } else if head.headers.contains_key(CONTENT_ENCODING) {
+            "the answer is encoded".to_owned()
+        } else {
+            return Ok(reader);
+        };
+        self.read_on(&mut reader)?;
+        Err(Failure::NotUnderstood(reason))
+    }
+
+    /// Reads an answer by `read`. What is not understood is read to its end all the same:
+    /// an endless answer must not be handed on to git, which would keep all of it.
+    fn understand<T>(
+        &self,
+        reader: BodyReader<'static>,
+        read: impl Fn(&mut BufReader<BodyReader<'static>>) -> Result<T, AnswerError>,
+    ) -> Result<T, Failure> {
+        let mut reader = BufReader::new(reader);
+        let failure = match read(&mut reader) {
+            Ok(result) => return Ok(result),
+            Err(AnswerError::Read(error)) => return Err(self.failure(error.into())),
+            Err(AnswerError::Remote(message)) => {
+                return Err(Failure::Failed(format!("the server says: {message}")));
+            }
+            Err(AnswerError::OlderVersion) => Failure::OlderVersion,
+            Err(error @ AnswerError::NotUnderstood(_)) => Failure::NotUnderstood(error.to_string()),
+        };
+        self.read_on(&mut reader)?;
+        Err(failure)
+    }
+
+    fn read_on(&self, reader: &mut impl Read) -> Result<(), Failure> {
+        io::copy(reader, &mut io::sink()).map(drop).map_err(|error| self.failure(error.into()))
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        match error {
+            Error::Timeout(_) => {
+                let limit = duration::format(self.client.deadline);
+                Failure::Failed(format!("no complete answer within {limit}"))
+            }
+            Error::BodyExceedsLimit(_) => {
+                Failure::Failed(format!("the answer is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024))
+            }
+            Error::Io(error) if has_ended(&error) => {
+                Failure::Failed("the server closed the connection before its answer was complete".to_owned())
+            }
+            Error::Io(error) => Failure::Failed(format!("the connection failed: {error}")),
+            Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::Http(_) | Error::BadUri(_) => {
+                Failure::NotUnderstood(error.to_string())
+            }
+            error => Failure::Failed(format!("the connection failed: {error}")),
+        }
+    }
+}
+
+/// Loads no private keys.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("client certificates are not used".to_owned()))
+    }
+}
+
+/// Whether the other side has ended the connection.
+fn has_ended(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}

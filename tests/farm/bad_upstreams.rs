@@ -1,0 +1,255 @@
+//! Upstreams that misbehave: each costs a bounded time and memory, is one warning with its reason, and changes nothing else.
+
+use std::time::{Duration, Instant};
+
+use peipkg_manager::process::Interrupt;
+use peipkg_manager::upstream::LISTING_DEADLINE;
+use peipkg_manager::upstream::smart_http::{self, Failure};
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::smart_http::{ADVERTISEMENT, Fault, RESULT, SmartHttp};
+use crate::support::wait::PATIENCE;
+
+/// Short, for servers that never answer.
+const SOON: Duration = Duration::from_millis(300);
+
+fn list(url: &str, deadline: Duration) -> Result<Vec<String>, Failure> {
+    let client = smart_http::SmartHttp::new(1, deadline);
+    client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
+}
+
+/// A server with one good repository, `a.git`, and its URL.
+fn server() -> (SmartHttp, String) {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1", "2"]));
+    (http, url)
+}
+
+fn answer(content_type: &str, body: &[u8]) -> Fault {
+    Fault::Answer { content_type: content_type.to_owned(), body: body.to_vec() }
+}
+
+fn endless(content_type: &str, start: &str) -> Fault {
+    let block = [start.as_bytes(), &b"x".repeat(60_000 - 4)].concat();
+    Fault::Endless { content_type: content_type.to_owned(), block }
+}
+
+#[track_caller]
+fn check_failed(result: &Result<Vec<String>, Failure>, expected: &str) {
+    assert_eq!(*result, Err(Failure::Failed(expected.to_owned())));
+}
+
+#[track_caller]
+fn check_not_understood(result: &Result<Vec<String>, Failure>, expected: &str) {
+    assert_eq!(*result, Err(Failure::NotUnderstood(expected.to_owned())));
+}
+
+#[test]
+fn silence_has_an_end() {
+    for fault in [Fault::Silent, Fault::Trickle { every: Duration::from_millis(20) }] {
+        for second in [false, true] {
+            let (http, url) = server();
+            if second {
+                http.fault_second("a.git", fault.clone());
+            } else {
+                http.fault("a.git", fault.clone());
+            }
+            let started = Instant::now();
+            check_failed(&list(&url, SOON), "no complete answer within 300ms");
+            let took = started.elapsed();
+            assert!(took >= SOON && took < PATIENCE / 2, "{fault:?}: {took:?}");
+        }
+    }
+    let (http, url) = server();
+    http.fault("a.git", answer("text/html", b""));
+    http.fault_times("a.git", Fault::Silent, 1);
+    check_failed(&list(&url, SOON), "no complete answer within 300ms");
+}
+
+#[test]
+fn an_endless_answer_has_an_end() {
+    let (http, url) = server();
+    let too_long = "the answer is longer than 64 MiB";
+    // A packet of 60,000 bytes, again and again; a page that never ends; no packet at all.
+    let faults = [
+        endless(ADVERTISEMENT, "000eversion 2\nea60"),
+        endless("text/html", "<p>"),
+        endless(ADVERTISEMENT, "????"),
+    ];
+    for fault in faults {
+        http.fault("a.git", fault);
+        check_failed(&list(&url, PATIENCE), too_long);
+    }
+    http.clear_faults();
+    http.fault_second("a.git", endless(RESULT, "ea60unborn "));
+    check_failed(&list(&url, PATIENCE), too_long);
+}
+
+#[test]
+fn answers_that_are_none_are_left_to_git() {
+    let (http, url) = server();
+    let check = |fault: Fault, expected: &str| {
+        http.fault("a.git", fault);
+        check_not_understood(&list(&url, PATIENCE), expected);
+        http.clear_faults();
+    };
+    check(Fault::Page, "the answer has type \"text/html; charset=utf-8\"");
+    check(Fault::Status { code: 404, retry_after: None }, "the answer has status 404");
+    check(Fault::Status { code: 403, retry_after: None }, "the answer has status 403");
+    check(Fault::Status { code: 304, retry_after: None }, "the answer has status 304");
+    let not_understood = |body: &[u8], reason: &str| {
+        check(answer(ADVERTISEMENT, body), &format!("the answer is not understood: {reason}"));
+    };
+    not_understood(b"<html>", "expected a packet's length in four digits, found \"<htm\"");
+    not_understood(b"", "it does not start with a protocol version");
+    not_understood(b"000eversion 2\n0009fetch0000", "the server cannot list refs");
+    not_understood(b"000eversion 2\n000cls-", "it ends in the middle of a packet");
+    check_failed(
+        &{
+            http.fault("a.git", answer(ADVERTISEMENT, b"0012ERR no access\n"));
+            list(&url, PATIENCE)
+        },
+        "the server says: no access",
+    );
+    http.clear_faults();
+    http.fault_second("a.git", Fault::Page);
+    check_not_understood(&list(&url, PATIENCE), "the answer has type \"text/html; charset=utf-8\"");
+    http.fault_second("a.git", answer(RESULT, b"0000more"));
+    check_not_understood(&list(&url, PATIENCE), "the answer is not understood: it goes on after its end");
+    http.fault_second("a.git", Fault::Redirect { to: "/b.git/git-upload-pack".to_owned() });
+    check_not_understood(&list(&url, PATIENCE), "the answer has status 302");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_an_error_or_none() {
+    let (http, url) = server();
+    let ended = Failure::Failed("the server closed the connection before its answer was complete".to_owned());
+    for second in [false, true] {
+        for bytes in [0, 1, 40, 120, 170, 200, 240, 280] {
+            http.clear_faults();
+            if second {
+                http.fault_second("a.git", Fault::CloseAfter { bytes });
+            } else {
+                http.fault("a.git", Fault::CloseAfter { bytes });
+            }
+            let failure = list(&url, PATIENCE).expect_err("an answer that broke off");
+            let is_error = failure == ended || matches!(failure, Failure::NotUnderstood(_));
+            assert!(is_error, "after {bytes}: {failure:?}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_replaced() {
+    let (http, url) = server();
+    http.fault_times("a.git", Fault::CloseAfter { bytes: 0 }, 1);
+    assert_eq!(list(&url, PATIENCE).unwrap(), ["v1", "v2"]);
+}
+
+#[test]
+fn a_busy_server_says_for_how_long() {
+    let (http, url) = server();
+    for (code, retry_after, seconds) in
+        [(429, Some("120"), 120), (503, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
+    {
+        http.fault("a.git", Fault::Status { code, retry_after: retry_after.map(str::to_owned) });
+        let busy = Failure::Busy { status: code, retry_after: Duration::from_secs(seconds) };
+        assert_eq!(list(&url, PATIENCE), Err(busy));
+    }
+}
+
+#[test]
+fn redirects_are_followed_as_git_follows_them() {
+    const QUERY: &str = "info/refs?service=git-upload-pack";
+    let (http, url) = server();
+    let (elsewhere, there) = server();
+    let check = |to: &str, expected: Result<&[&str], Failure>| {
+        http.clear_faults();
+        http.clear_log();
+        elsewhere.clear_log();
+        http.fault("b.git", Fault::Redirect { to: to.to_owned() });
+        let found = list(&http.url("b.git"), PATIENCE);
+        assert_eq!(found, expected.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect()), "{to}");
+        let requests = http.requests().len();
+        assert!(requests <= 21, "{requests}");
+    };
+    let all: Result<&[&str], Failure> = Ok(&["v1", "v2"]);
+    let failed = |reason: String| Err(Failure::Failed(reason));
+    check(&format!("{url}/{QUERY}"), all.clone());
+    check(&format!("/a.git/{QUERY}"), all.clone());
+    check(&format!("{there}/{QUERY}"), all);
+    let paths: Vec<String> = elsewhere.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/a.git/info/refs", "/a.git/git-upload-pack"], "what follows goes to the new place");
+    check(&format!("/b.git/{QUERY}"), failed("redirected more than 20 times".to_owned()));
+    check(
+        "file:///etc/passwd",
+        failed("redirected to file:///etc/passwd, which is not an HTTP URL".to_owned()),
+    );
+    let login = format!("redirected to {there}/login, which is no place for info/refs");
+    check(&format!("{there}/login?token=secret"), failed(login));
+    let user = there.replace("//", "//user:pass@");
+    let reason = format!("a redirect to {there}/info/refs: its URL is not a plain one");
+    check(&format!("{user}/{QUERY}"), Err(Failure::NotUnderstood(reason)));
+    check("elsewhere", Err(Failure::NotUnderstood("an unusual redirect".to_owned())));
+}
+
+#[test]
+fn an_interrupted_listing_asks_nothing_more() {
+    let (http, url) = server();
+    let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
+    let interrupt = Interrupt::new().unwrap();
+    interrupt.trigger();
+    assert_eq!(client.list_tags(&url, |_| Ok(()), &interrupt), Err(Failure::Interrupted));
+    assert!(http.requests().is_empty());
+}
+
+#[test]
+fn each_bad_upstream_is_one_warning_and_the_others_are_built() {
+    let faults = [
+        ("page", Fault::Page),
+        ("gone", Fault::Status { code: 404, retry_after: None }),
+        ("busy", Fault::Status { code: 503, retry_after: Some("30".to_owned()) }),
+        ("loop", Fault::Redirect { to: "/loop.git/info/refs?service=git-upload-pack".to_owned() }),
+        ("file", Fault::Redirect { to: "file:///etc/passwd".to_owned() }),
+        ("short", Fault::CloseAfter { bytes: 250 }),
+        ("none", answer(ADVERTISEMENT, b"zzzz")),
+        ("endless", endless(ADVERTISEMENT, "000eversion 2\nea60")),
+    ];
+    let expected = [
+        ("page", "git ls-remote"),
+        ("gone", "git ls-remote"),
+        ("busy", "the server answered with status 503"),
+        ("loop", "redirected more than 20 times"),
+        ("file", "redirected to file:///etc/passwd"),
+        ("short", "closed the connection"),
+        ("none", "git ls-remote"),
+        ("endless", "longer than 64 MiB"),
+    ];
+    let (_http, url) = server();
+    let mut servers = Vec::new();
+    let mut farm = Farm::builder().with(&Recipe::program("good", &url)).with(&Recipe::program("zest", &url));
+    for (name, fault) in faults {
+        let http = SmartHttp::new();
+        let mut url = http.serve(&format!("{name}.git"), &GitRepo::program(&["1"]));
+        if name == "busy" {
+            // Its whole host gets the pause, which the others need not have.
+            url = url.replace("127.0.0.1", "localhost");
+        }
+        http.fault(&format!("{name}.git"), fault);
+        farm = farm.with(&Recipe::program(name, &url));
+        servers.push(http);
+    }
+    let farm = farm.build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let warnings = output.events("poll failed");
+    assert_eq!(warnings.len(), expected.len(), "{output}");
+    for (name, reason) in expected {
+        let warning = warnings.iter().find(|warning| warning["recipes"] == name);
+        let warning = warning.unwrap_or_else(|| panic!("no warning for {name}\n{output}"));
+        assert!(warning["level"] == "warn" && warning["error"].contains(reason), "{name}: {warning:?}");
+    }
+    farm.assert_published(&["good 1-1 noarch", "good 2-1 noarch", "zest 1-1 noarch", "zest 2-1 noarch"]);
+}

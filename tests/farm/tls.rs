@@ -1,0 +1,145 @@
+//! Upstreams over TLS: a certificate of the system's trust store is accepted, any other is not.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use peipkg_manager::process::Interrupt;
+use peipkg_manager::upstream::LISTING_DEADLINE;
+use peipkg_manager::upstream::smart_http;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tempfile::TempDir;
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::smart_http::{ADVERTISEMENT, Fault, RESULT, SmartHttp};
+use crate::support::wait::PATIENCE;
+
+/// Where the child of [`a_trusted_certificate_is_accepted`] finds what to list.
+const URL: &str = "PEIPKG_TEST_TLS_URL";
+
+/// Variables that point TLS clients at other certificates than the system's.
+const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Makes a key and a certificate for `localhost` that nobody else has signed, in `directory`.
+fn certify(directory: &Path) -> Arc<ServerConfig> {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    command.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"]);
+    run(command.current_dir(directory));
+    let chain = vec![CertificateDer::from_pem_file(directory.join("cert.pem")).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(directory.join("key.pem")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.expect("the default versions").with_no_client_auth();
+    Arc::new(builder.with_single_cert(chain, key).expect("the key of the certificate"))
+}
+
+/// Starts a server that knows one repository with the tag `v1`, whatever it is asked for. It lives as long as the test run.
+fn serve(config: &Arc<ServerConfig>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("the port");
+    let config = Arc::clone(config);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let config = Arc::clone(&config);
+            // An error is the client's doing: it hangs up on a certificate that it does not trust.
+            thread::spawn(move || answer_all(stream, config));
+        }
+    });
+    addr
+}
+
+fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    loop {
+        let mut request = Vec::new();
+        let is_whole = |request: &[u8]| {
+            let is_listing = request.starts_with(b"POST");
+            request.ends_with(b"\r\n\r\n") && !is_listing || request.ends_with(b"0000") && is_listing
+        };
+        while !is_whole(&request) {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            request.push(byte[0]);
+        }
+        let listing = format!("003a{:040x} refs/tags/v1\n0000", 1);
+        let (kind, body) = if request.starts_with(b"GET") {
+            (ADVERTISEMENT, "000eversion 2\n000cls-refs\n0000")
+        } else {
+            (RESULT, listing.as_str())
+        };
+        let length = body.len();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        stream.flush()?;
+    }
+}
+
+fn list(url: &str) -> Result<Vec<String>, smart_http::Failure> {
+    let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
+    let tags = client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap());
+    // The second time over the connection that was kept.
+    tags.and_then(|_| client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap()))
+}
+
+/// The system's trust store is the file that an environment variable names, so this test runs itself again with it.
+#[test]
+fn a_trusted_certificate_is_accepted() {
+    if let Ok(url) = std::env::var(URL) {
+        assert_eq!(list(&url).unwrap(), ["v1"]);
+        return;
+    }
+    let directory = TempDir::with_prefix("tls-").unwrap();
+    let addr = serve(&certify(directory.path()));
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "tls::a_trusted_certificate_is_accepted"]).env_remove("SSL_CERT_DIR");
+    command.env("SSL_CERT_FILE", directory.path().join("cert.pem"));
+    let output = run(command.env(URL, format!("https://localhost:{}/x.git", addr.port())));
+    assert!(output.contains("1 passed"), "{output}");
+}
+
+#[test]
+fn an_untrusted_certificate_is_one_warning() {
+    let directory = TempDir::with_prefix("tls-").unwrap();
+    let addr = serve(&certify(directory.path()));
+    let http = SmartHttp::new();
+    let good = http.serve("good.git", &GitRepo::program(&["1"]));
+    let bad = format!("https://localhost:{}/bad.git", addr.port());
+    // The name is right on the certificate, and then neither is.
+    let worse = bad.replace("localhost", "127.0.0.1");
+    let farm = Farm::builder().with(&Recipe::program("bad", &bad)).with(&Recipe::program("good", &good));
+    let farm = farm.with(&Recipe::program("worse", &worse)).build();
+    let mut command = farm.command(&["--once", "--log-level", "debug", "--config"]);
+    for name in TRUST {
+        command.env_remove(name);
+    }
+    let output = Running::spawn(command.arg(farm.config_path())).wait_exit(PATIENCE);
+    output.assert_success().assert_only_events();
+    let warnings = output.events("poll failed");
+    assert_eq!(warnings.len(), 2, "{output}");
+    for warning in warnings {
+        assert!(warning["error"].starts_with("the connection failed: invalid peer certificate"), "{output}");
+    }
+    assert!(output.events("listing upstream").iter().all(|event| event["way"] == "native"), "{output}");
+    farm.assert_published(&["good 1-1 noarch"]);
+}
+
+#[test]
+fn a_redirect_leads_to_tls() {
+    let directory = TempDir::with_prefix("tls-").unwrap();
+    let addr = serve(&certify(directory.path()));
+    let http = SmartHttp::new();
+    let to = format!("https://localhost:{}/x.git/info/refs?service=git-upload-pack", addr.port());
+    http.fault("a.git", Fault::Redirect { to });
+    let failure = list(&http.url("a.git")).unwrap_err();
+    assert!(format!("{failure:?}").contains("invalid peer certificate"), "{failure:?}");
+}
