@@ -16,6 +16,7 @@ pub mod route;
 pub mod smart_http;
 mod source_tree;
 pub mod sources;
+mod tls;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

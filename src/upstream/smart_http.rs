@@ -6,22 +6,18 @@
 //! is not an error but git's turn ([`Failure::NotUnderstood`]).
 
 use std::io::{self, BufReader, Read};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::SigningKey;
 use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Body, BodyReader, Error};
 
 use super::http_url::{self, HttpUrl};
 use super::ls_refs::{self, AnswerError, Server};
 use super::resolver::RememberingResolver;
 use super::retry_after;
+use super::tls::TlsConnector;
 use crate::duration;
 use crate::process::Interrupt;
 
@@ -31,9 +27,9 @@ const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
 /// As many redirects as git follows.
 const MAX_REDIRECTS: u32 = 20;
 
-/// How a connection reads: in pieces as large as a TLS record may be. The head of an
-/// answer must fit.
-const INPUT_BUFFER: usize = 32 * 1024;
+/// How a connection reads: in pieces as large as a TLS record may be, two buffers for
+/// each of the connections that are kept. The head of an answer must fit.
+const INPUT_BUFFER: usize = 16 * 1024;
 
 /// Our requests are a few hundred bytes long.
 const OUTPUT_BUFFER: usize = 4 * 1024;
@@ -77,30 +73,24 @@ struct Listing<'a> {
     client: &'a SmartHttp,
     interrupt: &'a Interrupt,
     end: Instant,
-    /// The requests made so far.
-    requests: u32,
 }
 
 impl SmartHttp {
     /// A client for `jobs` threads. A listing may take up to `deadline`.
     pub fn new(jobs: usize, deadline: Duration) -> Self {
-        // No server gets a certificate of ours, so the code that would sign with one may stay out.
-        let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
-        let tls = TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(RootCerts::PlatformVerifier);
         let config = Agent::config_builder()
-            .tls_config(tls.unversioned_rustls_crypto_provider(Arc::new(provider)).build())
             .proxy(None)
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(USER_AGENT)
-            .timeout_global(Some(deadline))
             .max_response_header_size(INPUT_BUFFER - 1024)
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .max_idle_connections(jobs)
             .max_idle_connections_per_host(jobs)
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::new(), RememberingResolver::default());
+        let connector = ().chain(TcpConnector::default()).chain(TlsConnector::default());
+        let agent = Agent::with_parts(config, connector, RememberingResolver::default());
         Self { agent, deadline }
     }
 
@@ -117,7 +107,7 @@ impl SmartHttp {
     ) -> Result<Vec<String>, Failure> {
         // A deadline beyond what a clock can show is none.
         let end = Instant::now().checked_add(self.deadline).unwrap_or_else(Instant::now);
-        let mut listing = Listing { client: self, interrupt, end, requests: 0 };
+        let mut listing = Listing { client: self, interrupt, end };
         let (base, server) = listing.discover(http_url::base(url), may_ask)?;
         listing.list(&base, server)
     }
@@ -176,11 +166,7 @@ impl Listing<'_> {
     fn get(&mut self, url: &str) -> Result<Response<Body>, Failure> {
         self.send(|agent, timeout| {
             let request = agent.get(url).header("git-protocol", "version=2").header(PRAGMA, "no-cache");
-            match timeout {
-                // The agent's own settings, as they are, let it keep what it prepares for TLS.
-                None => request.call(),
-                timeout => request.config().timeout_global(timeout).build().call(),
-            }
+            request.config().timeout_global(timeout).build().call()
         })
     }
 
@@ -197,11 +183,8 @@ impl Listing<'_> {
                 return Err(Failure::Interrupted);
             }
             tries.next();
-            // The first request of a listing has all the time that the agent allows anyway.
             let left = self.end.saturating_duration_since(Instant::now());
-            let timeout = (self.requests > 0).then_some(left);
-            self.requests += 1;
-            match request(&self.client.agent, timeout) {
+            match request(&self.client.agent, Some(left)) {
                 Err(Error::Io(error)) if has_ended(&error) && !tries.is_empty() => {}
                 result => return result.map_err(|error| self.failure(error)),
             }
@@ -276,16 +259,6 @@ impl Listing<'_> {
             }
             error => Failure::Failed(format!("the connection failed: {error}")),
         }
-    }
-}
-
-/// Loads no private keys.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("client certificates are not used".to_owned()))
     }
 }
 

@@ -1,0 +1,145 @@
+//! TLS for the HTTP client: rustls, and the certificates that the system trusts.
+//!
+//! ureq brings a connector of its own. This one is here because it prepares the trust
+//! store exactly once, however many connections begin at the same time: parsing it is
+//! by far the most memory and time that a listing takes. It also leaves out what would
+//! sign with a certificate of ours, which no upstream gets without git.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use ureq::Error;
+use ureq::unversioned::transport::time::{Duration, Instant};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use super::http_url;
+
+/// Puts TLS around connections of `https` URLs.
+#[derive(Default)]
+pub(super) struct TlsConnector {
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let config = self.config.get_or_init(client_config).clone();
+        let config = config.map_err(|reason| Error::Other(reason.into()))?;
+        let host = details.uri.authority().map(|authority| http_url::host_of(authority.as_str()));
+        let host = host.unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| Error::BadUri(details.uri.to_string()))?;
+        let mut connection = ClientConnection::new(config, name).map_err(into_error)?;
+        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        socket.set_timeout(left(details));
+        connection.complete_io(&mut socket)?;
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(connection, socket) })))
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnector").finish_non_exhaustive()
+    }
+}
+
+/// What is left of the time to connect, now that the plain connection is there.
+fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let mut timeout = details.timeout;
+    let now = (details.current_time)();
+    if let (Duration::Exact(limit), Instant::Exact(now), Instant::Exact(start)) =
+        (timeout.after, now, details.now)
+    {
+        timeout.after = Duration::Exact(limit.saturating_sub(now.saturating_duration_since(start)));
+    }
+    timeout
+}
+
+/// Reads the system's certificates.
+fn client_config() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A store may hold certificates that rustls cannot read; the others count.
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(format!("the system has no trusted certificates{reason}"));
+    }
+    let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+fn into_error(error: rustls::Error) -> Error {
+    Error::Other(error.into())
+}
+
+/// A connection over TLS.
+pub(super) struct TlsTransport {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        use std::io::Write as _;
+        self.stream.sock.set_timeout(timeout);
+        Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        use std::io::Read as _;
+        self.stream.sock.set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsTransport").finish_non_exhaustive()
+    }
+}
+
+/// Loads no private keys.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("client certificates are not used".to_owned()))
+    }
+}
