@@ -232,7 +232,7 @@ fn a_server_of_an_older_version_is_gits_from_then_on() {
     let line = format!("{} refs/tags/v1\0agent=old\n", repo.head());
     let body = format!("001e# service=git-upload-pack\n0000{:04x}{line}0000", line.len() + 4);
     http.fault("old.git", Fault::Answer { content_type: ADVERTISEMENT.to_owned(), body: body.into_bytes() });
-    let git = Git::new(find_program("git").expect("git is on the PATH"));
+    let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
     let lister = Lister::new(Arc::new(git), 1, LISTING_DEADLINE);
     let list = || {
         http.clear_log();
