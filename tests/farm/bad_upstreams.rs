@@ -247,7 +247,7 @@ fn each_bad_upstream_is_one_warning_and_the_others_are_built() {
     let warnings = output.events("poll failed");
     assert_eq!(warnings.len(), expected.len(), "{output}");
     for (name, reason) in expected {
-        let warning = warnings.iter().find(|warning| warning["recipes"] == name);
+        let warning = warnings.iter().find(|warning| warning["recipe"] == name);
         let warning = warning.unwrap_or_else(|| panic!("no warning for {name}\n{output}"));
         assert!(warning["level"] == "warn" && warning["error"].contains(reason), "{name}: {warning:?}");
     }
