@@ -16,6 +16,7 @@
 //! | [`package`] | the content of published packages |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
+//! | [`random`] | seeded numbers |
 //! | [`wait`] | waiting for a condition |
 
 #![allow(dead_code, unused_imports, reason = "the tests and the benchmark each need a part of it")]
@@ -35,6 +36,7 @@ pub mod logfmt;
 pub mod optional;
 pub mod package;
 pub mod processes;
+pub mod random;
 pub mod recipes;
 pub mod running;
 pub mod smart_http;

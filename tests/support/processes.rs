@@ -52,6 +52,16 @@ pub fn kill_group(group: i32) {
     }
 }
 
+/// All processes with `entry` (`NAME=value`) in their environment that have not ended: what a killed process has left behind,
+/// wherever it has moved.
+pub fn with_environment(entry: &str) -> Vec<Process> {
+    let has_it = |process: &Process| {
+        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
+    };
+    all_processes().into_iter().filter(|process| process.state != 'Z' && has_it(process)).collect()
+}
+
 fn all_processes() -> Vec<Process> {
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     numbers.filter_map(|entry| read_process(entry.file_name().to_str()?.parse().ok()?)).collect()

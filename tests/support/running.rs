@@ -199,6 +199,23 @@ impl Running {
         self.poll_status().is_some()
     }
 
+    /// Kills the process with SIGKILL, and all processes below it if `tree` says so; the others live on. Gives what it has
+    /// left behind: it may have ended by itself before.
+    #[track_caller]
+    pub fn kill(mut self, tree: bool) -> Output {
+        if let (None, Some(pid)) = (self.poll_status(), Pid::from_raw(self.pid())) {
+            if tree {
+                // Stopped, it starts no more children while they are looked for. Each leads a group of its own.
+                let _ = kill_process(pid, Signal::STOP);
+                for child in self.descendants().iter().filter(|child| child.group == child.pid) {
+                    processes::kill_group(child.group);
+                }
+            }
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        self.wait_exit(wait::PATIENCE)
+    }
+
     /// Waits for the end. Fails the test after `limit`.
     #[track_caller]
     pub fn wait_exit(mut self, limit: Duration) -> Output {

@@ -1,0 +1,353 @@
+//! Nothing is lost: the manager, or all that runs below it, is killed at random instants, over and over, until a farm's work
+//! is done. After each kill and at the end the repository is held against that of a farm that nobody has disturbed.
+//!
+//! A short form runs with the other tests; `make chaos` sets `PEIPKG_CHAOS_KILLS` and `PEIPKG_CHAOS_SEED`. What the seed
+//! decides, all but the speed of the machine, is the same in each run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::farm::{Farm, published_in};
+use crate::support::git_repo::GitRepo;
+use crate::support::processes;
+use crate::support::random::{Random, number_from_environment};
+use crate::support::recipes::Recipe;
+use crate::support::running::{Output, Running};
+use crate::support::tools::Tools;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// The kills of the short form.
+const KILLS: u64 = 12;
+
+/// A `peipkg-repo` that publishes only when the file that the manager's `CHAOS_HOLD` names is gone: until then a test can
+/// look at a repository that nobody changes.
+const POLITE: &str = "#!/bin/sh
+[ \"$1\" = publish ] && while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
+exec {real} \"$@\"
+";
+
+/// The same with the worst manners that are allowed: it writes in place, slowly, half of each file first, the index before
+/// the packages that it names, and goes on when its manager is dead.
+const RUDE: &str = "#!/bin/sh
+[ \"$1\" = publish ] || exec {real} \"$@\"
+while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
+previous= repo=
+for argument; do
+    [ \"$previous\" = --out ] && repo=$argument
+    previous=$argument
+done
+scratch=$(mktemp -d \"$HOME/scratch.XXXXXX\") || exit
+cp -a \"$repo\" \"$scratch/repo\"
+left=$#
+while [ \"$left\" -gt 0 ]; do
+    argument=$1
+    shift
+    [ \"$argument\" = \"$repo\" ] && argument=$scratch/repo
+    set -- \"$@\" \"$argument\"
+    left=$((left - 1))
+done
+{real} \"$@\" >/dev/null || { status=$?; rm -rf \"$scratch\"; exit \"$status\"; }
+slowly() {
+    head -c \"$(($(wc -c <\"$1\") / 2))\" \"$1\" >\"$2\"
+    sleep 0.01
+    cat \"$1\" >\"$2\"
+    sleep 0.01
+}
+cd \"$scratch/repo\" || exit
+for file in index/archive.json index/archive.json.sig index/active.json index/active.json.sig repo.json repo.json.sig; do
+    slowly \"$file\" \"$repo/$file\"
+done
+find p -name '*.peipkg' | while read -r file; do
+    if ! cmp -s \"$file\" \"$repo/$file\"; then
+        mkdir -p \"$repo/${file%/*}\"
+        slowly \"$file\" \"$repo/$file\"
+    fi
+done
+cd / && rm -rf \"$scratch\"
+";
+
+/// The upstreams and recipes of every farm here, and what becomes of them undisturbed.
+struct World {
+    /// Keeps the upstreams alive.
+    _upstreams: [GitRepo; 2],
+    recipes: Vec<Recipe>,
+    /// The lines of the archive index.
+    published: Vec<String>,
+    /// The package files below `p/`.
+    packages: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl World {
+    fn new(versions: usize) -> Self {
+        let names: Vec<String> = (0..versions).map(|number| format!("1.{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let upstreams = [GitRepo::program(&names), GitRepo::program(&names)];
+        let recipes = vec![
+            Recipe::program("alone", &upstreams[0].file_url()),
+            Recipe::program("pair", &upstreams[1].file_url()).with_doc(),
+            Recipe::program("shares", &upstreams[0].file_url()).upstream("min_version = \"1.1\""),
+        ];
+        let mut world =
+            Self { _upstreams: upstreams, recipes, published: Vec::new(), packages: BTreeMap::new() };
+        let farm = world.farm(None);
+        farm.once().assert_success().assert_only_events();
+        assert_eq!(farm.published().len(), versions + 2 * versions + versions - 1);
+        world.published = farm.published();
+        world.packages = packages(&farm.repo_dir());
+        world
+    }
+
+    fn farm(&self, peipkg_repo: Option<&str>) -> Farm {
+        let mut builder = Farm::builder();
+        for recipe in &self.recipes {
+            builder = builder.with(recipe);
+        }
+        if let Some(script) = peipkg_repo {
+            builder = builder.program("peipkg-repo", script);
+        }
+        builder.build()
+    }
+}
+
+/// The package files of a repository.
+fn packages(repo: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![repo.join("p")];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                pending.push(entry.path());
+            } else {
+                let path = entry.path().strip_prefix(repo).expect("a file of the repository").to_owned();
+                found.insert(path, fs::read(entry.path()).expect("a package"));
+            }
+        }
+    }
+    found
+}
+
+/// How often what has happened.
+#[derive(Debug, Default)]
+struct Tally {
+    rounds: u64,
+    manager_killed: u64,
+    tree_killed: u64,
+    publishes_undone: usize,
+    survivors_waited_for: usize,
+    restarts_looked_at: u64,
+}
+
+/// A farm from its first start to its last version.
+struct Round<'a> {
+    world: &'a World,
+    farm: Farm,
+    daemon: bool,
+    lives: u64,
+    /// What was found built at an earlier look: it must not be built again.
+    built: BTreeSet<String>,
+    history: String,
+}
+
+impl Round<'_> {
+    /// Starts the manager. With `hold`, nothing is published before the file that is returned is removed.
+    fn start(&mut self, daemon: bool, hold: bool) -> (Running, PathBuf) {
+        self.lives += 1;
+        let file = self.farm.path(&format!("hold-{}", self.lives));
+        if hold {
+            fs::write(&file, "").expect("a file");
+        }
+        let arguments: &[&str] = if daemon { &[] } else { &["--once"] };
+        let mut command = self.farm.command(arguments);
+        command.arg("--config").arg(self.farm.config_path()).env("CHAOS_HOLD", &file);
+        (Running::spawn(&mut command), file)
+    }
+
+    /// What must hold whenever a manager has started and nothing is being published. Gives whether all is done.
+    fn look(&mut self) -> bool {
+        let repo = self.farm.repo_dir();
+        verify(&repo, "metadata", &self.history);
+        let published = published_in(&repo);
+        let found = packages(&repo);
+        for line in &published {
+            assert!(self.world.published.contains(line), "{line} is nobody's{}", self.history);
+            let [name, version, architecture] = line.split(' ').collect::<Vec<_>>()[..] else {
+                unreachable!()
+            };
+            let file = Path::new("p")
+                .join(name)
+                .join(version)
+                .join(format!("{name}_{version}_{architecture}.peipkg"));
+            let same = found.get(&file) == self.world.packages.get(&file);
+            assert!(same, "{} is not the package that was built{}", file.display(), self.history);
+        }
+        let unique: BTreeSet<&String> = published.iter().collect();
+        assert_eq!(unique.len(), published.len(), "a version stands twice: {published:?}{}", self.history);
+        for line in &published {
+            let mut words = line.split(' ');
+            if let (Some(name), Some(version)) = (words.next(), words.next()) {
+                self.built.insert(format!("{name}@{version}"));
+            }
+        }
+        let kept = fs::read_dir(self.farm.path("state/publish")).expect("publish/").flatten();
+        for name in kept.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+            self.built.extend(name.rsplit_once('.').map(|(built, _)| built.to_owned()));
+        }
+        published.len() == self.world.published.len()
+    }
+
+    /// Takes a life's end into the history, and holds it against what was built before it began.
+    fn bury(&mut self, output: &Output, built: &BTreeSet<String>, tally: &mut Tally) {
+        self.history += &output.to_string();
+        for event in output.events("starting build") {
+            let what = format!("{}@{}", event["recipe"], event["version"]);
+            assert!(!built.contains(&what), "{what} was built twice{}", self.history);
+        }
+        for event in output.all_events() {
+            let bad = [
+                "build failed",
+                "dedup check failed",
+                "found something in publish that is no build's output",
+            ];
+            assert!(!bad.contains(&event["msg"].as_str()), "{event:?}{}", self.history);
+        }
+        tally.publishes_undone += output.events("publish was cut short, repository restored").len();
+        tally.survivors_waited_for += output.events("waiting for a tool of an earlier manager to end").len();
+    }
+
+    /// One life: from a start to a kill, or to the end of the work. Gives whether the work is done.
+    fn live(&mut self, random: &mut Random, tally: &mut Tally) -> bool {
+        let built = self.built.clone();
+        // Sometimes it is killed while it still puts right what the last kill has left.
+        let early = random.one_in(6);
+        let (mut manager, hold) = self.start(self.daemon, !early);
+        let mut done = false;
+        if !early {
+            manager.wait_event("peipkg-manager starting", PATIENCE);
+            done = self.look();
+            tally.restarts_looked_at += 1;
+            fs::remove_file(hold).expect("a file");
+        }
+        let instant = match random.below(4) {
+            _ if early => Duration::from_micros(random.below(80_000) as u64),
+            0 | 1 => Duration::from_millis(random.below(700) as u64),
+            // The instants at which most can be lost are the rarest.
+            2 => {
+                await_change(&mut manager, &self.farm.path("state/journal"));
+                Duration::from_micros(random.below(250_000) as u64)
+            }
+            _ => {
+                await_change(&mut manager, &self.farm.path("state/publish"));
+                Duration::from_micros(random.below(20_000) as u64)
+            }
+        };
+        let end = Instant::now() + instant;
+        while Instant::now() < end && !manager.has_ended() {
+            std::thread::yield_now();
+        }
+        let tree = random.one_in(2);
+        let output = manager.kill(tree);
+        self.bury(&output, &built, tally);
+        match output.status.code() {
+            Some(code) => {
+                assert_eq!(code, 0, "{}", self.history);
+                done = true;
+            }
+            None if tree => tally.tree_killed += 1,
+            None => tally.manager_killed += 1,
+        }
+        done
+    }
+
+    /// Undisturbed from now on, the manager ends its work, and everything is there, once.
+    fn finish(mut self, tally: &mut Tally) {
+        let built = self.built.clone();
+        let (mut manager, _) = self.start(self.daemon, false);
+        if self.daemon {
+            let started = Instant::now();
+            manager.wait_for(PATIENCE, |events| {
+                let ended = events.iter().filter(|event| event["msg"] == "poll complete").count();
+                // Nothing is queued and nothing runs when all polls are over and every build has its end.
+                let count = |msg: &str| events.iter().filter(|event| event["msg"] == msg).count();
+                let published = fs::read(self.farm.path("state/repo/index/archive.json")).unwrap_or_default();
+                let lines = String::from_utf8_lossy(&published).matches("\"architecture\"").count();
+                ended >= 3
+                    && count("starting build") + count("publishing kept outputs")
+                        == count("build + publish complete")
+                    && lines >= self.world.published.len()
+                    || started.elapsed() > PATIENCE
+            });
+            manager.signal(Signal::TERM);
+        }
+        let output = manager.wait_exit(PATIENCE);
+        self.bury(&output, &built, tally);
+        assert_eq!(output.status.code(), Some(0), "{}", self.history);
+        let farm = &self.farm;
+        let home = format!("HOME={}", farm.home().display());
+        wait_until("all children have ended", PATIENCE, || processes::with_environment(&home).is_empty());
+        assert_eq!(farm.published(), self.world.published, "{}", self.history);
+        assert!(packages(&farm.repo_dir()) == self.world.packages, "other packages{}", self.history);
+        verify(&farm.repo_dir(), "both", &self.history);
+        let left: Vec<String> = ["sources", "stage", "publish"]
+            .iter()
+            .flat_map(|name| names(&farm.state_dir().join(name)))
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}{}", self.history);
+        let layout = ["lock", "publish", "repo", "sources", "stage", "tool-lock"];
+        assert_eq!(names(&farm.state_dir()), layout, "{}", self.history);
+        assert_eq!(names(&farm.repo_dir()), ["index", "keys", "p", "repo.json", "repo.json.sig"]);
+        let index = ["active.json", "active.json.sig", "archive.json", "archive.json.sig"];
+        assert_eq!(names(&farm.repo_dir().join("index")), index);
+    }
+}
+
+fn verify(repo: &Path, mode: &str, history: &str) {
+    let mut command = Command::new(&Tools::get().repo);
+    let output = command.args(["verify", "--mode", mode, "--repo"]).arg(repo).output().expect("peipkg-repo");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the repository does not verify: {text}{history}");
+}
+
+/// The names in a directory, sorted.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Waits until a file appears, or the entries of a directory are others: not for long, since there may be nothing to come.
+fn await_change(manager: &mut Running, path: &Path) {
+    let before = names(path);
+    let end = Instant::now() + Duration::from_secs(1);
+    let came = || if path.is_dir() { names(path) != before } else { path.exists() };
+    while Instant::now() < end && !came() && !manager.has_ended() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn nothing_is_lost_whenever_the_manager_or_all_of_it_is_killed() {
+    let kills = number_from_environment("PEIPKG_CHAOS_KILLS", KILLS);
+    let seed = number_from_environment("PEIPKG_CHAOS_SEED", 1);
+    println!("PEIPKG_CHAOS_SEED={seed} PEIPKG_CHAOS_KILLS={kills}");
+    let world = World::new(if kills > KILLS { 9 } else { 3 });
+    let mut random = Random::new(seed);
+    let mut tally = Tally::default();
+    while tally.manager_killed + tally.tree_killed < kills {
+        let rude = random.one_in(2);
+        let daemon = random.one_in(2);
+        let farm = world.farm(Some(if rude { RUDE } else { POLITE }));
+        let history = format!("\nround {}: rude={rude} daemon={daemon}, seed {seed}", tally.rounds);
+        let mut round = Round { world: &world, farm, daemon, lives: 0, built: BTreeSet::new(), history };
+        while tally.manager_killed + tally.tree_killed < kills && !round.live(&mut random, &mut tally) {}
+        round.finish(&mut tally);
+        tally.rounds += 1;
+    }
+    println!("{tally:?}");
+}
