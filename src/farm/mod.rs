@@ -9,6 +9,8 @@
 pub mod backoff;
 pub mod event;
 mod jobs;
+#[cfg(test)]
+mod model_tests;
 mod polls;
 pub mod queue;
 pub mod schedule;
@@ -163,8 +165,10 @@ impl Farm {
     /// When [`Event::DeadlineReached`] is to be handled, if nothing happens before.
     pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
         if let Some(stop) = &self.stopping {
-            return (self.in_flight.is_none() && !self.schedule.nothing_runs())
-                .then_some(stop.polls_abandoned);
+            return (self.in_flight.is_none()
+                && self.upload.running.is_none()
+                && !self.schedule.nothing_runs())
+            .then_some(stop.polls_abandoned);
         }
         let retries =
             self.failures.values().filter(|failure| failure.waiting).map(|failure| failure.retry_at);

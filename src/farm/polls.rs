@@ -21,22 +21,23 @@ impl Farm {
         if self.stopping.is_some() {
             return;
         }
-        let mut due = self.schedule.start_due(now);
-        while !due.paused.is_empty() {
-            for upstream in std::mem::take(&mut due.paused) {
+        loop {
+            let due = self.schedule.start_due(now);
+            for upstream in due.start {
+                for recipe in self.watchers.get(&upstream).into_iter().flatten() {
+                    effects
+                        .report(Notice::PollStarted { recipe: recipe.clone(), upstream: upstream.clone() });
+                }
+                effects.0.push(Effect::StartPoll(upstream));
+            }
+            if due.paused.is_empty() {
+                return;
+            }
+            for upstream in due.paused {
                 let reason = "not asked: its host wants a pause".to_owned();
                 self.take_poll(&upstream, Err(PollError { reason, retry_after: None }), now, effects);
             }
-            // Their places are free again.
-            let more = self.schedule.start_due(now);
-            due.start.extend(more.start);
-            due.paused = more.paused;
-        }
-        for upstream in due.start {
-            for recipe in self.watchers.get(&upstream).into_iter().flatten() {
-                effects.report(Notice::PollStarted { recipe: recipe.clone(), upstream: upstream.clone() });
-            }
-            effects.0.push(Effect::StartPoll(upstream));
+            // These have made room for others, which no event may come to start.
         }
     }
 

@@ -112,7 +112,7 @@ fn describe(effect: &Effect) -> Option<String> {
 }
 
 /// A recipe that watches `upstream` and makes the packages `packages`.
-fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
+pub(super) fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
     let mut text = format!("[upstream]\ngit = {upstream:?}\ntag_pattern = '^v(.*)$'\n{more}\n");
     for package in packages {
         writeln!(text, "[[package]]\nname = {package:?}\narchitecture = 'noarch'\n").unwrap();
@@ -124,7 +124,7 @@ fn no_route() -> PollError {
     PollError { reason: "no route".into(), retry_after: None }
 }
 
-fn archive(entries: &[(&str, &str)]) -> Archive {
+pub(super) fn archive(entries: &[(&str, &str)]) -> Archive {
     let mut archive = Archive::default();
     for (name, version) in entries {
         archive.insert(&[package(name)], &version.parse().unwrap());
@@ -136,7 +136,7 @@ fn package(name: &str) -> PackageName {
     PackageName { name: name.into(), architecture: "noarch".into() }
 }
 
-fn outputs(recipe: &str, version: &str, packages: &[&str]) -> KeptOutputs {
+pub(super) fn outputs(recipe: &str, version: &str, packages: &[&str]) -> KeptOutputs {
     KeptOutputs {
         directory: format!("{recipe}@{version}.0"),
         key: JobKey { recipe: recipe.into(), version: version.parse().unwrap() },

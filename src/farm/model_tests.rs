@@ -1,0 +1,482 @@
+//! The core in random interleavings of everything that can happen to it, and what must hold in each of them.
+//!
+//! A case is a seed. A failure prints it, with all that was done up to there; to look at one alone, put it into [`SEEDS`].
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+use super::event::{BuildJob, JobOutcome, PollError, UploadOutcome};
+use super::tests::{archive, outputs, recipe};
+use super::*;
+use crate::recipe::TagVersion;
+
+const SEEDS: Range<u64> = 0..400;
+
+/// Random steps of a case, before everything begins to succeed.
+const STEPS: usize = 250;
+
+/// The longest back-off and the longest poll interval have passed after so much calm.
+const CALM: Moment = Moment::from_hours(24 * 4);
+
+const UPSTREAMS: [&str; 7] =
+    ["u", "w", "https://one/a", "https://one/b", "https://one/c", "https://one/d", "https://one/e"];
+
+/// What the world does with what the core asks for.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct World {
+    random: u64,
+    seed: u64,
+    options: Options,
+    farm: Farm,
+    now: Moment,
+    roster: Vec<Recipe>,
+    /// `(package, version)`: the truth, of which the core is told at once.
+    published: BTreeSet<(String, String)>,
+    /// Built, and not yet published.
+    kept: HashSet<JobKey>,
+    polls: Vec<Arc<str>>,
+    job: Option<Job>,
+    /// Before when a version must not be tried again; forgotten when the recipes change.
+    not_before: HashMap<JobKey, Moment>,
+    /// The remote lacks something that no running upload brings.
+    owed: bool,
+    uploading: bool,
+    calm: bool,
+    stopped: bool,
+    aborted: bool,
+    done: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let options = Options {
+            once: next(&mut random).is_multiple_of(3),
+            default_interval: Moment::from_mins(30 + next(&mut random) % 300),
+            poll_jobs: 1 + below(&mut random, 5),
+            uploads: next(&mut random).is_multiple_of(2),
+        };
+        let farm = Farm::new(options.clone());
+        let mut world = Self {
+            random,
+            seed,
+            options,
+            farm,
+            now: Moment::ZERO,
+            roster: Vec::new(),
+            published: BTreeSet::new(),
+            kept: HashSet::new(),
+            polls: Vec::new(),
+            job: None,
+            not_before: HashMap::new(),
+            owed: false,
+            uploading: false,
+            calm: false,
+            stopped: false,
+            aborted: false,
+            done: Vec::new(),
+        };
+        world.begin();
+        world
+    }
+
+    /// What a manager tells the core at its start.
+    fn begin(&mut self) {
+        for version in ["1-1", "2-1"] {
+            if self.one_in(3) {
+                self.published.insert(("p0".into(), version.into()));
+            }
+        }
+        self.tell_archive();
+        let found: Vec<KeptOutputs> = [("r0", "1-1", "p0"), ("r1", "3-1", "p1"), ("gone", "1-1", "pg")]
+            .iter()
+            .filter(|_| next(&mut self.random).is_multiple_of(2))
+            .map(|(recipe, version, package)| outputs(recipe, version, &[package]))
+            .collect();
+        self.kept.extend(found.iter().map(|outputs| outputs.key.clone()));
+        self.event(Event::OutputsFound(found));
+        if self.options.uploads && self.one_in(2) {
+            self.owed = true;
+            self.event(Event::UploadOwed);
+        }
+        self.load_roster();
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        next(&mut self.random).is_multiple_of(n)
+    }
+
+    fn tell_archive(&mut self) {
+        let entries: Vec<(&str, &str)> =
+            self.published.iter().map(|(p, v)| (p.as_str(), v.as_str())).collect();
+        let archive = archive(&entries);
+        self.event(Event::ArchiveRead(Ok(archive)));
+    }
+
+    /// Another roster, or a broken one.
+    fn load_roster(&mut self) {
+        if !self.roster.is_empty() && !self.calm && self.one_in(5) {
+            return self.event(Event::RosterLoaded(Err(Vec::new())));
+        }
+        self.roster.clear();
+        for number in 0..8 {
+            if self.one_in(3) {
+                continue;
+            }
+            let upstream = UPSTREAMS[below(&mut self.random, UPSTREAMS.len())];
+            // Recipes 0 and 4 make the same package, the latter a second one as well.
+            let packages = [format!("p{}", number % 4), format!("p{number}-doc")];
+            let packages: Vec<&str> = packages.iter().map(String::as_str).take(1 + number / 4).collect();
+            let minimum = if self.one_in(4) { "min_version = '2'\n" } else { "" };
+            let watch = if self.one_in(2) { "[watch]\ngithub_webhook = true\n" } else { "" };
+            self.roster.push(recipe(
+                &format!("r{number}"),
+                upstream,
+                &packages,
+                &format!("{minimum}{watch}"),
+            ));
+        }
+        // A change of a recipe ends the wait of its versions.
+        self.not_before.clear();
+        self.event(Event::RosterLoaded(Ok(self.roster.clone())));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.done.push(format!("{:?} {event:?}", self.now));
+        let effects = self.farm.handle(event, self.now);
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    #[track_caller]
+    fn check(&self, holds: bool, what: &str) {
+        if !holds {
+            let last: Vec<&str> = self.done.iter().rev().take(40).rev().map(String::as_str).collect();
+            panic!("seed {}: {what}\n{:#?}\n{}", self.seed, self.farm, last.join("\n"));
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::StartPoll(url) => {
+                self.check(!self.stopped, "a poll after the stop");
+                self.check(!self.polls.contains(&url), "the same upstream twice at a time");
+                self.check(self.polls.len() < self.options.poll_jobs, "more polls than workers");
+                self.check(self.watched().iter().any(|(_, git)| *git == &*url), "a poll nobody wants");
+                self.polls.push(url);
+            }
+            Effect::StartJob(job) => self.start(job),
+            Effect::StartUpload => {
+                self.check(!self.uploading, "two uploads at a time");
+                self.check(!self.aborted, "an upload after the abort");
+                self.check(self.owed, "an upload that nobody owes");
+                self.uploading = true;
+                self.owed = false;
+            }
+            Effect::DiscardOutputs(outputs) => {
+                let all =
+                    outputs.packages.iter().all(|p| self.is_published(&p.name, outputs.key.version.as_str()));
+                self.check(all, "outputs were thrown away that are not published");
+                self.kept.remove(&outputs.key);
+            }
+            Effect::LoadRoster => self.load_roster(),
+            Effect::Report(
+                Notice::BuildFailed { key, retry_after, .. } | Notice::PublishFailed { key, retry_after, .. },
+            ) => {
+                self.not_before.insert(key, self.now + retry_after);
+            }
+            Effect::Report(_) | Effect::InterruptPolls | Effect::InterruptJob => {}
+        }
+    }
+
+    fn start(&mut self, job: Job) {
+        self.check(self.job.is_none(), "two jobs at a time");
+        self.check(!self.aborted, "a job after the abort");
+        self.check(!self.stopped, "a job after the stop");
+        match &job {
+            Job::Build(build) => {
+                let key = build.key();
+                self.check(!self.kept.contains(&key), "a version is built that is built already");
+                let version = build.candidate.version.as_str();
+                let absent = !build.recipe.packages.iter().any(|p| self.is_published(&p.name, version));
+                self.check(absent, "a version is built that is published");
+                self.check(
+                    self.roster.iter().any(|recipe| recipe.id == build.recipe.id),
+                    "a dropped recipe is built",
+                );
+                self.check(
+                    self.not_before.get(&key).is_none_or(|at| *at <= self.now),
+                    "a retry before its time",
+                );
+            }
+            Job::Publish(outputs) => {
+                let key = &outputs.key;
+                self.check(self.kept.contains(key), "a publish of what is not there");
+            }
+        }
+        self.job = Some(job);
+    }
+
+    fn is_published(&self, package: &str, version: &str) -> bool {
+        self.published.contains(&(package.to_owned(), version.to_owned()))
+    }
+
+    /// The recipes with their upstreams.
+    fn watched(&self) -> Vec<(&Recipe, &str)> {
+        self.roster
+            .iter()
+            .filter_map(|recipe| Some((recipe, recipe.upstream.as_ref()?.git.as_str())))
+            .collect()
+    }
+
+    /// The tags of an upstream in calm times.
+    fn all_tags() -> Vec<String> {
+        ["v1", "v2", "v3", "v3.1", "v0.9", "other", "v..", "v--x"].map(str::to_owned).to_vec()
+    }
+
+    fn finish_poll(&mut self) {
+        if self.polls.is_empty() {
+            return;
+        }
+        let upstream = self.polls.remove(below(&mut self.random, self.polls.len()));
+        let mut tags = Self::all_tags();
+        let failed = !self.calm && self.one_in(4);
+        if !self.calm {
+            tags.retain(|_| !next(&mut self.random).is_multiple_of(4));
+        }
+        if !failed {
+            self.forget_vanished(&upstream, &tags);
+        }
+        let pause = Moment::from_secs(next(&mut self.random) % 4000);
+        let retry_after = self.one_in(2).then_some(pause);
+        let error = PollError { reason: "no answer".into(), retry_after };
+        self.event(Event::PollFinished { upstream, tags: if failed { Err(error) } else { Ok(tags) } });
+    }
+
+    /// A tag that is gone and comes back is another: its failures are forgotten.
+    fn forget_vanished(&mut self, upstream: &str, tags: &[String]) {
+        let watching: HashMap<&str, &Recipe> = self
+            .roster
+            .iter()
+            .filter(|recipe| recipe.upstream.as_ref().is_some_and(|found| found.git == upstream))
+            .map(|recipe| (recipe.id.as_str(), recipe))
+            .collect();
+        self.not_before.retain(|key, _| {
+            let upstream = watching.get(&*key.recipe).and_then(|recipe| recipe.upstream.as_ref());
+            upstream.is_none_or(|upstream| {
+                tags.iter()
+                    .any(|tag| matches!(upstream.version_of(tag), TagVersion::Version(v) if v == key.version))
+            })
+        });
+    }
+
+    fn finish_job(&mut self) {
+        let Some(job) = self.job.take() else { return };
+        let fails = !self.calm && self.one_in(3);
+        let outcome = match (&job, fails) {
+            _ if self.aborted => JobOutcome::Interrupted,
+            (Job::Build(build), true) if self.one_in(2) => {
+                let outputs = self.keep(build);
+                JobOutcome::PublishFailed { reason: "full".into(), outputs }
+            }
+            (Job::Build(_), true) => JobOutcome::Failed { reason: "no compiler".into() },
+            (Job::Publish(outputs), true) => {
+                JobOutcome::PublishFailed { reason: "full".into(), outputs: outputs.clone() }
+            }
+            (Job::Build(build), false) => {
+                let key = build.key();
+                self.publish(&key, &build.recipe.packages);
+                JobOutcome::Done
+            }
+            (Job::Publish(outputs), false) => {
+                self.publish(&outputs.key, &outputs.packages);
+                JobOutcome::Done
+            }
+        };
+        self.event(Event::JobFinished(outcome));
+    }
+
+    fn finish_upload(&mut self) {
+        if !std::mem::take(&mut self.uploading) {
+            return;
+        }
+        let fails = !self.calm && self.one_in(3);
+        self.owed |= fails || self.aborted;
+        self.event(Event::UploadFinished(match (self.aborted, fails) {
+            (true, _) => UploadOutcome::Interrupted,
+            (false, true) => UploadOutcome::Failed { reason: "offline".into() },
+            (false, false) => UploadOutcome::Done,
+        }));
+    }
+
+    fn keep(&mut self, build: &BuildJob) -> KeptOutputs {
+        let names: Vec<&str> = build.recipe.packages.iter().map(|package| package.name.as_str()).collect();
+        let kept = outputs(&build.recipe.id, build.candidate.version.as_str(), &names);
+        self.kept.insert(kept.key.clone());
+        kept
+    }
+
+    fn publish(&mut self, key: &JobKey, packages: &[crate::identity::PackageName]) {
+        for package in packages {
+            self.published.insert((package.name.clone(), key.version.to_string()));
+        }
+        self.kept.remove(key);
+        self.not_before.remove(key);
+        self.owed = self.options.uploads;
+    }
+
+    /// Lets the farm sleep until it wants to be woken, or for a part of that time.
+    fn sleep(&mut self) {
+        let Some(deadline) = self.farm.next_deadline(self.now) else { return };
+        if !self.calm && self.one_in(4) {
+            self.now += deadline.saturating_sub(self.now) / 2;
+            return;
+        }
+        self.now = deadline.max(self.now);
+        self.event(Event::DeadlineReached);
+    }
+
+    fn step(&mut self) {
+        match next(&mut self.random) % 40 {
+            0..12 => self.finish_poll(),
+            12..26 => self.finish_job(),
+            26..28 => self.finish_upload(),
+            28..32 => self.sleep(),
+            32..35 => {
+                let repositories = UPSTREAMS
+                    .map(webhook_name)
+                    .into_iter()
+                    .filter(|_| next(&mut self.random).is_multiple_of(2));
+                let repositories = repositories.collect();
+                self.event(Event::WebhookReceived { repositories });
+            }
+            35 => self.event(Event::ReloadRequested),
+            36 => self.event(Event::ArchiveRead(Err("unreadable".into()))),
+            37 => self.tell_archive(),
+            38 if self.one_in(4) => {
+                // Somebody else publishes.
+                self.published.insert((format!("p{}", next(&mut self.random) % 4), "2-1".into()));
+                self.tell_archive();
+            }
+            39 if self.one_in(20) => {
+                let abort = self.stopped;
+                self.stopped = true;
+                self.aborted |= abort;
+                self.event(if abort { Event::AbortRequested } else { Event::StopRequested });
+            }
+            _ => {}
+        }
+        self.check_rest();
+    }
+
+    /// What holds after each step.
+    fn check_rest(&self) {
+        if self.farm.outcome(self.now).is_some() {
+            return self
+                .check(self.job.is_none() && !self.uploading, "the farm is over while somebody works");
+        }
+        let deadline = self.farm.next_deadline(self.now);
+        self.check(deadline.is_none_or(|deadline| deadline > self.now), "the farm does not sleep");
+        let works = self.job.is_some() || self.uploading;
+        let waits = deadline.is_some() || !self.polls.is_empty() || works;
+        self.check(waits || self.watched().is_empty(), "the farm waits for nothing");
+    }
+
+    /// From now on everything succeeds; time passes until the farm is over, or all back-offs are.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        self.tell_archive();
+        let end = self.now + CALM;
+        for _ in 0..20_000 {
+            if self.farm.outcome(self.now).is_some() || self.now > end {
+                return;
+            }
+            if self.job.is_some() {
+                self.finish_job();
+            } else if self.uploading {
+                self.finish_upload();
+            } else if !self.polls.is_empty() {
+                self.finish_poll();
+            } else if self.farm.next_deadline(self.now).is_some() {
+                self.sleep();
+            } else {
+                return;
+            }
+            self.check_rest();
+        }
+        self.check(false, "the farm finds no end");
+    }
+
+    /// What every watched recipe has to show after the calm.
+    fn check_complete(&self) {
+        for (recipe, _) in self.watched() {
+            let upstream = recipe.upstream.as_ref().expect("a watched recipe");
+            for tag in Self::all_tags() {
+                let TagVersion::Version(version) = upstream.version_of(&tag) else { continue };
+                let any = recipe.packages.iter().any(|p| self.is_published(&p.name, version.as_str()));
+                self.check(any, &format!("{}@{version} was never built", recipe.id));
+            }
+        }
+        self.check(self.kept.is_empty() || self.kept_partly(), "built, and never published");
+        self.check(!self.owed, "an upload is still owed");
+    }
+
+    /// Whether all that is kept is published in part: that is for the operator to see to.
+    fn kept_partly(&self) -> bool {
+        self.kept
+            .iter()
+            .all(|key| ["p0", "p1", "p2", "p3"].iter().any(|p| self.is_published(p, key.version.as_str())))
+    }
+}
+
+fn webhook_name(upstream: &str) -> String {
+    crate::upstream_url::repository_name(upstream)
+}
+
+/// xorshift64.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state >> 16
+}
+
+fn below(state: &mut u64, end: usize) -> usize {
+    usize::try_from(next(state) % 1_000_000).expect("a small number") % end
+}
+
+#[test]
+fn whatever_happens_in_whatever_order() {
+    let (mut ended, mut complete) = (0, 0);
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            if world.farm.outcome(world.now).is_some() {
+                break;
+            }
+            world.step();
+        }
+        world.calm_down();
+        if world.options.once || world.stopped {
+            world.check(world.farm.outcome(world.now).is_some(), "it does not end");
+            ended += 1;
+        } else {
+            world.check_complete();
+            complete += 1;
+        }
+    }
+    assert!(ended > 50 && complete > 50, "{ended} ended, {complete} complete: the cases do not say much");
+}
+
+#[test]
+fn a_sweep_without_failures_builds_everything() {
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        world.calm_down();
+        if world.options.once {
+            world.check(world.farm.outcome(world.now) == Some(Outcome::Clean), "it does not end");
+        }
+        world.check_complete();
+    }
+}
