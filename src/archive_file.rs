@@ -48,6 +48,11 @@ impl ArchiveFile {
         result.map_err(|error: io::Error| format!("{}: {error}", self.path.display())).transpose()
     }
 
+    /// Forgets that the file was read: it is read again next time.
+    pub fn forget(&mut self) {
+        self.seen = None;
+    }
+
     /// Takes the file as it is now for read: its changes are known already.
     pub fn acknowledge(&mut self) {
         if self.seen.is_some() {
@@ -78,5 +83,9 @@ mod tests {
         std::fs::write(&path, "{}").unwrap();
         file.acknowledge();
         assert!(file.read_if_changed().is_none());
+        std::fs::write(&path, entry).unwrap();
+        file.forget();
+        file.acknowledge();
+        assert!(file.read_if_changed().unwrap().is_ok());
     }
 }

@@ -247,7 +247,15 @@ impl Loop {
     }
 
     fn refresh_archive(&mut self) {
-        if let Some(result) = self.archive.read_if_changed() {
+        let journal = self.publisher.state.journal();
+        // What the index says in the middle of a publish need not be true, nor stay.
+        if journal.exists() {
+            return;
+        }
+        let result = self.archive.read_if_changed();
+        if journal.exists() {
+            self.archive.forget();
+        } else if let Some(result) = result {
             self.handle(Event::ArchiveRead(result));
         }
     }

@@ -65,6 +65,12 @@ impl Journal {
         write_synced(&self.path, &text)
     }
 
+    /// Whether a publish has begun and was not settled: until then the index may be half written, or name packages that
+    /// are not there.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// The outputs whose publish has begun and was not settled.
     ///
     /// # Errors

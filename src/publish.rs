@@ -105,7 +105,7 @@ impl Publisher {
         if repo.join("repo.json").exists() {
             return Ok(());
         }
-        if fs::read_dir(&repo).is_ok_and(|mut entries| entries.next().is_some()) {
+        if !is_empty(&repo) {
             return Err(PublishError::NoRepository(repo));
         }
         let fresh = self.state.stage().join(self.state.unique_name("repo"));
@@ -213,6 +213,11 @@ impl Publisher {
     pub fn settle(&self, interrupt: &Interrupt) -> Result<Settled, PublishError> {
         let (repo, journal) = (self.state.repo(), self.state.journal());
         let Some(directory) = journal.pending().map_err(at(&repo))? else { return Ok(Settled::Nothing) };
+        if is_empty(&repo) {
+            // Somebody has taken the repository away, and with it all that could be mended.
+            journal.forget().map_err(at(&repo))?;
+            return Ok(Settled::Nothing);
+        }
         // The tool may have outlived its manager, and be at it still.
         drop(lock(&self.state.tool_lock(), interrupt)?);
         let outputs = read_kept(&self.state.publish().join(&directory));
@@ -277,11 +282,16 @@ impl Publisher {
         directory.join(package.file_name(version))
     }
 
-    /// Removes outputs that are published.
+    /// Removes outputs that are published. They leave `publish/` in one step: half of them would be found by the next
+    /// start, and understood by nobody.
     pub fn discard(&self, outputs: &KeptOutputs) {
         let path = self.state.publish().join(&outputs.directory);
-        if let Err(error) = state_dir::remove(&path) {
-            warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+        let doomed = self.state.stage().join(&outputs.directory);
+        match fs::rename(&path, &doomed).and_then(|()| state_dir::remove(&doomed)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+            }
+            _ => {}
         }
     }
 
@@ -320,6 +330,11 @@ pub fn lock(path: &Path, interrupt: &Interrupt) -> Result<File, PublishError> {
         thread::sleep(SURVIVOR_POLL);
     }
     Ok(file)
+}
+
+/// Whether there is nothing in the directory at `path`, or no directory.
+fn is_empty(path: &Path) -> bool {
+    !fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn read_kept(path: &Path) -> Option<KeptOutputs> {

@@ -100,8 +100,9 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
         state: state.clone(),
         access: Arc::default(),
     };
-    publisher.init_repository(interrupt).map_err(Error::Repository)?;
+    // First what was cut short: it may have cost the repository its descriptor.
     publisher.settle(interrupt).map_err(Error::Repository)?;
+    publisher.init_repository(interrupt).map_err(Error::Repository)?;
     let uploader = match (&config.upload, &tools.rclone) {
         (Upload::Rclone { remote }, Some(rclone)) => Some(Uploader {
             rclone: rclone.clone(),

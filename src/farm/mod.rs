@@ -177,7 +177,11 @@ impl Farm {
 
     /// Whether the farm is over, and how.
     pub fn outcome(&self, now: Moment) -> Option<Outcome> {
-        let idle = self.in_flight.is_none() && self.upload.is_quiet(now);
+        // An aborted farm starts no upload, however much one is owed.
+        let is_aborted = self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted);
+        let upload_is_over =
+            if is_aborted { self.upload.running.is_none() } else { self.upload.is_quiet(now) };
+        let idle = self.in_flight.is_none() && upload_is_over;
         match &self.stopping {
             Some(stop) => {
                 let polls_are_over = self.schedule.nothing_runs() || stop.polls_abandoned <= now;

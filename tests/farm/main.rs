@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod bad_upstreams;
+mod broken_disk;
 mod chaos;
 mod check;
 mod daemon;

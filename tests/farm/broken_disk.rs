@@ -1,0 +1,232 @@
+//! When the disk is full, read-only, or holds what it should not: nothing half-written is kept, nothing is lost, and the work
+//! goes on by itself when the disk is well again.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::client::webhook;
+use crate::support::farm::{Farm, SECRET};
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::optional::require;
+use crate::support::recipes::Recipe;
+use crate::support::running::{Output, Running};
+use crate::support::wait::PATIENCE;
+
+/// A sweep of `farm` by the shell script `script`, whose arguments are the manager's command line.
+#[track_caller]
+fn sweep_in(farm: &Farm, script: &str) -> Output {
+    let mut command = farm.command(&["--once", "--config"]);
+    command.arg(farm.config_path());
+    Running::spawn(&mut farm.shell(&command, script)).wait_exit(PATIENCE)
+}
+
+/// Whether a process may mount in a namespace of its own; not every machine lets it.
+fn may_mount() -> bool {
+    let mut command = Command::new("unshare");
+    let output = command.args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    require("unshare") && output.is_ok_and(|output| output.status.success())
+}
+
+/// The names of the files below `state_dir` that only a write that was cut short leaves.
+fn half_written(farm: &Farm) -> String {
+    let mut find = Command::new("find");
+    run(find.arg(farm.state_dir()).args(["-name", "*.new", "-o", "-name", "*.tmp", "-o", "-name", "journal"]))
+}
+
+#[test]
+fn a_file_that_cannot_grow_is_an_error_of_its_publish_alone() {
+    let repo = GitRepo::program(&["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    // Room for each package, not for the index of all, nor for the journal.
+    let output = sweep_in(&farm, "trap '' XFSZ; ulimit -f 8; exec \"$@\"");
+    output.assert_success().assert_only_events();
+    let failed = output.events("publish failed");
+    assert!(!failed.is_empty(), "the limit is too high\n{output}");
+    for event in failed {
+        assert!(event["error"].contains("File too large"), "{output}");
+    }
+    assert!(output.events("build failed").is_empty(), "{output}");
+    farm.assert_verifies();
+    assert_eq!(half_written(&farm), "");
+    let published = farm.published().len();
+    assert!(published > 0 && published < 8, "{published}\n{output}");
+
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("starting build").is_empty(), "what was built was built again\n{output}");
+    assert_eq!(farm.published().len(), 8);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_full_disk_delays_what_does_not_fit() {
+    if !may_mount() {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    // Data that does not get smaller by being compressed: a file system of 4 MiB holds no three copies of it.
+    let large = Recipe::program("large", &repo.file_url()).before_build(
+        "mkdir -p \"$DESTDIR/usr/bin\"\nhead -c 1500000 /dev/urandom >\"$DESTDIR/usr/bin/data\"",
+    );
+    let farm = Farm::builder().with(&Recipe::program("small", &repo.file_url())).with(&large).build();
+    let script = format!(
+        "cd '{home}' && mkdir -p state && mount -t tmpfs -o size=4m tmpfs state || exit 9\n\
+         \"$@\" || exit\n\
+         echo 'msg=\"half written:\"' $(find state -name '*.new' -o -name '*.tmp' -o -name journal)\n\
+         echo 'left:' $(ls state/sources state/stage | grep -v :)\n\
+         mount -o remount,size=64m state\n\
+         \"$@\" || exit\n\
+         peipkg-repo verify --repo state/repo || exit\n\
+         ls state/publish state/repo/p/*\n",
+        home = farm.home().display()
+    );
+    fs::write(farm.path("script"), script).unwrap();
+    let output = sweep_in(&farm, "exec unshare -rm sh script \"$@\"");
+    output.assert_success();
+    assert!(output.stderr.contains("No space left on device"), "{output}");
+    for event in output.all_events().iter().filter(|event| event["level"] == "error") {
+        assert_eq!(event["recipe"], "large", "{output}");
+    }
+    assert!(
+        output.stdout.contains("msg=\"half written:\"\n") && output.stdout.contains("left:\n"),
+        "{output}"
+    );
+    let expected =
+        "state/publish:\n\nstate/repo/p/large:\n1.0-1\n1.1-1\n\nstate/repo/p/small:\n1.0-1\n1.1-1\n";
+    assert!(output.stdout.ends_with(expected), "{output}");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_to_is_said_so() {
+    if !may_mount() {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    farm.once().assert_success();
+    let script = "mount --bind state state && mount -o remount,ro,bind state || exit 9; exec \"$@\"";
+    let output = sweep_in(&farm, &format!("exec unshare -rm sh -c '{script}' sh \"$@\""));
+    output.assert_code(1).assert_one_line(&["Read-only file system", "state/lock"]);
+    farm.once().assert_success();
+}
+
+#[test]
+fn a_repository_that_refuses_for_a_while_gets_everything_afterwards() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    farm.once().assert_success();
+    // Not even root can make a directory below a file.
+    let (packages, away) = (farm.path("state/repo/p"), farm.path("p"));
+    fs::rename(&packages, &away).unwrap();
+    fs::write(&packages, "").unwrap();
+    repo.add_versions(&["1.1"]);
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.event("publish failed")["version"], "1.1-1");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    fs::remove_file(&packages).unwrap();
+    fs::rename(&away, &packages).unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn an_index_that_cannot_be_read_is_not_overwritten() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    farm.once().assert_success();
+    let index = farm.path("state/repo/index/archive.json");
+    let whole = fs::read(&index).unwrap();
+    fs::write(&index, &whole[..whole.len() / 2]).unwrap();
+    repo.add_versions(&["1.1"]);
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.event("dedup check failed")["error"].contains("archive.json: "), "{output}");
+    assert!(output.events("build + publish complete").is_empty(), "{output}");
+    assert!(
+        fs::read(&index).unwrap() == whole[..whole.len() / 2],
+        "what was left of the index was overwritten"
+    );
+    assert_eq!(half_written(&farm), "");
+    fs::write(&index, &whole).unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
+    let repo = GitRepo::program(&["1.0"]);
+    // Its parent is the manager.
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n: >\"$HOME/died\"\n\
+                  cd \"$HOME/state/repo\" && rm repo.json && : >index/archive.json && kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    let output = farm.once();
+    assert_eq!(output.status.code(), None, "{output}");
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("publish was cut short, repository restored");
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
+    let repo = GitRepo::program(&["1.0"]);
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  : >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    farm.once();
+    fs::remove_dir_all(farm.repo_dir()).unwrap();
+    farm.once().assert_success().assert_only_events();
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn what_an_index_says_in_the_middle_of_a_publish_is_not_believed() {
+    let repo = GitRepo::program(&["1.0"]);
+    let recipe = Recipe::program("tool", "https://example.org/tool.git").watch("github_webhook = true");
+    let farm = Farm::builder().http().build();
+    let gate = farm.gate();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = publish ] || exec {{real}} \"$@\"\ncp state/repo/index/archive.json whole\n\
+         echo '{{' >state/repo/index/archive.json\n{gate}cp whole state/repo/index/archive.json\nexec {{real}} \"$@\"\n"
+    );
+    farm.write_program("peipkg-repo", &script);
+    let config = format!("[url \"{}\"]\ninsteadOf = https://example.org/tool.git\n", repo.file_url());
+    fs::write(farm.path("gitconfig"), config).unwrap();
+    farm.add(&recipe);
+    let mut command = farm.command(&["--config"]);
+    let mut daemon =
+        Running::spawn(command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig")));
+    let addr = daemon.http_addr();
+    farm.wait_at_gate();
+    let body = br#"{"repository":{"clone_url":"https://example.org/tool.git"}}"#;
+    assert_eq!(webhook(addr, "push", SECRET, body).status, 200);
+    daemon.wait_events("poll complete", 2, PATIENCE);
+    farm.open_gate();
+    daemon.wait_event("build + publish complete", PATIENCE);
+    let warned = daemon.events().into_iter().find(|event| event["msg"] == "dedup check failed");
+    assert_eq!(warned, None, "{daemon}");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+}
