@@ -27,7 +27,7 @@ pub const STATE_SUBDIRS: [&str; 4] = ["sources", "stage", "publish", "repo"];
 /// Listings of upstreams that run at once unless `[poll] jobs` says otherwise.
 pub const DEFAULT_POLL_JOBS: usize = 8;
 
-/// The most that `[poll] jobs` may ask for: each is a thread and a git process.
+/// The most that `[poll] jobs` may ask for: each is a thread, and at times a git process.
 pub const MAX_POLL_JOBS: usize = 256;
 
 /// One build's wall clock unless `[build] timeout` says otherwise. Long enough
