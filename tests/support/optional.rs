@@ -16,8 +16,14 @@ pub fn require(program: &str) -> bool {
     if find_program(program).is_some() {
         return true;
     }
+    skip(program);
+    false
+}
+
+/// Says that the calling test is skipped for want of what it `needs`, as [`require`] does.
+pub fn skip(needs: &str) {
     let thread = thread::current();
-    let line = format!("SKIPPED: {} needs {program}\n", thread.name().unwrap_or("a test"));
+    let line = format!("SKIPPED: {} needs {needs}\n", thread.name().unwrap_or("a test"));
     assert!(
         env::var_os("PEIPKG_TEST_NO_SKIP").is_none_or(|value| value.is_empty() || value == "0"),
         "{line}"
@@ -27,7 +33,6 @@ pub fn require(program: &str) -> bool {
     let mut list =
         OpenOptions::new().create(true).append(true).open(skipped_list()).expect("the list of skipped tests");
     list.write_all(line.as_bytes()).expect("the list of skipped tests");
-    false
 }
 
 /// `target/skipped-tests.txt`, to which every skipped test adds a line. Who starts a run empties it.

@@ -1,0 +1,174 @@
+//! Upstreams that mean harm: what they name must not be reached, and what is outside must be as it was.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::{GitRepo, git_command, run};
+use crate::support::recipes::Recipe;
+use crate::support::smart_http::SmartHttp;
+
+const DAY: &str = "2026-02-01T00:00:00Z";
+
+/// A recipe whose package holds all of its source tree, links as links.
+fn copier(id: &str, url: &str) -> Recipe {
+    Recipe::program(id, url)
+        .build_sh(&format!(
+            "doc=\"$DESTDIR/usr/share/doc/{id}\"\nmkdir -p \"$doc\"\ncd \"$SOURCE_DIR\"\nfind . | sort >\"$doc/tree\"\n\
+             grep -rl secret . >\"$doc/secrets\" || :\n"
+        ))
+        .upstream("submodules = true")
+}
+
+#[test]
+fn submodules_that_point_into_the_machine_are_not_fetched() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = GitRepo::in_dir(outside.path(), "secret.git");
+    let commit = secret.commit(&[("secret", "secret")], DAY);
+    let mark = outside.path().join("ran");
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let urls = [
+        secret.file_url(),
+        secret.path().display().to_string(),
+        format!("ext::sh -c touch% {}", mark.display()),
+        format!("../../../../../../../../..{}", secret.path().display()),
+        format!("--upload-pack=touch {}", mark.display()),
+        format!("-u./touch {}", mark.display()),
+        format!("file://{}\n[submodule \"x\"]", secret.path().display()),
+    ];
+    let mut builder = Farm::builder();
+    for (number, url) in urls.iter().enumerate() {
+        let app = GitRepo::in_dir(siblings.path(), &format!("app{number}.git"));
+        app.add_submodule("sub", url, &commit);
+        app.commit(&[("content", "app")], DAY);
+        app.tag_light("v1");
+        builder =
+            builder.with(&copier(&format!("http{number}"), &http.serve(&format!("app{number}.git"), &app)));
+        builder = builder.with(&copier(&format!("file{number}"), &app.file_url()));
+    }
+    let farm = builder.build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.events("build failed").len(), 2 * urls.len(), "{output}");
+    assert!(farm.published().is_empty(), "{output}");
+    assert!(!mark.exists(), "a command of an upstream was run");
+    farm.assert_clean();
+}
+
+#[test]
+fn a_submodule_command_or_a_path_outside_is_refused() {
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
+    let commit = lib.commit(&[("lib.c", "")], DAY);
+    http.serve("lib.git", &lib);
+    let outside = tempfile::tempdir().unwrap();
+    let mark = outside.path().join("ran");
+    let app = GitRepo::in_dir(siblings.path(), "app.git");
+    app.add_submodule("sub", "../lib.git", &commit);
+    let touch = format!("!touch {}", mark.display());
+    app.git(&["config", "--file", ".gitmodules", "submodule.sub.update", &touch]);
+    app.commit(&[("content", "")], DAY);
+    app.tag_light("v1");
+    for (tag, path) in [("v2", "../../../outside"), ("v3", "/tmp/outside"), ("v4", ".git/hooks")] {
+        app.git(&["config", "--file", ".gitmodules", "--unset-all", "submodule.sub.path"]);
+        app.git(&["config", "--file", ".gitmodules", "submodule.sub.path", path]);
+        app.commit(&[], DAY);
+        app.tag_light(tag);
+    }
+    let farm = Farm::builder().with(&copier("app", &http.serve("app.git", &app))).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(!mark.exists(), "a command of an upstream was run");
+    assert!(!farm.path("outside").exists() && !farm.path("state/outside").exists());
+    farm.assert_clean();
+}
+
+/// Makes a tree object in `repo` out of lines of `git ls-tree`, whatever they name.
+fn tree(repo: &Path, lines: &str) -> String {
+    let mut command = git_command(repo);
+    command.args(["mktree", "--missing"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("git");
+    child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("git reads");
+    let output = child.wait_with_output().expect("git ends");
+    assert!(output.status.success(), "git mktree: {lines}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Tags a commit of `tree`.
+fn tag_tree(repo: &GitRepo, tag: &str, tree: &str) {
+    let commit = run(git_command(repo.path()).args(["commit-tree", "-m", "hostile", tree]));
+    repo.git(&["update-ref", &format!("refs/tags/{tag}"), &commit]);
+}
+
+#[test]
+fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir(outside.path().join(".git")).unwrap();
+    fs::write(outside.path().join(".git/precious"), "secret").unwrap();
+    fs::write(outside.path().join("precious"), "secret").unwrap();
+    let before = run(Command::new("find").arg(outside.path()).args(["-printf", "%p %T@\n"]));
+
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
+    let commit = lib.commit(&[("precious", "overwritten")], DAY);
+    http.serve("lib.git", &lib);
+    let app = GitRepo::in_dir(siblings.path(), "app.git");
+    app.commit(&[("content", "app")], DAY);
+    let target = outside.path().display().to_string();
+    let blob = |text: &str| {
+        fs::write(app.path().join("blob"), text).unwrap();
+        app.git(&["hash-object", "-w", "blob"])
+    };
+    let link = blob(&target);
+    let modules = |path: &str| blob(&format!("[submodule \"sub\"]\n\tpath = {path}\n\turl = ../lib.git\n"));
+    let content = blob("app");
+    // The submodule's path is a link that leads out.
+    let one =
+        tree(app.path(), &format!("100644 blob {}\t.gitmodules\n120000 blob {link}\tsub\n", modules("sub")));
+    // It lies below such a link, which stands for a directory of the tree in another spelling of its name.
+    let below = tree(app.path(), &format!("160000 commit {commit}\tsub\n"));
+    let two = format!(
+        "100644 blob {}\t.gitmodules\n040000 tree {below}\tDeps\n120000 blob {link}\tdeps\n",
+        modules("Deps/sub")
+    );
+    let two = tree(app.path(), &two);
+    // `.git` is a link, a file or a directory of the upstream.
+    let three = tree(app.path(), &format!("120000 blob {link}\t.git\n100644 blob {content}\tcontent\n"));
+    let four = tree(app.path(), &format!("100644 blob {content}\t.git\n100644 blob {content}\tcontent\n"));
+    let inner = tree(app.path(), &format!("120000 blob {link}\tconfig\n"));
+    let five = tree(app.path(), &format!("040000 tree {inner}\t.git\n100644 blob {content}\tcontent\n"));
+    // A plain link out is the upstream's own affair; a build sees it as a link.
+    let six = tree(app.path(), &format!("100644 blob {content}\tcontent\n120000 blob {link}\tout\n"));
+    for (tag, tree) in [("v1", one), ("v2", two), ("v3", three), ("v4", four), ("v5", five), ("v6", six)] {
+        tag_tree(&app, tag, &tree);
+    }
+    let url = http.serve("app.git", &app);
+    let plain = Recipe::program("plain", &url).build_sh(
+        "doc=\"$DESTDIR/usr/share/doc/plain\"\nmkdir -p \"$doc\"\ncd \"$SOURCE_DIR\"\nfind . | sort >\"$doc/tree\"\n",
+    );
+    let farm = Farm::builder().with(&copier("app", &url)).with(&plain).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let after = run(Command::new("find").arg(outside.path()).args(["-printf", "%p %T@\n"]));
+    assert_eq!(after, before, "something outside was touched\n{output}");
+    let published = farm.published();
+    for id in ["app", "plain"] {
+        assert!(published.contains(&format!("{id} 6-1 noarch")), "{output}");
+        for number in 3..=5 {
+            assert!(!published.contains(&format!("{id} {number}-1 noarch")), "{published:?}\n{output}");
+        }
+    }
+    for line in &published {
+        let mut words = line.split(' ');
+        let (name, version) = (words.next().unwrap(), words.next().unwrap());
+        let tree = farm.package(name, version).text(&format!("usr/share/doc/{name}/tree"));
+        assert!(!tree.lines().any(|path| path.split('/').any(|part| part == ".git")), "{line}: {tree}");
+    }
+    farm.assert_clean();
+    farm.assert_verifies();
+}

@@ -1,0 +1,143 @@
+//! Who reads the remote during uploads, with rclone and the manager being killed at random: no index that is seen there
+//! names a package that is not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::farm::{Farm, published_in};
+use crate::support::git_repo::GitRepo;
+use crate::support::optional::require;
+use crate::support::processes;
+use crate::support::random::{Random, number_from_environment};
+use crate::support::recipes::Recipe;
+use crate::support::wait::{PATIENCE, poll, wait_until};
+
+/// Longer than all kills together.
+const HOUR: Duration = Duration::from_hours(1);
+
+/// One look at the remote, as a client begins: with the index. Gives how many packages it named.
+#[track_caller]
+fn look(remote: &Path) -> Option<usize> {
+    let text = fs::read(remote.join("index/archive.json")).ok()?;
+    // A remote of files may show a file that is still being written (rclone before 1.63); it names nothing yet.
+    let index: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let packages = index["packages"].as_array().expect("a list of packages");
+    for package in packages {
+        let [name, version, architecture] =
+            ["name", "version", "architecture"].map(|key| package[key].as_str().expect("a string"));
+        let file = format!("p/{name}/{version}/{name}_{version}_{architecture}.peipkg");
+        let size = fs::metadata(remote.join(&file)).map(|found| found.len());
+        assert!(size.is_ok_and(|size| size > 0), "the index names {file}, which is not there");
+    }
+    Some(packages.len())
+}
+
+/// Reads until told to stop, and counts the looks that found something.
+fn read_on(remote: &Path, stop: &AtomicBool, looks: &AtomicUsize) {
+    let ended = poll(HOUR, || {
+        looks.fetch_add(usize::from(look(remote).is_some()), Ordering::Relaxed);
+        stop.load(Ordering::Relaxed).then_some(())
+    });
+    assert!(ended.is_some(), "it reads until it is told to stop");
+}
+
+/// Ends the reading, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let (mut files, mut pending) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                let name = path.strip_prefix(root).expect("below the root").display().to_string();
+                files.insert(name, fs::read(path).expect("a file"));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn no_index_of_the_remote_names_a_package_that_is_not_there() {
+    if !require("rclone") {
+        return;
+    }
+    let kills = number_from_environment("PEIPKG_CHAOS_KILLS", 12) / 2;
+    let seed = number_from_environment("PEIPKG_CHAOS_SEED", 1);
+    println!("PEIPKG_CHAOS_SEED={seed}");
+    let mut random = Random::new(seed);
+    let home = tempfile::tempdir().unwrap();
+    let remote = home.path().join("remote");
+    let versions: Vec<String> = (0..4).map(|number| format!("1.{number}")).collect();
+    let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+    let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (mut rclone_killed, mut manager_killed) = (0, 0_u64);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| read_on(&remote, &stop, &looks));
+        let stop_reading = Stop(&stop);
+        while rclone_killed + manager_killed < kills {
+            let repo = GitRepo::program(&versions);
+            let farm = Farm::builder()
+                .with(&Recipe::program(&format!("tool{rclone_killed}x{manager_killed}"), &repo.file_url()))
+                .rclone(&remote)
+                .build();
+            // A remote starts with its farm.
+            let _ = fs::remove_file(remote.join("index/archive.json"));
+            let mark = format!("HOME={}", farm.home().display());
+            for _ in 0..8 {
+                let mut manager = farm.start(&["--once"]);
+                let end = Instant::now() + Duration::from_millis(random.below(900) as u64);
+                while Instant::now() < end && !manager.has_ended() {
+                    thread::yield_now();
+                }
+                if random.one_in(3) {
+                    manager_killed += u64::from(!manager.kill(random.one_in(2)).status.success());
+                    continue;
+                }
+                let uploading = poll(PATIENCE, || {
+                    let found = processes::with_environment(&mark);
+                    let rclone = found.into_iter().find(|process| process.name == "rclone");
+                    if rclone.is_some() { Some(rclone) } else { manager.has_ended().then_some(None) }
+                });
+                if let Some(Some(rclone)) = uploading {
+                    processes::kill_group(rclone.pid);
+                    rclone_killed += 1;
+                }
+                manager.wait_exit(PATIENCE).assert_success();
+                if farm.published().len() == versions.len() {
+                    break;
+                }
+            }
+            let mut daemon = farm.daemon();
+            daemon.wait_event("peipkg-manager starting", PATIENCE);
+            wait_until("the remote is the whole repository", PATIENCE, || {
+                farm.published().len() == versions.len()
+                    && !farm.path("state/upload-owed").exists()
+                    && files(&remote) == files(&farm.repo_dir())
+            });
+            daemon.signal(Signal::TERM);
+            daemon.wait_exit(PATIENCE).assert_success();
+            assert_eq!(published_in(&remote).len(), versions.len());
+        }
+        drop(stop_reading);
+        if let Err(panic) = reader.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    println!("{rclone_killed} rclones and {manager_killed} managers killed, {} looks", looks.into_inner());
+}
