@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 
-.PHONY: all demo test check bench clean
+.PHONY: all demo test chaos check bench clean
 
 all:
 	$(CARGO) build --release --workspace
@@ -17,6 +17,12 @@ test:
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	$(CARGO) test --workspace
 	@if [ -s $(SKIPPED) ]; then echo; echo "SKIPPED, for want of a program:"; cat $(SKIPPED); fi
+
+# Kills farms at random instants, many times. KILLS=N (300) and SEED=N (the time) choose what happens; the seed is
+# printed, and repeats it.
+chaos:
+	PEIPKG_CHAOS_KILLS=$(or $(KILLS),300) PEIPKG_CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
+		$(CARGO) test --test farm chaos:: -- --nocapture
 
 # What a change must pass before it is committed, beside the tests.
 check:

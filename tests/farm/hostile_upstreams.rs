@@ -166,8 +166,8 @@ fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
     for line in &published {
         let mut words = line.split(' ');
         let (name, version) = (words.next().unwrap(), words.next().unwrap());
-        let tree = farm.package(name, version).text(&format!("usr/share/doc/{name}/tree"));
-        assert!(!tree.lines().any(|path| path.split('/').any(|part| part == ".git")), "{line}: {tree}");
+        let listed = farm.package(name, version).text(&format!("usr/share/doc/{name}/tree"));
+        assert!(!listed.lines().any(|path| path.split('/').any(|part| part == ".git")), "{line}: {listed}");
     }
     farm.assert_clean();
     farm.assert_verifies();
