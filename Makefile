@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 
-.PHONY: all demo test chaos check bench clean
+.PHONY: all demo test check bench chaos fuzz clean
 
 all:
 	$(CARGO) build --release --workspace
@@ -18,12 +18,6 @@ test:
 	$(CARGO) test --workspace
 	@if [ -s $(SKIPPED) ]; then echo; echo "SKIPPED, for want of a program:"; cat $(SKIPPED); fi
 
-# Kills farms at random instants, many times. KILLS=N (300) and SEED=N (the time) choose what happens; the seed is
-# printed, and repeats it.
-chaos:
-	PEIPKG_CHAOS_KILLS=$(or $(KILLS),300) PEIPKG_CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
-		$(CARGO) test --test farm chaos:: -- --nocapture
-
 # What a change must pass before it is committed, beside the tests.
 check:
 	$(CARGO) fmt --check
@@ -33,6 +27,18 @@ check:
 bench:
 	sh contrib/bench/builds.sh
 	$(CARGO) bench --bench daemon
+
+# Kills a farm and its uploads at random instants, KILLS times, from SEED on, which is printed. It takes some minutes.
+KILLS ?= 300
+SEED ?= $(shell date +%s)
+chaos:
+	PEIPKG_CHAOS_KILLS=$(KILLS) PEIPKG_CHAOS_SEED=$(SEED) $(CARGO) test --test farm -- --nocapture --test-threads 1 \
+		nothing_is_lost no_index_of_the_remote
+
+# Gives everything that reads bytes from outside ROUNDS mutations of each file of tests/corpus.
+ROUNDS ?= 20000
+fuzz:
+	PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) $(CARGO) test --lib -- --nocapture whatever_comes_is_answered
 
 clean:
 	$(CARGO) clean

@@ -33,8 +33,9 @@ pub struct Journal {
     repo: PathBuf,
 }
 
+/// The first line of a journal.
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
+pub(crate) struct Header {
     outputs: String,
     files: Vec<(String, u64)>,
 }
@@ -135,7 +136,8 @@ impl Journal {
     }
 }
 
-fn read_header(journal: &mut impl BufRead) -> io::Result<Header> {
+/// Reads the first line.
+pub(crate) fn read_header(journal: &mut impl BufRead) -> io::Result<Header> {
     let mut line = Vec::new();
     journal.take(MAX_HEADER).read_until(b'\n', &mut line)?;
     Ok(serde_json::from_slice(&line)?)

@@ -21,6 +21,8 @@ pub mod http;
 pub mod identity;
 pub mod journal;
 pub mod logging;
+#[cfg(test)]
+mod mutation_tests;
 pub mod poller;
 pub mod problem;
 pub mod process;

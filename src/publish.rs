@@ -338,24 +338,26 @@ fn is_empty(path: &Path) -> bool {
 }
 
 fn read_kept(path: &Path) -> Option<KeptOutputs> {
-    let read = || -> io::Result<(JobFile, String, Version)> {
-        let job: JobFile = serde_json::from_slice(&fs::read(path.join("job.json"))?)?;
-        let directory = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let read = || -> io::Result<KeptOutputs> {
+        let directory = path.file_name().and_then(|name| name.to_str());
         let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
-        let version = job.version.parse().map_err(io::Error::other)?;
-        Ok((job, directory, version))
+        read_job(directory, &fs::read(path.join("job.json"))?)
     };
-    let (job, directory, version) = match read() {
-        Ok(found) => found,
-        Err(error) => {
-            warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
-            return None;
-        }
-    };
+    let result = read();
+    if let Err(error) = &result {
+        warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
+    }
+    result.ok()
+}
+
+/// Reads the `job.json` of the outputs in `directory`.
+pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<KeptOutputs> {
+    let job: JobFile = serde_json::from_slice(json)?;
+    let version = job.version.parse().map_err(io::Error::other)?;
     let key = JobKey { recipe: job.recipe.into(), version };
-    let packages =
-        job.packages.into_iter().map(|(name, architecture)| PackageName { name, architecture }).collect();
-    Some(KeptOutputs { directory, key, packages })
+    let name = |(name, architecture)| PackageName { name, architecture };
+    let packages = job.packages.into_iter().map(name).collect();
+    Ok(KeptOutputs { directory: directory.to_owned(), key, packages })
 }
 
 /// Whether two files have the same bytes.

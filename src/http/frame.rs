@@ -6,10 +6,10 @@
 //! reach the server behind it.
 
 /// The longest request head, in bytes: far above GitHub's or a proxy's.
-pub(super) const MAX_HEAD: usize = 8 * 1024;
+pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
 /// The longest request body, in bytes: GitHub's limit for a webhook payload.
-pub(super) const MAX_BODY: usize = 25 * 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 25 * 1024 * 1024;
 
 /// The most headers a head may have.
 const MAX_HEADERS: usize = 64;
@@ -19,7 +19,7 @@ const PASSED_ON: [&str; 3] = ["content-type", "x-github-event", "x-hub-signature
 
 /// Why a request goes no further than the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The head cannot be read.
     BadRequest,
     /// The request did not arrive in time.
@@ -40,7 +40,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The whole answer; the connection is closed after it.
-    pub(super) fn answer(self) -> Vec<u8> {
+    pub(crate) fn answer(self) -> Vec<u8> {
         let (status, text) = match self {
             Self::BadRequest => ("400 Bad Request", "the request cannot be understood"),
             Self::Timeout => ("408 Request Timeout", "the request did not arrive in time"),
@@ -62,25 +62,25 @@ impl Refusal {
 
 /// A request whose head is complete.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// The length of its head, in bytes.
-    pub(super) head: usize,
+    pub(crate) head: usize,
     /// The length of its body, in bytes.
-    pub(super) body: usize,
+    pub(crate) body: usize,
     /// Whether the client wants to send another request after it.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// Whether the answer has no body, whatever its head says.
-    pub(super) head_only: bool,
+    pub(crate) head_only: bool,
     /// Whether the client waits for a go-ahead before it sends the body.
-    pub(super) expects_continue: bool,
+    pub(crate) expects_continue: bool,
     /// The path of a GET, without its query: the answer is the same for all who ask.
-    pub(super) plain_get: Option<String>,
+    pub(crate) plain_get: Option<String>,
     /// The head that is passed on.
-    pub(super) passed_on: Vec<u8>,
+    pub(crate) passed_on: Vec<u8>,
 }
 
 /// Reads the head of a request; `None` while it is incomplete.
-pub(super) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
+pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let head = match parsed.parse(input) {
@@ -178,17 +178,17 @@ fn content_length(value: &[u8]) -> Result<usize, Refusal> {
 
 /// A response whose head is complete.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Response {
+pub(crate) struct Response {
     /// Its status code.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// The length of head and body, in bytes.
-    pub(super) length: usize,
+    pub(crate) length: usize,
 }
 
 /// Reads the head of a response; `None` while it is incomplete. The server behind
 /// the gate is our own: what cannot be framed is a defect, answered by closing
 /// the connection.
-pub(super) fn response(input: &[u8], head_only: bool) -> Result<Option<Response>, Refusal> {
+pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<Response>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(input) {

@@ -3,7 +3,7 @@
 //! of the farm is known here.
 
 mod client;
-mod frame;
+pub(crate) mod frame;
 mod gate;
 mod routes;
 mod slots;
