@@ -20,6 +20,8 @@ use crate::problem::Problem;
 pub struct Document<'t> {
     path: PathBuf,
     text: &'t str,
+    /// Where its lines end: a file full of errors asks for thousands of line numbers.
+    newlines: Vec<usize>,
     root: DeTable<'t>,
     problems: RefCell<Vec<Problem>>,
 }
@@ -90,8 +92,10 @@ impl<'t> Document<'t> {
     /// the same line is mostly the parser finding its way back.
     pub fn parse(path: &Path, text: &'t str) -> Result<Self, Vec<Problem>> {
         let (root, errors) = DeTable::parse_recoverable(text);
-        let document =
-            Self { path: path.to_owned(), text, root: root.into_inner(), problems: RefCell::default() };
+        let newlines =
+            text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let (path, root) = (path.to_owned(), root.into_inner());
+        let document = Self { path, text, newlines, root, problems: RefCell::default() };
         let mut last_line = 0;
         for error in &errors {
             let at = error.span().unwrap_or(0..0);
@@ -132,7 +136,7 @@ impl<'t> Document<'t> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        self.before(offset).split(|byte| *byte == b'\n').count()
+        1 + self.newlines.partition_point(|at| *at < offset)
     }
 
     fn column(&self, offset: usize) -> usize {

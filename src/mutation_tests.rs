@@ -27,7 +27,7 @@ const ROUNDS: u64 = 150;
 const SOON: Duration = Duration::from_secs(5);
 
 /// The longest mutated input, in bytes.
-const LONGEST: usize = 16 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 /// What is given bytes.
 type Reader = fn(&[u8]);
