@@ -78,10 +78,8 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
     runs.store(true, Ordering::Release);
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
-    let mut farm = Loop::start(prepared, once, signals, (sender, messages), polls_interrupt, job_interrupt)?;
-    if let Some(http) = http {
-        farm.serve(http)?;
-    }
+    let channel = (sender, messages);
+    let farm = Loop::start(prepared, http, once, signals, channel, polls_interrupt, job_interrupt)?;
     let outcome = farm.run();
     info!("peipkg-manager stopped");
     Ok(outcome)
@@ -114,6 +112,7 @@ impl Loop {
     /// Starts the threads and tells the core how things stand.
     fn start(
         prepared: Prepared,
+        http: Option<startup::Http>,
         once: bool,
         signals: Signals,
         (sender, messages): (Sender<Message>, Receiver<Message>),
@@ -168,12 +167,17 @@ impl Loop {
             job_interrupt,
             workers,
         };
+        // A large index takes its time. Meanwhile the first listings are under way and pages are
+        // answered; what comes of either is an event, and waits for the loop.
+        this.handle(Event::RosterLoaded(Ok(recipes)));
+        if let Some(http) = http {
+            this.serve(http)?;
+        }
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.publisher.kept_outputs()));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
-        this.handle(Event::RosterLoaded(Ok(recipes)));
         Ok(this)
     }
 
