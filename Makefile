@@ -23,8 +23,10 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-# Times and memory of a farm at work, in target/bench/, and of the daemon under load. It takes some minutes and a few GiB of disk.
+# Times and memory of sweeps over many upstreams, in target/bench-sweeps/, of a farm at work, in target/bench/, and of the daemon
+# under load. It takes some minutes and a few GiB of disk. docs/performance.md explains the figures.
 bench:
+	python3 contrib/bench/sweeps.py
 	sh contrib/bench/builds.sh
 	$(CARGO) bench --bench daemon
 
