@@ -154,6 +154,39 @@ fn interrupted_moves_are_undone_before_the_commit_and_completed_after_it() {
     }
 }
 
+/// What was not committed stays so, although it takes time to remove it.
+#[test]
+fn a_kill_while_moves_are_undone() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    let (index, next) = (farm.repo().join("index"), farm.repo().join(".index.next"));
+    let old = farm.path("old");
+    fs::create_dir(&old).unwrap();
+    for entry in fs::read_dir(&index).unwrap() {
+        let name = entry.unwrap().file_name();
+        fs::copy(index.join(&name), old.join(&name)).unwrap();
+    }
+    farm.publish_all(&["aa 2-1 noarch"]);
+    fs::rename(&index, &next).unwrap();
+    fs::rename(&old, &index).unwrap();
+    for number in 0..5000 {
+        fs::write(next.join(number.to_string()), "").unwrap();
+    }
+    // Some file systems list what is newest first.
+    fs::rename(next.join("archive.json"), farm.path("moved")).unwrap();
+    fs::rename(farm.path("moved"), next.join("archive.json")).unwrap();
+    let mut child = farm.command(&Farm::PUBLISH).stdout(Stdio::null()).spawn().unwrap();
+    while next.join("archive.json").exists() {
+        thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!next.exists(), "half of it can be taken for a commit");
+    check(&farm.publish(), 0, "");
+    check(&farm.verify(), 0, "");
+    assert_eq!(farm.listed("archive"), ["aa 2-1 noarch", "aa 1-1 noarch"]);
+}
+
 #[test]
 fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
     let farm = Farm::new();

@@ -34,7 +34,11 @@ pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
         if !moving.join(ORDER[0]).exists() {
             move_all(root)?;
         }
-        files::remove_dir(&moving)?;
+        // Out of sight at once: removed in place, it would lose its archive first or last as it
+        // happens, and a kill in between would turn what was not committed into what was.
+        files::remove_dir(&root.join(WRITING))?;
+        files::rename(&moving, &root.join(WRITING))?;
+        files::sync_all(&[root.to_owned()])?;
     }
     if root.join(DESCRIPTOR).exists() {
         // With its descriptor in place, a repository is complete; only the mark is left.
@@ -78,8 +82,8 @@ impl Staging {
         if !index.exists() {
             files::rename(&written, &index)?;
         } else if !holds_only_ours(&index)? || !exchange(&written, &index)? {
+            // Where nothing is: an earlier one has been settled before anything was written.
             let moving = self.root.join(MOVING);
-            files::remove_dir(&moving)?;
             files::rename(&written, &moving)?;
             files::sync_all(std::slice::from_ref(&self.root))?;
             move_all(&self.root)?;
