@@ -5,7 +5,7 @@ mod repo_support;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -194,14 +194,36 @@ fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
         let directory = farm.repo().join(format!("p/{name}/1-1"));
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join(format!("{name}_1-1_noarch.peipkg")), bytes).unwrap();
-        fs::write(directory.join(format!(".{name}_1-1_noarch.peipkg.tmp")), "half").unwrap();
     };
+    fs::write(farm.repo().join(".incoming.tmp"), "half").unwrap();
     place("aa", &repo_support::good("aa", "1-1", "noarch"));
     place("bb", b"what another build made");
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
     check(&farm.verify(), 0, "");
     let packages = farm.snapshot().into_iter().filter(|(path, _)| path.starts_with(farm.repo().join("p")));
     assert_eq!(packages.count(), 2);
+    assert!(!farm.repo().join(".incoming.tmp").exists());
+}
+
+#[test]
+fn a_disk_that_fills_up_is_no_fuller_afterwards() {
+    let farm = Farm::new();
+    // No two bytes alike for long, so that it stays long.
+    let content: Vec<u8> = (0..8192_u32).flat_map(|number| sha2::Sha256::digest(number.to_le_bytes())).collect();
+    let package = pack(
+        &repo_support::entries(manifest("aa", "1-1", "noarch"), vec![file("usr/share/big", &content)]),
+        Some(SEED),
+    );
+    farm.put("aa", "1-1", "noarch", &package);
+    let before = farm.snapshot();
+    // A limit on the length of files stands in for a full disk.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "sh"]);
+    let publish = farm.command(&Farm::PUBLISH);
+    shell.arg(publish.get_program()).args(publish.get_args()).current_dir(farm.dir.path());
+    check(&shell.output().unwrap(), 1, "cannot write the file");
+    assert_eq!(farm.snapshot(), before);
+    check(&farm.publish(), 0, "");
 }
 
 /// Two publishes at once take turns, and neither is lost.

@@ -7,14 +7,15 @@
 //! index/{active,archive}.json{,.sig}    the indexes
 //! keys/<fingerprint>.pub                the public keys
 //! p/<name>/<version>/<file name>        the packages
-//! .index.tmp, .index.next, .init.tmp    work in progress; never part of the repository
+//! .index.tmp, .index.next, .init.tmp,
+//! .incoming.tmp                         work in progress; never part of the repository
 //! ```
 //!
 //! # How it changes
 //!
 //! A publish validates everything before it writes anything. Then:
 //!
-//! 1. Package files are placed under `p/` by a rename each. No index names them
+//! 1. Package files are copied to `.incoming.tmp` and renamed to their place under `p/`, one by one. No index names them
 //!    yet, so a crash leaves files that nobody sees; the next publish finds them
 //!    in place, and replaces them when their bytes differ.
 //! 2. The four index files are written to `.index.tmp`, and all that is new is

@@ -12,7 +12,7 @@ use super::error::RepoError;
 use super::index::{self, Header, Kind};
 use super::init::MARKER;
 use super::merge::Merged;
-use super::{DESCRIPTOR, INDEX_DIR, SIGNATURE_SUFFIX, files};
+use super::{DESCRIPTOR, INDEX_DIR, SIGNATURE_SUFFIX, files, store};
 use crate::signature::Envelope;
 
 /// Where index files are written.
@@ -40,6 +40,7 @@ pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
         files::rename(&moving, &root.join(WRITING))?;
         files::sync_all(&[root.to_owned()])?;
     }
+    store::settle(root)?;
     if root.join(DESCRIPTOR).exists() {
         // With its descriptor in place, a repository is complete; only the mark is left.
         files::remove_dir(&root.join(MARKER))?;

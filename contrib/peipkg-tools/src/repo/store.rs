@@ -14,6 +14,9 @@ use super::error::RepoError;
 use super::files;
 use crate::digest::Digest;
 
+/// Where a file stands, below the repository's root, until it is whole: one place for all, so
+/// that nobody has to look for what a full disk or a kill has left.
+pub(super) const INCOMING: &str = ".incoming.tmp";
 /// The unit of reading, in bytes.
 const BUFFER: usize = 128 * 1024;
 
@@ -46,18 +49,30 @@ pub(super) fn place(
     unsynced: &mut Unsynced,
 ) -> Result<(), RepoError> {
     let target = prepare(root, relative, unsynced)?;
-    let temporary = temporary_name(&target);
     if target.exists() && hash_file(&target)? == *hash {
-        // An interrupted publish may have been about to replace it.
-        let _ = fs::remove_file(&temporary);
         return Ok(());
     }
-    if copy(source, &temporary)? != *hash {
-        // The directory is the package's own; nothing of a failed copy may stay in it.
-        let _ = fs::remove_file(&temporary);
-        return Err(RepoError::invalid(source, "changed while it was being published"));
+    let temporary = root.join(INCOMING);
+    let copied = copy(source, &temporary).and_then(|copied| {
+        if copied == *hash {
+            files::rename(&temporary, &target)
+        } else {
+            Err(RepoError::invalid(source, "changed while it was being published"))
+        }
+    });
+    // Half a package would keep a disk full that has room for a smaller one.
+    copied.inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// Removes what an interrupted copy has left.
+pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
+    let path = root.join(INCOMING);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RepoError::io(&path, "remove the file")(error))
+        }
+        _ => Ok(()),
     }
-    files::rename(&temporary, &target)
 }
 
 /// Takes a published file over from another repository, by a link if possible. Files that are
@@ -73,12 +88,12 @@ pub(super) fn carry_over(
         return Ok(());
     }
     let target = prepare(root, relative, unsynced)?;
-    let temporary = temporary_name(&target);
-    let _ = fs::remove_file(&temporary);
-    if fs::hard_link(&source, &temporary).is_err() {
-        copy(&source, &temporary)?;
+    if fs::hard_link(&source, &target).is_ok() {
+        return Ok(());
     }
-    files::rename(&temporary, &target)
+    let temporary = root.join(INCOMING);
+    let copied = copy(&source, &temporary).and_then(|_| files::rename(&temporary, &target));
+    copied.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// Creates the directories of a package file and notes what will have to be durable.
@@ -97,12 +112,6 @@ fn prepare(root: &Path, relative: &str, unsynced: &mut Unsynced) -> Result<PathB
     let target = root.join(relative);
     unsynced.files.insert(target.clone());
     Ok(target)
-}
-
-/// Beside the target and out of the way of every package name.
-fn temporary_name(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".{name}.tmp"))
 }
 
 fn copy(source: &Path, target: &Path) -> Result<Digest, RepoError> {
