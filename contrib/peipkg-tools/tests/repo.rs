@@ -186,6 +186,29 @@ fn a_publish_without_packages_renews_the_indexes() {
     check(&farm.verify(), 0, "");
 }
 
+/// Tools that write in place may be interrupted between the two indexes.
+#[test]
+fn index_version_exceeds_that_of_both_indexes() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    let set = |version: u64| {
+        let path = farm.repo().join("index/archive.json");
+        let mut archive = json_file(&path);
+        archive["index_version"] = version.into();
+        let bytes = archive.to_string();
+        fs::write(&path, &bytes).unwrap();
+        let signature = repo_support::envelope(SEED, &Sha256::digest(&bytes)).to_string();
+        fs::write(farm.repo().join("index/archive.json.sig"), signature).unwrap();
+    };
+    set(7);
+    farm.publish_all(&["aa 2-1 noarch"]);
+    assert_eq!(farm.index("active")["index_version"], 8);
+    assert_eq!(farm.index("archive")["index_version"], 8);
+    set(u64::MAX);
+    farm.clear();
+    check(&farm.publish(), 1, "no index_version is left");
+}
+
 #[test]
 fn a_publish_into_another_directory_leaves_the_first_alone() {
     let farm = Farm::new();

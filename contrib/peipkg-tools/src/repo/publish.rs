@@ -115,6 +115,10 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let new = incoming.iter().map(Incoming::entry).collect();
     let merged = merge(published, new).map_err(|conflict| explain(&conflict, &incoming, &archive_path))?;
 
+    let Some(index_version) = previous.index_version.checked_add(1) else {
+        return Err(RepoError::invalid(&archive_path, "no index_version is left to count up to"));
+    };
+
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
     for package in &incoming {
@@ -123,7 +127,6 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     for relative in &carried {
         store::carry_over(input, output, relative, &mut unsynced)?;
     }
-    let index_version = previous.index_version + 1;
     let header = Header {
         repo: &previous.descriptor.repo.name,
         index_version,
@@ -178,10 +181,15 @@ fn load_previous(request: &Request, key: &SigningKey, rebuild: bool) -> Result<P
         trusted.check_bytes(&path, &bytes)?;
         Ok::<_, RepoError>((path, bytes))
     };
+    let version = |kind: Kind, path: &Path, bytes: &[u8]| {
+        let index: Index<'_, IgnoredAny> = Index::parse(path, bytes, kind, &descriptor.repo.name)?;
+        Ok::<_, RepoError>(index.index_version.unwrap_or(0))
+    };
     let (path, active) = read(Kind::Active)?;
-    let active: Index<'_, IgnoredAny> = Index::parse(&path, &active, Kind::Active, &descriptor.repo.name)?;
-    let index_version = active.index_version.unwrap_or(0);
-    let (_, archive) = read(Kind::Archive)?;
+    let active = version(Kind::Active, &path, &active)?;
+    let (path, archive) = read(Kind::Archive)?;
+    // Another tool that was interrupted may have left the archive ahead; consumers have seen both.
+    let index_version = active.max(version(Kind::Archive, &path, &archive)?);
     Ok(Previous { descriptor, descriptor_bytes, descriptor_signed, trusted, index_version, archive })
 }
 
