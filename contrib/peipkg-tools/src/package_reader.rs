@@ -10,6 +10,7 @@
 mod archive;
 mod metadata;
 mod relations;
+mod tree;
 
 use std::io::{self, Read};
 
@@ -20,6 +21,7 @@ use self::archive::{Archive, Entry, Kind};
 use self::metadata::FileList;
 pub use self::metadata::Metadata;
 pub(crate) use self::metadata::unhex;
+use self::tree::Tree;
 use crate::digest::Digest;
 use crate::manifest::{FILES_PATH, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST};
 use crate::payload::{self, MAX_ENTRIES};
@@ -142,11 +144,12 @@ fn read_payload<R: Read>(
     let mut buffer = vec![0; BUFFER];
     let architecture = &metadata.package.architecture.clone();
     let mut payload = 0;
-    let mut order = Order::default();
+    let mut tree = Tree::default();
     while let Some(entry) = archive.next_entry()? {
         if entry.path == SIGNATURE_PATH {
             files.expect_end()?;
             metadata.expect_overrides_met()?;
+            tree.finish()?;
             let envelope = signature(archive, &entry)?;
             return Ok(envelope);
         }
@@ -165,42 +168,13 @@ fn read_payload<R: Read>(
         payload::check_path(&entry.path).map_err(refuse)?;
         let is_directory = entry.kind == Kind::Directory;
         payload::check_destination(&entry.path, is_directory, architecture).map_err(refuse)?;
-        order.check(&entry)?;
+        tree.meet(&entry)?;
         metadata.meet_override(&entry.path, &entry.kind)?;
-        match &entry.kind {
-            Kind::File => check_file(archive, &entry, files, &mut buffer)?,
-            Kind::Symlink(target) => check_link(&entry.path, target, architecture)?,
-            Kind::Directory => {}
+        if entry.kind == Kind::File {
+            check_file(archive, &entry, files, &mut buffer)?;
         }
     }
     Err(PackageError::Unsigned("it has no signature"))
-}
-
-/// Sees to it that payload entries are sorted by path (PSD-009 §3.1.4). The format leaves open whether
-/// the `/` after a directory's name takes part, so an archive may keep to either rule, but to one.
-#[derive(Default)]
-struct Order {
-    previous: Option<(String, String)>,
-    broken: (bool, bool),
-}
-
-impl Order {
-    fn check(&mut self, entry: &Entry) -> Result<(), PackageError> {
-        let slash = if entry.kind == Kind::Directory { "/" } else { "" };
-        let current = (entry.path.clone(), format!("{}{slash}", entry.path));
-        if let Some(previous) = &self.previous {
-            self.broken.0 |= current.0 <= previous.0;
-            self.broken.1 |= current.1 <= previous.1;
-            if current.0 == previous.0 || self.broken == (true, true) {
-                return Err(PackageError::entry(
-                    &entry.path,
-                    "is not in the order of paths, or is there twice",
-                ));
-            }
-        }
-        self.previous = Some(current);
-        Ok(())
-    }
 }
 
 /// Reads the signature entry and makes sure that it is the last one.
@@ -213,17 +187,6 @@ fn signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>
         None => Ok(envelope),
         Some(_) => Err(PackageError::Unsigned("its signature is not the last entry")),
     }
-}
-
-/// Checks where a link leads (PSD-009 §3.4.8).
-fn check_link(path: &str, target: &str, architecture: &str) -> Result<(), PackageError> {
-    // Beyond the destinations, a package may link to a directory of its own on the way to one.
-    let in_payload = |path: &str| payload::check_destination(path, true, architecture).is_ok();
-    payload::check_target(path, target, in_payload).map_err(|reason| PackageError::Link {
-        path: path.to_owned(),
-        target: target.to_owned(),
-        reason,
-    })
 }
 
 /// Hashes one payload file and holds it against the file list, which is in the same order.

@@ -43,6 +43,8 @@ const ON_THE_WAY: [&str; 3] = ["usr", "usr/lib", "usr/src"];
 /// Mount points that a package may create as bare directories; in use beyond PSD-009 §3.4.1.
 const BARE: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
+/// What is wrong with a link to anywhere else.
+pub const LEADS_OUTSIDE: &str = "leads outside the permitted destinations (PSD-009 §3.4.8)";
 const OUTSIDE: &str = "is outside the permitted destinations (PSD-009 §3.4.1)";
 
 /// Whether `architecture` is one that PSD-009 §2.3.2 defines.
@@ -68,7 +70,7 @@ pub fn check_destination(path: &str, is_directory: bool, architecture: &str) -> 
     if DESTINATIONS.into_iter().any(is_in) {
         return Ok(());
     }
-    if is_directory && (ON_THE_WAY.contains(&path) || BARE.contains(&path)) {
+    if is_directory && is_outside_directory(path) {
         return Ok(());
     }
     if lies_in(path, STATE) {
@@ -92,6 +94,15 @@ pub fn check_destination(path: &str, is_directory: bool, architecture: &str) -> 
 /// Checks where a symbolic link leads (PSD-009 §3.4.8). `in_payload` tells
 /// whether the package has an entry of its own at a path.
 pub fn check_target(link: &str, target: &str, in_payload: impl Fn(&str) -> bool) -> Result<(), &'static str> {
+    match resolve_outside(link, target)? {
+        Some(resolved) if !in_payload(&resolved) => Err(LEADS_OUTSIDE),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the form of a link's target, and where it leads if that is outside
+/// the destinations: permitted only if the package has an entry there.
+pub fn resolve_outside(link: &str, target: &str) -> Result<Option<String>, &'static str> {
     check_characters(target)?;
     if target.starts_with('/') {
         return Err("is absolute; a link's target must be relative");
@@ -108,14 +119,17 @@ pub fn check_target(link: &str, target: &str, in_payload: impl Fn(&str) -> bool)
         }
     }
     let resolved = resolved.join("/");
-    let mut trees = DESTINATIONS.into_iter().chain([DEBUG, STATE]);
-    let permitted = trees.any(|tree| lies_in(&resolved, tree))
-        || NATIVE.into_iter().any(|native| lies_in(&resolved, &triplet_directory(native)));
-    if permitted || in_payload(&resolved) {
-        Ok(())
-    } else {
-        Err("leads outside the permitted destinations (PSD-009 §3.4.8)")
-    }
+    Ok(if lies_in_destinations(&resolved) { None } else { Some(resolved) })
+}
+
+/// Whether a package may have this directory although it is in no destination.
+pub fn is_outside_directory(path: &str) -> bool {
+    ON_THE_WAY.contains(&path) || BARE.contains(&path)
+}
+
+fn lies_in_destinations(path: &str) -> bool {
+    DESTINATIONS.into_iter().chain([DEBUG, STATE]).any(|tree| lies_in(path, tree))
+        || NATIVE.into_iter().any(|native| lies_in(path, &triplet_directory(native)))
 }
 
 /// The rules that paths and link targets share.

@@ -209,7 +209,8 @@ fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
 fn a_disk_that_fills_up_is_no_fuller_afterwards() {
     let farm = Farm::new();
     // No two bytes alike for long, so that it stays long.
-    let content: Vec<u8> = (0..8192_u32).flat_map(|number| sha2::Sha256::digest(number.to_le_bytes())).collect();
+    let content: Vec<u8> =
+        (0..8192_u32).flat_map(|number| sha2::Sha256::digest(number.to_le_bytes())).collect();
     let package = pack(
         &repo_support::entries(manifest("aa", "1-1", "noarch"), vec![file("usr/share/big", &content)]),
         Some(SEED),

@@ -87,9 +87,35 @@ fn payloads() {
     refused(&farm, &with_payload(twice), "there twice");
     let unsorted = vec![file("usr/share/b", b""), file("usr/share/a", b"")];
     refused(&farm, &with_payload(unsorted), "order of paths");
+    let directory = |path: &str| Raw { typeflag: b'5', ..file(path, b"") };
+    let both = vec![file("usr/share/a", b""), file("usr/share/a-b", b""), directory("usr/share/a/")];
+    refused(&farm, &with_payload(both), "is in something that is no directory");
+    let below_a_link = vec![link("usr/share/a", "b"), file("usr/share/a-b", b""), file("usr/share/a/x", b"")];
+    refused(&farm, &with_payload(below_a_link), "is in something that is no directory");
     let mut late = start();
     late.push(file(".peipkg/late", b""));
     refused(&farm, &pack(&late, Some(SEED)), "is out of place");
+}
+
+/// Outside the destinations, a link may lead to what the package itself has, wherever in the archive.
+#[test]
+fn links_to_directories_outside_the_destinations() {
+    let farm = Farm::new();
+    let directory = |path: &str| Raw { typeflag: b'5', ..file(path, b"") };
+    for target in ["../../tmp", "../../run", "../../usr", "../../usr/lib", "../../proc"] {
+        refused(
+            &farm,
+            &with_payload(vec![link("etc/x/a", target)]),
+            "leads outside the permitted destinations",
+        );
+    }
+    let links = [link("etc/x/a", "../../run"), link("etc/x/b", "../../usr/lib")];
+    let own = [directory("run/"), directory("usr/"), directory("usr/lib/")];
+    let all = [&links[..], &own[..]].concat();
+    refused(&farm, &with_payload(all[..4].to_vec()), "\"etc/x/b\": target \"../../usr/lib\"");
+    farm.clear();
+    farm.put("aa", "1-1", "noarch", &with_payload(all));
+    check(&farm.publish(), 0, "");
 }
 
 #[test]
