@@ -1,12 +1,21 @@
 //! The documents inside a package: `.peipkg/manifest.json` (PSD-009 §3.3) and
 //! `.peipkg/files.json` (PSD-009 §3.5.1).
 //!
+//! What a manifest must obey is in [`rules`], what it says of the payload in [`mentions`].
+//!
 //! The types fix the order of the keys and what is left out, so that the same
 //! inputs give the same bytes. Pure: nothing here touches a file.
+
+pub mod mentions;
+mod read;
+pub mod rules;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use self::read::{list, slots};
+use crate::payload::MAX_ENTRIES;
 
 /// The only schema version of manifest, file list and signature (PSD-009 §3.3.2).
 pub const SCHEMA_VERSION: u32 = 1;
@@ -19,6 +28,16 @@ pub const FILES_PATH: &str = ".peipkg/files.json";
 pub const MAX_MANIFEST: usize = 16 * 1024 * 1024;
 /// The longest file list a consumer has to accept, in bytes (PSD-009 §3.2.10).
 pub const MAX_FILES: usize = 64 * 1024 * 1024;
+/// Most entries of a list of relations (PSD-009 §3.2.10).
+pub const MAX_RELATIONS: usize = 10_000;
+/// Most entries of `replaces` (PSD-009 §3.2.10).
+pub const MAX_REPLACES: usize = 1_000;
+/// Most entries of `sd_overrides` (PSD-009 §3.2.10).
+pub const MAX_OVERRIDES: usize = 100_000;
+/// Most slots of a claim (PSD-009 §3.2.10).
+pub const MAX_SLOTS: usize = 64;
+/// Most side effects that are read: far more than exist, each of which may be listed once.
+const MAX_EFFECTS: usize = 1_000;
 
 /// A package's own description of itself (PSD-009 §3.3). Fields stand in the
 /// order of the schema, which is the order they are written in; when read,
@@ -46,25 +65,27 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_root: Option<String>,
     /// What must be installed with it.
+    #[serde(deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub dependencies: Vec<Dependency>,
     /// What makes it more useful.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub optional_dependencies: Vec<Dependency>,
     /// What must not be installed with it.
+    #[serde(deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub conflicts: Vec<Dependency>,
     /// Virtual names it answers to.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub provides: Vec<Provides>,
     /// Packages it supersedes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<MAX_REPLACES, _, _>")]
     pub replaces: Vec<Replaces>,
     /// Maintenance operations after an install (PSD-009 §4.3).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<MAX_EFFECTS, _, _>")]
     pub side_effects: Vec<String>,
     /// Sum of the sizes of its regular files, in bytes.
     pub size_installed: u64,
     /// Security descriptors of single entries (PSD-009 §3.3.5).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<MAX_OVERRIDES, _, _>")]
     pub sd_overrides: Vec<SdOverride>,
     /// Where it comes from.
     pub build: Build,
@@ -82,7 +103,7 @@ pub struct Dependency {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
     /// Paths at which it expects the holder of the role, by slot (PSD-009 §4.4).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "slots")]
     pub claims: BTreeMap<String, Claim>,
 }
 
@@ -95,7 +116,7 @@ pub struct Provides {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The files that answer for the role, by slot (PSD-009 §4.4).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "slots")]
     pub claims: BTreeMap<String, Claim>,
 }
 
@@ -151,6 +172,7 @@ pub struct Files {
     /// Always `sha256`.
     pub algorithm: String,
     /// One entry per regular file, sorted by path.
+    #[serde(deserialize_with = "list::<MAX_ENTRIES, _, _>")]
     pub entries: Vec<FileEntry>,
 }
 

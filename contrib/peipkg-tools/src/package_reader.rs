@@ -9,7 +9,6 @@
 
 mod archive;
 mod metadata;
-mod relations;
 mod tree;
 
 use std::io::{self, Read};
@@ -124,7 +123,7 @@ pub fn read<'k>(
     let mut metadata = Metadata::parse(&manifest)?;
     drop(manifest);
     let files = expect_document(&mut archive, FILES_PATH, MAX_FILES)?;
-    let mut files = FileList::parse(&files, metadata.size_installed)?;
+    let mut files = FileList::parse(&files, metadata.manifest.size_installed)?;
 
     let envelope = read_payload(&mut archive, &mut metadata, &mut files)?;
     let digest = archive.signed_digest().ok_or(PackageError::Unsigned("it has no signature"))?;
@@ -148,7 +147,7 @@ fn read_payload<R: Read>(
     while let Some(entry) = archive.next_entry()? {
         if entry.path == SIGNATURE_PATH {
             files.expect_end()?;
-            metadata.expect_overrides_met()?;
+            metadata.expect_all_met()?;
             tree.finish()?;
             let envelope = signature(archive, &entry)?;
             return Ok(envelope);
@@ -169,7 +168,7 @@ fn read_payload<R: Read>(
         let is_directory = entry.kind == Kind::Directory;
         payload::check_destination(&entry.path, is_directory, architecture).map_err(refuse)?;
         tree.meet(&entry)?;
-        metadata.meet_override(&entry.path, &entry.kind)?;
+        metadata.meet(&entry);
         if entry.kind == Kind::File {
             check_file(archive, &entry, files, &mut buffer)?;
         }

@@ -122,6 +122,18 @@ pub fn resolve_outside(link: &str, target: &str) -> Result<Option<String>, &'sta
     Ok(if lies_in_destinations(&resolved) { None } else { Some(resolved) })
 }
 
+/// Checks where a claim wants its link: an absolute path below a destination or `/run` (PSD-009 §4.4.2).
+pub fn check_claim_path(path: &str) -> Result<(), &'static str> {
+    let path = path.strip_prefix('/').ok_or("is not absolute")?;
+    check_path(path)?;
+    let is_tree = |path: &str| DESTINATIONS.contains(&path) || [DEBUG, STATE].contains(&path);
+    if path.starts_with("run/") || (lies_in_destinations(path) && !is_tree(path)) {
+        Ok(())
+    } else {
+        Err("is neither below a permitted destination (PSD-009 §3.4.1) nor below /run")
+    }
+}
+
 /// Whether a package may have this directory although it is in no destination.
 pub fn is_outside_directory(path: &str) -> bool {
     ON_THE_WAY.contains(&path) || BARE.contains(&path)

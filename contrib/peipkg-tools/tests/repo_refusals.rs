@@ -97,6 +97,32 @@ fn payloads() {
     refused(&farm, &pack(&late, Some(SEED)), "is out of place");
 }
 
+/// By the path in the archive: that of a directory ends in a slash.
+#[test]
+fn what_a_manifest_says_of_the_payload() {
+    let farm = Farm::new();
+    let payload = || {
+        vec![
+            Raw { typeflag: b'5', ..file("usr/share/a/", b"") },
+            link("usr/share/a/l", "x"),
+            file("usr/share/a/x", b""),
+        ]
+    };
+    let package = |path: &str, target: &str| {
+        let mut manifest = manifest("aa", "1-1", "noarch");
+        manifest["sd_overrides"] = json!([{"path": path, "sd": "AQAEgAAAAAAAAAAAAAAAAAAAAAA"}]);
+        manifest["provides"] = json!([{"name": "role", "claims": {"data": {"target": target}}}]);
+        pack(&entries(manifest, payload()), Some(SEED))
+    };
+    for path in ["usr/share/a", "usr/share/a/l", "usr/share/a/x/", "/usr/share/a/x"] {
+        refused(&farm, &package(path, "/usr/share/a/x"), "is no file or directory of the payload");
+    }
+    refused(&farm, &package("usr/share/a/x", "/usr/share/a/y"), "is not in the payload");
+    farm.clear();
+    farm.put("aa", "1-1", "noarch", &package("usr/share/a/", "/usr/share/a/x"));
+    check(&farm.publish(), 0, "");
+}
+
 /// Outside the destinations, a link may lead to what the package itself has, wherever in the archive.
 #[test]
 fn links_to_directories_outside_the_destinations() {
@@ -157,14 +183,23 @@ fn manifests() {
         ("homepage", json!("javascript:alert(1)"), "http"),
         ("default_root", json!("/mnt"), "name of a root"),
         ("side_effects", json!(["rm -rf"]), "side effect \"rm -rf\""),
-        ("dependencies", json!([{"name": "b"}, {"name": "aa"}]), "is not a valid name"),
-        ("dependencies", json!([{"name": "bb"}, {"name": "aa"}]), "order of names"),
+        ("side_effects", json!(["ldconfig", "ldconfig"]), "side effect \"ldconfig\" is listed twice"),
+        ("replaces", json!(vec![json!({"name": "aa"}); 1001]), "more than 1000 entries"),
+        ("provides", json!([{"name": "role", "claims": {"bin": {}}}]), "\"bin\" has no target"),
+        (
+            "provides",
+            json!([{"name": "role", "claims": {"bin": {"target": "/usr/bin/none"}}}]),
+            "\"/usr/bin/none\", is not in the payload",
+        ),
+        ("dependencies", json!([{"name": "role", "claims": {"bin": {"path": "/tmp/x"}}}]), "below /run"),
+        ("dependencies", json!([{"name": "b"}, {"name": "aa"}]), "dependencies: \"b\" is not 2 to 128"),
+        ("dependencies", json!([{"name": "bb"}, {"name": "aa"}]), "order of the list"),
         ("dependencies", json!([{"name": "bb", "arch": "x86_64"}]), "arch other than"),
         ("conflicts", json!([{"name": "bb", "constraint": "~> 1"}]), "conflicts: \"bb\""),
         (
             "sd_overrides",
             json!([{"path": "usr/share/none", "sd": "AQAEgAAAAAAAAAAAAAAAAAAAAAA"}]),
-            "not in the archive",
+            "is no file or directory of the payload",
         ),
         ("sd_overrides", json!([{"path": "usr/share/none", "sd": "?"}]), "malformed"),
         ("build", json!({"timestamp": "now", "farm_id": "", "source_ref": ""}), "build.timestamp"),

@@ -25,7 +25,7 @@ use self::scratch::Scratch;
 use self::script::Script;
 use self::staged::{Kind, Staged, StagedError};
 use crate::cli::{Failure, note};
-use crate::manifest::{Build, Manifest, SCHEMA_VERSION};
+use crate::manifest::{Build, Manifest, SCHEMA_VERSION, rules};
 use crate::package_writer::{Content, Entry, Package, PendingFile};
 use crate::payload::{check_destination, check_target};
 
@@ -58,6 +58,11 @@ pub fn build(flags: &Flags) -> Result<String, Failure> {
     let mut pending = Vec::new();
     for (stanza, share) in recipe.packages.iter().zip(shares) {
         let manifest = manifest_of(stanza, &recipe, flags);
+        let wrong = rules::problems(&manifest);
+        if !wrong.is_empty() {
+            let label = label(&recipe, stanza);
+            return Err(Failure::Failed(wrong.iter().map(|line| format!("{label}: {line}")).collect()));
+        }
         let entries = entries(share.iter().map(|index| &tree[*index]), &staged);
         let package = Package { manifest, entries, mtime: flags.mtime };
         let file = PendingFile::new(flags.out.join(stanza.id.file_name(&flags.version)));

@@ -5,6 +5,7 @@
 //! general tar reader on purpose: what the format does not allow is an error
 //! here, so that no other reader can take the same bytes for something else.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
@@ -35,9 +36,18 @@ pub(super) enum Kind {
 pub(super) struct Entry {
     /// As in the archive, but without the `/` that ends a directory's name.
     pub(super) path: String,
+    /// Whether the archive's path has that `/`.
+    slash: bool,
     pub(super) kind: Kind,
     /// Bytes of content; 0 for directories and links.
     pub(super) size: u64,
+}
+
+impl Entry {
+    /// The path exactly as in the archive.
+    pub(super) fn archive_path(&self) -> Cow<'_, str> {
+        if self.slash { format!("{}/", self.path).into() } else { (&self.path).into() }
+    }
 }
 
 /// Reads a tar stream from `source` and hashes what a signature covers.
@@ -250,7 +260,8 @@ impl<'a> RawHeader<'a> {
         if self.mode != 0o777 {
             return Err(PackageError::entry(&path, "has a mode other than 0777"));
         }
-        if kind == Kind::Directory && path.ends_with('/') {
+        let slash = kind == Kind::Directory && path.ends_with('/');
+        if slash {
             path.pop();
         }
         if kind != Kind::File && self.size != 0 {
@@ -260,7 +271,7 @@ impl<'a> RawHeader<'a> {
         if had_path && path == SIGNATURE_PATH {
             return Err(PackageError::entry(&path, "has an extended header"));
         }
-        Ok(Entry { path, kind, size: self.size })
+        Ok(Entry { path, slash, kind, size: self.size })
     }
 }
 

@@ -3,27 +3,16 @@
 //! Owns their validity and hands on what a repository index repeats of the
 //! manifest. Pure: it gets bytes.
 
-use std::collections::BTreeMap;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use peipkg_manager::identity::{PackageName, check_architecture, check_package_name};
+use peipkg_manager::identity::PackageName;
 use peipkg_manager::version::Version;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::PackageError;
-use super::archive::Kind;
-use super::relations;
-use crate::cli::Timestamp;
+use super::archive::{Entry, Kind};
 use crate::digest::Digest;
-use crate::expression;
-use crate::manifest::{FILES_PATH, Files, MANIFEST_PATH, Manifest, SCHEMA_VERSION};
-
-/// Longest security descriptor, in bytes (PSD-009 §3.2.10).
-const MAX_SD: usize = 64 * 1024;
-/// The header of a self-relative security descriptor, in bytes.
-const SD_HEADER: usize = 20;
+use crate::manifest::mentions::Mentions;
+use crate::manifest::{FILES_PATH, Files, MANIFEST_PATH, Manifest, SCHEMA_VERSION, rules};
 
 /// What a valid manifest says.
 #[derive(Debug)]
@@ -36,10 +25,8 @@ pub struct Metadata {
     pub version: Version,
     /// The relations as the manifest has them, with fields this program does not know.
     pub relations: RawRelations,
-    /// The same as in the manifest, in bytes.
-    pub size_installed: u64,
-    /// Whether the entry of each override has been met.
-    overrides: BTreeMap<String, bool>,
+    /// What it says of the payload.
+    mentions: Mentions,
 }
 
 /// The manifest's lists, unchanged: an index repeats them exactly (PSD-009 §6.2.5).
@@ -74,21 +61,14 @@ impl Metadata {
         let json = |source| PackageError::Json { document: MANIFEST_PATH, source };
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(json)?;
         let relations: RawRelations = serde_json::from_slice(bytes).map_err(json)?;
-        if manifest.schema_version != SCHEMA_VERSION {
-            return Err(refuse(format!("schema_version {} is not known", manifest.schema_version)));
+        if let Some(problem) = rules::problems(&manifest).into_iter().next() {
+            return Err(refuse(problem));
         }
-        check_package_name(&manifest.name)
-            .map_err(|reason| refuse(format!("name {:?} {reason}", manifest.name)))?;
-        check_architecture(&manifest.architecture)
-            .map_err(|reason| refuse(format!("architecture {:?} {reason}", manifest.architecture)))?;
-        let version = manifest.version.parse().map_err(|error| refuse(format!("{error}")))?;
-        check_texts(&manifest)?;
-        relations::check(&manifest).map_err(refuse)?;
-        let overrides = check_overrides(&manifest)?;
+        let version = manifest.version.parse().map_err(|error| refuse(format!("version: {error}")))?;
+        let mentions = Mentions::of(&manifest);
         let package =
             PackageName { name: manifest.name.clone(), architecture: manifest.architecture.clone() };
-        let size_installed = manifest.size_installed;
-        Ok(Self { manifest, package, version, relations, size_installed, overrides })
+        Ok(Self { manifest, package, version, relations, mentions })
     }
 
     /// `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
@@ -96,65 +76,15 @@ impl Metadata {
         self.package.file_name(&self.version)
     }
 
-    /// Notes that the payload has an entry at `path` (PSD-009 §3.3.5).
-    pub(super) fn meet_override(&mut self, path: &str, kind: &Kind) -> Result<(), PackageError> {
-        if let Some(met) = self.overrides.get_mut(path) {
-            if matches!(kind, Kind::Symlink(_)) {
-                return Err(refuse(format!("sd_overrides names {path:?}, which is a symbolic link")));
-            }
-            *met = true;
-        }
-        Ok(())
+    /// Notes an entry of the payload.
+    pub(super) fn meet(&mut self, entry: &Entry) {
+        self.mentions.meet(&entry.archive_path(), matches!(entry.kind, Kind::Symlink(_)));
     }
 
-    /// Every override must have had its entry.
-    pub(super) fn expect_overrides_met(&self) -> Result<(), PackageError> {
-        match self.overrides.iter().find(|(_, met)| !**met) {
-            Some((path, _)) => {
-                Err(refuse(format!("sd_overrides names {path:?}, which is not in the archive")))
-            }
-            None => Ok(()),
-        }
+    /// Everything that the manifest mentions must have been met.
+    pub(super) fn expect_all_met(&self) -> Result<(), PackageError> {
+        self.mentions.unmet().into_iter().next().map_or(Ok(()), |line| Err(refuse(line)))
     }
-}
-
-fn check_texts(manifest: &Manifest) -> Result<(), PackageError> {
-    let named = |field: &'static str| move |reason: &str| refuse(format!("{field} {reason}"));
-    expression::check_description(&manifest.description).map_err(named("description"))?;
-    if !manifest.homepage.is_empty() {
-        expression::check_homepage(&manifest.homepage).map_err(named("homepage"))?;
-    }
-    if let Some(root) = &manifest.default_root {
-        expression::check_root_reference(root).map_err(named("default_root"))?;
-    }
-    let unknown = |name: &&String| !expression::SIDE_EFFECTS.contains(&name.as_str());
-    if let Some(unknown) = manifest.side_effects.iter().find(unknown) {
-        return Err(refuse(format!("side effect {unknown:?} is not known")));
-    }
-    Timestamp::parse(&manifest.build.timestamp)
-        .map_err(|error| refuse(format!("build.timestamp: {error}")))?;
-    Ok(())
-}
-
-fn check_overrides(manifest: &Manifest) -> Result<BTreeMap<String, bool>, PackageError> {
-    if manifest.sd_overrides.len() > 100_000 {
-        return Err(refuse("sd_overrides has more than 100000 entries"));
-    }
-    let mut found = BTreeMap::new();
-    let mut previous: Option<&str> = None;
-    for one in &manifest.sd_overrides {
-        if previous.is_some_and(|previous| previous >= one.path.as_str()) {
-            return Err(refuse("sd_overrides is not sorted by path"));
-        }
-        previous = Some(&one.path);
-        let sd = STANDARD_NO_PAD.decode(&one.sd).unwrap_or_default();
-        // Revision 1 and room for the header; what the descriptor grants is the installer's to judge.
-        if sd.len() < SD_HEADER || sd.len() > MAX_SD || sd[0] != 1 {
-            return Err(refuse(format!("the security descriptor of {:?} is malformed", one.path)));
-        }
-        found.insert(one.path.trim_end_matches('/').to_owned(), false);
-    }
-    Ok(found)
 }
 
 /// The file list, taken from the front as the payload goes by.

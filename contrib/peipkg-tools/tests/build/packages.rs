@@ -304,4 +304,15 @@ fn pack_makes_what_build_makes() {
          peipkg-build: {place}: dependencies: \"zz\" is listed twice\n"
     );
     assert_eq!((run.status, run.stderr), (Some(1), expected));
+
+    let claims = r#""provides":[{"name":"greeting","claims":{"text":{"target":"/usr/share/hello/none"}}}]"#;
+    let provides = r#""provides":[{"name":"greeting","version":"1"}]"#;
+    fixture.write("manifest.json", &HELLO_MANIFEST.replace(provides, claims));
+    let run = Run::of(&mut pack);
+    let expected = format!(
+        "peipkg-build: {place}: provides: the target of a claim, \"/usr/share/hello/none\", is not in the payload\n"
+    );
+    assert_eq!((run.status, run.stderr), (Some(1), expected));
+    fixture.write("manifest.json", &HELLO_MANIFEST.replace(provides, &claims.replace("none", "MESSAGE")));
+    assert_eq!(Run::of(&mut pack).status, Some(0));
 }
