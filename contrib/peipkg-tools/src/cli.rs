@@ -203,20 +203,25 @@ pub fn run(program: &str, command: impl FnOnce(lexopt::Parser) -> Result<String,
         Err(Failure::Failed(messages)) => (1, messages),
         Err(Failure::Audit { issues, summary }) => {
             for issue in issues {
-                eprintln!("FAIL: {issue}");
+                say(&format!("FAIL: {issue}"));
             }
             (1, vec![summary])
         }
     };
     for line in lines {
-        eprintln!("{program}: {line}");
+        say(&format!("{program}: {line}"));
     }
     ExitCode::from(status)
 }
 
+/// One line on standard error. Where nobody reads it, the exit status still says what happened.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Says something that is worth knowing and no failure.
 pub fn note(program: &str, line: &str) {
-    eprintln!("{program}: note: {line}");
+    say(&format!("{program}: note: {line}"));
 }
 
 #[cfg(test)]

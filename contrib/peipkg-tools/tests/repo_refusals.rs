@@ -450,6 +450,16 @@ fn a_time_that_consumers_would_refuse() {
 }
 
 #[test]
+fn the_exit_status_needs_no_reader() {
+    let farm = Farm::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut failing = farm.command(&["verify", "--repo", "nowhere"]);
+    let status = failing.stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn command_lines() {
     let farm = Farm::new();
     let cases: [(&[&str], i32, &str); 14] = [
