@@ -415,6 +415,22 @@ fn verify_finds_what_is_wrong_with_signed_indexes() {
 }
 
 #[test]
+fn verify_finds_everything_that_is_wrong_with_a_descriptor() {
+    let farm = Farm::new();
+    let path = farm.repo().join("repo.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"farm\"", "\"\"").replace("\"active\"}", "\"revoked\"}");
+    fs::write(&path, text.replace("/index/active.json\"", "\"")).unwrap();
+    for expected in ["repo.name is empty", "no key is active", "an index has no url", "3 issues found"] {
+        check(&farm.verify(), 1, expected);
+    }
+    farm.add("aa", "1-1", "noarch");
+    for expected in ["repo.name is empty", "no key is active"] {
+        check(&farm.publish(), 1, expected);
+    }
+}
+
+#[test]
 fn verify_finds_every_bad_package() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch", "cc 1-1 noarch"]);

@@ -16,7 +16,7 @@ use crate::package_reader::unhex;
 use crate::signature::{ALGORITHM, Envelope, MAX_ENVELOPE, SignatureError, fingerprint};
 
 /// Longest descriptor that is read, in bytes: room for thousands of keys.
-const MAX_DESCRIPTOR: u64 = 1024 * 1024;
+pub(super) const MAX_DESCRIPTOR: u64 = 1024 * 1024;
 /// Longest public key file that is read, in bytes.
 const MAX_KEY: u64 = 64 * 1024;
 
@@ -123,12 +123,18 @@ impl Descriptor {
     pub fn load(root: &Path) -> Result<(Self, Vec<u8>), RepoError> {
         let path = root.join(DESCRIPTOR);
         let bytes = files::read(&path, MAX_DESCRIPTOR)?;
-        let descriptor: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| RepoError::Json { path: path.clone(), source })?;
-        match descriptor.problems().into_iter().next() {
-            Some(message) => Err(RepoError::invalid(&path, message)),
-            None => Ok((descriptor, bytes)),
+        Ok((Self::parse(&path, &bytes)?, bytes))
+    }
+
+    /// Reads the descriptor at `path` from its bytes; all that is wrong with it is one error.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, RepoError> {
+        let descriptor: Self = serde_json::from_slice(bytes)
+            .map_err(|source| RepoError::Json { path: path.to_owned(), source })?;
+        let problems = descriptor.problems();
+        if problems.is_empty() {
+            return Ok(descriptor);
         }
+        Err(RepoError::Several(problems.into_iter().map(|line| RepoError::invalid(path, line)).collect()))
     }
 
     /// Every rule of PSD-009 §6.1 that it breaks.

@@ -74,7 +74,19 @@ impl Report {
 
     /// The value, or its error as an issue.
     fn take<T>(&mut self, result: Result<T, RepoError>) -> Option<T> {
-        result.map_err(|error| self.issue(error)).ok()
+        match result {
+            Ok(value) => Some(value),
+            Err(RepoError::Several(errors)) => {
+                for error in errors {
+                    self.issue(error);
+                }
+                None
+            }
+            Err(error) => {
+                self.issue(error);
+                None
+            }
+        }
     }
 }
 
