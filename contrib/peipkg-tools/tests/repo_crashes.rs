@@ -125,6 +125,27 @@ fn readers_never_miss_a_package_where_directories_cannot_be_exchanged() {
     poll_while_publishing(false, 20);
 }
 
+#[test]
+fn verify_looks_at_one_publish_at_a_time() {
+    let farm = Farm::new();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let verifier = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), 0, "");
+            }
+        });
+        for version in 1..=40 {
+            farm.publish_all(&[&format!("aa {version}-1 noarch")]);
+            if verifier.is_finished() {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        verifier.join().unwrap();
+    });
+}
+
 /// Every state between two of the moves that stand in for the exchange.
 #[test]
 fn interrupted_moves_are_undone_before_the_commit_and_completed_after_it() {

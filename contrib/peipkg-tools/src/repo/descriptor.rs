@@ -229,10 +229,20 @@ impl TrustedKeys {
     /// Checks the detached signature of `document`, whose content has `digest`, and returns the
     /// fingerprint of the key that made it (PSD-009 §6.1.6).
     pub fn check(&self, document: &Path, digest: &Digest) -> Result<String, RepoError> {
+        let bytes = files::read(&signature_path(document), MAX_ENVELOPE as u64)?;
+        self.check_envelope(document, digest, &bytes)
+    }
+
+    /// The same with the signature in memory.
+    pub fn check_envelope(
+        &self,
+        document: &Path,
+        digest: &Digest,
+        envelope: &[u8],
+    ) -> Result<String, RepoError> {
         let path = signature_path(document);
-        let bytes = files::read(&path, MAX_ENVELOPE as u64)?;
         let refuse = |source: SignatureError| RepoError::Signature { path: path.clone(), source };
-        let envelope = Envelope::parse(&bytes).map_err(refuse)?;
+        let envelope = Envelope::parse(envelope).map_err(refuse)?;
         let Some(key) = self.get(envelope.fingerprint()) else {
             let message =
                 format!("made by key {}, which repo.json does not list as valid", envelope.fingerprint());

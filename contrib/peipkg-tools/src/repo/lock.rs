@@ -16,9 +16,18 @@ pub(super) struct Lock {
 /// Takes the lock of `root`, waiting for a publish that has it: a second one
 /// that came at the same time is a matter of order, not an error.
 pub(super) fn take(root: &Path) -> Result<Lock, RepoError> {
+    hold(root, FlockOperation::LockExclusive)
+}
+
+/// Keeps publishes away from `root` while it is read, beside others who read it.
+pub(super) fn share(root: &Path) -> Result<Lock, RepoError> {
+    hold(root, FlockOperation::LockShared)
+}
+
+fn hold(root: &Path, operation: FlockOperation) -> Result<Lock, RepoError> {
     let directory = File::open(root).map_err(RepoError::io(root, "open the directory"))?;
     loop {
-        match flock(&directory, FlockOperation::LockExclusive) {
+        match flock(&directory, operation) {
             Ok(()) => return Ok(Lock { _directory: directory }),
             Err(Errno::INTR) => {}
             Err(error) => return Err(RepoError::io(root, "lock the directory")(error.into())),

@@ -37,13 +37,15 @@
 //! reached, the same packages are new; if it was, they are published, and
 //! repeating is the error that a duplicate always is.
 //!
-//! A publish holds a lock on the directory it writes to. `init` writes
+//! A publish holds a lock on the directory it writes to, and `verify` shares one
+//! while it reads the documents. `init` writes
 //! `repo.json` last, and `.init.tmp` marks what it has not completed.
 
 pub mod command;
 pub mod descriptor;
 pub mod error;
 mod files;
+mod generation;
 pub mod index;
 pub mod init;
 mod lock;

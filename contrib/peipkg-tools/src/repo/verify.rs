@@ -15,10 +15,11 @@ use serde::de::IgnoredAny;
 
 use super::descriptor::{Descriptor, TrustedKeys};
 use super::error::RepoError;
-use super::index::{Index, Kind, MAX_INDEX};
-use super::{DESCRIPTOR, INDEX_DIR, files, staging, store};
+use super::generation::{Generation, Signed};
+use super::index::{Index, Kind};
+use super::{staging, store};
 use crate::cli::Timestamp;
-use crate::digest::hex;
+use crate::digest::{hex, sha256};
 use crate::package_reader::unhex;
 
 /// What is checked.
@@ -145,26 +146,21 @@ impl FullEntry<'_> {
 pub fn run(request: &Request) -> Report {
     let mut report = Report::default();
     let root = &request.repo;
-    let Some((descriptor, bytes)) = report.take(Descriptor::load(root)) else { return report };
-    let Some(active) = report.take(read(root, Kind::Active)) else { return report };
-    let Some(archive) = report.take(read(root, Kind::Archive)) else { return report };
+    let generation = Generation::read(root);
+    let Some(described) = report.take(generation.descriptor) else { return report };
+    let parsed = Descriptor::parse(&described.path, &described.bytes);
+    let Some(descriptor) = report.take(parsed) else { return report };
+    let indexes = (report.take(generation.active), report.take(generation.archive));
+    let (Some(active), Some(archive)) = indexes else { return report };
     if request.mode != Mode::Hashes {
-        check_signatures(
-            &mut report,
-            root,
-            &descriptor,
-            &[
-                (root.join(DESCRIPTOR), &bytes),
-                (active.0.clone(), &active.1),
-                (archive.0.clone(), &archive.1),
-            ],
-        );
+        check_signatures(&mut report, root, &descriptor, [&described, &active, &archive]);
     }
     let name = &descriptor.repo.name;
-    let active: Option<FullIndex<'_>> = report.take(Index::parse(&active.0, &active.1, Kind::Active, name));
-    let archive: Option<FullIndex<'_>> =
-        report.take(Index::parse(&archive.0, &archive.1, Kind::Archive, name));
-    let (Some(active), Some(archive)) = (active, archive) else { return report };
+    let indexes: (Option<FullIndex<'_>>, Option<FullIndex<'_>>) = (
+        report.take(Index::parse(&active.path, &active.bytes, Kind::Active, name)),
+        report.take(Index::parse(&archive.path, &archive.bytes, Kind::Archive, name)),
+    );
+    let (Some(active), Some(archive)) = indexes else { return report };
     report.active_entries = active.packages.len();
     report.archive_entries = archive.packages.len();
     report.index_version = active.index_version.unwrap_or(0);
@@ -178,25 +174,20 @@ pub fn run(request: &Request) -> Report {
     report
 }
 
-fn read(root: &Path, kind: Kind) -> Result<(PathBuf, Vec<u8>), RepoError> {
-    let path = root.join(INDEX_DIR).join(kind.file_name());
-    let bytes = files::read(&path, MAX_INDEX)?;
-    Ok((path, bytes))
-}
-
-fn check_signatures(
-    report: &mut Report,
-    root: &Path,
-    descriptor: &Descriptor,
-    documents: &[(PathBuf, &Vec<u8>)],
-) {
+fn check_signatures(report: &mut Report, root: &Path, descriptor: &Descriptor, documents: [&Signed; 3]) {
     let now = Timestamp::at(SystemTime::now());
     let (trusted, problems) = TrustedKeys::load(descriptor, root, &now);
     for problem in problems {
         report.issue(problem);
     }
-    for (path, bytes) in documents {
-        report.take(trusted.check_bytes(path, bytes));
+    for document in documents {
+        match &document.signature {
+            Ok(envelope) => {
+                let digest = sha256(&document.bytes);
+                report.take(trusted.check_envelope(&document.path, &digest, envelope));
+            }
+            Err(error) => report.issue(error),
+        }
     }
     if root.join(staging::MOVING).is_dir() && !report.issues.is_empty() {
         report.issue("a publish was interrupted; the next one completes it");
