@@ -1,13 +1,44 @@
 //! The patterns by which a stanza claims staged paths: doublestar globs
 //! relative to `$DESTDIR` (PSD-009 appendix A.2). Pure.
+//!
+//! `*`, `?` and classes match characters of one component, `**` as a component
+//! any number of components, none included; elsewhere it is a `*`. Braces hold
+//! alternatives, with slashes and patterns in them. A backslash takes the
+//! meaning from the character that follows.
 
-use fast_glob::glob_match;
+/// Most patterns that the alternatives of one may amount to: none that is meant has a tenth.
+const MAX_ALTERNATIVES: usize = 1000;
 
 /// A pattern of a stanza's `files`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    glob: String,
+    /// One list of components for each combination of alternatives.
+    alternatives: Vec<Vec<Component>>,
     of_directories: bool,
+}
+
+/// What one component of a path must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Component {
+    /// Any number of components.
+    Any,
+    /// Exactly this.
+    Text(String),
+    /// What these match one by one.
+    Glob(Vec<Token>),
+}
+
+/// What one character must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// Any number of characters.
+    Star,
+    /// Any one character.
+    Any,
+    /// This one.
+    Char(char),
+    /// One in any of the ranges, or in none of them.
+    Class { ranges: Vec<(char, char)>, negated: bool },
 }
 
 impl Pattern {
@@ -27,43 +58,194 @@ impl Pattern {
         if glob.starts_with('/') {
             return Err("starts with a slash; patterns are relative to $DESTDIR");
         }
-        if glob.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err("has an empty, '.' or '..' component");
-        }
-        if !is_balanced(glob) {
-            return Err("has an unclosed bracket or brace, or ends in a backslash");
-        }
-        // The matcher would negate the pattern; in a list of claims that has no meaning.
-        let glob = if glob.starts_with('!') { format!("\\{glob}") } else { glob.to_owned() };
-        Ok(Self { glob, of_directories })
+        let parse = |glob: String| glob.split('/').map(Component::parse).collect();
+        let alternatives = expand(glob)?.into_iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Self { alternatives, of_directories })
     }
 
     /// Whether it claims `path`, given without a trailing slash.
     pub fn claims(&self, path: &str, is_directory: bool) -> bool {
-        self.of_directories == is_directory && glob_match(&self.glob, path)
+        if self.of_directories != is_directory {
+            return false;
+        }
+        let path: Vec<&str> = path.split('/').collect();
+        let is_any = |component: &Component| *component == Component::Any;
+        let is_one = |component: &Component, name: &&str| component.matches(name);
+        self.alternatives.iter().any(|components| matches(components, &path, is_any, is_one))
     }
 }
 
-/// Whether every class and every group of alternatives is closed; the matcher
-/// itself would silently match nothing.
-fn is_balanced(glob: &str) -> bool {
-    let mut bytes = glob.bytes();
-    let mut depth = 0_usize;
-    let mut in_class = false;
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' if bytes.next().is_none() => return false,
-            b'[' => in_class = true,
-            b']' => in_class = false,
-            b'{' if !in_class => depth += 1,
-            b'}' if !in_class => match depth.checked_sub(1) {
-                Some(less) => depth = less,
-                None => return false,
+impl Component {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        if matches!(text, "" | "." | "..") {
+            return Err("has an empty, '.' or '..' component");
+        }
+        if text == "**" {
+            return Ok(Self::Any);
+        }
+        let mut tokens = Vec::new();
+        let mut rest = text.chars();
+        while let Some(character) = rest.next() {
+            tokens.push(match character {
+                '*' => Token::Star,
+                '?' => Token::Any,
+                '[' => read_class(&mut rest)?,
+                '\\' => Token::Char(rest.next().ok_or(BACKSLASH)?),
+                other => Token::Char(other),
+            });
+        }
+        let plain = |token: &Token| if let Token::Char(character) = token { Some(*character) } else { None };
+        Ok(tokens.iter().map(plain).collect::<Option<String>>().map_or(Self::Glob(tokens), Self::Text))
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Text(text) => text == name,
+            Self::Glob(tokens) => {
+                let name: Vec<char> = name.chars().collect();
+                matches(
+                    tokens,
+                    &name,
+                    |token| *token == Token::Star,
+                    |token, character| token.matches(*character),
+                )
+            }
+        }
+    }
+}
+
+impl Token {
+    fn matches(&self, character: char) -> bool {
+        match self {
+            Self::Star | Self::Any => true,
+            Self::Char(own) => *own == character,
+            Self::Class { ranges, negated } => {
+                ranges.iter().any(|(first, last)| (*first..=*last).contains(&character)) != *negated
+            }
+        }
+    }
+}
+
+const BACKSLASH: &str = "has a backslash at the end of a component";
+const BRACKET: &str = "has an unclosed or empty bracket";
+const BRACE: &str = "has an unclosed or stray brace";
+
+/// Reads a class whose bracket has been opened.
+fn read_class(rest: &mut std::str::Chars<'_>) -> Result<Token, &'static str> {
+    let negated = rest.as_str().starts_with(['!', '^']);
+    if negated {
+        rest.next();
+    }
+    let mut ranges = Vec::new();
+    loop {
+        let first = match rest.next().ok_or(BRACKET)? {
+            ']' if ranges.is_empty() => return Err(BRACKET),
+            ']' => return Ok(Token::Class { ranges, negated }),
+            '\\' => rest.next().ok_or(BRACKET)?,
+            other => other,
+        };
+        // A hyphen before the closing bracket stands for itself.
+        let is_range = rest.as_str().starts_with('-') && !rest.as_str().starts_with("-]");
+        let last = if is_range {
+            rest.next();
+            match rest.next().ok_or(BRACKET)? {
+                '\\' => rest.next().ok_or(BRACKET)?,
+                other => other,
+            }
+        } else {
+            first
+        };
+        if first > last {
+            return Err("has a range that ends before it starts");
+        }
+        ranges.push((first, last));
+    }
+}
+
+/// Whether `input` is what `pattern` says, where some parts of it stand for any number of
+/// elements. The last such part that was met is the only one that ever has to try again.
+fn matches<P, E>(
+    pattern: &[P],
+    input: &[E],
+    is_any_number: impl Fn(&P) -> bool,
+    is_one: impl Fn(&P, &E) -> bool,
+) -> bool {
+    let (mut at, mut from) = (0, 0);
+    let mut retry = None;
+    loop {
+        match (pattern.get(at), input.get(from)) {
+            (None, None) => return true,
+            (Some(part), _) if is_any_number(part) => {
+                at += 1;
+                retry = Some((at, from));
+            }
+            (Some(part), Some(element)) if is_one(part, element) => (at, from) = (at + 1, from + 1),
+            _ => match retry {
+                Some((after, start)) if start < input.len() => {
+                    (at, from) = (after, start + 1);
+                    retry = Some((at, from));
+                }
+                _ => return false,
             },
+        }
+    }
+}
+
+/// The patterns that `glob` stands for, without braces.
+fn expand(glob: &str) -> Result<Vec<String>, &'static str> {
+    let mut found = Vec::new();
+    let mut pending = vec![glob.to_owned()];
+    while let Some(glob) = pending.pop() {
+        match first_group(&glob)? {
+            None => found.push(glob),
+            Some((before, alternatives, after)) => {
+                pending.extend(alternatives.iter().map(|one| format!("{before}{one}{after}")));
+            }
+        }
+        if found.len() + pending.len() > MAX_ALTERNATIVES {
+            return Err("has more than 1000 combinations of alternatives");
+        }
+    }
+    Ok(found)
+}
+
+/// What precedes a group of alternatives, the alternatives, and what follows.
+type Group<'a> = (&'a str, Vec<&'a str>, &'a str);
+
+/// The first group of alternatives.
+fn first_group(glob: &str) -> Result<Option<Group<'_>>, &'static str> {
+    let (mut depth, mut in_class, mut start) = (0_usize, false, 0);
+    let mut alternatives = Vec::new();
+    let mut before = "";
+    let mut rest = glob.char_indices();
+    while let Some((at, character)) = rest.next() {
+        match character {
+            '\\' => drop(rest.next()),
+            ']' => in_class = false,
+            _ if in_class => {}
+            '[' => in_class = true,
+            '{' => {
+                depth += 1;
+                if depth == 1 {
+                    (before, start) = (&glob[..at], at + 1);
+                }
+            }
+            ',' if depth == 1 => {
+                alternatives.push(&glob[start..at]);
+                start = at + 1;
+            }
+            '}' => {
+                depth = depth.checked_sub(1).ok_or(BRACE)?;
+                if depth == 0 {
+                    alternatives.push(&glob[start..at]);
+                    return Ok(Some((before, alternatives, &glob[at + 1..])));
+                }
+            }
             _ => {}
         }
     }
-    depth == 0 && !in_class
+    if depth == 0 { Ok(None) } else { Err(BRACE) }
 }
 
 #[cfg(test)]
@@ -111,6 +293,44 @@ mod tests {
     }
 
     #[test]
+    fn characters_and_not_bytes() {
+        check("etc/?", &["etc/ä", "etc/€"], &["etc/"]);
+        check("etc/[ä-ü]x", &["etc/öx"], &["etc/ox", "etc/\u{e3}\u{308}x"]);
+        check("etc/[!a]", &["etc/ä"], &["etc/a"]);
+        check("etc/*ä?", &["etc/ää€", "etc/xä."], &["etc/ä"]);
+    }
+
+    #[test]
+    fn any_number_of_components_is_also_none() {
+        check("a/**", &["a", "a/b", "a/b/c"], &["b", "ab", "a/"]);
+        check("a/**/b", &["a/b", "a/x/b", "a/b/b", "a/x/b/y/b"], &["a/x", "ab", "a/b/c"]);
+        check("**/a/**/b/**", &["a/b", "x/a/y/b/z", "a/a/b/b"], &["b/a", "a/x"]);
+        check("**", &["a", "a/b"], &["a/"]);
+        check("a**b/*", &["ab/c", "axb/c"], &["a/b/c", "ab/c/d"]);
+    }
+
+    #[test]
+    fn alternatives() {
+        check("{usr/bin,etc}/*", &["usr/bin/a", "etc/a"], &["bin/a", "usr/a"]);
+        check("usr/{share/**,bin}/x*", &["usr/share/a/b/x", "usr/share/x", "usr/bin/xy"], &["usr/x"]);
+        check("a{,.{gz,b*}}", &["a", "a.gz", "a.b", "a.bz2"], &["a.", "a.x"]);
+        check("{*.so,*.so.*}", &["a.so", "a.so.1"], &["a.s"]);
+        check("{[,}],a}", &["}", ",", "a"], &["[", "b"]);
+        check("\\{a,b\\}", &["{a,b}"], &["a", "b"]);
+        check("{a}", &["a"], &["{a}"]);
+        check(&"{a,b}".repeat(9), &["ababababa"], &["abababab"]);
+        check(&("{".repeat(20) + "a" + &"}".repeat(20)), &["a"], &["b"]);
+    }
+
+    #[test]
+    fn what_stands_for_itself() {
+        check("\\b\\n\\t\\r\\*", &["bntr*"], &["bntrx", "\u{8}\n\t\r*"]);
+        check("[-x][x-][\\]\\-]", &["--]", "xx-"], &["a-]", "--a"]);
+        check("a]b,c", &["a]b,c"], &["ab"]);
+        check("[^^]", &["a"], &["^"]);
+    }
+
+    #[test]
     fn a_final_slash_means_directories() {
         check("var/lib/x/", &["var/lib/x/"], &["var/lib/x", "var/lib/x/y", "var/lib/"]);
         check("var/**/", &["var/a/", "var/a/b/"], &["var/a/b"]);
@@ -118,8 +338,15 @@ mod tests {
 
     #[test]
     fn malformed_patterns() {
-        for bad in ["", "/", "/usr", "./a", "a/../b", "a//b", "a[b", "a{b,c", "a}", "a\\"] {
+        for bad in [
+            "", "/", "/usr", "./a", "a/../b", "a//b", "a[b", "a{b,c", "a}", "a\\", "a[]", "a[!]", "[]a]",
+            "[b-a]", "[a/b]", "{a,b/}", "a/{,b}/c", "{.,a}/b", "a\\/b", "[a\\",
+        ] {
             assert!(Pattern::parse(bad).is_err(), "{bad:?}");
         }
+        assert!(Pattern::parse(&"{a,b}".repeat(11)).unwrap_err().contains("1000"));
+        // What takes a careless matcher ages.
+        let slow = Pattern::parse(&("a*".repeat(30) + "b")).unwrap();
+        assert!(!slow.claims(&"a".repeat(200), false));
     }
 }
