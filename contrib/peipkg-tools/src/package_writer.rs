@@ -16,13 +16,16 @@ use crate::digest::hex;
 use crate::manifest::{
     FILES_PATH, FileEntry, Files, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST, Manifest, SCHEMA_VERSION, to_json,
 };
-use crate::payload::MAX_ENTRIES;
+use crate::payload::{MAX_DECOMPRESSED, MAX_ENTRIES};
 use crate::signature::{Envelope, SIGNATURE_PATH};
-use crate::tar_header::{BLOCK, END, EntryType, MAX_NUMBER, header, padding};
+use crate::tar_header::{BLOCK, END, EntryType, header, header_length, padding};
 
 /// The compression level: the usual default, which needs a few megabytes of
 /// memory whatever the size of the package.
 const LEVEL: i32 = 3;
+/// What an archive has besides payload and the content of its documents, in bytes, at most: headers
+/// and padding of three documents, the signature, the end.
+const FRAME: u64 = 8 * 1024;
 /// How much of a file is read at once, in bytes: enough for the system calls not to matter.
 const CHUNK: usize = 128 * 1024;
 
@@ -33,7 +36,8 @@ pub struct Package {
     pub manifest: Manifest,
     /// Its payload, in any order.
     pub entries: Vec<Entry>,
-    /// The time of the manifest in seconds since 1970, at most [`MAX_NUMBER`].
+    /// The time of the manifest in seconds since 1970, at most
+    /// [`MAX_NUMBER`](crate::tar_header::MAX_NUMBER).
     pub mtime: u64,
 }
 
@@ -86,14 +90,9 @@ pub enum WriteError<E> {
     /// A file changed between its two readings.
     #[error("{path} changed while it was packed", path = .0.display())]
     Changed(PathBuf),
-    /// A file is longer than a header can say.
-    #[error("{path} is {size} bytes long, at most {MAX_NUMBER} fit into an archive", path = path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// Its length in bytes.
-        size: u64,
-    },
+    /// It would decompress to more than a consumer has to accept (PSD-009 §3.5.4).
+    #[error("the package would decompress to {0} bytes, at most {MAX_DECOMPRESSED} (4 GiB) are allowed")]
+    TooLarge(u64),
     /// There are more entries than a consumer has to accept (PSD-009 §3.2.10).
     #[error("the payload has {0} entries, at most {MAX_ENTRIES} are allowed")]
     TooManyEntries(usize),
@@ -181,10 +180,23 @@ impl Package {
             return Err(WriteError::TooManyEntries(self.entries.len()));
         }
         self.entries.sort();
+        let length = |source: &Path| {
+            let read = |error| WriteError::Read { path: source.to_owned(), error };
+            fs::symlink_metadata(source).map(|file| file.len()).map_err(read)
+        };
+        // Before hours are spent on reading it all; that no file grows is checked later.
+        let mut sizes = Vec::new();
+        for entry in &self.entries {
+            if let Content::File(source) = &entry.content {
+                sizes.push(length(source)?);
+            }
+        }
+        self.check_size(sizes.into_iter(), 0)?;
         let (files, stamps) = self.list_files(&open, &check)?;
-        self.manifest.size_installed = files.entries.iter().map(|file| file.size).sum();
+        let files = document(FILES_PATH, files, MAX_FILES)?;
+        self.manifest.size_installed = stamps.iter().map(|stamp| stamp.size).sum();
         let manifest = document(MANIFEST_PATH, to_json(&self.manifest), MAX_MANIFEST)?;
-        let files = document(FILES_PATH, to_json(&files), MAX_FILES)?;
+        self.check_size(stamps.iter().map(|stamp| stamp.size), (manifest.len() + files.len()) as u64)?;
 
         let write = |error| WriteError::Write { path: pending.path.clone(), error };
         let file = pending.create().map_err(write)?;
@@ -211,21 +223,42 @@ impl Package {
         archive.finish(key).and_then(|file| file.sync_all()).map_err(write)
     }
 
-    /// The list of hashes, and what each file looked like when it was made.
+    /// Refuses what no reader would take in full; `sizes` are those of the files, in order.
+    fn check_size<E>(
+        &self,
+        mut sizes: impl Iterator<Item = u64>,
+        documents: u64,
+    ) -> Result<(), WriteError<E>> {
+        let mut total = documents + FRAME;
+        for entry in &self.entries {
+            let (kind, size) = match &entry.content {
+                Content::File(_) => (EntryType::File(0), sizes.next().unwrap_or(0)),
+                Content::Directory => (EntryType::Directory, 0),
+                Content::Symlink(target) => (EntryType::Symlink(target), 0),
+            };
+            let padded = size.saturating_add(padding(size) as u64);
+            total = total.saturating_add(header_length(&entry.path, kind)).saturating_add(padded);
+        }
+        if total > MAX_DECOMPRESSED { Err(WriteError::TooLarge(total)) } else { Ok(()) }
+    }
+
+    /// The list of hashes as JSON, and what each file looked like when it was made. The list is
+    /// written as it grows: its text is the smaller form.
     fn list_files<E>(
         &self,
         open: impl Fn(&Path) -> io::Result<File>,
         check: impl Fn() -> Result<(), E>,
-    ) -> Result<(Files, Vec<Stamp>), WriteError<E>> {
-        let (mut entries, mut stamps) = (Vec::new(), Vec::new());
+    ) -> Result<(Vec<u8>, Vec<Stamp>), WriteError<E>> {
+        let whole =
+            Files { schema_version: SCHEMA_VERSION, algorithm: "sha256".to_owned(), entries: Vec::new() };
+        let mut list = to_json(&whole);
+        let end = list.split_off(list.len() - "]}\n".len());
+        let mut stamps: Vec<Stamp> = Vec::new();
         for entry in &self.entries {
             let Content::File(source) = &entry.content else { continue };
             check().map_err(WriteError::Stopped)?;
             let read = |error| WriteError::Read { path: source.clone(), error };
             let (before, mut file) = stamped(source, &open)?;
-            if before.size > MAX_NUMBER {
-                return Err(WriteError::TooLong { path: source.clone(), size: before.size });
-            }
             let mut hasher = Sha256::new();
             let size = copy(&mut file, |chunk| {
                 hasher.update(chunk);
@@ -235,11 +268,17 @@ impl Package {
             if Stamp::of(&file.metadata().map_err(read)?) != before || size != before.size {
                 return Err(changed(source));
             }
-            entries.push(FileEntry { path: entry.path.clone(), size, hash: hex(&hasher.finalize()) });
+            if !stamps.is_empty() {
+                list.push(b',');
+            }
+            let mut line =
+                to_json(&FileEntry { path: entry.path.clone(), size, hash: hex(&hasher.finalize()) });
+            line.pop();
+            list.append(&mut line);
             stamps.push(before);
         }
-        let files = Files { schema_version: SCHEMA_VERSION, algorithm: "sha256".to_owned(), entries };
-        Ok((files, stamps))
+        list.extend(end);
+        Ok((list, stamps))
     }
 }
 

@@ -8,6 +8,8 @@ use unicode_normalization::is_nfc;
 
 /// The most payload entries a consumer has to accept (PSD-009 §3.2.10).
 pub const MAX_ENTRIES: usize = 100_000;
+/// The most that a package may decompress to, in bytes: the absolute cap of PSD-009 §3.5.4.
+pub const MAX_DECOMPRESSED: u64 = 4 << 30;
 /// Longest component of a path, in bytes (PSD-009 §3.2.7).
 const MAX_COMPONENT: usize = 255;
 /// Longest path, in bytes (PSD-009 §3.2.7).

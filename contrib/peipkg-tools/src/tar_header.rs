@@ -60,6 +60,11 @@ pub fn header(path: &str, entry: EntryType<'_>, mtime: u64) -> Vec<u8> {
     bytes
 }
 
+/// How many bytes [`header`] gives.
+pub fn header_length(path: &str, entry: EntryType<'_>) -> u64 {
+    header(path, entry, 0).len() as u64
+}
+
 /// How many zero bytes follow a content of `size` bytes.
 ///
 /// # Panics

@@ -12,11 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::PackageError;
 use crate::digest::Digest;
+use crate::payload::MAX_DECOMPRESSED;
 use crate::signature::SIGNATURE_PATH;
 use crate::tar_header::{BLOCK, padding};
 
-/// The most that a package may decompress to, in bytes: the absolute cap of PSD-009 §3.5.4.
-const MAX_DECOMPRESSED: u64 = 4 << 30;
 /// The longest extended header, in bytes: two paths of 4096 bytes and their framing fit well.
 const MAX_EXTENDED_HEADER: u64 = 16 * 1024;
 /// Most zero bytes after the last entry: two blocks are the rule, some writers fill a record of 20.
@@ -65,6 +64,11 @@ impl<R: Read> Archive<R> {
     pub(super) fn new(source: R) -> Self {
         let signed = Some(Sha256::new());
         Self { source, produced: 0, remaining: 0, padding: 0, signed, signed_digest: None }
+    }
+
+    /// The same for a stream whose signature is known to be good.
+    pub(super) fn new_authentic(source: R) -> Self {
+        Self { signed: None, ..Self::new(source) }
     }
 
     /// The SHA-256 of everything before the signature entry, once that has been reached.
@@ -135,7 +139,9 @@ impl<R: Read> Archive<R> {
     }
 
     fn expect_content(&mut self, size: u64) -> Result<(), PackageError> {
-        self.produced = self.produced.saturating_add(size).saturating_add(2 * BLOCK as u64);
+        // The header that has been read, and what it announces.
+        let announced = size.saturating_add((BLOCK + padding(size)) as u64);
+        self.produced = self.produced.saturating_add(announced);
         if self.produced > MAX_DECOMPRESSED {
             return Err(PackageError::TooLarge { cap: MAX_DECOMPRESSED });
         }

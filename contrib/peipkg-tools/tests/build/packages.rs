@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::archive::{file, list, read, ustar};
 use crate::fixture::{FINGERPRINT, Fixture, Run, binary, names, system};
@@ -315,4 +318,24 @@ fn pack_makes_what_build_makes() {
     assert_eq!((run.status, run.stderr), (Some(1), expected));
     fixture.write("manifest.json", &HELLO_MANIFEST.replace(provides, &claims.replace("none", "MESSAGE")));
     assert_eq!(Run::of(&mut pack).status, Some(0));
+}
+
+/// A list of many files is held once, as text.
+#[test]
+fn many_files_take_little_memory() {
+    let script =
+        "mkdir -p $DESTDIR/usr/share/xx && cd $DESTDIR/usr/share/xx && seq -f %050g 50000 | xargs touch";
+    let fixture = Fixture::simple("\"usr/**\"", script);
+    let mut child = fixture.command().stdout(Stdio::null()).spawn().unwrap();
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        sleep(Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(peak > 0 && peak < 46 << 10, "{peak} KiB");
 }
