@@ -1,4 +1,4 @@
-//! Reads a package as a consumer does, in one pass, and says why it is refused
+//! Reads a package as a consumer does and says why it is refused
 //! (PSD-009 §3, §5.3).
 //!
 //! Owns the verdict on one package file: form, limits, per-file hashes,
@@ -11,7 +11,7 @@ mod archive;
 mod metadata;
 mod tree;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest as _, Sha256};
@@ -28,6 +28,10 @@ use crate::signature::{Envelope, MAX_ENVELOPE, SIGNATURE_PATH, SignatureError};
 
 /// The unit of reading, in bytes: large enough that hashing and not calling dominates.
 const BUFFER: usize = 128 * 1024;
+
+/// The largest zstd window that is allocated, as a power of two: 128 MiB, the most that any
+/// decoder takes unasked and no level below 20 needs (RFC 8878 §3.1.1.1.2).
+const MAX_WINDOW_LOG: u32 = 27;
 
 /// A package that has been read to its end and found good.
 #[derive(Debug)]
@@ -109,37 +113,70 @@ impl PackageError {
 /// Reads the package in `file` and checks all of it. `key` finds the trusted
 /// public key of a fingerprint.
 ///
+/// The signature stands at the end, so the file is read twice: first for the
+/// signature alone, then for what it says. Nothing that no trusted key has
+/// signed is taken apart.
+///
 /// # Errors
 /// The first thing that is wrong with the package.
 pub fn read<'k>(
-    file: impl Read,
+    mut file: impl Read + Seek,
     key: impl Fn(&str) -> Option<&'k VerifyingKey>,
 ) -> Result<Package, PackageError> {
-    let mut file = Measured { inner: file, size: 0, hasher: Sha256::new() };
-    let decoder = zstd::Decoder::new(&mut file).map_err(PackageError::Unreadable)?;
-    let mut archive = Archive::new(decoder);
+    let mut first = Measured::new(&mut file);
+    authenticate(&mut Archive::new(decoder(&mut first)?), key)?;
+    let authentic = first.finish();
+    file.rewind().map_err(PackageError::Unreadable)?;
 
+    let mut second = Measured::new(&mut file);
+    let mut archive = Archive::new_authentic(decoder(&mut second)?);
     let manifest = expect_document(&mut archive, MANIFEST_PATH, MAX_MANIFEST)?;
     let mut metadata = Metadata::parse(&manifest)?;
     drop(manifest);
     let files = expect_document(&mut archive, FILES_PATH, MAX_FILES)?;
     let mut files = FileList::parse(&files, metadata.manifest.size_installed)?;
-
-    let envelope = read_payload(&mut archive, &mut metadata, &mut files)?;
-    let digest = archive.signed_digest().ok_or(PackageError::Unsigned("it has no signature"))?;
-    let envelope = Envelope::parse(&envelope)?;
-    let trusted = key(envelope.fingerprint())
-        .ok_or_else(|| PackageError::UntrustedKey(envelope.fingerprint().to_owned()))?;
-    envelope.verify_digest(trusted, &digest)?;
-    Ok(Package { metadata, size: file.size, hash: file.hasher.finalize().into() })
+    read_payload(&mut archive, &mut metadata, &mut files)?;
+    drop(archive);
+    if second.finish() != authentic {
+        return Err(PackageError::Unreadable(io::Error::other("it changed while it was read")));
+    }
+    let (size, hash) = authentic;
+    Ok(Package { metadata, size, hash })
 }
 
-/// Reads everything after the two leading documents and returns the signature's content.
+fn decoder<R: Read>(file: R) -> Result<zstd::Decoder<'static, io::BufReader<R>>, PackageError> {
+    let mut decoder = zstd::Decoder::new(file).map_err(PackageError::Unreadable)?;
+    decoder.window_log_max(MAX_WINDOW_LOG).map_err(PackageError::Unreadable)?;
+    Ok(decoder)
+}
+
+/// Reads to the end and checks the signature (PSD-009 §5.3).
+fn authenticate<'k, R: Read>(
+    archive: &mut Archive<R>,
+    key: impl Fn(&str) -> Option<&'k VerifyingKey>,
+) -> Result<(), PackageError> {
+    let unsigned = PackageError::Unsigned("it has no signature");
+    loop {
+        match archive.next_entry()? {
+            Some(entry) if entry.path != SIGNATURE_PATH => {}
+            None => return Err(unsigned),
+            Some(entry) => {
+                let envelope = Envelope::parse(&signature(archive, &entry)?)?;
+                let trusted = key(envelope.fingerprint())
+                    .ok_or_else(|| PackageError::UntrustedKey(envelope.fingerprint().to_owned()))?;
+                let digest = archive.signed_digest().ok_or(unsigned)?;
+                return Ok(envelope.verify_digest(trusted, &digest)?);
+            }
+        }
+    }
+}
+
+/// Reads everything after the two leading documents.
 fn read_payload<R: Read>(
     archive: &mut Archive<R>,
     metadata: &mut Metadata,
     files: &mut FileList,
-) -> Result<Vec<u8>, PackageError> {
+) -> Result<(), PackageError> {
     let mut buffer = vec![0; BUFFER];
     let architecture = &metadata.package.architecture.clone();
     let mut payload = 0;
@@ -149,8 +186,7 @@ fn read_payload<R: Read>(
             files.expect_end()?;
             metadata.expect_all_met()?;
             tree.finish()?;
-            let envelope = signature(archive, &entry)?;
-            return Ok(envelope);
+            return signature(archive, &entry).map(drop);
         }
         if entry.path == ".peipkg" || entry.path.starts_with(".peipkg/") {
             // Extensions of later versions stand before the payload and are ignored (PSD-009 §3.2.4).
@@ -233,6 +269,16 @@ struct Measured<R> {
     inner: R,
     size: u64,
     hasher: Sha256,
+}
+
+impl<R> Measured<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, size: 0, hasher: Sha256::new() }
+    }
+
+    fn finish(self) -> (u64, Digest) {
+        (self.size, self.hasher.finalize().into())
+    }
 }
 
 impl<R: Read> Read for Measured<R> {

@@ -276,6 +276,24 @@ fn publishes_at_the_same_time() {
     check(&farm.verify(), 0, "");
 }
 
+/// Runs the command and returns its exit status and the most memory that it took, in KiB.
+fn measure(farm: &Farm, arguments: &[&str]) -> (Option<i32>, u64) {
+    let mut child = farm.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let status = loop {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    (status.code(), peak)
+}
+
 /// A package larger than any buffer is read in bounded memory.
 #[test]
 fn a_large_package_streams() {
@@ -288,17 +306,27 @@ fn a_large_package_streams() {
     drop(content);
     farm.put("aa", "1-1", "noarch", &package);
     for arguments in [&Farm::PUBLISH[..], &["verify", "--repo", "REPO"]] {
-        let mut child = farm.command(arguments).stdout(Stdio::null()).spawn().unwrap();
-        let status = format!("/proc/{}/status", child.id());
-        let mut peak = 0;
-        while child.try_wait().unwrap().is_none() {
-            let text = fs::read_to_string(&status).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-            peak = peak.max(kib.unwrap_or(0));
-            thread::sleep(Duration::from_millis(1));
-        }
-        assert!(child.wait().unwrap().success());
+        let (status, peak) = measure(&farm, arguments);
+        assert_eq!(status, Some(0));
         assert!(peak > 0 && peak < 64 << 10, "{arguments:?} took {peak} KiB");
     }
+}
+
+/// Documents that are small in JSON and large in memory are not taken apart for a stranger.
+#[test]
+fn a_strangers_documents_cost_nothing() {
+    let farm = Farm::new();
+    let mut manifest = manifest("aa", "1-1", "noarch");
+    manifest["side_effects"] = vec![""; 4_000_000].into();
+    let mut all = repo_support::entries(manifest, Vec::new());
+    let entry = "{\"path\":\"a\",\"size\":1,\"hash\":\"\"},";
+    all[1].content = format!(
+        "{{\"schema_version\":1,\"algorithm\":\"sha256\",\"entries\":[{}]}}",
+        entry.repeat(2_000_000).trim_end_matches(',')
+    )
+    .into_bytes();
+    farm.put("aa", "1-1", "noarch", &pack(&all, Some([8; 32])));
+    let (status, peak) = measure(&farm, &Farm::PUBLISH);
+    assert_eq!(status, Some(1));
+    assert!(peak > 0 && peak < 32 << 10, "{peak} KiB");
 }
