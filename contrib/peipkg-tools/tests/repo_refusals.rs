@@ -272,6 +272,19 @@ fn one_bad_package_stops_the_whole_set() {
 }
 
 #[test]
+fn a_package_is_a_file() {
+    let farm = Farm::new();
+    let path = farm.new_dir().join("aa_1-1_noarch.peipkg");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    check(&farm.publish(), 1, "aa_1-1_noarch.peipkg: is neither a file nor a link to one");
+    fs::remove_file(&path).unwrap();
+    fs::write(farm.path("aa"), good("aa", "1-1", "noarch")).unwrap();
+    std::os::unix::fs::symlink(farm.path("aa"), &path).unwrap();
+    check(&farm.publish(), 0, "");
+}
+
+#[test]
 fn duplicates() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);

@@ -104,9 +104,9 @@ fn prepare(root: &Path, relative: &str, unsynced: &mut Unsynced) -> Result<PathB
     for part in parts {
         let parent = directory.clone();
         directory.push(part);
-        if files::create_dir(&directory)? {
-            unsynced.directories.insert(parent);
-        }
+        files::create_dir(&directory)?;
+        // Also where it was there: an interrupted publish may have made it and not got to this.
+        unsynced.directories.insert(parent);
     }
     unsynced.directories.insert(directory);
     let target = root.join(relative);
@@ -152,7 +152,8 @@ pub(super) fn hash_file(path: &Path) -> Result<Digest, RepoError> {
     Ok(sink.0.finalize().into())
 }
 
-/// The packages in `directory`, sorted; with `deep`, those in its subdirectories too.
+/// The packages in `directory`, sorted; with `deep`, those in its subdirectories too. A package is
+/// a file or a link to one.
 pub(super) fn find_packages(directory: &Path, deep: bool) -> Result<Vec<PathBuf>, RepoError> {
     let list = RepoError::io;
     let mut found = Vec::new();
@@ -163,9 +164,13 @@ pub(super) fn find_packages(directory: &Path, deep: bool) -> Result<Vec<PathBuf>
             let path = entry.path();
             let kind = entry.file_type().map_err(list(&path, "look at the file"))?;
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let named = !hidden && path.extension().is_some_and(|it| it == "peipkg");
             if kind.is_dir() && deep {
                 pending.push(path);
-            } else if !kind.is_dir() && !hidden && path.extension().is_some_and(|it| it == "peipkg") {
+            } else if named && !kind.is_dir() && !path.is_file() {
+                // Opening a FIFO would wait for somebody to write; a link to nothing is a mistake too.
+                return Err(RepoError::invalid(&path, "is neither a file nor a link to one"));
+            } else if named && !kind.is_dir() {
                 found.push(path);
             }
         }
