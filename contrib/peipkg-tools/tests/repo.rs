@@ -3,6 +3,7 @@
 mod repo_support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -230,6 +231,35 @@ fn a_publish_into_another_directory_leaves_the_first_alone() {
     arguments[2] = "next";
     check(&farm.run(&arguments), 0, "");
     check(&farm.run(&["verify", "--repo", "next"]), 0, "");
+}
+
+#[test]
+fn the_index_directory_keeps_its_mode() {
+    let farm = Farm::new();
+    let index = farm.repo().join("index");
+    fs::set_permissions(&index, fs::Permissions::from_mode(0o2771)).unwrap();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    assert_eq!(fs::metadata(&index).unwrap().permissions().mode() & 0o7777, 0o2771);
+}
+
+/// A directory in the place of the new repo.json stands in for a disk that fails.
+#[test]
+fn what_fails_after_the_commit_is_no_failure() {
+    let farm = Farm::new();
+    farm.add("aa", "1-1", "noarch");
+    fs::create_dir_all(farm.path("next/repo.json")).unwrap();
+    let mut arguments = Farm::PUBLISH;
+    arguments[10] = "next";
+    let output = farm.run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(note.starts_with("peipkg-repo: note: published, but next/repo.json: cannot rename"), "{note}");
+    // Once that is mended, publishing again completes it.
+    fs::remove_dir(farm.path("next/repo.json")).unwrap();
+    check(&farm.run(&arguments), 0, "");
+    check(&farm.run(&["verify", "--repo", "next"]), 0, "");
+    let names: Vec<_> = fs::read_dir(farm.path("next")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.as_encoded_bytes().starts_with(b".")), "{names:?}");
 }
 
 #[test]

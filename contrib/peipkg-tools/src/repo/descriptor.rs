@@ -8,7 +8,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use super::error::RepoError;
-use super::{DESCRIPTOR, files};
+use super::{DESCRIPTOR, KEYS, files};
 use crate::cli::Timestamp;
 use crate::digest::{Digest, sha256};
 use crate::manifest::{SCHEMA_VERSION, to_json};
@@ -18,7 +18,7 @@ use crate::signature::{ALGORITHM, Envelope, MAX_ENVELOPE, SignatureError, finger
 /// Longest descriptor that is read, in bytes: room for thousands of keys.
 pub(super) const MAX_DESCRIPTOR: u64 = 1024 * 1024;
 /// Longest public key file that is read, in bytes.
-const MAX_KEY: u64 = 64 * 1024;
+pub(super) const MAX_KEY: u64 = 64 * 1024;
 
 /// `repo.json` (PSD-009 §6.1.2). Unknown fields are ignored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -175,7 +175,7 @@ impl Descriptor {
 
 /// Where a public key is published, below the repository's root (PSD-009 §6.4.2).
 pub fn key_path(fingerprint: &str) -> String {
-    format!("keys/{fingerprint}.pub")
+    format!("{KEYS}/{fingerprint}.pub")
 }
 
 /// A public key as it is published: a PEM block (PSD-009 §5.2.2).

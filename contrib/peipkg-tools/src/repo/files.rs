@@ -49,6 +49,16 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RepoError> {
     fs::rename(from, to).map_err(RepoError::io(to, "rename into place"))
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), RepoError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RepoError::io(path, "remove the file")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes a directory with its files, if it is there.
 pub(super) fn remove_dir(path: &Path) -> Result<(), RepoError> {
     match fs::remove_dir_all(path) {

@@ -10,12 +10,9 @@ use super::error::RepoError;
 use super::index::Header;
 use super::merge::Merged;
 use super::staging::Staging;
-use super::{DESCRIPTOR, INDEX_DIR, files};
+use super::{DESCRIPTOR, INDEX_DIR, KEYS, MARKER, WRITING, files};
 use crate::cli::Timestamp;
 use crate::signature::{Envelope, fingerprint};
-
-/// Marks a repository that is being created: its presence allows a retry to start over.
-pub(super) const MARKER: &str = ".init.tmp";
 
 /// What `init` is told.
 #[derive(Debug)]
@@ -50,7 +47,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let fingerprint = fingerprint(&public);
     let header = Header { repo: &request.name, index_version: 1, generated_at: request.timestamp.as_str() };
     let staging = Staging::write(out, &key, header, &Merged::default())?;
-    let keys = out.join("keys");
+    let keys = out.join(KEYS);
     files::create_dir(&keys)?;
     let key_file = out.join(key_path(&fingerprint));
     files::write(&key_file, public_key_file(&key).as_bytes())?;
@@ -62,7 +59,9 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
 
     let written = [key_file, keys, signature, unfinished.clone(), parent(out)];
     files::sync_all(&staging.paths().chain(written).collect::<Vec<_>>())?;
-    staging.commit()?;
+    if let Some(problem) = staging.commit()? {
+        return Err(problem);
+    }
     files::rename(&unfinished, &out.join(DESCRIPTOR))?;
     files::sync_all(std::slice::from_ref(out))?;
     files::remove_dir(&marker)?;
@@ -76,12 +75,12 @@ fn clear_interrupted(out: &Path) -> Result<(), RepoError> {
     if names.is_empty() {
         return Ok(());
     }
-    let ours = [MARKER, ".index.tmp", INDEX_DIR, "keys", "repo.json.sig"];
+    let ours = [MARKER, WRITING, INDEX_DIR, KEYS, "repo.json.sig"];
     let interrupted = names.iter().any(|name| name == MARKER);
     if !interrupted || !names.iter().all(|name| ours.iter().any(|known| name == known)) {
         return Err(RepoError::invalid(out, "is not empty; init creates a repository in an empty directory"));
     }
-    for name in [".index.tmp", INDEX_DIR, "keys"] {
+    for name in [WRITING, INDEX_DIR, KEYS] {
         files::remove_dir(&out.join(name))?;
     }
     Ok(())

@@ -8,7 +8,8 @@
 //! keys/<fingerprint>.pub                the public keys
 //! p/<name>/<version>/<file name>        the packages
 //! .index.tmp, .index.next, .init.tmp,
-//! .incoming.tmp                         work in progress; never part of the repository
+//! .incoming.tmp, .repo.json.tmp,
+//! .repo.json.sig.tmp                    work in progress; never part of the repository
 //! ```
 //!
 //! # How it changes
@@ -24,7 +25,9 @@
 //!    commit: before it nothing has been published, after it everything has,
 //!    and document and signature always match.
 //! 4. The descriptor, which a publish does not change, gets a new time stamp:
-//!    mirrors are told to watch it.
+//!    mirrors are told to watch it. In another directory than before, it is put
+//!    in place now, having been written before the commit: what fails after the
+//!    commit is told and is no failure.
 //!
 //! Where a file system cannot exchange directories, or `index` has files of
 //! somebody else, step 3 is a rename per file instead: `.index.tmp` becomes
@@ -60,9 +63,23 @@ pub mod verify;
 pub const DESCRIPTOR: &str = "repo.json";
 /// The directory of the indexes (PSD-009 §6.4.2).
 pub const INDEX_DIR: &str = "index";
+/// The directory of the public keys (PSD-009 §6.4.2).
+pub const KEYS: &str = "keys";
 /// The file name of the archive index.
 pub const ARCHIVE: &str = "archive.json";
 /// The file name of the active index.
 pub const ACTIVE: &str = "active.json";
 /// What the name of a detached signature adds.
 pub const SIGNATURE_SUFFIX: &str = ".sig";
+/// Marks a repository that is being created: its presence allows a retry to start over.
+const MARKER: &str = ".init.tmp";
+/// Where index files are written.
+const WRITING: &str = ".index.tmp";
+/// Complete index files on their way, one by one.
+const MOVING: &str = ".index.next";
+/// A new descriptor on its way.
+const NEW_DESCRIPTOR: &str = ".repo.json.tmp";
+/// Its signature on its way.
+const NEW_SIGNATURE: &str = ".repo.json.sig.tmp";
+/// The files that an interrupted publish may leave.
+const WORKING_FILES: [&str; 3] = [store::INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE];

@@ -14,18 +14,20 @@ use peipkg_manager::version::Version;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::descriptor::{Descriptor, Status, TrustedKeys, key_path, public_key_file, signature_path};
+use super::descriptor::{
+    Descriptor, MAX_KEY, Status, TrustedKeys, key_path, public_key_file, signature_path,
+};
 use super::error::RepoError;
 use super::index::{self, Entry, Header, Index, Kind, MAX_INDEX};
 use super::merge::{Conflict, merge};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
-use super::{DESCRIPTOR, INDEX_DIR, files, lock};
-use crate::cli::Timestamp;
+use super::{DESCRIPTOR, INDEX_DIR, KEYS, NEW_DESCRIPTOR, NEW_SIGNATURE, files, lock};
+use crate::cli::{Timestamp, note};
 use crate::digest::{Digest, hex};
 use crate::package_reader;
 use crate::repo::template::Template;
-use crate::signature::{Envelope, fingerprint};
+use crate::signature::{Envelope, MAX_ENVELOPE, fingerprint};
 
 /// What `publish` is told.
 #[derive(Debug)]
@@ -133,9 +135,13 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         generated_at: request.timestamp.as_str(),
     };
     let staging = Staging::write(output, &key, header, &merged)?;
-    files::sync_all(&unsynced.into_paths().chain(staging.paths()).collect::<Vec<_>>())?;
-    staging.commit()?;
-    finish_descriptor(request, &previous, &key)?;
+    let described = write_descriptor(request, &previous, &key)?;
+    files::sync_all(&unsynced.into_paths().chain(described).chain(staging.paths()).collect::<Vec<_>>())?;
+    // What has been published stays so, whatever does not go well from here.
+    let late = [staging.commit()?, finish_descriptor(output).err()];
+    for problem in late.iter().flatten() {
+        note("peipkg-repo", &format!("published, but {problem}"));
+    }
     let (count, total) = (incoming.len(), merged.archive.len());
     Ok(format!("published {count} packages as index_version {index_version}, {total} in the archive\n"))
 }
@@ -295,46 +301,60 @@ fn conventional_path(entry: &Entry<'_>) -> Option<String> {
     Some(store::package_path(&entry.name, &entry.version, &file_name))
 }
 
-/// Descriptor and keys of the new state: written where they are not there yet, else only touched.
-fn finish_descriptor(request: &Request, previous: &Previous, key: &SigningKey) -> Result<(), RepoError> {
+/// Writes what the new state lacks of keys, and of a descriptor with its signature; returns what
+/// has to be made durable before the commit.
+fn write_descriptor(
+    request: &Request,
+    previous: &Previous,
+    key: &SigningKey,
+) -> Result<Vec<PathBuf>, RepoError> {
     let (input, output) = (&request.input, &request.output);
-    let path = output.join(DESCRIPTOR);
     let in_place = same_directory(input, output);
     let mut written = Vec::new();
-    let own = output.join(key_path(&fingerprint(&key.verifying_key())));
-    if files::create_dir(&output.join("keys"))? || !own.exists() {
-        files::write(&own, public_key_file(key).as_bytes())?;
-        written.extend([own, output.join("keys")]);
+    let mut write_key = |relative: &str, bytes: &[u8]| {
+        let (temporary, target) = (output.join(store::INCOMING), output.join(relative));
+        files::write(&temporary, bytes)?;
+        files::rename(&temporary, &target)?;
+        written.extend([target, output.join(KEYS)]);
+        Ok::<_, RepoError>(())
+    };
+    let own = key_path(&fingerprint(&key.verifying_key()));
+    if files::create_dir(&output.join(KEYS))? || !output.join(&own).exists() {
+        write_key(&own, public_key_file(key).as_bytes())?;
     }
     for listed in previous.descriptor.repo.signing.keys.iter().filter(|_| !in_place) {
         let relative = key_path(&listed.fingerprint);
         if input.join(&relative).is_file() && !output.join(&relative).exists() {
-            let target = output.join(&relative);
-            fs::copy(input.join(&relative), &target).map_err(RepoError::io(&target, "copy the key"))?;
-            written.push(target);
+            write_key(&relative, &files::read(&input.join(&relative), MAX_KEY)?)?;
         }
     }
     if !in_place || !previous.descriptor_signed {
-        let signature = signature_path(&path);
         let envelope = if previous.descriptor_signed {
-            let from = signature_path(&input.join(DESCRIPTOR));
-            fs::read(&from).map_err(RepoError::io(&from, "read the file"))?
+            files::read(&signature_path(&input.join(DESCRIPTOR)), MAX_ENVELOPE as u64)?
         } else {
             Envelope::sign_bytes(key, &previous.descriptor_bytes).to_json()
         };
-        for (target, bytes) in [(&signature, &envelope), (&path, &previous.descriptor_bytes)] {
-            let temporary = target.with_extension("tmp");
-            files::write(&temporary, bytes)?;
-            files::sync_all(std::slice::from_ref(&temporary))?;
-            files::rename(&temporary, target)?;
+        for (name, bytes) in [(NEW_SIGNATURE, &envelope), (NEW_DESCRIPTOR, &previous.descriptor_bytes)] {
+            files::write(&output.join(name), bytes)?;
+            written.push(output.join(name));
         }
-        written.push(output.clone());
     }
-    files::sync_all(&written)?;
-    // Mirrors watch this file to learn that there is something new. What has been published stays
-    // published if they cannot be told.
-    let _ = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-    Ok(())
+    Ok(written)
+}
+
+/// Puts into place what [`write_descriptor`] has written, and touches the descriptor.
+fn finish_descriptor(output: &Path) -> Result<(), RepoError> {
+    let path = output.join(DESCRIPTOR);
+    if output.join(NEW_DESCRIPTOR).exists() {
+        files::rename(&output.join(NEW_SIGNATURE), &signature_path(&path))?;
+        files::rename(&output.join(NEW_DESCRIPTOR), &path)?;
+        files::sync_all(&[output.to_owned()])?;
+    }
+    // Mirrors watch this file to learn that there is something new.
+    let touched = OpenOptions::new().write(true).open(&path);
+    touched
+        .and_then(|file| file.set_modified(SystemTime::now()))
+        .map_err(RepoError::io(&path, "set the time"))
 }
 
 fn same_directory(one: &Path, other: &Path) -> bool {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
@@ -10,15 +11,10 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::RepoError;
 use super::index::{self, Header, Kind};
-use super::init::MARKER;
 use super::merge::Merged;
-use super::{DESCRIPTOR, INDEX_DIR, SIGNATURE_SUFFIX, files, store};
+use super::{DESCRIPTOR, INDEX_DIR, MARKER, MOVING, SIGNATURE_SUFFIX, WORKING_FILES, WRITING, files};
 use crate::signature::Envelope;
 
-/// Where index files are written.
-const WRITING: &str = ".index.tmp";
-/// Complete index files on their way, one by one.
-pub(super) const MOVING: &str = ".index.next";
 /// The index files in the order in which they move: the archive is the commit.
 const ORDER: [&str; 4] = ["archive.json", "archive.json.sig", "active.json", "active.json.sig"];
 
@@ -40,7 +36,9 @@ pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
         files::rename(&moving, &root.join(WRITING))?;
         files::sync_all(&[root.to_owned()])?;
     }
-    store::settle(root)?;
+    for name in WORKING_FILES {
+        files::remove_file(&root.join(name))?;
+    }
     if root.join(DESCRIPTOR).exists() {
         // With its descriptor in place, a repository is complete; only the mark is left.
         files::remove_dir(&root.join(MARKER))?;
@@ -60,6 +58,7 @@ impl Staging {
         let directory = root.join(WRITING);
         files::remove_dir(&directory)?;
         files::create_dir(&directory)?;
+        resemble(&directory, &root.join(INDEX_DIR))?;
         for (kind, entries) in [(Kind::Archive, &merged.archive), (Kind::Active, &merged.active)] {
             let path = directory.join(kind.file_name());
             let digest = index::write(files::create(&path)?, kind, header, entries)
@@ -77,8 +76,9 @@ impl Staging {
         files.into_iter().chain([directory])
     }
 
-    /// Makes the new indexes the repository's, durably.
-    pub(super) fn commit(self) -> Result<(), RepoError> {
+    /// Makes the new indexes the repository's, durably. What fails after that is no failure of
+    /// the publish any more, and is returned.
+    pub(super) fn commit(self) -> Result<Option<RepoError>, RepoError> {
         let (written, index) = (self.root.join(WRITING), self.root.join(INDEX_DIR));
         if !index.exists() {
             files::rename(&written, &index)?;
@@ -87,15 +87,28 @@ impl Staging {
             let moving = self.root.join(MOVING);
             files::rename(&written, &moving)?;
             files::sync_all(std::slice::from_ref(&self.root))?;
-            move_all(&self.root)?;
-            // Past the commit, only what was published counts; the next publish clears the rest.
-            let _ = files::remove_dir(&moving);
-            return Ok(());
+            let moved = move_all(&self.root);
+            if moved.is_err() && moving.join(ORDER[0]).exists() {
+                return moved.map(|()| None);
+            }
+            if moved.is_ok() {
+                // Past the commit, only what was published counts; the next publish clears the rest.
+                let _ = files::remove_dir(&moving);
+            }
+            return Ok(moved.err());
         }
-        files::sync_all(std::slice::from_ref(&self.root))?;
+        let synced = files::sync_all(std::slice::from_ref(&self.root));
         let _ = files::remove_dir(&written);
-        Ok(())
+        Ok(synced.err())
     }
+}
+
+/// Gives a new directory the owner and the mode of the one that it will replace, if there is one.
+fn resemble(new: &Path, old: &Path) -> Result<(), RepoError> {
+    let Ok(like) = fs::metadata(old) else { return Ok(()) };
+    // Nobody but root may give a directory away; whose it is then, its mode has to do.
+    let _ = chown(new, Some(like.uid()), Some(like.gid()));
+    fs::set_permissions(new, like.permissions()).map_err(RepoError::io(new, "set the mode"))
 }
 
 /// Exchanges two directories; `false` when the file system cannot.

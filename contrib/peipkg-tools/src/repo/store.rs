@@ -64,17 +64,6 @@ pub(super) fn place(
     copied.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Removes what an interrupted copy has left.
-pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
-    let path = root.join(INCOMING);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(RepoError::io(&path, "remove the file")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Takes a published file over from another repository, by a link if possible. Files that are
 /// not in `from` are none of its concern: they may be hosted elsewhere.
 pub(super) fn carry_over(

@@ -17,7 +17,7 @@ use super::descriptor::{Descriptor, TrustedKeys};
 use super::error::RepoError;
 use super::generation::{Generation, Signed};
 use super::index::{Index, Kind};
-use super::{staging, store};
+use super::{MOVING, store};
 use crate::cli::Timestamp;
 use crate::digest::{hex, sha256};
 use crate::package_reader::unhex;
@@ -189,7 +189,7 @@ fn check_signatures(report: &mut Report, root: &Path, descriptor: &Descriptor, d
             Err(error) => report.issue(error),
         }
     }
-    if root.join(staging::MOVING).is_dir() && !report.issues.is_empty() {
+    if root.join(MOVING).is_dir() && !report.issues.is_empty() {
         report.issue("a publish was interrupted; the next one completes it");
     }
 }
