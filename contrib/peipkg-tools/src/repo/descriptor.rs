@@ -216,6 +216,15 @@ impl TrustedKeys {
         (found, problems)
     }
 
+    /// All keys of `descriptor`, accepted or not, that can be read from the repository at `root`.
+    pub fn load_all(descriptor: &Descriptor, root: &Path) -> Self {
+        let keys = &descriptor.repo.signing.keys;
+        let read = |key: &Key| read_public_key(&local_key_file(root, key), &key.fingerprint).ok();
+        let mut found = Self::default();
+        keys.iter().filter_map(read).for_each(|key| found.add(key));
+        found
+    }
+
     /// Trusts one more key.
     pub fn add(&mut self, key: VerifyingKey) {
         self.keys.push((fingerprint(&key), key));

@@ -53,6 +53,7 @@ pub mod index;
 pub mod init;
 mod lock;
 mod merge;
+mod previous;
 pub mod publish;
 mod staging;
 mod store;

@@ -2,24 +2,22 @@
 //!
 //! The order of the steps is the promise; the header of [`super`] says why.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use peipkg_manager::identity::{check_architecture, check_package_name};
 use peipkg_manager::signing_key;
 use peipkg_manager::version::Version;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
-use super::descriptor::{
-    Descriptor, MAX_KEY, Status, TrustedKeys, key_path, public_key_file, signature_path,
-};
+use super::descriptor::{Descriptor, MAX_KEY, key_path, public_key_file, signature_path};
 use super::error::RepoError;
-use super::index::{self, Entry, Header, Index, Kind, MAX_INDEX};
+use super::index::{self, Entry, Header, Kind};
 use super::merge::{Conflict, merge};
+use super::previous::{self, Previous, Successor, refuse_loss};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::{DESCRIPTOR, INDEX_DIR, KEYS, NEW_DESCRIPTOR, NEW_SIGNATURE, files, lock};
@@ -81,18 +79,6 @@ impl Incoming {
     }
 }
 
-/// The state before, as far as a publish needs it.
-struct Previous {
-    descriptor: Descriptor,
-    descriptor_bytes: Vec<u8>,
-    /// Whether the descriptor's signature counts; only a rebuild goes on without.
-    descriptor_signed: bool,
-    trusted: TrustedKeys,
-    index_version: u64,
-    /// The archive index as it is on disk; empty for a rebuild.
-    archive: Vec<u8>,
-}
-
 /// Publishes and returns a line for the person who asked.
 pub fn run(request: &Request) -> Result<String, RepoError> {
     let key = signing_key::load(&request.sign_key)
@@ -106,20 +92,34 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     staging::settle(output)?;
 
     let rebuild = matches!(request.source, Source::Rebuild(_));
-    let previous = load_previous(request, &key, rebuild)?;
-    let incoming = read_packages(request, &previous.trusted)?;
+    let previous = previous::load(input, &request.timestamp, &key, rebuild)?;
+    let incoming = read_packages(request, &previous)?;
     let archive_path = input.join(INDEX_DIR).join(Kind::Archive.file_name());
-    let published =
-        if rebuild { Vec::new() } else { published_entries(&archive_path, &previous, &request.timestamp)? };
+    let published = if rebuild {
+        Vec::new()
+    } else {
+        previous::published_entries(&archive_path, &previous, &request.timestamp)?
+    };
     let in_place = same_directory(input, output);
     let carried: Vec<String> =
         if in_place { Vec::new() } else { published.iter().filter_map(conventional_path).collect() };
-    let new = incoming.iter().map(Incoming::entry).collect();
-    let merged = merge(published, new).map_err(|conflict| explain(&conflict, &incoming, &archive_path))?;
-
     let Some(index_version) = previous.index_version.checked_add(1) else {
         return Err(RepoError::invalid(&archive_path, "no index_version is left to count up to"));
     };
+    let new: Vec<_> = incoming.iter().map(Incoming::entry).collect();
+    let successor = Successor {
+        repo: &previous.descriptor.repo.name,
+        index_version,
+        timestamp: &request.timestamp,
+        packages: published.iter().chain(&new).collect(),
+    };
+    if rebuild {
+        refuse_loss(&archive_path, &successor)?;
+    }
+    if !in_place {
+        refuse_other(output, &successor)?;
+    }
+    let merged = merge(published, new).map_err(|conflict| explain(&conflict, &incoming, &archive_path))?;
 
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
@@ -146,92 +146,36 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     Ok(format!("published {count} packages as index_version {index_version}, {total} in the archive\n"))
 }
 
-/// Reads and verifies the state that is published onto.
-fn load_previous(request: &Request, key: &SigningKey, rebuild: bool) -> Result<Previous, RepoError> {
-    let input = &request.input;
-    let (descriptor, descriptor_bytes) = Descriptor::load(input)?;
-    let path = input.join(DESCRIPTOR);
-    let public = key.verifying_key();
-    let own = fingerprint(&public);
-    let is_active = |key: &super::descriptor::Key| key.fingerprint == own && key.status == Status::Active;
-    if !descriptor.repo.signing.keys.iter().any(is_active) {
-        let listed: Vec<_> =
-            descriptor.repo.signing.keys.iter().map(|key| key.fingerprint.as_str()).collect();
-        let message = format!(
-            "the signing key {own} is not an active key of this repository, which has {}",
-            listed.join(", ")
-        );
-        return Err(RepoError::invalid(&path, message));
-    }
-    // Keys other than the one at hand matter only if something was signed with them.
-    let (mut trusted, _) = TrustedKeys::load(&descriptor, input, &request.timestamp);
-    trusted.add(public);
-    let signed = trusted.check_bytes(&path, &descriptor_bytes);
-    let descriptor_signed = signed.is_ok();
-    if rebuild {
-        let index_version = salvage_index_version(input, &request.timestamp);
-        let archive = Vec::new();
-        return Ok(Previous {
-            descriptor,
-            descriptor_bytes,
-            descriptor_signed,
-            trusted,
-            index_version,
-            archive,
-        });
-    }
-    signed?;
-    let read = |kind: Kind| {
-        let path = input.join(INDEX_DIR).join(kind.file_name());
-        let bytes = files::read(&path, MAX_INDEX)?;
-        trusted.check_bytes(&path, &bytes)?;
-        Ok::<_, RepoError>((path, bytes))
-    };
-    let version = |kind: Kind, path: &Path, bytes: &[u8]| {
-        let index: Index<'_, IgnoredAny> = Index::parse(path, bytes, kind, &descriptor.repo.name)?;
-        Ok::<_, RepoError>(index.index_version.unwrap_or(0))
-    };
-    let (path, active) = read(Kind::Active)?;
-    let active = version(Kind::Active, &path, &active)?;
-    let (path, archive) = read(Kind::Archive)?;
-    // Another tool that was interrupted may have left the archive ahead; consumers have seen both.
-    let index_version = active.max(version(Kind::Archive, &path, &archive)?);
-    Ok(Previous { descriptor, descriptor_bytes, descriptor_signed, trusted, index_version, archive })
-}
-
-/// The entries of the archive. Consumers refuse an index that is older than the one
-/// they know (PSD-009 §6.2.3), so none is made.
-fn published_entries<'a>(
-    path: &Path,
-    previous: &'a Previous,
-    now: &Timestamp,
-) -> Result<Vec<Entry<'a>>, RepoError> {
-    let archive: Index<'a, Vec<&'a RawValue>> =
-        Index::parse(path, &previous.archive, Kind::Archive, &previous.descriptor.repo.name)?;
-    if let Ok(then) = Timestamp::parse(&archive.generated_at)
-        && now.seconds() < then.seconds()
+/// Refuses to publish into a repository that would lose by it.
+fn refuse_other(output: &Path, successor: &Successor<'_>) -> Result<(), RepoError> {
+    if let Ok((other, _)) = Descriptor::load(output)
+        && other.repo.name != successor.repo
     {
-        let message = format!(
-            "was made at {}, later than the --timestamp {}; consumers would refuse the new one",
-            archive.generated_at,
-            now.as_str()
-        );
-        return Err(RepoError::invalid(path, message));
+        let message = format!("is of repository {:?}, expected {:?}", other.repo.name, successor.repo);
+        return Err(RepoError::invalid(&output.join(DESCRIPTOR), message));
     }
-    let json = |source| RepoError::Json { path: path.to_owned(), source };
-    archive.packages.into_iter().map(|raw| Entry::parse(raw).map_err(json)).collect()
+    refuse_loss(&output.join(INDEX_DIR).join(Kind::Archive.file_name()), successor)
 }
 
 /// Reads every package of the request; the errors of all of them are reported together.
-fn read_packages(request: &Request, trusted: &TrustedKeys) -> Result<Vec<Incoming>, RepoError> {
-    let paths = match &request.source {
-        Source::New(directory) => store::find_packages(directory, false)?,
-        Source::Rebuild(directory) => store::find_packages(directory, true)?,
+fn read_packages(request: &Request, previous: &Previous) -> Result<Vec<Incoming>, RepoError> {
+    let (paths, keys) = match &request.source {
+        Source::New(directory) => (store::find_packages(directory, false)?, &previous.trusted),
+        // What was published under a key that has had its time is still part of the history.
+        Source::Rebuild(directory) => (store::find_packages(directory, true)?, &previous.listed),
+    };
+    let former = RefCell::new(BTreeSet::new());
+    let key = |fingerprint: &str| {
+        let found = keys.get(fingerprint);
+        if found.is_some() && previous.trusted.get(fingerprint).is_none() {
+            former.borrow_mut().insert(fingerprint.to_owned());
+        }
+        found
     };
     let mut found: BTreeMap<String, Incoming> = BTreeMap::new();
     let mut errors = Vec::new();
     for path in paths {
-        match read_package(&path, trusted, &request.template) {
+        match read_package(&path, key, &request.template) {
             Ok(package) => match found.get(&package.file_name) {
                 Some(first) if first.hash != package.hash => {
                     let message = format!("is not the same package as {}", first.path.display());
@@ -244,15 +188,25 @@ fn read_packages(request: &Request, trusted: &TrustedKeys) -> Result<Vec<Incomin
             Err(error) => errors.push(error),
         }
     }
+    for fingerprint in former.into_inner() {
+        note(
+            "peipkg-repo",
+            &format!("packages are signed by key {fingerprint}, which is no longer accepted"),
+        );
+    }
     match errors.len() {
         0 => Ok(found.into_values().collect()),
         _ => Err(RepoError::Several(errors)),
     }
 }
 
-fn read_package(path: &Path, trusted: &TrustedKeys, template: &Template) -> Result<Incoming, RepoError> {
+fn read_package<'k>(
+    path: &Path,
+    key: impl Fn(&str) -> Option<&'k VerifyingKey>,
+    template: &Template,
+) -> Result<Incoming, RepoError> {
     let file = File::open(path).map_err(RepoError::io(path, "open the package"))?;
-    let package = package_reader::read(file, |fingerprint| trusted.get(fingerprint))
+    let package = package_reader::read(file, key)
         .map_err(|source| RepoError::Package { path: path.to_owned(), source })?;
     let file_name = package.metadata.file_name();
     if path.file_name().is_none_or(|name| name != file_name.as_str()) {
@@ -359,19 +313,4 @@ fn finish_descriptor(output: &Path) -> Result<(), RepoError> {
 
 fn same_directory(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
-}
-
-/// The highest version either index claims, read from whatever is left of them. With nothing
-/// left, seconds since 1970 are more than any number of publishes (PSD-009 §6.2.3).
-fn salvage_index_version(root: &Path, now: &Timestamp) -> u64 {
-    let claimed = |kind: Kind| {
-        let bytes = files::read(&root.join(INDEX_DIR).join(kind.file_name()), MAX_INDEX).ok()?;
-        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
-        let (_, after) = head.split_once("\"index_version\"")?;
-        let digits = after.trim_start_matches(|c: char| c == ':' || c.is_ascii_whitespace());
-        let end = digits.find(|c: char| !c.is_ascii_digit())?;
-        digits[..end].parse().ok()
-    };
-    let highest = [Kind::Active, Kind::Archive].into_iter().filter_map(claimed).max();
-    highest.unwrap_or_else(|| now.seconds())
 }
