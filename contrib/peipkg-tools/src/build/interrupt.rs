@@ -1,10 +1,15 @@
 //! Being asked to stop: the build script is told, what was begun is cleaned up,
 //! and the command fails.
+//!
+//! A script's own children are told where that is safe: if this process leads
+//! its process group, as under the manager and as a shell's job, the group is the
+//! build's. The script stays in that group, so that a KILL of the group ends all
+//! of it. In somebody else's group, only the script itself is told.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -23,6 +28,8 @@ pub struct Interrupted(i32);
 struct State {
     signal: Option<i32>,
     child: Option<Pid>,
+    /// Whether the group has been told; what it is told comes back here, too.
+    told: bool,
 }
 
 impl Interrupt {
@@ -59,9 +66,12 @@ impl Interrupt {
     fn note(&self, signal: i32) {
         self.with(|state| {
             state.signal = Some(signal);
-            if let Some(child) = state.child {
-                // It may have ended by itself, which is as good.
-                let _ = kill_process(child, Signal::TERM);
+            let Some(child) = state.child else { return };
+            // It may have ended by itself, which is as good.
+            let _ = kill_process(child, Signal::TERM);
+            if !state.told && getpgrp() == getpid() {
+                state.told = true;
+                let _ = kill_process_group(getpgrp(), Signal::TERM);
             }
         });
     }

@@ -1,8 +1,9 @@
 //! `peipkg-build`: from a recipe or a staged tree to packages.
 //!
 //! The order of a build is: everything that can be known to be wrong without
-//! running the script, the script, the rules of the payload, the packages. They
-//! appear in the output directory together, when all of them are complete.
+//! running the script, the script, the rules of the payload, the packages. None
+//! appears in the output directory before all are complete; then they are
+//! renamed into place one by one, so a kill at that instant can leave some.
 
 pub mod flags;
 pub mod interrupt;

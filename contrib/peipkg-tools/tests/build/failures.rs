@@ -1,6 +1,7 @@
 //! Everything that must end in a clear line and leave nothing behind.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -247,6 +248,29 @@ fn a_signal_ends_the_script_and_removes_everything() {
     line.clear();
     std::io::Read::read_to_string(&mut stderr, &mut line).unwrap();
     assert_eq!((status.code(), line.as_str()), (Some(1), "peipkg-build: interrupted by signal 15\n"));
+    assert_eq!(names(&fixture.path("tmp")), [""; 0]);
+}
+
+/// What the script has started ends with it where the process group is the build's own.
+#[test]
+fn a_signal_reaches_the_whole_group() {
+    let fixture = Fixture::simple("\"etc/*\"", "sleep 60 & echo $!; wait");
+    let mut child = fixture.command().process_group(0).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    let sleeper = format!("/proc/{}/stat", line.trim());
+    // One that has ended may still be listed, as a zombie.
+    let runs = || fs::read_to_string(&sleeper).is_ok_and(|text| !text.contains(") Z "));
+    assert!(runs());
+    let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while runs() {
+        assert!(Instant::now() < deadline, "still running");
+        sleep(Duration::from_millis(5));
+    }
     assert_eq!(names(&fixture.path("tmp")), [""; 0]);
 }
 
