@@ -415,6 +415,11 @@ fn verify_finds_what_is_wrong_with_signed_indexes() {
             "archive index: aa_2-1_noarch.peipkg is there twice",
         ),
         ("archive", archive.replace("\"name\":\"bb\"", "\"name\":\"../b\""), "../b"),
+        (
+            "archive",
+            archive.replace("\"name\":\"bb\"", "\"name\":\"b\\nFAIL: x\""),
+            "archive index: b\\nFAIL: x_1-1_noarch.peipkg: ",
+        ),
         ("archive", archive.replace("sha256", "md5"), "malformed hash"),
     ];
     for (kind, text, expected) in cases {

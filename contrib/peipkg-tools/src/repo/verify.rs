@@ -128,6 +128,11 @@ impl FullEntry<'_> {
         format!("{}_{}_{}.peipkg", self.name, self.version, self.architecture)
     }
 
+    /// The file name as it may be printed: with characters that would forge a line escaped.
+    fn shown(&self) -> String {
+        self.file_name().escape_debug().to_string()
+    }
+
     /// What is wrong with it alone.
     fn problem(&self) -> Option<String> {
         let name = check_package_name(&self.name).err().map(str::to_owned);
@@ -219,7 +224,7 @@ fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullInde
     for (kind, index) in [("active", active), ("archive", archive)] {
         for entry in &index.packages {
             if let Some(problem) = entry.problem() {
-                report.issue(format!("{kind} index: {}: {problem}", entry.file_name()));
+                report.issue(format!("{kind} index: {}: {problem}", entry.shown()));
             }
         }
     }
