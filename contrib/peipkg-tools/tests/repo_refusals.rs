@@ -240,6 +240,16 @@ fn archives() {
     let mut all = start();
     all.insert(2, Raw { typeflag: b'x', mode: 0o644, ..file("x", b"10 size=1\n") });
     refused(&farm, &pack(&all, Some(SEED)), "another record");
+    // Two names for one entry, and one that needs no extended header.
+    let long = format!("usr/share/{}", "a".repeat(100));
+    for (path, field) in [(&*long, "usr/share/b"), ("usr/share/b", "usr/share/b")] {
+        let length = (10..200).find(|length| format!("{length} path={path}\n").len() == *length).unwrap();
+        let record = format!("{length} path={path}\n");
+        let mut all = start();
+        all.insert(2, Raw { typeflag: b'x', mode: 0o644, ..file("x", record.as_bytes()) });
+        all[3].path = field.to_owned();
+        refused(&farm, &pack(&all, Some(SEED)), "an extended header is not for a long path");
+    }
 }
 
 #[test]

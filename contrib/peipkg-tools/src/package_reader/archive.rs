@@ -18,6 +18,8 @@ use crate::tar_header::{BLOCK, padding};
 
 /// The longest extended header, in bytes: two paths of 4096 bytes and their framing fit well.
 const MAX_EXTENDED_HEADER: u64 = 16 * 1024;
+/// The longest path or target without an extended header, in bytes (PSD-009 §3.1.4).
+const FIELD: usize = 100;
 /// Most zero bytes after the last entry: two blocks are the rule, some writers fill a record of 20.
 const MAX_TRAILER: usize = 10 * 1024;
 
@@ -243,12 +245,17 @@ impl<'a> RawHeader<'a> {
 
     /// Joins the header with the extended header before it.
     fn entry(self, extended: Extended) -> Result<Entry, PackageError> {
-        let had_path = extended.path.is_some();
         let had_link = extended.link.is_some();
         let own = |bytes: &[u8]| match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(PackageError::Archive("a path is not UTF-8")),
         };
+        let paths = [(self.name, &extended.path), (self.link, &extended.link)];
+        if paths.iter().any(|(field, long)| long.as_ref().is_some_and(|long| !stands_for(field, long))) {
+            return Err(PackageError::Archive(
+                "an extended header is not for a long path, or not for this one",
+            ));
+        }
         let mut path = extended.path.map_or_else(|| own(self.name), Ok)?;
         let kind = match self.typeflag {
             b'0' | 0 => Kind::File,
@@ -273,12 +280,17 @@ impl<'a> RawHeader<'a> {
         if kind != Kind::File && self.size != 0 {
             return Err(PackageError::entry(&path, "has content but is no file"));
         }
-        // An extended header for a short path would let two names stand for one entry.
-        if had_path && path == SIGNATURE_PATH {
-            return Err(PackageError::entry(&path, "has an extended header"));
-        }
         Ok(Entry { path, slash, kind, size: self.size })
     }
+}
+
+/// Whether a field is what a header says of `long` that also has an extended header. Readers that know
+/// none go by the field, so it must begin alike; some writers give names that are not ASCII an extended
+/// header whatever their length, and leave those characters out of the field.
+fn stands_for(field: &[u8], long: &str) -> bool {
+    let ascii: String = long.chars().filter(char::is_ascii).collect();
+    let is_prefix = long.as_bytes().starts_with(field) || ascii.as_bytes().starts_with(field);
+    is_prefix && (long.len() > FIELD || ascii.len() < long.len())
 }
 
 /// The records of an extended header; other keys than these two are not allowed (PSD-009 §3.1.4).
