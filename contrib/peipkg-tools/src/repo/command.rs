@@ -17,7 +17,8 @@ usage: peipkg-repo init    --name NAME [--description TEXT] --sign-key KEY --tim
 init        creates an empty repository in a directory that is empty or not there
   --name NAME             short name, recorded in repo.json
   --description TEXT      one line for people
-publish     adds packages, all or none, and signs the new indexes
+publish     adds packages, all or none, and signs the new indexes; each must be signed by a key
+            of the repository
   --in DIR                the repository as it was
   --new DIR               the packages to add
   --out DIR               the repository as it will be; may be the same as --in
