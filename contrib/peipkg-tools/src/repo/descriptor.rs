@@ -274,14 +274,9 @@ pub fn signature_path(document: &Path) -> PathBuf {
     path.into()
 }
 
-/// A key file below `root` when its URL is relative, else where it is by convention.
+/// A key file where its URL says, else where it is by convention.
 fn local_key_file(root: &Path, key: &Key) -> PathBuf {
-    let relative = !key.url.contains("://") && !key.url.split('/').any(|part| part == "..");
-    match key.url.trim_start_matches('/') {
-        "" => root.join(key_path(&key.fingerprint)),
-        path if relative => root.join(path),
-        _ => root.join(key_path(&key.fingerprint)),
-    }
+    files::below(root, &key.url).unwrap_or_else(|| root.join(key_path(&key.fingerprint)))
 }
 
 /// Reads a public key, raw or PEM, and holds it against its fingerprint (PSD-009 §5.2.2).

@@ -12,6 +12,13 @@ use super::error::RepoError;
 /// Most threads that wait for the disk at once: a journal commits their work together.
 const SYNC_THREADS: usize = 8;
 
+/// What a URL that is relative to the repository at `root` means there; no URL leads out of it.
+pub(super) fn below(root: &Path, url: &str) -> Option<PathBuf> {
+    let relative = !url.contains("://") && !url.split('/').any(|part| part == "..");
+    let path = url.trim_start_matches('/');
+    (relative && !path.is_empty()).then(|| root.join(path))
+}
+
 /// The bytes of `path`, which must not have more than `cap`.
 pub(super) fn read(path: &Path, cap: u64) -> Result<Vec<u8>, RepoError> {
     let file = File::open(path).map_err(RepoError::io(path, "open the file"))?;

@@ -234,7 +234,12 @@ fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> Re
         Conflict::Duplicates(pairs) => pairs,
     };
     let one = |(new, old): &(Entry<'_>, Entry<'_>)| {
-        let package = incoming.iter().find(|package| package.json == new.json);
+        let is_it = |package: &&Incoming| {
+            new.name == package.name
+                && new.version == package.version
+                && new.architecture == package.architecture
+        };
+        let package = incoming.iter().find(is_it);
         let path = package.map_or(archive, |package| package.path.as_path());
         let same = package.is_some_and(|package| old.json.contains(&hex(&package.hash)));
         let bytes = if same { "with the same bytes" } else { "with other bytes" };

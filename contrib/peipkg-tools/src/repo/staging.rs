@@ -12,11 +12,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::error::RepoError;
 use super::index::{self, Header, Kind};
 use super::merge::Merged;
-use super::{DESCRIPTOR, INDEX_DIR, MARKER, MOVING, SIGNATURE_SUFFIX, WORKING_FILES, WRITING, files};
+use super::{
+    ACTIVE, ARCHIVE, DESCRIPTOR, INDEX_DIR, MARKER, MOVING, SIGNATURE_SUFFIX, WORKING_FILES, WRITING, files,
+};
 use crate::signature::Envelope;
 
 /// The index files in the order in which they move: the archive is the commit.
-const ORDER: [&str; 4] = ["archive.json", "archive.json.sig", "active.json", "active.json.sig"];
+const ORDER: [&str; 4] = [ARCHIVE, "archive.json.sig", ACTIVE, "active.json.sig"];
 
 /// New index files that are not visible yet.
 pub(super) struct Staging {

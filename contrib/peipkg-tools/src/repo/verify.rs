@@ -17,7 +17,7 @@ use super::descriptor::{Descriptor, TrustedKeys};
 use super::error::RepoError;
 use super::generation::{Generation, Signed};
 use super::index::{Index, Kind};
-use super::{MOVING, store};
+use super::{MOVING, files, store};
 use crate::cli::Timestamp;
 use crate::digest::{hex, sha256};
 use crate::package_reader::unhex;
@@ -316,10 +316,8 @@ fn check_packages(report: &mut Report, request: &Request, archive: &FullIndex<'_
 
 /// Where the repository itself has a package: at its URL if that is relative, else by convention.
 fn own_file(root: &Path, entry: &FullEntry<'_>) -> PathBuf {
-    let local = !entry.url.contains("://") && !entry.url.split('/').any(|part| part == "..");
-    let by_url = root.join(entry.url.trim_start_matches('/'));
-    if local && by_url.is_file() {
-        return by_url;
+    if let Some(path) = files::below(root, &entry.url).filter(|path| path.is_file()) {
+        return path;
     }
     root.join(store::package_path(&entry.name, &entry.version, &entry.file_name()))
 }
