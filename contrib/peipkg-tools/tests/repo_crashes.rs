@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signature, SigningKey};
 use repo_support::{Farm, SEED, check, file, manifest, pack};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -125,25 +126,26 @@ fn readers_never_miss_a_package_where_directories_cannot_be_exchanged() {
     poll_while_publishing(false, 20);
 }
 
+/// In the middle of a publish, which holds the lock, verify has to wait.
 #[test]
 fn verify_looks_at_one_publish_at_a_time() {
     let farm = Farm::new();
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let verifier = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), 0, "");
-            }
-        });
-        for version in 1..=40 {
-            farm.publish_all(&[&format!("aa {version}-1 noarch")]);
-            if verifier.is_finished() {
-                break;
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-        verifier.join().unwrap();
-    });
+    let lock = fs::File::open(farm.repo()).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let (signature, aside) = (farm.repo().join("index/active.json.sig"), farm.path("aside"));
+    fs::rename(&signature, &aside).unwrap();
+    let mut child = farm.command(&["verify", "--repo", "REPO"]).stdout(Stdio::null()).spawn().unwrap();
+    // It waits once the kernel lists it as one who does; where no such list is, some time must do.
+    let waiting = |line: &str| line.contains("->") && line.contains(&format!(" {} ", child.id()));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !fs::read_to_string("/proc/locks").unwrap_or_default().lines().any(waiting)
+        && Instant::now() < deadline
+    {
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::rename(&aside, &signature).unwrap();
+    drop(lock);
+    assert!(child.wait().unwrap().success());
 }
 
 /// Every state between two of the moves that stand in for the exchange.
