@@ -18,7 +18,6 @@ use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
 use crate::signing_key::PublicKeys;
 use crate::state_dir::{self, StateDir};
-use crate::upload::Uploader;
 use crate::upstream::git::GitError;
 use crate::upstream::sources::{Source, Sources};
 use crate::upstream_url;
@@ -41,8 +40,6 @@ pub struct Builder {
     pub public_keys: PublicKeys,
     /// Publishes outputs.
     pub publisher: Publisher,
-    /// Notes that the remote lacks what is published, if there is a remote.
-    pub uploader: Option<Uploader>,
     /// Ends what the builder is doing.
     pub interrupt: Interrupt,
 }
@@ -188,12 +185,6 @@ impl Builder {
     }
 
     fn publish(&self, outputs: KeptOutputs) -> JobOutcome {
-        // From here on the remote may lack something, even if this process dies.
-        if let Some(uploader) = &self.uploader
-            && let Err(error) = uploader.owe()
-        {
-            return JobOutcome::PublishFailed { reason: format!("cannot note the upload: {error}"), outputs };
-        }
         match self.publisher.publish(&outputs, &self.interrupt) {
             Ok(()) => {
                 self.publisher.discard(&outputs);

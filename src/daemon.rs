@@ -5,8 +5,7 @@
 //! `--once` is this same loop with another stopping rule, which the core knows.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
@@ -60,12 +59,13 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
     let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
     // The loop never blocks on its workers: the core gives each no more than it has room for.
     let (sender, messages) = unbounded();
-    let runs = Arc::new(AtomicBool::new(false));
+    // Whether there is a loop that can end in good order; until then a signal ends the start.
+    let runs = Arc::new(Mutex::new(false));
     signals.forward({
         let (sender, runs, startup) = (sender.clone(), runs.clone(), job_interrupt.clone());
         move |is_stop| {
-            // Nothing is built yet that would have to be finished.
-            if is_stop && !runs.load(Ordering::Acquire) {
+            let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_stop && !*runs {
                 startup.trigger();
             }
             sender.send(Message::Wake).is_ok()
@@ -75,7 +75,13 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
         Err(Error::Repository(error)) if error.is_interrupted() => return Ok(Outcome::Clean),
         prepared => prepared?,
     };
-    runs.store(true, Ordering::Release);
+    {
+        let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if job_interrupt.is_triggered() {
+            return Ok(Outcome::Clean);
+        }
+        *runs = true;
+    }
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
     let channel = (sender, messages);
@@ -132,7 +138,6 @@ impl Loop {
             peipkg_build: tools.peipkg_build,
             public_keys,
             publisher: publisher.clone(),
-            uploader: uploader.clone(),
             interrupt: job_interrupt.clone(),
         };
         let mut workers = vec![builder::start(builder, job_queue, sender.clone())?];
@@ -232,7 +237,7 @@ impl Loop {
 
     /// Sleeps until there is a message or the next deadline has come (`None`).
     fn next_message(&self) -> Option<Message> {
-        let Some(deadline) = self.farm.next_deadline(self.now()) else {
+        let Some(deadline) = self.farm.next_deadline() else {
             // The workers and the signal thread hold senders as long as the loop lives.
             return self.messages.recv().ok();
         };

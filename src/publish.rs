@@ -54,6 +54,8 @@ pub struct Publisher {
     pub config: Arc<Config>,
     /// The state directory.
     pub state: Arc<StateDir>,
+    /// Whether there is a remote that is going to lack what is published.
+    pub uploads: bool,
     /// Held while the repository is changed, or must not change.
     pub access: Arc<Mutex<()>>,
 }
@@ -184,6 +186,10 @@ impl Publisher {
         let packages = self.packages_of(&outputs.directory);
         let program = self.tool("publish", interrupt)?;
         let program = program.arg("--in").arg(&repo).arg("--new").arg(packages).arg("--out").arg(&repo);
+        if self.uploads {
+            // From here on the remote may lack something, even if this process dies.
+            self.state.note_upload(&self.state.upload_owed()).map_err(at(&self.state.upload_owed()))?;
+        }
         journal.begin(&outputs.directory).map_err(at(&self.state.repo()))?;
         match program.run(interrupt) {
             Ok(_) => {
@@ -221,7 +227,10 @@ impl Publisher {
         // The tool may have outlived its manager, and be at it still.
         drop(lock(&self.state.tool_lock(), interrupt)?);
         let outputs = read_kept(&self.state.publish().join(&directory));
-        let stands = outputs.is_some_and(|outputs| self.is_whole(&outputs, interrupt));
+        let stands = match outputs {
+            Some(outputs) => self.is_whole(&outputs, interrupt)?,
+            None => false,
+        };
         if stands {
             journal.forget().map_err(at(&repo))?;
             return Ok(Settled::Stands);
@@ -232,7 +241,7 @@ impl Publisher {
     }
 
     /// Whether the repository verifies and all of `outputs` is in it, to the byte.
-    fn is_whole(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> bool {
+    fn is_whole(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> Result<bool, PublishError> {
         let archive = File::open(self.state.archive_index()).map(BufReader::new).map(Archive::read);
         let is_listed = matches!(archive, Ok(Ok(archive))
             if archive.presence(&outputs.packages, &outputs.key.version) == Presence::Complete);
@@ -241,7 +250,15 @@ impl Publisher {
             let kept = packages.join(package.file_name(&outputs.key.version));
             is_same_file(&kept, &self.published_path(package, &outputs.key.version)).unwrap_or(false)
         };
-        is_listed && outputs.packages.iter().all(is_there) && self.verify(interrupt).is_ok()
+        if !is_listed || !outputs.packages.iter().all(is_there) {
+            return Ok(false);
+        }
+        match self.verify(interrupt) {
+            Ok(()) => Ok(true),
+            Err(PublishError::Process(ProcessError::Failed { .. })) => Ok(false),
+            // What could not be asked is not answered with no.
+            Err(error) => Err(error),
+        }
     }
 
     /// Checks the repository's signatures and indexes.

@@ -98,6 +98,7 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
         peipkg_repo: tools.peipkg_repo.clone(),
         config: config.clone(),
         state: state.clone(),
+        uploads: config.upload != Upload::None,
         access: Arc::default(),
     };
     // First what was cut short: it may have cost the repository its descriptor.

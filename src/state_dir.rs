@@ -143,6 +143,18 @@ impl StateDir {
         self.root.join("upload-begun")
     }
 
+    /// Makes a marker that lasts, whatever happens next.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn note_upload(&self, marker: &Path) -> io::Result<()> {
+        if marker.exists() {
+            return Ok(());
+        }
+        File::create(marker)?.sync_all()?;
+        File::open(&self.root)?.sync_all()
+    }
+
     /// The file whose lock rclone holds while it changes the remote.
     pub fn upload_lock(&self) -> PathBuf {
         self.root.join("upload-lock")

@@ -6,7 +6,7 @@
 //! files are copied aside at the start: while an upload runs, the next version may
 //! be published, and its packages are not on their way.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +59,9 @@ pub fn start<M: From<Event> + Send + 'static>(
             let outcome = match uploader.upload(&interrupt) {
                 Ok(()) => UploadOutcome::Done,
                 Err(error) if error.is_interrupted() => UploadOutcome::Interrupted,
-                Err(error) => UploadOutcome::Failed { reason: error.to_string() },
+                Err(error) => {
+                    UploadOutcome::Failed { reason: without_secrets(&error.to_string(), &uploader.remote) }
+                }
             };
             // The loop outlives its uploader, unless it failed; then nobody wants the answer.
             let _ = answers.send(Event::UploadFinished(outcome).into());
@@ -68,14 +70,6 @@ pub fn start<M: From<Event> + Send + 'static>(
 }
 
 impl Uploader {
-    /// Notes that the remote is about to lack something; survives a restart.
-    ///
-    /// # Errors
-    /// When the marker cannot be written.
-    pub fn owe(&self) -> io::Result<()> {
-        File::create(self.state.upload_owed())?.sync_all()
-    }
-
     /// Whether an upload of an earlier run is still owed.
     pub fn is_owed(&self) -> bool {
         self.state.upload_owed().exists() || self.state.upload_begun().exists()
@@ -98,13 +92,9 @@ impl Uploader {
         let _access = self.publisher.access();
         self.publisher.settle(interrupt)?;
         self.publisher.verify(interrupt)?;
-        let owed = self.state.upload_owed();
-        match fs::rename(&owed, self.state.upload_begun()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(PublishError::File { path: owed, error });
-            }
-            _ => {}
-        }
+        let (owed, begun) = (self.state.upload_owed(), self.state.upload_begun());
+        let noted = self.state.note_upload(&begun).and_then(|()| state_dir::remove(&owed));
+        noted.map_err(|error| PublishError::File { path: begun, error })?;
         let copied = copy_entry_points(&self.state.repo(), snapshot);
         copied.map_err(|error| PublishError::File { path: snapshot.to_owned(), error })
     }
@@ -147,4 +137,27 @@ fn copy_entry_points(repo: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `text` without what a remote that is configured in its own name
+/// (`:sftp,host=…,pass=…:path`) says about itself.
+fn without_secrets(text: &str, remote: &str) -> String {
+    let Some((name, _)) = remote.split_once(',') else { return text.to_owned() };
+    let parameters = remote.rsplit_once(':').map_or(remote, |(parameters, _)| parameters);
+    text.replace(remote, name).replace(parameters, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remotes_password_is_not_shown() {
+        let remote = ":sftp,host=h,pass=secret:pkgs";
+        let text =
+            "Failed to create file system for \":sftp,host=h,pass=secret:pkgs\": :sftp,host=h,pass=secret:x";
+        let shown = without_secrets(text, remote);
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(without_secrets("r2:pkgs: denied", "r2:pkgs"), "r2:pkgs: denied");
+    }
 }

@@ -37,8 +37,13 @@ impl Farm {
                     Job::Publish(_) => None,
                 };
                 let (failures, retry_after) = self.note_failure(&key, candidate, &reason, now);
-                // Its recipe may have been dropped meanwhile: then there is nothing to retry.
-                if matches!(job, Job::Build(_)) && !self.roster.contains_key(&key.recipe) {
+                // Its recipe may have been dropped or changed meanwhile: then there is nothing to retry.
+                if let Job::Build(build) = &job
+                    && !self
+                        .roster
+                        .get(&key.recipe)
+                        .is_some_and(|recipe| recipe.builds_the_same_as(&build.recipe))
+                {
                     self.failures.remove(&key);
                 }
                 effects.report(Notice::BuildFailed { key, failures, retry_after, reason });

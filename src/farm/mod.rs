@@ -163,7 +163,7 @@ impl Farm {
     }
 
     /// When [`Event::DeadlineReached`] is to be handled, if nothing happens before.
-    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
+    pub fn next_deadline(&self) -> Option<Moment> {
         if let Some(stop) = &self.stopping {
             return (self.in_flight.is_none()
                 && self.upload.running.is_none()
@@ -172,7 +172,7 @@ impl Farm {
         }
         let retries =
             self.failures.values().filter(|failure| failure.waiting).map(|failure| failure.retry_at);
-        retries.chain(self.upload.next()).chain(self.schedule.next_deadline(now)).min()
+        retries.chain(self.upload.next()).chain(self.schedule.next_deadline()).min()
     }
 
     /// Whether the farm is over, and how.
@@ -188,8 +188,13 @@ impl Farm {
                 (idle && polls_are_over).then_some(stop.outcome)
             }
             None if !self.options.once => None,
-            None => (idle && self.schedule.is_quiet() && self.queue.is_empty()).then_some(Outcome::Clean),
+            None => (idle && self.has_built_all()).then_some(Outcome::Clean),
         }
+    }
+
+    /// Whether no poll, no build and nothing that waits for one is left of a sweep.
+    fn has_built_all(&self) -> bool {
+        self.in_flight.is_none() && self.schedule.is_quiet() && self.queue.is_empty()
     }
 
     fn take_roster(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {

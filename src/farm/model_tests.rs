@@ -41,6 +41,8 @@ struct World {
     /// The remote lacks something that no running upload brings.
     owed: bool,
     uploading: bool,
+    /// Whether the recipes have changed since the job was started.
+    roster_changed: bool,
     calm: bool,
     stopped: bool,
     aborted: bool,
@@ -71,6 +73,7 @@ impl World {
             not_before: HashMap::new(),
             owed: false,
             uploading: false,
+            roster_changed: false,
             calm: false,
             stopped: false,
             aborted: false,
@@ -138,6 +141,7 @@ impl World {
         }
         // A change of a recipe ends the wait of its versions.
         self.not_before.clear();
+        self.roster_changed = true;
         self.event(Event::RosterLoaded(Ok(self.roster.clone())));
     }
 
@@ -181,6 +185,8 @@ impl World {
                 self.kept.remove(&outputs.key);
             }
             Effect::LoadRoster => self.load_roster(),
+            // What a recipe that has changed meanwhile had built is nothing to retry.
+            Effect::Report(Notice::BuildFailed { .. }) if self.roster_changed => {}
             Effect::Report(
                 Notice::BuildFailed { key, retry_after, .. } | Notice::PublishFailed { key, retry_after, .. },
             ) => {
@@ -216,6 +222,7 @@ impl World {
             }
         }
         self.job = Some(job);
+        self.roster_changed = false;
     }
 
     fn is_published(&self, package: &str, version: &str) -> bool {
@@ -302,7 +309,7 @@ impl World {
             return;
         }
         let fails = !self.calm && self.one_in(3);
-        self.owed |= fails || self.aborted;
+        self.owed |= fails && !self.aborted;
         self.event(Event::UploadFinished(match (self.aborted, fails) {
             (true, _) => UploadOutcome::Interrupted,
             (false, true) => UploadOutcome::Failed { reason: "offline".into() },
@@ -328,7 +335,7 @@ impl World {
 
     /// Lets the farm sleep until it wants to be woken, or for a part of that time.
     fn sleep(&mut self) {
-        let Some(deadline) = self.farm.next_deadline(self.now) else { return };
+        let Some(deadline) = self.farm.next_deadline() else { return };
         if !self.calm && self.one_in(4) {
             self.now += deadline.saturating_sub(self.now) / 2;
             return;
@@ -376,7 +383,7 @@ impl World {
             return self
                 .check(self.job.is_none() && !self.uploading, "the farm is over while somebody works");
         }
-        let deadline = self.farm.next_deadline(self.now);
+        let deadline = self.farm.next_deadline();
         self.check(deadline.is_none_or(|deadline| deadline > self.now), "the farm does not sleep");
         let works = self.job.is_some() || self.uploading;
         let waits = deadline.is_some() || !self.polls.is_empty() || works;
@@ -398,7 +405,7 @@ impl World {
                 self.finish_upload();
             } else if !self.polls.is_empty() {
                 self.finish_poll();
-            } else if self.farm.next_deadline(self.now).is_some() {
+            } else if self.farm.next_deadline().is_some() {
                 self.sleep();
             } else {
                 return;

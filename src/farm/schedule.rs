@@ -235,13 +235,15 @@ impl Schedule {
     }
 
     /// When the next regular poll falls due; `None` while no idle upstream is watched.
-    pub fn next_deadline(&self, now: Moment) -> Option<Moment> {
+    pub fn next_deadline(&self) -> Option<Moment> {
         let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
         let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::MAX);
-        // The others that wait are started when a listing ends.
-        let waits_for_host = |(_, host): &(Arc<str>, Option<usize>)| Some(self.hosts[(*host)?].paused_until);
-        let pauses = self.waiting.iter().filter_map(waits_for_host).filter(|until| *until > now);
-        due.chain(pauses).min()
+        // Who waits for a place is started when a listing ends; who waits for a host, when its pause does.
+        let pause_of = |(_, host): &(Arc<str>, Option<usize>)| {
+            let host = &self.hosts[(*host)?];
+            (host.running < JOBS_PER_HOST && self.running < self.workers).then_some(host.paused_until)
+        };
+        due.chain(self.waiting.iter().filter_map(pause_of)).min()
     }
 
     /// The place of a URL's host among the hosts; `None` for local paths. Hosts

@@ -70,7 +70,7 @@ impl Bench {
 
     /// Lets time pass until `until`, waking the farm only when it asked for it.
     fn sleep_until(&mut self, until: Moment) {
-        while let Some(deadline) = self.farm.next_deadline(self.now).filter(|deadline| *deadline <= until) {
+        while let Some(deadline) = self.farm.next_deadline().filter(|deadline| *deadline <= until) {
             assert!(deadline > self.now || self.now == Moment::ZERO, "the farm does not sleep");
             self.now = deadline;
             self.event(Event::DeadlineReached);
@@ -252,7 +252,7 @@ fn a_failed_build_is_retried_at_its_own_time() {
         let due = bench.farm.failures.values().next().unwrap().retry_at;
         while bench.now < due {
             // Polls go on meanwhile and must not bring the retry forward.
-            let next = bench.farm.next_deadline(bench.now).unwrap();
+            let next = bench.farm.next_deadline().unwrap();
             bench.sleep_until(next);
             for upstream in bench.polls() {
                 bench.tags(&upstream, &["v1"]);
@@ -366,7 +366,7 @@ fn a_reload_replaces_the_roster_or_leaves_it() {
     bench.fail();
     assert_eq!(bench.seen(), ["failed c@5-1 1m"]);
     assert!(bench.farm.failures.is_empty(), "nothing is retried for a dropped recipe");
-    assert_eq!(bench.farm.next_deadline(bench.now), None);
+    assert_eq!(bench.farm.next_deadline(), None);
 }
 
 #[test]
@@ -523,4 +523,40 @@ fn a_failed_version_whose_tag_is_gone_is_not_retried() {
     bench.tags("u", &["v2"]);
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@2-1"]);
     assert!(bench.farm.failures.is_empty());
+}
+
+#[test]
+fn a_build_that_fails_after_its_recipe_has_changed_is_not_retried() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@1-2"]);
+    assert!(bench.farm.failures.is_empty());
+}
+
+#[test]
+fn a_sweep_tries_to_upload_all_that_it_has_published() {
+    let options = Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.finish(JobOutcome::Done);
+    bench.upload_fails();
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@2-1", "build a@1-1", "upload", "not uploaded 1m", "upload"]);
+    bench.upload_fails();
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "but not twice");
+}
+
+#[test]
+fn an_interrupted_upload_is_not_begun_again() {
+    let options = Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![]);
+    bench.event(Event::UploadOwed);
+    bench.event(Event::StopRequested);
+    bench.event(Event::AbortRequested);
+    bench.event(Event::UploadFinished(UploadOutcome::Interrupted));
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
+    assert_eq!(bench.seen(), ["upload", "interrupt polls", "interrupt polls", "interrupt job"]);
 }

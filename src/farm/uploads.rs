@@ -19,6 +19,8 @@ pub(super) struct Upload {
     pub(super) failures: u32,
     /// Why the last one failed, if it did.
     pub(super) last_error: Option<String>,
+    /// Whether something was published since the last one failed.
+    pub(super) news: bool,
 }
 
 impl Upload {
@@ -40,18 +42,24 @@ impl Farm {
             return;
         }
         self.upload.owed = true;
-        // News do not shorten the wait for a remote that fails; the end of the farm does.
+        self.upload.news = true;
+        // News do not shorten the wait for a remote that fails; the end of a farm does.
         if self.upload.failures == 0 || self.stopping.is_some() {
             self.upload.due = now;
         }
     }
 
     pub(super) fn start_upload(&mut self, now: Moment, effects: &mut Effects) {
+        // Nor may a sweep end without having tried to upload all that it has published.
+        if self.options.once && self.upload.news && self.upload.running.is_none() && self.has_built_all() {
+            self.upload.due = self.upload.due.min(now);
+        }
         let is_aborted = self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted);
         if is_aborted || self.upload.next().is_none_or(|due| due > now) {
             return;
         }
         self.upload.owed = false;
+        self.upload.news = false;
         self.upload.running = Some(now);
         effects.report(Notice::UploadStarted);
         effects.0.push(Effect::StartUpload);
@@ -66,7 +74,8 @@ impl Farm {
                 self.upload.due = now;
                 effects.report(Notice::UploadComplete { took: now.saturating_sub(started) });
             }
-            UploadOutcome::Interrupted => self.upload.owed = true,
+            // The process is about to end; its next start finds that an upload is owed.
+            UploadOutcome::Interrupted => {}
             UploadOutcome::Failed { reason } => {
                 self.upload.owed = true;
                 self.upload.failures += 1;

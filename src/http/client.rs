@@ -151,11 +151,11 @@ impl Client {
         }
     }
 
-    /// The bytes of an answer that it is still reading.
-    pub(super) fn unread(&self) -> usize {
+    /// The answer that it is still reading.
+    pub(super) fn unread(&self) -> Option<&Arc<[u8]>> {
         match &self.state {
-            State::Reply { response, .. } => response.len(),
-            _ => 0,
+            State::Reply { response, .. } => Some(response),
+            _ => None,
         }
     }
 

@@ -110,6 +110,8 @@ impl Git {
         let program = self.plain().env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "");
         let program = program.args(["-c", "core.hooksPath=/dev/null"]);
         let program = program.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]);
+        // The bare repositories that it is used in are the manager's own.
+        let program = program.args(["-c", "safe.bareRepository=all"]);
         match ssh_command {
             Some(command) => program.env("GIT_SSH_COMMAND", command),
             None => program,

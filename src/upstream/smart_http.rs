@@ -196,6 +196,10 @@ impl Listing<'_> {
         let (head, body) = response.into_parts();
         let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let status = head.status;
+        // A server error without a word about the time is this repository's, not the host's.
+        if status.is_server_error() && field(RETRY_AFTER).is_none() {
+            return Err(Failure::Failed(format!("the server answered with status {}", status.as_u16())));
+        }
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             let retry_after = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
             return Err(Failure::Busy { status: status.as_u16(), retry_after });
@@ -253,6 +257,8 @@ impl Listing<'_> {
             Error::Io(error) if has_ended(&error) => {
                 Failure::Failed("the server closed the connection before its answer was complete".to_owned())
             }
+            // git may trust what this does not: another store, an older kind of certificate.
+            Error::Io(error) if is_refused_by_tls(&error) => Failure::NotUnderstood(error.to_string()),
             Error::Io(error) => Failure::Failed(format!("the connection failed: {error}")),
             Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::Http(_) | Error::BadUri(_) => {
                 Failure::NotUnderstood(error.to_string())
@@ -260,6 +266,11 @@ impl Listing<'_> {
             error => Failure::Failed(format!("the connection failed: {error}")),
         }
     }
+}
+
+/// Whether the two sides could not agree on TLS.
+fn is_refused_by_tls(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(cause) if cause.is::<rustls::Error>())
 }
 
 /// Whether the other side has ended the connection.

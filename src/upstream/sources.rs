@@ -32,6 +32,10 @@ const FETCH_DEADLINE: Duration = Duration::from_hours(1);
 /// that was not used for the longest time goes.
 const MAX_KEPT: u64 = 4 * 1024 * 1024 * 1024;
 
+/// How long a tag that was fetched ahead is taken for what the upstream has: not
+/// longer than a tag may wait between a poll and its build anyway.
+const AHEAD_FRESH: Duration = Duration::from_mins(1);
+
 /// What git says when a server only serves files and cannot send a part of the history.
 const NO_SHALLOW_FETCH: &str = "dumb http transport does not support shallow";
 
@@ -65,10 +69,28 @@ pub struct Sources {
 struct Repository {
     url: String,
     path: PathBuf,
-    /// The tags in it that were fetched ahead.
-    ahead: HashSet<String>,
+    /// The tags in it that were fetched ahead, and when.
+    ahead: Ahead,
     /// Bytes on disk.
     size: u64,
+}
+
+/// Tags that were fetched ahead of their builds.
+#[derive(Debug)]
+struct Ahead {
+    tags: HashSet<String>,
+    fetched: Instant,
+}
+
+impl Ahead {
+    fn new(tags: HashSet<String>) -> Self {
+        Self { tags, fetched: Instant::now() }
+    }
+
+    /// Whether `tag` need not be fetched. A tag can be moved: what was fetched a while ago is fetched again.
+    fn take(&mut self, tag: &str) -> bool {
+        self.tags.remove(tag) && self.fetched.elapsed() < AHEAD_FRESH
+    }
 }
 
 /// One fetch: its limits.
@@ -76,6 +98,14 @@ struct Repository {
 struct Limits<'a> {
     end: Option<Instant>,
     interrupt: &'a Interrupt,
+}
+
+impl Limits<'_> {
+    /// The same, with half of the time that is left.
+    fn first_half(self) -> Self {
+        let now = Instant::now();
+        Self { end: self.end.map(|end| now + end.saturating_duration_since(now) / 2), ..self }
+    }
 }
 
 impl Sources {
@@ -100,10 +130,10 @@ impl Sources {
         let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
-            let fetched = if kept.ahead.remove(source.tag) {
+            let fetched = if kept.ahead.take(source.tag) {
                 Ok(())
             } else {
-                self.fetch_into(&kept.path, source, limits).map(|ahead| kept.ahead = ahead)
+                self.fetch_into(&kept.path, source, limits).map(|ahead| kept.ahead = Ahead::new(ahead))
             };
             match fetched {
                 Ok(()) => return self.check_out(kept, source, directory, limits),
@@ -120,6 +150,7 @@ impl Sources {
         let path = self.state.sources().join(self.state.unique_name("upstream"));
         match self.begin(&path, source, limits) {
             Ok(ahead) => {
+                let ahead = Ahead::new(ahead);
                 let fresh = Repository { url: source.url.to_owned(), path, ahead, size: 0 };
                 self.check_out(fresh, source, directory, limits)
             }
@@ -182,10 +213,10 @@ impl Sources {
     ) -> Result<HashSet<String>, GitError> {
         if !source.next_tags.is_empty() {
             let tags = source.next_tags.iter().map(String::as_str).chain([source.tag]);
-            match self.fetch_tags(path, source.url, tags, limits) {
+            match self.fetch_tags(path, source.url, tags, limits.first_half()) {
                 Ok(()) => return Ok(source.next_tags.iter().cloned().collect()),
-                // One that has vanished meanwhile must not take the others along.
-                Err(ProcessError::Failed { .. }) => {}
+                // One that has vanished meanwhile, or is too much, must not take the others along.
+                Err(ProcessError::Failed { .. } | ProcessError::TimedOut { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -152,12 +152,16 @@ fn a_connection_that_was_closed_meanwhile_is_replaced() {
 fn a_busy_server_says_for_how_long() {
     let (http, url) = server();
     for (code, retry_after, seconds) in
-        [(429, Some("120"), 120), (503, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
+        [(429, Some("120"), 120), (429, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
     {
         http.fault("a.git", Fault::Status { code, retry_after: retry_after.map(str::to_owned) });
         let busy = Failure::Busy { status: code, retry_after: Duration::from_secs(seconds) };
         assert_eq!(list(&url, PATIENCE), Err(busy));
     }
+    // One broken repository says nothing about its host.
+    http.fault("a.git", Fault::Status { code: 503, retry_after: None });
+    let broken = Failure::Failed("the server answered with status 503".to_owned());
+    assert_eq!(list(&url, PATIENCE), Err(broken));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn over_ten_days_each_upstream_is_polled_once_an_interval_and_not_all_together()
                 schedule.finished(&url, Ok(1), now);
             }
         }
-        now = schedule.next_deadline(now).unwrap();
+        now = schedule.next_deadline().unwrap();
     }
     assert!(polls.values().all(|count| (240..=241).contains(count)), "{polls:?}");
     assert!(most_at_once <= 2, "{most_at_once} upstreams were due in one millisecond");
@@ -84,7 +84,7 @@ fn a_failed_listing_is_repeated_early_and_then_less_often() {
     for _ in 0..4 {
         assert_eq!(start(&mut schedule, now), "a");
         schedule.finished(&"a".into(), Err(error("no route", None)), now);
-        let next = schedule.next_deadline(now).unwrap();
+        let next = schedule.next_deadline().unwrap();
         waits.push(next.checked_sub(now).unwrap().as_secs() / 60);
         now = next;
     }
@@ -119,7 +119,7 @@ fn a_single_sweep_polls_nothing_twice() {
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     schedule.finished(&"a".into(), Ok(1), Moment::ZERO);
     schedule.finished(&"b".into(), Err(error("gone", None)), Moment::ZERO);
-    assert_eq!(schedule.next_deadline(HOUR), None);
+    assert_eq!(schedule.next_deadline(), None);
     assert_eq!(start(&mut schedule, HOUR * 1000), "");
 }
 
@@ -160,7 +160,7 @@ fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
     assert_eq!(start(&mut schedule, now), "https://b.example/1");
     schedule.finished(&"https://b.example/1".into(), Ok(1), now);
     assert_eq!(start(&mut schedule, now), "");
-    let woken = schedule.next_deadline(now).unwrap();
+    let woken = schedule.next_deadline().unwrap();
     assert!(woken <= Duration::from_mins(7));
     assert_eq!(start(&mut schedule, Duration::from_mins(7)), "https://a.example/2");
 }
@@ -177,4 +177,15 @@ fn a_single_sweep_does_not_wait_for_a_paused_host() {
     assert!(!schedule.is_quiet());
     schedule.finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
     assert!(schedule.is_quiet());
+}
+
+#[test]
+fn the_end_of_a_pause_is_never_missed() {
+    let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2"]);
+    start(&mut schedule, Moment::ZERO);
+    let busy = error("429", Some(Duration::from_mins(1)));
+    schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::from_millis(59_999)), "");
+    // By now the pause is over: the deadline lies in the past, and so the farm is woken at once.
+    assert_eq!(schedule.next_deadline(), Some(Duration::from_mins(1)));
 }
