@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 
-.PHONY: all demo test check bench chaos fuzz clean
+.PHONY: all demo test check bench chaos fuzz soak clean
 
 all:
 	$(CARGO) build --release --workspace
@@ -41,6 +41,12 @@ chaos:
 ROUNDS ?= 20000
 fuzz:
 	PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) $(CARGO) test --lib -- --nocapture whatever_comes_is_answered
+
+# Keeps one daemon at work for SOAK_ROUNDS rounds, of 40 polls, 40 requests, a build and a reload each, and holds its memory,
+# threads and open files at the end against those after the first twentieth. It takes some minutes.
+SOAK_ROUNDS ?= 500
+soak:
+	PEIPKG_SOAK_ROUNDS=$(SOAK_ROUNDS) $(CARGO) test --test farm -- --nocapture a_daemon_long_at_work
 
 clean:
 	$(CARGO) clean

@@ -26,6 +26,7 @@ mod purity;
 mod remote_readers;
 mod scale;
 mod signals;
+mod soak;
 mod sources;
 mod support_itself;
 mod sweep;

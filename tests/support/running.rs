@@ -131,6 +131,15 @@ impl Running {
         logfmt::events(&self.stderr.text())
     }
 
+    /// The events that have come since `seen` was last used here, at first 0: of a long log, each line is read once.
+    #[track_caller]
+    pub fn events_since(&self, seen: &mut usize) -> Vec<Event> {
+        let text = self.stderr.text_from(*seen);
+        let finished = text.rfind('\n').map_or("", |end| &text[..=end]);
+        *seen += finished.len();
+        logfmt::events(finished)
+    }
+
     /// Standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
@@ -280,7 +289,12 @@ impl Stream {
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes.lock().expect("no reader panics")).into_owned()
+        self.text_from(0)
+    }
+
+    /// The text after the first `start` bytes.
+    fn text_from(&self, start: usize) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("no reader panics")[start..]).into_owned()
     }
 
     fn is_finished(&self) -> bool {
