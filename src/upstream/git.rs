@@ -92,12 +92,17 @@ impl Git {
         &self.path
     }
 
-    /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order, within `limit`.
     ///
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
-    pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, GitError> {
-        let program = self.program(interrupt).deadline(Some(LISTING_DEADLINE)).grace(LISTING_GRACE);
+    pub fn list_tags(
+        &self,
+        url: &str,
+        limit: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<String>, GitError> {
+        let program = self.program(interrupt).deadline(Some(limit)).grace(LISTING_GRACE);
         let program = program.capture_stdout(LISTING_LIMIT);
         let output = program.args(["ls-remote", "--tags", "--refs", "--", url]).run(interrupt)?;
         parse_listing(&output.stdout)

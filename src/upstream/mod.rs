@@ -20,7 +20,7 @@ mod tls;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -78,8 +78,8 @@ impl ListError {
 }
 
 impl Lister {
-    /// A lister for `jobs` threads. A native listing may take up to `deadline`; git has
-    /// [`LISTING_DEADLINE`].
+    /// A lister for `jobs` threads. A native listing may take up to `deadline`, and all of
+    /// it, git included, [`LISTING_DEADLINE`].
     pub fn new(git: Arc<Git>, jobs: usize, deadline: Duration) -> Self {
         let http = SmartHttp::new(jobs, deadline);
         Self { git, http, settings: OnceLock::new(), older_version: Mutex::default() }
@@ -93,6 +93,7 @@ impl Lister {
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
     pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, ListError> {
+        let begun = Instant::now();
         let upstream = upstream_url::without_password(url);
         let reason = match self.way(url, interrupt) {
             Way::Git(reason) => reason,
@@ -109,7 +110,9 @@ impl Lister {
             },
         };
         debug!(upstream, way = "git", reason; "listing upstream");
-        Ok(self.git.list_tags(url, interrupt)?)
+        // What the native attempt has taken is not given twice.
+        let limit = LISTING_DEADLINE.saturating_sub(begun.elapsed());
+        Ok(self.git.list_tags(url, limit, interrupt)?)
     }
 
     fn way(&self, url: &str, interrupt: &Interrupt) -> Way {
