@@ -254,9 +254,9 @@ impl Listing<'_> {
             Error::BodyExceedsLimit(_) => {
                 Failure::Failed(format!("the answer is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024))
             }
-            Error::Io(error) if has_ended(&error) => {
-                Failure::Failed("the server closed the connection before its answer was complete".to_owned())
-            }
+            // The end came within a chunk.
+            Error::BodyStalled => Failure::Failed(CUT_SHORT.to_owned()),
+            Error::Io(error) if has_ended(&error) => Failure::Failed(CUT_SHORT.to_owned()),
             // git may trust what this does not: another store, an older kind of certificate.
             Error::Io(error) if is_refused_by_tls(&error) => Failure::NotUnderstood(error.to_string()),
             Error::Io(error) => Failure::Failed(format!("the connection failed: {error}")),
@@ -267,6 +267,9 @@ impl Listing<'_> {
         }
     }
 }
+
+/// What is said of an answer that ends too early, wherever that is noticed.
+const CUT_SHORT: &str = "the server closed the connection before its answer was complete";
 
 /// Whether the two sides could not agree on TLS.
 fn is_refused_by_tls(error: &io::Error) -> bool {
