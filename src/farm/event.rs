@@ -28,9 +28,9 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// How many versions' sources are fetched ahead, in one go with the one that is
-/// built: a recipe's backlog costs a fraction of the round trips then.
-pub const FETCH_AHEAD: usize = 15;
+/// How many versions' sources are fetched ahead at most, in one go with the one
+/// that is built: a recipe's backlog costs a fraction of the round trips then.
+pub const FETCH_AHEAD: usize = 64;
 
 /// A build: one version of one recipe.
 #[derive(Debug, Clone)]

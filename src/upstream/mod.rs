@@ -4,6 +4,8 @@
 //! `git ls-remote`, which costs processes and can do everything. [`Lister`] takes
 //! the first where the result is the same and the second everywhere else.
 
+mod ahead;
+mod commit_times;
 pub mod git;
 pub mod git_settings;
 pub mod http_url;

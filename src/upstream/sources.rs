@@ -9,7 +9,6 @@
 //! is always written as `refs/tags/<tag>`, which also keeps a branch of the same
 //! name from winning.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -19,8 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
 
-use super::git::{Git, GitError, unexpected};
-use super::source_tree;
+use super::ahead::{Ahead, Fetched};
+use super::git::{Git, GitError};
+use super::{commit_times, source_tree};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 
@@ -31,10 +31,6 @@ const FETCH_DEADLINE: Duration = Duration::from_hours(1);
 /// The most that kept repositories may take on disk, in bytes. Beyond it the one
 /// that was not used for the longest time goes.
 const MAX_KEPT: u64 = 4 * 1024 * 1024 * 1024;
-
-/// How long a tag that was fetched ahead is taken for what the upstream has: not
-/// longer than a tag may wait between a poll and its build anyway.
-const AHEAD_FRESH: Duration = Duration::from_mins(1);
 
 /// What git says when a server only serves files and cannot send a part of the history.
 const NO_SHALLOW_FETCH: &str = "dumb http transport does not support shallow";
@@ -69,28 +65,10 @@ pub struct Sources {
 struct Repository {
     url: String,
     path: PathBuf,
-    /// The tags in it that were fetched ahead, and when.
+    /// What was fetched ahead.
     ahead: Ahead,
     /// Bytes on disk.
     size: u64,
-}
-
-/// Tags that were fetched ahead of their builds.
-#[derive(Debug)]
-struct Ahead {
-    tags: HashSet<String>,
-    fetched: Instant,
-}
-
-impl Ahead {
-    fn new(tags: HashSet<String>) -> Self {
-        Self { tags, fetched: Instant::now() }
-    }
-
-    /// Whether `tag` need not be fetched. A tag can be moved: what was fetched a while ago is fetched again.
-    fn take(&mut self, tag: &str) -> bool {
-        self.tags.remove(tag) && self.fetched.elapsed() < AHEAD_FRESH
-    }
 }
 
 /// One fetch: its limits.
@@ -130,13 +108,12 @@ impl Sources {
         let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
-            let fetched = if kept.ahead.take(source.tag) {
-                Ok(())
-            } else {
-                self.fetch_into(&kept.path, source, limits).map(|ahead| kept.ahead = Ahead::new(ahead))
+            let fetched = match kept.ahead.take(source.tag, Instant::now()) {
+                Some(fetched) => Ok(fetched),
+                None => self.fetch_into(&mut kept, source, limits),
             };
             match fetched {
-                Ok(()) => return self.check_out(kept, source, directory, limits),
+                Ok(fetched) => return self.check_out(kept, &fetched, source, directory, limits),
                 // Whatever is wrong with it may be the repository's fault: begin again without it.
                 Err(error) => {
                     discard(&kept.path);
@@ -148,14 +125,11 @@ impl Sources {
             }
         }
         let path = self.state.sources().join(self.state.unique_name("upstream"));
-        match self.begin(&path, source, limits) {
-            Ok(ahead) => {
-                let ahead = Ahead::new(ahead);
-                let fresh = Repository { url: source.url.to_owned(), path, ahead, size: 0 };
-                self.check_out(fresh, source, directory, limits)
-            }
+        let mut fresh = Repository { url: source.url.to_owned(), path, ahead: Ahead::new(), size: 0 };
+        match self.begin(&mut fresh, source, limits) {
+            Ok(fetched) => self.check_out(fresh, &fetched, source, directory, limits),
             Err(error) => {
-                discard(&path);
+                discard(&fresh.path);
                 Err(error)
             }
         }
@@ -183,45 +157,54 @@ impl Sources {
     /// Makes a repository and fetches into it.
     fn begin(
         &self,
-        path: &Path,
+        repository: &mut Repository,
         source: Source<'_>,
         limits: Limits<'_>,
-    ) -> Result<HashSet<String>, GitError> {
-        let init = |object_format: &str| {
+    ) -> Result<Fetched, GitError> {
+        let init = |path: &Path, object_format: &str| {
             let program = self.git(limits).args(["init", "--quiet", "--bare", "--template=", object_format]);
             program.arg("--").arg(path).run(limits.interrupt)
         };
-        init("--object-format=sha1")?;
-        match self.fetch_into(path, source, limits) {
+        init(&repository.path, "--object-format=sha1")?;
+        match self.fetch_into(repository, source, limits) {
             Err(GitError::Process(ProcessError::Failed { tail, .. }))
                 if tail.contains(OTHER_OBJECT_FORMAT) =>
             {
-                discard(path);
-                init("--object-format=sha256")?;
-                self.fetch_into(path, source, limits)
+                discard(&repository.path);
+                init(&repository.path, "--object-format=sha256")?;
+                self.fetch_into(repository, source, limits)
             }
             result => result,
         }
     }
 
-    /// Fetches a tag, and with it those that come next; returns which of them are there.
+    /// Fetches a tag, and with it some of those that come next.
     fn fetch_into(
         &self,
-        path: &Path,
+        repository: &mut Repository,
         source: Source<'_>,
         limits: Limits<'_>,
-    ) -> Result<HashSet<String>, GitError> {
-        if !source.next_tags.is_empty() {
-            let tags = source.next_tags.iter().map(String::as_str).chain([source.tag]);
-            match self.fetch_tags(path, source.url, tags, limits.first_half()) {
-                Ok(()) => return Ok(source.next_tags.iter().cloned().collect()),
+    ) -> Result<Fetched, GitError> {
+        let ahead = repository.ahead.plan(source.next_tags, Instant::now());
+        if !ahead.is_empty() {
+            let tags = || ahead.iter().map(String::as_str).chain([source.tag]);
+            let begun = Instant::now();
+            match self.fetch_tags(&repository.path, source.url, tags(), limits.first_half()) {
+                Ok(()) => {
+                    let git = self.git(limits).arg("-C").arg(&repository.path);
+                    let committed = commit_times::of_tags(git, tags(), limits.interrupt)?;
+                    repository.ahead.note(ahead, &committed, begun);
+                    return Ok(Fetched { committed: committed.get(source.tag).copied() });
+                }
                 // One that has vanished meanwhile, or is too much, must not take the others along.
-                Err(ProcessError::Failed { .. } | ProcessError::TimedOut { .. }) => {}
+                Err(ProcessError::Failed { .. } | ProcessError::TimedOut { .. }) => {
+                    repository.ahead.note_failure();
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        self.fetch_tags(path, source.url, [source.tag], limits)?;
-        Ok(HashSet::new())
+        self.fetch_tags(&repository.path, source.url, [source.tag], limits)?;
+        Ok(Fetched { committed: None })
     }
 
     fn fetch_tags<'t>(
@@ -249,11 +232,15 @@ impl Sources {
     fn check_out(
         &mut self,
         mut repository: Repository,
+        fetched: &Fetched,
         source: Source<'_>,
         directory: &Path,
         limits: Limits<'_>,
     ) -> Result<SystemTime, GitError> {
-        let result = self.make_work_tree(&repository.path, source, directory, limits);
+        let result = self.make_work_tree(&repository.path, source, directory, limits).and_then(|()| {
+            let git = || self.git(limits).arg("-C").arg(&repository.path);
+            fetched.committed.map_or_else(|| commit_times::of_tag(git(), source.tag, limits.interrupt), Ok)
+        });
         // The work tree is the build's now: git must not look for it again.
         let forgotten = state_dir::remove(&repository.path.join("worktrees"));
         let usable = result.is_ok() && forgotten.is_ok();
@@ -275,8 +262,7 @@ impl Sources {
         source: Source<'_>,
         directory: &Path,
         limits: Limits<'_>,
-    ) -> Result<SystemTime, GitError> {
-        let reference = format!("refs/tags/{}", source.tag);
+    ) -> Result<(), GitError> {
         if source.submodules {
             self.add_with_submodules(repository, source, directory, limits)?;
         } else {
@@ -287,17 +273,14 @@ impl Sources {
             work_tree.push(directory);
             let program =
                 self.git(limits).env("GIT_INDEX_FILE", &index).arg("-C").arg(repository).arg(work_tree);
+            let reference = format!("refs/tags/{}", source.tag);
             let written = program.args(["read-tree", "-m", "-u", &reference]).run(limits.interrupt);
             // The next version is written to another place: an index would tell git that its files are there.
             state_dir::remove(&index).map_err(tree)?;
             written?;
         }
-        let show = ["show", "--no-patch", "--no-show-signature", "--format=%ct"];
-        let show = self.git(limits).arg("-C").arg(repository).args(show).arg(reference + "^{commit}");
-        let committed = parse_commit_time(&show.capture_stdout(1024).run(limits.interrupt)?.stdout)?;
         source_tree::remove_git_metadata(directory)
-            .map_err(|error| GitError::Tree { path: directory.to_owned(), error })?;
-        Ok(committed)
+            .map_err(|error| GitError::Tree { path: directory.to_owned(), error })
     }
 
     /// Makes a work tree that git knows of, as submodules need one.
@@ -361,28 +344,4 @@ fn size_of(repository: &Path) -> io::Result<u64> {
         }
     }
     Ok(size)
-}
-
-fn parse_commit_time(output: &[u8]) -> Result<SystemTime, GitError> {
-    /// The last second that RFC 3339 can write: the end of the year 9999.
-    const LATEST: u64 = 253_402_300_799;
-    let text = String::from_utf8_lossy(output);
-    let seconds = text.trim().parse().ok().filter(|seconds| *seconds <= LATEST);
-    seconds
-        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
-        .ok_or_else(|| unexpected(text.trim(), "a commit time between 1970 and 9999"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commit_times() {
-        let time = parse_commit_time(b"1700000000\n").unwrap();
-        assert_eq!(humantime::format_rfc3339_seconds(time).to_string(), "2023-11-14T22:13:20Z");
-        for bad in ["", "x", "-1", "99999999999999"] {
-            assert!(parse_commit_time(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
 }
