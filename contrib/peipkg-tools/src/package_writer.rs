@@ -144,11 +144,10 @@ impl PendingFile {
         &self.path
     }
 
-    /// Puts the file into place and makes sure that it stays there.
+    /// Puts the file into place, whole. It is not synced, as no compiler's output is: who is
+    /// going to keep it does that, and a build can be had again.
     pub fn publish(self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path)?;
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        fs::rename(&self.temporary, &self.path)
     }
 
     fn create(&self) -> io::Result<File> {
@@ -166,7 +165,7 @@ impl Drop for PendingFile {
 }
 
 impl Package {
-    /// Writes the package to `pending`, synced but not yet in place. Without a
+    /// Writes the package to `pending`, not yet in place. Without a
     /// key it is unsigned (PSD-009 §5.1.7). `open` opens the files of the
     /// payload; `check` is asked before each whether to go on.
     pub fn write<E>(
@@ -220,7 +219,7 @@ impl Package {
                 }
             }
         }
-        archive.finish(key).and_then(|file| file.sync_all()).map_err(write)
+        archive.finish(key).map(drop).map_err(write)
     }
 
     /// Refuses what no reader would take in full; `sizes` are those of the files, in order.
