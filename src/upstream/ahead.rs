@@ -8,9 +8,10 @@
 //! one when something grew old or a fetch of several has failed.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::farm::event::FETCH_AHEAD;
+use crate::farm::schedule::Moment;
 
 /// How long a tag that was fetched ahead is taken for what the upstream has: not
 /// longer than a tag may wait between a poll and its build anyway.
@@ -21,7 +22,7 @@ const FRESH: Duration = Duration::from_mins(1);
 pub(super) struct Ahead {
     /// Each with the committer time of its commit, where that is known.
     tags: HashMap<String, Option<SystemTime>>,
-    fetched: Option<Instant>,
+    fetched: Option<Moment>,
     reach: usize,
 }
 
@@ -40,7 +41,7 @@ impl Ahead {
 
     /// Takes `tag` out, if it was fetched a short while ago. A tag can be moved: what was fetched
     /// earlier is to be fetched again.
-    pub(super) fn take(&mut self, tag: &str, now: Instant) -> Option<Fetched> {
+    pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<Fetched> {
         let committed = self.tags.remove(tag)?;
         if self.is_fresh(now) {
             return Some(Fetched { committed });
@@ -51,7 +52,7 @@ impl Ahead {
     }
 
     /// Those of the tags `next` that are to be fetched together with the one that is built now.
-    pub(super) fn plan<'t>(&mut self, next: &'t [String], now: Instant) -> &'t [String] {
+    pub(super) fn plan<'t>(&mut self, next: &'t [String], now: Moment) -> &'t [String] {
         if !self.tags.is_empty() && !self.is_fresh(now) {
             self.reach = 1;
         }
@@ -59,7 +60,7 @@ impl Ahead {
     }
 
     /// Takes note of tags that are now there, and of the committer times that are known.
-    pub(super) fn note(&mut self, tags: &[String], committed: &HashMap<String, SystemTime>, now: Instant) {
+    pub(super) fn note(&mut self, tags: &[String], committed: &HashMap<String, SystemTime>, now: Moment) {
         self.tags = tags.iter().map(|tag| (tag.clone(), committed.get(tag).copied())).collect();
         self.fetched = Some(now);
         self.reach = (self.reach * 2).min(FETCH_AHEAD);
@@ -71,8 +72,8 @@ impl Ahead {
         self.reach = 1;
     }
 
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.fetched.is_some_and(|fetched| now.saturating_sub(fetched) < FRESH)
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_reach_grows_while_builds_are_quick() {
-        let now = Instant::now();
+        let now = Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         let mut next = 1;
         for reach in [1, 2, 4, 8, 16, 32, 64, 64] {
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_has_grown_old_is_not_taken_and_the_reach_falls_back() {
-        let now = Instant::now();
+        let now = Duration::from_secs(1000);
         let waiting = tags(0..100);
         let grown = || {
             let mut ahead = Ahead::new();
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn known_commit_times_come_along() {
-        let now = Instant::now();
+        let now = Duration::from_secs(1000);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         let mut ahead = Ahead::new();
         ahead.note(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);

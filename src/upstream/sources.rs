@@ -56,6 +56,7 @@ pub struct Source<'a> {
 pub struct Sources {
     git: Arc<Git>,
     state: Arc<StateDir>,
+    started: Instant,
     /// The kept repositories, the one used last at the end.
     kept: Vec<Repository>,
 }
@@ -89,7 +90,7 @@ impl Limits<'_> {
 impl Sources {
     /// Nothing fetched yet.
     pub fn new(git: Arc<Git>, state: Arc<StateDir>) -> Self {
-        Self { git, state, kept: Vec::new() }
+        Self { git, state, started: Instant::now(), kept: Vec::new() }
     }
 
     /// Fetches the files of one tag into `directory`, which must not exist.
@@ -108,7 +109,7 @@ impl Sources {
         let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
-            let fetched = match kept.ahead.take(source.tag, Instant::now()) {
+            let fetched = match kept.ahead.take(source.tag, self.started.elapsed()) {
                 Some(fetched) => Ok(fetched),
                 None => self.fetch_into(&mut kept, source, limits),
             };
@@ -185,10 +186,10 @@ impl Sources {
         source: Source<'_>,
         limits: Limits<'_>,
     ) -> Result<Fetched, GitError> {
-        let ahead = repository.ahead.plan(source.next_tags, Instant::now());
+        let ahead = repository.ahead.plan(source.next_tags, self.started.elapsed());
         if !ahead.is_empty() {
             let tags = || ahead.iter().map(String::as_str).chain([source.tag]);
-            let begun = Instant::now();
+            let begun = self.started.elapsed();
             match self.fetch_tags(&repository.path, source.url, tags(), limits.first_half()) {
                 Ok(()) => {
                     let git = self.git(limits).arg("-C").arg(&repository.path);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure files, and directories of them, below `src/`.
-const PURE: [&str; 21] = [
+const PURE: [&str; 22] = [
     "farm",
     "config",
     "recipe",
@@ -21,6 +21,7 @@ const PURE: [&str; 21] = [
     "cli.rs",
     "webhook.rs",
     "status.rs",
+    "upstream/ahead.rs",
     "upstream/http_url.rs",
     "upstream/ls_refs.rs",
     "upstream/pkt_line.rs",

@@ -127,6 +127,37 @@ fn the_time_of_a_build_is_the_committers_in_utc() {
 }
 
 #[test]
+fn each_version_of_a_backlog_has_its_own_files_and_time_whatever_its_tag_points_to() {
+    let repo = GitRepo::new();
+    for number in 1..=9_u8 {
+        repo.commit(&[("content", &format!("of {number}"))], &format!("2026-01-0{number}T00:00:00Z"));
+        match number % 3 {
+            0 => repo.tag_light(&format!("v{number}")),
+            1 => repo.tag_annotated(&format!("v{number}"), "2026-06-07T08:09:10Z"),
+            _ => {
+                // A tag of a tag, as who signs somebody else's tag makes one.
+                repo.tag_annotated("inner", "2026-06-07T08:09:10Z");
+                repo.git(&["tag", "-a", "-m", "outer", &format!("v{number}"), "refs/tags/inner"]);
+                repo.git(&["tag", "-d", "inner"]);
+            }
+        }
+    }
+    // The newest is no commit, which must not take the others along.
+    repo.git(&["tag", "v10", "HEAD^{tree}"]);
+    let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.event("build failed")["version"], "10-1", "{output}");
+    for number in 1..=9 {
+        let version = format!("{number}-1");
+        assert_eq!(seen(&farm, "lib", &version, "content"), format!("of {number}"));
+        let timestamp = &farm.package("lib", &version).manifest()["build"]["timestamp"];
+        assert_eq!(*timestamp, format!("2026-01-0{number}T00:00:00Z"));
+    }
+    farm.assert_clean();
+}
+
+#[test]
 fn the_same_tag_gives_the_same_bytes_in_two_farms() {
     let repo = GitRepo::program(&["1.0"]);
     let packages = [1, 2].map(|_| {
