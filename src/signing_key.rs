@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
+use ed25519::pkcs8::{DecodePrivateKey as _, KeypairBytes};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use crate::problem::Problem;
 
@@ -39,11 +39,43 @@ pub enum KeyError {
     Length(u64),
 }
 
+/// An Ed25519 private key.
+pub struct PrivateKey {
+    seed: [u8; 32],
+    public: [u8; 32],
+}
+
+impl PrivateKey {
+    /// The key's 32 bytes, of which all else is derived (RFC 8032 §5.1.5).
+    pub fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
+    /// The public key as 64 lower-case hexadecimal digits.
+    pub fn public_hex(&self) -> String {
+        let mut hex = String::with_capacity(64);
+        for byte in self.public {
+            let _ = write!(hex, "{byte:02x}"); // writing to a string cannot fail
+        }
+        hex
+    }
+
+    /// The key of a seed; with the `public` key that came along, if one did, which must be its own.
+    fn from_seed(seed: [u8; 32], public: Option<&[u8]>) -> Option<Self> {
+        let pair = match public {
+            Some(public) => Ed25519KeyPair::from_seed_and_public_key(&seed, public),
+            None => Ed25519KeyPair::from_seed_unchecked(&seed),
+        };
+        let public = pair.ok()?.public_key().as_ref().try_into().ok()?;
+        Some(Self { seed, public })
+    }
+}
+
 /// Reads the private key at `path`.
 ///
 /// # Errors
 /// When the file cannot be read or holds no Ed25519 private key.
-pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
+pub fn load(path: &Path) -> Result<PrivateKey, KeyError> {
     let length = fs::metadata(path)?.len();
     if length > MAX_KEY_FILE {
         return Err(KeyError::Length(length));
@@ -55,28 +87,21 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
 ///
 /// # Errors
 /// When the bytes are no Ed25519 private key.
-pub fn parse(bytes: &[u8]) -> Result<SigningKey, KeyError> {
-    if let Ok(seed) = <&[u8; 32]>::try_from(bytes) {
-        return Ok(SigningKey::from_bytes(seed));
+pub fn parse(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
+    if let Ok(seed) = <[u8; 32]>::try_from(bytes) {
+        return PrivateKey::from_seed(seed, None).ok_or(KeyError::OtherKey);
     }
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     let Some((_, after)) = text.split_once("-----BEGIN ") else {
         return Err(KeyError::Length(bytes.len() as u64));
     };
-    let found = after.split("-----").next().unwrap_or_default().to_owned();
-    SigningKey::from_pkcs8_pem(text.trim()).map_err(|_| match found.as_str() {
-        "PRIVATE KEY" => KeyError::OtherKey,
-        _ => KeyError::NotEd25519 { found },
-    })
-}
-
-/// The public key of `key` as 64 lower-case hexadecimal digits.
-pub fn public_key_hex(key: &SigningKey) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in key.verifying_key().as_bytes() {
-        let _ = write!(hex, "{byte:02x}"); // writing to a string cannot fail
+    let found = after.split("-----").next().unwrap_or_default();
+    if found != "PRIVATE KEY" {
+        return Err(KeyError::NotEd25519 { found: found.to_owned() });
     }
-    hex
+    let pair = KeypairBytes::from_pkcs8_pem(text.trim()).map_err(|_| KeyError::OtherKey)?;
+    let public = pair.public_key.as_ref().map(|public| public.0.as_slice());
+    PrivateKey::from_seed(pair.secret_key, public).ok_or(KeyError::OtherKey)
 }
 
 /// The public keys of some private key files, derived once at the start.
@@ -93,7 +118,7 @@ impl PublicKeys {
         for file in files {
             match load(file) {
                 Ok(key) => {
-                    keys.insert(file.to_owned(), public_key_hex(&key));
+                    keys.insert(file.to_owned(), key.public_hex());
                 }
                 Err(error) => problems.push(Problem::of_file(file, error.to_string())),
             }
@@ -127,13 +152,26 @@ mod tests {
 
     #[test]
     fn a_seed_and_its_pem_are_the_same_key() {
-        assert_eq!(public_key_hex(&parse(&seed()).unwrap()), PUBLIC);
-        assert_eq!(public_key_hex(&parse(PEM.as_bytes()).unwrap()), PUBLIC);
+        assert_eq!(parse(&seed()).unwrap().public_hex(), PUBLIC);
+        assert_eq!(parse(PEM.as_bytes()).unwrap().public_hex(), PUBLIC);
+    }
+
+    #[test]
+    fn a_public_key_that_comes_along_must_be_its_own() {
+        // RFC 8410 §10.3, less its attributes: the same key with its public key.
+        const WITH_PUBLIC: &str = "MFECAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            gSEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+        let pem =
+            |base64: &str| format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n");
+        let public = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+        assert_eq!(parse(pem(WITH_PUBLIC).as_bytes()).unwrap().public_hex(), public);
+        let other = WITH_PUBLIC.replace("ZuE=", "ZuI=");
+        assert!(matches!(parse(pem(&other).as_bytes()), Err(KeyError::OtherKey)));
     }
 
     #[test]
     fn what_is_no_key_says_so() {
-        let error = |bytes: &[u8]| parse(bytes).unwrap_err().to_string();
+        let error = |bytes: &[u8]| parse(bytes).err().unwrap().to_string();
         assert!(error(b"short").contains("found 5 bytes"));
         assert!(error(&[0; 33]).contains("found 33 bytes"));
         assert!(

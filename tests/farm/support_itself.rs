@@ -357,7 +357,7 @@ fn the_pem_key_is_the_raw_key() {
     let farm = Farm::builder().pem_key().build();
     let pem = fs::read(farm.key_path()).unwrap();
     let key = peipkg_manager::signing_key::parse(&pem).unwrap();
-    assert_eq!(key.to_bytes(), SEED);
+    assert_eq!(*key.seed(), SEED);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::SigningKey;
 use peipkg_manager::signing_key;
 use peipkg_manager::version::Version;
 
@@ -123,8 +124,11 @@ fn check_binary_keys(options: &Options) -> Result<(), Failure> {
 }
 
 /// Reads a private key; the failure names its file.
-pub fn load_key(path: &Path) -> Result<ed25519_dalek::SigningKey, Failure> {
-    signing_key::load(path).map_err(|error| Failure::Failed(vec![format!("{}: {error}", path.display())]))
+pub fn load_key(path: &Path) -> Result<SigningKey, Failure> {
+    match signing_key::load(path) {
+        Ok(key) => Ok(SigningKey::from_bytes(key.seed())),
+        Err(error) => Err(Failure::Failed(vec![format!("{}: {error}", path.display())])),
+    }
 }
 
 fn split_pair(given: &OsStr) -> Option<(&str, &OsStr)> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::SigningKey;
 use peipkg_manager::signing_key;
 
 use super::descriptor::{Descriptor, key_path, public_key_file, signature_path};
@@ -33,6 +34,7 @@ pub struct Request {
 pub fn run(request: &Request) -> Result<String, RepoError> {
     let key = signing_key::load(&request.sign_key)
         .map_err(|source| RepoError::Key { path: request.sign_key.clone(), source })?;
+    let key = SigningKey::from_bytes(key.seed());
     if request.name.chars().any(char::is_control) {
         return Err(RepoError::invalid(&request.out, "a repository's name has no control characters"));
     }

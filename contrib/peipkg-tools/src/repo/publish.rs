@@ -83,6 +83,7 @@ impl Incoming {
 pub fn run(request: &Request) -> Result<String, RepoError> {
     let key = signing_key::load(&request.sign_key)
         .map_err(|source| RepoError::Key { path: request.sign_key.clone(), source })?;
+    let key = SigningKey::from_bytes(key.seed());
     let (input, output) = (&request.input, &request.output);
     if !input.join(DESCRIPTOR).is_file() {
         return Err(RepoError::invalid(input, "holds no repo.json; peipkg-repo init creates a repository"));
