@@ -22,6 +22,7 @@ use crate::farm::{Farm, Options, Outcome};
 use crate::http::Board;
 use crate::poller;
 use crate::process::Interrupt;
+use crate::progress::Line;
 use crate::publish::Publisher;
 use crate::report;
 use crate::signals::Signals;
@@ -50,11 +51,11 @@ impl From<Event> for Message {
     }
 }
 
-/// Runs the farm until the core says that it is over.
+/// Runs the farm until the core says that it is over; on `line` it shows how a sweep stands.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
+pub fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outcome, Error> {
     let mut signals = Signals::register()?;
     let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
     // The loop never blocks on its workers: the core gives each no more than it has room for.
@@ -85,7 +86,8 @@ pub fn run(config: Config, once: bool) -> Result<Outcome, Error> {
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
     let channel = (sender, messages);
-    let farm = Loop::start(prepared, http, once, signals, channel, polls_interrupt, job_interrupt)?;
+    let mut farm = Loop::start(prepared, http, once, signals, channel, polls_interrupt, job_interrupt)?;
+    farm.line = line;
     let outcome = farm.run();
     info!("peipkg-manager stopped");
     Ok(outcome)
@@ -104,6 +106,8 @@ struct Loop {
     messages: Receiver<Message>,
     /// Where snapshots are published, if anybody can ask for them.
     board: Option<Arc<Board>>,
+    /// Where the progress of a sweep is shown, if anybody watches.
+    line: Option<Line>,
     farm_id: Arc<str>,
     poll_requests: Sender<Arc<str>>,
     jobs: Sender<Job>,
@@ -165,6 +169,7 @@ impl Loop {
             sender,
             messages,
             board: None,
+            line: None,
             poll_requests,
             jobs,
             uploads,
@@ -195,15 +200,19 @@ impl Loop {
     }
 
     /// Shows everybody who asks how things stand now.
-    fn publish_status(&self) {
+    fn publish_status(&mut self) {
         if let Some(board) = &self.board {
             board.publish(self.farm.status(&self.farm_id, self.calendar));
+        }
+        if let Some(line) = &mut self.line {
+            line.show(self.farm.progress(), self.started.elapsed());
         }
     }
 
     /// Waits, decides, performs, until the farm is over.
     fn run(mut self) -> Outcome {
         let outcome = loop {
+            self.publish_status();
             if let Some(outcome) = self.farm.outcome(self.now()) {
                 break outcome;
             }
@@ -211,8 +220,10 @@ impl Loop {
                 Some(message) => self.take_all(message),
                 None => self.handle(Event::DeadlineReached),
             }
-            self.publish_status();
         };
+        if let Some(line) = &self.line {
+            line.clear();
+        }
         // Closed channels tell builder and uploader to end. The pollers own nothing that
         // could be lost, and one may be waiting for a silent server: they end with the process.
         drop((self.jobs, self.uploads));

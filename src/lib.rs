@@ -26,6 +26,7 @@ mod mutation_tests;
 pub mod poller;
 pub mod problem;
 pub mod process;
+pub mod progress;
 pub mod publish;
 pub mod recipe;
 pub mod report;

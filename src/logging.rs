@@ -8,13 +8,20 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::time::SystemTime;
 
+use env_logger::Target;
 use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 
+use crate::progress::Line;
+
 /// Starts logging at `level`. Other crates' messages are only let through as
 /// warnings: their details are not the operator's. No environment variable is read.
-pub fn init(level: LevelFilter) {
+///
+/// Lines go to standard error, or above the live `line` of its terminal.
+pub fn init(level: LevelFilter, line: Option<Line>) {
+    let target = line.map_or(Target::Stderr, |line| Target::Pipe(Box::new(line)));
     env_logger::Builder::new()
+        .target(target)
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("peipkg_manager", level)
         .write_style(env_logger::WriteStyle::Never)
@@ -23,7 +30,7 @@ pub fn init(level: LevelFilter) {
 }
 
 fn write_record(out: &mut impl io::Write, record: &Record<'_>, now: SystemTime) -> io::Result<()> {
-    let mut line = Line(String::with_capacity(160));
+    let mut line = Fields(String::with_capacity(160));
     line.field("time", &humantime::format_rfc3339_millis(now).to_string());
     line.field("level", &record.level().as_str().to_ascii_lowercase());
     line.field("msg", &record.args().to_string());
@@ -33,9 +40,9 @@ fn write_record(out: &mut impl io::Write, record: &Record<'_>, now: SystemTime) 
     out.write_all(line.0.as_bytes())
 }
 
-struct Line(String);
+struct Fields(String);
 
-impl Line {
+impl Fields {
     fn field(&mut self, key: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push(' ');
@@ -46,7 +53,7 @@ impl Line {
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Line {
+impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
         self.field(key.as_str(), &value.to_string());
         Ok(())

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use peipkg_manager::cli::{self, Command, Mode};
 use peipkg_manager::error::Error;
 use peipkg_manager::farm::Outcome;
+use peipkg_manager::progress::Line;
 use peipkg_manager::{check, daemon, logging, startup};
 
 fn main() -> ExitCode {
@@ -33,9 +34,11 @@ fn run() -> Result<ExitCode, Error> {
         let code = ExitCode::from(report.exit_code());
         return Ok(print(report, code));
     }
-    logging::init(options.log_level.into());
+    let once = options.mode == Mode::Once;
+    let line = if once { Line::of_stderr() } else { None };
+    logging::init(options.log_level.into(), line.clone());
     let config = startup::read_config(&options.config)?;
-    Ok(match daemon::run(config, options.mode == Mode::Once)? {
+    Ok(match daemon::run(config, once, line)? {
         Outcome::Clean => ExitCode::SUCCESS,
         Outcome::Aborted => ExitCode::FAILURE,
     })

@@ -268,6 +268,11 @@ impl Schedule {
         self.running == 0
     }
 
+    /// How many upstreams have been listed, with success or without, and how many there are.
+    pub fn listed(&self) -> (usize, usize) {
+        (self.upstreams.values().filter(|upstream| upstream.last.is_some()).count(), self.upstreams.len())
+    }
+
     /// How the polls of `url` stand, if it is watched.
     pub fn state(&self, url: &str) -> Option<PollState> {
         let upstream = self.upstreams.get(url)?;

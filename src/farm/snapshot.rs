@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Farm;
-use super::event::JobKey;
+use super::event::{Job, JobKey};
 use super::schedule::Moment;
+use crate::progress::Progress;
 use crate::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 
 impl Farm {
@@ -45,6 +46,20 @@ impl Farm {
                 last_error: upload.last_error.clone(),
             }),
         }
+    }
+
+    /// How the sweep stands, for somebody who watches it.
+    pub fn progress(&self) -> Progress {
+        let (polled, upstreams) = self.schedule.listed();
+        let building = self.in_flight.as_ref().map(|flight| {
+            let JobKey { recipe, version } = flight.job.key();
+            let verb = if matches!(flight.job, Job::Publish(_)) { "publishing" } else { "building" };
+            (format!("{verb} {recipe} {version}"), flight.started)
+        });
+        let uploading = || self.upload.running.map(|started| ("uploading".to_owned(), started));
+        let kept = self.kept.iter().filter(|outputs| self.flying().as_ref() != Some(&outputs.key));
+        let queued = self.queue.iter().count() + kept.count();
+        Progress { polled, upstreams, queued, work: building.or_else(uploading) }
     }
 
     fn queued(&self) -> Vec<Queued> {

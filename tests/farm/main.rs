@@ -21,6 +21,7 @@ mod idle;
 mod listing;
 mod manual;
 mod payloads;
+mod progress;
 mod publishing;
 mod purity;
 mod remote_readers;

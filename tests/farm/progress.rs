@@ -1,0 +1,119 @@
+//! What somebody sees who watches a sweep on a terminal: a real one, of which the test holds the other end.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::latch::Latch;
+use crate::support::recipes::Recipe;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// A terminal, and all that was written to it.
+struct Terminal {
+    other_end: OwnedFd,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let other_end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&other_end).unwrap();
+        unlockpt(&other_end).unwrap();
+        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&other_end, size).unwrap();
+        Self { other_end, written: Arc::default() }
+    }
+
+    /// Runs `command` with the terminal as its standard error.
+    fn run(&self, command: &mut Command) -> Child {
+        let name = ptsname(&self.other_end, Vec::new()).unwrap();
+        let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())).to_owned();
+        let terminal = File::options().read(true).write(true).open(path).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
+        // What `command` still holds of the terminal must not keep it open.
+        command.stderr(Stdio::null());
+        let (mut reader, written) = (File::from(self.other_end.try_clone().unwrap()), self.written.clone());
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // Once nobody has the terminal any more, reading fails.
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+                written.lock().unwrap().extend_from_slice(&buffer[..length]);
+            }
+        });
+        child
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        wait_until(text, PATIENCE, || self.text().contains(text));
+    }
+}
+
+fn exit_code(mut child: Child) -> Option<i32> {
+    let mut status = None;
+    wait_until("the end", PATIENCE, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap().code()
+}
+
+/// What is on the screen after `text`: each line as its last drawing left it.
+fn screen(text: &str) -> Vec<String> {
+    let shown = |line: &str| {
+        let last = line.rsplit(['\r', '\u{2}']).find(|part| !part.is_empty()).unwrap_or_default();
+        last.rsplit("\u{1b}[2K").next().unwrap_or_default().to_owned()
+    };
+    text.split("\r\n").map(shown).collect()
+}
+
+#[test]
+fn a_sweep_on_a_terminal_has_a_live_line_below_its_log() {
+    let (repo, latch) = (GitRepo::program(&["1.0", "1.1"]), Latch::new());
+    let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
+    let farm = Farm::builder().with(&recipe).build();
+    let terminal = Terminal::new();
+    let child =
+        terminal.run(farm.command(&["--once"]).arg("--config").arg(farm.config_path()).env("TERM", "xterm"));
+    terminal.wait_for("polled 1 of 1, 1 queued, building tool 1.1-1 for ");
+    terminal.wait_for("building tool 1.1-1 for 2s");
+    latch.open();
+    assert_eq!(exit_code(child), Some(0));
+    terminal.wait_for("peipkg-manager stopped");
+    let screen = screen(&terminal.text());
+    let (last, log) = screen.split_last().unwrap();
+    assert_eq!(last, "", "the line is taken away: {screen:?}");
+    assert!(log.iter().all(|line| line.starts_with("time=")), "{screen:#?}");
+    assert!(log.iter().any(|line| line.contains("msg=\"build + publish complete\"")), "{screen:#?}");
+}
+
+#[test]
+fn there_is_no_line_for_a_daemon_or_a_terminal_that_cannot_show_it() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    let terminal = Terminal::new();
+    let dumb =
+        terminal.run(farm.command(&["--once"]).arg("--config").arg(farm.config_path()).env("TERM", "dumb"));
+    assert_eq!(exit_code(dumb), Some(0));
+    let daemon = terminal.run(farm.command(&["--config"]).arg(farm.config_path()).env("TERM", "xterm"));
+    terminal.wait_for("mode=daemon");
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(exit_code(daemon), Some(0));
+    let text = terminal.text();
+    assert!(!text.contains('\u{1b}') && !text.contains("polled"), "{text:?}");
+}
