@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 
+use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::event::{BuildJob, Event, Job, JobOutcome, KeptOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
@@ -59,8 +60,8 @@ enum BuildError {
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
 }
 
-/// Starts the builder thread, which answers each job with [`Event::JobFinished`]
-/// and ends when `jobs` is closed.
+/// Starts the builder thread, which answers each job with [`Event::LogBegun`], if it has a log, and with
+/// [`Event::JobFinished`], and ends when `jobs` is closed.
 ///
 /// # Errors
 /// When the system refuses a thread.
@@ -72,7 +73,10 @@ pub fn start<M: From<Event> + Send + 'static>(
     thread::Builder::new().name("builder".into()).spawn(move || {
         while let Some(job) = builder.next(&jobs) {
             // The loop outlives its builder, unless it failed; then nobody wants the answer.
-            let _ = answers.send(Event::JobFinished(builder.run(job)).into());
+            let answer = |event: Event| drop(answers.send(event.into()));
+            let log = builder.begin_log(&job);
+            log.path().map(Event::LogBegun).map(answer);
+            answer(Event::JobFinished(builder.run(job, &log)));
         }
     })
 }
@@ -89,22 +93,48 @@ impl Builder {
         jobs.recv().ok()
     }
 
-    fn run(&mut self, job: Job) -> JobOutcome {
+    fn begin_log(&self, job: &Job) -> BuildLog {
+        let (key, what, url) = match job {
+            Job::Build(job) => {
+                let url = job.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git);
+                (job.key(), format!("tag {} of {url}", job.candidate.tag), url)
+            }
+            Job::Publish(outputs) => {
+                (outputs.key.clone(), "publish of what an earlier attempt has built".into(), "")
+            }
+        };
+        BuildLog::begin(&self.state.logs(), &key, &what, url)
+    }
+
+    fn run(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
+        let outcome = self.attempt(job, log);
+        match &outcome {
+            JobOutcome::Done => log.note("done"),
+            JobOutcome::Failed { reason } => log.note(format_args!("failed: {reason}")),
+            JobOutcome::PublishFailed { reason, .. } => {
+                log.note(format_args!("publish failed, the packages are kept: {reason}"));
+            }
+            JobOutcome::Interrupted => log.note("interrupted"),
+        }
+        outcome
+    }
+
+    fn attempt(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
         match job {
-            Job::Build(job) => match self.build(&job) {
-                Ok(outputs) => self.publish(outputs),
+            Job::Build(job) => match self.build(&job, log) {
+                Ok(outputs) => self.publish(outputs, log),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
                 Err(error) => {
                     let url = job.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git);
                     JobOutcome::Failed { reason: upstream_url::redact(&error.to_string(), url) }
                 }
             },
-            Job::Publish(outputs) => self.publish(outputs),
+            Job::Publish(outputs) => self.publish(outputs, log),
         }
     }
 
     /// Fetches and builds one version. Whatever happens, its source and stage are removed.
-    fn build(&mut self, job: &BuildJob) -> Result<KeptOutputs, BuildError> {
+    fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<KeptOutputs, BuildError> {
         let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
         let source = Removed(self.state.sources().join(&name));
         let stage = Removed(self.state.stage().join(&name));
@@ -117,7 +147,7 @@ impl Builder {
             next_tags: &job.next_tags,
             submodules: upstream.submodules,
         };
-        let committed = self.sources.fetch(what, &source.0, end, &self.interrupt);
+        let committed = self.sources.fetch(what, &source.0, end, &self.interrupt, log);
         if !job.more_of_upstream {
             self.sources.forget(&upstream.git);
         }
@@ -128,13 +158,16 @@ impl Builder {
             let at = |error| BuildError::File { path: directory.clone(), error };
             fs::create_dir_all(directory).map_err(at)?;
         }
-        self.run_peipkg_build(job, &upstream.git, committed, &source.0, &stage.0, end)?;
+        let program = self.peipkg_build(job, &upstream.git, committed, &source.0, &stage.0, end);
+        program.log_to(log).run(&self.interrupt).map_err(|error| self.with_whole_limit(error))?;
         state_dir::remove(&scratch).map_err(|error| BuildError::File { path: scratch, error })?;
+        log.note("check of the outputs");
         check_outputs(job, &out)?;
         Ok(self.publisher.keep(&stage.0, &job.key(), &job.recipe.packages)?)
     }
 
-    fn run_peipkg_build(
+    /// The build, ready to run.
+    fn peipkg_build(
         &self,
         job: &BuildJob,
         url: &str,
@@ -142,7 +175,7 @@ impl Builder {
         source: &Path,
         stage: &Path,
         end: Option<Instant>,
-    ) -> Result<(), BuildError> {
+    ) -> Program {
         // The reference is published with the package: no password may be in it.
         let source_ref =
             format!("git+{}#refs/tags/{}", upstream_url::without_password(url), job.candidate.tag);
@@ -173,19 +206,22 @@ impl Builder {
             value.push(&key.private);
             program = program.arg("--binary-sign-key").arg(value);
         }
-        match program.run(&self.interrupt) {
-            Ok(_) => Ok(()),
-            // The tool had what the fetch has left of the time: the operator knows the whole.
-            Err(ProcessError::TimedOut { program, limit, tail }) => {
+        program
+    }
+
+    /// The tool had what the fetch has left of the time: the operator knows the whole.
+    fn with_whole_limit(&self, error: ProcessError) -> ProcessError {
+        match error {
+            ProcessError::TimedOut { program, limit, tail } => {
                 let limit = self.config.build_timeout.unwrap_or(limit);
-                Err(ProcessError::TimedOut { program, limit, tail }.into())
+                ProcessError::TimedOut { program, limit, tail }
             }
-            Err(error) => Err(error.into()),
+            error => error,
         }
     }
 
-    fn publish(&self, outputs: KeptOutputs) -> JobOutcome {
-        match self.publisher.publish(&outputs, &self.interrupt) {
+    fn publish(&self, outputs: KeptOutputs, log: &BuildLog) -> JobOutcome {
+        match self.publisher.publish(&outputs, &self.interrupt, log) {
             Ok(()) => {
                 self.publisher.discard(&outputs);
                 JobOutcome::Done

@@ -60,6 +60,7 @@ pub fn check(config: &Path) -> Report {
     }
     if let Some(state_dir) = &draft.state_dir {
         report.problems(StateDir::probe(state_dir));
+        report.warnings(StateDir::probe_logs(state_dir));
     }
     if let Some(recipes_dir) = &draft.recipes_dir {
         report.check_recipes(recipes_dir, &draft);

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::recipe::{self, Recipe};
 
 /// The directories below the state directory whose contents come and go, or get published.
-pub const STATE_SUBDIRS: [&str; 4] = ["sources", "stage", "publish", "repo"];
+pub const STATE_SUBDIRS: [&str; 5] = ["sources", "stage", "publish", "repo", "logs"];
 
 /// Listings of upstreams that run at once unless `[poll] jobs` says otherwise.
 pub const DEFAULT_POLL_JOBS: usize = 8;

@@ -8,6 +8,7 @@
 
 pub mod archive;
 pub mod archive_file;
+pub mod build_log;
 pub mod builder;
 pub mod check;
 pub mod cli;

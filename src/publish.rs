@@ -23,6 +23,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, Presence};
+use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::event::{JobKey, KeptOutputs};
 use crate::identity::PackageName;
@@ -174,11 +175,16 @@ impl Publisher {
         paths.iter().filter_map(|path| read_kept(path)).collect()
     }
 
-    /// Publishes kept outputs, whole or not at all.
+    /// Publishes kept outputs, whole or not at all. What the tool says goes to `log`.
     ///
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before.
-    pub fn publish(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> Result<(), PublishError> {
+    pub fn publish(
+        &self,
+        outputs: &KeptOutputs,
+        interrupt: &Interrupt,
+        log: &BuildLog,
+    ) -> Result<(), PublishError> {
         let _access = self.access();
         // An earlier publish that could not be undone then must not be built upon.
         self.settle(interrupt)?;
@@ -191,7 +197,7 @@ impl Publisher {
             self.state.note_upload(&self.state.upload_owed()).map_err(at(&self.state.upload_owed()))?;
         }
         journal.begin(&outputs.directory).map_err(at(&self.state.repo()))?;
-        match program.run(interrupt) {
+        match program.log_to(log).run(interrupt) {
             Ok(_) => {
                 self.sync_published(outputs)?;
                 journal.forget().map_err(at(&repo))

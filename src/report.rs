@@ -57,13 +57,27 @@ pub fn log(notice: &Notice) {
             let took = rounded(*took);
             info!(recipe:%, version:%, took; "build + publish complete");
         }
-        Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, reason } => {
+        Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
             let next_retry_after = duration::format(*retry_after);
-            error!(recipe:%, version:%, failures, next_retry_after, error = reason; "build failed");
+            match log {
+                Some(log) => {
+                    error!(recipe:%, version:%, failures, next_retry_after, log:%, error = reason; "build failed");
+                }
+                None => {
+                    error!(recipe:%, version:%, failures, next_retry_after, error = reason; "build failed");
+                }
+            }
         }
-        Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, reason } => {
+        Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
             let next_retry_after = duration::format(*retry_after);
-            error!(recipe:%, version:%, failures, next_retry_after, error = reason; "publish failed");
+            match log {
+                Some(log) => {
+                    error!(recipe:%, version:%, failures, next_retry_after, log:%, error = reason; "publish failed");
+                }
+                None => {
+                    error!(recipe:%, version:%, failures, next_retry_after, error = reason; "publish failed");
+                }
+            }
         }
         Notice::JobInterrupted { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "build interrupted");

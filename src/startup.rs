@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use log::{info, warn};
 
+use crate::build_log;
 use crate::config::{BinaryKey, Config, Draft, Upload};
 use crate::error::Error;
 use crate::http;
@@ -93,6 +94,7 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
     for (path, error) in state.clear_leftovers() {
         warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
     }
+    build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| recipe.id.as_str()).collect());
     let config = Arc::new(config);
     let publisher = Publisher {
         peipkg_repo: tools.peipkg_repo.clone(),

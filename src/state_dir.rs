@@ -8,6 +8,7 @@
 //! stage/     outputs being built, one directory a build
 //! publish/   outputs waiting to be published, one directory a build
 //! repo/      the signed repository
+//! logs/      build logs, one directory a recipe
 //! journal    exists while a publish is under way; undoes it
 //! http.sock  the HTTP server behind its gate
 //! upload-begun  exists while an upload of what was owed has not succeeded
@@ -27,6 +28,9 @@ use rustix::io::Errno;
 use crate::config::STATE_SUBDIRS;
 use crate::journal::Journal;
 use crate::problem::Problem;
+
+/// The directory of the build logs.
+const LOGS: &str = "logs";
 
 /// An open, locked state directory. The lock is released when it is dropped.
 #[derive(Debug)]
@@ -77,6 +81,8 @@ impl StateDir {
         for directory in [state.sources(), state.stage(), state.publish()] {
             fs::create_dir_all(&directory).map_err(not_writable(&directory))?;
         }
+        // A farm works without logs as well: each attempt says so if it cannot write its own.
+        let _ = fs::create_dir_all(state.logs());
         Ok(state)
     }
 
@@ -94,8 +100,19 @@ impl StateDir {
             Ok(()) | Err(Errno::NOENT) => None,
             Err(errno) => Some(unwritable(io::Error::from(errno))),
         };
-        let subdirs = STATE_SUBDIRS.iter().filter_map(|name| probe_directory(&root.join(name)).err());
+        let needed = STATE_SUBDIRS.iter().filter(|name| **name != LOGS);
+        let subdirs = needed.filter_map(|name| probe_directory(&root.join(name)).err());
         lock_error.into_iter().chain(subdirs).collect()
+    }
+
+    /// What would keep a manager, which works without them all the same, from writing its build logs below the state
+    /// directory at `root`. Leaves no trace either.
+    pub fn probe_logs(root: &Path) -> Option<Problem> {
+        let logs = root.join(LOGS);
+        // What is wrong with the whole of it is said by the other probe.
+        let error = fs::symlink_metadata(&logs).and_then(|_| probe_existing(&logs)).err()?;
+        let is_there = error.kind() != io::ErrorKind::NotFound;
+        is_there.then(|| Problem::of_file(logs, format!("cannot write build logs: {error}")))
     }
 
     /// The state directory itself.
@@ -116,6 +133,11 @@ impl StateDir {
     /// Where outputs wait to be published.
     pub fn publish(&self) -> PathBuf {
         self.root.join("publish")
+    }
+
+    /// Where build logs are.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join(LOGS)
     }
 
     /// The signed repository.

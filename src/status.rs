@@ -46,6 +46,8 @@ pub struct InFlight {
     pub version: String,
     /// When the build was started.
     pub started_at: String,
+    /// The file that its output goes to.
+    pub log: Option<Arc<str>>,
 }
 
 /// A version that failed.
@@ -59,6 +61,8 @@ pub struct Failure {
     pub stage: &'static str,
     /// Why it failed the last time, in one line.
     pub last_error: String,
+    /// The file with the output of that time.
+    pub log: Option<Arc<str>>,
 }
 
 /// A version that waits for the builder.

@@ -16,17 +16,49 @@ pub fn without_password(url: &str) -> String {
 
 /// `text` without the user name and password of `url`: a tool may repeat them in its messages.
 pub fn redact(text: &str, url: &str) -> String {
-    let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
-    let user_info =
-        authority.and_then(|authority| authority.rsplit_once('@')).map(|(user_info, _)| user_info);
-    let Some(user_info) = user_info.filter(|_| without_password(url) != url) else { return text.to_owned() };
-    let (user, password) = user_info.split_once(':').unwrap_or(("", user_info));
-    let mut text = text.replace(&format!("{user_info}@"), "");
-    if !user.is_empty() {
-        text = text.replace(&format!("{user}@"), "");
+    Secrets::of(url).redact(text)
+}
+
+/// What of a URL may not be shown, wherever it appears. It has no `Debug` form.
+#[derive(Default)]
+pub struct Secrets {
+    /// What to look for, and what to write in its place, in this order. None of it is empty.
+    rules: Vec<(String, &'static str)>,
+}
+
+impl Secrets {
+    /// The secrets in `url`, mostly none.
+    pub fn of(url: &str) -> Self {
+        let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+        let user_info =
+            authority.and_then(|authority| authority.rsplit_once('@')).map(|(user_info, _)| user_info);
+        let user_info = user_info.filter(|_| without_password(url) != url);
+        let Some(user_info) = user_info else { return Self::default() };
+        let (user, password) = user_info.split_once(':').unwrap_or(("", user_info));
+        let mut rules = vec![(format!("{user_info}@"), "")];
+        if !user.is_empty() {
+            rules.push((format!("{user}@"), ""));
+        }
+        // A secret of one or two letters is none, and would be found everywhere.
+        if password.len() > 2 {
+            rules.push((password.to_owned(), "***"));
+        }
+        Self { rules }
     }
-    // A secret of one or two letters is none, and would be found everywhere.
-    if password.len() > 2 { text.replace(password, "***") } else { text }
+
+    /// `text` without them.
+    pub fn redact(&self, text: &str) -> String {
+        self.rules.iter().fold(text.to_owned(), |text, (secret, shown)| text.replace(secret, shown))
+    }
+
+    /// How many bytes at the end of `text` may be the beginning of a secret whose rest is still to come.
+    pub fn begun(&self, text: &str) -> usize {
+        let longest = |secret: &str| {
+            let lengths = secret.char_indices().map(|(length, _)| length);
+            lengths.filter(|length| text.ends_with(&secret[..*length])).max().unwrap_or(0)
+        };
+        self.rules.iter().map(|(secret, _)| longest(secret)).max().unwrap_or(0)
+    }
 }
 
 /// What the URLs of one repository have in common: `<host>/<path>`, without
@@ -82,6 +114,23 @@ mod tests {
         assert_eq!(redact(text, "https://me:s3cret@h/x"), "fatal: 'https://h/x' and ***; h");
         assert_eq!(redact("git@h: denied", "ssh://git@h/x"), "git@h: denied");
         assert_eq!(redact("plain", "/srv/x"), "plain");
+    }
+
+    #[test]
+    fn a_secret_that_has_begun_is_noticed() {
+        let secrets = Secrets::of("https://me:s3cret@h/x");
+        for (text, begun) in [
+            ("", 0),
+            ("nothing", 0),
+            ("https://m", 1),
+            ("https://me:s3c", 6),
+            ("password s3cre", 5),
+            ("me:s3cret", 9),
+            ("s3cret.", 0),
+        ] {
+            assert_eq!(secrets.begun(text), begun, "{text}");
+        }
+        assert_eq!(Secrets::of("https://h/x").begun("https://h/x"), 0);
     }
 
     #[test]

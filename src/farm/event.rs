@@ -129,6 +129,8 @@ pub enum Event {
         /// The tags, without `refs/tags/`.
         tags: Result<Vec<String>, PollError>,
     },
+    /// The builder has begun the log of its job, in this file.
+    LogBegun(Arc<str>),
     /// The builder is done with its job.
     JobFinished(JobOutcome),
     /// An upload has ended.
@@ -188,8 +190,8 @@ pub enum Notice {
     AlreadyPublished { key: JobKey },
     PublishStarted { key: JobKey },
     BuildComplete { key: JobKey, took: Moment },
-    BuildFailed { key: JobKey, failures: u32, retry_after: Moment, reason: String },
-    PublishFailed { key: JobKey, failures: u32, retry_after: Moment, reason: String },
+    BuildFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
+    PublishFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
     JobInterrupted { key: JobKey },
     UploadStarted,
     UploadComplete { took: Moment },

@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 
 impl Farm {
     pub(super) fn take_job_outcome(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
-        let Some(Flight { job, started }) = self.in_flight.take() else { return };
+        let Some(Flight { job, started, log }) = self.in_flight.take() else { return };
         let took = now.saturating_sub(started);
         let key = job.key();
         match outcome {
@@ -28,15 +28,15 @@ impl Farm {
             JobOutcome::PublishFailed { reason, outputs } => {
                 self.kept.retain(|kept| kept.key != key);
                 self.kept.push(outputs);
-                let (failures, retry_after) = self.note_failure(&key, None, &reason, now);
-                effects.report(Notice::PublishFailed { key, failures, retry_after, reason });
+                let (failures, retry_after) = self.note_failure(&key, None, &reason, log.clone(), now);
+                effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             }
             JobOutcome::Failed { reason } => {
                 let candidate = match &job {
                     Job::Build(build) => Some(build.candidate.clone()),
                     Job::Publish(_) => None,
                 };
-                let (failures, retry_after) = self.note_failure(&key, candidate, &reason, now);
+                let (failures, retry_after) = self.note_failure(&key, candidate, &reason, log.clone(), now);
                 // Its recipe may have been dropped or changed meanwhile: then there is nothing to retry.
                 if let Job::Build(build) = &job
                     && !self
@@ -46,7 +46,7 @@ impl Farm {
                 {
                     self.failures.remove(&key);
                 }
-                effects.report(Notice::BuildFailed { key, failures, retry_after, reason });
+                effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
             }
         }
     }
@@ -56,12 +56,13 @@ impl Farm {
         key: &JobKey,
         candidate: Option<Candidate>,
         reason: &str,
+        log: Option<Arc<str>>,
         now: Moment,
     ) -> (u32, Moment) {
         let count = 1 + self.failures.get(key).map_or(0, |failure| failure.count);
         let wait = backoff::wait_after(count);
-        let failure =
-            Failure { count, retry_at: now + wait, waiting: true, reason: reason.to_owned(), candidate };
+        let (retry_at, reason) = (now + wait, reason.to_owned());
+        let failure = Failure { count, retry_at, waiting: true, reason, log, candidate };
         self.failures.insert(key.clone(), failure);
         (count, wait)
     }
@@ -100,7 +101,7 @@ impl Farm {
             }
         });
         effects.0.push(Effect::StartJob(job.clone()));
-        self.in_flight = Some(Flight { job, started: now });
+        self.in_flight = Some(Flight { job, started: now, log: None });
     }
 
     /// Outputs that were never tried in this run, or whose retry is due.

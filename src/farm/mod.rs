@@ -84,6 +84,8 @@ pub struct Farm {
 struct Flight {
     job: Job,
     started: Moment,
+    /// The file of its log, if it has one.
+    log: Option<Arc<str>>,
 }
 
 /// A version that failed, and when it is tried again.
@@ -95,6 +97,8 @@ struct Failure {
     /// Whether `retry_at` is still to come; once it has passed, the version waits in the queue.
     waiting: bool,
     reason: String,
+    /// The file of the last attempt's log, if it had one.
+    log: Option<Arc<str>>,
     /// What to build again; `None` when only the publish is missing.
     candidate: Option<Candidate>,
 }
@@ -145,6 +149,11 @@ impl Farm {
             Event::UploadOwed => self.owe_upload(now),
             Event::PollFinished { upstream, tags } => self.take_poll(&upstream, tags, now, &mut effects),
             Event::UploadFinished(outcome) => self.take_upload_outcome(outcome, now, &mut effects),
+            Event::LogBegun(log) => {
+                if let Some(flight) = &mut self.in_flight {
+                    flight.log = Some(log);
+                }
+            }
             Event::JobFinished(outcome) => self.take_job_outcome(outcome, now, &mut effects),
             Event::WebhookReceived { repositories } => self.take_webhook(&repositories, &mut effects),
             Event::ReloadRequested => effects.0.push(Effect::LoadRoster),

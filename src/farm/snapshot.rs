@@ -19,13 +19,15 @@ impl Farm {
                 let stage = if failure.candidate.is_some() { "build" } else { "publish" };
                 let next_retry = calendar.show(failure.retry_at);
                 let last_error = failure.reason.clone();
-                (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error })
+                let log = failure.log.clone();
+                (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error, log })
             })
             .collect();
         let in_flight = self.in_flight.as_ref().map(|flight| {
             let key = flight.job.key();
             let started_at = calendar.show(flight.started);
-            InFlight { recipe: key.recipe, version: key.version.to_string(), started_at }
+            let log = flight.log.clone();
+            InFlight { recipe: key.recipe, version: key.version.to_string(), started_at, log }
         });
         let upload = &self.upload;
         Status {

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 pub use self::interrupt::Interrupt;
 use self::running::{End, GRACE, Running};
+use crate::build_log::BuildLog;
 
 /// Environment variables by which an init system talks to the manager itself;
 /// a child that took them for its own would report the manager's readiness or
@@ -43,6 +44,7 @@ pub struct Program {
     grace: Duration,
     stdout_limit: usize,
     held_file: Option<File>,
+    log: Option<BuildLog>,
 }
 
 /// What a child that succeeded has written.
@@ -119,6 +121,7 @@ impl Program {
             grace: GRACE,
             stdout_limit: 0,
             held_file: None,
+            log: None,
         }
     }
 
@@ -178,6 +181,12 @@ impl Program {
         self
     }
 
+    /// Adds its output to `log` as it comes, below a line with its name. What is captured is not added.
+    pub fn log_to(mut self, log: &BuildLog) -> Self {
+        self.log = Some(log.clone());
+        self
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors
@@ -186,6 +195,9 @@ impl Program {
         let name = self.name();
         if interrupt.is_triggered() {
             return Err(ProcessError::Interrupted { program: name });
+        }
+        if let Some(log) = &self.log {
+            log.note(&name);
         }
         let stdin = self.held_file.take().map_or_else(Stdio::null, Stdio::from);
         let mut command = Command::new(&self.path);
@@ -204,7 +216,7 @@ impl Program {
         }
         let child =
             command.spawn().map_err(|error| ProcessError::NotStarted { program: name.clone(), error })?;
-        let mut running = match Running::watch(child) {
+        let mut running = match Running::watch(child, self.log.take()) {
             Ok(running) => running,
             Err(error) => return Err(ProcessError::Lost { program: name, error }),
         };

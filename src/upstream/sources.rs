@@ -21,6 +21,7 @@ use log::warn;
 use super::ahead::{Ahead, Fetched};
 use super::git::{Git, GitError};
 use super::{commit_times, source_tree};
+use crate::build_log::BuildLog;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 
@@ -72,11 +73,12 @@ struct Repository {
     size: u64,
 }
 
-/// One fetch: its limits.
+/// One fetch: its limits, and what it tells.
 #[derive(Clone, Copy)]
 struct Limits<'a> {
     end: Option<Instant>,
     interrupt: &'a Interrupt,
+    log: &'a BuildLog,
 }
 
 impl Limits<'_> {
@@ -94,7 +96,7 @@ impl Sources {
     }
 
     /// Fetches the files of one tag into `directory`, which must not exist.
-    /// Returns the committer time of the tag's commit.
+    /// What git says goes to `log`. Returns the committer time of the tag's commit.
     ///
     /// # Errors
     /// When git fails, or takes until `end` or longer than an hour.
@@ -104,9 +106,10 @@ impl Sources {
         directory: &Path,
         end: Option<Instant>,
         interrupt: &Interrupt,
+        log: &BuildLog,
     ) -> Result<SystemTime, GitError> {
         let latest = Instant::now() + FETCH_DEADLINE;
-        let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt };
+        let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt, log };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
             let fetched = match kept.ahead.take(source.tag, self.started.elapsed()) {
@@ -312,7 +315,7 @@ impl Sources {
 
     fn git(&self, limits: Limits<'_>) -> Program {
         let left = limits.end.map(|end| end.saturating_duration_since(Instant::now()));
-        self.git.program(limits.interrupt).deadline(left)
+        self.git.program(limits.interrupt).deadline(left).log_to(limits.log)
     }
 }
 

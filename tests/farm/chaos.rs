@@ -297,7 +297,7 @@ impl Round<'_> {
             .flat_map(|name| names(&farm.state_dir().join(name)))
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}{}", self.history);
-        let layout = ["lock", "publish", "repo", "sources", "stage", "tool-lock"];
+        let layout = ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"];
         assert_eq!(names(&farm.state_dir()), layout, "{}", self.history);
         assert_eq!(names(&farm.repo_dir()), ["index", "keys", "p", "repo.json", "repo.json.sig"]);
         let index = ["active.json", "active.json.sig", "archive.json", "archive.json.sig"];

@@ -348,11 +348,17 @@ fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
 #[test]
 fn the_monitoring_page_has_every_field_of_the_status() {
     let text = || "x".to_owned();
-    let failure = status::Failure { failures: 1, next_retry: text(), stage: "build", last_error: text() };
+    let failure =
+        status::Failure { failures: 1, next_retry: text(), stage: "build", last_error: text(), log: None };
     let poll = status::Poll { last_poll: None, tags_seen: None, error: None, next_poll: None };
     let full = status::Status {
         recipes: vec!["KEY".into()],
-        in_flight: Some(status::InFlight { recipe: "KEY".into(), version: text(), started_at: text() }),
+        in_flight: Some(status::InFlight {
+            recipe: "KEY".into(),
+            version: text(),
+            started_at: text(),
+            log: None,
+        }),
         failures: Some([("KEY".to_owned(), failure)].into()),
         queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
         polls: [("KEY".into(), poll)].into(),

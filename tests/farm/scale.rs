@@ -26,5 +26,5 @@ fn many_versions_in_one_sweep_leave_nothing_behind() {
     let mut left: Vec<_> =
         fs::read_dir(farm.state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["lock", "publish", "repo", "sources", "stage", "tool-lock"]);
+    assert_eq!(left, ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"]);
 }

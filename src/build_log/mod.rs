@@ -1,0 +1,285 @@
+//! Build logs: what the tools of each attempt have written, one file an attempt.
+//!
+//! ```text
+//! logs/<recipe>/<UTC time>_<version>_<attempt>.log
+//!
+//! == 2026-11-22T11:40:11.793Z hello 1.0.0-1, attempt 1: tag v1.0.0 of https://git.example.org/hello.git
+//! == 2026-11-22T11:40:11.794Z git fetch
+//! == 2026-11-22T11:40:11.903Z peipkg-build build
+//! cc -O2 -o hello hello.c
+//! == 2026-11-22T11:40:12.214Z check of the outputs
+//! == 2026-11-22T11:40:12.215Z peipkg-repo publish
+//! == 2026-11-22T11:40:12.260Z done
+//! ```
+//!
+//! A log is written as the output comes. It has an end, see [`cap`]; so has the number of a recipe's logs, see [`names`];
+//! and what is in it may be shown on a terminal, see [`text`]. No log is worth a build: what goes wrong here is warned
+//! about, once an attempt, and the attempt goes on. For the same reason nothing is synced.
+
+mod cap;
+mod capped_file;
+mod names;
+mod text;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use log::warn;
+
+use self::capped_file::CappedFile;
+use self::text::Cleaner;
+use crate::farm::event::JobKey;
+use crate::upstream_url::Secrets;
+
+/// Of how many recipes that are gone the logs are kept: those of the last attempts. Somebody may still want to know
+/// why the recipe was given up.
+const KEPT_OF_THE_GONE: usize = 20;
+
+/// How many names are tried for a log. The first one is free, unless the directory cannot be read.
+const TRIES: u32 = 100;
+
+/// The log of one attempt. Clones write to the same file.
+#[derive(Clone)]
+pub struct BuildLog(Rc<RefCell<Inner>>);
+
+struct Inner {
+    path: PathBuf,
+    /// Nothing if there is no log, or none any more.
+    file: Option<CappedFile>,
+    cleaner: Cleaner,
+}
+
+impl BuildLog {
+    /// Begins the log of an attempt at `key` below `logs`, and makes room for it. Its first line says `what` is tried.
+    /// `url`, whose secrets are left out, is that of the upstream, or empty. Without a file the log is like any other,
+    /// but for its path.
+    pub fn begin(logs: &Path, key: &JobKey, what: &str, url: &str) -> Self {
+        let directory = logs.join(&*key.recipe);
+        let (path, file, attempt) = match create(&directory, key) {
+            Ok((path, file, attempt)) => (path, Some(CappedFile::new(file, cap::CAP)), attempt),
+            Err(error) => {
+                warn_of(&directory, &error);
+                (directory, None, 0)
+            }
+        };
+        let log = Self(Rc::new(RefCell::new(Inner { path, file, cleaner: Cleaner::new(Secrets::of(url)) })));
+        log.note(format_args!("{} {}, attempt {attempt}: {what}", key.recipe, key.version));
+        log
+    }
+
+    /// Where it is, if it could be begun.
+    pub fn path(&self) -> Option<Arc<str>> {
+        let inner = self.0.borrow();
+        inner.file.as_ref().map(|_| Arc::from(inner.path.display().to_string()))
+    }
+
+    /// Adds a line of the manager's own, with the time: a step begins, or how the attempt has ended.
+    pub fn note(&self, line: impl fmt::Display) {
+        let mut inner = self.0.borrow_mut();
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
+        let text = inner.cleaner.line(&format!("== {now} {line}"));
+        inner.write(&text);
+    }
+
+    /// Adds what a child has written.
+    pub fn output(&self, bytes: &[u8]) {
+        let mut inner = self.0.borrow_mut();
+        let text = inner.cleaner.push(bytes);
+        inner.write(&text);
+    }
+}
+
+impl fmt::Debug for BuildLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BuildLog").field(&self.0.borrow().path).finish()
+    }
+}
+
+impl Inner {
+    fn write(&mut self, text: &str) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(error) = file.write(text.as_bytes()) {
+            warn_of(&self.path, &error);
+            // A log with a hole that nobody sees would be worse than one that ends.
+            self.file = None;
+        }
+    }
+}
+
+/// Removes logs of recipes that are gone, as far as there are too many of them.
+pub fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
+    // No recipe at all is more likely a file system that is not mounted.
+    if recipes.is_empty() {
+        return;
+    }
+    // A directory that is not there, or cannot be read, is for the next attempt to complain about.
+    let entries = fs::read_dir(logs).into_iter().flatten().flatten();
+    let is_gone = |entry: &fs::DirEntry| !entry.file_name().to_str().is_some_and(|id| recipes.contains(id));
+    let mut gone: Vec<PathBuf> = entries.filter(is_gone).map(|entry| entry.path()).collect();
+    if gone.len() <= KEPT_OF_THE_GONE {
+        return;
+    }
+    // Of the last attempt: it has made a file there.
+    let changed = |path: &PathBuf| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
+    gone.sort_by_cached_key(changed);
+    gone.truncate(gone.len() - KEPT_OF_THE_GONE);
+    for directory in gone {
+        remove(&directory, &names_in(&directory).unwrap_or_default());
+        // What is not the manager's stays, and its directory with it.
+        let _ = fs::remove_dir(&directory);
+    }
+}
+
+/// Makes the file of the next attempt, and removes the oldest before.
+fn create(directory: &Path, key: &JobKey) -> io::Result<(PathBuf, File, u32)> {
+    // The outputs of an earlier run name their recipe themselves.
+    if !matches!(Path::new(&*key.recipe).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
+        return Err(io::Error::other("not the name of a recipe"));
+    }
+    let names = match names_in(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory)?;
+            Vec::new()
+        }
+        names => names?,
+    };
+    let now = SystemTime::now();
+    let plan = names::plan(names, key.version.as_str(), now);
+    remove(directory, &plan.doomed);
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    let mut attempt = plan.attempt;
+    loop {
+        let path = directory.join(names::name(now, key.version.as_str(), attempt));
+        match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt - plan.attempt < TRIES => {
+                attempt = attempt.saturating_add(1);
+            }
+            file => return Ok((path, file?, attempt)),
+        }
+    }
+}
+
+/// The names in a directory that may be those of logs.
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    entries.filter_map(Result::transpose).collect()
+}
+
+/// Removes logs.
+fn remove(directory: &Path, names: &[String]) {
+    for name in names.iter().filter(|name| names::is_log(name)) {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(path = path.display().to_string(), error:%; "cannot remove an old build log");
+                // Nor could the others be removed.
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn warn_of(path: &Path, error: &io::Error) {
+    warn!(path = path.display().to_string(), error:%; "cannot write the build log");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(recipe: &str, version: &str) -> JobKey {
+        JobKey { recipe: recipe.into(), version: version.parse().unwrap() }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names = names_in(directory).unwrap();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_log_is_there_while_it_is_written() {
+        let logs = tempfile::tempdir().unwrap();
+        let log = BuildLog::begin(logs.path(), &key("tool", "1.0-1"), "a test", "https://me:s3cret@h/x");
+        let path = log.path().unwrap();
+        let text = || fs::read_to_string(&*path).unwrap();
+        assert!(text().ends_with("Z tool 1.0-1, attempt 1: a test\n"), "{}", text());
+        log.note("a step");
+        log.output(b"half a line, s3cret");
+        assert!(text().ends_with("Z a step\nhalf a line, ***"), "{}", text());
+        log.clone().note("done\nthat is");
+        assert!(
+            text().contains("half a line, ***\n== ") && text().ends_with("Z done that is\n"),
+            "{}",
+            text()
+        );
+    }
+
+    #[test]
+    fn no_log_overwrites_another_and_the_oldest_go() {
+        let logs = tempfile::tempdir().unwrap();
+        let directory = logs.path().join("tool");
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for attempt in 1..=names::KEPT + 3 {
+            let log = BuildLog::begin(logs.path(), &key("tool", "1.0-1"), "a test", "");
+            log.note(attempt);
+            paths.push(PathBuf::from(&*log.path().unwrap()));
+        }
+        fs::write(directory.join("notes"), "").unwrap();
+        BuildLog::begin(logs.path(), &key("tool", "1.1-1"), "a test", "");
+        let left = paths.iter().filter(|path| path.exists()).count();
+        assert_eq!(left, names::KEPT - 1);
+        assert!(paths[4..].iter().all(|path| path.exists()) && directory.join("notes").exists());
+        for (index, path) in paths.iter().enumerate().skip(4) {
+            let text = fs::read_to_string(path).unwrap();
+            assert!(text.ends_with(&format!(" {}\n", index + 1)), "{text}");
+        }
+        assert_eq!(names(&directory).len(), names::KEPT + 1);
+    }
+
+    #[test]
+    fn what_is_no_recipes_name_gets_no_log() {
+        let home = tempfile::tempdir().unwrap();
+        let logs = home.path().join("logs");
+        for recipe in ["..", "../x", "/x", "a/b", ""] {
+            let log = BuildLog::begin(&logs, &key(recipe, "1.0-1"), "a test", "");
+            log.note("nothing");
+            assert_eq!(log.path(), None, "{recipe}");
+        }
+        assert_eq!(names(home.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_the_recipes_that_are_gone_the_last_ones_logs_are_kept() {
+        let logs = tempfile::tempdir().unwrap();
+        let at = |name: &str| logs.path().join(name);
+        let ids: Vec<String> = (0..KEPT_OF_THE_GONE + 3).map(|number| format!("gone{number:02}")).collect();
+        for (age, id) in ids.iter().rev().enumerate() {
+            BuildLog::begin(logs.path(), &key(id, "1.0-1"), "a test", "");
+            if age == ids.len() - 2 {
+                fs::write(at(id).join("notes"), "").unwrap();
+            }
+            let time = SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
+            File::open(at(id)).unwrap().set_modified(time).unwrap();
+        }
+        BuildLog::begin(logs.path(), &key("there", "1.0-1"), "a test", "");
+        File::open(at("there")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        forget_gone(logs.path(), &BTreeSet::new());
+        assert_eq!(names(logs.path()).len(), ids.len() + 1);
+        forget_gone(logs.path(), &["there"].into());
+        // What is not a log stays, and only that.
+        assert_eq!(names(&at("gone01")), ["notes"]);
+        let left: Vec<&str> = ids[3..].iter().map(String::as_str).collect();
+        assert_eq!(names(logs.path()), [&["gone01"], &left[..], &["there"]].concat());
+        assert_eq!(names(&at("gone03")).len(), 1);
+    }
+}
