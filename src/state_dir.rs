@@ -109,10 +109,10 @@ impl StateDir {
     /// directory at `root`. Leaves no trace either.
     pub fn probe_logs(root: &Path) -> Option<Problem> {
         let logs = root.join(LOGS);
-        // What is wrong with the whole of it is said by the other probe.
-        let error = fs::symlink_metadata(&logs).and_then(|_| probe_existing(&logs)).err()?;
-        let is_there = error.kind() != io::ErrorKind::NotFound;
-        is_there.then(|| Problem::of_file(logs, format!("cannot write build logs: {error}")))
+        // Whether it can be made is for the other probe to say.
+        fs::symlink_metadata(&logs).ok()?;
+        let error = probe_existing(&logs).err()?;
+        Some(Problem::of_file(logs, format!("cannot write build logs: {error}")))
     }
 
     /// The state directory itself.

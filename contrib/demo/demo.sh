@@ -361,6 +361,8 @@ cat <<END
          three recipes to start from
      $(short "$demo/first.log")
          the whole log of the first sweep
+     $(short "$demo/state/logs")
+         the output of each build
    and try
      git -C $(short "$demo/upstream") tag v1.3.0
      PATH="$(short "$bin"):\$PATH" peipkg-manager --once --config $(short "$demo/config.toml")

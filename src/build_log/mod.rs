@@ -151,7 +151,7 @@ fn create(directory: &Path, key: &JobKey) -> io::Result<(PathBuf, File, u32)> {
         names => names?,
     };
     let now = SystemTime::now();
-    let plan = names::plan(names, key.version.as_str(), now);
+    let plan = names::plan(&names, key.version.as_str(), now);
     remove(directory, &plan.doomed);
     let mut options = File::options();
     options.read(true).write(true).create_new(true);

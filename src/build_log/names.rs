@@ -29,15 +29,21 @@ pub(super) fn is_log(name: &str) -> bool {
 }
 
 /// Decides about the next log, of an attempt at `version`, from the names in the recipe's directory.
-pub(super) fn plan(mut names: Vec<String>, version: &str, time: SystemTime) -> Plan {
-    names.retain(|name| is_log(name));
-    let attempts = names.iter().filter_map(|name| parse(name)).filter(|(_, of, _)| *of == version);
-    let attempt = attempts.map(|(_, _, attempt)| attempt).max().unwrap_or(0).saturating_add(1);
-    // What claims to be of the future was written under a wrong clock. It goes first: it would stay for ever.
+pub(super) fn plan(names: &[String], version: &str, time: SystemTime) -> Plan {
     let now = stamp(time);
-    names.sort_by_cached_key(|name| (*name <= now || name.starts_with(&now), name.clone()));
-    names.truncate((names.len() + 1).saturating_sub(KEPT));
-    Plan { attempt, doomed: names }
+    let mut logs: Vec<(bool, &str, u32, &String)> = Vec::new();
+    let mut last = 0;
+    for name in names {
+        let Some((time, of, attempt)) = parse(name) else { continue };
+        if of == version {
+            last = last.max(attempt);
+        }
+        // What claims to be of the future was written under a wrong clock. It goes first: it would stay for ever.
+        logs.push((time <= now.as_str(), time, attempt, name));
+    }
+    logs.sort();
+    logs.truncate((logs.len() + 1).saturating_sub(KEPT));
+    Plan { attempt: last.saturating_add(1), doomed: logs.iter().map(|(.., name)| (*name).clone()).collect() }
 }
 
 /// A time without the characters that have a meaning elsewhere, such as the colon for scp.
@@ -99,7 +105,7 @@ mod tests {
             "20231114T221320.042Z_1.0-1_99999999999.log",
         ] {
             assert!(!is_log(other), "{other}");
-            let plan = plan(vec![other.to_owned(); 100], "1.0-1", at(0));
+            let plan = plan(&vec![other.to_owned(); 100], "1.0-1", at(0));
             assert_eq!(plan, Plan { attempt: 1, doomed: Vec::new() }, "{other}");
         }
     }
@@ -107,10 +113,10 @@ mod tests {
     #[test]
     fn an_attempt_counts_on_from_those_of_its_version() {
         let logs = [name(at(1), "1.0-1", 1), name(at(2), "1.1-1", 9), name(at(3), "1.0-1", 2)].to_vec();
-        assert_eq!(plan(logs.clone(), "1.0-1", at(9)).attempt, 3);
-        assert_eq!(plan(logs.clone(), "1.1-1", at(9)).attempt, 10);
-        assert_eq!(plan(logs, "1.2-1", at(9)).attempt, 1);
-        assert_eq!(plan(vec![name(at(1), "1.0-1", u32::MAX)], "1.0-1", at(9)).attempt, u32::MAX);
+        assert_eq!(plan(&logs, "1.0-1", at(9)).attempt, 3);
+        assert_eq!(plan(&logs, "1.1-1", at(9)).attempt, 10);
+        assert_eq!(plan(&logs, "1.2-1", at(9)).attempt, 1);
+        assert_eq!(plan(&[name(at(1), "1.0-1", u32::MAX)], "1.0-1", at(9)).attempt, u32::MAX);
     }
 
     #[test]
@@ -119,7 +125,7 @@ mod tests {
         for (count, doomed) in [(0, 0), (1, 0), (kept - 1, 0), (kept, 1), (kept + 5, 6)] {
             let mut shuffled = names(count);
             shuffled.reverse();
-            let plan = plan(shuffled, "1.0-1", at(1_000_000));
+            let plan = plan(&shuffled, "1.0-1", at(1_000_000));
             assert_eq!(plan.doomed, names(doomed), "{count}");
         }
     }
@@ -129,9 +135,9 @@ mod tests {
         let mut logs = names(KEPT as u64);
         let future = name(at(2_000_000), "1.0-1", 1);
         logs.push(future.clone());
-        assert_eq!(plan(logs, "1.0-1", at(1_000_000)).doomed, [future, name(at(0), "1.0-1", 1)]);
+        assert_eq!(plan(&logs, "1.0-1", at(1_000_000)).doomed, [future, name(at(0), "1.0-1", 1)]);
         // Of the same instant is not of the future.
         let logs = names(KEPT as u64);
-        assert_eq!(plan(logs, "1.0-1", at(KEPT as u64 - 1)).doomed, names(1));
+        assert_eq!(plan(&logs, "1.0-1", at(KEPT as u64 - 1)).doomed, names(1));
     }
 }

@@ -83,8 +83,7 @@ impl Cleaner {
             rest = rest.strip_prefix('\n').unwrap_or(rest);
         }
         loop {
-            let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n');
-            let (plain, other) = rest.split_at(rest.bytes().take_while(|byte| is_plain(byte)).count());
+            let (plain, other) = rest.split_at(plain_length(rest.as_bytes()));
             text.push_str(plain);
             let mut others = other.chars();
             let Some(c) = others.next() else { break };
@@ -104,6 +103,15 @@ impl Cleaner {
         self.in_line = text.chars().next_back().map_or(self.in_line, |last| last != '\n');
         text
     }
+}
+
+/// How many bytes at the beginning need no second look. Nearly all of them: so this is a plain loop.
+fn plain_length(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    while length < bytes.len() && matches!(bytes[length], b' '..=b'~' | b'\t' | b'\n') {
+        length += 1;
+    }
+    length
 }
 
 /// Adds a character that is neither printable ASCII nor white space.

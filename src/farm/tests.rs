@@ -286,6 +286,39 @@ fn a_failed_publish_keeps_its_outputs_and_delays_nobody() {
 }
 
 #[test]
+fn a_failure_has_the_log_of_its_own_attempt() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::LogBegun("early".into()));
+    bench.tags("u", &["v2", "v1"]);
+    let calendar = crate::status::Calendar { started: std::time::UNIX_EPOCH };
+    let logs = |bench: &mut Bench| {
+        let reported = bench.effects.drain(..).filter_map(|effect| match effect {
+            Effect::Report(Notice::BuildFailed { log, .. } | Notice::PublishFailed { log, .. }) => Some(log),
+            _ => None,
+        });
+        let reported: Vec<_> = reported.collect();
+        let status = bench.farm.status(&"farm".into(), calendar);
+        let failures = status.failures.unwrap_or_default();
+        (status.in_flight.and_then(|flight| flight.log), reported, failures["a@2-1"].log.clone())
+    };
+    bench.event(Event::LogBegun("first".into()));
+    bench.fail();
+    assert_eq!(logs(&mut bench), (None, vec![Some("first".into())], Some("first".into())));
+    bench.event(Event::LogBegun("of v1".into()));
+    assert_eq!(logs(&mut bench), (Some("of v1".into()), vec![], Some("first".into())));
+    bench.finish(JobOutcome::Done);
+    bench.sleep_until(MINUTE);
+    bench.event(Event::LogBegun("second".into()));
+    let kept = outputs("a", "2-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept.clone() });
+    assert_eq!(logs(&mut bench), (None, vec![Some("second".into())], Some("second".into())));
+    bench.sleep_until(MINUTE * 6);
+    // An attempt without a log does not point to the one before.
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept });
+    assert_eq!(logs(&mut bench), (None, vec![None], None));
+}
+
+#[test]
 fn what_an_earlier_run_has_built_is_published_first() {
     let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));

@@ -24,6 +24,24 @@ fn output_is_captured_to_its_limit() {
 }
 
 #[test]
+fn output_goes_to_the_log_as_it_comes_unless_it_is_captured() {
+    let logs = tempfile::tempdir().unwrap();
+    let key = crate::farm::event::JobKey { recipe: "tool".into(), version: "1-1".parse().unwrap() };
+    let log = BuildLog::begin(logs.path(), &key, "a test", "");
+    let path = log.path().unwrap();
+    let interrupt = Interrupt::new().unwrap();
+    // The child itself sees what it has just written in the log: nobody waits for its end.
+    let script = format!("echo one; until grep -q one '{path}'; do :; done; echo two >&2");
+    sh(&script).log_to(&log).deadline(Some(GRACE)).run(&interrupt).unwrap();
+    sh("echo three; echo four >&2").log_to(&log).capture_stdout(10).run(&interrupt).unwrap();
+    sh("echo five").run(&interrupt).unwrap();
+    let text = std::fs::read_to_string(&*path).unwrap();
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.split_once("Z ").map_or(line, |(_, own)| own)).collect();
+    assert_eq!(lines, ["tool 1-1, attempt 1: a test", "sh", "one", "two", "sh", "four"]);
+}
+
+#[test]
 fn a_failure_tells_status_and_last_line() {
     assert_eq!(error(sh("echo one; echo two >&2; echo >&2; exit 3")), "sh exited with status 3: two");
     assert_eq!(error(sh("kill -9 $$")), "sh was ended by signal 9: (no output)");

@@ -8,6 +8,7 @@ mod support;
 mod bad_input;
 mod bad_upstreams;
 mod broken_disk;
+mod build_logs;
 mod chaos;
 mod check;
 mod daemon;
