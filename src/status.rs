@@ -2,10 +2,11 @@
 //! loop publishes after each turn. Pure. Nothing secret is in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::farm::schedule::Moment;
 
@@ -28,7 +29,7 @@ pub struct Status {
     /// The manager's version.
     pub version: &'static str,
     /// When the manager was started.
-    pub started_at: String,
+    pub started_at: Time,
     /// What waits for the builder, recipe by recipe.
     pub queue: Vec<Queued>,
     /// How the polls of each recipe with an upstream stand.
@@ -45,7 +46,7 @@ pub struct InFlight {
     /// The package version.
     pub version: String,
     /// When the build was started.
-    pub started_at: String,
+    pub started_at: Time,
     /// The file that its output goes to.
     pub log: Option<Arc<str>>,
 }
@@ -56,7 +57,7 @@ pub struct Failure {
     /// How often in a row.
     pub failures: u32,
     /// When it is tried again.
-    pub next_retry: String,
+    pub next_retry: Time,
     /// `build` or `publish`.
     pub stage: &'static str,
     /// Why it failed the last time, in one line.
@@ -80,13 +81,13 @@ pub struct Queued {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Poll {
     /// When its upstream was listed last.
-    pub last_poll: Option<String>,
+    pub last_poll: Option<Time>,
     /// How many tags there were.
     pub tags_seen: Option<usize>,
     /// Why there was no answer.
-    pub error: Option<String>,
+    pub error: Option<Arc<str>>,
     /// When it is listed next; null while that is under way.
-    pub next_poll: Option<String>,
+    pub next_poll: Option<Time>,
 }
 
 /// An upload that is owed.
@@ -95,9 +96,9 @@ pub struct Upload {
     /// How often it has failed in a row.
     pub failures: u32,
     /// When the upload in progress was started; null if there is none.
-    pub started_at: Option<String>,
+    pub started_at: Option<Time>,
     /// When it is tried (again); null while an upload is in progress.
-    pub next_try: Option<String>,
+    pub next_try: Option<Time>,
     /// Why it failed the last time, in one line.
     pub last_error: Option<String>,
 }
@@ -120,13 +121,35 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// A moment as RFC 3339 in UTC, to the second.
-    pub fn show(&self, moment: Moment) -> String {
+    /// The time of day at a moment.
+    pub fn at(&self, moment: Moment) -> Time {
         /// What no clock shows any more: the end of the year 9999.
         const END: Duration = Duration::from_secs(253_402_300_799);
         let end = SystemTime::UNIX_EPOCH + END;
-        let time = self.started.checked_add(moment).unwrap_or(end).min(end);
-        humantime::format_rfc3339_seconds(time).to_string()
+        Time(self.started.checked_add(moment).unwrap_or(end).min(end))
+    }
+}
+
+/// A time, shown as RFC 3339 in UTC, to the second. It is put into words only when somebody asks: a snapshot
+/// with thousands of times is made for each turn of the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(SystemTime);
+
+impl Default for Time {
+    fn default() -> Self {
+        Self(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_seconds(self.0).fmt(f)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -150,7 +173,7 @@ mod tests {
     #[test]
     fn moments_are_shown_in_utc() {
         let calendar = Calendar { started: SystemTime::UNIX_EPOCH };
-        assert_eq!(calendar.show(Moment::from_millis(61_999)), "1970-01-01T00:01:01Z");
-        assert_eq!(calendar.show(Moment::MAX), "9999-12-31T23:59:59Z");
+        assert_eq!(calendar.at(Moment::from_millis(61_999)).to_string(), "1970-01-01T00:01:01Z");
+        assert_eq!(calendar.at(Moment::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 }

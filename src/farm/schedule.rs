@@ -67,7 +67,7 @@ struct Upstream {
     urgent: bool,
     /// Failed listings in a row.
     failures: u32,
-    last: Option<(Moment, Result<usize, String>)>,
+    last: Option<(Moment, Result<usize, Arc<str>>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollState {
     /// When the last listing ended, and the number of tags or what went wrong.
-    pub last: Option<(Moment, Result<usize, String>)>,
+    pub last: Option<(Moment, Result<usize, Arc<str>>)>,
     /// When the next one is due; `None` while one waits or runs.
     pub next: Option<Moment>,
 }
@@ -225,7 +225,7 @@ impl Schedule {
             upstream.failures += 1;
             upstream.due = regular.min(now + backoff::wait_after(upstream.failures));
         }
-        upstream.last = Some((now, result.map_err(|error| error.reason)));
+        upstream.last = Some((now, result.map_err(|error| Arc::from(error.reason))));
         let again = upstream.phase == Phase::ListingStale;
         upstream.phase = Phase::Idle;
         if again {

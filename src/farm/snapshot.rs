@@ -17,7 +17,7 @@ impl Farm {
             .iter()
             .map(|(key, failure)| {
                 let stage = if failure.candidate.is_some() { "build" } else { "publish" };
-                let next_retry = calendar.show(failure.retry_at);
+                let next_retry = calendar.at(failure.retry_at);
                 let last_error = failure.reason.clone();
                 let log = failure.log.clone();
                 (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error, log })
@@ -25,7 +25,7 @@ impl Farm {
             .collect();
         let in_flight = self.in_flight.as_ref().map(|flight| {
             let key = flight.job.key();
-            let started_at = calendar.show(flight.started);
+            let started_at = calendar.at(flight.started);
             let log = flight.log.clone();
             InFlight { recipe: key.recipe, version: key.version.to_string(), started_at, log }
         });
@@ -38,13 +38,13 @@ impl Farm {
             in_flight,
             failures: (!failures.is_empty()).then_some(failures),
             version: env!("CARGO_PKG_VERSION"),
-            started_at: calendar.show(Moment::ZERO),
+            started_at: calendar.at(Moment::ZERO),
             queue: self.queued(),
             polls: self.polls(calendar),
             upload: (upload.owed || upload.running.is_some()).then(|| status::Upload {
                 failures: upload.failures,
-                started_at: upload.running.map(|started| calendar.show(started)),
-                next_try: upload.next().map(|due| calendar.show(due)),
+                started_at: upload.running.map(|started| calendar.at(started)),
+                next_try: upload.next().map(|due| calendar.at(due)),
                 last_error: upload.last_error.clone(),
             }),
         }
@@ -94,10 +94,10 @@ impl Farm {
             let (last_poll, result) =
                 state.last.map_or((None, None), |(at, result)| (Some(at), Some(result)));
             let poll = Poll {
-                last_poll: last_poll.map(|at| calendar.show(at)),
+                last_poll: last_poll.map(|at| calendar.at(at)),
                 tags_seen: result.as_ref().and_then(|result| result.as_ref().ok().copied()),
                 error: result.and_then(Result::err),
-                next_poll: state.next.map(|at| calendar.show(at)),
+                next_poll: state.next.map(|at| calendar.at(at)),
             };
             polls.extend(recipes.iter().map(|recipe| (recipe.clone(), poll.clone())));
         }

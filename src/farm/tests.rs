@@ -509,7 +509,7 @@ fn the_status_tells_what_waits_and_what_failed() {
     assert_eq!((&*in_flight.recipe, in_flight.version.as_str()), ("a", "1-1"));
     let failure = &status.failures.unwrap()["a@2-1"];
     assert_eq!(
-        (failure.failures, failure.next_retry.as_str(), failure.stage),
+        (failure.failures, failure.next_retry.to_string().as_str(), failure.stage),
         (1, "1970-01-01T00:01:00Z", "build")
     );
     assert_eq!(failure.last_error, "no compiler");

@@ -348,15 +348,16 @@ fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
 #[test]
 fn the_monitoring_page_has_every_field_of_the_status() {
     let text = || "x".to_owned();
+    let time = status::Time::default;
     let failure =
-        status::Failure { failures: 1, next_retry: text(), stage: "build", last_error: text(), log: None };
+        status::Failure { failures: 1, next_retry: time(), stage: "build", last_error: text(), log: None };
     let poll = status::Poll { last_poll: None, tags_seen: None, error: None, next_poll: None };
     let full = status::Status {
         recipes: vec!["KEY".into()],
         in_flight: Some(status::InFlight {
             recipe: "KEY".into(),
             version: text(),
-            started_at: text(),
+            started_at: time(),
             log: None,
         }),
         failures: Some([("KEY".to_owned(), failure)].into()),
@@ -364,8 +365,8 @@ fn the_monitoring_page_has_every_field_of_the_status() {
         polls: [("KEY".into(), poll)].into(),
         upload: Some(status::Upload {
             failures: 1,
-            started_at: Some(text()),
-            next_try: Some(text()),
+            started_at: Some(time()),
+            next_try: Some(time()),
             last_error: None,
         }),
         ..status::Status::default()
