@@ -5,6 +5,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`git_repo`] | upstream repositories, made with the git command |
+//! | [`site`] | a farm for an init system to run |
 //! | [`smart_http`] | those repositories over smart HTTP, with faults on request |
 //! | [`recipes`] | recipes that build real packages |
 //! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
@@ -39,6 +40,7 @@ pub mod processes;
 pub mod random;
 pub mod recipes;
 pub mod running;
+pub mod site;
 pub mod smart_http;
 pub mod tools;
 pub mod wait;
