@@ -60,9 +60,20 @@ impl Service {
         let given = fs::read_to_string(etc.join("conf.d").join(name)).unwrap();
         fs::write(etc.join("conf.d").join(name), given + &site.settings() + &log + settings).unwrap();
         fs::write(etc.join("init.d/net"), NOTHING).unwrap();
-        fs::set_permissions(etc.join("init.d/net"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(etc.join("init.d/net"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         let mut machine = Command::new("unshare");
-        machine.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", BOOT, "boot"]);
+        machine.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-c",
+            BOOT,
+            "boot",
+        ]);
         let machine = Running::spawn(machine.arg(etc).arg(unpacked()));
         let service = Self { machine, site };
         wait_until("the machine is up", PATIENCE, || {

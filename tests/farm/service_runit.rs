@@ -75,6 +75,15 @@ impl Service {
         fs::read_to_string(self.directory().join("supervise/stat")).unwrap().trim().to_owned()
     }
 
+    /// For how long the manager has been down, 0 if it is not.
+    fn seconds_down(&self) -> u32 {
+        let status = self.sv(&["status"]).stdout;
+        let after = status.strip_prefix("down: ").and_then(|text| text.split_once(": "));
+        after
+            .and_then(|(_, text)| text.split_once('s'))
+            .map_or(0, |(seconds, _)| seconds.parse().unwrap_or(0))
+    }
+
     /// Waits for `text` in the log, `count` times.
     #[track_caller]
     fn wait_log(&self, text: &str, count: usize) {
@@ -169,7 +178,8 @@ fn a_broken_configuration_stops_nothing_that_runs_and_is_not_tried_twice() {
     service.sv(&["-w", "60", "down"]);
     service.sv(&["up"]);
     service.wait_log("the service stays down", 1);
-    wait_until("it is down", PATIENCE, || service.state() == "down");
+    // Another try would come after a second.
+    wait_until("it has been down for three seconds", PATIENCE, || service.seconds_down() >= 3);
     service.wait_log(&problem, 3);
     service.site.mend_config();
     service.sv(&["up"]);

@@ -288,7 +288,8 @@ fn a_stop_that_is_repeated_still_drains() {
 fn the_log_can_go_to_syslog() {
     let service = Service::with("LOG=syslog\nPATH=$stand_ins:$PATH\n", None);
     let (defaults, bin) = (service.site.farm.path("defaults"), service.site.farm.path("stand-ins"));
-    let logger = format!("#!/bin/sh\necho \"$*\" >'{0}.arguments'\nexec cat >>'{0}'\n", service.log().display());
+    let logger =
+        format!("#!/bin/sh\necho \"$*\" >'{0}.arguments'\nexec cat >>'{0}'\n", service.log().display());
     fs::create_dir(&bin).unwrap();
     service.site.farm.write_program("logger", &logger);
     fs::rename(service.site.farm.bin_dir().join("logger"), bin.join("logger")).unwrap();
