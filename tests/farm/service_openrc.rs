@@ -1,4 +1,4 @@
-//! The OpenRC service, under real openrc-run and supervise-daemon, in name spaces of its own: neither the services nor the files of the
+//! The `OpenRC` service, under real openrc-run and supervise-daemon, in name spaces of its own: neither the services nor the files of the
 //! machine are touched, and all its processes end with the test.
 
 use std::fs;
@@ -10,8 +10,8 @@ use crate::support::running::{Output, Running};
 use crate::support::site::{Site, is_root};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// Makes a machine that OpenRC has booted, as far as services can see: `$1` is the service's directory with `init.d` and `conf.d`,
-/// `$2` where an OpenRC that is not installed was unpacked, or empty. It then waits, as the first process, for all others.
+/// Makes a machine that `OpenRC` has booted, as far as services can see: `$1` is the service's directory with `init.d` and `conf.d`,
+/// `$2` where an `OpenRC` that is not installed was unpacked, or empty. It then waits, as the first process, for all others.
 const BOOT: &str = r#"
 set -eu
 [ -z "$2" ] || mount -t overlay overlay -o "lowerdir=$2:/usr" /usr
@@ -113,7 +113,7 @@ impl Service {
     }
 }
 
-/// Where the package of the OpenRC on the `PATH` was unpacked. Empty if it is installed.
+/// Where the package of the `OpenRC` on the `PATH` was unpacked. Empty if it is installed.
 fn unpacked() -> PathBuf {
     let program = find_program("openrc-run").expect("it was found before");
     let root = program.parent().and_then(Path::parent).expect("a program in sbin").to_owned();
