@@ -3,10 +3,33 @@
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 
-.PHONY: all demo test check bench chaos fuzz soak clean
+.PHONY: all install uninstall demo test check bench chaos fuzz soak clean
 
 all:
 	$(CARGO) build --release --workspace
+
+# Installs what `make` has built; builds nothing, so that it can be run by root. docs/installing.md lists what goes where.
+#   PREFIX      programs, manual pages, completions, documents
+#   SYSCONFDIR  the configuration is in SYSCONFDIR/peipkg-manager; one that is there is never overwritten
+#   DESTDIR     put before every path, to stage a package; it appears in no file
+#   INIT        systemd, sysvinit, openrc or runit: its service files are installed where they work; none: as examples only
+#   TOOLS       no: without peipkg-build and peipkg-repo, where the official ones are
+#   BUILT       where the programs are
+# `make uninstall` removes what the last install with this PREFIX and DESTDIR has put there, and nothing that has been changed since.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+INIT = none
+TOOLS = yes
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
+install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export SYSCONFDIR := $(SYSCONFDIR)
+install uninstall: export DESTDIR := $(DESTDIR)
+install uninstall: export INIT := $(INIT)
+install uninstall: export TOOLS := $(TOOLS)
+install uninstall: export BUILT := $(BUILT)
+install uninstall:
+	@sh contrib/install.sh $@
 
 # Builds a farm from nothing and lets it work, in target/demo.
 demo:

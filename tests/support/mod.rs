@@ -14,6 +14,7 @@
 //! | [`latch`] | a build script that waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
+//! | [`machine`] | a copy of this machine, for root's work and init systems |
 //! | [`package`] | the content of published packages |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
@@ -34,6 +35,7 @@ pub mod farm;
 pub mod git_repo;
 pub mod latch;
 pub mod logfmt;
+pub mod machine;
 pub mod optional;
 pub mod package;
 pub mod processes;

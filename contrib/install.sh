@@ -1,0 +1,200 @@
+#!/bin/sh
+# Puts the files of peipkg-manager in their places and removes them: what `make install` and `make uninstall` run.
+# The Makefile explains the variables and gives each its default. Builds nothing, starts nothing, makes no user.
+#
+# What it installs it writes down, with its checksum, in installed-files among the documents. Removing goes by that
+# list, and leaves what has been changed since: an edited configuration or service file, another package's program.
+
+set -eu
+umask 022
+
+verb=$1
+documents=$PREFIX/share/doc/peipkg-manager
+list=$documents/installed-files
+
+fail() {
+    echo "make $verb: $1" >&2
+    exit 1
+}
+
+say() {
+    echo "$1"
+}
+
+# The paths end up in shell scripts, units and sed expressions, where more than this would need quotes.
+for setting in "PREFIX=$PREFIX" "SYSCONFDIR=$SYSCONFDIR"; do
+    case ${setting#*=} in
+        *[!A-Za-z0-9/._+-]*) fail "$setting: expected a path of letters, digits and . _ + - only" ;;
+        */) fail "$setting: expected a path without a slash at its end" ;;
+        /*) ;;
+        *) fail "$setting: expected an absolute path" ;;
+    esac
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# What an earlier run has installed, and what this one does.
+old=$work/old
+new=$work/new
+: >"$new"
+if [ -f "$DESTDIR$list" ]; then cat "$DESTDIR$list" >"$old"; else : >"$old"; fi
+
+# The list's line for the file $1.
+line_of() {
+    sum=$(sha256sum <"$DESTDIR$1")
+    echo "${sum%% *} $1"
+}
+
+# Whether the file $1 is as an earlier run has left it.
+is_as_installed() {
+    line_of "$1" | grep -qxFf - "$old"
+}
+
+# Makes the directory $1 and what is missing above it.
+directory() {
+    if [ ! -d "$DESTDIR$1/" ]; then
+        directory "${1%/*}"
+        mkdir "$DESTDIR$1"
+        echo "directory $1" >>"$new"
+    fi
+}
+
+# Installs the file $2 as $3, with mode $1.
+put() {
+    directory "${3%/*}"
+    install -m "$1" "$2" "$DESTDIR$3"
+    line_of "$3" >>"$new"
+}
+
+# The file $1 with the paths that the operator has chosen in place of those that are written in it.
+with_paths() {
+    sed -e "s|/usr/local/bin/peipkg|$PREFIX/bin/peipkg|g" -e "s|/etc/peipkg-manager|$SYSCONFDIR/peipkg-manager|g" \
+        -e "$search_rule" "$1" >"$work/file"
+}
+
+put_with_paths() {
+    with_paths "$2"
+    put "$1" "$work/file" "$3"
+}
+
+# The programs must be found by a service too, whose PATH is the usual one.
+case $PREFIX in
+    /usr | /usr/local) search_rule= ;;
+    *) search_rule="s|PATH=/usr/local/sbin:|PATH=$PREFIX/bin:/usr/local/sbin:|" ;;
+esac
+
+# Installs a service file where its init system finds it. One that is not as it was installed is somebody's work.
+put_live() {
+    with_paths "$2"
+    if [ -e "$DESTDIR$3" ] && ! is_as_installed "$3" && ! cmp -s "$work/file" "$DESTDIR$3"; then
+        say "$DESTDIR$3 has been changed and stays as it is; compare it with $documents/$2"
+    else
+        put "$1" "$work/file" "$3"
+    fi
+}
+
+# The files of contrib/$1 as examples: scripts stay scripts.
+put_examples() {
+    find "contrib/$1" -type f | LC_ALL=C sort >"$work/examples"
+    while read -r file; do
+        mode=644
+        [ ! -x "$file" ] || mode=755
+        put_with_paths "$mode" "$file" "$documents/$file"
+    done <"$work/examples"
+}
+
+# The service files of the init system, in their live places. A unit below another PREFIX would not be found.
+put_service() {
+    case $INIT in
+        none) ;;
+        systemd)
+            case $PREFIX in
+                /usr | /usr/local) units=$PREFIX/lib ;;
+                *) units=/etc ;;
+            esac
+            put_live 644 contrib/systemd/peipkg-manager.service "$units/systemd/system/peipkg-manager.service"
+            put_live 644 contrib/systemd/peipkg-manager.sysusers "$units/sysusers.d/peipkg-manager.conf"
+            ;;
+        sysvinit) put_live 755 contrib/sysvinit/peipkg-manager /etc/init.d/peipkg-manager ;;
+        openrc)
+            put_live 755 contrib/openrc/peipkg-manager.initd /etc/init.d/peipkg-manager
+            put_live 644 contrib/openrc/peipkg-manager.confd /etc/conf.d/peipkg-manager
+            ;;
+        runit)
+            put_live 755 contrib/runit/run /etc/sv/peipkg-manager/run
+            put_live 755 contrib/runit/log/run /etc/sv/peipkg-manager/log/run
+            ;;
+        *) fail "INIT=$INIT: expected systemd, sysvinit, openrc, runit or none" ;;
+    esac
+}
+
+install_all() {
+    case $TOOLS in
+        yes) programs='peipkg-manager peipkg-build peipkg-repo' ;;
+        no) programs=peipkg-manager ;;
+        *) fail "TOOLS=$TOOLS: expected yes or no" ;;
+    esac
+    for program in $programs; do
+        [ -f "$BUILT/$program" ] || fail "$BUILT/$program is missing: run make first, as the user who has cargo"
+    done
+    [ -z "$DESTDIR" ] || mkdir -p "$DESTDIR"
+
+    put_service
+    for program in $programs; do
+        put 755 "$BUILT/$program" "$PREFIX/bin/$program"
+    done
+    put 644 docs/peipkg-manager.8 "$PREFIX/share/man/man8/peipkg-manager.8"
+    put 644 docs/peipkg-manager.toml.5 "$PREFIX/share/man/man5/peipkg-manager.toml.5"
+    put 644 contrib/completions/peipkg-manager.bash "$PREFIX/share/bash-completion/completions/peipkg-manager"
+    put 644 contrib/completions/_peipkg-manager "$PREFIX/share/zsh/site-functions/_peipkg-manager"
+    put 644 contrib/completions/peipkg-manager.fish "$PREFIX/share/fish/vendor_completions.d/peipkg-manager.fish"
+
+    # The tree of the documents is that of the source, so that their links lead somewhere.
+    for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md; do
+        put 644 "$file" "$documents/$file"
+    done
+    put_with_paths 644 docs/config.sample.toml "$documents/docs/config.sample.toml"
+    for example in systemd sysvinit openrc runit cron nginx github-actions recipes; do
+        [ ! -d "contrib/$example" ] || put_examples "$example"
+    done
+
+    directory "$SYSCONFDIR/peipkg-manager/recipes"
+    config=$SYSCONFDIR/peipkg-manager/config.toml
+    if [ -e "$DESTDIR$config" ] || [ -L "$DESTDIR$config" ]; then
+        say "$DESTDIR$config is there already and stays as it is"
+    else
+        put_with_paths 644 docs/config.sample.toml "$config"
+    fi
+
+    # What an earlier run has installed and this one has not is still to be removed some day.
+    cut -d ' ' -f 2 "$new" >"$work/paths"
+    while read -r sum path; do
+        grep -qxF "$path" "$work/paths" || echo "$sum $path" >>"$new"
+    done <"$old"
+    install -m 644 "$new" "$DESTDIR$list"
+    say "installed below $DESTDIR$PREFIX and $DESTDIR$SYSCONFDIR; next: $DESTDIR$documents/docs/installing.md, \"Set up\""
+}
+
+uninstall_all() {
+    [ -f "$DESTDIR$list" ] || fail "$DESTDIR$list is missing: was it installed with another PREFIX or DESTDIR?"
+    while read -r sum path; do
+        if [ "$sum" = directory ] || [ ! -f "$DESTDIR$path" ]; then continue; fi
+        if is_as_installed "$path"; then
+            rm -f "$DESTDIR$path"
+        else
+            say "$DESTDIR$path has been changed and stays"
+        fi
+    done <"$old"
+    rm -f "$DESTDIR$list"
+    # What is not empty stays. In reverse order a directory comes after those in it.
+    sed -n 's/^directory //p' "$old" | LC_ALL=C sort -r >"$work/directories"
+    while read -r path; do
+        rmdir "$DESTDIR$path" 2>/dev/null || :
+    done <"$work/directories"
+}
+
+case $verb in
+    install) install_all ;;
+    uninstall) uninstall_all ;;
+    *) fail "expected install or uninstall" ;;
+esac
