@@ -93,14 +93,22 @@ put_live() {
     fi
 }
 
-# The files of contrib/$1 as examples: scripts stay scripts.
-put_examples() {
-    find "contrib/$1" -type f | LC_ALL=C sort >"$work/examples"
+# The files of contrib/$1, and in `mode` what they are installed with: scripts stay scripts.
+each_file() {
+    find "contrib/$1" -type f | LC_ALL=C sort >"$work/files"
     while read -r file; do
         mode=644
         [ ! -x "$file" ] || mode=755
-        put_with_paths "$mode" "$file" "$documents/$file"
-    done <"$work/examples"
+        "$2"
+    done <"$work/files"
+}
+
+put_example() {
+    put_with_paths "$mode" "$file" "$documents/$file"
+}
+
+put_of_runit() {
+    [ "${file##*/}" = README.md ] || put_live "$mode" "$file" "/etc/sv/peipkg-manager/${file#contrib/runit/}"
 }
 
 # The service files of the init system, in their live places. A unit below another PREFIX would not be found.
@@ -120,10 +128,7 @@ put_service() {
             put_live 755 contrib/openrc/peipkg-manager.initd /etc/init.d/peipkg-manager
             put_live 644 contrib/openrc/peipkg-manager.confd /etc/conf.d/peipkg-manager
             ;;
-        runit)
-            put_live 755 contrib/runit/run /etc/sv/peipkg-manager/run
-            put_live 755 contrib/runit/log/run /etc/sv/peipkg-manager/log/run
-            ;;
+        runit) each_file runit put_of_runit ;;
         *) fail "INIT=$INIT: expected systemd, sysvinit, openrc, runit or none" ;;
     esac
 }
@@ -155,7 +160,7 @@ install_all() {
     done
     put_with_paths 644 docs/config.sample.toml "$documents/docs/config.sample.toml"
     for example in systemd sysvinit openrc runit cron nginx github-actions recipes; do
-        [ ! -d "contrib/$example" ] || put_examples "$example"
+        [ ! -d "contrib/$example" ] || each_file "$example" put_example
     done
 
     directory "$SYSCONFDIR/peipkg-manager/recipes"
