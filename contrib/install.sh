@@ -172,11 +172,8 @@ install_all() {
     fi
 
     # What an earlier run has installed and this one has not is still to be removed some day.
-    cut -d ' ' -f 2 "$new" >"$work/paths"
-    while read -r sum path; do
-        grep -qxF "$path" "$work/paths" || echo "$sum $path" >>"$new"
-    done <"$old"
-    install -m 644 "$new" "$DESTDIR$list"
+    awk 'FNR == NR { known[$2] = 1; print; next } !($2 in known)' "$new" "$old" >"$work/all"
+    install -m 644 "$work/all" "$DESTDIR$list"
     say "installed below $DESTDIR$PREFIX and $DESTDIR$SYSCONFDIR; next: $DESTDIR$documents/docs/installing.md, \"Set up\""
 }
 

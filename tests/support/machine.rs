@@ -55,7 +55,7 @@ impl Machine {
     /// The command that runs the shell text `script` in the copy, as root, ending at the first failure.
     pub fn command(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--mount", "--pid", "--cgroup", "--root", "--wd=/"]);
+        command.args(["--target", &self.init.to_string(), "--mount", "--pid", "--cgroup", "--root", "--wd"]);
         command.args(["--", "sh", "-euc", script]);
         clean(&mut command);
         command
@@ -95,7 +95,7 @@ impl Machine {
     /// `machine.sh` with its first two arguments.
     fn shell(base: &Path, group: &str) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let binaries = Tools::manager().parent().expect("the profile's directory");
+        let binaries = Tools::manager().ancestors().nth(2).expect("the target directory");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh"]);
         command.arg(root.join("tests/support/machine.sh")).arg(base).arg(group);

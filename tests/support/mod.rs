@@ -14,8 +14,10 @@
 //! | [`latch`] | a build script that waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
+//! | [`install`] | `make install` with the binaries of the test run |
 //! | [`machine`] | a copy of this machine, for root's work and init systems |
 //! | [`package`] | the content of published packages |
+//! | [`pages`] | the documents, and the commands in them |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
 //! | [`random`] | seeded numbers |
@@ -33,11 +35,13 @@
 pub mod client;
 pub mod farm;
 pub mod git_repo;
+pub mod install;
 pub mod latch;
 pub mod logfmt;
 pub mod machine;
 pub mod optional;
 pub mod package;
+pub mod pages;
 pub mod processes;
 pub mod random;
 pub mod recipes;

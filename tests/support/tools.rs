@@ -90,5 +90,12 @@ fn build_companions(binaries: &Path) {
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--package", "peipkg-tools", "--bins", "--profile", profile]);
     command.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What cargo tells a test of its package, build scripts of dependencies look at: with it they are run again each time, and
+    // without it the next time, and all that depends on them is compiled anew.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
     super::git_repo::run(&mut command);
 }

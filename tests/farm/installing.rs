@@ -1,0 +1,284 @@
+//! `make install` and `make uninstall`: into an empty root, over what is there, and away again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::farm::published_in;
+use crate::support::git_repo::{GitRepo, isolate, run};
+use crate::support::install::{destdir, make, tree};
+use crate::support::running::{Output, Running};
+use crate::support::wait::PATIENCE;
+
+const MANAGER: &str = "/usr/local/bin/peipkg-manager";
+const CONFIG: &str = "/etc/peipkg-manager/config.toml";
+const LIST: &str = "/usr/local/share/doc/peipkg-manager/installed-files";
+const RECIPE: &str = "/usr/local/share/doc/peipkg-manager/contrib/recipes/hello";
+
+/// An empty root, in a directory whose name needs quotes.
+struct Root {
+    home: TempDir,
+}
+
+impl Root {
+    fn new() -> Self {
+        Self { home: TempDir::with_prefix("a root ").unwrap() }
+    }
+
+    fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn path(&self, path: &str) -> std::path::PathBuf {
+        self.dir().join(path.trim_start_matches('/'))
+    }
+
+    #[track_caller]
+    fn make(&self, target: &str, variables: &[&str]) -> Output {
+        let destdir = destdir(self.dir());
+        let all: Vec<&str> = std::iter::once(destdir.as_str()).chain(variables.iter().copied()).collect();
+        make(target, &all)
+    }
+
+    #[track_caller]
+    fn install(&self, variables: &[&str]) -> Output {
+        let output = self.make("install", variables);
+        output.assert_success();
+        output
+    }
+
+    #[track_caller]
+    fn uninstall(&self) -> Output {
+        let output = self.make("uninstall", &[]);
+        output.assert_success();
+        output
+    }
+
+    #[track_caller]
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    #[track_caller]
+    fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// The installed manager, on a `PATH` that finds the installed tools first.
+    fn manager(&self, arguments: &[&str]) -> Output {
+        let machine = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(self.path("/usr/local/bin")).chain(std::env::split_paths(&machine));
+        let mut command = Command::new(self.path(MANAGER));
+        isolate(&mut command).env("PATH", std::env::join_paths(path).unwrap()).env("HOME", self.dir());
+        Running::spawn(command.arg("--config").arg(self.path(CONFIG)).args(arguments)).wait_exit(PATIENCE)
+    }
+}
+
+fn read_source(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands between backquotes in `text`.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_file_is_where_the_page_says() {
+    let root = Root::new();
+    root.install(&[]);
+    let page = read_source("docs/installing.md");
+    let table = page.split_once("| what | where |\n|---|---|\n").unwrap().1.split("\n\n").next().unwrap();
+    let installed = tree(root.dir());
+    let mut places = Vec::new();
+    for row in table.lines() {
+        let cells: Vec<&str> = row.split('|').collect();
+        let here: Vec<String> = code(cells[2])
+            .map(|place| place.replace("PREFIX", "/usr/local").replace("SYSCONFDIR", "/etc") + "/")
+            .collect();
+        for place in &here {
+            assert!(installed.iter().any(|path| path.starts_with(place)), "nothing is in {place}");
+        }
+        for name in code(cells[1]) {
+            let is_it = |path: &String| {
+                here.iter().any(|place| path.starts_with(place)) && path.split('/').any(|part| part == name)
+            };
+            assert!(installed.iter().any(is_it), "{name} is not in {here:?}");
+        }
+        places.extend(here);
+    }
+    for path in &installed {
+        assert!(places.iter().any(|place| path.starts_with(place)), "{path} is in none of {places:?}");
+    }
+    // What the page does not name one by one.
+    for name in ["bash-completion/completions/peipkg-manager", "zsh/site-functions/_peipkg-manager"] {
+        assert!(root.path("/usr/local/share").join(name).exists(), "{name}");
+    }
+    let modes = [(MANAGER, 0o755), (CONFIG, 0o644), (LIST, 0o644), ("/etc/peipkg-manager/recipes", 0o755)];
+    for (path, mode) in modes {
+        assert_eq!(fs::metadata(root.path(path)).unwrap().permissions().mode() & 0o7777, mode, "{path}");
+    }
+    assert_eq!(root.read(CONFIG), read_source("docs/config.sample.toml"));
+}
+
+#[test]
+fn nothing_is_left_of_what_was_not_touched() {
+    let root = Root::new();
+    fs::create_dir_all(root.path("/usr/local/bin")).unwrap();
+    // A second time, as an update is; each init system's files as well.
+    for init in ["none", "systemd", "none"] {
+        root.install(&[&format!("INIT={init}")]);
+    }
+    assert!(root.path("/usr/local/lib/systemd/system/peipkg-manager.service").exists());
+    root.uninstall();
+    assert_eq!(tree(root.dir()), ["/usr/local/bin/"], "what was there before stays, even if it is empty");
+}
+
+#[test]
+fn an_installed_farm_works_and_its_files_survive_the_programs() {
+    let root = Root::new();
+    root.install(&[]);
+    // What the page says, with the root before each path.
+    let (etc, var) = (root.path("/etc/peipkg-manager"), root.path("/var/lib/peipkg-manager"));
+    let key = etc.join("farm.pem");
+    run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key));
+    let config = root.read(CONFIG);
+    let config = config
+        .replace("\nid = \"farm-1\"", "\nid = \"my-farm\"")
+        .replace("\nname = \"example\"", "\nname = \"my-packages\"")
+        .replace("/etc/peipkg-manager", &etc.display().to_string())
+        .replace("/var/lib/peipkg-manager", &var.display().to_string());
+    root.write(CONFIG, &config);
+    run(Command::new("cp").arg("-R").arg(root.path(RECIPE)).arg(etc.join("recipes")));
+    let upstream = GitRepo::new();
+    upstream.commit(&[("hello.sh", "#!/bin/sh\necho hello\n")], "2026-01-01T00:00:00Z");
+    upstream.tag_light("v1.2.3");
+    let recipe = "/etc/peipkg-manager/recipes/hello/peipkg.toml";
+    let text = root.read(recipe).replace("https://git.example.org/hello.git", &upstream.file_url());
+    root.write(recipe, &text);
+
+    let check = root.manager(&["--check"]);
+    check.assert_success();
+    assert_eq!(check.stdout, format!("{}: ok, 1 recipe, 1 with an upstream\n", root.path(CONFIG).display()));
+    let sweep = root.manager(&["--once"]);
+    sweep.assert_success().assert_only_events();
+    assert_eq!(sweep.event("build + publish complete")["version"], "1.2.3-1");
+    assert_eq!(published_in(&var.join("repo")), ["hello 1.2.3-1 noarch"]);
+
+    // An update keeps the configuration and says so.
+    let update = root.install(&[]);
+    assert!(update.stdout.contains("config.toml is there already and stays"), "{update}");
+    assert_eq!(root.read(CONFIG), config);
+    let state = tree(&var);
+    let removal = root.uninstall();
+    assert!(removal.stdout.contains("config.toml has been changed and stays"), "{removal}");
+    let kept = ["config.toml", "farm.pem", "recipes/hello/build.sh", "recipes/hello/peipkg.toml"];
+    let mut kept: Vec<String> = kept.iter().map(|name| format!("/etc/peipkg-manager/{name}")).collect();
+    kept.extend(state.iter().map(|path| format!("/var/lib/peipkg-manager{path}")));
+    assert_eq!(tree(root.dir()), kept);
+}
+
+#[test]
+fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
+    const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
+    const TOOL: &str = "/usr/local/bin/peipkg-build";
+    let root = Root::new();
+    root.write(CONFIG, "# mine\n");
+    root.write(TOOL, "the official one");
+    root.install(&["TOOLS=no", "INIT=systemd"]);
+    assert_eq!((root.read(CONFIG).as_str(), root.read(TOOL).as_str()), ("# mine\n", "the official one"));
+    assert!(!root.path("/usr/local/bin/peipkg-repo").exists());
+    root.write(UNIT, "[Service]\nExecStart=/mine\n");
+    let update = root.install(&["TOOLS=no", "INIT=systemd"]);
+    assert!(update.stdout.contains("peipkg-manager.service has been changed and stays"), "{update}");
+    assert_eq!(root.read(UNIT), "[Service]\nExecStart=/mine\n");
+    // The program is replaced by another package, say.
+    root.write(MANAGER, "another");
+    let removal = root.uninstall();
+    assert!(removal.stdout.contains("bin/peipkg-manager has been changed and stays"), "{removal}");
+    assert_eq!(tree(root.dir()), [CONFIG, TOOL, MANAGER, UNIT]);
+}
+
+#[test]
+fn service_files_have_the_paths_that_were_chosen() {
+    const LIVE: [(&str, &[&str]); 4] = [
+        ("systemd", &["systemd/system/peipkg-manager.service", "sysusers.d/peipkg-manager.conf"]),
+        ("sysvinit", &["init.d/peipkg-manager"]),
+        ("openrc", &["init.d/peipkg-manager", "conf.d/peipkg-manager"]),
+        ("runit", &["sv/peipkg-manager/run", "sv/peipkg-manager/log/run"]),
+    ];
+    for (init, files) in LIVE {
+        let root = Root::new();
+        root.install(&["PREFIX=/opt/farm", "SYSCONFDIR=/opt/farm/etc", &format!("INIT={init}")]);
+        for file in files {
+            assert!(root.path("/etc").join(file).exists(), "{init}: {file}");
+        }
+        for path in tree(root.dir()).iter().filter(|path| !path.starts_with("/opt/farm/share/doc/")) {
+            let Ok(text) = fs::read_to_string(root.path(path)) else { continue };
+            if path.starts_with("/etc/") || path.starts_with("/opt/farm/etc/") {
+                assert!(!text.contains("/usr/local/bin/peipkg"), "{path}\n{text}");
+                let text = text.replace("/opt/farm/etc/peipkg-manager", "");
+                assert!(!text.contains("/etc/peipkg-manager"), "{path}\n{text}");
+            }
+        }
+    }
+    let root = Root::new();
+    root.install(&["PREFIX=/opt/farm", "SYSCONFDIR=/opt/farm/etc", "INIT=systemd"]);
+    let unit = root.read("/etc/systemd/system/peipkg-manager.service");
+    let start = "ExecStart=/opt/farm/bin/peipkg-manager --config /opt/farm/etc/peipkg-manager/config.toml\n";
+    assert!(unit.contains(start) && unit.contains("PATH=/opt/farm/bin:/usr/local/sbin:"), "{unit}");
+    // With the usual paths, they are as in the source.
+    root.install(&["INIT=systemd"]);
+    let unit = root.read("/usr/local/lib/systemd/system/peipkg-manager.service");
+    assert_eq!(unit, read_source("contrib/systemd/peipkg-manager.service"));
+}
+
+#[test]
+fn what_make_cannot_do_is_one_line_and_changes_nothing() {
+    let cases: [(&str, &[&str], &str); 9] = [
+        ("install", &["INIT=upstart"], "INIT=upstart: expected systemd, sysvinit, openrc, runit or none"),
+        ("install", &["TOOLS=maybe"], "TOOLS=maybe: expected yes or no"),
+        ("install", &["PREFIX=usr"], "PREFIX=usr: expected an absolute path"),
+        ("install", &["PREFIX="], "PREFIX=: expected an absolute path"),
+        ("install", &["PREFIX=/usr/"], "PREFIX=/usr/: expected a path without a slash at its end"),
+        ("install", &["PREFIX=/a|b"], "PREFIX=/a|b: expected a path of letters, digits and . _ + - only"),
+        ("install", &["SYSCONFDIR=/a b"], "SYSCONFDIR=/a b: expected a path of letters, digits"),
+        ("install", &["BUILT=/nowhere"], "/nowhere/peipkg-manager is missing: run make first"),
+        ("uninstall", &[], "installed-files is missing: was it installed with another PREFIX or DESTDIR?"),
+    ];
+    for (target, variables, expected) in cases {
+        let root = Root::new();
+        let output = root.make(target, variables);
+        output.assert_code(2);
+        // make itself adds one.
+        let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.contains("***")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(expected), "expected {expected:?}\n{output}");
+        assert!(lines[0].starts_with(&format!("make {target}: ")), "{output}");
+        assert_eq!(tree(root.dir()), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn links_between_installed_pages_lead_somewhere() {
+    let root = Root::new();
+    root.install(&[]);
+    let mut checked = 0;
+    for path in tree(root.dir()).iter().filter(|path| path.ends_with(".md")) {
+        let text = root.read(path);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            // Manual pages are read with man.
+            if link.is_empty() || link.contains("://") || link.ends_with(".8") || link.ends_with(".5") {
+                continue;
+            }
+            assert!(root.path(path).parent().unwrap().join(link).exists(), "{path}: {link}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
+}

@@ -1,0 +1,255 @@
+//! `contrib/systemd`: what systemd says of the unit, and the farm under a real systemd that boots in a copy of this machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::install::{built, destdir, make};
+use crate::support::logfmt::{self, Event};
+use crate::support::machine::Machine;
+use crate::support::optional::require;
+use crate::support::pages::{commands, page, section};
+use crate::support::running::Running;
+use crate::support::smart_http::SmartHttp;
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// Leaves of a machine's systemd what is needed to run one service: nothing is mounted, and no other service is started.
+const QUIET: &str = "
+    rm -rf /lib/systemd/system-generators /etc/systemd/system-generators /etc/systemd/system
+    rm -rf /lib/systemd/system/*.wants
+    mkdir /etc/systemd/system
+    printf '[Unit]\\nDefaultDependencies=no\\n' >/etc/systemd/system/quiet.target
+";
+
+const SYSTEMD: [&str; 5] =
+    ["env", "container=other", "/lib/systemd/systemd", "--unit=quiet.target", "--log-target=console"];
+
+/// Things that honest builds do, and that hardening likes to forbid; then things that no build needs.
+const BUILD: &str = r#"set -eu
+install -d "$DESTDIR/usr/bin"
+install -m 4755 "$SOURCE_DIR/hello.sh" "$DESTDIR/usr/bin/hello"
+python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)'
+setarch "$(uname -m)" --addr-no-randomize true
+: >/tmp/scratch
+: >/dev/shm/scratch
+grep -q . /proc/cpuinfo
+python3 -c 'from socket import *; [socket(f, t) for f, t in ((AF_INET, SOCK_STREAM), (AF_INET6, SOCK_DGRAM), (AF_UNIX, SOCK_STREAM), (AF_NETLINK, SOCK_RAW))]'
+for directory in /etc /usr/local /var /var/log /opt; do
+    if touch "$directory/mark"; then exit 1; fi
+done
+[ -z "$(ls /home /root 2>/dev/null)" ]
+[ ! -e /proc/1/stat ]
+"#;
+
+/// Where the service logs in these tests: there is no journal.
+const LOG: &str = "/var/log/farm.log";
+
+/// A copy of this machine with systemd at work and a farm, set up as the pages say. Its upstream is `hello.git`.
+struct Farm {
+    machine: Machine,
+}
+
+impl Farm {
+    #[track_caller]
+    fn set_up(http: &SmartHttp, upstream: &GitRepo) -> Option<Self> {
+        let machine = Machine::boot(QUIET, &SYSTEMD)?;
+        let farm = Self { machine };
+        wait_until("systemd is up", PATIENCE, || {
+            farm.machine.try_run("systemctl is-active quiet.target").status.success()
+        });
+        let (installing, systemd) = (page("docs/installing.md"), page("contrib/systemd/README.md"));
+        farm.run(&commands(section(&installing, "## Build and install")));
+        farm.run(&commands(section(&installing, "## Set up")));
+        let url = http.serve("hello.git", upstream);
+        farm.run(&format!(
+            "cd /etc/peipkg-manager\n\
+             sed -i -e 's/^id = .*/id = \"my-farm\"/' -e 's/^name = .*/name = \"my-packages\"/' config.toml\n\
+             sed -i 's|^git = .*|git = \"{url}\"|' recipes/hello/peipkg.toml"
+        ));
+        farm.write("/etc/peipkg-manager/recipes/hello/build.sh", BUILD);
+        farm.write(
+            "/etc/systemd/system/peipkg-manager.service.d/test.conf",
+            &format!("[Service]\nStandardError=append:{LOG}\nRestartSec=100ms\n"),
+        );
+        // The commands of the page's screen, and what it shows.
+        let screen = farm.run("runuser -u peipkg -- peipkg-manager --check");
+        assert!(section(&installing, "## Set up").contains(&screen), "{screen}");
+        farm.run(&commands(systemd.split("\n## ").next().unwrap()));
+        Some(farm)
+    }
+
+    /// Runs `script` as root, in the directory of the source.
+    #[track_caller]
+    fn run(&self, script: &str) -> String {
+        let directory = env!("CARGO_MANIFEST_DIR");
+        self.machine.run(&format!(
+            "export MAKEFLAGS='--silent BUILT={}'\ncd '{directory}'\n{script}",
+            built().display()
+        ))
+    }
+
+    #[track_caller]
+    fn write(&self, path: &str, text: &str) {
+        let path = self.machine.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// What systemd says of the service's `property`.
+    #[track_caller]
+    fn property(&self, property: &str) -> String {
+        let script = format!("systemctl show --property={property} --value peipkg-manager");
+        self.machine.run(&script).trim().to_owned()
+    }
+
+    fn events(&self, message: &str) -> Vec<Event> {
+        let log = fs::read_to_string(self.machine.path(LOG)).unwrap_or_default();
+        logfmt::events(&log).into_iter().filter(|event| event["msg"] == message).collect()
+    }
+
+    #[track_caller]
+    fn wait_event(&self, message: &str, count: usize) -> Event {
+        wait_until(message, PATIENCE, || {
+            let failures = self.events("build failed");
+            assert!(failures.is_empty(), "{failures:?}");
+            self.events(message).len() >= count
+        });
+        self.events(message).remove(count - 1)
+    }
+
+    #[track_caller]
+    fn wait_property(&self, property: &str, value: &str) {
+        let log = self.machine.path(LOG);
+        wait_until(&format!("{property}={value}: {}", log.display()), PATIENCE, || {
+            self.property(property) == value
+        });
+    }
+}
+
+fn upstream() -> GitRepo {
+    let upstream = GitRepo::new();
+    upstream.commit(&[("hello.sh", "#!/bin/sh\necho hello\n")], "2026-01-01T00:00:00Z");
+    upstream.tag_light("v1.0.0");
+    upstream
+}
+
+#[test]
+fn a_farm_lives_under_systemd_as_the_pages_say() {
+    if !require("/lib/systemd/systemd") || !require("python3") {
+        return;
+    }
+    let (http, upstream) = (SmartHttp::new(), upstream());
+    let Some(farm) = Farm::set_up(&http, &upstream) else { return };
+    let complete = farm.wait_event("build + publish complete", 1);
+    assert_eq!((&complete["recipe"][..], &complete["version"][..]), ("hello", "1.0.0-1"));
+    assert_eq!(farm.property("User"), "peipkg");
+    // A web server is another user.
+    farm.run("runuser -u nobody -- cat /var/lib/peipkg-manager/repo/repo.json /var/lib/peipkg-manager/repo/index/*");
+
+    reload(&farm);
+    drain(&farm, &upstream);
+    ends_and_starts(&farm);
+
+    let removal = page("contrib/systemd/README.md");
+    farm.run(&commands(section(&removal, "## Remove")));
+    assert_eq!(farm.property("LoadState"), "not-found");
+    farm.run("test -e /var/lib/peipkg-manager/repo/repo.json && test -e /etc/peipkg-manager/config.toml");
+}
+
+/// A reload with a broken recipe fails, says why, and changes nothing; one with a good recipe is followed.
+fn reload(farm: &Farm) {
+    const SECOND: &str = "/etc/peipkg-manager/recipes/second/peipkg.toml";
+    farm.run("cp -R /etc/peipkg-manager/recipes/hello /etc/peipkg-manager/recipes/second");
+    let good = fs::read_to_string(farm.machine.path(SECOND)).unwrap();
+    let good = good.replace("name = \"hello\"", "name = \"second\"");
+    farm.write(SECOND, &good.replace("[upstream]", "[upstream]\ntag_patern = \"x\""));
+    let pid = farm.property("MainPID");
+    let refused = farm.machine.try_run("systemctl reload peipkg-manager");
+    assert!(!refused.status.success(), "{refused}");
+    assert_eq!((farm.property("MainPID"), farm.property("ActiveState")), (pid.clone(), "active".to_owned()));
+    assert!(farm.events("reload refused, the current recipes stay").is_empty(), "it was not even sent");
+    farm.write(SECOND, &good);
+    farm.run("systemctl reload peipkg-manager");
+    assert_eq!(farm.wait_event("build + publish complete", 2)["recipe"], "second");
+    assert_eq!(farm.property("MainPID"), pid);
+}
+
+/// A stop waits for the build in progress, which is published.
+fn drain(farm: &Farm, upstream: &GitRepo) {
+    farm.write(
+        "/etc/peipkg-manager/recipes/hello/build.sh",
+        &format!(
+            "cd /var/lib/peipkg-manager\n: >at-gate\nuntil [ -e gate-open ]; do sleep 0.02; done\ncd \"$OLDPWD\"\n{BUILD}"
+        ),
+    );
+    upstream.tag_light("v1.1.0");
+    farm.run("systemctl reload peipkg-manager");
+    let gate = farm.machine.path("/var/lib/peipkg-manager/at-gate");
+    wait_until("the build is at the gate", PATIENCE, || gate.exists());
+    let mut stop = Running::spawn(&mut farm.machine.command("systemctl stop peipkg-manager"));
+    farm.wait_event("stopping after the build in progress", 1);
+    assert_eq!(farm.property("ActiveState"), "deactivating");
+    assert!(!stop.has_ended());
+    farm.run("touch /var/lib/peipkg-manager/gate-open");
+    stop.wait_exit(PATIENCE).assert_success();
+    assert_eq!((farm.property("Result"), farm.property("ExecMainStatus")), ("success".into(), "0".into()));
+    let versions = farm.events("build + publish complete");
+    assert!(versions.iter().any(|event| event["version"] == "1.1.0-1" && event["recipe"] == "hello"));
+}
+
+/// A bad configuration is not tried again; a manager that is killed is started again.
+fn ends_and_starts(farm: &Farm) {
+    const CONFIG: &str = "/etc/peipkg-manager/config.toml";
+    let good = fs::read_to_string(farm.machine.path(CONFIG)).unwrap();
+    farm.write(CONFIG, &format!("{good}\nunknown = 1\n"));
+    farm.machine.try_run("systemctl start peipkg-manager");
+    farm.wait_property("ActiveState", "failed");
+    assert_eq!((farm.property("ExecMainStatus"), farm.property("NRestarts")), ("2".into(), "0".into()));
+    farm.write(CONFIG, &good);
+    farm.run("systemctl start peipkg-manager");
+    farm.wait_property("ActiveState", "active");
+    let polls = farm.events("peipkg-manager starting").len();
+    farm.run("systemctl kill --signal=KILL --kill-who=main peipkg-manager");
+    farm.wait_property("NRestarts", "1");
+    farm.wait_event("peipkg-manager starting", polls + 1);
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    if !require("systemd-analyze") {
+        return;
+    }
+    let home = TempDir::with_prefix("unit-").unwrap();
+    let prefix = home.path().display();
+    // Without DESTDIR, so that the programs which the unit names are there.
+    make("install", &[&format!("PREFIX={prefix}"), &format!("SYSCONFDIR={prefix}/etc")]).assert_success();
+    let unit = home.path().join("share/doc/peipkg-manager/contrib/systemd/peipkg-manager.service");
+    let analyze = |arguments: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        Running::spawn(command.args(arguments).arg(&unit)).wait_exit(PATIENCE)
+    };
+    let output = analyze(&["verify", "--man=no"]);
+    output.assert_success();
+    assert_eq!(output.stderr, "", "{output}");
+    // What is hardened stays so: 4.2 with systemd 252, where 9.6 is a service with nothing. Each version counts a little otherwise.
+    analyze(&["security", "--offline=true", "--threshold=48", "--no-pager"]).assert_success();
+}
+
+#[test]
+fn the_user_that_sysusers_makes_is_that_of_the_page() {
+    if !require("systemd-sysusers") {
+        return;
+    }
+    let root = TempDir::with_prefix("sysusers-").unwrap();
+    make("install", &[&destdir(root.path()), "INIT=systemd"]).assert_success();
+    run(Command::new("systemd-sysusers").arg(format!("--root={}", root.path().display())));
+    let users = fs::read_to_string(Path::new(root.path()).join("etc/passwd")).unwrap();
+    let user = users.lines().find(|line| line.starts_with("peipkg:")).unwrap_or_else(|| panic!("{users}"));
+    let useradd = page("docs/installing.md");
+    let useradd = useradd.lines().find(|line| line.starts_with("useradd ")).unwrap();
+    let fields: Vec<&str> = user.split(':').collect();
+    assert!(useradd.contains(&format!("--home-dir {} --shell {}", fields[5], fields[6])), "{user}\n{useradd}");
+}

@@ -1,0 +1,70 @@
+//! `make install` and `make uninstall` with the binaries of this test run, and what they leave behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::git_repo::{isolate, run};
+use super::running::{Output, Running};
+use super::tools::Tools;
+use super::wait::PATIENCE;
+
+/// Runs `make TARGET VARIABLE=VALUE…` to its end, whatever that is. The programs are those of this test run.
+#[track_caller]
+pub fn make(target: &str, variables: &[&str]) -> Output {
+    let mut command = Command::new("make");
+    command.arg("--silent").arg(target).arg(format!("BUILT={}", built().display())).args(variables);
+    // What the tests were called with is not meant for this one.
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PREFIX", "SYSCONFDIR", "DESTDIR"] {
+        command.env_remove(name);
+    }
+    isolate(&mut command).current_dir(env!("CARGO_MANIFEST_DIR"));
+    Running::spawn(&mut command).wait_exit(PATIENCE)
+}
+
+/// Where the programs of this test run are, without their symbols: those make a debug build ten times as large.
+pub fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let tools = Tools::get();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stripped");
+        fs::create_dir_all(&directory).expect("a directory below the target directory");
+        for program in [&tools.manager, &tools.build, &tools.repo] {
+            let name = program.file_name().expect("a name").to_string_lossy();
+            // Another test run may be at the same.
+            let fresh = directory.join(format!(".{name}.{}", std::process::id()));
+            run(Command::new("strip").arg("-o").arg(&fresh).arg(program));
+            fs::rename(fresh, directory.join(&*name)).expect("a stripped program");
+        }
+        directory
+    })
+}
+
+/// `DESTDIR=root`.
+pub fn destdir(root: &Path) -> String {
+    format!("DESTDIR={}", root.display())
+}
+
+/// Every file below `root`, as paths that begin where `root` ends, sorted; empty directories too, with a slash at their end.
+pub fn tree(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        let entries: Vec<PathBuf> =
+            fs::read_dir(&directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+        let name = |path: &Path| format!("/{}", path.strip_prefix(root).expect("below it").display());
+        if entries.is_empty() && directory != root {
+            found.push(name(&directory) + "/");
+        }
+        for path in entries {
+            if path.is_dir() && !path.is_symlink() {
+                pending.push(path);
+            } else {
+                found.push(name(&path));
+            }
+        }
+    }
+    found.sort();
+    found
+}
