@@ -1,1 +1,165 @@
-//! x
+//! `contrib/cron`: its table, read and run by the real cron in a copy of this machine, with the log in a syslog of the test's.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::support::git_repo::GitRepo;
+use crate::support::install::built;
+use crate::support::logfmt::{self, Event};
+use crate::support::machine::Machine;
+use crate::support::optional::require;
+use crate::support::pages::{commands, page, section};
+use crate::support::processes;
+use crate::support::running::Running;
+use crate::support::smart_http::SmartHttp;
+use crate::support::wait::{PATIENCE, wait_until};
+
+const TABLE: &str = "contrib/cron/peipkg-manager";
+
+/// Where the page has the table copied to.
+const LIVE: &str = "/etc/cron.d/peipkg-manager";
+
+/// What a datagram to syslog says, without the head that `logger` writes: priority, time, host, tag.
+struct Syslog {
+    socket: UnixDatagram,
+    lines: Vec<String>,
+}
+
+impl Syslog {
+    /// Listens as the copy's syslog.
+    fn listen(machine: &Machine) -> Self {
+        let socket = UnixDatagram::bind(machine.path("/dev/log")).unwrap();
+        machine.run("chmod 666 /dev/log");
+        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        Self { socket, lines: Vec::new() }
+    }
+
+    /// The manager's events so far.
+    fn events(&mut self) -> Vec<Event> {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if let Some((_, line)) = text.split_once(" peipkg-manager: ") {
+                self.lines.push(line.trim_end_matches(['\0', '\n']).to_owned());
+            }
+        }
+        logfmt::events(&(self.lines.join("\n") + "\n"))
+    }
+
+    #[track_caller]
+    fn wait(&mut self, message: &str, count: usize) -> Vec<Event> {
+        let mut found = Vec::new();
+        wait_until(message, PATIENCE, || {
+            found = self.events().into_iter().filter(|event| event["msg"] == message).collect();
+            found.len() >= count
+        });
+        found
+    }
+}
+
+/// A copy of this machine with a farm, its recipe's build waiting at a gate in the state directory, and nothing in its cron tables but the one of the
+/// page, with `when` in place of each half hour. Process 1 is `init`.
+#[track_caller]
+fn machine(http: &SmartHttp, upstream: &GitRepo, when: &str, init: &[&str]) -> Option<(Machine, Syslog)> {
+    let installing = page("docs/installing.md");
+    let url = http.serve("hello.git", upstream);
+    let prepare = format!(
+        "rm -rf /etc/cron.d/* /etc/crontab /var/spool/cron/crontabs/*\n\
+         export MAKEFLAGS='--silent BUILT={}'\n\
+         cd '{}'\n\
+         {}{}{}\
+         sed -i 's|^[*]/30 [*] [*] [*] [*]|{when}|' {LIVE}\n\
+         sed -i 's|^git = .*|git = \"{url}\"|' /etc/peipkg-manager/recipes/hello/peipkg.toml\n\
+         sed -i '1a until [ -e /var/lib/peipkg-manager/gate-open ]; do sleep 0.02; done' /etc/peipkg-manager/recipes/hello/build.sh\n\
+         cd /",
+        built().display(),
+        env!("CARGO_MANIFEST_DIR"),
+        commands(section(&installing, "## Build and install")),
+        commands(section(&installing, "## Set up")),
+        commands(page("contrib/cron/README.md").split("\n## ").next().unwrap()),
+    );
+    let machine = Machine::boot(&prepare, init)?;
+    let syslog = Syslog::listen(&machine);
+    Some((machine, syslog))
+}
+
+fn upstream() -> GitRepo {
+    let upstream = GitRepo::new();
+    upstream.commit(&[("hello.sh", "#!/bin/sh\necho hello\n")], "2026-01-01T00:00:00Z");
+    upstream.tag_light("v1.0.0");
+    upstream
+}
+
+fn published(machine: &Machine) -> bool {
+    let index = fs::read_to_string(machine.path("/var/lib/peipkg-manager/repo/index/archive.json"));
+    index.is_ok_and(|index| index.contains("1.0.0-1"))
+}
+
+#[test]
+fn cron_runs_the_sweep_and_its_log_goes_to_syslog() {
+    if !require("cron") {
+        return;
+    }
+    let (http, upstream) = (SmartHttp::new(), upstream());
+    // cron does at its start what it is to do at a boot. It is started when the syslog is there.
+    let init = ["sh", "-c", "until [ -e /run/go ]; do sleep 0.02; done; exec cron -f"];
+    let Some((machine, mut syslog)) = machine(&http, &upstream, "@reboot", &init) else { return };
+    machine.run("touch /run/go");
+    syslog.wait("starting build", 1);
+    assert_eq!(machine.run("stat -c %U /var/lib/peipkg-manager/lock").trim(), "peipkg");
+    machine.run("touch /var/lib/peipkg-manager/gate-open");
+    let complete = syslog.wait("build + publish complete", 1);
+    assert_eq!(complete[0]["version"], "1.0.0-1");
+    syslog.wait("peipkg-manager stopped", 1);
+    assert!(published(&machine));
+}
+
+#[test]
+fn a_sweep_that_finds_another_at_work_is_silent() {
+    if !require("flock") || !require("logger") {
+        return;
+    }
+    let (http, upstream) = (SmartHttp::new(), upstream());
+    let Some((machine, mut syslog)) = machine(&http, &upstream, "*/30 * * * *", &["sleep", "infinity"]) else {
+        return;
+    };
+    // As cron does: the words after the user, in the shell and with the PATH of the table.
+    let table = page(TABLE);
+    let path = table.lines().find(|line| line.starts_with("PATH=")).unwrap();
+    let line = table.split_once("* * * * peipkg ").unwrap().1.trim();
+    let job = format!("{path}\nexport PATH\nexec runuser -u peipkg -- sh -c '{line}'");
+    let first = Running::spawn(&mut machine.command(&job));
+    syslog.wait("starting build", 1);
+    syslog.events();
+    let before = syslog.lines.len();
+    let second = machine.try_run(&job);
+    second.assert_success();
+    assert_eq!((second.stdout.as_str(), second.stderr.as_str()), ("", ""));
+    syslog.events();
+    assert_eq!(syslog.lines.len(), before, "{:?}", syslog.lines);
+    // Who is at work does not let go of the lock for what it has started: only `flock` itself holds it.
+    let mut builders = Vec::new();
+    wait_until("the build script runs", PATIENCE, || {
+        builders = processes::descendants(first.pid());
+        builders.iter().any(|process| process.name == "peipkg-build")
+    });
+    for process in builders.iter().filter(|process| process.name != "flock") {
+        let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
+        for file in files {
+            let target = fs::read_link(file.path()).unwrap_or_default();
+            assert!(!target.ends_with("sweep-lock"), "{process:?} holds the lock");
+        }
+    }
+    machine.run("touch /var/lib/peipkg-manager/gate-open");
+    first.wait_exit(PATIENCE).assert_success();
+    syslog.wait("peipkg-manager stopped", 1);
+    assert!(published(&machine));
+}
+
+#[test]
+fn the_page_explains_the_line_as_it_is() {
+    let table = page(TABLE);
+    let line = table.lines().find(|line| line.starts_with("*/30 ")).unwrap();
+    assert!(page("contrib/cron/README.md").contains(&format!("\n{line}\n")), "{line}");
+}

@@ -37,11 +37,12 @@ setarch "$(uname -m)" --addr-no-randomize true
 : >/dev/shm/scratch
 grep -q . /proc/cpuinfo
 python3 -c 'from socket import *; [socket(f, t) for f, t in ((AF_INET, SOCK_STREAM), (AF_INET6, SOCK_DGRAM), (AF_UNIX, SOCK_STREAM), (AF_NETLINK, SOCK_RAW))]'
-for directory in /etc /usr/local /var /var/log /opt; do
-    if touch "$directory/mark"; then exit 1; fi
+for place in /srv/for-all /home/for-all /etc /dev/console /proc/1/stat; do
+    if [ -w "$place" ] || touch "$place/mark" 2>/dev/null; then echo "may write to $place" >&2; exit 1; fi
 done
-[ -z "$(ls /home /root 2>/dev/null)" ]
-[ ! -e /proc/1/stat ]
+for place in /home/for-all /dev/console /proc/1/stat; do
+    if [ -e "$place" ]; then echo "sees $place" >&2; exit 1; fi
+done
 "#;
 
 /// Where the service logs in these tests: there is no journal.
@@ -74,6 +75,7 @@ impl Farm {
             "/etc/systemd/system/peipkg-manager.service.d/test.conf",
             &format!("[Service]\nStandardError=append:{LOG}\nRestartSec=100ms\n"),
         );
+        farm.run("install -d -m 777 /srv/for-all /home/for-all");
         // The commands of the page's screen, and what it shows.
         let screen = farm.run("runuser -u peipkg -- peipkg-manager --check");
         assert!(section(&installing, "## Set up").contains(&screen), "{screen}");
@@ -146,6 +148,7 @@ fn a_farm_lives_under_systemd_as_the_pages_say() {
     let complete = farm.wait_event("build + publish complete", 1);
     assert_eq!((&complete["recipe"][..], &complete["version"][..]), ("hello", "1.0.0-1"));
     assert_eq!(farm.property("User"), "peipkg");
+    assert!(!farm.machine.path("/tmp/scratch").exists(), "the build has a /tmp of its own");
     // A web server is another user.
     farm.run("runuser -u nobody -- cat /var/lib/peipkg-manager/repo/repo.json /var/lib/peipkg-manager/repo/index/*");
 
