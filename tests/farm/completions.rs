@@ -71,7 +71,8 @@ fn zsh_offers_every_flag_and_what_it_takes() {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for line in lines.iter().filter(|line| line.contains('[')) {
         // Flags that exclude this one, the flag, the text in brackets, what it takes.
-        let line = line.split_once(')').filter(|_| line.starts_with('(')).map_or(line.as_str(), |(_, rest)| rest);
+        let line =
+            line.split_once(')').filter(|_| line.starts_with('(')).map_or(line.as_str(), |(_, rest)| rest);
         let (flag, rest) = line.split_once('[').unwrap();
         found.insert(flag.to_owned(), rest.to_owned());
     }

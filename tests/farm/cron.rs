@@ -121,7 +121,8 @@ fn a_sweep_that_finds_another_at_work_is_silent() {
         return;
     }
     let (http, upstream) = (SmartHttp::new(), upstream());
-    let Some((machine, mut syslog)) = machine(&http, &upstream, "*/30 * * * *", &["sleep", "infinity"]) else {
+    let Some((machine, mut syslog)) = machine(&http, &upstream, "*/30 * * * *", &["sleep", "infinity"])
+    else {
         return;
     };
     // As cron does: the words after the user, in the shell and with the PATH of the table.

@@ -269,11 +269,14 @@ fn links_between_installed_pages_lead_somewhere() {
     let root = Root::new();
     root.install(&[]);
     let mut checked = 0;
-    for path in tree(root.dir()).iter().filter(|path| path.ends_with(".md")) {
+    let is_page = |path: &&String| Path::new(path.as_str()).extension().is_some_and(|kind| kind == "md");
+    for path in tree(root.dir()).iter().filter(is_page) {
         let text = root.read(path);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             // Manual pages are read with man.
-            if link.is_empty() || link.contains("://") || link.ends_with(".8") || link.ends_with(".5") {
+            let is_manual =
+                Path::new(link).extension().is_some_and(|section| section == "5" || section == "8");
+            if link.is_empty() || link.contains("://") || is_manual {
                 continue;
             }
             assert!(root.path(path).parent().unwrap().join(link).exists(), "{path}: {link}");

@@ -48,6 +48,7 @@ fn files_below(directory: &str, extension: &str) -> Vec<PathBuf> {
 /// The documents in Markdown.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files_below("docs", "md");
+    pages.extend(files_below("contrib", "md"));
     pages.extend(
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)),
     );

@@ -85,8 +85,9 @@ impl Site {
         fs::write(directory.join("site.conf"), site).unwrap();
         // As root, nginx gives its workers away to a user who may not look into a test's directory.
         let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
-        let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let paths: String = paths.iter().map(|name| format!("{name}_temp_path {name};\n")).collect();
+        let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {name};\n"))
+            .concat();
         let main = format!(
             "{user}daemon off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\n\
              http {{\naccess_log off;\n{paths}include site.conf;\n}}\n"
@@ -225,7 +226,11 @@ fn nginx_serves_the_repository_and_says_what_may_be_kept() {
         for field in ["etag", "last-modified"] {
             assert_eq!(answer.fields(field).is_empty(), !immutable, "{path} {field}");
         }
-        let kind = if path.ends_with(".json") { "application/json" } else { "application/octet-stream" };
+        let kind = if file.extension().is_some_and(|extension| extension == "json") {
+            "application/json"
+        } else {
+            "application/octet-stream"
+        };
         assert_eq!(answer.fields("content-type"), [kind], "{path}");
     }
     assert!(for_ever >= 2 && served.len() >= for_ever + 6, "{served:?}");
@@ -233,12 +238,23 @@ fn nginx_serves_the_repository_and_says_what_may_be_kept() {
     let then = repo.join("repo.json").display().to_string();
     site.curl("/repo.json", &["--time-cond", &then, "--header", "If-None-Match: *"]).assert_status(200);
     let packed = site.curl("/index/archive.json", &["--header", "Accept-Encoding: gzip"]);
-    assert_eq!((packed.fields("content-encoding"), packed.fields("vary")), (vec!["gzip"], vec!["Accept-Encoding"]));
+    assert_eq!(
+        (packed.fields("content-encoding"), packed.fields("vary")),
+        (vec!["gzip"], vec!["Accept-Encoding"])
+    );
 
     // What a publish has not finished is nobody's.
     fs::create_dir(repo.join(".index.tmp")).unwrap();
     fs::write(repo.join(".index.tmp/archive.json"), "{}").unwrap();
-    for path in ["/.index.tmp/archive.json", "/p/.x", "/p/app/", "/index/", "/lock", "/../lock", "/p/%2e%2e/%2e%2e/lock"] {
+    for path in [
+        "/.index.tmp/archive.json",
+        "/p/.x",
+        "/p/app/",
+        "/index/",
+        "/lock",
+        "/../lock",
+        "/p/%2e%2e/%2e%2e/lock",
+    ] {
         let answer = site.curl(path, &["--path-as-is"]);
         assert!(["400", "403", "404"].contains(&answer.status.as_str()), "{path}: {}", answer.head);
         assert!(answer.fields("cache-control").is_empty(), "{path}: {}", answer.head);

@@ -254,5 +254,8 @@ fn the_user_that_sysusers_makes_is_that_of_the_page() {
     let useradd = page("docs/installing.md");
     let useradd = useradd.lines().find(|line| line.starts_with("useradd ")).unwrap();
     let fields: Vec<&str> = user.split(':').collect();
-    assert!(useradd.contains(&format!("--home-dir {} --shell {}", fields[5], fields[6])), "{user}\n{useradd}");
+    assert!(
+        useradd.contains(&format!("--home-dir {} --shell {}", fields[5], fields[6])),
+        "{user}\n{useradd}"
+    );
 }

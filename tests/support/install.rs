@@ -51,8 +51,10 @@ pub fn tree(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
-        let entries: Vec<PathBuf> =
-            fs::read_dir(&directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+        let entries: Vec<PathBuf> = fs::read_dir(&directory)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
         let name = |path: &Path| format!("/{}", path.strip_prefix(root).expect("below it").display());
         if entries.is_empty() && directory != root {
             found.push(name(&directory) + "/");

@@ -41,8 +41,9 @@ impl Machine {
             if holder.has_ended() {
                 return Some(None);
             }
-            let child =
-                processes::descendants(holder.pid()).into_iter().find(|child| child.parent == holder.pid())?;
+            let child = processes::descendants(holder.pid())
+                .into_iter()
+                .find(|child| child.parent == holder.pid())?;
             let prepared = PathBuf::from(format!("/proc/{}/root/run/prepared", child.pid));
             prepared.exists().then_some(Some(child.pid))
         });
