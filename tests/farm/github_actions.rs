@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -143,6 +144,10 @@ impl GitHub {
             if failed {
                 break;
             }
+        }
+        for secret in ["farm/farm.pem", ".config/rclone/rclone.conf"] {
+            let mode = fs::metadata(machine.path().join(secret)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{secret} is not for all to read");
         }
         done
     }
