@@ -32,7 +32,7 @@ for setting in "PREFIX=$PREFIX" "SYSCONFDIR=$SYSCONFDIR"; do
 done
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap finish EXIT
 # What an earlier run has installed, and what this one does.
 old=$work/old
 new=$work/new
@@ -57,6 +57,16 @@ directory() {
         mkdir "$DESTDIR$1"
         echo "directory $1" >>"$new"
     fi
+}
+
+# Writes the list: what this run has installed, even if it was not all, and what an earlier one has and this one has not.
+finish() {
+    if [ "$verb" = install ] && [ -s "$new" ]; then
+        directory "$documents"
+        awk 'FNR == NR { known[$2] = 1; print; next } !($2 in known)' "$new" "$old" >"$work/all"
+        install -m 644 "$work/all" "$DESTDIR$list"
+    fi
+    rm -rf "$work"
 }
 
 # Installs the file $2 as $3, with mode $1.
@@ -171,9 +181,6 @@ install_all() {
         put_with_paths 644 docs/config.sample.toml "$config"
     fi
 
-    # What an earlier run has installed and this one has not is still to be removed some day.
-    awk 'FNR == NR { known[$2] = 1; print; next } !($2 in known)' "$new" "$old" >"$work/all"
-    install -m 644 "$work/all" "$DESTDIR$list"
     say "installed below $DESTDIR$PREFIX and $DESTDIR$SYSCONFDIR; next: $DESTDIR$documents/docs/installing.md, \"Set up\""
 }
 

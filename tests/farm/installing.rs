@@ -206,6 +206,16 @@ fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
 }
 
 #[test]
+fn an_install_that_fails_can_be_undone() {
+    let root = Root::new();
+    root.write("/usr/local/share/man", "in the way");
+    root.make("install", &[]).assert_code(2);
+    assert!(root.path(MANAGER).exists());
+    root.uninstall();
+    assert_eq!(tree(root.dir()), ["/usr/local/share/man"]);
+}
+
+#[test]
 fn service_files_have_the_paths_that_were_chosen() {
     const LIVE: [(&str, &[&str]); 4] = [
         ("systemd", &["systemd/system/peipkg-manager.service", "sysusers.d/peipkg-manager.conf"]),
