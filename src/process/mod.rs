@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+
 pub use self::interrupt::Interrupt;
 use self::running::{End, GRACE, Running};
 use crate::build_log::BuildLog;
@@ -31,6 +33,9 @@ use crate::build_log::BuildLog;
 /// accept its sockets.
 const ADDRESSED_TO_THE_MANAGER: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// The most of one line of output that an error shows, in bytes: it is kept in memory for each version that fails.
+const MAX_LINE: usize = 1000;
 
 /// A program and how it is to be run.
 #[derive(Debug)]
@@ -175,7 +180,8 @@ impl Program {
 
     /// Gives it an empty file as standard input, in place of nothing. The child
     /// and its descendants then share the file's lock, even when they outlive
-    /// the manager.
+    /// the manager. Once the child has ended, the lock is released, whoever of
+    /// its descendants still has the file.
     pub fn hold(mut self, file: File) -> Self {
         self.held_file = Some(file);
         self
@@ -199,6 +205,10 @@ impl Program {
         if let Some(log) = &self.log {
             log.note(&name);
         }
+        let held = match self.held_file.as_ref().map(File::try_clone).transpose() {
+            Ok(held) => held,
+            Err(error) => return Err(ProcessError::NotStarted { program: name, error }),
+        };
         let stdin = self.held_file.take().map_or_else(Stdio::null, Stdio::from);
         let mut command = Command::new(&self.path);
         command.args(&self.args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -222,6 +232,11 @@ impl Program {
         };
         let end = running.wait(self.deadline, self.grace, self.stdout_limit, interrupt);
         let status = running.finish();
+        // Who has left the group to live on must not keep others from what is over. An interrupted child ends together with
+        // the manager, and leaves what it has begun to the next.
+        if let (Some(held), false) = (held, matches!(end, Ok(End::Interrupted))) {
+            let _ = flock(held, FlockOperation::Unlock);
+        }
         let (program, tail) = (name, running.tail.text());
         match (end, status) {
             (Err(error), _) | (Ok(End::Exited), Err(error)) => Err(ProcessError::Lost { program, error }),
@@ -268,15 +283,20 @@ fn explain(tail: &str) -> String {
     let last = last_line(tail);
     let mut lines = tail.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_git = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
-    if let Some(first) = lines.clone().find(is_git).filter(|first| *first != last) {
+    if let Some(first) = lines.clone().find(is_git).map(cut).filter(|first| *first != last) {
         return format!("{first}; then: {last}");
     }
     let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
     let cause = own.and_then(|tool| lines.rfind(|line| !line.starts_with(tool)));
-    cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {cause}"))
+    cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {}", cut(cause)))
 }
 
-/// The last line of an output that says something.
+/// The last line of an output that says something, or its beginning.
 fn last_line(tail: &str) -> &str {
-    tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)")
+    cut(tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)"))
+}
+
+/// At most [`MAX_LINE`] bytes of a line.
+fn cut(line: &str) -> &str {
+    &line[..line.floor_char_boundary(MAX_LINE)]
 }
