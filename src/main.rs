@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use peipkg_manager::cli::{self, Command, Mode};
 use peipkg_manager::error::Error;
 use peipkg_manager::farm::Outcome;
+use peipkg_manager::problem::OneLine;
 use peipkg_manager::progress::Line;
 use peipkg_manager::{check, daemon, logging, startup};
 
@@ -46,7 +47,7 @@ fn run() -> Result<ExitCode, Error> {
 
 /// Prints a line to standard error, if anybody can read it.
 fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "peipkg-manager: {line}");
+    let _ = writeln!(io::stderr(), "peipkg-manager: {}", OneLine(line));
 }
 
 /// Prints `text` and gives `code`, or a failure if the text could not be written. A reader that has seen

@@ -26,12 +26,36 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// One line, whatever is in a file's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = self.line.map(|line| format!("{line}:")).unwrap_or_default();
-        for c in format!("{}:{line} {}", self.path.display(), self.message).chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+        OneLine(&format!("{}:{line} {}", self.path.display(), self.message)).fmt(f)
+    }
+}
+
+/// A text as one line that a terminal can show: what would end the line or make the terminal act is escaped. Names of files
+/// and the output of tools are anybody's.
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            let is_plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
+            if is_plain { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let hostile = "a \"b\" 'c' \\d grün\n\u{1b}[31m\u{9b}31m\u{202e}x\r\u{7f}";
+        let shown = "a \"b\" 'c' \\d grün\\n\\u{1b}[31m\\u{9b}31m\\u{202e}x\\r\\u{7f}";
+        assert_eq!(OneLine(hostile).to_string(), shown);
+        let problem = Problem { path: "a\nb".into(), line: Some(3), message: "c\td".into() };
+        assert_eq!(problem.to_string(), "a\\nb:3: c\\td");
     }
 }
