@@ -114,6 +114,7 @@ impl Builder {
             JobOutcome::PublishFailed { reason, .. } => {
                 log.note(format_args!("publish failed, the packages are kept: {reason}"));
             }
+            JobOutcome::OutputsGone => log.note("the packages are gone"),
             JobOutcome::Interrupted => log.note("interrupted"),
         }
         outcome
@@ -227,6 +228,7 @@ impl Builder {
                 JobOutcome::Done
             }
             Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
+            Err(PublishError::Gone(_)) => JobOutcome::OutputsGone,
             Err(error) => JobOutcome::PublishFailed { reason: error.to_string(), outputs },
         }
     }

@@ -7,14 +7,17 @@
 //! publish is either found whole or undone from there: at once, or at the next start.
 //!
 //! ```text
+//! <SHA-256 of all that follows, in hexadecimal>\n
 //! {"outputs":"<directory below publish/>","files":[["index/archive.json",123],…]}\n
 //! <the files' bytes, one after the other>
 //! ```
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::state_dir;
@@ -23,8 +26,8 @@ use crate::state_dir;
 const DESCRIPTOR: [&str; 2] = ["repo.json", "repo.json.sig"];
 const INDEX: &str = "index";
 
-/// The longest first line of a journal, in bytes: a few file names.
-const MAX_HEADER: u64 = 64 * 1024;
+/// The indexes that every publish writes anew (PSD-009 §6.2, §6.3).
+const INDEXES: [&str; 2] = ["index/active.json", "index/archive.json"];
 
 /// The journal of one state directory.
 #[derive(Debug, Clone)]
@@ -33,9 +36,29 @@ pub struct Journal {
     repo: PathBuf,
 }
 
-/// The first line of a journal.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Header {
+/// What a journal holds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The directory below `publish/` whose publish has begun.
+    pub outputs: String,
+    /// The small files before it, by their names below the repository.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+/// Why a journal that is there says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// Its bytes are not those that were written: a disk has lost or changed them.
+    #[error("it is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// The second line of a journal.
+#[derive(Serialize, Deserialize)]
+struct Header {
     outputs: String,
     files: Vec<(String, u64)>,
 }
@@ -44,6 +67,11 @@ impl Journal {
     /// The journal at `path`, of the repository at `repo`.
     pub fn new(path: PathBuf, repo: PathBuf) -> Self {
         Self { path, repo }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Keeps the repository's small files, before `outputs` is published.
@@ -63,7 +91,8 @@ impl Journal {
         let mut text = serde_json::to_vec(&header)?;
         text.push(b'\n');
         text.extend(contents);
-        write_synced(&self.path, &text)
+        let digest = checksum(&text);
+        write_synced(&self.path, &[digest.as_bytes(), b"\n", &text])
     }
 
     /// Whether a publish has begun and was not settled: until then the index may be half written, or name packages that
@@ -72,38 +101,37 @@ impl Journal {
         self.path.exists()
     }
 
-    /// The outputs whose publish has begun and was not settled.
+    /// What was kept before the publish that has begun and was not settled.
     ///
     /// # Errors
-    /// When the journal is there, but cannot be read.
-    pub fn pending(&self) -> io::Result<Option<String>> {
-        match File::open(&self.path) {
-            Ok(file) => Ok(Some(read_header(&mut BufReader::new(file))?.outputs)),
+    /// When the journal is there, but not as it was written.
+    pub fn read(&self) -> Result<Option<Kept>, JournalError> {
+        match fs::read(&self.path) {
+            Ok(bytes) => parse(&bytes).map(Some).map_err(JournalError::Damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether both indexes are others now: each publish counts their versions on.
+    pub fn is_superseded(&self, kept: &Kept) -> bool {
+        let mut indexes = kept.files.iter().filter(|(name, _)| INDEXES.contains(&&**name));
+        indexes.all(|(name, bytes)| fs::read(self.repo.join(name)).is_ok_and(|now| now != *bytes))
     }
 
     /// Brings the kept files back, and forgets them.
     ///
     /// # Errors
     /// When the file system refuses; what was kept stays, and this can be done again.
-    pub fn undo(&self) -> io::Result<()> {
-        let mut journal = BufReader::new(File::open(&self.path)?);
-        let header = read_header(&mut journal)?;
-        for (name, length) in &header.files {
-            let mut bytes = Vec::new();
-            journal.by_ref().take(*length).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 != *length {
-                return Err(io::Error::other("the journal is too short"));
-            }
+    pub fn undo(&self, kept: &Kept) -> io::Result<()> {
+        for (name, bytes) in &kept.files {
             let path = self.repo.join(name);
-            if fs::read(&path).ok().as_deref() != Some(&bytes) {
-                write_synced(&path, &bytes)?;
+            if fs::read(&path).ok().as_ref() != Some(bytes) {
+                write_synced(&path, &[bytes])?;
             }
         }
         for name in self.index_files()? {
-            if header.files.iter().all(|(kept, _)| *kept != name) {
+            if kept.files.iter().all(|(kept, _)| *kept != name) {
                 state_dir::remove(&self.repo.join(name))?;
             }
         }
@@ -117,6 +145,14 @@ impl Journal {
     pub fn forget(&self) -> io::Result<()> {
         state_dir::remove(&self.path)?;
         sync_directory(&self.path)
+    }
+
+    /// Removes what a journal that was never finished has left.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn clear(&self) -> io::Result<()> {
+        state_dir::remove(&unfinished(&self.path))
     }
 
     /// The index files, relative to the repository.
@@ -136,26 +172,62 @@ impl Journal {
     }
 }
 
-/// Reads the first line.
-pub(crate) fn read_header(journal: &mut impl BufRead) -> io::Result<Header> {
-    let mut line = Vec::new();
-    journal.take(MAX_HEADER).read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)?)
+/// Reads the bytes of a journal.
+///
+/// # Errors
+/// What about them is not as it was written.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Kept, &'static str> {
+    let (claimed, text) = split_line(bytes).ok_or("it has no first line")?;
+    if claimed != checksum(text).as_bytes() {
+        return Err("its checksum is another");
+    }
+    let (header, mut contents) = split_line(text).ok_or("it has no second line")?;
+    let header: Header = serde_json::from_slice(header).map_err(|_| "its second line is not understood")?;
+    let mut files = Vec::new();
+    for (name, length) in header.files {
+        let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
+        let (file, rest) = contents.split_at_checked(length).ok_or("it is too short")?;
+        files.push((name, file.to_vec()));
+        contents = rest;
+    }
+    if contents.is_empty() { Ok(Kept { outputs: header.outputs, files }) } else { Err("it is too long") }
+}
+
+/// The first line of `bytes`, and what comes after it.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
+        text
+    })
 }
 
 /// Replaces a file in one step: a reader or a crash sees the old bytes or the new ones.
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
+fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let temporary = unfinished(path);
     let mut file = File::create(&temporary)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    let written = parts
+        .iter()
+        .try_for_each(|bytes| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // Out of space, perhaps: what is half written must not take more of it.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     sync_directory(path)
+}
+
+/// Where a file is written before it takes the place of `path`.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// Makes the renaming or removal of `path` last.
@@ -167,11 +239,13 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"];
+
     fn repository() -> (tempfile::TempDir, Journal) {
         let directory = tempfile::tempdir().unwrap();
         let repo = directory.path().join("repo");
         fs::create_dir_all(repo.join("index")).unwrap();
-        for name in ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"] {
+        for name in NAMES {
             fs::write(repo.join(name), format!("old {name}\n")).unwrap();
         }
         let journal = Journal::new(directory.path().join("journal"), repo);
@@ -182,18 +256,19 @@ mod tests {
     fn a_publish_is_undone_to_the_byte() {
         let (directory, journal) = repository();
         let repo = directory.path().join("repo");
-        assert_eq!(journal.pending().unwrap(), None);
+        assert_eq!(journal.read().unwrap(), None);
         journal.begin("a@1-1.0").unwrap();
-        assert_eq!(journal.pending().unwrap().as_deref(), Some("a@1-1.0"));
+        let kept = journal.read().unwrap().unwrap();
+        assert_eq!(kept.outputs, "a@1-1.0");
         fs::write(repo.join("index/archive.json"), "half a new ind").unwrap();
         fs::write(repo.join("index/fresh.json"), "").unwrap();
         fs::remove_file(repo.join("repo.json")).unwrap();
-        journal.undo().unwrap();
-        for name in ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"] {
+        journal.undo(&kept).unwrap();
+        for name in NAMES {
             assert_eq!(fs::read_to_string(repo.join(name)).unwrap(), format!("old {name}\n"));
         }
         assert!(!repo.join("index/fresh.json").exists());
-        assert_eq!(journal.pending().unwrap(), None);
+        assert_eq!(journal.read().unwrap(), None);
     }
 
     #[test]
@@ -202,18 +277,50 @@ mod tests {
         journal.begin("a@1-1.0").unwrap();
         fs::write(directory.path().join("repo/index/archive.json"), "new").unwrap();
         journal.forget().unwrap();
-        assert_eq!(journal.pending().unwrap(), None);
+        assert_eq!(journal.read().unwrap(), None);
         assert_eq!(fs::read_to_string(directory.path().join("repo/index/archive.json")).unwrap(), "new");
     }
 
     #[test]
-    fn a_broken_journal_is_an_error_and_changes_nothing() {
+    fn a_publish_has_not_come_to_its_end_as_long_as_an_index_is_the_old_one() {
+        let (directory, journal) = repository();
+        journal.begin("a@1-1.0").unwrap();
+        let kept = journal.read().unwrap().unwrap();
+        assert!(!journal.is_superseded(&kept));
+        for (name, expected) in [("archive.json", false), ("active.json", true)] {
+            fs::write(directory.path().join("repo/index").join(name), "new").unwrap();
+            assert_eq!(journal.is_superseded(&kept), expected, "{name}");
+        }
+        fs::remove_file(directory.path().join("repo/index/active.json")).unwrap();
+        assert!(!journal.is_superseded(&kept));
+    }
+
+    #[test]
+    fn whatever_happens_to_a_byte_is_noticed() {
         let (directory, journal) = repository();
         journal.begin("a@1-1.0").unwrap();
         let whole = fs::read(directory.path().join("journal")).unwrap();
-        fs::write(directory.path().join("journal"), &whole[..whole.len() - 1]).unwrap();
-        assert!(journal.undo().is_err());
+        assert!(parse(&whole).is_ok());
+        for at in 0..whole.len() {
+            assert!(parse(&whole[..at]).is_err(), "cut off at {at}");
+            let mut other = whole.clone();
+            other[at] ^= 4;
+            assert!(parse(&other).is_err(), "changed at {at}");
+            other[at] = 0;
+            assert!(parse(&other).is_err(), "no more at {at}");
+        }
+        assert!(parse(&[&whole[..], b"x"].concat()).is_err());
         fs::write(directory.path().join("journal"), "").unwrap();
-        assert!(journal.pending().is_err());
+        assert!(matches!(journal.read(), Err(JournalError::Damaged("it has no first line"))));
+    }
+
+    #[test]
+    fn a_journal_that_was_never_finished_goes() {
+        let (directory, journal) = repository();
+        let unfinished = directory.path().join("journal.new");
+        fs::write(&unfinished, "half").unwrap();
+        journal.clear().unwrap();
+        assert!(!unfinished.exists());
+        journal.clear().unwrap();
     }
 }

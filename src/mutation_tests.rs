@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::io::BufReader;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,7 +38,7 @@ const READERS: [(&str, Reader); 12] = [
     ("duration", |bytes| drop(duration::parse(&text(bytes)).map(duration::format))),
     ("http-head", |bytes| drop(http::frame::request(bytes))),
     ("job", |bytes| drop(publish::read_job("a@1-1.0", bytes))),
-    ("journal", |bytes| drop(journal::read_header(&mut BufReader::new(bytes)))),
+    ("journal", |bytes| drop(journal::parse(bytes))),
     ("key", |bytes| drop(signing_key::parse(bytes))),
     ("listen-addr", |bytes| drop(text(bytes).parse::<ListenAddr>())),
     ("recipe", read_recipe),

@@ -11,8 +11,10 @@
 //! So a publish that fails keeps its outputs, can be tried again without a
 //! build, and blocks nothing else; and a restart finds what was built.
 
+mod settle;
+
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,7 +24,6 @@ use log::warn;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, Presence};
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::event::{JobKey, KeptOutputs};
@@ -30,6 +31,8 @@ use crate::identity::PackageName;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 use crate::version::Version;
+
+pub use self::settle::Settled;
 
 /// How long one run of `peipkg-repo` may take. Only a file system that hangs needs as long.
 const TOOL_DEADLINE: Duration = Duration::from_hours(1);
@@ -61,17 +64,6 @@ pub struct Publisher {
     pub access: Arc<Mutex<()>>,
 }
 
-/// How a publish that was cut short has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// There was none.
-    Nothing,
-    /// It was whole.
-    Stands,
-    /// It was not, and the repository is as it was before.
-    Undone,
-}
-
 /// Why something could not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -85,6 +77,28 @@ pub enum PublishError {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+    },
+    /// `peipkg-repo` has ended as if all was well, but a package is not where it should be.
+    #[error("peipkg-repo publish exited with status 0, but {missing}")]
+    NotPublished {
+        /// What is missing.
+        missing: String,
+    },
+    /// Kept outputs are no longer there: somebody has taken them away.
+    #[error("{0} is gone")]
+    Gone(PathBuf),
+    /// Nobody can tell any more what the last publish has changed.
+    #[error(
+        "{journal}: cannot be used to undo the last publish, {reason}; and the repository is not whole: {found}; \
+         restore its index or make it anew from its packages, then start again"
+    )]
+    CannotSettle {
+        /// The journal.
+        journal: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+        /// What is wrong with the repository.
+        found: String,
     },
     /// There is a `repo/` that is no repository.
     #[error("{0} has no repo.json but is not empty; move its files away, or restore its repo.json")]
@@ -190,25 +204,33 @@ impl Publisher {
         self.settle(interrupt)?;
         let (repo, journal) = (self.state.repo(), self.state.journal());
         let packages = self.packages_of(&outputs.directory);
+        if !self.state.publish().join(&outputs.directory).exists() {
+            return Err(PublishError::Gone(packages));
+        }
         let program = self.tool("publish", interrupt)?;
         let program = program.arg("--in").arg(&repo).arg("--new").arg(packages).arg("--out").arg(&repo);
         if self.uploads {
             // From here on the remote may lack something, even if this process dies.
             self.state.note_upload(&self.state.upload_owed()).map_err(at(&self.state.upload_owed()))?;
         }
-        journal.begin(&outputs.directory).map_err(at(&self.state.repo()))?;
-        match program.log_to(log).run(interrupt) {
-            Ok(_) => {
-                self.sync_published(outputs)?;
-                journal.forget().map_err(at(&repo))
-            }
-            // The shutdown does not wait: the next start settles it.
-            Err(error @ ProcessError::Interrupted { .. }) => Err(error.into()),
-            Err(error) => match self.settle(interrupt)? {
-                // It has failed after it was done.
-                Settled::Stands => Ok(()),
-                Settled::Undone | Settled::Nothing => Err(error.into()),
+        journal.begin(&outputs.directory).map_err(at(journal.path()))?;
+        let error = match program.log_to(log).run(interrupt) {
+            // What it says is not enough: the kept outputs are about to go.
+            Ok(_) => match self.missing(outputs) {
+                None => {
+                    self.sync_published(outputs)?;
+                    return journal.forget().map_err(at(journal.path()));
+                }
+                Some(missing) => PublishError::NotPublished { missing },
             },
+            // The shutdown does not wait: the next start settles it.
+            Err(error @ ProcessError::Interrupted { .. }) => return Err(error.into()),
+            Err(error) => error.into(),
+        };
+        match self.settle(interrupt)? {
+            // It has failed after it was done.
+            Settled::Stands => Ok(()),
+            Settled::Undone | Settled::Nothing => Err(error),
         }
     }
 
@@ -216,55 +238,6 @@ impl Publisher {
     pub fn access(&self) -> MutexGuard<'_, ()> {
         // Nothing is kept in it that a panic could have broken.
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends a publish that was cut short: it stands if it is whole, else it is undone.
-    ///
-    /// # Errors
-    /// When the repository cannot be brought back; this can be tried again.
-    pub fn settle(&self, interrupt: &Interrupt) -> Result<Settled, PublishError> {
-        let (repo, journal) = (self.state.repo(), self.state.journal());
-        let Some(directory) = journal.pending().map_err(at(&repo))? else { return Ok(Settled::Nothing) };
-        if is_empty(&repo) {
-            // Somebody has taken the repository away, and with it all that could be mended.
-            journal.forget().map_err(at(&repo))?;
-            return Ok(Settled::Nothing);
-        }
-        // The tool may have outlived its manager, and be at it still.
-        drop(lock(&self.state.tool_lock(), interrupt)?);
-        let outputs = read_kept(&self.state.publish().join(&directory));
-        let stands = match outputs {
-            Some(outputs) => self.is_whole(&outputs, interrupt)?,
-            None => false,
-        };
-        if stands {
-            journal.forget().map_err(at(&repo))?;
-            return Ok(Settled::Stands);
-        }
-        journal.undo().map_err(at(&repo))?;
-        warn!(outputs = directory; "publish was cut short, repository restored");
-        Ok(Settled::Undone)
-    }
-
-    /// Whether the repository verifies and all of `outputs` is in it, to the byte.
-    fn is_whole(&self, outputs: &KeptOutputs, interrupt: &Interrupt) -> Result<bool, PublishError> {
-        let archive = File::open(self.state.archive_index()).map(BufReader::new).map(Archive::read);
-        let is_listed = matches!(archive, Ok(Ok(archive))
-            if archive.presence(&outputs.packages, &outputs.key.version) == Presence::Complete);
-        let packages = self.packages_of(&outputs.directory);
-        let is_there = |package: &PackageName| {
-            let kept = packages.join(package.file_name(&outputs.key.version));
-            is_same_file(&kept, &self.published_path(package, &outputs.key.version)).unwrap_or(false)
-        };
-        if !is_listed || !outputs.packages.iter().all(is_there) {
-            return Ok(false);
-        }
-        match self.verify(interrupt) {
-            Ok(()) => Ok(true),
-            Err(PublishError::Process(ProcessError::Failed { .. })) => Ok(false),
-            // What could not be asked is not answered with no.
-            Err(error) => Err(error),
-        }
     }
 
     /// Checks the repository's signatures and indexes.
@@ -381,24 +354,6 @@ pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<KeptOutputs> 
     let name = |(name, architecture)| PackageName { name, architecture };
     let packages = job.packages.into_iter().map(name).collect();
     Ok(KeptOutputs { directory: directory.to_owned(), key, packages })
-}
-
-/// Whether two files have the same bytes.
-fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
-    let (a, b) = (File::open(a)?, File::open(b)?);
-    if a.metadata()?.len() != b.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut a, mut b) = (BufReader::with_capacity(64 * 1024, a), BufReader::with_capacity(64 * 1024, b));
-    loop {
-        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
-        let length = left.len().min(right.len());
-        if length == 0 || left[..length] != right[..length] {
-            return Ok(left.is_empty() && right.is_empty());
-        }
-        a.consume(length);
-        b.consume(length);
-    }
 }
 
 /// Names the file in an I/O error.

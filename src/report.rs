@@ -79,6 +79,9 @@ pub fn log(notice: &Notice) {
                 }
             }
         }
+        Notice::OutputsGone { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%; "kept outputs are gone, the version is built anew");
+        }
         Notice::JobInterrupted { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "build interrupted");
         }

@@ -193,7 +193,7 @@ impl StateDir {
         format!("{subject}.{:x}-{}", self.token, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Removes what an earlier manager has left in `sources/` and `stage/`.
+    /// Removes what an earlier manager has left in `sources/` and `stage/`, and a journal that it has not finished.
     /// Returns what could not be removed, and why.
     pub fn clear_leftovers(&self) -> Vec<(PathBuf, io::Error)> {
         let mut failed = Vec::new();
@@ -209,6 +209,8 @@ impl StateDir {
                 Err(error) => failed.push((directory, error)),
             }
         }
+        let journal = self.journal();
+        failed.extend(journal.clear().err().map(|error| (journal.path().to_owned(), error)));
         failed
     }
 }

@@ -82,6 +82,8 @@ pub enum JobOutcome {
         /// Where they are.
         outputs: KeptOutputs,
     },
+    /// The outputs that were to be published are there no more: somebody has taken them away.
+    OutputsGone,
     /// Ended by the manager's own shutdown.
     Interrupted,
 }
@@ -192,6 +194,7 @@ pub enum Notice {
     BuildComplete { key: JobKey, took: Moment },
     BuildFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
     PublishFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
+    OutputsGone { key: JobKey },
     JobInterrupted { key: JobKey },
     UploadStarted,
     UploadComplete { took: Moment },

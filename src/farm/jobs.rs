@@ -25,6 +25,16 @@ impl Farm {
                 effects.report(Notice::BuildComplete { key, took });
             }
             JobOutcome::Interrupted => effects.report(Notice::JobInterrupted { key }),
+            JobOutcome::OutputsGone => {
+                self.kept.retain(|outputs| outputs.key != key);
+                self.failures.remove(&key);
+                // Whoever has taken them away wants the version to be built anew.
+                let upstream = self.roster.get(&key.recipe).and_then(|recipe| recipe.upstream.as_ref());
+                if let Some(upstream) = upstream {
+                    self.schedule.expedite(&upstream.git);
+                }
+                effects.report(Notice::OutputsGone { key });
+            }
             JobOutcome::PublishFailed { reason, outputs } => {
                 self.kept.retain(|kept| kept.key != key);
                 self.kept.push(outputs);

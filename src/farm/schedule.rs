@@ -161,6 +161,13 @@ impl Schedule {
         }
     }
 
+    /// Makes the next regular poll of `url` due, unless it is being polled.
+    pub fn expedite(&mut self, url: &str) {
+        if let Some(upstream) = self.upstreams.get_mut(url) {
+            upstream.due = Moment::ZERO;
+        }
+    }
+
     /// The upstreams whose turn it is.
     pub fn start_due(&mut self, now: Moment) -> Due {
         for (url, upstream) in &mut self.upstreams {

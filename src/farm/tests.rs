@@ -11,9 +11,9 @@ const MINUTE: Moment = Moment::from_mins(1);
 const HOUR: Moment = Moment::from_hours(1);
 
 /// A farm under test, and what it has asked for since the test looked last.
-struct Bench {
-    farm: Farm,
-    now: Moment,
+pub(super) struct Bench {
+    pub(super) farm: Farm,
+    pub(super) now: Moment,
     effects: Vec<Effect>,
 }
 
@@ -22,14 +22,14 @@ impl Bench {
         Self::with_options(Options { once, default_interval: HOUR, poll_jobs: 4, uploads: false }, recipes)
     }
 
-    fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
+    pub(super) fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
         let mut bench = Self { farm: Farm::new(options), now: Moment::ZERO, effects: Vec::new() };
         bench.event(Event::ArchiveRead(Ok(Archive::default())));
         bench.event(Event::RosterLoaded(Ok(recipes)));
         bench
     }
 
-    fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event) {
         self.effects.extend(self.farm.handle(event, self.now));
     }
 
@@ -43,24 +43,24 @@ impl Bench {
     }
 
     /// The effects since the last look, as a test reads them.
-    fn seen(&mut self) -> Vec<String> {
+    pub(super) fn seen(&mut self) -> Vec<String> {
         self.effects.drain(..).filter_map(|effect| describe(&effect)).collect()
     }
 
-    fn tags(&mut self, upstream: &str, tags: &[&str]) {
+    pub(super) fn tags(&mut self, upstream: &str, tags: &[&str]) {
         let tags = Ok(tags.iter().map(|tag| (*tag).to_owned()).collect());
         self.event(Event::PollFinished { upstream: upstream.into(), tags });
     }
 
-    fn finish(&mut self, outcome: JobOutcome) {
+    pub(super) fn finish(&mut self, outcome: JobOutcome) {
         self.event(Event::JobFinished(outcome));
     }
 
-    fn uploaded(&mut self) {
+    pub(super) fn uploaded(&mut self) {
         self.event(Event::UploadFinished(UploadOutcome::Done));
     }
 
-    fn upload_fails(&mut self) {
+    pub(super) fn upload_fails(&mut self) {
         self.event(Event::UploadFinished(UploadOutcome::Failed { reason: "no remote".into() }));
     }
 
@@ -69,7 +69,7 @@ impl Bench {
     }
 
     /// Lets time pass until `until`, waking the farm only when it asked for it.
-    fn sleep_until(&mut self, until: Moment) {
+    pub(super) fn sleep_until(&mut self, until: Moment) {
         while let Some(deadline) = self.farm.next_deadline().filter(|deadline| *deadline <= until) {
             assert!(deadline > self.now || self.now == Moment::ZERO, "the farm does not sleep");
             self.now = deadline;
@@ -100,6 +100,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::PublishFailed { key, retry_after, .. } => {
                 format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
             }
+            Notice::OutputsGone { key } => format!("gone {key}"),
             Notice::UploadFailed { retry_after, .. } => {
                 format!("not uploaded {}m", retry_after.as_secs() / 60)
             }
@@ -319,6 +320,31 @@ fn a_failure_has_the_log_of_its_own_attempt() {
 }
 
 #[test]
+fn outputs_that_somebody_has_taken_away_are_built_anew() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    let kept = outputs("a", "1-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "garbage".into(), outputs: kept });
+    bench.seen();
+    bench.sleep_until(MINUTE);
+    assert_eq!(bench.seen(), ["publish a@1-1"]);
+    bench.finish(JobOutcome::OutputsGone);
+    assert!(bench.farm.failures.is_empty() && bench.farm.kept.is_empty());
+    let effects = std::mem::take(&mut bench.effects);
+    let is_poll = |effect: &Effect| matches!(effect, Effect::StartPoll(upstream) if &**upstream == "u");
+    assert!(effects.iter().any(is_poll), "it is polled long before its time: {effects:?}");
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    bench.finish(JobOutcome::Done);
+
+    let mut bench = Bench::new(false, vec![]);
+    bench.event(Event::OutputsFound(vec![outputs("dropped", "1-1", &["pd"])]));
+    bench.finish(JobOutcome::OutputsGone);
+    assert_eq!(bench.seen(), ["publish dropped@1-1", "gone dropped@1-1"]);
+    assert_eq!(bench.farm.next_deadline(), None);
+}
+
+#[test]
 fn what_an_earlier_run_has_built_is_published_first() {
     let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));
@@ -328,47 +354,6 @@ fn what_an_earlier_run_has_built_is_published_first() {
     bench.tags("u", &["v1", "v2", "v3"]);
     bench.finish(JobOutcome::Done);
     assert!(bench.seen().is_empty());
-    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
-}
-
-#[test]
-fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
-    let options = Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
-    bench.event(Event::UploadOwed);
-    assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
-    bench.tags("u", &["v1", "v2", "v3", "v4"]);
-    assert_eq!(bench.seen(), ["build a@4-1"], "while the upload is running");
-    bench.finish(JobOutcome::Done);
-    bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["build a@3-1", "build a@2-1"], "one upload at a time");
-    bench.uploaded();
-    assert_eq!(bench.seen(), ["upload"], "what was published meanwhile goes together");
-    bench.upload_fails();
-    assert_eq!(bench.seen(), ["not uploaded 1m"]);
-    bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["build a@1-1"], "news do not shorten the wait for a remote that fails");
-    bench.sleep_until(MINUTE);
-    assert_eq!(bench.seen(), ["upload"]);
-    bench.upload_fails();
-    bench.sleep_until(MINUTE * 6);
-    assert_eq!(bench.seen(), ["not uploaded 5m", "upload"]);
-    bench.uploaded();
-    bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["upload"]);
-    bench.uploaded();
-    assert!(!bench.farm.upload.owed && bench.farm.upload.failures == 0);
-}
-
-#[test]
-fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
-    let options = Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
-    bench.tags("u", &["v1"]);
-    bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["build a@1-1", "upload"]);
-    assert_eq!(bench.farm.outcome(bench.now), None);
-    bench.upload_fails();
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
 }
 
@@ -567,29 +552,4 @@ fn a_build_that_fails_after_its_recipe_has_changed_is_not_retried() {
     bench.fail();
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@1-2"]);
     assert!(bench.farm.failures.is_empty());
-}
-
-#[test]
-fn a_sweep_tries_to_upload_all_that_it_has_published() {
-    let options = Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
-    bench.tags("u", &["v1", "v2"]);
-    bench.finish(JobOutcome::Done);
-    bench.upload_fails();
-    bench.finish(JobOutcome::Done);
-    assert_eq!(bench.seen(), ["build a@2-1", "build a@1-1", "upload", "not uploaded 1m", "upload"]);
-    bench.upload_fails();
-    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "but not twice");
-}
-
-#[test]
-fn an_interrupted_upload_is_not_begun_again() {
-    let options = Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true };
-    let mut bench = Bench::with_options(options, vec![]);
-    bench.event(Event::UploadOwed);
-    bench.event(Event::StopRequested);
-    bench.event(Event::AbortRequested);
-    bench.event(Event::UploadFinished(UploadOutcome::Interrupted));
-    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
-    assert_eq!(bench.seen(), ["upload", "interrupt polls", "interrupt polls", "interrupt job"]);
 }

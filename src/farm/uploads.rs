@@ -2,6 +2,9 @@
 //! after a failure at its own time. What is published meanwhile goes along with
 //! the next one, and no build waits for any of it. Pure.
 
+#[cfg(test)]
+mod tests;
+
 use super::event::{Effect, Notice, UploadOutcome};
 use super::schedule::Moment;
 use super::{Effects, Farm, Outcome, backoff};

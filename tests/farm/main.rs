@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_upstreams;
 mod broken_disk;
 mod build_logs;
+mod broken_tools;
 mod chaos;
 mod check;
 mod completions;

@@ -79,10 +79,12 @@ fn outputs_that_are_not_what_the_recipe_promises_fail_the_build() {
     let spoil = "*/none/*) rm \"$out\"/* ;;
 */more/*) : >\"$out/extra_1.0-1_noarch.peipkg\" ;;
 */other/*) mv \"$out/other_1.0-1_noarch.peipkg\" \"$out/other_1.1-1_noarch.peipkg\" ;;
+*/name/*) mv \"$out/name_1.0-1_noarch.peipkg\" \"$out/eman_1.0-1_noarch.peipkg\" ;;
+*/arch/*) mv \"$out/arch_1.0-1_noarch.peipkg\" \"$out/arch_1.0-1_x86_64.peipkg\" ;;
 */link/*) mv \"$out\"/link_* \"$out/../real\" && ln -s ../real \"$out/link_1.0-1_noarch.peipkg\" ;;
 */folder/*) mkdir \"$out/folder\" ;;";
     let mut builder = Farm::builder().program("peipkg-build", &spoiling(spoil));
-    for id in ["none", "more", "other", "link", "folder", "good"] {
+    for id in ["none", "more", "other", "name", "arch", "link", "folder", "good"] {
         builder = builder.with(&Recipe::program(id, &repo.file_url()));
     }
     let farm = builder.build();
@@ -90,7 +92,7 @@ fn outputs_that_are_not_what_the_recipe_promises_fail_the_build() {
     output.assert_success().assert_only_events();
     let mut failed: Vec<String> = output.events("build failed").iter().map(|e| e["recipe"].clone()).collect();
     failed.sort();
-    assert_eq!(failed, ["folder", "link", "more", "none", "other"], "{output}");
+    assert_eq!(failed, ["arch", "folder", "link", "more", "name", "none", "other"], "{output}");
     for event in output.events("build failed") {
         let expected = format!("expected {{\"{}_1.0-1_noarch.peipkg\"}}", event["recipe"]);
         assert!(event["error"].contains(&expected), "{output}");

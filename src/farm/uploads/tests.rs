@@ -1,0 +1,116 @@
+//! Uploads over simulated hours.
+
+use std::time::Duration;
+
+use super::super::event::{Event, JobOutcome, UploadOutcome};
+use super::super::tests::{Bench, recipe};
+use super::super::{Options, Outcome};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+#[test]
+fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
+    let options = Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::UploadOwed);
+    assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
+    bench.tags("u", &["v1", "v2", "v3", "v4"]);
+    assert_eq!(bench.seen(), ["build a@4-1"], "while the upload is running");
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@3-1", "build a@2-1"], "one upload at a time");
+    bench.uploaded();
+    assert_eq!(bench.seen(), ["upload"], "what was published meanwhile goes together");
+    bench.upload_fails();
+    assert_eq!(bench.seen(), ["not uploaded 1m"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@1-1"], "news do not shorten the wait for a remote that fails");
+    bench.sleep_until(MINUTE);
+    assert_eq!(bench.seen(), ["upload"]);
+    bench.upload_fails();
+    bench.sleep_until(MINUTE * 6);
+    assert_eq!(bench.seen(), ["not uploaded 5m", "upload"]);
+    bench.uploaded();
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["upload"]);
+    bench.uploaded();
+    assert!(!bench.farm.upload.owed && bench.farm.upload.failures == 0);
+}
+
+#[test]
+fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
+    let options = Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@1-1", "upload"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.upload_fails();
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
+}
+
+#[test]
+fn a_sweep_tries_to_upload_all_that_it_has_published() {
+    let options = Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.finish(JobOutcome::Done);
+    bench.upload_fails();
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@2-1", "build a@1-1", "upload", "not uploaded 1m", "upload"]);
+    bench.upload_fails();
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "but not twice");
+}
+
+#[test]
+fn an_interrupted_upload_is_not_begun_again() {
+    let options = Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![]);
+    bench.event(Event::UploadOwed);
+    bench.event(Event::StopRequested);
+    bench.event(Event::AbortRequested);
+    bench.event(Event::UploadFinished(UploadOutcome::Interrupted));
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
+    assert_eq!(bench.seen(), ["upload", "interrupt polls", "interrupt polls", "interrupt job"]);
+}
+
+#[test]
+fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go() {
+    let options = Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    let tags: Vec<String> = (1..=90).map(|number| format!("v{number}")).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    bench.tags("u", &tags);
+    bench.seen();
+    // A version is built each minute; from the first one on, each upload fails.
+    let (mut tried, mut built) = (vec![], 0);
+    for minute in 1..=60 {
+        bench.sleep_until(MINUTE * minute);
+        bench.finish(JobOutcome::Done);
+        for effect in bench.seen() {
+            match effect.as_str() {
+                "upload" => {
+                    tried.push(minute);
+                    bench.upload_fails();
+                }
+                build if build.starts_with("build a@") => built += 1,
+                failed => assert!(failed.starts_with("not uploaded"), "{failed}"),
+            }
+        }
+    }
+    assert_eq!(tried, [1, 2, 7, 22]);
+    assert_eq!(built, 60, "no build has waited");
+    let status = bench.farm.upload.last_error.clone();
+    assert_eq!((bench.farm.upload.failures, status.as_deref()), (4, Some("no remote")));
+
+    bench.finish(JobOutcome::Failed { reason: "the end of the farm's work".into() });
+    bench.seen();
+    bench.sleep_until(MINUTE * 82);
+    assert_eq!(bench.seen().iter().filter(|effect| *effect == "upload").count(), 1);
+    bench.uploaded();
+    assert!(
+        !bench.farm.upload.owed && bench.farm.upload.last_error.is_none(),
+        "one upload brings everything"
+    );
+}

@@ -1,0 +1,230 @@
+//! Tools that do not do their part: what they say is bounded, what they leave is not believed, and whoever they have failed
+//! is the only one to wait.
+
+use std::fs;
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::optional::require;
+use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::wait::PATIENCE;
+
+/// The most memory that the manager may ever have taken, in KiB: far more than it needs, far less than what it is told.
+const MEMORY: u64 = 100 * 1024;
+
+/// A process that leaves its group, keeps all that it has inherited open, and lives as long as the farm's directory. A shell
+/// takes the standard input from what it runs in the background, so that gets another number.
+const STRAY: &str = "exec 9<&0\nsetsid sh -c 'while [ -d \"$HOME/bin\" ]; do sleep 0.1; done' &\nexec 9<&-\n";
+
+/// A `peipkg-repo` whose `publish` is `script`; in it, `publish` is the real one, and `$repo` the repository.
+fn publishing(script: &str) -> String {
+    format!(
+        "#!/bin/sh\n[ \"$1\" = publish ] || exec {{real}} \"$@\"\n\
+         publish() {{ {{real}} \"$@\"; }}\nrepo=$HOME/state/repo\n{script}\n"
+    )
+}
+
+/// The names in `publish/`.
+fn kept(farm: &Farm) -> Vec<String> {
+    let entries = fs::read_dir(farm.path("state/publish")).expect("publish/");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The most memory a process has ever taken, in KiB.
+fn peak_memory(daemon: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a field");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_publish_that_has_published_nothing_does_not_count() {
+    let repo = GitRepo::program(&["1.0"]);
+    let package = "p/tool/1.0-1/tool_1.0-1_noarch.peipkg";
+    for (script, missing) in [
+        ("exit 0", "is not in the archive index"),
+        // A copy of which a part is missing, and one that has other bytes.
+        (&format!("publish \"$@\"; : >\"$repo/{package}\""), "is not the file that was built"),
+        (
+            &format!("publish \"$@\"; printf x | dd of=\"$repo/{package}\" conv=notrunc 2>&1"),
+            "is not the file that was built",
+        ),
+        (&format!("publish \"$@\"; rm \"$repo/{package}\""), "is not the file that was built"),
+        // An index that names half of what was published.
+        (
+            "publish \"$@\"; sed -i 's/\"tool-doc\"/\"other\"/' \"$repo/index/archive.json\"",
+            "tool-doc_1.0-1_noarch.peipkg is not in the archive index",
+        ),
+        ("publish \"$@\"; echo '{' >\"$repo/index/archive.json\"", "index/archive.json: EOF while parsing"),
+    ] {
+        let farm = Farm::builder()
+            .with(&Recipe::program("tool", &repo.file_url()).with_doc())
+            .program("peipkg-repo", &publishing(script))
+            .build();
+        let output = farm.once();
+        output.assert_success().assert_only_events();
+        let failed = output.event("publish failed");
+        let expected = "peipkg-repo publish exited with status 0, but ";
+        assert!(failed["error"].starts_with(expected) && failed["error"].contains(missing), "{output}");
+        assert!(output.events("build + publish complete").is_empty(), "{output}");
+        farm.assert_published(&[]);
+        farm.assert_verifies();
+        assert_eq!(kept(&farm).len(), 1, "{output}");
+
+        fs::remove_file(farm.bin_dir().join("peipkg-repo")).unwrap();
+        let output = farm.once();
+        output.assert_success().assert_only_events();
+        assert!(output.events("starting build").is_empty(), "{output}");
+        farm.assert_published(&["tool 1.0-1 noarch", "tool-doc 1.0-1 noarch"]);
+        farm.assert_clean();
+        farm.assert_verifies();
+    }
+}
+
+#[test]
+fn a_tool_that_is_killed_is_a_failure_of_what_it_was_at() {
+    let repo = GitRepo::program(&["1.0"]);
+    let url = repo.file_url();
+    let dies = "#!/bin/sh\ncase \"$*\" in *recipes/crash/*) kill -SEGV $$ ;; esac\nexec {real} \"$@\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("crash", &url))
+        .with(&Recipe::program("halt", &url))
+        .with(&Recipe::program("tool", &url))
+        .program("peipkg-build", dies)
+        .program(
+            "peipkg-repo",
+            &publishing("case \"$*\" in *publish/halt@*) kill -9 $$ ;; esac\npublish \"$@\""),
+        )
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.event("build failed");
+    let expected = ("crash", "peipkg-build build was ended by signal 11: (no output)");
+    assert_eq!((failed["recipe"].as_str(), failed["error"].as_str()), expected);
+    let failed = output.event("publish failed");
+    let expected = ("halt", "peipkg-repo publish was ended by signal 9: (no output)");
+    assert_eq!((failed["recipe"].as_str(), failed["error"].as_str()), expected);
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_verifies();
+    assert!(matches!(kept(&farm).as_slice(), [name] if name.starts_with("halt@1.0-1")));
+}
+
+#[test]
+fn a_gigabyte_of_output_costs_no_memory() {
+    let repo = GitRepo::program(&["1.0"]);
+    let url = repo.file_url();
+    let build = "#!/bin/sh
+case \"$*\" in
+*recipes/loud/*) yes 'all work and no play' | head -c 1000000000 >&2; exit 1 ;;
+*recipes/long/*) head -c 100000000 /dev/zero | tr '\\0' x >&2; exit 1 ;;
+*recipes/tool/*) yes 'all work and no play' | head -c 100000000 ;;
+esac
+exec {real} \"$@\"
+";
+    let farm = Farm::builder()
+        .with(&Recipe::program("loud", &url))
+        .with(&Recipe::program("long", &url))
+        .with(&Recipe::program("tool", &url))
+        .program("peipkg-build", build)
+        .build();
+    let mut daemon = farm.daemon();
+    daemon.wait_event("build + publish complete", PATIENCE);
+    let failed = daemon.wait_events("build failed", 2, PATIENCE);
+    let peak = peak_memory(&daemon);
+    assert!(peak < MEMORY, "{peak} KiB");
+    for (recipe, expected) in [("loud", "all work"), ("long", "xxxxx")] {
+        let event = failed.iter().find(|event| event["recipe"] == recipe).expect("its failure");
+        assert!(event["error"].contains(expected) && event["error"].len() < 1100, "{event:?}");
+    }
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+}
+
+#[test]
+fn a_listing_without_end_costs_its_upstream_only() {
+    let repo = GitRepo::program(&["1.0"]);
+    let lists =
+        "#!/bin/sh\ncase \"$*\" in *ls-remote*endless*) yes 'a refs/tags/v1' ;; esac\nexec {real} \"$@\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("endless", "file:///srv/endless.git"))
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("git", lists)
+        .build();
+    let mut daemon = farm.daemon();
+    daemon.wait_event("build + publish complete", PATIENCE);
+    let failed = daemon.wait_event("poll failed", PATIENCE);
+    assert_eq!(failed["error"], "git ls-remote wrote more than 67108864 bytes to its standard output");
+    let peak = peak_memory(&daemon);
+    assert!(peak < MEMORY + 64 * 1024, "{peak} KiB");
+}
+
+#[test]
+fn what_a_tool_leaves_running_holds_nobody_up() {
+    if !require("setsid") || !require("rclone") {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let leaves = format!("#!/bin/sh\n{STRAY}{{real}} \"$@\"\n");
+    let remote = tempfile::tempdir().unwrap();
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .with(&Recipe::program("app", &repo.file_url()).before_build("sleep 1000 &\n"))
+        .program("peipkg-build", &leaves)
+        .program("peipkg-repo", &leaves)
+        .program("rclone", &leaves)
+        .rclone(remote.path())
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("waiting for a tool of an earlier manager to end").is_empty(), "{output}");
+    assert!(!output.events("upload complete").is_empty(), "{output}");
+    let all = ["app 1.0-1 noarch", "app 1.1-1 noarch", "tool 1.0-1 noarch", "tool 1.1-1 noarch"];
+    farm.assert_published(&all);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_package_that_is_refused_for_ever_is_built_anew_when_it_is_taken_away() {
+    let repo = GitRepo::program(&["1.0"]);
+    // As long as it is broken, two of three packages are none.
+    let garbage = "#!/bin/sh\nprevious=\nfor argument; do\n[ \"$previous\" = --out ] && out=$argument\n\
+                   previous=$argument\ndone\n{real} \"$@\" || exit\n[ ! -e \"$HOME/broken\" ] || \
+                   for file in \"$out\"/bad*; do [ ! -e \"$file\" ] || echo garbage >\"$file\"; done\n";
+    let mut builder = Farm::builder().program("peipkg-build", garbage);
+    for id in ["good", "bad-one", "bad-two"] {
+        builder = builder.with(&Recipe::program(id, &repo.file_url()));
+    }
+    let farm = builder.build();
+    fs::write(farm.path("broken"), "").unwrap();
+    for _ in 0..2 {
+        let output = farm.once();
+        output.assert_success().assert_only_events();
+        let refused = output.events("publish failed");
+        assert!(refused.iter().map(|event| &event["recipe"]).eq(["bad-one", "bad-two"]), "{output}");
+        farm.assert_published(&["good 1.0-1 noarch"]);
+        assert_eq!(kept(&farm).len(), 2, "{output}");
+    }
+    fs::remove_file(farm.path("broken")).unwrap();
+
+    // The second is taken away from under the manager, while it is at the first.
+    let removing =
+        "case \"$*\" in *bad-one@*) rm -r \"$HOME\"/state/publish/bad-two@* ;; esac\npublish \"$@\"";
+    farm.write_program("peipkg-repo", &publishing(removing));
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.event("publish failed")["recipe"], "bad-one");
+    let gone = output.event("kept outputs are gone, the version is built anew");
+    assert_eq!((gone["level"].as_str(), gone["recipe"].as_str()), ("warn", "bad-two"));
+    assert_eq!(output.event("starting build")["recipe"], "bad-two", "{output}");
+    farm.assert_published(&["bad-two 1.0-1 noarch", "good 1.0-1 noarch"]);
+
+    // The first while no manager runs.
+    for name in kept(&farm) {
+        fs::remove_dir_all(farm.path("state/publish").join(name)).unwrap();
+    }
+    farm.once().assert_success().assert_only_events().event("starting build");
+    farm.assert_published(&["bad-one 1.0-1 noarch", "bad-two 1.0-1 noarch", "good 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
