@@ -2,7 +2,7 @@
 //!
 //! A case is a seed. A failure prints it, with all that was done up to there; to look at one alone, put it into [`SEEDS`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::event::{BuildJob, JobOutcome, PollError, UploadOutcome};
@@ -43,6 +43,8 @@ struct World {
     uploading: bool,
     /// Whether the recipes have changed since the job was started.
     roster_changed: bool,
+    /// For each recipe that has waited in the queue since, the recipes that were built meanwhile.
+    built_before: BTreeMap<Arc<str>, BTreeSet<String>>,
     calm: bool,
     stopped: bool,
     aborted: bool,
@@ -74,6 +76,7 @@ impl World {
             owed: false,
             uploading: false,
             roster_changed: false,
+            built_before: BTreeMap::new(),
             calm: false,
             stopped: false,
             aborted: false,
@@ -147,7 +150,16 @@ impl World {
 
     fn event(&mut self, event: Event) {
         self.done.push(format!("{:?} {event:?}", self.now));
+        let before = self.waiting();
+        // What a webhook brings goes ahead of all others.
+        let may_be_urgent = matches!(event, Event::PollFinished { .. })
+            || self.farm.queue.iter().any(|(_, _, urgent)| urgent);
         let effects = self.farm.handle(event, self.now);
+        let started = effects.iter().find_map(|effect| match effect {
+            Effect::StartJob(Job::Build(build)) => Some(build.recipe.id.clone()),
+            _ => None,
+        });
+        self.check_turns(&before, started, may_be_urgent);
         for effect in effects {
             self.perform(effect);
         }
@@ -158,6 +170,38 @@ impl World {
         if !holds {
             let last: Vec<&str> = self.done.iter().rev().take(40).rev().map(String::as_str).collect();
             panic!("seed {}: {what}\n{:#?}\n{}", self.seed, self.farm, last.join("\n"));
+        }
+    }
+
+    /// How many versions of each recipe wait in the queue.
+    fn waiting(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut waiting = BTreeMap::new();
+        for (recipe, _, _) in self.farm.queue.iter() {
+            *waiting.entry(recipe.clone()).or_default() += 1;
+        }
+        waiting
+    }
+
+    /// No recipe is built twice while another one waits for its turn.
+    fn check_turns(
+        &mut self,
+        before: &BTreeMap<Arc<str>, usize>,
+        started: Option<String>,
+        may_be_urgent: bool,
+    ) {
+        let waiting = self.waiting();
+        // Who has fewer versions left has had a turn, whatever came of it.
+        let still_waits =
+            |recipe: &Arc<str>| waiting.get(recipe).is_some_and(|left| Some(left) >= before.get(recipe));
+        self.built_before.retain(|recipe, _| still_waits(recipe));
+        let Some(built) = started else { return };
+        self.built_before.remove(built.as_str());
+        if may_be_urgent {
+            return;
+        }
+        for recipe in waiting.keys().filter(|recipe| still_waits(recipe) && ***recipe != *built) {
+            let is_first = self.built_before.entry(recipe.clone()).or_default().insert(built.clone());
+            self.check(is_first, &format!("{built} is built twice while {recipe} waits"));
         }
     }
 
@@ -288,6 +332,11 @@ impl World {
                 JobOutcome::PublishFailed { reason: "full".into(), outputs }
             }
             (Job::Build(_), true) => JobOutcome::Failed { reason: "no compiler".into() },
+            (Job::Publish(outputs), true) if self.one_in(4) => {
+                self.kept.remove(&outputs.key);
+                self.not_before.remove(&outputs.key);
+                JobOutcome::OutputsGone
+            }
             (Job::Publish(outputs), true) => {
                 JobOutcome::PublishFailed { reason: "full".into(), outputs: outputs.clone() }
             }
