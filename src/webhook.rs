@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::upstream_url::repository_name;
 
+/// The most that is said of why a payload cannot be read, in bytes: a reason may quote any string of the payload.
+const MAX_REASON: usize = 300;
+
 /// What a webhook tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
@@ -26,8 +29,8 @@ pub enum PayloadError {
     #[error("the form has no field \"payload\"")]
     NoField,
     /// The payload is no JSON, or not of the expected shape.
-    #[error("the payload cannot be read: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("the payload cannot be read: {}", &.0[..(.0).floor_char_boundary(MAX_REASON)])]
+    Json(String),
     /// No repository is named.
     #[error("the payload names no repository")]
     NoRepository,
@@ -82,7 +85,8 @@ pub fn parse(event: Option<&str>, content_type: Option<&str>, body: &[u8]) -> Re
     } else {
         Cow::Borrowed(body)
     };
-    let document: Document = serde_json::from_slice(&json)?;
+    let document: Result<Document, _> = serde_json::from_slice(&json);
+    let document = document.map_err(|error| PayloadError::Json(error.to_string()))?;
     let repository = document.repository.ok_or(PayloadError::NoRepository)?;
     let urls = [repository.html_url, repository.clone_url, repository.ssh_url];
     let mut names: Vec<String> = urls.iter().flatten().map(|url| repository_name(url)).collect();

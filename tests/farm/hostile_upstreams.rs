@@ -172,3 +172,111 @@ fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
     farm.assert_clean();
     farm.assert_verifies();
 }
+
+#[test]
+fn no_spelling_of_a_name_gets_past_git() {
+    let outside = tempfile::tempdir().unwrap();
+    let mark = outside.path().join("ran");
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
+    // The submodule brings a file, which is none of git's, where its own metadata would be.
+    let commit = lib.commit(&[("lib.c", "")], DAY);
+    http.serve("lib.git", &lib);
+    let app = GitRepo::in_dir(siblings.path(), "app.git");
+    app.commit(&[("content", "app")], DAY);
+    let blob = |text: &str| {
+        fs::write(app.path().join("blob"), text).unwrap();
+        app.git(&["hash-object", "-w", "blob"])
+    };
+    let content = blob("app");
+    let hook = blob(&format!("#!/bin/sh\ntouch {}\n", mark.display()));
+    let hooks = tree(
+        app.path(),
+        &format!("100755 blob {hook}\tpost-checkout\n100755 blob {hook}\tpost-index-change\n"),
+    );
+    let config = blob(&format!(
+        "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tfsmonitor = touch {0}\n\tsshCommand = touch {0}\n",
+        mark.display()
+    ));
+    let empty = tree(app.path(), &format!("100644 blob {content}\tkeep\n"));
+    let head = blob("ref: refs/heads/main\n");
+    let bare = format!(
+        "100644 blob {head}\tHEAD\n100644 blob {config}\tconfig\n100644 blob {content}\tcontent\n\
+         040000 tree {hooks}\thooks\n040000 tree {empty}\tobjects\n040000 tree {empty}\trefs\n"
+    );
+    let git_dir = tree(app.path(), &bare);
+    let mut trees = Vec::new();
+    // What some file systems take for `.git`.
+    for name in [".GIT", "git~1", ".git ", ".git::$INDEX_ALLOCATION"] {
+        trees.push(format!("040000 tree {git_dir}\t{name}\n100644 blob {content}\tcontent\n"));
+    }
+    // A bare repository as the source itself, and in a directory of it.
+    trees.push(bare);
+    trees.push(format!("100644 blob {content}\tcontent\n040000 tree {git_dir}\tinner\n"));
+    let modules = |text: &str| {
+        let link = blob(text);
+        format!(
+            "100644 blob {link}\t.gitmodules\n100644 blob {content}\tcontent\n160000 commit {commit}\tsub\n"
+        )
+    };
+    // Names and paths of submodules become names of files.
+    for name in ["../../../../outside", "..", "a/../../../outside", "-x"] {
+        trees.push(modules(&format!("[submodule \"{name}\"]\n\tpath = sub\n\turl = ../lib.git\n")));
+    }
+    for path in ["\"sub\\r\"", "-x", "../sub", "sub/../../sub", "\"sub\\n\""] {
+        trees.push(modules(&format!("[submodule \"sub\"]\n\tpath = {path}\n\turl = ../lib.git\n")));
+    }
+    for url in [
+        "\"../lib.git\\nhost=evil\"",
+        "-u../lib.git",
+        "https::ext::sh",
+        "\"--config=core.fsmonitor=touch x\"",
+        "",
+    ] {
+        trees.push(modules(&format!("[submodule \"sub\"]\n\tpath = sub\n\turl = {url}\n")));
+    }
+    // `.gitmodules` itself is a link to what is outside.
+    let link = blob("/etc/passwd");
+    trees.push(format!(
+        "120000 blob {link}\t.gitmodules\n100644 blob {content}\tcontent\n160000 commit {commit}\tsub\n"
+    ));
+    for (number, lines) in (1..).zip(&trees) {
+        let made = tree(app.path(), lines);
+        tag_tree(&app, &format!("v{number}"), &made);
+    }
+    let url = http.serve("app.git", &app);
+    let with = copier("with", &url);
+    let without = Recipe::program("without", &url).tag_pattern("^v([1-6])$").build_sh(
+        "doc=\"$DESTDIR/usr/share/doc/without\"\nmkdir -p \"$doc\"\ncd \"$SOURCE_DIR\"\nfind . | sort >\"$doc/tree\"\n",
+    );
+    let farm = Farm::builder().with(&with).with(&without).build();
+    let before = run(Command::new("find").arg(farm.home()).arg("-maxdepth").arg("2"));
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(!mark.exists(), "a command of an upstream was run\n{output}");
+    let now = run(Command::new("find").arg(farm.home()).arg("-maxdepth").arg("2"));
+    let strange = |line: &&str| !before.contains(*line) && !line.contains("/state");
+    assert_eq!(now.lines().filter(strange).collect::<Vec<_>>(), Vec::<&str>::new(), "{output}");
+    let layout = run(Command::new("ls").arg(farm.state_dir()));
+    assert_eq!(
+        layout.split_whitespace().collect::<Vec<_>>(),
+        ["lock", "publish", "repo", "sources", "stage", "tool-lock"]
+    );
+    let built = output.events("build + publish complete").len();
+    let failed = output.events("build failed").len();
+    assert_eq!(built + failed, trees.len() + 6, "{output}");
+    let published = farm.published();
+    for refused in
+        ["with", "without"].iter().flat_map(|id| (1..=4).map(move |number| format!("{id} {number}-1 noarch")))
+    {
+        assert!(!published.contains(&refused), "{refused}\n{output}");
+    }
+    // A repository among the files is nothing but files.
+    for id in ["with", "without"] {
+        let listed = farm.package(id, "6-1").text(&format!("usr/share/doc/{id}/tree"));
+        assert!(listed.contains("./inner/config\n"), "{listed}");
+    }
+    farm.assert_clean();
+    farm.assert_verifies();
+}

@@ -19,6 +19,7 @@ mod environment;
 mod github_actions;
 mod grants;
 mod hostile_upstreams;
+mod hostile_words;
 mod http;
 mod http_load;
 mod http_status;

@@ -94,7 +94,7 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
                     tried.push(minute);
                     bench.upload_fails();
                 }
-                build if build.starts_with("build a@") => built += 1,
+                job if job.starts_with("build a@") => built += 1,
                 failed => assert!(failed.starts_with("not uploaded"), "{failed}"),
             }
         }
