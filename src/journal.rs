@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! <SHA-256 of all that follows, in hexadecimal>\n
-//! {"outputs":"<directory below publish/>","files":[["index/archive.json",123],…]}\n
+//! {"outputs":"<directory below publish/>","hidden":[".<name>",…],"files":[["index/archive.json",123],…]}\n
 //! <the files' bytes, one after the other>
 //! ```
 
@@ -41,6 +41,8 @@ pub struct Journal {
 pub struct Kept {
     /// The directory below `publish/` whose publish has begun.
     pub outputs: String,
+    /// What had a hidden name in the repository before it: nobody's, or another tool's.
+    hidden: Vec<String>,
     /// The small files before it, by their names below the repository.
     files: Vec<(String, Vec<u8>)>,
 }
@@ -60,6 +62,7 @@ pub enum JournalError {
 #[derive(Serialize, Deserialize)]
 struct Header {
     outputs: String,
+    hidden: Vec<String>,
     files: Vec<(String, u64)>,
 }
 
@@ -79,11 +82,10 @@ impl Journal {
     /// # Errors
     /// When the file system refuses; then nothing is kept.
     pub fn begin(&self, outputs: &str) -> io::Result<()> {
-        let mut names: Vec<String> = DESCRIPTOR.map(str::to_owned).to_vec();
-        names.extend(self.index_files()?);
-        let mut header = Header { outputs: outputs.to_owned(), files: Vec::new() };
+        let hidden = hidden_names(&self.repo)?;
+        let mut header = Header { outputs: outputs.to_owned(), hidden, files: Vec::new() };
         let mut contents = Vec::new();
-        for name in names {
+        for name in small_files(&self.repo)? {
             let bytes = fs::read(self.repo.join(&name))?;
             header.files.push((name, bytes.len() as u64));
             contents.extend(bytes);
@@ -119,7 +121,7 @@ impl Journal {
         indexes.all(|(name, bytes)| fs::read(self.repo.join(name)).is_ok_and(|now| now != *bytes))
     }
 
-    /// Brings the kept files back, and forgets them.
+    /// Brings the kept files back, removes what the tool has begun aside, and forgets both.
     ///
     /// # Errors
     /// When the file system refuses; what was kept stays, and this can be done again.
@@ -130,10 +132,14 @@ impl Journal {
                 write_synced(&path, &[bytes])?;
             }
         }
-        for name in self.index_files()? {
+        for name in index_files(&self.repo)? {
             if kept.files.iter().all(|(kept, _)| *kept != name) {
                 state_dir::remove(&self.repo.join(name))?;
             }
+        }
+        // The next run of the tool would go on with what this one has begun, on top of what is no longer there.
+        for name in hidden_names(&self.repo)?.iter().filter(|name| !kept.hidden.contains(name)) {
+            state_dir::remove(&self.repo.join(name))?;
         }
         self.forget()
     }
@@ -147,6 +153,16 @@ impl Journal {
         sync_directory(&self.path)
     }
 
+    /// Makes what a tool has written over the small files of the repository at `repo` last.
+    ///
+    /// # Errors
+    /// When the file system refuses, or has no such files.
+    pub fn sync_small_files(repo: &Path) -> io::Result<()> {
+        let index = repo.join(INDEX);
+        let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
+        names.chain([index, repo.to_owned()]).try_for_each(|path| File::open(path)?.sync_all())
+    }
+
     /// Removes what a journal that was never finished has left.
     ///
     /// # Errors
@@ -154,22 +170,37 @@ impl Journal {
     pub fn clear(&self) -> io::Result<()> {
         state_dir::remove(&unfinished(&self.path))
     }
+}
 
-    /// The index files, relative to the repository.
-    fn index_files(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.repo.join(INDEX))? {
-            let entry = entry?;
-            // A tool may keep directories of its own there; what it publishes are files.
-            if let Some(name) =
-                entry.file_name().to_str().filter(|_| entry.file_type().is_ok_and(|t| t.is_file()))
-            {
-                names.push(format!("{INDEX}/{name}"));
-            }
-        }
-        names.sort();
-        Ok(names)
+/// All files that a publish overwrites, relative to the repository.
+fn small_files(repo: &Path) -> io::Result<Vec<String>> {
+    Ok(DESCRIPTOR.into_iter().map(str::to_owned).chain(index_files(repo)?).collect())
+}
+
+/// What in the repository is out of sight: a tool's work in progress.
+fn hidden_names(repo: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(repo)? {
+        let name = entry?.file_name();
+        names.extend(name.to_str().filter(|name| name.starts_with('.')).map(str::to_owned));
     }
+    Ok(names)
+}
+
+/// The index files, relative to the repository.
+fn index_files(repo: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(repo.join(INDEX))? {
+        let entry = entry?;
+        // A tool may keep directories of its own there; what it publishes are files.
+        if let Some(name) =
+            entry.file_name().to_str().filter(|_| entry.file_type().is_ok_and(|t| t.is_file()))
+        {
+            names.push(format!("{INDEX}/{name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Reads the bytes of a journal.
@@ -182,15 +213,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Kept, &'static str> {
         return Err("its checksum is another");
     }
     let (header, mut contents) = split_line(text).ok_or("it has no second line")?;
-    let header: Header = serde_json::from_slice(header).map_err(|_| "its second line is not understood")?;
+    let mut header: Header =
+        serde_json::from_slice(header).map_err(|_| "its second line is not understood")?;
     let mut files = Vec::new();
-    for (name, length) in header.files {
+    for (name, length) in header.files.drain(..) {
         let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
         let (file, rest) = contents.split_at_checked(length).ok_or("it is too short")?;
         files.push((name, file.to_vec()));
         contents = rest;
     }
-    if contents.is_empty() { Ok(Kept { outputs: header.outputs, files }) } else { Err("it is too long") }
+    let Header { outputs, hidden, .. } = header;
+    if contents.is_empty() { Ok(Kept { outputs, hidden, files }) } else { Err("it is too long") }
 }
 
 /// The first line of `bytes`, and what comes after it.
@@ -257,17 +290,20 @@ mod tests {
         let (directory, journal) = repository();
         let repo = directory.path().join("repo");
         assert_eq!(journal.read().unwrap(), None);
+        fs::write(repo.join(".others"), "").unwrap();
         journal.begin("a@1-1.0").unwrap();
         let kept = journal.read().unwrap().unwrap();
         assert_eq!(kept.outputs, "a@1-1.0");
         fs::write(repo.join("index/archive.json"), "half a new ind").unwrap();
         fs::write(repo.join("index/fresh.json"), "").unwrap();
+        fs::create_dir_all(repo.join(".work/index")).unwrap();
         fs::remove_file(repo.join("repo.json")).unwrap();
         journal.undo(&kept).unwrap();
         for name in NAMES {
             assert_eq!(fs::read_to_string(repo.join(name)).unwrap(), format!("old {name}\n"));
         }
-        assert!(!repo.join("index/fresh.json").exists());
+        assert!(!repo.join("index/fresh.json").exists() && !repo.join(".work").exists());
+        assert!(repo.join(".others").exists());
         assert_eq!(journal.read().unwrap(), None);
     }
 

@@ -28,6 +28,7 @@ use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::event::{JobKey, KeptOutputs};
 use crate::identity::PackageName;
+use crate::journal::Journal;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 use crate::version::Version;
@@ -131,9 +132,12 @@ impl Publisher {
             .args(["--name", &self.config.repo.name, "--description", &self.config.repo.description])
             .arg("--out")
             .arg(&fresh)
-            .run(interrupt)?;
-        // An empty directory gives way to the rename.
-        fs::rename(&fresh, &repo).map_err(at(&repo))
+            .run(interrupt)
+            .map_err(PublishError::from)
+            .and_then(|_| Journal::sync_small_files(&fresh).map_err(at(&fresh)))
+            // An empty directory gives way to the rename.
+            .and_then(|()| fs::rename(&fresh, &repo).map_err(at(&repo)))
+            .inspect_err(|_| drop(state_dir::remove(&fresh)))
     }
 
     /// Takes the packages that a build has left in `staged/packages`, syncs them
@@ -259,7 +263,8 @@ impl Publisher {
     fn sync_published(&self, outputs: &KeptOutputs) -> Result<(), PublishError> {
         let packages =
             outputs.packages.iter().map(|package| self.published_path(package, &outputs.key.version));
-        for path in packages.chain([self.state.archive_index()]) {
+        Journal::sync_small_files(&self.state.repo()).map_err(at(&self.state.repo()))?;
+        for path in packages {
             let directory = path.parent().map(Path::to_owned);
             for path in [Some(path), directory].into_iter().flatten() {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;

@@ -14,14 +14,14 @@ use crate::support::wait::PATIENCE;
 
 /// A sweep of `farm` by the shell script `script`, whose arguments are the manager's command line.
 #[track_caller]
-fn sweep_in(farm: &Farm, script: &str) -> Output {
+pub(crate) fn sweep_in(farm: &Farm, script: &str) -> Output {
     let mut command = farm.command(&["--once", "--config"]);
     command.arg(farm.config_path());
     Running::spawn(&mut farm.shell(&command, script)).wait_exit(PATIENCE)
 }
 
 /// Whether a process may mount in a namespace of its own; not every machine lets it.
-fn may_mount() -> bool {
+pub(crate) fn may_mount() -> bool {
     let mut command = Command::new("unshare");
     let output = command.args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
     let may = output.is_ok_and(|output| output.status.success());
@@ -182,6 +182,31 @@ fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
     output.assert_success().assert_only_events().event("publish was cut short, repository restored");
     assert!(output.events("starting build").is_empty(), "{output}");
     farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn what_a_tool_has_begun_aside_is_undone_as_well() {
+    let repo = GitRepo::program(&["1.0"]);
+    // Where directories cannot be exchanged, the companion tool moves its new index files into place one by one, and the next
+    // publish goes on where this one ends: after the first.
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  cd \"$HOME/state/repo\" && cp -r index ../old && {real} \"$@\" && cp -r index .index.next && \
+                  cp ../old/* index && rm -r ../old && mv .index.next/archive.json index && kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    assert!(farm.path("state/repo/.index.next").is_dir());
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("publish was cut short, repository restored");
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
     farm.assert_clean();
     farm.assert_verifies();
 }

@@ -17,6 +17,7 @@ mod cron;
 mod daemon;
 mod environment;
 mod github_actions;
+mod full_disk;
 mod grants;
 mod hostile_upstreams;
 mod hostile_words;

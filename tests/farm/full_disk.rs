@@ -1,0 +1,176 @@
+//! A disk that fills up at each step of a version's way: that step fails and says why, what is half-written goes, and the
+//! next start goes on from there.
+//!
+//! State directory and remote are on a small file system, in a mount namespace, where only a script can look at them.
+
+use std::fs;
+
+use crate::broken_disk::{may_mount, sweep_in};
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::logfmt::{self, Event};
+use crate::support::optional::require;
+use crate::support::recipes::Recipe;
+use crate::support::running::Output;
+
+/// Two sweeps on a file system of 8 MiB, between which it has room again. What the first says goes into a file.
+const TWO_SWEEPS: &str = "
+mkdir state && mount -t tmpfs -o size=8m tmpfs state || exit 9
+\"$@\" 2>first.log
+echo \"status $?\"
+[ ! -e fill-before ] && [ ! -e fill-after ] || exit 8
+echo half written: $(find state -name '*.new' -o -name '*.tmp')
+echo left: $(ls state/sources state/stage | grep -v :)
+echo kept: $(ls state/publish)
+rm state/filler
+\"$@\" || exit
+peipkg-repo verify --repo state/repo >&2 || exit
+echo packages: $(cd state/repo && find p -type f | sort)
+echo left: $(ls state/sources state/stage state/publish | grep -v :) $(cd state && ls | grep -e journal -e upload-owed -e begun)
+[ ! -d state/remote ] || diff -r state/repo state/remote
+";
+
+/// A stand-in for a tool. It fills the disk when the pattern in `fill-before` or `fill-after` is that of its command line:
+/// before the tool does its work, or after.
+const FILLS: &str = "#!/bin/sh
+is_asked_to() {
+    pattern=$(cat \"$HOME/fill-$1\" 2>&1) || return
+    case \"${0##*/} $arguments\" in $pattern) ;; *) return 1 ;; esac
+    rm \"$HOME/fill-$1\"
+}
+fill() { head -c 16000000 /dev/zero >\"$HOME/state/filler\" 2>&1; }
+arguments=$*
+if is_asked_to before; then fill; fi
+{real} \"$@\"
+status=$?
+if is_asked_to after; then fill; fi
+exit $status
+";
+
+/// A `peipkg-repo` that is out of room in the middle of the index, which it writes in place.
+const FILLS_IN_THE_INDEX: &str = "#!/bin/sh
+[ \"$1\" = publish ] && [ -e \"$HOME/fill-before\" ] || exec {real} \"$@\"
+rm \"$HOME/fill-before\"
+cd \"$HOME/state\"
+head -c 50 repo/index/archive.json >half && cat half >repo/index/archive.json && rm half
+head -c 16000000 /dev/zero >filler
+exit 1
+";
+
+/// What has come of a farm.
+struct Seen {
+    /// The events of the first sweep.
+    first: Vec<Event>,
+    /// Those of the second, and what the script has printed.
+    second: Output,
+}
+
+impl Seen {
+    /// How often `message` stands among the events of the first sweep, and of the second.
+    fn count(&self, message: &str) -> (usize, usize) {
+        let first = self.first.iter().filter(|event| event["msg"] == message);
+        (first.count(), self.second.events(message).len())
+    }
+}
+
+/// Lets the disk fill up `when` a command line is `pattern`, and looks at what holds wherever that is.
+#[track_caller]
+fn fill(when: &str, pattern: &str, peipkg_repo: &str, uploads: bool) -> Seen {
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let mut builder = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("git", FILLS)
+        .program("peipkg-build", FILLS)
+        .program("peipkg-repo", peipkg_repo);
+    if uploads {
+        builder = builder.program("rclone", FILLS);
+        builder = builder.config_extra("[upload]\nbackend = \"rclone\"\nremote = \"{home}/state/remote\"");
+    }
+    let farm = builder.build();
+    fs::write(farm.path(&format!("fill-{when}")), pattern).unwrap();
+    fs::write(farm.path("script"), TWO_SWEEPS).unwrap();
+    let second = sweep_in(&farm, "exec unshare -rm sh script \"$@\"");
+    let first = fs::read_to_string(farm.path("first.log")).unwrap_or_default();
+    let context = format!("{when} {pattern}\n{first}\n{second}");
+    assert_eq!(second.status.code(), Some(0), "{context}");
+    // The system's own words, or git's and rclone's for them.
+    let reasons = ["No space left on device", "unable to write file", "remaining disk space"];
+    assert!(reasons.iter().any(|reason| first.contains(reason)), "{context}");
+    assert!(second.stdout.contains("half written:\nleft:\n"), "{context}");
+    let packages =
+        "packages: p/tool/1.0-1/tool_1.0-1_noarch.peipkg p/tool/1.1-1/tool_1.1-1_noarch.peipkg\nleft:\n";
+    assert!(second.stdout.ends_with(packages), "{context}");
+    for event in second.all_events() {
+        assert!(event["level"] == "info" || event["msg"].contains("restored"), "{event:?}\n{context}");
+    }
+    Seen { first: logfmt::events(&first), second }
+}
+
+#[test]
+fn before_the_packages_are_kept() {
+    if !may_mount() {
+        return;
+    }
+    for (when, pattern) in [
+        ("before", "git* fetch *"),
+        ("before", "git* read-tree *"),
+        ("before", "peipkg-build build *"),
+        ("after", "peipkg-build build *"),
+    ] {
+        let seen = fill(when, pattern, FILLS, false);
+        assert!(seen.second.stdout.starts_with("status 0\n") && seen.second.stdout.contains("\nkept:\n"));
+        let (failed, complete) = (seen.count("build failed"), seen.count("build + publish complete"));
+        // What a failed build leaves makes room for the next, perhaps.
+        assert!(failed.0 >= 1 && failed.1 == 0, "{when} {pattern}: {failed:?}");
+        assert_eq!((failed.0 + complete.0, complete.0 + complete.1), (2, 2), "{when} {pattern}");
+    }
+}
+
+#[test]
+fn in_the_middle_of_a_publish() {
+    if !may_mount() {
+        return;
+    }
+    for (script, restored) in [(FILLS, (1, 0)), (FILLS_IN_THE_INDEX, (0, 1))] {
+        let seen = fill("before", "peipkg-repo publish *", script, false);
+        assert!(seen.second.stdout.contains("\nkept: tool@1.1-1."), "{}", seen.second);
+        // The version that was built is kept; the other one could not even be fetched.
+        assert_eq!(
+            (seen.count("publish failed"), seen.count("build failed")),
+            ((1, 0), (1, 0)),
+            "{}",
+            seen.second
+        );
+        assert_eq!(seen.count("starting build"), (2, 1), "what was built was built again\n{}", seen.second);
+        // Where the old index finds no room either, it is brought back by the next start.
+        assert_eq!(seen.count("publish was cut short, repository restored"), restored, "{}", seen.second);
+    }
+}
+
+#[test]
+fn in_the_first_publish_of_all() {
+    if !may_mount() {
+        return;
+    }
+    let seen = fill("before", "peipkg-repo init *", FILLS, false);
+    assert!(seen.second.stdout.starts_with("status 1\n") && seen.first.is_empty(), "{}", seen.second);
+    assert_eq!(seen.count("build + publish complete"), (0, 2));
+}
+
+#[test]
+fn in_an_upload() {
+    if !may_mount() || !require("rclone") {
+        return;
+    }
+    // The copy of the small files; each of the three passes.
+    for (when, pattern) in [
+        ("after", "peipkg-repo verify *"),
+        ("before", "rclone copy *"),
+        ("before", "rclone sync --delete-after --include *"),
+    ] {
+        let seen = fill(when, pattern, FILLS, true);
+        let (failed, later) = seen.count("upload failed");
+        assert!(failed >= 1 && later == 0, "{pattern}: {}", seen.second);
+        assert!(seen.count("upload complete").1 >= 1, "{pattern}: {}", seen.second);
+    }
+}
