@@ -60,10 +60,12 @@ chaos:
 	PEIPKG_CHAOS_KILLS=$(KILLS) PEIPKG_CHAOS_SEED=$(SEED) $(CARGO) test --test farm -- --nocapture --test-threads 1 \
 		nothing_is_lost no_index_of_the_remote
 
-# Gives everything that reads bytes from outside ROUNDS mutations of each file of tests/corpus.
+# Fuzzes each reader of outside bytes for FUZZ_SECONDS, from the files of tests/corpus on. Where cargo-fuzz is not installed, each
+# of these files is mutated blindly instead, ROUNDS times.
+FUZZ_SECONDS ?= 60
 ROUNDS ?= 20000
 fuzz:
-	PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) $(CARGO) test --lib -- --nocapture whatever_comes_is_answered
+	CARGO="$(CARGO)" FUZZ_SECONDS=$(FUZZ_SECONDS) PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) sh contrib/fuzz/run.sh
 
 # Keeps one daemon at work for SOAK_ROUNDS rounds, of 40 polls, 40 requests, a build and a reload each, and holds its memory,
 # threads and open files at the end against those after the first twentieth. It takes some minutes.

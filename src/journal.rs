@@ -212,6 +212,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Kept, &'static str> {
     if claimed != checksum(text).as_bytes() {
         return Err("its checksum is another");
     }
+    parse_text(text)
+}
+
+/// Reads what comes after the checksum of a journal.
+pub(crate) fn parse_text(text: &[u8]) -> Result<Kept, &'static str> {
     let (header, mut contents) = split_line(text).ok_or("it has no second line")?;
     let mut header: Header =
         serde_json::from_slice(header).map_err(|_| "its second line is not understood")?;

@@ -29,6 +29,8 @@ pub mod problem;
 pub mod process;
 pub mod progress;
 pub mod publish;
+#[cfg(any(test, fuzzing))]
+pub mod readers;
 pub mod recipe;
 pub mod report;
 pub mod roster;

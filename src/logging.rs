@@ -61,7 +61,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
 }
 
 /// A value as logfmt wants it: bare if it is plain, else in double quotes.
-struct Quoted<'a>(&'a str);
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,8 +2,8 @@
 //! it answers, soon, and does not panic.
 //!
 //! The seeds are files of `tests/corpus/<reader>/`. Each is read as it is and then mutated, the same way in each run;
-//! `make fuzz` sets `PEIPKG_FUZZ_ROUNDS` and `PEIPKG_FUZZ_SEED`. An input that has broken something is printed, and belongs
-//! into the corpus.
+//! `PEIPKG_FUZZ_ROUNDS` and `PEIPKG_FUZZ_SEED` ask for more. An input that has broken something is printed, and belongs
+//! into the corpus. `make fuzz` does the same with libFuzzer, which sees what of the code its inputs reach.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,12 +12,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::archive::Archive;
-use crate::config::{Config, ListenAddr};
-use crate::recipe::Recipe;
-use crate::tag_pattern::TagPattern;
-use crate::version::Version;
-use crate::{duration, http, journal, publish, signing_key, webhook};
+use crate::readers::{READERS, Reader};
 
 /// Mutations of each seed, when nothing else is asked for.
 const ROUNDS: u64 = 150;
@@ -27,68 +22,6 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// The longest mutated input, in bytes.
 const LONGEST: usize = 64 * 1024;
-
-/// What is given bytes.
-type Reader = fn(&[u8]);
-
-/// The readers. Each has a directory of seeds.
-const READERS: [(&str, Reader); 12] = [
-    ("archive", |bytes| drop(Archive::read(bytes))),
-    ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
-    ("duration", |bytes| drop(duration::parse(&text(bytes)).map(duration::format))),
-    ("http-head", |bytes| drop(http::frame::request(bytes))),
-    ("job", |bytes| drop(publish::read_job("a@1-1.0", bytes))),
-    ("journal", |bytes| drop(journal::parse(bytes))),
-    ("key", |bytes| drop(signing_key::parse(bytes))),
-    ("listen-addr", |bytes| drop(text(bytes).parse::<ListenAddr>())),
-    ("recipe", read_recipe),
-    ("tag-pattern", read_pattern),
-    ("version", read_versions),
-    ("webhook", read_webhook),
-];
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn read_recipe(bytes: &[u8]) {
-    let Ok((recipe, _)) = Recipe::parse("r", Path::new("r"), &text(bytes)) else { return };
-    if let Some(upstream) = recipe.upstream {
-        for tag in ["v1.0", "", "v\u{e9}", "release/2"] {
-            upstream.version_of(tag);
-        }
-    }
-}
-
-/// The first line is the pattern, the others are tags.
-fn read_pattern(bytes: &[u8]) {
-    let text = text(bytes);
-    let Some((pattern, tags)) = text.split_once('\n') else { return };
-    let Ok((pattern, _)) = TagPattern::parse(pattern) else { return };
-    for tag in tags.lines() {
-        drop(pattern.capture(tag));
-    }
-}
-
-/// Each line is a version; they can be ordered, in one way.
-fn read_versions(bytes: &[u8]) {
-    let versions: Vec<Version> = text(bytes).lines().filter_map(|line| line.parse().ok()).take(20).collect();
-    for one in &versions {
-        for other in &versions {
-            assert_eq!(one.compare(other), other.compare(one).reverse(), "{one} {other}");
-        }
-    }
-}
-
-/// The first line is the signature, the second the content type, the rest the body.
-fn read_webhook(bytes: &[u8]) {
-    let text = text(bytes);
-    let mut parts = text.splitn(3, '\n');
-    let (signature, kind, body) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
-    assert!(!webhook::is_signed(b"", signature, body.as_bytes()));
-    webhook::is_signed(b"secret", signature, body.as_bytes());
-    drop(webhook::parse(Some("push"), kind, body.as_bytes()));
-}
 
 /// xorshift64*.
 struct Random(u64);

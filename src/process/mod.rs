@@ -35,7 +35,7 @@ const ADDRESSED_TO_THE_MANAGER: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The most of one line of output that an error shows, in bytes: it is kept in memory for each version that fails.
-const MAX_LINE: usize = 1000;
+pub(crate) const MAX_LINE: usize = 1000;
 
 /// A program and how it is to be run.
 #[derive(Debug)]
@@ -279,7 +279,7 @@ fn describe(status: ExitStatus) -> impl fmt::Display {
 /// What an output says about a failure: its last line. What a tool says of itself
 /// (`peipkg-build: …`) is mostly that something else has failed: then the line
 /// before that is the cause. And git names its cause first.
-fn explain(tail: &str) -> String {
+pub(crate) fn explain(tail: &str) -> String {
     let last = last_line(tail);
     let mut lines = tail.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_git = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");

@@ -154,7 +154,7 @@ impl Git {
 }
 
 /// Reads the lines `<object id> TAB refs/tags/<tag>` of a listing.
-fn parse_listing(listing: &[u8]) -> Result<Vec<String>, GitError> {
+pub(crate) fn parse_listing(listing: &[u8]) -> Result<Vec<String>, GitError> {
     let listing = String::from_utf8_lossy(listing);
     let mut tags = Vec::new();
     for line in listing.lines() {

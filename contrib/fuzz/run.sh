@@ -1,0 +1,48 @@
+#!/bin/sh
+# Fuzzes everything that reads bytes from outside: with libFuzzer where cargo-fuzz is installed, else by blind mutations.
+#
+# FUZZ_SECONDS  how long each reader is given inputs; 60 if not set
+# READERS       which readers: names of directories in tests/corpus; all if not set
+#
+# What libFuzzer finds on its way is kept in target/fuzz, and the next run goes on from there. An input that breaks a reader
+# is printed; it belongs into the reader's directory in tests/corpus, where every test run replays it.
+
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$root"
+: "${CARGO:=cargo}" "${FUZZ_SECONDS:=60}" "${READERS:=$(ls tests/corpus)}"
+work=${CARGO_TARGET_DIR:-$root/target}/fuzz
+
+if ! "$CARGO" fuzz --version >/dev/null 2>&1; then
+    echo "cargo-fuzz is not installed (cargo install cargo-fuzz): only mutations of tests/corpus are tried" >&2
+    export PEIPKG_FUZZ_ROUNDS="${PEIPKG_FUZZ_ROUNDS:-20000}" PEIPKG_FUZZ_SEED="${PEIPKG_FUZZ_SEED:-$(date +%s)}"
+    exec "$CARGO" test --lib -- --nocapture whatever_comes_is_answered
+fi
+
+# What is fuzzed are the versions that the manager is built from.
+cp Cargo.lock contrib/fuzz/Cargo.lock
+# There is no unsafe code to sanitize, and without a sanitizer the stable toolchain will do.
+fuzz="$CARGO fuzz"
+options="--fuzz-dir contrib/fuzz --target-dir $work/target --sanitizer none"
+# shellcheck disable=SC2086
+$fuzz build $options reader
+
+status=0
+for reader in $READERS; do
+    mkdir -p "$work/corpus/$reader" "$work/artifacts/$reader"
+    log=$work/$reader.log
+    # shellcheck disable=SC2086
+    if PEIPKG_FUZZ_READER=$reader $fuzz run $options reader "$work/corpus/$reader" "tests/corpus/$reader" -- \
+        -max_total_time="$FUZZ_SECONDS" -max_len=65536 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+        -artifact_prefix="$work/artifacts/$reader/" >"$log" 2>&1
+    then
+        inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+        echo "$reader: $inputs inputs, $(ls "$work/corpus/$reader" | wc -l) worth keeping"
+    else
+        tail -n 40 "$log" >&2
+        echo "$reader: broken; $log has the whole story" >&2
+        status=1
+    fi
+done
+[ "$status" = 0 ] || echo "what has broken a reader is in $work/artifacts" >&2
+exit "$status"

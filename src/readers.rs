@@ -1,0 +1,169 @@
+//! Everything that reads bytes from outside, as one table: what is fuzzed, by mutations in the tests and by libFuzzer in
+//! `contrib/fuzz`. Each has a directory of examples in `tests/corpus`. It is in no program.
+//!
+//! A reader must answer whatever it is given, soon and without a panic. Where there is more to be held to, it is.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::archive::Archive;
+use crate::config::{Config, ListenAddr};
+use crate::logging::Quoted;
+use crate::problem::OneLine;
+use crate::recipe::Recipe;
+use crate::tag_pattern::TagPattern;
+use crate::upstream::ls_refs::{self, ObjectFormat, Server};
+use crate::upstream::pkt_line::{self, Packets};
+use crate::upstream::{git, http_url, ref_name, retry_after};
+use crate::version::Version;
+use crate::{duration, http, journal, process, publish, signing_key, upstream_url, webhook};
+
+/// What is given bytes.
+pub type Reader = fn(&[u8]);
+
+/// The readers, each by the name of its directory.
+pub const READERS: [(&str, Reader); 17] = [
+    ("archive", |bytes| drop(Archive::read(bytes))),
+    ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
+    ("duration", read_duration),
+    ("git-listing", |bytes| drop(git::parse_listing(bytes))),
+    ("http-head", read_head),
+    ("job", |bytes| drop(publish::read_job("a@1-1.0", bytes))),
+    ("journal", read_journal),
+    ("key", |bytes| drop(signing_key::parse(bytes))),
+    ("listen-addr", read_address),
+    ("ls-refs", read_refs),
+    ("recipe", read_recipe),
+    ("retry-after", read_pause),
+    ("tag-pattern", read_pattern),
+    ("text", read_text),
+    ("url", read_urls),
+    ("version", read_versions),
+    ("webhook", read_webhook),
+];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What is written is read as the same.
+fn read_duration(bytes: &[u8]) {
+    let Ok(read) = duration::parse(&text(bytes)) else { return };
+    assert_eq!(duration::parse(&duration::format(read)), Ok(read));
+}
+
+/// What the gate passes on is one request, with the same body, and nothing else.
+fn read_head(bytes: &[u8]) {
+    let _ = http::frame::response(bytes, false);
+    let Ok(Some(request)) = http::frame::request(bytes) else { return };
+    let again = http::frame::request(&request.passed_on);
+    let again = again.ok().flatten().expect("a head that was passed on is whole");
+    assert_eq!((again.head, again.body), (request.passed_on.len(), request.body));
+    assert_eq!((&again.passed_on, again.head_only), (&request.passed_on, request.head_only));
+}
+
+fn read_address(bytes: &[u8]) {
+    let Ok(address) = text(bytes).parse::<ListenAddr>() else { return };
+    assert_eq!(address.to_string().parse(), Ok(address));
+}
+
+/// The bytes are taken for all of a journal, and for what comes after a checksum that is right.
+fn read_journal(bytes: &[u8]) {
+    let _ = journal::parse(bytes);
+    let _ = journal::parse_text(bytes);
+}
+
+/// The bytes are taken for each of the answers that a server gives.
+fn read_refs(bytes: &[u8]) {
+    let _ = ls_refs::read_advertisement(bytes);
+    for object_format in [None, Some(ObjectFormat::Sha1), Some(ObjectFormat::Sha256)] {
+        for tag in ls_refs::read_tags(bytes, Server { object_format }).into_iter().flatten() {
+            assert!(!tag.is_empty() && !tag.contains(|c: char| c.is_ascii_control()), "{tag:?}");
+        }
+    }
+    let mut packets = Packets::new(bytes);
+    let mut count = 0;
+    while let Ok(Some(_)) = packets.next_packet() {
+        count += 1;
+    }
+    assert!(count <= bytes.len() / 4);
+    ref_name::is_valid(bytes);
+}
+
+fn read_recipe(bytes: &[u8]) {
+    let Ok((recipe, _)) = Recipe::parse("r", Path::new("r"), &text(bytes)) else { return };
+    if let Some(upstream) = recipe.upstream {
+        for tag in ["v1.0", "", "v\u{e9}", "release/2"] {
+            upstream.version_of(tag);
+        }
+    }
+}
+
+fn read_pause(bytes: &[u8]) {
+    let pause = retry_after::parse(Some(&text(bytes)), SystemTime::UNIX_EPOCH);
+    assert!(pause.as_secs() <= 3600, "{pause:?}");
+}
+
+/// The first line is the pattern, the others are tags.
+fn read_pattern(bytes: &[u8]) {
+    let text = text(bytes);
+    let Some((pattern, tags)) = text.split_once('\n') else { return };
+    let Ok((pattern, _)) = TagPattern::parse(pattern) else { return };
+    for tag in tags.lines() {
+        drop(pattern.capture(tag));
+    }
+}
+
+/// The words of others, as they are shown: on one line, and without what a terminal acts upon.
+fn read_text(bytes: &[u8]) {
+    let text = text(bytes);
+    let is_raw = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    for shown in [Quoted(&text).to_string(), OneLine(&text).to_string()] {
+        assert!(!shown.contains(is_raw), "{shown:?}");
+    }
+    assert!(!pkt_line::one_line(bytes).contains(['\n', '\r']));
+    let explained = process::explain(&text);
+    assert!(!explained.contains('\n') && explained.len() <= 2 * process::MAX_LINE + 100, "{explained:?}");
+}
+
+/// The first line is a URL, the second where an answer from there leads.
+fn read_urls(bytes: &[u8]) {
+    let text = text(bytes);
+    let (url, location) = text.split_once('\n').unwrap_or((&text, ""));
+    let shown = upstream_url::without_password(url);
+    assert_eq!(upstream_url::without_password(&shown), shown);
+    upstream_url::redact(location, url);
+    upstream_url::repository_name(url);
+    let Ok(parsed) = http_url::HttpUrl::parse(url) else { return };
+    assert!(shown == url && !parsed.host().contains(['@', '/']), "{url}");
+    if let Some(place) = http_url::resolve(url, location) {
+        http_url::redirected_base(http_url::without_query(&place));
+    }
+}
+
+/// Each line is a version; they can be ordered, in one way, and read as they are written.
+fn read_versions(bytes: &[u8]) {
+    let versions: Vec<Version> = text(bytes).lines().filter_map(|line| line.parse().ok()).take(12).collect();
+    for one in &versions {
+        assert_eq!(one.to_string().parse::<Version>().as_ref().map(Version::as_str), Ok(one.as_str()));
+        for other in &versions {
+            let order = one.compare(other);
+            assert_eq!(order, other.compare(one).reverse(), "{one} {other}");
+            for third in versions.iter().filter(|third| other.compare(third) == order) {
+                assert_eq!(one.compare(third), order, "{one} {other} {third}");
+            }
+        }
+    }
+}
+
+/// The first line is the signature, the second the content type, the rest the body.
+fn read_webhook(bytes: &[u8]) {
+    let text = text(bytes);
+    let mut parts = text.splitn(3, '\n');
+    let (signature, kind, body) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+    assert!(!webhook::is_signed(b"", signature, body.as_bytes()));
+    webhook::is_signed(b"secret", signature, body.as_bytes());
+    if let Err(error) = webhook::parse(Some("push"), kind, body.as_bytes()) {
+        assert!(error.to_string().len() < 400, "{error}");
+    }
+}
