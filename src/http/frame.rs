@@ -201,7 +201,8 @@ pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<Response>
         Some(header) if !head_only => content_length(header.value)?,
         _ => 0,
     };
-    Ok(Some(Response { status: parsed.code.unwrap_or_default(), length: head + body }))
+    let length = head.checked_add(body).ok_or(Refusal::BadRequest)?;
+    Ok(Some(Response { status: parsed.code.unwrap_or_default(), length }))
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //! polls, requests, builds and reloads are held against those after the first twentieth of them.
 //!
 //! A short form runs with the other tests; `make soak` sets `PEIPKG_SOAK_ROUNDS`.
+//!
+//! What the daemon itself holds stays the same: a profile of its heap has 264 KiB after ten rounds and 265 KiB after a hundred
+//! and ten. What grows a little, less and less, is what the C library's allocator keeps for each thread of sizes that were
+//! once in use.
 
 use std::fmt;
 use std::fs;
@@ -29,10 +33,6 @@ const FIRST: usize = 5;
 /// Half of them are listed over smart HTTP, half by git over `file://`. Each is polled twice a round: for the reload, and for
 /// its webhook.
 const UPSTREAMS: usize = 20;
-
-/// The memory, in KiB, by which the daemon may grow even if it is more than a twentieth: what the allocator keeps of a moment
-/// in which more happened at once than ever before.
-const SLACK: u64 = 512;
 
 /// How long nothing may change until the daemon counts as at rest: the server's spare threads take five seconds to go.
 const REST: Duration = Duration::from_secs(6);
@@ -72,10 +72,10 @@ impl Figures {
         figures
     }
 
-    /// Whether the daemon has not grown from `first` to `self`: memory within 5 % or [`SLACK`], whichever is more, threads and
-    /// open files within 5 %. Memory that is given back is no fault.
+    /// Whether the daemon has not grown from `first` to `self`: memory, threads and open files within 5 %. Memory that is given
+    /// back is no fault.
     fn equal(self, first: Self) -> bool {
-        self.memory <= first.memory + SLACK.max(first.memory / 20) && self.same_handles(first)
+        self.memory <= first.memory + first.memory / 20 && self.same_handles(first)
     }
 
     fn same_handles(self, first: Self) -> bool {
