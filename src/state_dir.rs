@@ -201,8 +201,14 @@ impl StateDir {
             match fs::read_dir(&directory) {
                 Ok(entries) => {
                     for entry in entries.flatten() {
-                        if let Err(error) = remove(&entry.path()) {
-                            failed.push((entry.path(), error));
+                        // Out of sight at once: a tool that has outlived its manager must find all of it or nothing, and
+                        // rclone would take what is gone already for what the remote must not have.
+                        let doomed = directory.join(self.unique_name("doomed"));
+                        match fs::rename(entry.path(), &doomed).and_then(|()| remove(&doomed)) {
+                            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                                failed.push((entry.path(), error));
+                            }
+                            _ => {}
                         }
                     }
                 }

@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::support::farm::Farm;
+use rustix::process::Signal;
+
+use crate::support::farm::{Farm, published_in};
 use crate::support::git_repo::GitRepo;
 use crate::support::optional::require;
 use crate::support::recipes::Recipe;
@@ -182,6 +184,59 @@ fn what_a_tool_leaves_running_holds_nobody_up() {
     farm.assert_published(&all);
     farm.assert_clean();
     farm.assert_verifies();
+}
+
+#[test]
+fn a_publish_that_outlives_its_manager_is_met_by_no_other() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    let script = format!("echo run >>\"$HOME/runs\"\n{}publish \"$@\"", farm.gate());
+    farm.write_program("peipkg-repo", &publishing(&script));
+    let first = farm.start(&["--once"]);
+    farm.wait_at_gate();
+    first.kill(false);
+    // One that is told to end does not wait for the end of the other.
+    let mut second = farm.daemon();
+    let waits = "waiting for a tool of an earlier manager to end";
+    let event = second.wait_event(waits, PATIENCE);
+    assert_eq!(event["lock"], farm.path("state/tool-lock").display().to_string());
+    second.signal(Signal::TERM);
+    second.wait_exit(PATIENCE / 2).assert_code(0).assert_only_events();
+    let mut third = farm.daemon();
+    third.wait_event(waits, PATIENCE);
+    farm.open_gate();
+    let event = third.wait_event("kept outputs are published already, removing them", PATIENCE);
+    assert_eq!(event["version"], "1.0-1");
+    third.wait_event("poll complete", PATIENCE);
+    assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "run\n", "it was published a second time");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn an_upload_that_outlives_its_manager_is_met_by_no_other() {
+    if !require("rclone") {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0"]);
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(&copy).build();
+    // Each says when it begins and when it ends.
+    let log = "\"$HOME/runs\"";
+    let script = format!("#!/bin/sh\necho begin >>{log}\n{}{{real}} \"$@\"\necho end >>{log}\n", farm.gate());
+    farm.write_program("rclone", &script);
+    let first = farm.start(&["--once"]);
+    farm.wait_at_gate();
+    first.kill(false);
+    let mut second = farm.daemon();
+    let event = second.wait_event("waiting for a tool of an earlier manager to end", PATIENCE);
+    assert_eq!(event["lock"], farm.path("state/upload-lock").display().to_string());
+    farm.open_gate();
+    second.wait_event("upload complete", PATIENCE);
+    assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "begin\nend\n".repeat(4));
+    assert_eq!(published_in(&copy), ["tool 1.0-1 noarch"]);
 }
 
 #[test]
