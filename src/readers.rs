@@ -14,19 +14,20 @@ use crate::recipe::Recipe;
 use crate::tag_pattern::TagPattern;
 use crate::upstream::ls_refs::{self, ObjectFormat, Server};
 use crate::upstream::pkt_line::{self, Packets};
-use crate::upstream::{git, http_url, ref_name, retry_after};
+use crate::upstream::{commit_times, git, http_url, ref_name, retry_after};
 use crate::version::Version;
-use crate::{duration, http, journal, process, publish, signing_key, upstream_url, webhook};
+use crate::{build_log, duration, http, journal, process, publish, signing_key, upstream_url, webhook};
 
 /// What is given bytes.
 pub type Reader = fn(&[u8]);
 
 /// The readers, each by the name of its directory.
-pub const READERS: [(&str, Reader); 17] = [
+pub const READERS: [(&str, Reader); 18] = [
     ("archive", |bytes| drop(Archive::read(bytes))),
+    ("build-log", read_output),
     ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
     ("duration", read_duration),
-    ("git-listing", |bytes| drop(git::parse_listing(bytes))),
+    ("git-listing", read_git),
     ("http-head", read_head),
     ("job", |bytes| drop(publish::read_job("a@1-1.0", bytes))),
     ("journal", read_journal),
@@ -46,10 +47,31 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Whether a terminal acts upon a character, or shows others in another order for it.
+fn is_raw(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// What is written is read as the same.
 fn read_duration(bytes: &[u8]) {
     let Ok(read) = duration::parse(&text(bytes)) else { return };
     assert_eq!(duration::parse(&duration::format(read)), Ok(read));
+}
+
+/// Output of tools, as a build log has it: without what a terminal acts upon, and without the secrets of the upstream's URL,
+/// wherever its pieces end.
+fn read_output(bytes: &[u8]) {
+    for length in [1, 2, 7, 4096] {
+        let text = build_log::cleaned("https://me:s3cret@example.org/x", bytes.chunks(length));
+        assert!(!text.contains("s3cret"), "{text:?}");
+        assert!(!text.contains(|c| is_raw(c) && !matches!(c, '\t' | '\n')), "{text:?}");
+    }
+}
+
+/// The bytes are taken for a listing, and for what git says of tags.
+fn read_git(bytes: &[u8]) {
+    let _ = git::parse_listing(bytes);
+    text(bytes).lines().for_each(|line| drop(commit_times::parse_line(line)));
 }
 
 /// What the gate passes on is one request, with the same body, and nothing else.
@@ -117,7 +139,6 @@ fn read_pattern(bytes: &[u8]) {
 /// The words of others, as they are shown: on one line, and without what a terminal acts upon.
 fn read_text(bytes: &[u8]) {
     let text = text(bytes);
-    let is_raw = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     for shown in [Quoted(&text).to_string(), OneLine(&text).to_string()] {
         assert!(!shown.contains(is_raw), "{shown:?}");
     }

@@ -22,17 +22,14 @@ fi
 # What is fuzzed are the versions that the manager is built from.
 cp Cargo.lock contrib/fuzz/Cargo.lock
 # There is no unsafe code to sanitize, and without a sanitizer the stable toolchain will do.
-fuzz="$CARGO fuzz"
-options="--fuzz-dir contrib/fuzz --target-dir $work/target --sanitizer none"
-# shellcheck disable=SC2086
-$fuzz build $options reader
+host=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
+"$CARGO" fuzz build --fuzz-dir contrib/fuzz --target-dir "$work/target" --target "$host" --sanitizer none reader
 
 status=0
 for reader in $READERS; do
     mkdir -p "$work/corpus/$reader" "$work/artifacts/$reader"
     log=$work/$reader.log
-    # shellcheck disable=SC2086
-    if PEIPKG_FUZZ_READER=$reader $fuzz run $options reader "$work/corpus/$reader" "tests/corpus/$reader" -- \
+    if PEIPKG_FUZZ_READER=$reader "$work/target/$host/release/reader" "$work/corpus/$reader" "tests/corpus/$reader" \
         -max_total_time="$FUZZ_SECONDS" -max_len=65536 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
         -artifact_prefix="$work/artifacts/$reader/" >"$log" 2>&1
     then

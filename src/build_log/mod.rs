@@ -113,6 +113,14 @@ impl Inner {
     }
 }
 
+/// What a log would have of an output that comes in pieces.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn cleaned<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut cleaner = Cleaner::new(Secrets::of(url));
+    let text: String = pieces.map(|piece| cleaner.push(piece)).collect();
+    text + &cleaner.end_line()
+}
+
 /// Removes logs of recipes that are gone, as far as there are too many of them.
 pub fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
     // No recipe at all is more likely a file system that is not mounted.

@@ -42,7 +42,7 @@ pub(super) fn of_tag(git: Program, tag: &str, interrupt: &Interrupt) -> Result<S
 }
 
 /// Reads a line of [`TAG_FORMAT`].
-fn parse_line(line: &str) -> Option<(String, SystemTime)> {
+pub(crate) fn parse_line(line: &str) -> Option<(String, SystemTime)> {
     let mut fields = line.splitn(5, '|');
     let mut next = || fields.next();
     let (own, target) = ((next()?, next()?), (next()?, next()?));

@@ -5,7 +5,7 @@
 //! the first where the result is the same and the second everywhere else.
 
 mod ahead;
-mod commit_times;
+pub(crate) mod commit_times;
 pub mod git;
 pub mod git_settings;
 pub mod http_url;

@@ -261,7 +261,7 @@ fn no_spelling_of_a_name_gets_past_git() {
     let layout = run(Command::new("ls").arg(farm.state_dir()));
     assert_eq!(
         layout.split_whitespace().collect::<Vec<_>>(),
-        ["lock", "publish", "repo", "sources", "stage", "tool-lock"]
+        ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"]
     );
     let built = output.events("build + publish complete").len();
     let failed = output.events("build failed").len();
