@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::archive::Archive;
 
@@ -16,13 +16,27 @@ pub struct ArchiveFile {
 
 /// What changes when a file is replaced or rewritten: device, inode, length, seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp(u64, u64, u64, i64, i64);
+pub struct Stamp(u64, u64, u64, i64, i64);
 
 impl Stamp {
+    /// How the file at `path` looks now; `None` if there is none.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        path.metadata().ok().as_ref().map(Self::of)
+    }
+
     fn of(metadata: &Metadata) -> Self {
         let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
         Self(device, inode, length, metadata.mtime(), metadata.mtime_nsec())
     }
+}
+
+/// How a publish of this process has changed the file.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnChange {
+    /// How it looked before.
+    pub before: Option<Stamp>,
+    /// How it looked at the end.
+    pub after: Option<Stamp>,
 }
 
 impl ArchiveFile {
@@ -53,10 +67,11 @@ impl ArchiveFile {
         self.seen = None;
     }
 
-    /// Takes the file as it is now for read: its changes are known already.
-    pub fn acknowledge(&mut self) {
-        if self.seen.is_some() {
-            self.seen = self.path.metadata().ok().as_ref().map(Stamp::of);
+    /// Takes the file after `change` for read: what has changed is known. If it was not as it was read
+    /// when the change began, somebody else has changed it too, and it is read again next time.
+    pub fn acknowledge(&mut self, change: OwnChange) {
+        if self.seen == change.before {
+            self.seen = change.after;
         }
     }
 }
@@ -80,12 +95,34 @@ mod tests {
         let entry = r#"{"kind":"archive","packages":[{"name":"a","version":"1-1","architecture":"noarch"}]}"#;
         std::fs::write(&path, entry).unwrap();
         assert_eq!(file.read_if_changed().unwrap().unwrap().len(), 1);
-        std::fs::write(&path, "{}").unwrap();
-        file.acknowledge();
-        assert!(file.read_if_changed().is_none());
-        std::fs::write(&path, entry).unwrap();
-        file.forget();
-        file.acknowledge();
+    }
+
+    #[test]
+    fn an_own_change_is_not_read_but_somebody_elses_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("archive.json");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let change = |text: &str| {
+            let before = Stamp::of_file(&path);
+            write(text);
+            OwnChange { before, after: Stamp::of_file(&path) }
+        };
+        let mut file = ArchiveFile::new(path.clone());
+        write(r#"{"kind":"archive","packages":[]}"#);
         assert!(file.read_if_changed().unwrap().is_ok());
+        file.acknowledge(change("{}"));
+        assert!(file.read_if_changed().is_none(), "an own change");
+        let own = change("{ }");
+        write(" {}  ");
+        file.acknowledge(own);
+        assert!(file.read_if_changed().is_some(), "somebody else's after it");
+        write(r#"{"kind":"archive","packages":[]} "#);
+        assert!(file.read_if_changed().unwrap().is_ok());
+        write("{");
+        file.acknowledge(change("{}"));
+        assert!(file.read_if_changed().is_some(), "somebody else's before it");
+        file.forget();
+        file.acknowledge(change("{ }"));
+        assert!(file.read_if_changed().is_some(), "what was never read");
     }
 }

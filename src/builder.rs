@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 
+use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::event::{BuildJob, Event, Job, JobOutcome, KeptOutputs};
@@ -60,12 +61,12 @@ enum BuildError {
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
 }
 
-/// Starts the builder thread, which answers each job with [`Event::LogBegun`], if it has a log, and with
-/// [`Event::JobFinished`], and ends when `jobs` is closed.
+/// Starts the builder thread, which answers each job with [`Event::LogBegun`], if it has a log, with the [`OwnChange`]
+/// of a publish, and with [`Event::JobFinished`], and ends when `jobs` is closed.
 ///
 /// # Errors
 /// When the system refuses a thread.
-pub fn start<M: From<Event> + Send + 'static>(
+pub fn start<M: From<Event> + From<OwnChange> + Send + 'static>(
     mut builder: Builder,
     jobs: Receiver<Job>,
     answers: Sender<M>,
@@ -74,9 +75,10 @@ pub fn start<M: From<Event> + Send + 'static>(
         while let Some(job) = builder.next(&jobs) {
             // The loop outlives its builder, unless it failed; then nobody wants the answer.
             let answer = |event: Event| drop(answers.send(event.into()));
+            let published = |change: OwnChange| drop(answers.send(change.into()));
             let log = builder.begin_log(&job);
             log.path().map(Event::LogBegun).map(answer);
-            answer(Event::JobFinished(builder.run(job, &log)));
+            answer(Event::JobFinished(builder.run(job, &log, &published)));
         }
     })
 }
@@ -106,8 +108,8 @@ impl Builder {
         BuildLog::begin(&self.state.logs(), &key, &what, url)
     }
 
-    fn run(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
-        let outcome = self.attempt(job, log);
+    fn run(&mut self, job: Job, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
+        let outcome = self.attempt(job, log, published);
         match &outcome {
             JobOutcome::Done => log.note("done"),
             JobOutcome::Failed { reason } => log.note(format_args!("failed: {reason}")),
@@ -120,17 +122,17 @@ impl Builder {
         outcome
     }
 
-    fn attempt(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
+    fn attempt(&mut self, job: Job, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
         match job {
             Job::Build(job) => match self.build(&job, log) {
-                Ok(outputs) => self.publish(outputs, log),
+                Ok(outputs) => self.publish(outputs, log, published),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
                 Err(error) => {
                     let url = job.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git);
                     JobOutcome::Failed { reason: upstream_url::redact(&error.to_string(), url) }
                 }
             },
-            Job::Publish(outputs) => self.publish(outputs, log),
+            Job::Publish(outputs) => self.publish(outputs, log, published),
         }
     }
 
@@ -221,9 +223,10 @@ impl Builder {
         }
     }
 
-    fn publish(&self, outputs: KeptOutputs, log: &BuildLog) -> JobOutcome {
+    fn publish(&self, outputs: KeptOutputs, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
         match self.publisher.publish(&outputs, &self.interrupt, log) {
-            Ok(()) => {
+            Ok(change) => {
+                published(change);
                 self.publisher.discard(&outputs);
                 JobOutcome::Done
             }

@@ -12,11 +12,11 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
 
-use crate::archive_file::ArchiveFile;
+use crate::archive_file::{ArchiveFile, OwnChange};
 use crate::builder::{self, Builder};
 use crate::config::Config;
 use crate::error::Error;
-use crate::farm::event::{Effect, Event, Job, JobOutcome};
+use crate::farm::event::{Effect, Event, Job};
 use crate::farm::schedule::Moment;
 use crate::farm::{Farm, Options, Outcome};
 use crate::http::Board;
@@ -41,8 +41,16 @@ const MESSAGES_A_TURN: usize = 64;
 enum Message {
     /// Something for the core.
     Event(Event),
+    /// The builder has changed the archive index; what by, its [`Event::JobFinished`] is going to tell.
+    Published(OwnChange),
     /// A signal has come: look at the flags.
     Wake,
+}
+
+impl From<OwnChange> for Message {
+    fn from(change: OwnChange) -> Self {
+        Self::Published(change)
+    }
 }
 
 impl From<Event> for Message {
@@ -242,6 +250,7 @@ impl Loop {
             match message {
                 Message::Wake => self.look_at_signals(),
                 Message::Event(event) => self.take(event),
+                Message::Published(change) => self.archive.acknowledge(change),
             }
         }
     }
@@ -259,7 +268,6 @@ impl Loop {
     /// archive, changes that others have made to it are read.
     fn take(&mut self, event: Event) {
         match &event {
-            Event::JobFinished(JobOutcome::Done) => self.archive.acknowledge(),
             Event::JobFinished(_) | Event::PollFinished { .. } => self.refresh_archive(),
             _ => {}
         }

@@ -24,6 +24,7 @@ use log::warn;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::archive_file::{OwnChange, Stamp};
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::event::{JobKey, KeptOutputs};
@@ -193,7 +194,8 @@ impl Publisher {
         paths.iter().filter_map(|path| read_kept(path)).collect()
     }
 
-    /// Publishes kept outputs, whole or not at all. What the tool says goes to `log`.
+    /// Publishes kept outputs, whole or not at all; returns how this has changed the archive index.
+    /// What the tool says goes to `log`.
     ///
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before.
@@ -202,7 +204,7 @@ impl Publisher {
         outputs: &KeptOutputs,
         interrupt: &Interrupt,
         log: &BuildLog,
-    ) -> Result<(), PublishError> {
+    ) -> Result<OwnChange, PublishError> {
         let _access = self.access();
         // An earlier publish that could not be undone then must not be built upon.
         self.settle(interrupt)?;
@@ -217,23 +219,29 @@ impl Publisher {
             // From here on the remote may lack something, even if this process dies.
             self.state.note_upload(&self.state.upload_owed()).map_err(at(&self.state.upload_owed()))?;
         }
+        let index = self.state.archive_index();
+        let before = Stamp::of_file(&index);
+        let change = || OwnChange { before, after: Stamp::of_file(&index) };
         journal.begin(&outputs.directory).map_err(at(journal.path()))?;
         let error = match program.log_to(log).run(interrupt) {
-            // What it says is not enough: the kept outputs are about to go.
-            Ok(_) => match self.missing(outputs) {
-                None => {
-                    self.sync_published(outputs)?;
-                    return journal.forget().map_err(at(journal.path()));
+            Ok(_) => {
+                let change = change();
+                // What it says is not enough: the kept outputs are about to go.
+                match self.missing(outputs) {
+                    None => {
+                        self.sync_published(outputs)?;
+                        return journal.forget().map(|()| change).map_err(at(journal.path()));
+                    }
+                    Some(missing) => PublishError::NotPublished { missing },
                 }
-                Some(missing) => PublishError::NotPublished { missing },
-            },
+            }
             // The shutdown does not wait: the next start settles it.
             Err(error @ ProcessError::Interrupted { .. }) => return Err(error.into()),
             Err(error) => error.into(),
         };
         match self.settle(interrupt)? {
             // It has failed after it was done.
-            Settled::Stands => Ok(()),
+            Settled::Stands => Ok(change()),
             Settled::Undone | Settled::Nothing => Err(error),
         }
     }
