@@ -72,11 +72,14 @@ impl Publisher {
 
     /// What of `outputs` is not in the repository, or not as it was built.
     pub(super) fn missing(&self, outputs: &KeptOutputs) -> Option<String> {
-        let archive = match self.read_archive() {
+        let (path, version) = (self.state.archive_index(), &outputs.key.version);
+        // This is done after each publish: what is not about these packages is only passed over.
+        let archive =
+            fs::read(&path).and_then(|index| Ok(Archive::read_part(&index, &outputs.packages, version)?));
+        let archive = match archive {
             Ok(archive) => archive,
-            Err(error) => return Some(error),
+            Err(error) => return Some(format!("{}: {error}", path.display())),
         };
-        let version = &outputs.key.version;
         outputs.packages.iter().find_map(|package| {
             let name = package.file_name(version);
             if archive.presence(slice::from_ref(package), version) != Presence::Complete {
