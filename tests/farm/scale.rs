@@ -2,9 +2,15 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
+use crate::support::client;
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::smart_http::SmartHttp;
+use crate::support::wait::PATIENCE;
 
 /// How many versions are built.
 const VERSIONS: usize = 60;
@@ -27,4 +33,37 @@ fn many_versions_in_one_sweep_leave_nothing_behind() {
         fs::read_dir(farm.state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"]);
+}
+
+/// The address space of the smallest machine that is sold, in KiB. What a process may address is more than it ever uses.
+const SMALL_MACHINE: u64 = 256 * 1024;
+
+#[test]
+fn a_farm_of_200_recipes_fits_a_small_machine() {
+    let repo = GitRepo::program(&["1.0"]);
+    let http = SmartHttp::new();
+    let mut builder = Farm::builder().http();
+    for number in 0..200 {
+        // Each has an upstream of its own, all but the first without a release that is wanted.
+        let url = http.serve(&format!("r{number}.git"), &repo);
+        let recipe = Recipe::program(&format!("tool-{number}"), &url);
+        let recipe = if number == 0 { recipe } else { recipe.upstream("min_version = \"2\"") };
+        builder = builder.with(&recipe);
+    }
+    let farm = builder.build();
+    let limited = |arguments: &[&str]| {
+        let mut command = farm.command(arguments);
+        command.arg("--config").arg(farm.config_path());
+        farm.shell(&command, &format!("ulimit -v {SMALL_MACHINE}; exec \"$@\""))
+    };
+    let output = Running::spawn(&mut limited(&["--once"])).wait_exit(PATIENCE);
+    output.assert_success().assert_only_events();
+    assert_eq!(output.events("poll complete").len(), 200, "{output}");
+    farm.assert_published(&["tool-0 1.0-1 noarch"]);
+    let mut daemon = Running::spawn(&mut limited(&[]));
+    daemon.wait_events("poll complete", 200, PATIENCE);
+    let addr = daemon.http_addr();
+    assert_eq!(client::status(addr)["recipes"].as_array().unwrap().len(), 200);
+    daemon.signal(Signal::TERM);
+    daemon.wait_exit(PATIENCE).assert_success();
 }
