@@ -54,9 +54,18 @@ impl Version {
         &self.text[self.upstream.0..self.upstream.1]
     }
 
-    /// The order of PSD-009 §2.2.6: epoch, upstream version, revision.
+    /// The order of PSD-009 §2.2.6: epoch, upstream version, revision. To sort by, there is [`Version::sort_cmp`].
     pub fn compare(&self, other: &Self) -> Ordering {
         self.compare_upstream(other).then_with(|| self.revision.cmp(&other.revision))
+    }
+
+    /// The order to sort by. It is that of [`Version::compare`], except where that goes in circles:
+    /// `1~r` < `1` < `1+git` < `1~r`, because words are compared by their letters even if only
+    /// one of them is a pre-release. Here that one is the older. A sort by an order
+    /// that goes in circles has no result, and may panic.
+    pub fn sort_cmp(&self, other: &Self) -> Ordering {
+        let upstream = || sort_segments(self.upstream(), other.upstream());
+        self.epoch.cmp(&other.epoch).then_with(upstream).then_with(|| self.revision.cmp(&other.revision))
     }
 
     /// The same order without the revision: epoch, then upstream version.
@@ -198,6 +207,27 @@ fn compare_pair(a: &Segment<'_>, b: &Segment<'_>) -> Ordering {
     }
 }
 
+fn sort_segments(a: &str, b: &str) -> Ordering {
+    let (a, b) = (segments(a), segments(b));
+    let places = 0..a.len().max(b.len());
+    let orders = places.map(|place| sort_key(a.get(place)).cmp(&sort_key(b.get(place))));
+    orders.fold(Ordering::Equal, Ordering::then)
+}
+
+/// Where a segment, or the end of a version, stands among all that may come at its place.
+fn sort_key<'a>(segment: Option<&Segment<'a>>) -> (u8, u8, usize, &'a str) {
+    match segment {
+        // Known words of one rank are the same word.
+        Some(Segment::Word { text, pre_release: true }) => match rank(text) {
+            ORDINARY_WORD => (0, ORDINARY_WORD, 0, text),
+            rank => (0, rank, 0, ""),
+        },
+        None => (1, 0, 0, ""),
+        Some(Segment::Number(digits)) => (2, 0, digits.len(), digits),
+        Some(Segment::Word { text, pre_release: false }) => (3, 0, 0, text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +238,7 @@ mod tests {
         let parse = |text: &str| -> Version { text.parse().unwrap() };
         assert_eq!(parse(a).compare(&parse(b)), expected, "{a} against {b}");
         assert_eq!(parse(b).compare(&parse(a)), expected.reverse(), "{b} against {a}");
+        assert_eq!(parse(a).sort_cmp(&parse(b)), expected, "{a} against {b}, sorted");
     }
 
     #[test]
@@ -252,6 +283,23 @@ mod tests {
         check("1.0-rc.10-1", Greater, "1.0-rc.9-1");
         check("16beta1-1", Less, "16-1");
         check("2.0-2", Greater, "1.0-10");
+    }
+
+    #[test]
+    fn where_the_order_goes_in_circles_a_sort_does_not() {
+        let sorted: Vec<Version> =
+            ["1rc.r-1", "1rc-1", "1rc-git-1", "1~git-1", "1~r-1", "1-1", "1+git-1", "1+r-1"]
+                .map(|text| text.parse().unwrap())
+                .to_vec();
+        for (place, one) in sorted.iter().enumerate() {
+            for (other_place, other) in sorted.iter().enumerate() {
+                assert_eq!(one.sort_cmp(other), place.cmp(&other_place), "{one} against {other}");
+            }
+        }
+        let [lower, middle, upper] = ["1~r-1", "1-1", "1+git-1"].map(|text| text.parse::<Version>().unwrap());
+        assert!(
+            lower.compare(&middle).is_lt() && middle.compare(&upper).is_lt() && upper.compare(&lower).is_lt()
+        );
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Queue {
         let was_urgent = texts(&before.urgent);
         let was_ordinary = if urgent { texts(&before.ordinary) } else { HashSet::new() };
         // With nothing to compare with, a whole backlog would be news: then only the newest is.
-        let newest = candidates.iter().max_by(|a, b| a.version.compare(&b.version));
+        let newest = candidates.iter().max_by(|a, b| a.version.sort_cmp(&b.version));
         let newest = newest.map(|candidate| candidate.version.as_str().to_owned());
         let nothing_waited = before.urgent.is_empty() && before.ordinary.is_empty();
         let (ahead, ordinary) = candidates.into_iter().partition(|candidate| {
@@ -128,7 +128,7 @@ impl Lane {
         for list in [&mut self.urgent, &mut self.ordinary] {
             // Versions that compare equal are built in the order of their text, so that a run can be repeated.
             list.sort_by(|a, b| {
-                a.version.compare(&b.version).then_with(|| b.version.as_str().cmp(a.version.as_str()))
+                a.version.sort_cmp(&b.version).then_with(|| b.version.as_str().cmp(a.version.as_str()))
             });
         }
     }
@@ -177,6 +177,27 @@ mod tests {
         queue.replace(&"a".into(), candidates(&["1", "2"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
         assert_eq!(drain(&mut queue), ["b v3", "a v2", "b v2", "a v1", "b v1"]);
+    }
+
+    #[test]
+    fn versions_whose_order_goes_in_circles_are_built_all_the_same() {
+        // By the specification 1~r < 1 < 1+git < 1~r; a sort that notices does not end well.
+        let texts: Vec<String> = (0..40)
+            .flat_map(|n| ["1~r", "1", "1+git", "1~s", "1+rest"].map(|text| format!("{text}.{n}")))
+            .collect();
+        let mut shuffled: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut random = 1_usize;
+        for _ in 0..100 {
+            for end in (1..shuffled.len()).rev() {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                shuffled.swap(end, (random >> 33) % (end + 1));
+            }
+            let mut queue = Queue::default();
+            queue.replace(&"a".into(), candidates(&shuffled), false);
+            let built = drain(&mut queue);
+            assert_eq!((built.len(), built[0].as_str()), (texts.len(), "a v1+rest.39"));
+        }
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn append_sorted<'a>(merged: &mut Merged<'a>, group: Vec<Entry<'a>>) -> Result<(
             Err(error) => return Err(Conflict::Version(entry, error)),
         }
     }
-    keyed.sort_by(|(one, a), (other, b)| other.compare(one).then_with(|| by_text(a, b)));
+    keyed.sort_by(|(one, a), (other, b)| other.sort_cmp(one).then_with(|| by_text(a, b)));
     let sorted: Vec<_> = keyed.into_iter().map(|(_, entry)| entry).collect();
     append(merged, &sorted);
     Ok(())
@@ -129,6 +129,21 @@ mod tests {
         let merged = merge(entries(published), entries(new)).unwrap();
         assert_eq!(merged.archive, archive);
         assert_eq!(merged.active, active);
+    }
+
+    #[test]
+    fn versions_whose_order_goes_in_circles_are_put_in_one() {
+        // By the specification 1~r < 1 < 1+git < 1~r. Sorts of more than twenty look whether that can be.
+        let forms = ["1~r", "1", "1+git", "1~s", "1+rest"];
+        let texts: Vec<&'static str> = (0..200_usize)
+            .map(|n| format!("a {}.{}-1 noarch", forms[(n * 7 + n / 5) % 5], n * 31 % 200).leak() as &str)
+            .collect();
+        for start in 1..texts.len() {
+            let (published, new) = (&texts[start..], &texts[..start]);
+            let merged = merge(entries(published), entries(new)).unwrap();
+            assert_eq!(merged.archive.len(), texts.len());
+            assert!(merged.active[0].starts_with("a 1+rest."), "{:?}", merged.active);
+        }
     }
 
     #[test]
