@@ -86,7 +86,12 @@ impl Journal {
         let mut header = Header { outputs: outputs.to_owned(), hidden, files: Vec::new() };
         let mut contents = Vec::new();
         for name in small_files(&self.repo)? {
-            let bytes = fs::read(self.repo.join(&name))?;
+            let path = self.repo.join(&name);
+            // Of several files that may be at fault, the error names the one.
+            let keep = |error: io::Error| {
+                io::Error::new(error.kind(), format!("cannot keep {}: {error}", path.display()))
+            };
+            let bytes = fs::read(&path).map_err(keep)?;
             header.files.push((name, bytes.len() as u64));
             contents.extend(bytes);
         }
@@ -310,6 +315,18 @@ mod tests {
         assert!(!repo.join("index/fresh.json").exists() && !repo.join(".work").exists());
         assert!(repo.join(".others").exists());
         assert_eq!(journal.read().unwrap(), None);
+    }
+
+    #[test]
+    fn without_a_descriptor_nothing_is_begun() {
+        let (directory, journal) = repository();
+        fs::remove_file(directory.path().join("repo/repo.json")).unwrap();
+        let error = journal.begin("a@1-1.0").unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot keep ") && error.contains("repo/repo.json: No such file"),
+            "{error}"
+        );
+        assert!(!journal.exists());
     }
 
     #[test]
