@@ -2,6 +2,8 @@
 //!
 //! A case is a seed. A failure prints it, with all that was done up to there; to look at one alone, put it into [`SEEDS`].
 
+mod invariants;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
@@ -170,38 +172,6 @@ impl World {
         if !holds {
             let last: Vec<&str> = self.done.iter().rev().take(40).rev().map(String::as_str).collect();
             panic!("seed {}: {what}\n{:#?}\n{}", self.seed, self.farm, last.join("\n"));
-        }
-    }
-
-    /// How many versions of each recipe wait in the queue.
-    fn waiting(&self) -> BTreeMap<Arc<str>, usize> {
-        let mut waiting = BTreeMap::new();
-        for (recipe, _, _) in self.farm.queue.iter() {
-            *waiting.entry(recipe.clone()).or_default() += 1;
-        }
-        waiting
-    }
-
-    /// No recipe is built twice while another one waits for its turn.
-    fn check_turns(
-        &mut self,
-        before: &BTreeMap<Arc<str>, usize>,
-        started: Option<String>,
-        may_be_urgent: bool,
-    ) {
-        let waiting = self.waiting();
-        // Who has fewer versions left has had a turn, whatever came of it.
-        let still_waits =
-            |recipe: &Arc<str>| waiting.get(recipe).is_some_and(|left| Some(left) >= before.get(recipe));
-        self.built_before.retain(|recipe, _| still_waits(recipe));
-        let Some(built) = started else { return };
-        self.built_before.remove(built.as_str());
-        if may_be_urgent {
-            return;
-        }
-        for recipe in waiting.keys().filter(|recipe| still_waits(recipe) && ***recipe != *built) {
-            let is_first = self.built_before.entry(recipe.clone()).or_default().insert(built.clone());
-            self.check(is_first, &format!("{built} is built twice while {recipe} waits"));
         }
     }
 
@@ -426,19 +396,6 @@ impl World {
         self.check_rest();
     }
 
-    /// What holds after each step.
-    fn check_rest(&self) {
-        if self.farm.outcome(self.now).is_some() {
-            return self
-                .check(self.job.is_none() && !self.uploading, "the farm is over while somebody works");
-        }
-        let deadline = self.farm.next_deadline();
-        self.check(deadline.is_none_or(|deadline| deadline > self.now), "the farm does not sleep");
-        let works = self.job.is_some() || self.uploading;
-        let waits = deadline.is_some() || !self.polls.is_empty() || works;
-        self.check(waits || self.watched().is_empty(), "the farm waits for nothing");
-    }
-
     /// From now on everything succeeds; time passes until the farm is over, or all back-offs are.
     fn calm_down(&mut self) {
         self.calm = true;
@@ -462,27 +419,6 @@ impl World {
             self.check_rest();
         }
         self.check(false, "the farm finds no end");
-    }
-
-    /// What every watched recipe has to show after the calm.
-    fn check_complete(&self) {
-        for (recipe, _) in self.watched() {
-            let upstream = recipe.upstream.as_ref().expect("a watched recipe");
-            for tag in Self::all_tags() {
-                let TagVersion::Version(version) = upstream.version_of(&tag) else { continue };
-                let any = recipe.packages.iter().any(|p| self.is_published(&p.name, version.as_str()));
-                self.check(any, &format!("{}@{version} was never built", recipe.id));
-            }
-        }
-        self.check(self.kept.is_empty() || self.kept_partly(), "built, and never published");
-        self.check(!self.owed, "an upload is still owed");
-    }
-
-    /// Whether all that is kept is published in part: that is for the operator to see to.
-    fn kept_partly(&self) -> bool {
-        self.kept
-            .iter()
-            .all(|key| ["p0", "p1", "p2", "p3"].iter().any(|p| self.is_published(p, key.version.as_str())))
     }
 }
 

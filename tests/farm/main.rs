@@ -38,6 +38,7 @@ mod scale;
 mod service_openrc;
 mod service_runit;
 mod service_sysvinit;
+mod settling;
 mod signals;
 mod soak;
 mod sources;

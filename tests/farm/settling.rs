@@ -1,0 +1,175 @@
+//! What a publish that was cut short leaves to the next start: it is undone or found whole, even without its journal.
+
+use std::fs;
+
+use crate::broken_disk::half_written;
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::running::{Output, Running};
+use crate::support::wait::PATIENCE;
+
+#[test]
+fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
+    let repo = GitRepo::program(&["1.0"]);
+    // Its parent is the manager.
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n: >\"$HOME/died\"\n\
+                  cd \"$HOME/state/repo\" && rm repo.json && : >index/archive.json && kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    let output = farm.once();
+    assert_eq!(output.status.code(), None, "{output}");
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("publish was cut short, repository restored");
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn what_a_tool_has_begun_aside_is_undone_as_well() {
+    let repo = GitRepo::program(&["1.0"]);
+    // Where directories cannot be exchanged, the companion tool moves its new index files into place one by one, and the next
+    // publish goes on where this one ends: after the first.
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  cd \"$HOME/state/repo\" && cp -r index ../old && {real} \"$@\" && cp -r index .index.next && \
+                  cp ../old/* index && rm -r ../old && mv .index.next/archive.json index && kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    assert!(farm.path("state/repo/.index.next").is_dir());
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("publish was cut short, repository restored");
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+#[test]
+fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
+    let repo = GitRepo::program(&["1.0"]);
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  : >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    farm.once();
+    fs::remove_dir_all(farm.repo_dir()).unwrap();
+    farm.once().assert_success().assert_only_events();
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
+
+/// A farm whose manager dies in its second publish, when `peipkg-repo` has done `damage` to the repository, and its journal
+/// then, which is nothing but zeros: what a disk gives back that has lost what was written.
+fn with_a_damaged_journal(damage: &str) -> (Farm, GitRepo) {
+    let repo = GitRepo::program(&["1.0"]);
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {{real}} \"$@\"\nrm \"$HOME/die\"\n\
+         publish() {{ {{real}} \"$@\"; }}\ncd \"$HOME/state/repo\"\n{damage}\nkill -9 \"$PPID\"\n"
+    );
+    let tool = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&tool).program("peipkg-repo", &script).build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    let length = fs::metadata(farm.path("state/journal")).unwrap().len();
+    fs::write(farm.path("state/journal"), vec![0; usize::try_from(length).unwrap()]).unwrap();
+    (farm, repo)
+}
+
+/// Starts `farm`, whose kept outputs are then published without a build.
+#[track_caller]
+fn assert_goes_on(farm: &Farm) -> Output {
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("starting build").is_empty(), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    farm.assert_clean();
+    farm.assert_verifies();
+    assert_eq!(half_written(farm), "");
+    output
+}
+
+#[test]
+fn a_damaged_journal_does_not_matter_to_a_repository_that_is_whole() {
+    let package = "p/tool/1.1-1/tool_1.1-1_noarch.peipkg";
+    for (damage, event) in [
+        (":", "publishing kept outputs"),
+        ("publish \"$@\"", "kept outputs are published already, removing them"),
+        // A part of a package that no index names is no harm.
+        (
+            &format!("mkdir -p \"${{0%/*}}\" \"$(dirname {package})\" && echo half >{package}"),
+            "publishing kept outputs",
+        ),
+    ] {
+        let (farm, _repo) = with_a_damaged_journal(damage);
+        let output = assert_goes_on(&farm);
+        let damaged = output.event("journal is damaged, but the repository is whole");
+        assert_eq!((damaged["level"].as_str(), damaged["reason"].as_str()), ("warn", "it has no first line"));
+        output.event(event);
+    }
+}
+
+#[test]
+fn a_damaged_journal_and_a_damaged_repository_are_for_a_person() {
+    let package = "p/tool/1.1-1/tool_1.1-1_noarch.peipkg";
+    for (damage, found) in [
+        ("echo '{' >index/archive.json", "index/archive.json"),
+        ("publish \"$@\" && cp index/archive.json.sig index/active.json.sig", "index/active.json"),
+        ("rm repo.json", "repo.json"),
+        (
+            &format!("publish \"$@\" && echo half >{package}"),
+            "tool_1.1-1_noarch.peipkg is not the file that was built",
+        ),
+        (
+            &format!("publish \"$@\" && rm {package}"),
+            "tool_1.1-1_noarch.peipkg is not the file that was built",
+        ),
+    ] {
+        let (farm, _repo) = with_a_damaged_journal(damage);
+        let index = fs::read(farm.path("state/repo/index/archive.json")).unwrap();
+        for _ in 0..2 {
+            let journal = farm.path("state/journal");
+            let parts =
+                [journal.to_str().unwrap(), "it has no first line", "the repository is not whole", found];
+            farm.once().assert_code(1).assert_one_line(&parts);
+            assert!(fs::read(farm.path("state/repo/index/archive.json")).unwrap() == index, "{damage}");
+        }
+        // As the recovery page has it.
+        let mend = "cd state && now=$(date -u +%FT%TZ)\n\
+                    mkdir -p repo/p/tool/1.1-1 && cp publish/*/packages/* repo/p/tool/1.1-1\n\
+                    if [ ! -e repo/repo.json ]; then\n\
+                        peipkg-repo init --name test-repo --sign-key ../farm.key --timestamp \"$now\" --out fresh\n\
+                        mv fresh/repo.json* repo\nfi\n\
+                    peipkg-repo publish --rebuild --in repo --all-packages-dir repo/p --out repo \
+                        --sign-key ../farm.key --timestamp \"$now\"";
+        Running::spawn(&mut farm.shell(&farm.command(&[]), mend)).wait_exit(PATIENCE).assert_success();
+        assert_goes_on(&farm).event("journal is damaged, but the repository is whole");
+    }
+}
+
+#[test]
+fn a_journal_that_was_not_finished_is_removed() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    farm.once().assert_success();
+    fs::write(farm.path("state/journal.new"), "half").unwrap();
+    farm.once().assert_success().assert_only_events();
+    assert_eq!(half_written(&farm), "");
+}
