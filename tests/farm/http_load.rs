@@ -147,6 +147,8 @@ fn memory(pid: i32) -> u64 {
 fn hundreds_of_half_requests_do_not_delay_others() {
     let (_farm, daemon, addr) = served();
     let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    // The server starts its own threads before it takes its first request.
+    assert_prompt(addr);
     let before = threads();
     let half: Vec<TcpStream> = (0..300)
         .map(|number| {
