@@ -39,7 +39,7 @@ pub struct BuildJob {
     pub recipe: Arc<Recipe>,
     /// The version and its tag.
     pub candidate: Candidate,
-    /// The tags of the recipe's versions that wait to be built, the next one first: at most [`FETCH_AHEAD`].
+    /// The tags of the upstream's versions that wait to be built, the next one first: at most [`FETCH_AHEAD`].
     pub next_tags: Vec<String>,
     /// Whether further versions of the same upstream wait to be built.
     pub more_of_upstream: bool,

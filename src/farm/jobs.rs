@@ -136,9 +136,36 @@ impl Farm {
 
     /// Whether a version of the upstream of `recipe` waits to be built.
     fn waits_for_upstream(&self, recipe: &Recipe) -> bool {
-        let Some(upstream) = &recipe.upstream else { return false };
-        let watchers = self.watchers.get(upstream.git.as_str());
-        watchers.into_iter().flatten().any(|id| self.queue.has(id))
+        self.recipes_beside(recipe).any(|id| self.queue.has(id))
+    }
+
+    /// The recipes of the upstream of `recipe`, itself included.
+    fn recipes_beside(&self, recipe: &Recipe) -> impl Iterator<Item = &Arc<str>> {
+        let upstream = recipe.upstream.as_ref();
+        upstream.and_then(|upstream| self.watchers.get(upstream.git.as_str())).into_iter().flatten()
+    }
+
+    /// The tags of the upstream of `recipe` that are built next: those of its recipes take turns.
+    fn next_tags(&self, recipe: &Recipe) -> Vec<String> {
+        let mut ids: Vec<_> = self.recipes_beside(recipe).collect();
+        // It has just had its turn.
+        let next = ids.iter().position(|id| ***id == *recipe.id).map_or(0, |own| own + 1);
+        ids.rotate_left(next);
+        let mut lanes: Vec<_> = ids.into_iter().map(|id| self.queue.tags_of(id)).collect();
+        let mut tags: Vec<String> = Vec::new();
+        while tags.len() < FETCH_AHEAD && !lanes.is_empty() {
+            lanes.retain_mut(|lane| {
+                lane.next().is_some_and(|tag| {
+                    // Recipes may build the same tag.
+                    if !tags.contains(tag) {
+                        tags.push(tag.clone());
+                    }
+                    true
+                })
+            });
+        }
+        tags.truncate(FETCH_AHEAD);
+        tags
     }
 
     fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
@@ -147,7 +174,7 @@ impl Farm {
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
-                let next_tags = self.queue.tags_of(&id).take(FETCH_AHEAD).cloned().collect();
+                let next_tags = self.next_tags(&recipe);
                 return Some(Job::Build(BuildJob { recipe, candidate, next_tags, more_of_upstream }));
             }
             // Another recipe has published the same packages meanwhile.

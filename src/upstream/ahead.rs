@@ -20,10 +20,21 @@ const FRESH: Duration = Duration::from_mins(1);
 /// The tags of one repository that were fetched ahead of their builds.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    /// Each with the committer time of its commit, where that is known.
-    tags: HashMap<String, Option<SystemTime>>,
-    fetched: Option<Moment>,
+    tags: HashMap<String, Tag>,
     reach: usize,
+}
+
+#[derive(Debug)]
+struct Tag {
+    fetched: Moment,
+    /// The committer time of its commit, where that is known.
+    committed: Option<SystemTime>,
+}
+
+impl Tag {
+    fn is_fresh(&self, now: Moment) -> bool {
+        now.saturating_sub(self.fetched) < FRESH
+    }
 }
 
 /// A tag that need not be fetched.
@@ -36,44 +47,44 @@ pub(super) struct Fetched {
 impl Ahead {
     /// Nothing is fetched yet.
     pub(super) fn new() -> Self {
-        Self { tags: HashMap::new(), fetched: None, reach: 1 }
+        Self { tags: HashMap::new(), reach: 1 }
     }
 
     /// Takes `tag` out, if it was fetched a short while ago. A tag can be moved: what was fetched
     /// earlier is to be fetched again.
     pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<Fetched> {
-        let committed = self.tags.remove(tag)?;
-        if self.is_fresh(now) {
-            return Some(Fetched { committed });
+        let found = self.tags.remove(tag)?;
+        if found.is_fresh(now) {
+            return Some(Fetched { committed: found.committed });
         }
-        self.tags.clear();
         self.reach = 1;
         None
     }
 
     /// Those of the tags `next` that are to be fetched together with the one that is built now.
-    pub(super) fn plan<'t>(&mut self, next: &'t [String], now: Moment) -> &'t [String] {
-        if !self.tags.is_empty() && !self.is_fresh(now) {
+    pub(super) fn plan(&mut self, next: &[String], now: Moment) -> Vec<String> {
+        let before = self.tags.len();
+        self.tags.retain(|_, tag| tag.is_fresh(now));
+        if self.tags.len() < before {
             self.reach = 1;
         }
-        &next[..next.len().min(self.reach)]
+        next.iter().filter(|tag| !self.tags.contains_key(*tag)).take(self.reach).cloned().collect()
     }
 
     /// Takes note of tags that are now there, and of the committer times that are known.
     pub(super) fn note(&mut self, tags: &[String], committed: &HashMap<String, SystemTime>, now: Moment) {
-        self.tags = tags.iter().map(|tag| (tag.clone(), committed.get(tag).copied())).collect();
-        self.fetched = Some(now);
-        self.reach = (self.reach * 2).min(FETCH_AHEAD);
+        if self.tags.is_empty() {
+            self.reach = (self.reach * 2).min(FETCH_AHEAD);
+        }
+        let committed = |tag| committed.get(tag).copied();
+        self.tags
+            .extend(tags.iter().map(|tag| (tag.clone(), Tag { fetched: now, committed: committed(tag) })));
     }
 
     /// Takes note that several tags could not be fetched in one go.
     pub(super) fn note_failure(&mut self) {
         self.tags.clear();
         self.reach = 1;
-    }
-
-    fn is_fresh(&self, now: Moment) -> bool {
-        self.fetched.is_some_and(|fetched| now.saturating_sub(fetched) < FRESH)
     }
 }
 
@@ -92,7 +103,7 @@ mod tests {
         let mut next = 1;
         for reach in [1, 2, 4, 8, 16, 32, 64, 64] {
             let waiting = tags(next..next + 100);
-            let plan = ahead.plan(&waiting, now).to_vec();
+            let plan = ahead.plan(&waiting, now);
             assert_eq!(plan, tags(next..next + reach));
             ahead.note(&plan, &HashMap::new(), now);
             for tag in &plan {
@@ -110,9 +121,10 @@ mod tests {
         let grown = || {
             let mut ahead = Ahead::new();
             for _ in 0..4 {
+                ahead.tags.clear();
                 ahead.note(&tags(0..8), &HashMap::new(), now);
             }
-            assert_eq!(ahead.plan(&waiting, now).len(), 16);
+            assert_eq!(ahead.plan(&waiting, now), tags(8..24), "not again what is there");
             ahead
         };
         let mut ahead = grown();
@@ -127,6 +139,20 @@ mod tests {
     }
 
     #[test]
+    fn the_reach_does_not_grow_while_something_lies_unused() {
+        let now = Duration::from_secs(1000);
+        let mut ahead = Ahead::new();
+        for (number, reach) in [(0, 1), (10, 2), (20, 2), (30, 2)] {
+            let plan = ahead.plan(&tags(number..number + 9), now);
+            assert_eq!(plan.len(), reach);
+            ahead.note(&plan, &HashMap::new(), now);
+        }
+        for tag in ["v0", "v10", "v11", "v20", "v31"] {
+            assert!(ahead.take(tag, now).is_some(), "{tag}");
+        }
+    }
+
+    #[test]
     fn known_commit_times_come_along() {
         let now = Duration::from_secs(1000);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
@@ -134,6 +160,6 @@ mod tests {
         ahead.note(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);
         assert_eq!(ahead.take("v1", now), Some(Fetched { committed: Some(time) }));
         assert_eq!(ahead.take("v2", now), Some(Fetched { committed: None }));
-        assert_eq!(ahead.plan(&[], now), &[] as &[String]);
+        assert!(ahead.plan(&[], now).is_empty());
     }
 }

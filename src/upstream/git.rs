@@ -127,6 +127,8 @@ impl Git {
     pub(super) fn plain(&self) -> Program {
         let program = Program::new(&self.path).directory(&self.directory);
         let program = program.env("GIT_CEILING_DIRECTORIES", &self.directory);
+        // What git says is read by the manager as well, and has to be in the language that it knows.
+        let program = program.env("LC_ALL", "C").without_env("LANGUAGE");
         LOCAL_TO_A_REPOSITORY.iter().fold(program, |program, name| program.without_env(name))
     }
 

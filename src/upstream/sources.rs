@@ -197,7 +197,7 @@ impl Sources {
                 Ok(()) => {
                     let git = self.git(limits).arg("-C").arg(&repository.path);
                     let committed = commit_times::of_tags(git, tags(), limits.interrupt)?;
-                    repository.ahead.note(ahead, &committed, begun);
+                    repository.ahead.note(&ahead, &committed, begun);
                     return Ok(Fetched { committed: committed.get(source.tag).copied() });
                 }
                 // One that has vanished meanwhile, or is too much, must not take the others along.
@@ -267,10 +267,15 @@ impl Sources {
         directory: &Path,
         limits: Limits<'_>,
     ) -> Result<(), GitError> {
+        let tree = |error| GitError::Tree { path: directory.to_owned(), error };
         if source.submodules {
-            self.add_with_submodules(repository, source, directory, limits)?;
+            // git takes note of a version's submodules in here, and some of it would go for the next version too.
+            let config = repository.join("config");
+            let before = fs::read(&config).map_err(tree)?;
+            let added = self.add_with_submodules(repository, source, directory, limits);
+            fs::write(&config, before).map_err(tree)?;
+            added?;
         } else {
-            let tree = |error| GitError::Tree { path: directory.to_owned(), error };
             fs::create_dir(directory).map_err(tree)?;
             let index = repository.join("index");
             let mut work_tree = OsString::from("--work-tree=");
@@ -299,11 +304,10 @@ impl Sources {
         let git = |place: &Path| self.git(limits).arg("-C").arg(place);
         let add = git(repository).args(["worktree", "add", "--quiet", "--detach"]).arg(directory);
         add.arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
-        // Submodule URLs may be relative to this one; those of an earlier version are no longer true.
-        git(directory).args(["config", "remote.origin.url", source.url]).run(interrupt)?;
-        git(directory).args(["submodule", "--quiet", "sync", "--recursive"]).run(interrupt)?;
+        // Submodule URLs may be relative to this one.
+        let origin = format!("remote.origin.url={}", source.url);
         let update = |depth: &[&str]| {
-            let options = ["submodule", "--quiet", "update", "--init", "--recursive"];
+            let options = ["-c", &origin, "submodule", "--quiet", "update", "--init", "--recursive"];
             git(directory).args(options).args(depth).run(interrupt)
         };
         // Not every server gives out a commit that is no branch's tip, which is all that depth 1 asks for.

@@ -7,7 +7,9 @@ use std::process::Command;
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::recipes::Recipe;
+use crate::support::running::Running;
 use crate::support::smart_http::{Fault, SmartHttp};
+use crate::support::wait::PATIENCE;
 
 /// A day on which nothing else happens.
 const DAY: &str = "2026-02-01T00:00:00Z";
@@ -155,6 +157,74 @@ fn each_version_of_a_backlog_has_its_own_files_and_time_whatever_its_tag_points_
         assert_eq!(*timestamp, format!("2026-01-0{number}T00:00:00Z"));
     }
     farm.assert_clean();
+}
+
+/// How often git has begun to ask `http` for something: the manager's own listings are not counted.
+fn asked_by_git(http: &SmartHttp) -> usize {
+    let is_own = |agent: &str| agent.contains("peipkg-manager");
+    let requests = http.requests();
+    let begun = requests.iter().filter(|request| request.method == "GET");
+    begun.filter(|request| !request.header("user-agent").is_some_and(is_own)).count()
+}
+
+#[test]
+fn a_backlog_is_fetched_in_a_few_steps_also_by_recipes_that_share_it() {
+    let repo = GitRepo::new();
+    let http = SmartHttp::new();
+    for number in 1..=12 {
+        repo.commit(&[("content", &format!("of {number}"))], DAY);
+        repo.tag_light(&format!("a{number}"));
+        repo.tag_light(&format!("b{number}"));
+    }
+    let url = http.serve("lib.git", &repo);
+    let a = inspector("one", &url).tag_pattern(r"^a(\d+)$");
+    let farm = Farm::builder().with(&a).build();
+    sweep_cleanly(&farm);
+    // With the versions that are built, two, three and five are fetched, then the rest.
+    assert_eq!((farm.published().len(), asked_by_git(&http)), (12, 4));
+    http.clear_log();
+    let b = inspector("two", &url).tag_pattern(r"^b(\d+)$");
+    let farm = Farm::builder().with(&a).with(&b).build();
+    sweep_cleanly(&farm);
+    assert_eq!((farm.published().len(), asked_by_git(&http)), (24, 5));
+    assert_eq!(seen(&farm, "two", "7-1", "content"), "of 7");
+}
+
+#[test]
+fn what_a_version_says_of_its_submodules_is_not_said_of_the_next() {
+    let siblings = tempfile::tempdir().unwrap();
+    let http = SmartHttp::new();
+    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
+    let commit = lib.commit(&[("lib.c", "")], DAY);
+    http.serve("lib.git", &lib);
+    let app = GitRepo::in_dir(siblings.path(), "app.git");
+    app.add_submodule("sub", "../lib.git", &commit);
+    app.commit(&[("content", "with")], DAY);
+    app.tag_light("v1");
+    app.git(&["config", "--file", ".gitmodules", "submodule.sub.update", "none"]);
+    app.commit(&[("content", "without")], DAY);
+    app.tag_light("v2");
+    let url = http.serve("app.git", &app);
+    let farm = Farm::builder().with(&inspector("app", &url).upstream("submodules = true")).build();
+    sweep_cleanly(&farm);
+    // The newest was built first.
+    assert_eq!(seen(&farm, "app", "2-1", "tree"), ".\n./.gitmodules\n./content\n./sub\n");
+    assert_eq!(seen(&farm, "app", "1-1", "tree"), ".\n./.gitmodules\n./content\n./sub\n./sub/lib.c\n");
+}
+
+#[test]
+fn what_git_says_is_understood_in_any_language() {
+    let repo = GitRepo::sha256();
+    repo.commit(&[("content", "long names")], DAY);
+    repo.tag_light("v1");
+    // Without its translations, which a machine may lack, this git cannot speak German either: then it says nothing.
+    let polyglot =
+        "#!/bin/sh\n[ \"$LC_ALL$LANGUAGE\" = C ] || exec {real} \"$@\" 2>/dev/null\nexec {real} \"$@\"\n";
+    let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).program("git", polyglot).build();
+    let mut command = farm.command(&["--once", "--config"]);
+    command.arg(farm.config_path()).env("LC_ALL", "de_DE.UTF-8").env("LANGUAGE", "de");
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success();
+    assert_eq!(seen(&farm, "lib", "1-1", "content"), "long names");
 }
 
 #[test]
