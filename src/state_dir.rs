@@ -81,6 +81,9 @@ impl StateDir {
         for directory in [state.sources(), state.stage(), state.publish()] {
             fs::create_dir_all(&directory).map_err(not_writable(&directory))?;
         }
+        // While a source is fetched, its repository may hold the password of its URL. Where this cannot be done,
+        // somebody else has made the directory and decided who may look.
+        let _ = fs::set_permissions(state.sources(), Permissions::from_mode(0o700));
         // A farm works without logs as well: each attempt says so if it cannot write its own.
         let _ = fs::create_dir_all(state.logs());
         Ok(state)
@@ -337,6 +340,7 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("precious"), "").unwrap();
         let state = StateDir::open(root.path()).unwrap();
+        assert_eq!(fs::metadata(state.sources()).unwrap().permissions().mode() & 0o777, 0o700);
         fs::create_dir_all(state.sources().join("a/b")).unwrap();
         std::os::unix::fs::symlink(outside.path(), state.sources().join("a/link")).unwrap();
         std::os::unix::fs::symlink(outside.path(), state.stage().join("link")).unwrap();
