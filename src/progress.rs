@@ -56,7 +56,11 @@ impl Line {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        (!bar.is_hidden()).then_some(Self { bar, shown: None })
+        let line = Self { bar, shown: None };
+        // Else a bar is drawn below what the start has to say.
+        line.set_work(None);
+        line.bar.set_message("starting");
+        (!line.bar.is_hidden()).then_some(line)
     }
 
     /// Shows how the sweep stands at `now`.

@@ -94,7 +94,9 @@ fn a_sweep_on_a_terminal_has_a_live_line_below_its_log() {
     latch.open();
     assert_eq!(exit_code(child), Some(0));
     terminal.wait_for("peipkg-manager stopped");
-    let screen = screen(&terminal.text());
+    let text = terminal.text();
+    assert!(!text.contains('░') && !text.contains("0/0"), "a bar of the library's own: {text}");
+    let screen = screen(&text);
     let (last, log) = screen.split_last().unwrap();
     assert_eq!(last, "", "the line is taken away: {screen:?}");
     assert!(log.iter().all(|line| line.starts_with("time=")), "{screen:#?}");
