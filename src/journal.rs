@@ -7,14 +7,16 @@
 //! publish is either found whole or undone from there: at once, or at the next start.
 //!
 //! ```text
-//! <SHA-256 of all that follows, in hexadecimal>\n
 //! {"outputs":"<directory below publish/>","hidden":[".<name>",…],"files":[["index/archive.json",123],…]}\n
 //! <the files' bytes, one after the other>
+//! <SHA-256 of all that, in hexadecimal>\n
 //! ```
+//!
+//! Indexes may be long, so none is held in memory before it has to be brought back.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ring::digest;
@@ -28,6 +30,12 @@ const INDEX: &str = "index";
 
 /// The indexes that every publish writes anew (PSD-009 §6.2, §6.3).
 const INDEXES: [&str; 2] = ["index/active.json", "index/archive.json"];
+
+/// How much is copied at a time, in bytes.
+const BLOCK: usize = 32 * 1024;
+
+/// The length of the checksum with its line feed, in bytes.
+const CHECKSUM: usize = 65;
 
 /// The journal of one state directory.
 #[derive(Debug, Clone)]
@@ -58,7 +66,7 @@ pub enum JournalError {
     Damaged(&'static str),
 }
 
-/// The second line of a journal.
+/// The first line of a journal.
 #[derive(Serialize, Deserialize)]
 struct Header {
     outputs: String,
@@ -84,22 +92,28 @@ impl Journal {
     pub fn begin(&self, outputs: &str) -> io::Result<()> {
         let hidden = hidden_names(&self.repo)?;
         let mut header = Header { outputs: outputs.to_owned(), hidden, files: Vec::new() };
-        let mut contents = Vec::new();
+        let mut files = Vec::new();
         for name in small_files(&self.repo)? {
             let path = self.repo.join(&name);
-            // Of several files that may be at fault, the error names the one.
-            let keep = |error: io::Error| {
-                io::Error::new(error.kind(), format!("cannot keep {}: {error}", path.display()))
-            };
-            let bytes = fs::read(&path).map_err(keep)?;
-            header.files.push((name, bytes.len() as u64));
-            contents.extend(bytes);
+            let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+            let (length, file) = opened.map_err(|error| cannot_keep(&path, &error))?;
+            header.files.push((name, length));
+            files.push((path, length, file));
         }
-        let mut text = serde_json::to_vec(&header)?;
-        text.push(b'\n');
-        text.extend(contents);
-        let digest = checksum(&text);
-        write_synced(&self.path, &[digest.as_bytes(), b"\n", &text])
+        let mut head = serde_json::to_vec(&header)?;
+        head.push(b'\n');
+        write_synced(&self.path, |journal| {
+            let mut journal = Summed { file: journal, digest: digest::Context::new(&digest::SHA256) };
+            journal.write_all(&head)?;
+            let mut block = vec![0; BLOCK];
+            for (path, length, file) in &mut files {
+                let copied = journal.copy(file, &mut block).map_err(|error| cannot_keep(path, &error))?;
+                if copied != *length {
+                    return Err(cannot_keep(path, &io::Error::other("it has changed meanwhile")));
+                }
+            }
+            journal.finish()
+        })
     }
 
     /// Whether a publish has begun and was not settled: until then the index may be half written, or name packages that
@@ -134,7 +148,7 @@ impl Journal {
         for (name, bytes) in &kept.files {
             let path = self.repo.join(name);
             if fs::read(&path).ok().as_ref() != Some(bytes) {
-                write_synced(&path, &[bytes])?;
+                write_synced(&path, |file| file.write_all(bytes))?;
             }
         }
         for name in index_files(&self.repo)? {
@@ -213,22 +227,24 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
 /// # Errors
 /// What about them is not as it was written.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Kept, &'static str> {
-    let (claimed, text) = split_line(bytes).ok_or("it has no first line")?;
-    if claimed != checksum(text).as_bytes() {
+    let end = bytes.len().checked_sub(CHECKSUM).ok_or("it is too short")?;
+    let (text, claimed) = bytes.split_at(end);
+    if claimed != checksum(digest::digest(&digest::SHA256, text)).as_bytes() {
         return Err("its checksum is another");
     }
     parse_text(text)
 }
 
-/// Reads what comes after the checksum of a journal.
+/// Reads what comes before the checksum of a journal.
 pub(crate) fn parse_text(text: &[u8]) -> Result<Kept, &'static str> {
-    let (header, mut contents) = split_line(text).ok_or("it has no second line")?;
+    let line = text.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
+    let (header, mut contents) = (&text[..line], &text[line + 1..]);
     let mut header: Header =
-        serde_json::from_slice(header).map_err(|_| "its second line is not understood")?;
+        serde_json::from_slice(header).map_err(|_| "its first line is not understood")?;
     let mut files = Vec::new();
     for (name, length) in header.files.drain(..) {
         let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
-        let (file, rest) = contents.split_at_checked(length).ok_or("it is too short")?;
+        let (file, rest) = contents.split_at_checked(length).ok_or("a file in it is too long")?;
         files.push((name, file.to_vec()));
         contents = rest;
     }
@@ -236,28 +252,57 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Kept, &'static str> {
     if contents.is_empty() { Ok(Kept { outputs, hidden, files }) } else { Err("it is too long") }
 }
 
-/// The first line of `bytes`, and what comes after it.
-fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    Some((&bytes[..end], &bytes[end + 1..]))
+/// A file that is written, and the checksum of what was.
+struct Summed<'a> {
+    file: &'a mut File,
+    digest: digest::Context,
 }
 
-fn checksum(bytes: &[u8]) -> String {
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().fold(String::new(), |mut text, byte| {
+impl Summed<'_> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digest.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    /// Copies what is left of `from`, by way of `block`; how much it was.
+    fn copy(&mut self, from: &mut File, block: &mut [u8]) -> io::Result<u64> {
+        let mut copied = 0;
+        loop {
+            match from.read(block)? {
+                0 => return Ok(copied),
+                length => {
+                    self.write_all(&block[..length])?;
+                    copied += length as u64;
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.file.write_all(checksum(self.digest.finish()).as_bytes())
+    }
+}
+
+/// A digest as it ends a journal.
+fn checksum(digest: digest::Digest) -> String {
+    let mut text = digest.as_ref().iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
         text
-    })
+    });
+    text.push('\n');
+    text
+}
+
+/// Of several files that may be at fault, the error names the one.
+fn cannot_keep(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot keep {}: {error}", path.display()))
 }
 
 /// Replaces a file in one step: a reader or a crash sees the old bytes or the new ones.
-fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+fn write_synced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = unfinished(path);
     let mut file = File::create(&temporary)?;
-    let written = parts
-        .iter()
-        .try_for_each(|bytes| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
+    let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // Out of space, perhaps: what is half written must not take more of it.
         let _ = fs::remove_file(&temporary);
@@ -369,7 +414,7 @@ mod tests {
         }
         assert!(parse(&[&whole[..], b"x"].concat()).is_err());
         fs::write(directory.path().join("journal"), "").unwrap();
-        assert!(matches!(journal.read(), Err(JournalError::Damaged("it has no first line"))));
+        assert!(matches!(journal.read(), Err(JournalError::Damaged("it is too short"))));
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn read_address(bytes: &[u8]) {
     assert_eq!(address.to_string().parse(), Ok(address));
 }
 
-/// The bytes are taken for all of a journal, and for what comes after a checksum that is right.
+/// The bytes are taken for all of a journal, and for what comes before a checksum that is right.
 fn read_journal(bytes: &[u8]) {
     let _ = journal::parse(bytes);
     let _ = journal::parse_text(bytes);

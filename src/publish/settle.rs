@@ -6,7 +6,7 @@
 //! that the repository is whole as it is, with the outputs or without them.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::slice;
 
@@ -18,6 +18,12 @@ use crate::farm::event::KeptOutputs;
 use crate::identity::PackageName;
 use crate::journal::{JournalError, Kept};
 use crate::process::{Interrupt, ProcessError};
+
+/// How much of an index is looked at at a time, in bytes.
+const BLOCK: usize = 64 * 1024;
+
+/// How much of the end of an index may be white space, in bytes, but for what closes it.
+const TAIL: usize = 64;
 
 /// How a publish that was cut short has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,22 +78,33 @@ impl Publisher {
 
     /// What of `outputs` is not in the repository, or not as it was built.
     pub(super) fn missing(&self, outputs: &KeptOutputs) -> Option<String> {
-        let (path, version) = (self.state.archive_index(), &outputs.key.version);
-        // This is done after each publish: what is not about these packages is only passed over.
-        let archive =
-            fs::read(&path).and_then(|index| Ok(Archive::read_part(&index, &outputs.packages, version)?));
-        let archive = match archive {
-            Ok(archive) => archive,
-            Err(error) => return Some(format!("{}: {error}", path.display())),
-        };
-        outputs.packages.iter().find_map(|package| {
-            let name = package.file_name(version);
-            if archive.presence(slice::from_ref(package), version) != Presence::Complete {
-                return Some(format!("{name} is not in the archive index"));
+        let version = &outputs.key.version;
+        if !self.are_listed_plainly(outputs) {
+            let archive = match self.read_archive() {
+                Ok(archive) => archive,
+                Err(error) => return Some(error),
+            };
+            let is_listed = |package: &&PackageName| {
+                archive.presence(slice::from_ref(*package), version) == Presence::Complete
+            };
+            if let Some(package) = outputs.packages.iter().find(|package| !is_listed(package)) {
+                return Some(format!("{} is not in the archive index", package.file_name(version)));
             }
-            (!self.is_published_as_kept(outputs, package))
-                .then(|| format!("{name} is not the file that was built"))
-        })
+        }
+        let other = outputs.packages.iter().find(|package| !self.is_published_as_kept(outputs, package));
+        other.map(|package| format!("{} is not the file that was built", package.file_name(version)))
+    }
+
+    /// Whether the archive index has all of `outputs` in the form in which tools write it: compact, with the keys in the
+    /// order of PSD-009 §6.2.4. Quotes within strings are escaped, so such bytes are an entry. This is asked after each
+    /// publish, of an index that may be long: to understand all of it takes ten times as long.
+    fn are_listed_plainly(&self, outputs: &KeptOutputs) -> bool {
+        let version = &outputs.key.version;
+        let begins = |PackageName { name, architecture }: &PackageName| {
+            format!("{{\"name\":\"{name}\",\"version\":\"{version}\",\"architecture\":\"{architecture}\",")
+        };
+        let entries = outputs.packages.iter().map(begins).collect();
+        File::open(self.state.archive_index()).is_ok_and(|index| has_all(index, entries).unwrap_or(false))
     }
 
     /// Whether the publish that `kept` would undo is whole.
@@ -149,6 +166,28 @@ impl Publisher {
     }
 }
 
+/// Whether each of `entries`, which are objects' beginnings, is somewhere in an index, which is whole.
+fn has_all(mut index: impl Read, mut entries: Vec<String>) -> io::Result<bool> {
+    let longest = entries.iter().map(String::len).max().unwrap_or(0);
+    let mut block = vec![0; longest + BLOCK];
+    let mut filled = 0;
+    loop {
+        match index.read(&mut block[filled..])? {
+            0 => return Ok(entries.is_empty() && block[..filled].trim_ascii_end().ends_with(b"]}")),
+            length => filled += length,
+        }
+        let text = &block[..filled];
+        entries.retain(|entry| {
+            let mut objects = text.iter().enumerate().filter(|(_, byte)| **byte == b'{');
+            !objects.any(|(at, _)| text[at..].starts_with(entry.as_bytes()))
+        });
+        // An entry may go on in the next block; so may the end of all.
+        let kept = filled.min(longest.max(TAIL));
+        block.copy_within(filled - kept..filled, 0);
+        filled = kept;
+    }
+}
+
 /// Whether two files have the same bytes.
 fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
     let (a, b) = (File::open(a)?, File::open(b)?);
@@ -164,5 +203,55 @@ fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
         }
         a.consume(length);
         b.consume(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives as much as `step` bytes at a time.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn entries_are_found_wherever_a_block_ends() {
+        let entry =
+            |name: &str| format!("{{\"name\":\"{name}\",\"version\":\"1-1\",\"architecture\":\"noarch\",");
+        let filler: String = (0..20_000).map(|n| entry(&format!("filler-{n}")) + "\"x\":{}},").collect();
+        let index =
+            format!("{{\"packages\":[{}\"x\":1}},{filler}{}\"x\":1}}]}}\n", entry("first"), entry("last"));
+        let check = |index: &str, names: &[&str], expected: bool| {
+            for step in [1, 1000, 65_536, usize::MAX] {
+                // Byte by byte, a short one has to do.
+                if step > 1 || index.len() < 10_000 {
+                    let found =
+                        has_all(Slow(index.as_bytes(), step), names.iter().map(|n| entry(n)).collect());
+                    assert_eq!(found.unwrap(), expected, "{names:?} by {step}");
+                }
+            }
+        };
+        for all in
+            [&["first"][..], &["last"], &["last", "filler-9999", "first"], &["filler-0", "filler-19999"]]
+        {
+            check(&index, all, true);
+        }
+        check(&index, &["first", "lost"], false);
+        check(&index, &["las"], false);
+        check(&index[..index.len() - 3], &["first"], false);
+        let short = format!("{{\"packages\":[{}\"x\":1}},{}\"x\":1}}]}}\n", entry("first"), entry("last"));
+        check(&short, &["first", "last"], true);
+        check(&short, &["other"], false);
+        check(&short[..short.len() - 2], &["first"], false);
+        // What a string says is no entry: its quotes are escaped.
+        let quoted = format!("{{\"packages\":[{{\"name\":{:?}}}]}}", entry("first"));
+        check(&quoted, &["first"], false);
+        check("", &["first"], false);
     }
 }

@@ -121,7 +121,7 @@ fn a_damaged_journal_does_not_matter_to_a_repository_that_is_whole() {
         let (farm, _repo) = with_a_damaged_journal(damage);
         let output = assert_goes_on(&farm);
         let damaged = output.event("journal is damaged, but the repository is whole");
-        assert_eq!((damaged["level"].as_str(), damaged["reason"].as_str()), ("warn", "it has no first line"));
+        assert_eq!((damaged["level"].as_str(), damaged["reason"].as_str()), ("warn", "its checksum is another"));
         output.event(event);
     }
 }
@@ -147,7 +147,7 @@ fn a_damaged_journal_and_a_damaged_repository_are_for_a_person() {
         for _ in 0..2 {
             let journal = farm.path("state/journal");
             let parts =
-                [journal.to_str().unwrap(), "it has no first line", "the repository is not whole", found];
+                [journal.to_str().unwrap(), "its checksum is another", "the repository is not whole", found];
             farm.once().assert_code(1).assert_one_line(&parts);
             assert!(fs::read(farm.path("state/repo/index/archive.json")).unwrap() == index, "{damage}");
         }
