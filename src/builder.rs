@@ -57,7 +57,11 @@ enum BuildError {
     Keep(#[from] PublishError),
     #[error("{path}: {error}")]
     File { path: PathBuf, error: io::Error },
-    #[error("peipkg-build wrote {found:?}, expected {expected:?} by the recipe's [[package]] stanzas")]
+    #[error(
+        "peipkg-build wrote {}, expected {} by the recipe's [[package]] stanzas",
+        some_of(found),
+        some_of(expected)
+    )]
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
 }
 
@@ -265,6 +269,16 @@ fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
     let version = &job.candidate.version;
     let expected: BTreeSet<String> = job.recipe.packages.iter().map(|p| p.file_name(version)).collect();
     if found == expected { Ok(()) } else { Err(BuildError::Outputs { found, expected }) }
+}
+
+/// A few of `names`, and how many more there are.
+fn some_of(names: &BTreeSet<String>) -> String {
+    const SHOWN: usize = 10;
+    let shown: BTreeSet<&String> = names.iter().take(SHOWN).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => format!("{shown:?}"),
+        more => format!("{shown:?} and {more} more"),
+    }
 }
 
 /// A path that is removed when the attempt is over.

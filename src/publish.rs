@@ -173,7 +173,10 @@ impl Publisher {
             }
             fs::rename(staged, &target).map_err(at(&target))?;
             let publish = self.state.publish();
-            File::open(&publish).and_then(|directory| directory.sync_all()).map_err(at(&publish))?;
+            // They are built, whatever happens now: to build them again would be worse than to go on.
+            if let Err(error) = File::open(&publish).and_then(|directory| directory.sync_all()) {
+                warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
+            }
             return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
         }
     }
@@ -206,8 +209,13 @@ impl Publisher {
         log: &BuildLog,
     ) -> Result<OwnChange, PublishError> {
         let _access = self.access();
-        // An earlier publish that could not be undone then must not be built upon.
-        self.settle(interrupt)?;
+        let index = self.state.archive_index();
+        let before = Stamp::of_file(&index);
+        let change = || OwnChange { before, after: Stamp::of_file(&index) };
+        // An earlier publish that could not be undone then must not be built upon. It may have been this one.
+        if self.settle(interrupt)? == Settled::Stands(outputs.directory.clone()) {
+            return Ok(change());
+        }
         let (repo, journal) = (self.state.repo(), self.state.journal());
         let packages = self.packages_of(&outputs.directory);
         if !self.state.publish().join(&outputs.directory).exists() {
@@ -219,9 +227,6 @@ impl Publisher {
             // From here on the remote may lack something, even if this process dies.
             self.state.note_upload(&self.state.upload_owed()).map_err(at(&self.state.upload_owed()))?;
         }
-        let index = self.state.archive_index();
-        let before = Stamp::of_file(&index);
-        let change = || OwnChange { before, after: Stamp::of_file(&index) };
         journal.begin(&outputs.directory).map_err(at(journal.path()))?;
         let error = match program.log_to(log).run(interrupt) {
             Ok(_) => {
@@ -241,7 +246,7 @@ impl Publisher {
         };
         match self.settle(interrupt)? {
             // It has failed after it was done.
-            Settled::Stands => Ok(change()),
+            Settled::Stands(_) => Ok(change()),
             Settled::Undone | Settled::Nothing => Err(error),
         }
     }
@@ -272,10 +277,10 @@ impl Publisher {
         let packages =
             outputs.packages.iter().map(|package| self.published_path(package, &outputs.key.version));
         Journal::sync_small_files(&self.state.repo()).map_err(at(&self.state.repo()))?;
+        // The file, and the names that lead to it: all of `p/<name>/<version>` may be new.
         for path in packages {
-            let directory = path.parent().map(Path::to_owned);
-            for path in [Some(path), directory].into_iter().flatten() {
-                File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;
+            for path in path.ancestors().take(4) {
+                File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
             }
         }
         Ok(())

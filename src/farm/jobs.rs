@@ -46,15 +46,19 @@ impl Farm {
                     Job::Build(build) => Some(build.candidate.clone()),
                     Job::Publish(_) => None,
                 };
-                let (failures, retry_after) = self.note_failure(&key, candidate, &reason, log.clone(), now);
+                let (failures, mut retry_after) =
+                    self.note_failure(&key, candidate, &reason, log.clone(), now);
                 // Its recipe may have been dropped or changed meanwhile: then there is nothing to retry.
+                let recipe = self.roster.get(&key.recipe);
                 if let Job::Build(build) = &job
-                    && !self
-                        .roster
-                        .get(&key.recipe)
-                        .is_some_and(|recipe| recipe.builds_the_same_as(&build.recipe))
+                    && !recipe.is_some_and(|recipe| recipe.builds_the_same_as(&build.recipe))
                 {
                     self.failures.remove(&key);
+                    // But what the new recipe makes of the tag is tried at once.
+                    if let Some(upstream) = recipe.and_then(|recipe| recipe.upstream.as_ref()) {
+                        self.schedule.expedite(&upstream.git);
+                        retry_after = Moment::ZERO;
+                    }
                 }
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
             }
@@ -95,7 +99,7 @@ impl Farm {
         if self.in_flight.is_some() || self.stopping.is_some() {
             return;
         }
-        let job = self.next_publish(effects).or_else(|| self.next_build(effects));
+        let job = self.next_publish(now, effects).or_else(|| self.next_build(effects));
         let Some(job) = job else { return };
         effects.report(match &job {
             Job::Build(build) => {
@@ -115,7 +119,7 @@ impl Farm {
     }
 
     /// Outputs that were never tried in this run, or whose retry is due.
-    fn next_publish(&mut self, effects: &mut Effects) -> Option<Job> {
+    fn next_publish(&mut self, now: Moment, effects: &mut Effects) -> Option<Job> {
         let waits = |farm: &Self, outputs: &KeptOutputs| {
             farm.failures.get(&outputs.key).is_some_and(|failure| failure.waiting)
         };
@@ -128,6 +132,8 @@ impl Farm {
             }
             let outputs = self.kept.remove(index);
             self.failures.remove(&outputs.key);
+            // It was published after all, but the remote has not heard of it.
+            self.owe_upload(now);
             effects.report(Notice::AlreadyPublished { key: outputs.key.clone() });
             effects.0.push(Effect::DiscardOutputs(outputs));
         }

@@ -145,7 +145,7 @@ impl Farm {
                 self.archive_error = None;
             }
             Event::ArchiveRead(Err(reason)) => self.archive_error = Some(reason),
-            Event::OutputsFound(found) => self.take_outputs(found, &mut effects),
+            Event::OutputsFound(found) => self.take_outputs(found, now, &mut effects),
             Event::UploadOwed => self.owe_upload(now),
             Event::PollFinished { upstream, tags } => self.take_poll(&upstream, tags, now, &mut effects),
             Event::UploadFinished(outcome) => self.take_upload_outcome(outcome, now, &mut effects),
@@ -246,10 +246,12 @@ impl Farm {
         }
     }
 
-    fn take_outputs(&mut self, found: Vec<KeptOutputs>, effects: &mut Effects) {
+    fn take_outputs(&mut self, found: Vec<KeptOutputs>, now: Moment, effects: &mut Effects) {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
                 Presence::Complete => {
+                    // Whether the remote has heard of it, nobody knows.
+                    self.owe_upload(now);
                     effects.report(Notice::AlreadyPublished { key: outputs.key.clone() });
                     effects.0.push(Effect::DiscardOutputs(outputs));
                 }

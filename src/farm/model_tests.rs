@@ -199,6 +199,7 @@ impl World {
                 self.kept.remove(&outputs.key);
             }
             Effect::LoadRoster => self.load_roster(),
+            Effect::Report(Notice::AlreadyPublished { .. }) => self.owed = self.options.uploads,
             // What a recipe that has changed meanwhile had built is nothing to retry.
             Effect::Report(Notice::BuildFailed { .. }) if self.roster_changed => {}
             Effect::Report(

@@ -544,12 +544,37 @@ fn a_failed_version_whose_tag_is_gone_is_not_retried() {
 }
 
 #[test]
-fn a_build_that_fails_after_its_recipe_has_changed_is_not_retried() {
+fn a_build_that_fails_after_its_recipe_has_changed_is_built_by_the_new_recipe_at_once() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
     bench.tags("u", &["v1"]);
     bench.fail();
-    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@1-2"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-2"]);
     assert!(bench.farm.failures.is_empty());
+    // A poll has seen the version while it was built, and passed it over.
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "submodules = true")])));
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-1"]);
+}
+
+#[test]
+fn what_is_found_published_is_uploaded() {
+    let options = Options { once: false, default_interval: HOUR, poll_jobs: 4, uploads: true };
+    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.finish(JobOutcome::PublishFailed {
+        reason: "no verify".into(),
+        outputs: outputs("a", "1-1", &["pa"]),
+    });
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+    let uploads = |bench: &Bench| bench.effects.iter().filter(|e| matches!(e, Effect::StartUpload)).count();
+    assert_eq!(uploads(&bench), 0);
+    bench.sleep_until(MINUTE);
+    assert_eq!(uploads(&bench), 1);
+    assert!(bench.farm.kept.is_empty());
 }

@@ -26,12 +26,12 @@ const BLOCK: usize = 64 * 1024;
 const TAIL: usize = 64;
 
 /// How a publish that was cut short has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// There was none, or nobody can tell which.
     Nothing,
-    /// It was whole.
-    Stands,
+    /// It was whole: that of these kept outputs, in their directory below `publish/`.
+    Stands(String),
     /// It was not, and the repository is as it was before.
     Undone,
 }
@@ -57,16 +57,22 @@ impl Publisher {
         // The tool may have outlived its manager, and be at it still.
         drop(lock(&self.state.tool_lock(), interrupt)?);
         let settled = match kept {
-            Ok(kept) if !self.stands(&kept, interrupt)? => {
-                journal.undo(&kept).map_err(at(&repo))?;
-                warn!(outputs = kept.outputs; "publish was cut short, repository restored");
-                return Ok(Settled::Undone);
+            Ok(kept) => {
+                let Some(outputs) = self.standing(&kept, interrupt)? else {
+                    journal.undo(&kept).map_err(at(&repo))?;
+                    warn!(outputs = kept.outputs; "publish was cut short, repository restored");
+                    return Ok(Settled::Undone);
+                };
+                self.sync_published(&outputs)?;
+                Settled::Stands(outputs.directory)
             }
-            Ok(_) => Settled::Stands,
             Err(reason) => {
                 if let Some(found) = self.unsoundness(interrupt)? {
                     let journal = journal.path().to_owned();
                     return Err(PublishError::CannotSettle { journal, reason, found });
+                }
+                for outputs in self.kept_outputs().iter().filter(|outputs| self.missing(outputs).is_none()) {
+                    self.sync_published(outputs)?;
                 }
                 warn!(path = journal.path().display().to_string(), reason; "journal is damaged, but the repository is whole");
                 Settled::Nothing
@@ -107,12 +113,14 @@ impl Publisher {
         File::open(self.state.archive_index()).is_ok_and(|index| has_all(index, entries).unwrap_or(false))
     }
 
-    /// Whether the publish that `kept` would undo is whole.
-    fn stands(&self, kept: &Kept, interrupt: &Interrupt) -> Result<bool, PublishError> {
+    /// What was published by the publish that `kept` would undo, if that is whole.
+    fn standing(&self, kept: &Kept, interrupt: &Interrupt) -> Result<Option<KeptOutputs>, PublishError> {
         let outputs = read_kept(&self.state.publish().join(&kept.outputs));
+        let outputs = outputs.filter(|outputs| self.missing(outputs).is_none());
         // The packages may have been there since an earlier publish that was undone: the indexes come to their end last.
-        let is_there = outputs.is_some_and(|outputs| self.missing(&outputs).is_none());
-        Ok(is_there && self.state.journal().is_superseded(kept) && self.fault(interrupt)?.is_none())
+        let is_whole =
+            outputs.is_some() && self.state.journal().is_superseded(kept) && self.fault(interrupt)?.is_none();
+        Ok(outputs.filter(|_| is_whole))
     }
 
     /// Why the repository is not whole, if a publish of any of the kept outputs may have been cut short in it.

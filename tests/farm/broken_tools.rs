@@ -41,6 +41,50 @@ fn peak_memory(daemon: &Running) -> u64 {
 }
 
 #[test]
+fn a_publish_that_fails_after_it_was_done_counts() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", &publishing("publish \"$@\"; echo too late >&2; exit 1"))
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.event("build + publish complete")["version"], "1.0-1");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.assert_clean();
+}
+
+#[test]
+fn a_publish_that_is_found_done_at_the_next_start_is_not_done_again() {
+    let repo = GitRepo::program(&["1.0"]);
+    // Nobody can be asked whether the repository is whole: the tool has gone.
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", &publishing("publish \"$@\"; rm \"$0\"; exit 1"))
+        .build();
+    let remote = farm.path("remote");
+    let output = farm.once();
+    output.assert_success();
+    let error = &output.event("publish failed")["error"];
+    assert!(error.contains("cannot start peipkg-repo verify"), "{output}");
+    fs::write(
+        farm.config_path(),
+        fs::read_to_string(farm.config_path()).unwrap()
+            + &format!("\n[upload]\nbackend = \"rclone\"\nremote = \"{}\"\n", remote.display()),
+    )
+    .unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.event("kept outputs are published already, removing them")["version"], "1.0-1");
+    assert!(
+        output.events("starting build").is_empty() && output.events("publish failed").is_empty(),
+        "{output}"
+    );
+    assert!(remote.join("p/tool/1.0-1/tool_1.0-1_noarch.peipkg").exists(), "{output}");
+    farm.assert_clean();
+}
+
+#[test]
 fn a_publish_that_has_published_nothing_does_not_count() {
     let repo = GitRepo::program(&["1.0"]);
     let package = "p/tool/1.0-1/tool_1.0-1_noarch.peipkg";

@@ -121,7 +121,10 @@ fn a_damaged_journal_does_not_matter_to_a_repository_that_is_whole() {
         let (farm, _repo) = with_a_damaged_journal(damage);
         let output = assert_goes_on(&farm);
         let damaged = output.event("journal is damaged, but the repository is whole");
-        assert_eq!((damaged["level"].as_str(), damaged["reason"].as_str()), ("warn", "its checksum is another"));
+        assert_eq!(
+            (damaged["level"].as_str(), damaged["reason"].as_str()),
+            ("warn", "its checksum is another")
+        );
         output.event(event);
     }
 }
