@@ -6,9 +6,10 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::farm::event::{Event, PollError};
-use crate::process::Interrupt;
-use crate::upstream::Lister;
+use crate::farm::event::{Event, PollError, PollFault};
+use crate::process::{Interrupt, ProcessError};
+use crate::upstream::git::GitError;
+use crate::upstream::{ListError, Lister};
 use crate::upstream_url;
 
 /// Starts `count` pollers that answer the URLs from `requests` with
@@ -31,7 +32,7 @@ pub fn start<M: From<Event> + Send + 'static>(
                 let tags = lister.list_tags(&upstream, &interrupt);
                 let tags = tags.map_err(|error| PollError {
                     reason: upstream_url::redact(&error.to_string(), &upstream),
-                    retry_after: error.retry_after(),
+                    fault: fault(error),
                 });
                 // The loop outlives its pollers, unless it failed; then nobody wants the answer.
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());
@@ -39,4 +40,18 @@ pub fn start<M: From<Event> + Send + 'static>(
         })
     };
     (0..count).try_for_each(|number| start_one(number).map(drop))
+}
+
+/// What `error` tells about the host.
+fn fault(error: ListError) -> PollFault {
+    match error {
+        ListError::Busy { retry_after, redirected_to, .. } => {
+            PollFault::Busy { pause: retry_after, redirected_to }
+        }
+        ListError::NoAnswer(_) | ListError::Git(GitError::Process(ProcessError::TimedOut { .. })) => {
+            PollFault::NoAnswer
+        }
+        // Of the others it is not known: git says why it failed in words.
+        ListError::Git(_) | ListError::Failed(_) | ListError::Interrupted => PollFault::Other,
+    }
 }

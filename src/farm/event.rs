@@ -107,8 +107,24 @@ pub enum UploadOutcome {
 pub struct PollError {
     /// In one line.
     pub reason: String,
-    /// How long its host asks not to be asked again.
-    pub retry_after: Option<Duration>,
+    /// What that tells about its host.
+    pub fault: PollFault,
+}
+
+/// What a failed listing tells about the upstream's host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PollFault {
+    /// It cannot be reached, or did not answer in time.
+    NoAnswer,
+    /// It wants to be left alone.
+    Busy {
+        /// For how long.
+        pause: Duration,
+        /// The URL a redirect led to, if that is what answered.
+        redirected_to: Option<String>,
+    },
+    /// Nothing.
+    Other,
 }
 
 /// Something that has happened.

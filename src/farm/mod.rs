@@ -242,7 +242,7 @@ impl Farm {
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_watched(&key.recipe));
         self.warned.retain(|id, _| is_watched(id));
         if self.stopping.is_none() {
-            self.schedule.watch(intervals);
+            self.schedule.watch(intervals, now);
         }
     }
 

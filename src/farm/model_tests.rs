@@ -7,7 +7,7 @@ mod invariants;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use super::event::{BuildJob, JobOutcome, PollError, UploadOutcome};
+use super::event::{BuildJob, JobOutcome, PollError, PollFault, UploadOutcome};
 use super::tests::{archive, outputs, recipe};
 use super::*;
 use crate::recipe::TagVersion;
@@ -271,8 +271,13 @@ impl World {
             self.forget_vanished(&upstream, &tags);
         }
         let pause = Moment::from_secs(next(&mut self.random) % 4000);
-        let retry_after = self.one_in(2).then_some(pause);
-        let error = PollError { reason: "no answer".into(), retry_after };
+        let fault = match next(&mut self.random) % 4 {
+            0 => PollFault::NoAnswer,
+            1 => PollFault::Other,
+            2 => PollFault::Busy { pause, redirected_to: None },
+            _ => PollFault::Busy { pause, redirected_to: Some("https://example.org/r1".into()) },
+        };
+        let error = PollError { reason: "no answer".into(), fault };
         self.event(Event::PollFinished { upstream, tags: if failed { Err(error) } else { Ok(tags) } });
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::event::{Effect, JobKey, Notice, PollError};
+use super::event::{Effect, JobKey, Notice, PollError, PollFault};
 use super::queue::Candidate;
 use super::schedule::Moment;
 use super::{Effects, Farm};
@@ -35,7 +35,7 @@ impl Farm {
             }
             for upstream in due.paused {
                 let reason = "not asked: its host wants a pause".to_owned();
-                self.take_poll(&upstream, Err(PollError { reason, retry_after: None }), now, effects);
+                self.take_poll(&upstream, Err(PollError { reason, fault: PollFault::Other }), now, effects);
             }
             // These have made room for others, which no event may come to start.
         }

@@ -3,6 +3,7 @@
 //! workers, never more of one host than it should be asked to bear, and of a host
 //! that asked for a pause none at all until it is over. Pure.
 
+mod hosts;
 #[cfg(test)]
 mod tests;
 
@@ -11,13 +12,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::hosts::{Hosts, Turn};
 use super::backoff;
-use super::event::PollError;
-use crate::upstream_url;
-
-/// How many listings of one host may run at once, so that a host that serves
-/// many of a farm's upstreams is neither flooded nor keeps the others waiting.
-const JOBS_PER_HOST: usize = 4;
+use super::event::{PollError, PollFault};
 
 /// A point in time: what a monotonic clock shows since the farm was started.
 pub type Moment = Duration;
@@ -32,18 +29,8 @@ pub struct Schedule {
     running: usize,
     upstreams: BTreeMap<Arc<str>, Upstream>,
     /// The upstreams in [`Phase::Waiting`] and their hosts, the next one first.
-    waiting: VecDeque<(Arc<str>, Option<usize>)>,
-    /// The hosts of all upstreams; upstreams refer to them by their place here.
-    hosts: Vec<Host>,
-}
-
-/// A host that upstreams share.
-#[derive(Debug)]
-struct Host {
-    name: String,
-    running: usize,
-    /// When it may be asked again.
-    paused_until: Moment,
+    waiting: VecDeque<(Arc<str>, Option<Arc<str>>)>,
+    hosts: Hosts,
 }
 
 /// What [`Schedule::start_due`] found.
@@ -58,10 +45,12 @@ pub struct Due {
 #[derive(Debug)]
 struct Upstream {
     /// Its host; a local path has none.
-    host: Option<usize>,
+    host: Option<Arc<str>>,
     interval: Duration,
     /// The next regular poll.
     due: Moment,
+    /// It leads to a host that wants a pause until then, which need not be its own.
+    not_before: Moment,
     phase: Phase,
     /// Whether the poll that waits or runs was asked for by a webhook.
     urgent: bool,
@@ -100,13 +89,13 @@ impl Schedule {
             running: 0,
             upstreams: BTreeMap::new(),
             waiting: VecDeque::new(),
-            hosts: Vec::new(),
+            hosts: Hosts::default(),
         }
     }
 
     /// Watches exactly these upstreams from now on, each with its interval, and
     /// asks for a poll of every one of them.
-    pub fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>) {
+    pub fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>, now: Moment) {
         self.waiting.retain(|(url, _)| wanted.contains_key(url));
         self.upstreams.retain(|url, upstream| {
             if !wanted.contains_key(url) && upstream.is_listing() {
@@ -115,11 +104,11 @@ impl Schedule {
             wanted.contains_key(url) || upstream.is_listing()
         });
         for (url, interval) in wanted {
-            let host = self.host_of(&url);
-            let upstream = self.upstreams.entry(url.clone()).or_insert(Upstream {
-                host,
+            let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| Upstream {
+                host: hosts::name_of(&url),
                 interval,
                 due: Moment::ZERO,
+                not_before: Moment::ZERO,
                 phase: Phase::Idle,
                 urgent: false,
                 failures: 0,
@@ -127,14 +116,17 @@ impl Schedule {
             });
             upstream.interval = interval;
             match upstream.phase {
+                // Its time is set.
+                Phase::Idle if upstream.not_before > now => {}
                 Phase::Idle => {
                     upstream.phase = Phase::Waiting;
-                    self.waiting.push_back((url, host));
+                    self.waiting.push_back((url, upstream.host.clone()));
                 }
                 Phase::ListingDropped => upstream.phase = Phase::Listing,
                 Phase::Waiting | Phase::Listing | Phase::ListingStale => {}
             }
         }
+        self.forget_hosts(now);
     }
 
     /// A webhook has told of news: polls `url` before all others. Returns whether
@@ -146,7 +138,7 @@ impl Schedule {
             Phase::Idle | Phase::Waiting if !coalesced => {
                 upstream.phase = Phase::Waiting;
                 upstream.urgent = true;
-                let host = upstream.host;
+                let host = upstream.host.clone();
                 self.waiting.retain(|(other, _)| other != url);
                 let behind = |(other, _): &(Arc<str>, _)| !self.upstreams[other].urgent;
                 let place = self.waiting.iter().position(behind).unwrap_or(self.waiting.len());
@@ -173,26 +165,24 @@ impl Schedule {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
                 upstream.phase = Phase::Waiting;
-                self.waiting.push_back((url.clone(), upstream.host));
+                self.waiting.push_back((url.clone(), upstream.host.clone()));
             }
         }
         let mut due = Due::default();
         while self.running < self.workers {
-            let hosts = &self.hosts;
-            let is_paused = |host: Option<usize>| host.is_some_and(|host| hosts[host].paused_until > now);
-            let is_busy = |host: Option<usize>| host.is_some_and(|host| hosts[host].running >= JOBS_PER_HOST);
             // A paused host is not asked; a single sweep is told so instead of waiting for it.
-            let has_turn = |(_, host): &(Arc<str>, Option<usize>)| {
-                if is_paused(*host) { !self.repeats } else { !is_busy(*host) }
-            };
-            let Some(place) = self.waiting.iter().position(has_turn) else { break };
+            let turns = self.waiting.iter().map(|(_, host)| self.hosts.turn(host.as_ref(), now));
+            let found = turns.enumerate().find_map(|(place, turn)| match turn {
+                Turn::Now => Some((place, true)),
+                Turn::At(_) if !self.repeats => Some((place, false)),
+                Turn::At(_) | Turn::WhenOneEnds => None,
+            });
+            let Some((place, is_asked)) = found else { break };
             let Some((url, host)) = self.waiting.remove(place) else { break };
-            let list = if is_paused(host) { &mut due.paused } else { &mut due.start };
+            let list = if is_asked { &mut due.start } else { &mut due.paused };
             list.push(url.clone());
             self.running += 1;
-            if let Some(host) = host {
-                self.hosts[host].running += 1;
-            }
+            self.hosts.begin(host.as_ref());
             // Whatever waits is watched: `watch` drops the others from both at once.
             if let Some(upstream) = self.upstreams.get_mut(&url) {
                 upstream.phase = Phase::Listing;
@@ -211,10 +201,14 @@ impl Schedule {
     ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
         let upstream = self.upstreams.get_mut(url)?;
-        if let Some(host) = upstream.host.map(|host| &mut self.hosts[host]) {
-            host.running = host.running.saturating_sub(1);
-            if let Err(PollError { retry_after: Some(pause), .. }) = &result {
-                host.paused_until = host.paused_until.max(now + *pause);
+        self.hosts.end(upstream.host.as_ref());
+        let mut redirects = false;
+        if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
+            upstream.not_before = now.saturating_add(*pause);
+            redirects = redirected_to.is_some();
+            let answering = redirected_to.as_deref().map_or_else(|| upstream.host.clone(), hosts::name_of);
+            if let Some(answering) = answering {
+                self.hosts.pause(answering, *pause, now);
             }
         }
         if upstream.phase == Phase::ListingDropped {
@@ -230,13 +224,17 @@ impl Schedule {
             upstream.due = regular;
         } else {
             upstream.failures += 1;
-            upstream.due = regular.min(now + backoff::wait_after(upstream.failures));
+            upstream.due = regular.min(now + backoff::wait_after(upstream.failures)).max(upstream.not_before);
         }
         upstream.last = Some((now, result.map_err(|error| Arc::from(error.reason))));
         let again = upstream.phase == Phase::ListingStale;
         upstream.phase = Phase::Idle;
         if again {
             self.trigger(url);
+        }
+        if redirects {
+            // Redirects may lead to ever new hosts.
+            self.forget_hosts(now);
         }
         Some(was_urgent)
     }
@@ -246,23 +244,21 @@ impl Schedule {
         let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
         let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::MAX);
         // Who waits for a place is started when a listing ends; who waits for a host, when its pause does.
-        let pause_of = |(_, host): &(Arc<str>, Option<usize>)| {
-            let host = &self.hosts[(*host)?];
-            (host.running < JOBS_PER_HOST && self.running < self.workers).then_some(host.paused_until)
-        };
-        due.chain(self.waiting.iter().filter_map(pause_of)).min()
+        let has_room = self.running < self.workers;
+        let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|(_, host)| {
+            // A pause that has ended since is a deadline that has passed.
+            match self.hosts.turn(host.as_ref(), Moment::ZERO) {
+                Turn::At(end) => Some(end),
+                Turn::Now | Turn::WhenOneEnds => None,
+            }
+        });
+        due.chain(pauses).min()
     }
 
-    /// The place of a URL's host among the hosts; `None` for local paths. Hosts
-    /// are few and stay: a place is never given to another.
-    fn host_of(&mut self, url: &str) -> Option<usize> {
-        let repository = upstream_url::repository_name(url);
-        let name = repository.split('/').next().filter(|name| !name.is_empty())?;
-        let known = self.hosts.iter().position(|host| host.name == name);
-        Some(known.unwrap_or_else(|| {
-            self.hosts.push(Host { name: name.to_owned(), running: 0, paused_until: Moment::ZERO });
-            self.hosts.len() - 1
-        }))
+    /// Forgets the hosts of upstreams that are watched no more.
+    fn forget_hosts(&mut self, now: Moment) {
+        let used = self.upstreams.values().filter_map(|upstream| upstream.host.clone()).collect();
+        self.hosts.retain(&used, now);
     }
 
     /// Whether no poll waits or runs.

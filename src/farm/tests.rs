@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::event::{JobOutcome, PollError, UploadOutcome};
+use super::event::{JobOutcome, PollError, PollFault, UploadOutcome};
 use super::*;
 use crate::identity::PackageName;
 
@@ -122,7 +122,7 @@ pub(super) fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) ->
 }
 
 fn no_route() -> PollError {
-    PollError { reason: "no route".into(), retry_after: None }
+    PollError { reason: "no route".into(), fault: PollFault::Other }
 }
 
 pub(super) fn archive(entries: &[(&str, &str)]) -> Archive {

@@ -60,23 +60,18 @@ pub enum ListError {
         status: u16,
         /// For how long.
         retry_after: Duration,
+        /// The URL a redirect led to, if that is what answered.
+        redirected_to: Option<String>,
     },
+    /// The server cannot be reached, or did not answer in time.
+    #[error("{0}")]
+    NoAnswer(String),
     /// Native listing failed.
     #[error("{0}")]
     Failed(String),
     /// The manager is stopping.
     #[error("the listing was interrupted")]
     Interrupted,
-}
-
-impl ListError {
-    /// How long the server asks not to be asked again.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after, .. } => Some(*retry_after),
-            Self::Git(_) | Self::Failed(_) | Self::Interrupted => None,
-        }
-    }
 }
 
 impl Lister {
@@ -149,7 +144,10 @@ impl Lister {
 impl From<Failure> for ListError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Busy { status, retry_after } => Self::Busy { status, retry_after },
+            Failure::Busy { status, retry_after, redirected_to } => {
+                Self::Busy { status, retry_after, redirected_to }
+            }
+            Failure::NoAnswer(reason) => Self::NoAnswer(reason),
             Failure::Failed(reason) | Failure::NotUnderstood(reason) => Self::Failed(reason),
             Failure::OlderVersion => Self::Failed("the server does not speak protocol version 2".to_owned()),
             Failure::Interrupted => Self::Interrupted,

@@ -61,7 +61,11 @@ pub enum Failure {
         status: u16,
         /// For how long.
         retry_after: Duration,
+        /// The URL a redirect led to, if that is what answered.
+        redirected_to: Option<String>,
     },
+    /// The server cannot be reached, or did not answer in time, in one line.
+    NoAnswer(String),
     /// It failed, in one line.
     Failed(String),
     /// The manager is stopping.
@@ -73,6 +77,8 @@ struct Listing<'a> {
     client: &'a SmartHttp,
     interrupt: &'a Interrupt,
     end: Instant,
+    /// Where the last redirect led to.
+    redirected_to: Option<String>,
 }
 
 impl SmartHttp {
@@ -107,7 +113,7 @@ impl SmartHttp {
     ) -> Result<Vec<String>, Failure> {
         // A deadline beyond what a clock can show is none.
         let end = Instant::now().checked_add(self.deadline).unwrap_or_else(Instant::now);
-        let mut listing = Listing { client: self, interrupt, end };
+        let mut listing = Listing { client: self, interrupt, end, redirected_to: None };
         let (base, server) = listing.discover(http_url::base(url), may_ask)?;
         listing.list(&base, server)
     }
@@ -147,6 +153,7 @@ impl Listing<'_> {
             // What is read to its end leaves its connection for the next request.
             let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
             new_base.clone_into(&mut base);
+            self.redirected_to = Some(base.clone());
             asked = target;
         }
         Err(Failure::Failed(format!("redirected more than {MAX_REDIRECTS} times")))
@@ -202,7 +209,8 @@ impl Listing<'_> {
         }
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             let retry_after = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
-            return Err(Failure::Busy { status: status.as_u16(), retry_after });
+            let redirected_to = self.redirected_to.clone();
+            return Err(Failure::Busy { status: status.as_u16(), retry_after, redirected_to });
         }
         let mut reader = body.into_with_config().limit(ANSWER_LIMIT).reader();
         let found = field(CONTENT_TYPE).unwrap_or_default();
@@ -249,7 +257,7 @@ impl Listing<'_> {
         match error {
             Error::Timeout(_) => {
                 let limit = duration::format(self.client.deadline);
-                Failure::Failed(format!("no complete answer within {limit}"))
+                self.no_answer(format!("no complete answer within {limit}"))
             }
             Error::BodyExceedsLimit(_) => {
                 Failure::Failed(format!("the answer is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024))
@@ -259,12 +267,20 @@ impl Listing<'_> {
             Error::Io(error) if has_ended(&error) => Failure::Failed(CUT_SHORT.to_owned()),
             // git may trust what this does not: another store, an older kind of certificate.
             Error::Io(error) if is_refused_by_tls(&error) => Failure::NotUnderstood(error.to_string()),
-            Error::Io(error) => Failure::Failed(format!("the connection failed: {error}")),
+            Error::Io(error) => self.no_answer(format!("the connection failed: {error}")),
+            error @ (Error::HostNotFound | Error::ConnectionFailed) => {
+                self.no_answer(format!("the connection failed: {error}"))
+            }
             Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::Http(_) | Error::BadUri(_) => {
                 Failure::NotUnderstood(error.to_string())
             }
             error => Failure::Failed(format!("the connection failed: {error}")),
         }
+    }
+
+    /// That a server does not answer is not held against the one that redirected to it.
+    fn no_answer(&self, reason: String) -> Failure {
+        if self.redirected_to.is_none() { Failure::NoAnswer(reason) } else { Failure::Failed(reason) }
     }
 }
 

@@ -42,6 +42,11 @@ fn check_failed(result: &Result<Vec<String>, Failure>, expected: &str) {
 }
 
 #[track_caller]
+fn check_no_answer(result: &Result<Vec<String>, Failure>, expected: &str) {
+    assert_eq!(*result, Err(Failure::NoAnswer(expected.to_owned())));
+}
+
+#[track_caller]
 fn check_not_understood(result: &Result<Vec<String>, Failure>, expected: &str) {
     assert_eq!(*result, Err(Failure::NotUnderstood(expected.to_owned())));
 }
@@ -57,7 +62,7 @@ fn silence_has_an_end() {
                 http.fault("a.git", fault.clone());
             }
             let started = Instant::now();
-            check_failed(&list(&url, SOON), "no complete answer within 300ms");
+            check_no_answer(&list(&url, SOON), "no complete answer within 300ms");
             let took = started.elapsed();
             assert!(took >= SOON && took < PATIENCE / 2, "{fault:?}: {took:?}");
         }
@@ -65,7 +70,7 @@ fn silence_has_an_end() {
     let (http, url) = server();
     http.fault("a.git", answer("text/html", b""));
     http.fault_times("a.git", Fault::Silent, 1);
-    check_failed(&list(&url, SOON), "no complete answer within 300ms");
+    check_no_answer(&list(&url, SOON), "no complete answer within 300ms");
 }
 
 #[test]
@@ -155,7 +160,8 @@ fn a_busy_server_says_for_how_long() {
         [(429, Some("120"), 120), (429, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
     {
         http.fault("a.git", Fault::Status { code, retry_after: retry_after.map(str::to_owned) });
-        let busy = Failure::Busy { status: code, retry_after: Duration::from_secs(seconds) };
+        let busy =
+            Failure::Busy { status: code, retry_after: Duration::from_secs(seconds), redirected_to: None };
         assert_eq!(list(&url, PATIENCE), Err(busy));
     }
     // One broken repository says nothing about its host.

@@ -10,6 +10,7 @@ mod bad_upstreams;
 mod broken_disk;
 mod broken_tools;
 mod build_logs;
+mod busy_hosts;
 mod chaos;
 mod check;
 mod completions;

@@ -1,12 +1,13 @@
 //! The schedule over simulated days.
 
+use super::hosts::JOBS_PER_HOST;
 use super::*;
 
 const HOUR: Duration = Duration::from_hours(1);
 
 fn schedule(workers: usize, urls: &[&str]) -> Schedule {
     let mut schedule = Schedule::new(workers, true);
-    schedule.watch(roster(urls));
+    schedule.watch(roster(urls), Moment::ZERO);
     schedule
 }
 
@@ -96,26 +97,26 @@ fn a_failed_listing_is_repeated_early_and_then_less_often() {
 fn a_reload_polls_everything_once_and_forgets_what_is_gone() {
     let mut schedule = schedule(2, &["a", "b", "c"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
-    schedule.watch(roster(&["b", "d"]));
+    schedule.watch(roster(&["b", "d"]), Moment::ZERO);
     assert_eq!(schedule.finished(&"a".into(), Ok(1), Moment::ZERO), None);
     assert_eq!(start(&mut schedule, Moment::ZERO), "d");
     assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
     schedule.finished(&"d".into(), Ok(1), Moment::ZERO);
     assert!(schedule.is_quiet());
     for _ in 0..100 {
-        schedule.watch(roster(&["b", "d"]));
+        schedule.watch(roster(&["b", "d"]), Moment::ZERO);
     }
     assert_eq!(start(&mut schedule, Moment::ZERO), "b d");
     // Dropped and taken up again while it is being listed: the answer counts.
-    schedule.watch(roster(&["d"]));
-    schedule.watch(roster(&["b", "d"]));
+    schedule.watch(roster(&["d"]), Moment::ZERO);
+    schedule.watch(roster(&["b", "d"]), Moment::ZERO);
     assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
 }
 
 #[test]
 fn a_single_sweep_polls_nothing_twice() {
     let mut schedule = Schedule::new(4, false);
-    schedule.watch(roster(&["a", "b"]));
+    schedule.watch(roster(&["a", "b"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     schedule.finished(&"a".into(), Ok(1), Moment::ZERO);
     schedule.finished(&"b".into(), Err(error("gone", None)), Moment::ZERO);
@@ -134,7 +135,8 @@ fn slots_lie_in_the_future_and_an_interval_apart() {
 }
 
 fn error(reason: &str, retry_after: Option<Duration>) -> PollError {
-    PollError { reason: reason.into(), retry_after }
+    let fault = retry_after.map_or(PollFault::Other, |pause| PollFault::Busy { pause, redirected_to: None });
+    PollError { reason: reason.into(), fault }
 }
 
 #[test]
@@ -168,7 +170,7 @@ fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
 #[test]
 fn a_single_sweep_does_not_wait_for_a_paused_host() {
     let mut schedule = Schedule::new(1, false);
-    schedule.watch(roster(&["https://a.example/1", "https://a.example/2"]));
+    schedule.watch(roster(&["https://a.example/1", "https://a.example/2"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "https://a.example/1");
     let busy = error("503", Some(HOUR));
     schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
@@ -188,4 +190,58 @@ fn the_end_of_a_pause_is_never_missed() {
     assert_eq!(start(&mut schedule, Moment::from_millis(59_999)), "");
     // By now the pause is over: the deadline lies in the past, and so the farm is woken at once.
     assert_eq!(schedule.next_deadline(), Some(Duration::from_mins(1)));
+}
+
+#[test]
+fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
+    let minutes = Duration::from_mins;
+    let now = Moment::ZERO;
+    let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
+    assert_eq!(start(&mut schedule, now), "https://a.example/1");
+    let redirected_to = Some("https://B.example:8443/x".to_owned());
+    let fault = PollFault::Busy { pause: minutes(7), redirected_to };
+    let busy = PollError { reason: "429".into(), fault };
+    schedule.finished(&"https://a.example/1".into(), Err(busy), now);
+    assert_eq!(start(&mut schedule, now), "https://a.example/2");
+    schedule.finished(&"https://a.example/2".into(), Ok(1), now);
+    assert_eq!(start(&mut schedule, now), "", "b.example wants a pause");
+    // The upstream that redirects there is not asked earlier either.
+    assert_eq!(schedule.state("https://a.example/1").unwrap().next, Some(minutes(7)));
+    assert_eq!(schedule.next_deadline(), Some(minutes(7)));
+    schedule.watch(
+        roster(&["https://a.example/1", "https://a.example/2", "https://b.example/1"]),
+        Duration::from_secs(1),
+    );
+    assert_eq!(start(&mut schedule, Duration::from_secs(1)), "https://a.example/2", "nor after a reload");
+    schedule.finished(&"https://a.example/2".into(), Ok(1), Duration::from_secs(1));
+    assert_eq!(start(&mut schedule, Duration::from_secs(1)), "");
+    assert_eq!(start(&mut schedule, minutes(7)), "https://b.example/1");
+}
+
+#[test]
+fn hosts_that_nobody_needs_are_forgotten() {
+    let mut schedule = Schedule::new(1, true);
+    for n in 0..50 {
+        schedule.watch(roster(&[&format!("https://{n}.example/x")]), Moment::ZERO);
+        assert_eq!(schedule.hosts.len(), 0, "known from its first listing on");
+    }
+    let mut now = Moment::ZERO;
+    for n in 0..50 {
+        let url: Arc<str> = schedule.start_due(now).start.remove(0);
+        let fault =
+            PollFault::Busy { pause: HOUR, redirected_to: Some(format!("https://{n}.example.org/x")) };
+        schedule.finished(&url, Err(PollError { reason: "429".into(), fault }), now);
+        now = schedule.next_deadline().unwrap();
+        assert!(schedule.hosts.len() <= 3, "{:?}", schedule.hosts);
+    }
+    schedule.watch(roster(&["/srv/local"]), now + HOUR);
+    assert_eq!(schedule.hosts.len(), 0, "{:?}", schedule.hosts);
+    // A pause is kept even if the recipes that led to it come and go.
+    schedule.watch(roster(&["https://a.example/1"]), now);
+    start(&mut schedule, now);
+    schedule.finished(&"https://a.example/1".into(), Err(error("429", Some(HOUR))), now);
+    schedule.watch(roster(&[]), now);
+    schedule.watch(roster(&["https://a.example/1"]), now);
+    assert_eq!(start(&mut schedule, now), "");
+    assert_eq!(schedule.next_deadline(), Some(now + HOUR));
 }

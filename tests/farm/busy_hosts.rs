@@ -1,0 +1,44 @@
+//! Hosts that want a pause or are down: they keep neither other hosts waiting nor each other's upstreams for ever.
+//!
+//! Ports do not tell hosts apart, so the bad one is called localhost.
+
+use rustix::process::Signal;
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::smart_http::{Fault, SmartHttp};
+use crate::support::wait::PATIENCE;
+
+fn busy(seconds: u32) -> Fault {
+    Fault::Status { code: 429, retry_after: Some(seconds.to_string()) }
+}
+
+fn on_localhost(url: &str) -> String {
+    url.replace("127.0.0.1", "localhost")
+}
+
+#[test]
+fn a_redirect_to_a_busy_host_silences_only_that_one() {
+    let (good, bad) = (SmartHttp::new(), SmartHttp::new());
+    let repo = GitRepo::program(&["1"]);
+    let url = good.serve("good.git", &repo);
+    bad.fault("", busy(600));
+    let target = on_localhost(&bad.url("moved.git")) + "/info/refs?service=git-upload-pack";
+    good.fault("moved.git", Fault::Redirect { to: target });
+    let farm = Farm::builder().with(&Recipe::program("moved", &good.url("moved.git"))).build();
+    let mut daemon = farm.daemon();
+    let failed = daemon.wait_event("poll failed", PATIENCE);
+    assert_eq!(failed["error"], "the server answered with status 429");
+    assert_eq!(failed["next_poll_after"], "10m0s", "{failed:?}");
+
+    farm.add(&Recipe::program("good", &url));
+    farm.add(&Recipe::program("there", &on_localhost(&bad.url("there.git"))));
+    daemon.signal(Signal::HUP);
+    daemon.wait_event("build + publish complete", PATIENCE);
+    let paths: Vec<String> = bad.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/moved.git/info/refs"], "it has its pause");
+    daemon.signal(Signal::TERM);
+    daemon.wait_exit(PATIENCE).assert_success();
+    farm.assert_published(&["good 1-1 noarch"]);
+}
