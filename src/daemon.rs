@@ -4,6 +4,7 @@
 //!
 //! `--once` is this same loop with another stopping rule, which the core knows.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -163,6 +164,8 @@ impl Loop {
             default_interval: config.poll.default_interval,
             poll_jobs: config.poll.jobs,
             uploads: uploader.is_some(),
+            // Another one at each start.
+            order_seed: Some(RandomState::new().build_hasher().finish()),
         };
         let mut this = Self {
             farm: Farm::new(options),

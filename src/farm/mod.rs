@@ -45,6 +45,8 @@ pub struct Options {
     pub poll_jobs: usize,
     /// Whether there is a remote to upload to.
     pub uploads: bool,
+    /// What the order of the first polls depends on; `None` is the order of the URLs.
+    pub order_seed: Option<u64>,
 }
 
 /// Why the farm is over.
@@ -115,7 +117,7 @@ impl Farm {
     /// A farm without recipes; its first [`Event::RosterLoaded`] starts it.
     pub fn new(options: Options) -> Self {
         Self {
-            schedule: Schedule::new(options.poll_jobs, !options.once),
+            schedule: Schedule::new(options.poll_jobs, !options.once, options.order_seed),
             options,
             roster: BTreeMap::new(),
             watchers: BTreeMap::new(),

@@ -61,6 +61,7 @@ impl World {
             default_interval: Moment::from_mins(30 + next(&mut random) % 300),
             poll_jobs: 1 + below(&mut random, 5),
             uploads: next(&mut random).is_multiple_of(2),
+            order_seed: None,
         };
         let farm = Farm::new(options.clone());
         let mut world = Self {

@@ -26,6 +26,8 @@ pub struct Schedule {
     workers: usize,
     /// Whether upstreams are polled again after their first time.
     repeats: bool,
+    /// What the order of the first polls depends on; `None` is the order of the URLs.
+    order_seed: Option<u64>,
     running: usize,
     upstreams: BTreeMap<Arc<str>, Upstream>,
     /// The upstreams in [`Phase::Waiting`] and their hosts, the next one first.
@@ -38,7 +40,7 @@ pub struct Schedule {
 pub struct Due {
     /// To be listed now; each is then being listed until [`Schedule::finished`].
     pub start: Vec<Arc<str>>,
-    /// Not to be listed in this sweep: their hosts asked for a pause that it does not wait for.
+    /// Not to be listed in this sweep: their hosts asked for a longer pause than it waits for.
     pub paused: Vec<Arc<str>>,
 }
 
@@ -82,10 +84,14 @@ pub struct PollState {
 impl Schedule {
     /// An empty schedule for a pool of `workers` threads. Without `repeats`, every
     /// upstream is polled once after each [`Schedule::watch`] and no more.
-    pub fn new(workers: usize, repeats: bool) -> Self {
+    ///
+    /// A host may answer a few requests only. An `order_seed` that differs from start to
+    /// start lets none of its upstreams be the last one always.
+    pub fn new(workers: usize, repeats: bool, order_seed: Option<u64>) -> Self {
         Self {
             workers,
             repeats,
+            order_seed,
             running: 0,
             upstreams: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -103,6 +109,10 @@ impl Schedule {
             }
             wanted.contains_key(url) || upstream.is_listing()
         });
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        if let Some(seed) = self.order_seed {
+            wanted.sort_by_cached_key(|(url, _)| hash_of(&(seed, url)));
+        }
         for (url, interval) in wanted {
             let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| Upstream {
                 host: hosts::name_of(&url),
@@ -170,11 +180,11 @@ impl Schedule {
         }
         let mut due = Due::default();
         while self.running < self.workers {
-            // A paused host is not asked; a single sweep is told so instead of waiting for it.
-            let turns = self.waiting.iter().map(|(_, host)| self.hosts.turn(host.as_ref(), now));
+            let turns =
+                self.waiting.iter().map(|(_, host)| self.hosts.turn(host.as_ref(), self.repeats, now));
             let found = turns.enumerate().find_map(|(place, turn)| match turn {
                 Turn::Now => Some((place, true)),
-                Turn::At(_) if !self.repeats => Some((place, false)),
+                Turn::NotInThisSweep => Some((place, false)),
                 Turn::At(_) | Turn::WhenOneEnds => None,
             });
             let Some((place, is_asked)) = found else { break };
@@ -247,9 +257,9 @@ impl Schedule {
         let has_room = self.running < self.workers;
         let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|(_, host)| {
             // A pause that has ended since is a deadline that has passed.
-            match self.hosts.turn(host.as_ref(), Moment::ZERO) {
+            match self.hosts.turn(host.as_ref(), true, Moment::ZERO) {
                 Turn::At(end) => Some(end),
-                Turn::Now | Turn::WhenOneEnds => None,
+                Turn::Now | Turn::WhenOneEnds | Turn::NotInThisSweep => None,
             }
         });
         due.chain(pauses).min()
@@ -294,12 +304,17 @@ impl Upstream {
 /// interval apart and shifted by a hash of its URL: stable over polls, and
 /// different from its neighbours', so that the polls of a farm spread out.
 fn next_slot(url: &str, interval: Duration, now: Moment) -> Moment {
-    let mut hasher = DefaultHasher::new();
-    url.hash(&mut hasher);
     let interval = interval.max(Duration::from_millis(1)).as_millis();
-    let offset = u128::from(hasher.finish()) % interval;
+    let offset = u128::from(hash_of(url)) % interval;
     let now = now.as_millis();
     let past_slots = (now + interval - offset) / interval;
     let next = offset + past_slots * interval;
     Moment::from_millis(u64::try_from(next).unwrap_or(u64::MAX))
+}
+
+/// The same for equal values, in every run.
+fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

@@ -19,7 +19,10 @@ pub(super) struct Bench {
 
 impl Bench {
     fn new(once: bool, recipes: Vec<Recipe>) -> Self {
-        Self::with_options(Options { once, default_interval: HOUR, poll_jobs: 4, uploads: false }, recipes)
+        Self::with_options(
+            Options { once, default_interval: HOUR, poll_jobs: 4, uploads: false, order_seed: None },
+            recipes,
+        )
     }
 
     pub(super) fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
@@ -389,7 +392,8 @@ fn a_reload_replaces_the_roster_or_leaves_it() {
 
 #[test]
 fn draining_finishes_the_build_and_its_upload() {
-    let options = Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true };
+    let options =
+        Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true, order_seed: None };
     let mut bench =
         Bench::with_options(options, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1", "v2"]);

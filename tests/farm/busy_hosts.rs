@@ -2,6 +2,9 @@
 //!
 //! Ports do not tell hosts apart, so the bad one is called localhost.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use crate::support::farm::Farm;
@@ -41,4 +44,26 @@ fn a_redirect_to_a_busy_host_silences_only_that_one() {
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_success();
     farm.assert_published(&["good 1-1 noarch"]);
+}
+
+#[test]
+fn a_sweep_waits_for_a_short_pause() {
+    let http = SmartHttp::new();
+    let repo = GitRepo::program(&["1"]);
+    let mut farm = Farm::builder();
+    for name in ["one", "two", "three"] {
+        let url = http.serve(&format!("{name}.git"), &repo);
+        farm = farm.with(&Recipe::program(name, &url));
+    }
+    let farm = farm.build();
+    let config = fs::read_to_string(farm.config_path()).unwrap();
+    fs::write(farm.config_path(), config.replace("[poll]\n", "[poll]\njobs = 1\n")).unwrap();
+    http.fault_times("", busy(1), 1);
+    let begun = Instant::now();
+    let output = farm.once();
+    output.assert_success();
+    let failed = output.event("poll failed");
+    assert_eq!(failed["error"], "the server answered with status 429", "the only one that was refused");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{output}");
+    assert_eq!(farm.published().len(), 2, "{output}");
 }

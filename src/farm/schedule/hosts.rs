@@ -12,6 +12,9 @@ use crate::upstream_url;
 /// many of a farm's upstreams is neither flooded nor keeps the others waiting.
 pub(super) const JOBS_PER_HOST: usize = 4;
 
+/// How long a single sweep waits for one host's pauses, in all: as long as for a listing.
+pub(super) const SWEEP_PATIENCE: Duration = Duration::from_mins(1);
+
 /// The hosts, by name.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(BTreeMap<Arc<str>, Host>);
@@ -21,6 +24,8 @@ struct Host {
     running: usize,
     /// When it may be asked again.
     paused_until: Moment,
+    /// How long its pauses are, together.
+    pauses: Duration,
 }
 
 /// Whether an upstream that waits may be listed now.
@@ -32,6 +37,8 @@ pub(super) enum Turn {
     WhenOneEnds,
     /// Its host wants a pause until then.
     At(Moment),
+    /// Its host wants a pause for which a single sweep does not wait.
+    NotInThisSweep,
 }
 
 /// The name of a URL's host; `None` for local paths.
@@ -42,8 +49,11 @@ pub(super) fn name_of(url: &str) -> Option<Arc<str>> {
 
 impl Hosts {
     /// Whether an upstream of that host has its turn.
-    pub(super) fn turn(&self, name: Option<&Arc<str>>, now: Moment) -> Turn {
+    pub(super) fn turn(&self, name: Option<&Arc<str>>, repeats: bool, now: Moment) -> Turn {
         match name.and_then(|name| self.0.get(name)) {
+            Some(host) if !repeats && host.paused_until > now && host.pauses > SWEEP_PATIENCE => {
+                Turn::NotInThisSweep
+            }
             Some(host) if host.running >= JOBS_PER_HOST => Turn::WhenOneEnds,
             Some(host) if host.paused_until > now => Turn::At(host.paused_until),
             _ => Turn::Now,
@@ -67,7 +77,10 @@ impl Hosts {
     /// Leaves a host alone for a while.
     pub(super) fn pause(&mut self, name: Arc<str>, pause: Duration, now: Moment) {
         let host = self.0.entry(name).or_default();
-        host.paused_until = host.paused_until.max(now.saturating_add(pause));
+        let begin = host.paused_until.max(now);
+        let end = begin.max(now.saturating_add(pause));
+        host.pauses = host.pauses.saturating_add(end - begin);
+        host.paused_until = end;
     }
 
     /// Forgets the hosts that nobody needs to know of any more: all but `used`, and those of which

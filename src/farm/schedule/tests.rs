@@ -1,12 +1,12 @@
 //! The schedule over simulated days.
 
-use super::hosts::JOBS_PER_HOST;
+use super::hosts::{JOBS_PER_HOST, SWEEP_PATIENCE};
 use super::*;
 
 const HOUR: Duration = Duration::from_hours(1);
 
 fn schedule(workers: usize, urls: &[&str]) -> Schedule {
-    let mut schedule = Schedule::new(workers, true);
+    let mut schedule = Schedule::new(workers, true, None);
     schedule.watch(roster(urls), Moment::ZERO);
     schedule
 }
@@ -115,7 +115,7 @@ fn a_reload_polls_everything_once_and_forgets_what_is_gone() {
 
 #[test]
 fn a_single_sweep_polls_nothing_twice() {
-    let mut schedule = Schedule::new(4, false);
+    let mut schedule = Schedule::new(4, false, None);
     schedule.watch(roster(&["a", "b"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     schedule.finished(&"a".into(), Ok(1), Moment::ZERO);
@@ -168,8 +168,8 @@ fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
 }
 
 #[test]
-fn a_single_sweep_does_not_wait_for_a_paused_host() {
-    let mut schedule = Schedule::new(1, false);
+fn a_single_sweep_does_not_wait_for_a_long_pause() {
+    let mut schedule = Schedule::new(1, false, None);
     schedule.watch(roster(&["https://a.example/1", "https://a.example/2"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "https://a.example/1");
     let busy = error("503", Some(HOUR));
@@ -220,7 +220,7 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
 
 #[test]
 fn hosts_that_nobody_needs_are_forgotten() {
-    let mut schedule = Schedule::new(1, true);
+    let mut schedule = Schedule::new(1, true, None);
     for n in 0..50 {
         schedule.watch(roster(&[&format!("https://{n}.example/x")]), Moment::ZERO);
         assert_eq!(schedule.hosts.len(), 0, "known from its first listing on");
@@ -244,4 +244,52 @@ fn hosts_that_nobody_needs_are_forgotten() {
     schedule.watch(roster(&["https://a.example/1"]), now);
     assert_eq!(start(&mut schedule, now), "");
     assert_eq!(schedule.next_deadline(), Some(now + HOUR));
+}
+
+#[test]
+fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
+    let urls: Vec<String> = (0..9).map(|n| format!("https://a.example/{n}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    // The length of each pause, and how many upstreams are asked before the sweep has had enough.
+    for (pause, asked) in [(1, 9), (20, 4), (29, 3), (30, 3), (31, 2), (60, 2), (61, 1)] {
+        let mut schedule = Schedule::new(1, false, None);
+        schedule.watch(roster(&urls), Moment::ZERO);
+        let (mut now, mut count, mut given_up) = (Moment::ZERO, 0, 0);
+        while !schedule.is_quiet() {
+            let due = schedule.start_due(now);
+            for url in &due.start {
+                count += 1;
+                let busy = error("429", Some(Duration::from_secs(pause)));
+                schedule.finished(url, Err(busy), now);
+            }
+            for url in &due.paused {
+                given_up += 1;
+                schedule.finished(url, Err(error("paused", None)), now);
+            }
+            if due == Due::default() {
+                now = schedule.next_deadline().expect("an end of the pause").max(now);
+            }
+        }
+        assert_eq!((count, given_up), (asked, 9 - asked), "pauses of {pause} s");
+        assert!(now <= SWEEP_PATIENCE, "{now:?}");
+    }
+}
+
+#[test]
+fn no_upstream_is_the_last_one_at_every_start() {
+    let urls: Vec<String> = (0..6).map(|n| format!("https://a.example/{n}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let order = |seed| {
+        let mut schedule = Schedule::new(4, false, seed);
+        schedule.watch(roster(&urls), Moment::ZERO);
+        schedule.start_due(Moment::ZERO).start
+    };
+    assert_eq!(order(None), urls[..4].iter().map(|url| Arc::from(*url)).collect::<Vec<_>>());
+    assert_eq!(order(Some(7)), order(Some(7)));
+    let mut missing: Vec<&str> = urls.clone();
+    for seed in 0..20 {
+        let started = order(Some(seed));
+        missing.retain(|url| !started.iter().any(|started| **started == **url));
+    }
+    assert!(missing.is_empty(), "never among the first: {missing:?}");
 }
