@@ -30,11 +30,11 @@ impl Farm {
                 }
                 effects.0.push(Effect::StartPoll(upstream));
             }
-            if due.paused.is_empty() {
+            if due.given_up.is_empty() {
                 return;
             }
-            for upstream in due.paused {
-                let reason = "not asked: its host wants a pause".to_owned();
+            for (upstream, reason) in due.given_up {
+                let reason = reason.to_owned();
                 self.take_poll(&upstream, Err(PollError { reason, fault: PollFault::Other }), now, effects);
             }
             // These have made room for others, which no event may come to start.

@@ -1,7 +1,8 @@
 //! When each upstream is listed: at the start, after a reload, on its interval,
 //! after a webhook; never twice at a time, never more at once than the pool has
 //! workers, never more of one host than it should be asked to bear, and of a host
-//! that asked for a pause none at all until it is over. Pure.
+//! that asked for a pause none at all until it is over. A host that does not answer
+//! keeps the others waiting as little as can be. Pure.
 
 mod hosts;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::hosts::{Hosts, Turn};
+use self::hosts::{Hosts, Turn, Waiter};
 use super::backoff;
 use super::event::{PollError, PollFault};
 
@@ -30,8 +31,8 @@ pub struct Schedule {
     order_seed: Option<u64>,
     running: usize,
     upstreams: BTreeMap<Arc<str>, Upstream>,
-    /// The upstreams in [`Phase::Waiting`] and their hosts, the next one first.
-    waiting: VecDeque<(Arc<str>, Option<Arc<str>>)>,
+    /// The upstreams in [`Phase::Waiting`], the one that has waited longest first.
+    waiting: VecDeque<Waiter>,
     hosts: Hosts,
 }
 
@@ -40,8 +41,9 @@ pub struct Schedule {
 pub struct Due {
     /// To be listed now; each is then being listed until [`Schedule::finished`].
     pub start: Vec<Arc<str>>,
-    /// Not to be listed in this sweep: their hosts asked for a longer pause than it waits for.
-    pub paused: Vec<Arc<str>>,
+    /// Not to be listed in this sweep, and why: their hosts asked for a longer pause than it
+    /// waits for, or do not answer.
+    pub given_up: Vec<(Arc<str>, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Schedule {
     /// Watches exactly these upstreams from now on, each with its interval, and
     /// asks for a poll of every one of them.
     pub fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>, now: Moment) {
-        self.waiting.retain(|(url, _)| wanted.contains_key(url));
+        self.waiting.retain(|waiter| wanted.contains_key(&waiter.url));
         self.upstreams.retain(|url, upstream| {
             if !wanted.contains_key(url) && upstream.is_listing() {
                 upstream.phase = Phase::ListingDropped;
@@ -130,7 +132,7 @@ impl Schedule {
                 Phase::Idle if upstream.not_before > now => {}
                 Phase::Idle => {
                     upstream.phase = Phase::Waiting;
-                    self.waiting.push_back((url, upstream.host.clone()));
+                    self.waiting.push_back(Waiter { url, host: upstream.host.clone(), urgent: false });
                 }
                 Phase::ListingDropped => upstream.phase = Phase::Listing,
                 Phase::Waiting | Phase::Listing | Phase::ListingStale => {}
@@ -149,10 +151,8 @@ impl Schedule {
                 upstream.phase = Phase::Waiting;
                 upstream.urgent = true;
                 let host = upstream.host.clone();
-                self.waiting.retain(|(other, _)| other != url);
-                let behind = |(other, _): &(Arc<str>, _)| !self.upstreams[other].urgent;
-                let place = self.waiting.iter().position(behind).unwrap_or(self.waiting.len());
-                self.waiting.insert(place, (url.clone(), host));
+                self.waiting.retain(|waiter| waiter.url != *url);
+                self.waiting.push_back(Waiter { url: url.clone(), host, urgent: true });
                 true
             }
             Phase::Listing => {
@@ -175,22 +175,24 @@ impl Schedule {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
                 upstream.phase = Phase::Waiting;
-                self.waiting.push_back((url.clone(), upstream.host.clone()));
+                let host = upstream.host.clone();
+                self.waiting.push_back(Waiter { url: url.clone(), host, urgent: false });
             }
         }
         let mut due = Due::default();
         while self.running < self.workers {
-            let turns =
-                self.waiting.iter().map(|(_, host)| self.hosts.turn(host.as_ref(), self.repeats, now));
-            let found = turns.enumerate().find_map(|(place, turn)| match turn {
-                Turn::Now => Some((place, true)),
-                Turn::NotInThisSweep => Some((place, false)),
+            let turns = self.waiting.iter().map(|waiter| self.hosts.turn(waiter, self.repeats, now));
+            let found = turns.enumerate().filter_map(|(place, turn)| match turn {
+                Turn::Now(rank) => Some((rank, place, None)),
+                Turn::NotInThisSweep(reason) => Some(((false, false, 0), place, Some(reason))),
                 Turn::At(_) | Turn::WhenOneEnds => None,
             });
-            let Some((place, is_asked)) = found else { break };
-            let Some((url, host)) = self.waiting.remove(place) else { break };
-            let list = if is_asked { &mut due.start } else { &mut due.paused };
-            list.push(url.clone());
+            let Some((_, place, refusal)) = found.min() else { break };
+            let Some(Waiter { url, host, .. }) = self.waiting.remove(place) else { break };
+            match refusal {
+                None => due.start.push(url.clone()),
+                Some(reason) => due.given_up.push((url.clone(), reason)),
+            }
             self.running += 1;
             self.hosts.begin(host.as_ref());
             // Whatever waits is watched: `watch` drops the others from both at once.
@@ -211,7 +213,12 @@ impl Schedule {
     ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
         let upstream = self.upstreams.get_mut(url)?;
-        self.hosts.end(upstream.host.as_ref());
+        let has_answered = match result.as_ref().map_err(|error| &error.fault) {
+            Ok(_) | Err(PollFault::Busy { .. }) => Some(true),
+            Err(PollFault::NoAnswer) => Some(false),
+            Err(PollFault::Other) => None,
+        };
+        self.hosts.end(upstream.host.as_ref(), has_answered);
         let mut redirects = false;
         if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
             upstream.not_before = now.saturating_add(*pause);
@@ -255,11 +262,11 @@ impl Schedule {
         let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::MAX);
         // Who waits for a place is started when a listing ends; who waits for a host, when its pause does.
         let has_room = self.running < self.workers;
-        let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|(_, host)| {
+        let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|waiter| {
             // A pause that has ended since is a deadline that has passed.
-            match self.hosts.turn(host.as_ref(), true, Moment::ZERO) {
+            match self.hosts.turn(waiter, true, Moment::ZERO) {
                 Turn::At(end) => Some(end),
-                Turn::Now | Turn::WhenOneEnds | Turn::NotInThisSweep => None,
+                Turn::Now(_) | Turn::WhenOneEnds | Turn::NotInThisSweep(_) => None,
             }
         });
         due.chain(pauses).min()

@@ -3,6 +3,7 @@
 //! Ports do not tell hosts apart, so the bad one is called localhost.
 
 use std::fs;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -66,4 +67,27 @@ fn a_sweep_waits_for_a_short_pause() {
     assert_eq!(failed["error"], "the server answered with status 429", "the only one that was refused");
     assert!(begun.elapsed() >= Duration::from_secs(1), "{output}");
     assert_eq!(farm.published().len(), 2, "{output}");
+}
+
+#[test]
+fn a_host_that_is_down_is_given_up_and_the_others_are_built() {
+    let http = SmartHttp::new();
+    let url = http.serve("good.git", &GitRepo::program(&["1"]));
+    // A port that was free a moment ago: connections are refused.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut farm = Farm::builder().with(&Recipe::program("good", &url));
+    for number in 10..30 {
+        let down = on_localhost(&format!("http://{closed}/{number}.git"));
+        farm = farm.with(&Recipe::program(&format!("down{number}"), &down));
+    }
+    let farm = farm.build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.events("poll failed");
+    let refused = failed.iter().filter(|event| event["error"].contains("the connection failed")).count();
+    let given_up =
+        failed.iter().filter(|event| event["error"] == "not asked: its host does not answer").count();
+    assert_eq!(refused + given_up, 20, "{output}");
+    assert_eq!(refused, 6, "{output}");
+    farm.assert_published(&["good 1-1 noarch"]);
 }

@@ -12,6 +12,13 @@ use crate::upstream_url;
 /// many of a farm's upstreams is neither flooded nor keeps the others waiting.
 pub(super) const JOBS_PER_HOST: usize = 4;
 
+/// After how many listings in a row without an answer a host gets one at a time, until one
+/// succeeds: each of them may keep a worker for as long as a listing may take.
+const SILENT_AFTER: u32 = 2;
+
+/// After how many of them a single sweep asks it no more.
+pub(super) const GIVEN_UP_AFTER: u32 = 6;
+
 /// How long a single sweep waits for one host's pauses, in all: as long as for a listing.
 pub(super) const SWEEP_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -22,24 +29,39 @@ pub(super) struct Hosts(BTreeMap<Arc<str>, Host>);
 #[derive(Debug, Default)]
 struct Host {
     running: usize,
+    /// Listings without an answer since the last one that succeeded.
+    silences: u32,
     /// When it may be asked again.
     paused_until: Moment,
     /// How long its pauses are, together.
     pauses: Duration,
 }
 
+/// An upstream that waits to be listed.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) url: Arc<str>,
+    /// Its host; a local path has none.
+    pub(super) host: Option<Arc<str>>,
+    /// Whether a webhook has told of it.
+    pub(super) urgent: bool,
+}
+
 /// Whether an upstream that waits may be listed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
-    /// It may.
-    Now,
+    /// It may; who has the least of these first.
+    Now(Rank),
     /// Its host has as many listings as it may have.
     WhenOneEnds,
     /// Its host wants a pause until then.
     At(Moment),
-    /// Its host wants a pause for which a single sweep does not wait.
-    NotInThisSweep,
+    /// A single sweep does not ask its host any more.
+    NotInThisSweep(&'static str),
 }
+
+/// Who goes first: hosts that answer, what a webhook has told of, hosts with few listings.
+pub(super) type Rank = (bool, bool, usize);
 
 /// The name of a URL's host; `None` for local paths.
 pub(super) fn name_of(url: &str) -> Option<Arc<str>> {
@@ -49,14 +71,22 @@ pub(super) fn name_of(url: &str) -> Option<Arc<str>> {
 
 impl Hosts {
     /// Whether an upstream of that host has its turn.
-    pub(super) fn turn(&self, name: Option<&Arc<str>>, repeats: bool, now: Moment) -> Turn {
-        match name.and_then(|name| self.0.get(name)) {
-            Some(host) if !repeats && host.paused_until > now && host.pauses > SWEEP_PATIENCE => {
-                Turn::NotInThisSweep
-            }
-            Some(host) if host.running >= JOBS_PER_HOST => Turn::WhenOneEnds,
-            Some(host) if host.paused_until > now => Turn::At(host.paused_until),
-            _ => Turn::Now,
+    pub(super) fn turn(&self, waiter: &Waiter, repeats: bool, now: Moment) -> Turn {
+        let Some(host) = waiter.host.as_ref().and_then(|name| self.0.get(name)) else {
+            return Turn::Now((false, !waiter.urgent, 0));
+        };
+        let is_paused = host.paused_until > now;
+        let limit = if host.silences < SILENT_AFTER { JOBS_PER_HOST } else { 1 };
+        if !repeats && is_paused && host.pauses > SWEEP_PATIENCE {
+            Turn::NotInThisSweep("not asked: its host wants a pause")
+        } else if !repeats && host.silences >= GIVEN_UP_AFTER {
+            Turn::NotInThisSweep("not asked: its host does not answer")
+        } else if host.running >= limit {
+            Turn::WhenOneEnds
+        } else if is_paused {
+            Turn::At(host.paused_until)
+        } else {
+            Turn::Now((host.silences > 0, !waiter.urgent, host.running))
         }
     }
 
@@ -67,10 +97,14 @@ impl Hosts {
         }
     }
 
-    /// Notes that a listing has ended.
-    pub(super) fn end(&mut self, name: Option<&Arc<str>>) {
-        if let Some(host) = name.and_then(|name| self.0.get_mut(name)) {
-            host.running = host.running.saturating_sub(1);
+    /// Notes that a listing has ended, and whether the host has answered, if that is known.
+    pub(super) fn end(&mut self, name: Option<&Arc<str>>, has_answered: Option<bool>) {
+        let Some(host) = name.and_then(|name| self.0.get_mut(name)) else { return };
+        host.running = host.running.saturating_sub(1);
+        match has_answered {
+            Some(true) => host.silences = 0,
+            Some(false) => host.silences = host.silences.saturating_add(1),
+            None => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! The schedule over simulated days.
 
-use super::hosts::{JOBS_PER_HOST, SWEEP_PATIENCE};
+use super::hosts::{GIVEN_UP_AFTER, JOBS_PER_HOST, SWEEP_PATIENCE};
 use super::*;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -175,7 +175,8 @@ fn a_single_sweep_does_not_wait_for_a_long_pause() {
     let busy = error("503", Some(HOUR));
     schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
     let due = schedule.start_due(Moment::ZERO);
-    assert_eq!((due.start.len(), due.paused), (0, vec![Arc::from("https://a.example/2")]));
+    assert_eq!(due.start.len(), 0);
+    assert_eq!(due.given_up, [("https://a.example/2".into(), "not asked: its host wants a pause")]);
     assert!(!schedule.is_quiet());
     schedule.finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
     assert!(schedule.is_quiet());
@@ -262,7 +263,7 @@ fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
                 let busy = error("429", Some(Duration::from_secs(pause)));
                 schedule.finished(url, Err(busy), now);
             }
-            for url in &due.paused {
+            for (url, _) in &due.given_up {
                 given_up += 1;
                 schedule.finished(url, Err(error("paused", None)), now);
             }
@@ -292,4 +293,93 @@ fn no_upstream_is_the_last_one_at_every_start() {
         missing.retain(|url| !started.iter().any(|started| **started == **url));
     }
     assert!(missing.is_empty(), "never among the first: {missing:?}");
+}
+
+/// Lists `urls`, where a listing takes a second and one on a dead host a minute. When each has ended, and how
+/// many were given up.
+fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<Arc<str>, Moment>, usize) {
+    let mut schedule = Schedule::new(workers, repeats, None);
+    schedule.watch(roster(urls), Moment::ZERO);
+    let (mut now, mut running, mut done, mut given_up) = (Moment::ZERO, Vec::new(), BTreeMap::new(), 0);
+    while done.len() + given_up < urls.len() {
+        let due = schedule.start_due(now);
+        for (url, reason) in &due.given_up {
+            schedule.finished(url, Err(error(reason, None)), now);
+        }
+        given_up += due.given_up.len();
+        for url in due.start {
+            let takes = if url.contains("dead") { 60 } else { 1 };
+            running.push((now + Duration::from_secs(takes), url));
+        }
+        if !due.given_up.is_empty() {
+            continue;
+        }
+        running.sort();
+        let (end, url) = running.remove(0);
+        now = end;
+        let result = if url.contains("dead") { silence() } else { Ok(1) };
+        schedule.finished(&url, result, now);
+        done.entry(url).or_insert(now);
+    }
+    (done, given_up)
+}
+
+fn silence() -> Result<usize, PollError> {
+    Err(PollError { reason: "no answer".into(), fault: PollFault::NoAnswer })
+}
+
+#[test]
+fn dead_hosts_do_not_hold_up_the_others() {
+    let numbered = |host: &str| (0..9).map(|n| format!("https://{host}.example/{n}")).collect::<Vec<_>>();
+    let urls = [numbered("a-dead"), numbered("b-dead"), numbered("good"), numbered("well")].concat();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    for (workers, repeats) in [(4, true), (8, true), (4, false), (8, false)] {
+        let (done, given_up) = simulate(workers, repeats, &urls);
+        let healthy = done.iter().filter(|(url, _)| !url.contains("dead"));
+        let last = healthy.map(|(_, end)| *end).max().unwrap();
+        assert!(last < Duration::from_secs(20), "{workers} workers: {done:?}");
+        let end = *done.values().max().unwrap();
+        assert_eq!(given_up > 0, !repeats);
+        assert!(repeats || end <= Duration::from_mins(5), "the sweep took {end:?}");
+    }
+}
+
+#[test]
+fn a_host_without_an_answer_gets_one_listing_at_a_time_until_one_succeeds() {
+    let urls: Vec<String> = (0..20).map(|n| format!("https://a.example/{n:02}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let page = || Err(error("a page", None));
+    let now = Moment::ZERO;
+    let mut schedule = schedule(8, &urls);
+    let mut running: VecDeque<Arc<str>> = schedule.start_due(now).start.into();
+    // How a listing ends, and how many run then.
+    let steps: [(Result<usize, PollError>, usize); 10] = [
+        (silence(), 4),
+        (Ok(1), 4),
+        (silence(), 4),
+        (silence(), 3),
+        (page(), 2),
+        (silence(), 1),
+        (silence(), 1),
+        (page(), 1),
+        (silence(), 1),
+        (Ok(1), 4),
+    ];
+    for (number, (result, expected)) in steps.into_iter().enumerate() {
+        let url = running.pop_front().unwrap();
+        schedule.finished(&url, result, now);
+        running.extend(schedule.start_due(now).start);
+        assert_eq!(running.len(), expected, "after step {number}");
+        // Who waits for a place is no deadline: the farm would be woken without an end.
+        assert!(schedule.next_deadline().is_none_or(|deadline| deadline > now), "after step {number}");
+    }
+}
+
+#[test]
+fn a_sweep_gives_a_host_up_that_does_not_answer() {
+    let urls: Vec<String> = (0..200).map(|n| format!("https://dead.example/{n}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let (done, given_up) = simulate(8, false, &urls);
+    assert_eq!((done.len(), given_up), (GIVEN_UP_AFTER as usize, 194));
+    assert!(*done.values().max().unwrap() <= Duration::from_mins(3));
 }
