@@ -113,7 +113,7 @@ impl Hosts {
         let host = self.0.entry(name).or_default();
         let begin = host.paused_until.max(now);
         let end = begin.max(now.saturating_add(pause));
-        host.pauses = host.pauses.saturating_add(end - begin);
+        host.pauses = host.pauses.saturating_add(end.saturating_sub(begin));
         host.paused_until = end;
     }
 
