@@ -4,6 +4,7 @@
 //! `git ls-remote`, which costs processes and can do everything. [`Lister`] takes
 //! the first where the result is the same and the second everywhere else.
 
+mod addresses;
 mod ahead;
 pub(crate) mod commit_times;
 pub mod git;

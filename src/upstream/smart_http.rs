@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
-use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use ureq::unversioned::transport::Connector as _;
 use ureq::{Agent, Body, BodyReader, Error};
 
+use super::addresses::AddressConnector;
 use super::http_url::{self, HttpUrl};
 use super::ls_refs::{self, AnswerError, Server};
 use super::resolver::RememberingResolver;
@@ -95,7 +96,7 @@ impl SmartHttp {
             .max_idle_connections(jobs)
             .max_idle_connections_per_host(jobs)
             .build();
-        let connector = ().chain(TcpConnector::default()).chain(TlsConnector::default());
+        let connector = ().chain(AddressConnector::default()).chain(TlsConnector::default());
         let agent = Agent::with_parts(config, connector, RememberingResolver::default());
         Self { agent, deadline }
     }

@@ -61,8 +61,8 @@ impl fmt::Debug for TlsConnector {
     }
 }
 
-/// What is left of the time to connect, now that the plain connection is there.
-fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+/// What is left of the time to connect.
+pub(super) fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
     let mut timeout = details.timeout;
     let now = (details.current_time)();
     if let (Duration::Exact(limit), Instant::Exact(now), Instant::Exact(start)) =
