@@ -19,10 +19,12 @@ const LISTING_GRACE: Duration = Duration::from_secs(1);
 const LISTING_LIMIT: usize = 64 * 1024 * 1024;
 
 /// What ties git to one repository (`git rev-parse --local-env-vars`), less what
-/// only carries configuration.
-const LOCAL_TO_A_REPOSITORY: [&str; 12] = [
+/// carries configuration for all of its commands.
+const LOCAL_TO_A_REPOSITORY: [&str; 13] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
+    // Only `git config` reads it: it would tell us of other settings than those that count.
+    "GIT_CONFIG",
     "GIT_DIR",
     "GIT_GRAFT_FILE",
     "GIT_IMPLICIT_WORK_TREE",

@@ -210,6 +210,18 @@ fn gits_configuration_is_honoured() {
 }
 
 #[test]
+fn a_file_that_only_git_config_reads_hides_nothing() {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let hidden = |farm: &Farm, command: &mut Command| {
+        fs::write(farm.path("gitconfig"), "[http]\n\textraHeader = X-Test: yes\n").unwrap();
+        command.env("GIT_CONFIG_GLOBAL", farm.path("gitconfig")).env("GIT_CONFIG", "/dev/null");
+    };
+    check_way(&url, hidden, Some("git's configuration sets http.extraheader"));
+    assert!(http.requests().iter().all(|request| request.header("x-test") == Some("yes")));
+}
+
+#[test]
 fn a_password_is_asked_for_by_git() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
