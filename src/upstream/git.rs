@@ -104,7 +104,7 @@ impl Git {
         limit: Duration,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, GitError> {
-        let program = self.program(interrupt).deadline(Some(limit)).grace(LISTING_GRACE);
+        let program = nowhere(self.program(interrupt)).deadline(Some(limit)).grace(LISTING_GRACE);
         let program = program.capture_stdout(LISTING_LIMIT);
         let output = program.args(["ls-remote", "--tags", "--refs", "--", url]).run(interrupt)?;
         parse_listing(&output.stdout)
@@ -126,12 +126,21 @@ impl Git {
     }
 
     /// git, outside of whatever checkout the manager was started in.
-    pub(super) fn plain(&self) -> Program {
+    fn plain(&self) -> Program {
         let program = Program::new(&self.path).directory(&self.directory);
-        let program = program.env("GIT_CEILING_DIRECTORIES", &self.directory);
+        // The directory that git starts in is no ceiling to it; the one above is.
+        let program = match self.directory.parent() {
+            Some(above) => program.env("GIT_CEILING_DIRECTORIES", above),
+            None => program,
+        };
         // What git says is read by the manager as well, and has to be in the language that it knows.
         let program = program.env("LC_ALL", "C").without_env("LANGUAGE");
         LOCAL_TO_A_REPOSITORY.iter().fold(program, |program, name| program.without_env(name))
+    }
+
+    /// `git config`, as a listing would see the configuration.
+    pub(super) fn config(&self) -> Program {
+        nowhere(self.plain()).arg("config")
     }
 
     /// ssh as the operator has set it up for git, in batch mode. `None` when
@@ -149,12 +158,18 @@ impl Git {
     }
 
     fn configured_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
-        let program = self.plain().args(["config", "--get", "core.sshCommand"]);
+        let program = self.config().args(["--get", "core.sshCommand"]);
         let output =
             program.deadline(Some(LISTING_DEADLINE)).capture_stdout(64 * 1024).run(interrupt).ok()?;
         let command = String::from_utf8(output.stdout).ok()?;
         Some(command.trim_end_matches('\n').into())
     }
+}
+
+/// A command that needs no repository, and must not find one: not even one that somebody
+/// has made where it runs.
+fn nowhere(program: Program) -> Program {
+    program.env("GIT_DIR", "/dev/null")
 }
 
 /// Reads the lines `<object id> TAB refs/tags/<tag>` of a listing.

@@ -58,7 +58,8 @@ fn may_be_configured(git: &Path) -> bool {
         })
 }
 
-/// The files that git reads its configuration from (git-config, "FILES").
+/// The files that git reads its configuration from (git-config, "FILES"). That of a repository is not among
+/// them: git is run in none.
 fn candidates(git: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     if let Some(file) = env::var_os("GIT_CONFIG_GLOBAL") {
@@ -77,17 +78,6 @@ fn candidates(git: &Path) -> Vec<PathBuf> {
         // A git of its own prefix has its own; the program on the PATH may be a link to it.
         for git in [Some(git.to_owned()), git.canonicalize().ok()].into_iter().flatten() {
             files.extend(git.ancestors().nth(2).map(|prefix| prefix.join("etc/gitconfig")));
-        }
-    }
-    // git also reads the configuration of a repository that the manager was started in.
-    for directory in env::current_dir().unwrap_or_default().ancestors() {
-        let inside = directory.join(".git");
-        if inside.exists() {
-            // A work tree's `.git` is a file that leads to a configuration elsewhere: reading
-            // it as a directory fails, and git is asked.
-            files.push(inside.join("config"));
-        } else if directory.join("HEAD").exists() {
-            files.push(directory.join("config"));
         }
     }
     files
@@ -128,7 +118,7 @@ fn is_true(value: &str) -> bool {
 
 /// All of git's configuration, from git.
 fn ask(git: &Git, interrupt: &Interrupt) -> Result<Vec<(String, String)>, String> {
-    let program = git.plain().args(["config", "--list", "-z"]).deadline(Some(DEADLINE));
+    let program = git.config().args(["--list", "-z"]).deadline(Some(DEADLINE));
     let output = program.capture_stdout(MAX_CONFIGURATION).run(interrupt);
     let output = output.map_err(|error| format!("git's configuration cannot be read: {error}"))?;
     Ok(parse_list(&String::from_utf8_lossy(&output.stdout)))

@@ -222,6 +222,21 @@ fn a_file_that_only_git_config_reads_hides_nothing() {
 }
 
 #[test]
+fn a_checkout_around_the_state_directory_is_none_of_gits() {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let in_checkout = |farm: &Farm, _: &mut Command| {
+        run(git_command(farm.home()).args(["init", "--quiet"]));
+        run(git_command(farm.home()).args(["config", "http.extraHeader", "X-Checkout: yes"]));
+        run(git_command(farm.home()).args(["config", "url.http://127.0.0.1:9/.insteadOf", "http://"]));
+    };
+    check_way(&url, in_checkout, None);
+    let output = check_way(&url.replace("//", "//user@"), in_checkout, Some("the URL names a user"));
+    assert_eq!(output.event("poll complete")["tags_seen"], "1", "{output}");
+    assert!(http.requests().iter().all(|request| request.header("x-checkout").is_none()));
+}
+
+#[test]
 fn a_password_is_asked_for_by_git() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
