@@ -101,7 +101,7 @@ fn read_file(path: &Path) -> io::Result<Option<String>> {
 /// HTTP, or leads to further files. Too much is found rather than too little: a
 /// section header need not stand at the start of its line.
 fn mentions_relevant_section(text: &str) -> bool {
-    const SECTIONS: [&str; 5] = ["http", "url", "include", "protocol", "credential"];
+    const SECTIONS: [&str; 6] = ["http", "url", "include", "protocol", "credential", "remote"];
     text.split('[').skip(1).any(|rest| {
         let rest = rest.trim_ascii_start().as_bytes();
         let starts = |section: &&str| {
@@ -153,6 +153,7 @@ mod tests {
             "[includeIf \"gitdir:/\"]",
             "[Protocol]",
             "[credential]",
+            "[remote \"https://x\"]",
             "[user] name = a [b]\n[http]",
         ] {
             assert!(mentions_relevant_section(text), "{text}");

@@ -97,6 +97,8 @@ fn entry_reason(key: &str, value: &str, url: &str, host: &str) -> Option<String>
     let name = name.to_ascii_lowercase();
     let shown = match (section.to_ascii_lowercase().as_str(), subsection) {
         ("url", Some(_)) => (name == "insteadof" && url.starts_with(value)).then_some("url.*.insteadOf"),
+        // A URL that is the name of a remote stands for what is configured there.
+        ("remote", Some(remote)) => (remote == url).then_some("remote.* for this URL"),
         // How much is sent, or kept open, at once: a listing is too small for it.
         ("http", None) if ["postbuffer", "maxrequests", "minsessions"].contains(&name.as_str()) => None,
         ("http", None) => return Some(format!("git's configuration sets http.{name}")),
@@ -223,6 +225,12 @@ mod tests {
         check_entry("protocol.allow", "never", Some("protocol.allow"));
         check_entry("protocol.https.allow", "never", Some("protocol.* for HTTP"));
         check_entry("protocol.file.allow", "always", None);
+        let remote = Some("remote.* for this URL");
+        check_entry("remote.https://example.org/a/b.git.url", "https://example.com/", remote);
+        check_entry("remote.https://example.org/a/b.git.proxy", "http://p", remote);
+        check_entry("remote.https://example.org/a/b.url", "https://example.com/", None);
+        check_entry("remote.origin.url", "https://example.org/a/b.git", None);
+        check_entry("remote.pushdefault", "https://example.org/a/b.git", None);
         check_entry("user.name", "x", None);
         check_entry("core.askpass", "x", None);
     }

@@ -237,6 +237,21 @@ fn a_checkout_around_the_state_directory_is_none_of_gits() {
 }
 
 #[test]
+fn a_remote_that_is_called_like_the_upstream_is_gits() {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let there = http.serve("b.git", &GitRepo::program(&["1", "2"]));
+    let remote = |farm: &Farm, command: &mut Command| {
+        let text = format!("[remote \"{url}\"]\n\turl = {there}\n");
+        fs::write(farm.path("gitconfig"), text).unwrap();
+        command.env("GIT_CONFIG_GLOBAL", farm.path("gitconfig"));
+    };
+    let output = check_way(&url, remote, Some("git's configuration sets remote.* for this URL"));
+    assert_eq!(output.event("poll complete")["tags_seen"], "2", "{output}");
+    check_way(&there, remote, None);
+}
+
+#[test]
 fn a_password_is_asked_for_by_git() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
