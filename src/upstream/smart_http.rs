@@ -18,7 +18,7 @@ use super::http_url::{self, HttpUrl};
 use super::ls_refs::{self, AnswerError, Server};
 use super::resolver::RememberingResolver;
 use super::retry_after;
-use super::tls::TlsConnector;
+use super::tls::{NoTls, TlsConnector};
 use crate::duration;
 use crate::process::Interrupt;
 
@@ -267,7 +267,7 @@ impl Listing<'_> {
             Error::BodyStalled => Failure::Failed(CUT_SHORT.to_owned()),
             Error::Io(error) if has_ended(&error) => Failure::Failed(CUT_SHORT.to_owned()),
             // git may trust what this does not: another store, an older kind of certificate.
-            Error::Io(error) if is_refused_by_tls(&error) => Failure::NotUnderstood(error.to_string()),
+            Error::Other(error) if error.is::<NoTls>() => Failure::NotUnderstood(error.to_string()),
             Error::Io(error) => self.no_answer(format!("the connection failed: {error}")),
             error @ (Error::HostNotFound | Error::ConnectionFailed) => {
                 self.no_answer(format!("the connection failed: {error}"))
@@ -287,11 +287,6 @@ impl Listing<'_> {
 
 /// What is said of an answer that ends too early, wherever that is noticed.
 const CUT_SHORT: &str = "the server closed the connection before its answer was complete";
-
-/// Whether the two sides could not agree on TLS.
-fn is_refused_by_tls(error: &io::Error) -> bool {
-    matches!(error.get_ref(), Some(cause) if cause.is::<rustls::Error>())
-}
 
 /// Whether the other side has ended the connection.
 fn has_ended(error: &io::Error) -> bool {

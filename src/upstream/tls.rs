@@ -3,10 +3,12 @@
 //! ureq brings a connector of its own. This one is here because it prepares the trust
 //! store exactly once, however many connections begin at the same time: parsing it is
 //! by far the most memory and time that a listing takes. It also leaves out what would
-//! sign with a certificate of ours, which no upstream gets without git.
+//! sign with a certificate of ours, which no upstream gets without git. And it tells what
+//! went wrong before an answer began ([`NoTls`]): git's TLS may be luckier.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::io::{self, Read as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -23,8 +25,14 @@ use super::http_url;
 /// Puts TLS around connections of `https` URLs.
 #[derive(Default)]
 pub(super) struct TlsConnector {
-    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+    /// Empty until there are certificates: an administrator may mend a system that has none.
+    config: Mutex<Option<Arc<ClientConfig>>>,
 }
+
+/// Why there was no answer over TLS, not even its first byte.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoTls(String);
 
 impl<In: Transport> Connector<In> for TlsConnector {
     type Out = Either<In, TlsTransport>;
@@ -38,20 +46,31 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let config = self.config.get_or_init(client_config).clone();
-        let config = config.map_err(|reason| Error::Other(reason.into()))?;
+        let config = self.config().map_err(no_tls)?;
         let host = details.uri.authority().map(|authority| http_url::host_of(authority.as_str()));
         let host = host.unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| Error::BadUri(details.uri.to_string()))?;
-        let mut connection = ClientConnection::new(config, name).map_err(into_error)?;
+        let mut connection = ClientConnection::new(config, name).map_err(no_tls)?;
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         socket.set_timeout(left(details));
-        connection.complete_io(&mut socket)?;
+        connection.complete_io(&mut socket).map_err(into_no_tls)?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(connection, socket) })))
+        let stream = StreamOwned::new(connection, socket);
+        Ok(Some(Either::B(TlsTransport { buffers, stream, has_answered: false })))
+    }
+}
+
+impl TlsConnector {
+    /// The settings of all connections. Who needs them while they are prepared waits.
+    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = &*config {
+            return Ok(config.clone());
+        }
+        Ok(config.insert(client_config()?).clone())
     }
 }
 
@@ -90,14 +109,32 @@ fn client_config() -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
-fn into_error(error: rustls::Error) -> Error {
-    Error::Other(error.into())
+fn no_tls(reason: impl ToString) -> Error {
+    Error::Other(NoTls(reason.to_string()).into())
+}
+
+/// `error` as one that [`NoTls`] is the reason for, unless it is about the time.
+fn into_no_tls(error: io::Error) -> Error {
+    match Error::from(error) {
+        Error::Io(error) => no_tls(error),
+        error => error,
+    }
 }
 
 /// A connection over TLS.
 pub(super) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
+    /// Whether anything has ever come over it.
+    has_answered: bool,
+}
+
+impl TlsTransport {
+    /// A server that does not like the handshake may say so when we think that it is over,
+    /// by an alert or by hanging up.
+    fn error(&self, error: io::Error) -> Error {
+        if self.has_answered { error.into() } else { into_no_tls(error) }
+    }
 }
 
 impl Transport for TlsTransport {
@@ -106,15 +143,18 @@ impl Transport for TlsTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        use std::io::Write as _;
         self.stream.sock.set_timeout(timeout);
-        Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
+        let written = self.stream.write_all(&self.buffers.output()[..amount]);
+        written.map_err(|error| self.error(error))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        use std::io::Read as _;
         self.stream.sock.set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.error(error))?;
+        if amount == 0 && !self.has_answered {
+            return Err(no_tls("the server closed the connection before it had answered"));
+        }
+        self.has_answered = true;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

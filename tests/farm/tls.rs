@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -24,6 +24,9 @@ use crate::support::wait::PATIENCE;
 
 /// Where the child of [`a_trusted_certificate_is_accepted`] finds what to list.
 const URL: &str = "PEIPKG_TEST_TLS_URL";
+
+/// Where that of [`what_tls_does_not_allow_is_left_to_git`] finds a server that hangs up.
+const CLOSING_URL: &str = "PEIPKG_TEST_TLS_CLOSING_URL";
 
 /// Variables that point TLS clients at other certificates than the system's.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -105,6 +108,65 @@ fn a_trusted_certificate_is_accepted() {
     command.env("SSL_CERT_FILE", directory.path().join("cert.pem"));
     let output = run(command.env(URL, format!("https://localhost:{}/x.git", addr.port())));
     assert!(output.contains("1 passed"), "{output}");
+}
+
+/// A server whose every connection is `end`ed. It lives as long as the test run.
+fn serve_and_end(end: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("the port");
+    thread::spawn(move || listener.incoming().flatten().for_each(end));
+    addr
+}
+
+fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Vec<String>, smart_http::Failure> {
+    client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
+}
+
+#[track_caller]
+fn check_left_to_git(result: &Result<Vec<String>, smart_http::Failure>, expected: &str) {
+    let is_right =
+        matches!(result, Err(smart_http::Failure::NotUnderstood(reason)) if reason.contains(expected));
+    assert!(is_right, "{result:?}");
+}
+
+/// As for the test above, another process has the trust store of its own: first an empty one, then one with the certificate.
+#[test]
+fn what_tls_does_not_allow_is_left_to_git() {
+    if let (Ok(url), Ok(closing)) = (std::env::var(URL), std::env::var(CLOSING_URL)) {
+        let store = PathBuf::from(std::env::var_os(TRUST[0]).unwrap());
+        let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
+        check_left_to_git(&list_once(&client, &url), "the system has no trusted certificates");
+        std::fs::copy(store.with_file_name("cert.pem"), store).unwrap();
+        assert_eq!(list_once(&client, &url).unwrap(), ["v1"], "the failure is not remembered");
+        check_left_to_git(&list_once(&client, &closing), "");
+        return;
+    }
+    let directory = TempDir::with_prefix("tls-").unwrap();
+    let config = certify(directory.path());
+    let addr = serve(&config);
+    // As a server that wants a certificate of ours may do: all is well until the first request.
+    let closing = serve_and_end(move |mut stream| {
+        let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+    });
+    let store = directory.path().join("store.pem");
+    std::fs::write(&store, "").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "tls::what_tls_does_not_allow_is_left_to_git"]).env_remove(TRUST[1]);
+    command.env(TRUST[0], store).env(URL, format!("https://localhost:{}/x.git", addr.port()));
+    let output = run(command.env(CLOSING_URL, format!("https://localhost:{}/x.git", closing.port())));
+    assert!(output.contains("1 passed"), "{output}");
+}
+
+#[test]
+fn a_connection_that_ends_in_the_handshake_is_left_to_git() {
+    // With what the client has sent unread, the end is a reset; else it is an orderly one.
+    let reset = serve_and_end(|mut stream| drop(stream.read_exact(&mut [0])));
+    let closed = serve_and_end(|mut stream| drop(stream.read(&mut [0; 16 * 1024])));
+    for addr in [reset, closed] {
+        let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
+        check_left_to_git(&list_once(&client, &format!("https://localhost:{}/x.git", addr.port())), "");
+    }
 }
 
 #[test]
