@@ -118,6 +118,7 @@ struct Loop {
     /// Where the progress of a sweep is shown, if anybody watches.
     line: Option<Line>,
     farm_id: Arc<str>,
+    lister: Arc<Lister>,
     poll_requests: Sender<Arc<str>>,
     jobs: Sender<Job>,
     uploads: Sender<()>,
@@ -181,6 +182,7 @@ impl Loop {
             messages,
             board: None,
             line: None,
+            lister,
             poll_requests,
             jobs,
             uploads,
@@ -319,6 +321,7 @@ impl Loop {
             Effect::StartUpload => drop(self.uploads.send(())),
             Effect::DiscardOutputs(outputs) => self.publisher.discard(&outputs),
             Effect::LoadRoster => {
+                self.lister.reload();
                 let roster = startup::load_roster(&self.config);
                 self.handle(Event::RosterLoaded(roster));
             }

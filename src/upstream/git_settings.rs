@@ -5,15 +5,18 @@
 //! matter ([`mentions_relevant_section`]). Only when one is there, or when an
 //! environment variable carries configuration, is git asked for all of it.
 //!
-//! They are read once, when an upstream is first listed: who changes git's
-//! configuration restarts the manager.
+//! They are read when an upstream is first listed, again after a reload, and as long as
+//! they cannot be read ([`Known`]).
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
 
 use super::git::Git;
 use super::route::{self, Settings};
@@ -28,8 +31,69 @@ const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
 /// How long git may take to print its configuration, which is in local files.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// The settings as they were last read. Threads share them.
+#[derive(Debug, Default)]
+pub struct Known {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When they were read, and what they are.
+    read: Option<(Instant, Arc<Settings>)>,
+    /// Why git lists everything, as far as the log has it.
+    said: Option<String>,
+}
+
+impl Known {
+    /// The settings for `git`, for a listing that has `begun` then. Who needs them while they are read waits.
+    /// Those that could not be read serve the listings that have waited for them, and no later one.
+    pub fn get(&self, git: &Git, begun: Instant, interrupt: &Interrupt) -> Arc<Settings> {
+        let mut state = self.state();
+        if let Some((at, settings)) = &state.read
+            && (settings.unreadable.is_none() || *at >= begun)
+        {
+            return settings.clone();
+        }
+        let settings = Arc::new(read(git, interrupt));
+        if !interrupt.is_triggered() {
+            state.tell(&settings);
+        }
+        state.read = Some((Instant::now(), settings.clone()));
+        settings
+    }
+
+    /// Has them read again when they are next needed.
+    pub fn forget(&self) {
+        self.state().read = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole whatever panicked beside it: at worst the settings are read again.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Says once if git has to list everything: that costs a farm many processes, and one word may be the reason.
+    fn tell(&mut self, settings: &Settings) {
+        let reason = settings.against_all();
+        if reason == self.said {
+            return;
+        }
+        self.said.clone_from(&reason);
+        match (reason, &settings.unreadable) {
+            (Some(reason), Some(_)) => {
+                warn!(reason; "git's settings cannot be read, it lists every upstream")
+            }
+            (Some(reason), None) => info!(reason; "git lists every upstream"),
+            (None, _) => {}
+        }
+    }
+}
+
 /// Reads all of it for `git`.
-pub fn read(git: &Git, interrupt: &Interrupt) -> Settings {
+fn read(git: &Git, interrupt: &Interrupt) -> Settings {
     let variables = env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value)));
     let environment = variables.filter(|(name, _)| route::is_relevant_variable(name)).collect();
     let mut settings = Settings { environment, ..Settings::default() };
@@ -42,6 +106,8 @@ pub fn read(git: &Git, interrupt: &Interrupt) -> Settings {
     if let Some(home) = env::var_os("HOME") {
         match read_file(&Path::new(&home).join(".netrc")) {
             Ok(netrc) => settings.netrc = netrc.unwrap_or_default(),
+            // curl does without a file that it cannot open.
+            Err(error) if is_closed(&error) => {}
             Err(error) => settings.unreadable = Some(format!("netrc cannot be read: {error}")),
         }
     }
@@ -86,7 +152,7 @@ fn candidates(git: &Path) -> Vec<PathBuf> {
 /// A text file; `None` if it does not exist.
 fn read_file(path: &Path) -> io::Result<Option<String>> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_absent(&error) => return Ok(None),
         file => file?,
     };
     let mut bytes = Vec::new();
@@ -95,6 +161,16 @@ fn read_file(path: &Path) -> io::Result<Option<String>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Whether there is no such file; the way to it may lead through what is no directory.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether there is something that cannot be read as a file.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory)
 }
 
 /// Whether a configuration file has a section that can change what git sends over

@@ -22,12 +22,13 @@ pub mod sources;
 mod tls;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
 
 use self::git::{Git, GitError};
+use self::git_settings::Known;
 use self::route::{Settings, Way};
 use self::smart_http::{Failure, SmartHttp};
 use crate::process::Interrupt;
@@ -42,9 +43,9 @@ pub const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 pub struct Lister {
     git: Arc<Git>,
     http: SmartHttp,
-    settings: OnceLock<Settings>,
+    settings: Known,
     /// The upstreams that do not speak protocol version 2. They are not asked again: a
-    /// server that learns it will be noticed after a restart.
+    /// server that learns it will be noticed after a reload.
     older_version: Mutex<HashSet<String>>,
 }
 
@@ -80,7 +81,7 @@ impl Lister {
     /// it, git included, [`LISTING_DEADLINE`].
     pub fn new(git: Arc<Git>, jobs: usize, deadline: Duration) -> Self {
         let http = SmartHttp::new(jobs, deadline);
-        Self { git, http, settings: OnceLock::new(), older_version: Mutex::default() }
+        Self { git, http, settings: Known::default(), older_version: Mutex::default() }
     }
 
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
@@ -93,9 +94,9 @@ impl Lister {
     pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, ListError> {
         let begun = Instant::now();
         let upstream = upstream_url::without_password(url);
-        let reason = match self.way(url, interrupt) {
+        let reason = match self.way(url, begun, interrupt) {
             Way::Git(reason) => reason,
-            Way::Native => match self.list_natively(url, interrupt) {
+            Way::Native => match self.list_natively(url, begun, interrupt) {
                 Err(Failure::NotUnderstood(reason)) => reason,
                 Err(Failure::OlderVersion) => {
                     self.older_version().insert(url.to_owned());
@@ -113,23 +114,30 @@ impl Lister {
         Ok(self.git.list_tags(url, limit, interrupt)?)
     }
 
-    fn way(&self, url: &str, interrupt: &Interrupt) -> Way {
+    /// Forgets what was found out about upstreams and about git's settings.
+    pub fn reload(&self) {
+        self.settings.forget();
+        self.older_version().clear();
+    }
+
+    fn way(&self, url: &str, begun: Instant, interrupt: &Interrupt) -> Way {
         if self.older_version().contains(url) {
             return Way::Git("the server did not speak protocol version 2 before".to_owned());
         }
         // Most farms have upstreams that git lists whatever its settings are.
         match Settings::default().way(url) {
-            Way::Native => self.settings(interrupt).way(url),
+            Way::Native => self.settings.get(&self.git, begun, interrupt).way(url),
             way @ Way::Git(_) => way,
         }
     }
 
-    fn settings(&self, interrupt: &Interrupt) -> &Settings {
-        self.settings.get_or_init(|| git_settings::read(&self.git, interrupt))
-    }
-
-    fn list_natively(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, Failure> {
-        let may_ask = |target: &str| match self.settings(interrupt).way(target) {
+    fn list_natively(
+        &self,
+        url: &str,
+        begun: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<String>, Failure> {
+        let may_ask = |target: &str| match self.settings.get(&self.git, begun, interrupt).way(target) {
             Way::Native => Ok(()),
             Way::Git(reason) => Err(reason),
         };

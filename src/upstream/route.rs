@@ -47,6 +47,15 @@ impl Settings {
         reason.map_or(Way::Native, Way::Git)
     }
 
+    /// Why nothing at all is listed natively, if so.
+    pub fn against_all(&self) -> Option<String> {
+        // Nothing is configured for a host of this name.
+        match (self.way("http://any.invalid/"), self.way("https://any.invalid/")) {
+            (Way::Git(reason), Way::Git(_)) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// The environment variable that stands against native listing.
     fn variable(&self, scheme: &str) -> Option<String> {
         let counts = |(name, value): &&(String, String)| match name.as_str() {
@@ -252,5 +261,19 @@ mod tests {
     fn what_cannot_be_read_is_left_to_git() {
         let settings = Settings { unreadable: Some("why".to_owned()), ..Settings::default() };
         check(&settings, URL, Some("why"));
+        assert_eq!(settings.against_all().as_deref(), Some("why"));
+    }
+
+    #[test]
+    fn what_stands_against_some_does_not_stand_against_all() {
+        let check_all = |key: &str, value: &str, expected: Option<&str>| {
+            let configuration = vec![(key.to_owned(), value.to_owned())];
+            let settings = Settings { configuration, ..Settings::default() };
+            assert_eq!(settings.against_all().as_deref(), expected, "{key}");
+        };
+        check_all("http.proxy", "http://p", Some("git's configuration sets http.proxy"));
+        check_all("http.https://example.org.proxy", "http://p", None);
+        check_all("url.x.insteadof", "https://", None);
+        check_all("protocol.https.allow", "never", None);
     }
 }

@@ -11,6 +11,8 @@ use peipkg_manager::upstream::git::Git;
 use peipkg_manager::upstream::smart_http::{self, Failure};
 use peipkg_manager::upstream::{LISTING_DEADLINE, Lister, ref_name};
 
+use rustix::process::Signal;
+
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, git_command, run};
 use crate::support::optional::find_program;
@@ -249,6 +251,73 @@ fn a_remote_that_is_called_like_the_upstream_is_gits() {
     let output = check_way(&url, remote, Some("git's configuration sets remote.* for this URL"));
     assert_eq!(output.event("poll complete")["tags_seen"], "2", "{output}");
     check_way(&there, remote, None);
+}
+
+#[test]
+fn a_home_that_is_none_has_no_netrc() {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let no_home = |_: &Farm, command: &mut Command| {
+        command.env("HOME", "/dev/null");
+    };
+    check_way(&url, no_home, None);
+    let no_file = |farm: &Farm, _: &mut Command| fs::create_dir(farm.path(".netrc")).unwrap();
+    check_way(&url, no_file, None);
+}
+
+#[test]
+fn that_git_lists_everything_is_said_once() {
+    const SAID: &str = "git lists every upstream";
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let there = http.serve("b.git", &GitRepo::program(&["1"]));
+    let farm =
+        Farm::builder().with(&Recipe::program("one", &url)).with(&Recipe::program("two", &there)).build();
+    let mut command = farm.command(&["--once", "--config"]);
+    command.arg(farm.config_path()).env("GIT_HTTP_USER_AGENT", "me");
+    let output = Running::spawn(&mut command).wait_exit(PATIENCE);
+    assert_eq!(output.event(SAID)["reason"], "the environment sets GIT_HTTP_USER_AGENT", "{output}");
+    assert!(farm.once().events(SAID).is_empty());
+}
+
+#[test]
+fn settings_that_could_not_be_read_are_read_again() {
+    const SAID: &str = "git's settings cannot be read, it lists every upstream";
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let there = http.serve("b.git", &GitRepo::program(&["1"]));
+    let failing = "#!/bin/sh\ncase \"$*\" in *--list*)\n\tif mkdir \"$HOME/failed\" 2>/dev/null; then exit 7; fi\nesac\nexec {real} \"$@\"\n";
+    let farm = Farm::builder().program("git", failing);
+    let farm = farm.with(&Recipe::program("one", &url)).with(&Recipe::program("two", &there));
+    let farm = farm.build();
+    let text = fs::read_to_string(farm.config_path()).unwrap();
+    fs::write(farm.config_path(), text.replace("[poll]\n", "[poll]\njobs = 1\n")).unwrap();
+    fs::write(farm.path("gitconfig"), "[credential]\n\thelper =\n").unwrap();
+    let mut command = farm.command(&["--once", "--log-level", "debug", "--config"]);
+    command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig"));
+    let output = Running::spawn(&mut command).wait_exit(PATIENCE);
+    assert!(output.event(SAID)["reason"].contains("status 7"), "{output}");
+    let ways: Vec<_> = output.events("listing upstream").iter().map(|event| event["way"].clone()).collect();
+    assert_eq!(ways, ["git", "native"], "{output}");
+}
+
+#[test]
+fn a_reload_reads_gits_settings_again() {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    let there = http.serve("b.git", &GitRepo::program(&["1"]));
+    let farm = Farm::builder().with(&Recipe::program("one", &url).tag_pattern(NOTHING)).build();
+    let mut command = farm.command(&["--log-level", "debug", "--config"]);
+    command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig"));
+    let mut daemon = Running::spawn(&mut command);
+    assert_eq!(daemon.wait_event("listing upstream", PATIENCE)["way"], "native");
+    fs::write(farm.path("gitconfig"), "[http]\n\tuserAgent = me\n").unwrap();
+    farm.add(&Recipe::program("two", &there).tag_pattern(NOTHING));
+    daemon.signal(Signal::HUP);
+    let event = daemon.wait_event("git lists every upstream", PATIENCE);
+    assert_eq!(event["reason"], "git's configuration sets http.useragent");
+    daemon.signal(Signal::TERM);
+    daemon.wait_exit(PATIENCE).assert_success();
 }
 
 #[test]
