@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::farm::event::{Event, PollError, PollFault};
 use crate::process::{Interrupt, ProcessError};
 use crate::upstream::git::GitError;
+use crate::upstream::retry_after;
 use crate::upstream::{ListError, Lister};
 use crate::upstream_url;
 
@@ -50,6 +51,9 @@ fn fault(error: ListError) -> PollFault {
         }
         ListError::NoAnswer(_) | ListError::Git(GitError::Process(ProcessError::TimedOut { .. })) => {
             PollFault::NoAnswer
+        }
+        ListError::Git(error) if error.is_busy() => {
+            PollFault::Busy { pause: retry_after::DEFAULT, redirected_to: None }
         }
         // Of the others it is not known: git says why it failed in words.
         ListError::Git(_) | ListError::Failed(_) | ListError::Interrupted => PollFault::Other,

@@ -81,6 +81,12 @@ impl GitError {
     pub(super) fn is_final(&self) -> bool {
         self.is_interrupted() || matches!(self, Self::Process(ProcessError::TimedOut { .. }))
     }
+
+    /// Whether the host has told git, by curl's words, that it is busy. What it says about the time, git does not tell.
+    pub fn is_busy(&self) -> bool {
+        let Self::Process(ProcessError::Failed { tail, .. }) = self else { return false };
+        ["returned error: 429", "returned error: 503"].iter().any(|words| tail.contains(words))
+    }
 }
 
 impl Git {

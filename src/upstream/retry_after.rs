@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// The wait when a busy server names none.
-const DEFAULT: Duration = Duration::from_mins(1);
+pub const DEFAULT: Duration = Duration::from_mins(1);
 
 /// The longest wait that a server may ask for: a mistaken one must not silence an upstream for a day.
 const MAX: Duration = Duration::from_hours(1);

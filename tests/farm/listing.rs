@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use peipkg_manager::process::Interrupt;
 use peipkg_manager::upstream::git::Git;
@@ -318,6 +320,44 @@ fn a_reload_reads_gits_settings_again() {
     assert_eq!(event["reason"], "git's configuration sets http.useragent");
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_success();
+}
+
+#[test]
+fn all_of_a_listing_has_one_deadline() {
+    let home = tempfile::tempdir().unwrap();
+    let git = home.path().join("bin/git");
+    // It reads its settings for a long time, since the file of its own prefix has some.
+    fs::create_dir(home.path().join("bin")).unwrap();
+    fs::create_dir(home.path().join("etc")).unwrap();
+    fs::write(home.path().join("etc/gitconfig"), "[credential]\n").unwrap();
+    let slow = "#!/bin/sh\ncase \"$*\" in *--list*) : >\"$0.asked\"; exec sleep 2; esac\nexit 9\n";
+    fs::write(&git, slow).unwrap();
+    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"]));
+    http.fault("a.git", Fault::Silent);
+    let limit = Duration::from_secs(4);
+    let lister = Lister::new(Arc::new(Git::new(git.clone(), home.path().to_owned())), 1, limit);
+    let begun = Instant::now();
+    let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err().to_string();
+    let took = begun.elapsed();
+    assert!(git.with_extension("asked").exists(), "{error}");
+    assert!(error.starts_with("no complete answer within "), "{error}");
+    assert!(took >= limit && took < limit + Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_busy_host_is_left_alone_by_git_too() {
+    let http = SmartHttp::new();
+    let url = http.serve("a.git", &GitRepo::program(&["1"])).replace("//", "//user@");
+    let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
+    let lister = Lister::new(Arc::new(git), 1, LISTING_DEADLINE);
+    let minute = Some(Duration::from_mins(1));
+    for (code, expected) in [(429, minute), (503, minute), (404, None), (500, None)] {
+        http.fault("a.git", Fault::Status { code, retry_after: None });
+        let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err();
+        assert_eq!(error.retry_after(), expected, "{error}");
+    }
 }
 
 #[test]
