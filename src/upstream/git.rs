@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::LISTING_DEADLINE;
 use crate::process::{Interrupt, ProcessError, Program};
 
 /// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);
 
-/// The longest listing accepted, in bytes: about a million tags.
-const LISTING_LIMIT: usize = 64 * 1024 * 1024;
+/// The longest listing accepted, in bytes: about 250,000 tags.
+const LISTING_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How long git may take to print its configuration, which is in local files.
+pub(super) const CONFIG_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What ties git to one repository (`git rev-parse --local-env-vars`), less what
 /// carries configuration for all of its commands.
@@ -165,8 +167,7 @@ impl Git {
 
     fn configured_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
         let program = self.config().args(["--get", "core.sshCommand"]);
-        let output =
-            program.deadline(Some(LISTING_DEADLINE)).capture_stdout(64 * 1024).run(interrupt).ok()?;
+        let output = program.deadline(Some(CONFIG_DEADLINE)).capture_stdout(64 * 1024).run(interrupt).ok()?;
         let command = String::from_utf8(output.stdout).ok()?;
         Some(command.trim_end_matches('\n').into())
     }

@@ -14,11 +14,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{info, warn};
 
-use super::git::Git;
+use super::git::{CONFIG_DEADLINE, Git};
 use super::route::{self, Settings};
 use crate::process::Interrupt;
 
@@ -27,9 +27,6 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// The longest configuration that is accepted from git, in bytes.
 const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
-
-/// How long git may take to print its configuration, which is in local files.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The settings as they were last read. Threads share them.
 #[derive(Debug, Default)]
@@ -194,7 +191,7 @@ fn is_true(value: &str) -> bool {
 
 /// All of git's configuration, from git.
 fn ask(git: &Git, interrupt: &Interrupt) -> Result<Vec<(String, String)>, String> {
-    let program = git.config().args(["--list", "-z"]).deadline(Some(DEADLINE));
+    let program = git.config().args(["--list", "-z"]).deadline(Some(CONFIG_DEADLINE));
     let output = program.capture_stdout(MAX_CONFIGURATION).run(interrupt);
     let output = output.map_err(|error| format!("git's configuration cannot be read: {error}"))?;
     Ok(parse_list(&String::from_utf8_lossy(&output.stdout)))

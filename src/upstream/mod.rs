@@ -43,6 +43,7 @@ pub const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 pub struct Lister {
     git: Arc<Git>,
     http: SmartHttp,
+    deadline: Duration,
     settings: Known,
     /// The upstreams that do not speak protocol version 2. They are not asked again: a
     /// server that learns it will be noticed after a reload.
@@ -77,11 +78,11 @@ pub enum ListError {
 }
 
 impl Lister {
-    /// A lister for `jobs` threads. A native listing may take up to `deadline`, and all of
-    /// it, git included, [`LISTING_DEADLINE`].
+    /// A lister for `jobs` threads. A listing may take up to `deadline`, all of it: finding out
+    /// the way, the native attempt, and git. Only the end of a git that has to be killed comes on top.
     pub fn new(git: Arc<Git>, jobs: usize, deadline: Duration) -> Self {
         let http = SmartHttp::new(jobs, deadline);
-        Self { git, http, settings: Known::default(), older_version: Mutex::default() }
+        Self { git, http, deadline, settings: Known::default(), older_version: Mutex::default() }
     }
 
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
@@ -110,8 +111,16 @@ impl Lister {
         };
         debug!(upstream, way = "git", reason; "listing upstream");
         // What the native attempt has taken is not given twice.
-        let limit = LISTING_DEADLINE.saturating_sub(begun.elapsed());
+        let limit = self.left(begun);
+        if limit.is_zero() {
+            return Err(ListError::Failed(format!("{reason}, and there is no time left for git")));
+        }
         Ok(self.git.list_tags(url, limit, interrupt)?)
+    }
+
+    /// What is left for a listing that has `begun` then.
+    fn left(&self, begun: Instant) -> Duration {
+        self.deadline.saturating_sub(begun.elapsed())
     }
 
     /// Forgets what was found out about upstreams and about git's settings.
@@ -141,7 +150,7 @@ impl Lister {
             Way::Native => Ok(()),
             Way::Git(reason) => Err(reason),
         };
-        self.http.list_tags(url, may_ask, interrupt)
+        self.http.list_tags_within(self.left(begun), url, may_ask, interrupt)
     }
 
     fn older_version(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {

@@ -112,8 +112,22 @@ impl SmartHttp {
         may_ask: impl Fn(&str) -> Result<(), String>,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, Failure> {
+        self.list_tags_within(self.deadline, url, may_ask, interrupt)
+    }
+
+    /// The same, within another `limit`.
+    ///
+    /// # Errors
+    /// As before.
+    pub fn list_tags_within(
+        &self,
+        limit: Duration,
+        url: &str,
+        may_ask: impl Fn(&str) -> Result<(), String>,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<String>, Failure> {
         // A deadline beyond what a clock can show is none.
-        let end = Instant::now().checked_add(self.deadline).unwrap_or_else(Instant::now);
+        let end = Instant::now().checked_add(limit).unwrap_or_else(Instant::now);
         let mut listing = Listing { client: self, interrupt, end, redirected_to: None };
         let (base, server) = listing.discover(http_url::base(url), may_ask)?;
         listing.list(&base, server)
