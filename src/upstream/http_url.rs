@@ -97,7 +97,9 @@ pub fn resolve(asked: &str, location: &str) -> Option<String> {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
     });
-    has_scheme.then(|| location.to_owned())
+    // A scheme may be written in either case; we compare with the lower one.
+    let (scheme, rest) = location.split_once(':').filter(|_| has_scheme)?;
+    Some(format!("{}:{rest}", scheme.to_ascii_lowercase()))
 }
 
 /// `url` without its query.
@@ -163,6 +165,7 @@ mod tests {
         for (location, expected) in [
             ("http://g/c", Some("http://g/c")),
             ("file:///etc/passwd", Some("file:///etc/passwd")),
+            ("HTTPS://G/C", Some("https://G/C")),
             ("//g/c", Some("https://g/c")),
             ("/c?d", Some("https://h:1/c?d")),
             ("c", None),

@@ -190,6 +190,7 @@ fn redirects_are_followed_as_git_follows_them() {
     check(&format!("{url}/{QUERY}"), all.clone());
     check(&format!("/a.git/{QUERY}"), all.clone());
     check(&format!("{there}/{QUERY}"), all);
+    check(&format!("{}/{QUERY}", there.replace("http", "HTTP")), all.clone());
     let paths: Vec<String> = elsewhere.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/a.git/info/refs", "/a.git/git-upload-pack"], "what follows goes to the new place");
     check(&format!("/b.git/{QUERY}"), failed("redirected more than 20 times".to_owned()));
