@@ -22,8 +22,9 @@ use super::tls::{NoTls, TlsConnector};
 use crate::duration;
 use crate::process::Interrupt;
 
-/// The longest answer, in bytes: about a million tags.
-const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
+/// The longest answer, in bytes: about 250,000 tags. Each poller may be at such a one, and
+/// keeps a name or two for each line of it.
+const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// As many redirects as git follows.
 const MAX_REDIRECTS: u32 = 20;

@@ -67,16 +67,17 @@ fn silence_has_an_end() {
             assert!(took >= SOON && took < PATIENCE / 2, "{fault:?}: {took:?}");
         }
     }
+    // A head that comes at once does not begin the time anew, whatever the answer is.
     let (http, url) = server();
-    http.fault("a.git", answer("text/html", b""));
-    http.fault_times("a.git", Fault::Silent, 1);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 9\r\n\r\n<p>";
+    http.fault("a.git", Fault::Stalled { start: head.to_owned() });
     check_no_answer(&list(&url, SOON), "no complete answer within 300ms");
 }
 
 #[test]
 fn an_endless_answer_has_an_end() {
     let (http, url) = server();
-    let too_long = "the answer is longer than 64 MiB";
+    let too_long = "the answer is longer than 16 MiB";
     // A packet of 60,000 bytes, again and again; a page that never ends; no packet at all.
     let faults = [
         endless(ADVERTISEMENT, "000eversion 2\nea60"),
@@ -189,8 +190,8 @@ fn redirects_are_followed_as_git_follows_them() {
     let failed = |reason: String| Err(Failure::Failed(reason));
     check(&format!("{url}/{QUERY}"), all.clone());
     check(&format!("/a.git/{QUERY}"), all.clone());
-    check(&format!("{there}/{QUERY}"), all);
     check(&format!("{}/{QUERY}", there.replace("http", "HTTP")), all.clone());
+    check(&format!("{there}/{QUERY}"), all);
     let paths: Vec<String> = elsewhere.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/a.git/info/refs", "/a.git/git-upload-pack"], "what follows goes to the new place");
     check(&format!("/b.git/{QUERY}"), failed("redirected more than 20 times".to_owned()));
@@ -236,7 +237,7 @@ fn each_bad_upstream_is_one_warning_and_the_others_are_built() {
         ("file", "redirected to file:///etc/passwd"),
         ("short", "closed the connection"),
         ("none", "git ls-remote"),
-        ("endless", "longer than 64 MiB"),
+        ("endless", "longer than 16 MiB"),
     ];
     let (_http, url) = server();
     let mut servers = Vec::new();
@@ -262,5 +263,32 @@ fn each_bad_upstream_is_one_warning_and_the_others_are_built() {
         let warning = warning.unwrap_or_else(|| panic!("no warning for {name}\n{output}"));
         assert!(warning["level"] == "warn" && warning["error"].contains(reason), "{name}: {warning:?}");
     }
+    farm.assert_published(&["good 1-1 noarch", "good 2-1 noarch", "zest 1-1 noarch", "zest 2-1 noarch"]);
+}
+
+#[test]
+fn upstreams_that_are_silent_or_slow_take_a_minute_and_nothing_from_the_others() {
+    let (_http, url) = server();
+    let mut servers = Vec::new();
+    let mut farm = Farm::builder().with(&Recipe::program("good", &url)).with(&Recipe::program("zest", &url));
+    let slow = Fault::Trickle { every: Duration::from_secs(1) };
+    for (name, fault) in [("silent", Fault::Silent), ("slow", slow)] {
+        let http = SmartHttp::new();
+        let url = http.serve(&format!("{name}.git"), &GitRepo::program(&["1"]));
+        http.fault("", fault);
+        farm = farm.with(&Recipe::program(name, &url));
+        servers.push(http);
+    }
+    let farm = farm.build();
+    let begun = Instant::now();
+    let output = farm.start(&["--once"]).wait_exit(LISTING_DEADLINE * 2);
+    let took = begun.elapsed();
+    output.assert_success().assert_only_events();
+    let warnings = output.events("poll failed");
+    assert_eq!(warnings.len(), 2, "{output}");
+    for warning in warnings {
+        assert_eq!(warning["error"], "no complete answer within 1m0s", "{output}");
+    }
+    assert!(took < LISTING_DEADLINE + PATIENCE / 2, "{took:?}");
     farm.assert_published(&["good 1-1 noarch", "good 2-1 noarch", "zest 1-1 noarch", "zest 2-1 noarch"]);
 }

@@ -12,6 +12,11 @@ use super::{Shared, cgi};
 pub enum Fault {
     /// Takes the request and never answers.
     Silent,
+    /// Sends this and nothing more, and keeps the connection.
+    Stalled {
+        /// What an answer might begin with.
+        start: String,
+    },
     /// The right answer, one byte at a time.
     Trickle {
         /// The time between two bytes.
@@ -70,8 +75,11 @@ pub(super) fn perform(
 ) -> io::Result<()> {
     let root = shared.root.path();
     match fault {
-        Fault::Silent => {
+        Fault::Silent | Fault::Stalled { .. } => {
             incoming.drain()?;
+            if let Fault::Stalled { start } = fault {
+                stream.write_all(start.as_bytes())?;
+            }
             // Waits for the client to give up, or for the server to be dropped.
             io::copy(&mut stream, &mut io::sink())?;
             Err(io::ErrorKind::ConnectionAborted.into())
