@@ -81,7 +81,7 @@ impl State {
         self.said.clone_from(&reason);
         match (reason, &settings.unreadable) {
             (Some(reason), Some(_)) => {
-                warn!(reason; "git's settings cannot be read, it lists every upstream")
+                warn!(reason; "git's settings cannot be read, it lists every upstream");
             }
             (Some(reason), None) => info!(reason; "git lists every upstream"),
             (None, _) => {}

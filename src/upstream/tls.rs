@@ -52,7 +52,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| Error::BadUri(details.uri.to_string()))?;
-        let mut connection = ClientConnection::new(config, name).map_err(no_tls)?;
+        let mut connection =
+            ClientConnection::new(config, name).map_err(|error| no_tls(error.to_string()))?;
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         socket.set_timeout(left(details));
         connection.complete_io(&mut socket).map_err(into_no_tls)?;
@@ -109,14 +110,14 @@ fn client_config() -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
-fn no_tls(reason: impl ToString) -> Error {
-    Error::Other(NoTls(reason.to_string()).into())
+fn no_tls(reason: impl Into<String>) -> Error {
+    Error::Other(NoTls(reason.into()).into())
 }
 
 /// `error` as one that [`NoTls`] is the reason for, unless it is about the time.
 fn into_no_tls(error: io::Error) -> Error {
     match Error::from(error) {
-        Error::Io(error) => no_tls(error),
+        Error::Io(error) => no_tls(error.to_string()),
         error => error,
     }
 }
