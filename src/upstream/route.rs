@@ -274,6 +274,6 @@ mod tests {
         check_all("http.proxy", "http://p", Some("git's configuration sets http.proxy"));
         check_all("http.https://example.org.proxy", "http://p", None);
         check_all("url.x.insteadof", "https://", None);
-        check_all("protocol.https.allow", "never", None);
+        check_all("protocol.https.allow", "never", Some("git's configuration sets protocol.* for HTTP"));
     }
 }
