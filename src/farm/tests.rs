@@ -568,7 +568,8 @@ fn a_build_that_fails_after_its_recipe_has_changed_is_built_by_the_new_recipe_at
 
 #[test]
 fn what_is_found_published_is_uploaded() {
-    let options = Options { once: false, default_interval: HOUR, poll_jobs: 4, uploads: true };
+    let options =
+        Options { once: false, default_interval: HOUR, poll_jobs: 4, uploads: true, order_seed: None };
     let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.finish(JobOutcome::PublishFailed {
