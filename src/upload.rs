@@ -106,7 +106,10 @@ impl Uploader {
         let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
         self.pass("copy", &packages, &repo, interrupt)?;
         let entry_points: Vec<_> = ENTRY_POINTS.iter().flat_map(|p| ["--include", p]).collect();
-        self.pass("sync", &[&["--delete-after"][..], &entry_points].concat(), snapshot, interrupt)?;
+        // Two versions of an index may well have the same length, and signatures always have: of a remote that keeps no
+        // times, or whole seconds, rclone would take the old one for the new. They are few and small.
+        let options = [&["--delete-after"][..], &entry_points, &["--ignore-times"]].concat();
+        self.pass("sync", &options, snapshot, interrupt)?;
         self.pass("sync", &[&["--delete-after"][..], &packages].concat(), &repo, interrupt)
     }
 

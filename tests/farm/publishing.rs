@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::farm::{Farm, FarmBuilder, published_in};
-use crate::support::git_repo::GitRepo;
+use crate::support::git_repo::{GitRepo, run};
 use crate::support::optional::require;
 use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::tools::Tools;
+use crate::support::wait::{PATIENCE, poll};
 
 /// A `peipkg-repo` that refuses packages called `bad` as long as there is a file `refuse` in the farm's directory.
 const REFUSES_BAD: &str = "#!/bin/sh
@@ -231,4 +235,37 @@ fn an_upload_that_failed_is_made_up_for_by_the_next_sweep() {
     output.assert_success().assert_only_events().event("upload complete");
     assert!(output.events("starting build").is_empty(), "{output}");
     assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
+
+/// An rclone that serves the directory `root` over WebDAV on a free port of 127.0.0.1, and where that is.
+fn serve_webdav(root: &Path) -> (Running, String) {
+    let mut command = Command::new("rclone");
+    command.args(["serve", "webdav", "--addr", "127.0.0.1:0"]).arg(root).env("RCLONE_CONFIG", "/dev/null");
+    let mut server = Running::spawn(&mut command);
+    let url = poll(PATIENCE, || {
+        assert!(!server.has_ended(), "{}", server.stderr());
+        let text = server.stderr();
+        let (_, rest) = text.split_once("http://127.0.0.1:")?;
+        let port = rest.split_once('/')?.0;
+        Some(format!("http://127.0.0.1:{port}"))
+    });
+    (server, url.expect("an address"))
+}
+
+#[test]
+fn a_remote_without_times_gets_every_index_and_signature() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let (_server, url) = serve_webdav(remote.path());
+    // Nobody tells times to such a remote: files of the same length are the same to rclone.
+    let address = format!(":webdav,url='{url}',vendor=other:");
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = uploading(&repo, address.as_ref()).build();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    repo.add_versions(&["1.1"]);
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    assert!(tree(remote.path()) == tree(&farm.repo_dir()));
+    run(Command::new(&Tools::get().repo).args(["verify", "--mode", "both", "--repo"]).arg(remote.path()));
 }
