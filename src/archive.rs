@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::identity::PackageName;
 use crate::version::Version;
@@ -44,9 +45,9 @@ impl Archive {
     /// When the document is truncated, is no JSON, or is no archive index.
     pub fn read(index: impl Read) -> Result<Self, serde_json::Error> {
         let mut archive = Self::default();
-        let mut deserializer = serde_json::Deserializer::from_reader(index);
-        IndexSeed(&mut archive).deserialize(&mut deserializer)?;
-        deserializer.end()?;
+        each_package(index, |Entry { name, version, architecture }| {
+            archive.packages.insert(key(&name, &version, &architecture).into_boxed_str());
+        })?;
         Ok(archive)
     }
 
@@ -85,29 +86,43 @@ fn key(name: &str, version: &str, architecture: &str) -> String {
     [name, version, architecture].join(" ")
 }
 
-/// Reads the index object and hands its `packages` array to [`PackagesSeed`].
-struct IndexSeed<'a>(&'a mut Archive);
+/// Hands the packages of an archive index to `each`, one by one as they are read; gives the `index_version`, if there is one.
+///
+/// # Errors
+/// When the document is truncated, is no JSON, or is no archive index; `each` may have had some packages by then.
+pub fn each_package<E: DeserializeOwned>(
+    index: impl Read,
+    each: impl FnMut(E),
+) -> Result<Option<u64>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_reader(index);
+    let version = IndexSeed(each, PhantomData).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(version)
+}
 
-impl<'de> DeserializeSeed<'de> for IndexSeed<'_> {
-    type Value = ();
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+/// Reads the index object and hands its `packages` array to [`PackagesSeed`].
+struct IndexSeed<E, F: FnMut(E)>(F, PhantomData<E>);
+
+impl<'de, E: DeserializeOwned, F: FnMut(E)> DeserializeSeed<'de> for IndexSeed<E, F> {
+    type Value = Option<u64>;
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for IndexSeed<'_> {
-    type Value = ();
+impl<'de, E: DeserializeOwned, F: FnMut(E)> Visitor<'de> for IndexSeed<E, F> {
+    type Value = Option<u64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an archive index")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut has_packages = false;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut has_packages, mut index_version) = (false, None);
         while let Some(field) = map.next_key::<String>()? {
             match field.as_str() {
                 "packages" => {
-                    map.next_value_seed(PackagesSeed(self.0))?;
+                    map.next_value_seed(PackagesSeed(&mut self.0, PhantomData))?;
                     has_packages = true;
                 }
                 "kind" => {
@@ -118,26 +133,27 @@ impl<'de> Visitor<'de> for IndexSeed<'_> {
                         )));
                     }
                 }
+                "index_version" => index_version = map.next_value()?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        if has_packages { Ok(()) } else { Err(A::Error::missing_field("packages")) }
+        if has_packages { Ok(index_version) } else { Err(A::Error::missing_field("packages")) }
     }
 }
 
-/// Adds the elements of the `packages` array one by one.
-struct PackagesSeed<'a>(&'a mut Archive);
+/// Hands over the elements of the `packages` array one by one.
+struct PackagesSeed<'a, E, F: FnMut(E)>(&'a mut F, PhantomData<E>);
 
-impl<'de> DeserializeSeed<'de> for PackagesSeed<'_> {
+impl<'de, E: DeserializeOwned, F: FnMut(E)> DeserializeSeed<'de> for PackagesSeed<'_, E, F> {
     type Value = ();
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for PackagesSeed<'_> {
+impl<'de, E: DeserializeOwned, F: FnMut(E)> Visitor<'de> for PackagesSeed<'_, E, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,8 +161,8 @@ impl<'de> Visitor<'de> for PackagesSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(Entry { name, version, architecture }) = seq.next_element()? {
-            self.0.packages.insert(key(&name, &version, &architecture).into_boxed_str());
+        while let Some(entry) = seq.next_element()? {
+            (self.0)(entry);
         }
         Ok(())
     }

@@ -89,6 +89,14 @@ pub enum PublishError {
     /// Kept outputs are no longer there: somebody has taken them away.
     #[error("{0} is gone")]
     Gone(PathBuf),
+    /// The repository has lost a package. Its index must not reach the remote, and nothing may be removed from there.
+    #[error("the archive index names {package}, but {found}; restore it before anything is uploaded")]
+    Lost {
+        /// The package's file.
+        package: PathBuf,
+        /// What is in its place.
+        found: String,
+    },
     /// Nobody can tell any more what the last publish has changed.
     #[error(
         "{journal}: cannot be used to undo the last publish, {reason}; and the repository is not whole: {found}; \
@@ -291,7 +299,7 @@ impl Publisher {
     }
 
     /// Where a package is published (PSD-009 §6.4).
-    fn published_path(&self, package: &PackageName, version: &Version) -> PathBuf {
+    pub fn published_path(&self, package: &PackageName, version: &Version) -> PathBuf {
         let directory = self.state.repo().join("p").join(&package.name).join(version.as_str());
         directory.join(package.file_name(version))
     }

@@ -5,17 +5,23 @@
 //! them, and what the remote has and the repository has not goes last. The small
 //! files are copied aside at the start: while an upload runs, the next version may
 //! be published, and its packages are not on their way.
+//!
+//! The remote may be the last copy there is. So nothing goes there, and nothing is
+//! removed from there, when the repository has lost what its index names.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use serde::Deserialize;
 
+use crate::archive::each_package;
 use crate::farm::event::{Event, UploadOutcome};
+use crate::identity::PackageName;
 use crate::process::{Interrupt, Program};
 use crate::publish::{PublishError, Publisher, lock};
 use crate::state_dir::{self, StateDir};
@@ -29,6 +35,15 @@ const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
 
 /// What tools are still writing.
 const WORK_FILES: [&str; 2] = [".*", ".*/**"];
+
+/// A package as the archive index has it (PSD-009 §6.2.3).
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    version: String,
+    architecture: String,
+    size_compressed: Option<u64>,
+}
 
 /// The remote and the tool that copies to it.
 #[derive(Debug, Clone)]
@@ -104,13 +119,50 @@ impl Uploader {
         let exclude =
             |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
         let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
+        // Each pass may take long enough for a disk to go.
+        self.check_packages(snapshot)?;
         self.pass("copy", &packages, &repo, interrupt)?;
+        self.check_packages(snapshot)?;
         let entry_points: Vec<_> = ENTRY_POINTS.iter().flat_map(|p| ["--include", p]).collect();
         // Two versions of an index may well have the same length, and signatures always have: of a remote that keeps no
         // times, or whole seconds, rclone would take the old one for the new. They are few and small.
         let options = [&["--delete-after"][..], &entry_points, &["--ignore-times"]].concat();
         self.pass("sync", &options, snapshot, interrupt)?;
+        self.check_packages(snapshot)?;
         self.pass("sync", &[&["--delete-after"][..], &packages].concat(), &repo, interrupt)
+    }
+
+    /// Looks whether the repository has every package that the index in `snapshot` names, in its size: `p/` may be a
+    /// disk of its own that is not there, and the index alone does not tell.
+    fn check_packages(&self, snapshot: &Path) -> Result<(), PublishError> {
+        let path = snapshot.join("index/archive.json");
+        let mut lost = None;
+        let read = File::open(&path).and_then(|index| {
+            let each = |listed| {
+                if lost.is_none() {
+                    lost = self.check_package(listed).err();
+                }
+            };
+            Ok(each_package(BufReader::with_capacity(64 * 1024, index), each)?)
+        });
+        read.map_err(|error| PublishError::File { path, error })?;
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn check_package(&self, listed: Listed) -> Result<(), PublishError> {
+        let Listed { name, version, architecture, size_compressed } = listed;
+        let unreadable = |error| PublishError::File { path: self.state.archive_index(), error };
+        let version = version.parse().map_err(|error| unreadable(io::Error::other(error)))?;
+        let package = self.publisher.published_path(&PackageName { name, architecture }, &version);
+        let found = match (fs::metadata(&package), size_compressed) {
+            (Ok(file), Some(size)) if file.len() != size => {
+                format!("it has {} bytes, expected {size}", file.len())
+            }
+            (Ok(_), _) => return Ok(()),
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => "it is not there".to_owned(),
+            (Err(error), _) => error.to_string(),
+        };
+        Err(PublishError::Lost { package, found })
     }
 
     fn pass(

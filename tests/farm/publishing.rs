@@ -269,3 +269,42 @@ fn a_remote_without_times_gets_every_index_and_signature() {
     assert!(tree(remote.path()) == tree(&farm.repo_dir()));
     run(Command::new(&Tools::get().repo).args(["verify", "--mode", "both", "--repo"]).arg(remote.path()));
 }
+
+#[test]
+fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = uploading(&repo, &copy).build();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    let before = tree(&copy);
+    let package = farm.repo_dir().join("p/tool/1.0-1/tool_1.0-1_noarch.peipkg");
+    let (packages, aside) = (farm.repo_dir().join("p"), farm.path("aside"));
+
+    // A disk that is not mounted.
+    fs::rename(&packages, &aside).unwrap();
+    fs::write(farm.path("state/upload-owed"), "").unwrap();
+    let failed = farm.once().assert_success().assert_only_events().event("upload failed");
+    let expected = format!("the archive index names {}, but it is not there; restore it", package.display());
+    assert!(failed["error"].contains(&expected), "{failed:?}");
+    assert!(tree(&copy) == before);
+
+    // A package that was cut off; a new version does not hide it.
+    fs::rename(&aside, &packages).unwrap();
+    let whole = fs::read(&package).unwrap();
+    fs::write(&package, &whole[1..]).unwrap();
+    repo.add_versions(&["1.1"]);
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("build + publish complete");
+    let sizes = format!("it has {} bytes, expected {}", whole.len() - 1, whole.len());
+    let failed = output.events("upload failed");
+    assert!(!failed.is_empty() && failed.iter().all(|event| event["error"].contains(&sizes)), "{output}");
+    assert!(tree(&copy) == before);
+
+    fs::write(&package, &whole).unwrap();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
