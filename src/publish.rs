@@ -97,6 +97,12 @@ pub enum PublishError {
         /// What is in its place.
         found: String,
     },
+    /// The remote has what the repository has not. To go on would remove it.
+    #[error(
+        "the remote {0}: it was not uploaded from this repository as it is; \
+         bring the repository back from the remote or a backup, or give it another remote"
+    )]
+    OtherRemote(String),
     /// Nobody can tell any more what the last publish has changed.
     #[error(
         "{journal}: cannot be used to undo the last publish, {reason}; and the repository is not whole: {found}; \

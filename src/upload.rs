@@ -7,9 +7,13 @@
 //! be published, and its packages are not on their way.
 //!
 //! The remote may be the last copy there is. So nothing goes there, and nothing is
-//! removed from there, when the repository has lost what its index names.
+//! removed from there, when the repository has lost what its index names, or when
+//! the remote's index names what the repository has never had.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,11 +22,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::archive::each_package;
 use crate::farm::event::{Event, UploadOutcome};
 use crate::identity::PackageName;
-use crate::process::{Interrupt, Program};
+use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher, lock};
 use crate::state_dir::{self, StateDir};
 
@@ -44,6 +49,26 @@ struct Listed {
     architecture: String,
     size_compressed: Option<u64>,
 }
+
+/// Which package, to the byte, an index names (PSD-009 §6.2.3).
+#[derive(Deserialize, Hash)]
+struct Content {
+    name: String,
+    version: String,
+    architecture: String,
+    hash: Option<Digest>,
+}
+
+#[derive(Deserialize, Hash)]
+struct Digest {
+    value: String,
+}
+
+/// The index in a copy of the small files, and as an rclone filter.
+const ARCHIVE_INDEX: &str = "/index/archive.json";
+
+/// rclone's exit statuses for what is not there: directory, file.
+const NOT_FOUND: [Option<i32>; 2] = [Some(3), Some(4)];
 
 /// The remote and the tool that copies to it.
 #[derive(Debug, Clone)]
@@ -115,35 +140,72 @@ impl Uploader {
     }
 
     fn copy(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
-        let repo = self.state.repo();
+        let (repo, remote) = (self.state.repo(), OsStr::new(&self.remote));
         let exclude =
             |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
         let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
+        self.check_remote(snapshot, interrupt)?;
         // Each pass may take long enough for a disk to go.
         self.check_packages(snapshot)?;
-        self.pass("copy", &packages, &repo, interrupt)?;
+        self.pass("copy", &packages, repo.as_ref(), remote, interrupt)?;
         self.check_packages(snapshot)?;
         let entry_points: Vec<_> = ENTRY_POINTS.iter().flat_map(|p| ["--include", p]).collect();
         // Two versions of an index may well have the same length, and signatures always have: of a remote that keeps no
         // times, or whole seconds, rclone would take the old one for the new. They are few and small.
         let options = [&["--delete-after"][..], &entry_points, &["--ignore-times"]].concat();
-        self.pass("sync", &options, snapshot, interrupt)?;
+        self.pass("sync", &options, snapshot.as_ref(), remote, interrupt)?;
         self.check_packages(snapshot)?;
-        self.pass("sync", &[&["--delete-after"][..], &packages].concat(), &repo, interrupt)
+        self.pass("sync", &[&["--delete-after"][..], &packages].concat(), repo.as_ref(), remote, interrupt)
+    }
+
+    /// Looks whether the remote is an earlier state of this repository: an archive index only grows. If `repo/` was lost
+    /// and begun anew, it is not, and the upload would remove the last copy.
+    fn check_remote(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
+        // No filter of the later passes includes it.
+        let fetched = snapshot.join("remote");
+        let options = ["--include", ARCHIVE_INDEX];
+        match self.pass("copy", &options, self.remote.as_ref(), fetched.as_ref(), interrupt) {
+            Err(PublishError::Process(ProcessError::Failed { status, .. }))
+                if NOT_FOUND.contains(&status.code()) => {}
+            result => result?,
+        }
+        let theirs = archive_index(&fetched);
+        if !theirs.exists() {
+            return Ok(());
+        }
+        // A few bytes of each package, as there may be many.
+        let (hasher, mut have) = (RandomState::new(), HashSet::new());
+        let ours = archive_index(snapshot);
+        let version = read_index(&ours, |content: Content| _ = have.insert(hasher.hash_one(&content)))
+            .map_err(|error| PublishError::File { path: ours, error })?;
+        let mut lacking = None;
+        let read = read_index(&theirs, |content: Content| {
+            if lacking.is_none() && !have.contains(&hasher.hash_one(&content)) {
+                lacking = Some(content);
+            }
+        });
+        // One that was cut off by the end of an earlier upload tells what it can.
+        let newer = read.ok().flatten().filter(|theirs| version.is_some_and(|ours| *theirs > ours));
+        if let (Some(theirs), Some(ours)) = (newer, version) {
+            return Err(PublishError::OtherRemote(format!(
+                "has index_version {theirs}, this repository {ours}"
+            )));
+        }
+        lacking.map_or(Ok(()), |Content { name, version, architecture, .. }| {
+            let package = format!("{name} {version} {architecture}");
+            Err(PublishError::OtherRemote(format!("has {package}, and this repository has not, or another")))
+        })
     }
 
     /// Looks whether the repository has every package that the index in `snapshot` names, in its size: `p/` may be a
     /// disk of its own that is not there, and the index alone does not tell.
     fn check_packages(&self, snapshot: &Path) -> Result<(), PublishError> {
-        let path = snapshot.join("index/archive.json");
+        let path = archive_index(snapshot);
         let mut lost = None;
-        let read = File::open(&path).and_then(|index| {
-            let each = |listed| {
-                if lost.is_none() {
-                    lost = self.check_package(listed).err();
-                }
-            };
-            Ok(each_package(BufReader::with_capacity(64 * 1024, index), each)?)
+        let read = read_index(&path, |listed| {
+            if lost.is_none() {
+                lost = self.check_package(listed).err();
+            }
         });
         read.map_err(|error| PublishError::File { path, error })?;
         lost.map_or(Ok(()), Err)
@@ -169,14 +231,25 @@ impl Uploader {
         &self,
         command: &str,
         options: &[&str],
-        from: &Path,
+        from: &OsStr,
+        to: &OsStr,
         interrupt: &Interrupt,
     ) -> Result<(), PublishError> {
         let program = Program::new(&self.rclone).hold(lock(&self.state.upload_lock(), interrupt)?);
         let program = program.deadline(Some(PASS_DEADLINE)).arg(command).args(options.iter().copied());
-        program.arg("--").arg(from).arg(&self.remote).run(interrupt)?;
+        program.arg("--").arg(from).arg(to).run(interrupt)?;
         Ok(())
     }
+}
+
+/// Where a copy of the small files has the archive index.
+fn archive_index(copy: &Path) -> PathBuf {
+    copy.join(&ARCHIVE_INDEX[1..])
+}
+
+/// Hands what the index at `path` says of each package to `each`; gives its `index_version`.
+fn read_index<E: DeserializeOwned>(path: &Path, each: impl FnMut(E)) -> io::Result<Option<u64>> {
+    Ok(each_package(BufReader::with_capacity(64 * 1024, File::open(path)?), each)?)
 }
 
 /// Copies descriptor and indexes, with their signatures.

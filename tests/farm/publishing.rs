@@ -308,3 +308,54 @@ fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
     farm.once().assert_success().assert_only_events().event("upload complete");
     assert!(tree(&copy) == tree(&farm.repo_dir()));
 }
+
+#[test]
+fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let farm = uploading(&repo, &copy).build();
+    assert!(!farm.once().assert_success().events("upload complete").is_empty());
+    let before = tree(&copy);
+
+    // With fewer versions of an index than the remote has seen; then with more, but without what it has.
+    repo.git(&["tag", "--delete", "v1.0"]);
+    fs::remove_dir_all(farm.repo_dir()).unwrap();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.events("upload failed").pop().expect("an upload that failed");
+    assert!(failed["error"].contains("the remote has index_version 3, this repository "), "{output}");
+    assert!(failed["error"].contains("bring the repository back from the remote"), "{output}");
+    assert!(tree(&copy) == before);
+    for version in ["1.2", "1.3"] {
+        repo.add_versions(&[version]);
+        farm.once().assert_success();
+    }
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.event("upload failed");
+    assert!(
+        failed["error"].contains("the remote has tool 1.0-1 noarch, and this repository has not"),
+        "{output}"
+    );
+    assert!(tree(&copy) == before);
+
+    // As the manual has it.
+    fs::remove_dir_all(farm.repo_dir()).unwrap();
+    run(Command::new("rclone").arg("copy").args([&copy, &farm.repo_dir()]).env("RCLONE_CONFIG", "/dev/null"));
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(!output.events("upload complete").is_empty(), "{output}");
+    assert!(output.events("upload failed").is_empty(), "{output}");
+    farm.assert_published(&[
+        "tool 1.0-1 noarch",
+        "tool 1.1-1 noarch",
+        "tool 1.2-1 noarch",
+        "tool 1.3-1 noarch",
+    ]);
+    farm.assert_verifies();
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
