@@ -14,6 +14,7 @@ all:
 #   DESTDIR     put before every path, to stage a package; it appears in no file
 #   INIT        systemd, sysvinit, openrc or runit: its service files are installed where they work; none: as examples only
 #   TOOLS       no: without peipkg-build and peipkg-repo, where the official ones are
+#   REPLACE     yes: programs of somebody else with these names are kept as .orig, and put back by `make uninstall`; no: they end it
 #   BUILT       where the programs are
 # `make uninstall` removes what the last install with this PREFIX and DESTDIR has put there, and nothing that has been changed since.
 PREFIX ?= /usr/local
@@ -21,12 +22,14 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 INIT = none
 TOOLS = yes
+REPLACE ?= no
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 install uninstall: export PREFIX := $(PREFIX)
 install uninstall: export SYSCONFDIR := $(SYSCONFDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
 install uninstall: export INIT := $(INIT)
 install uninstall: export TOOLS := $(TOOLS)
+install uninstall: export REPLACE := $(REPLACE)
 install uninstall: export BUILT := $(BUILT)
 install uninstall:
 	@sh contrib/install.sh $@

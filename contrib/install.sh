@@ -3,7 +3,8 @@
 # The Makefile explains the variables and gives each its default. Builds nothing, starts nothing, makes no user.
 #
 # What it installs it writes down, with its checksum, in installed-files among the documents. Removing goes by that
-# list, and leaves what has been changed since: an edited configuration or service file, another package's program.
+# list, and leaves what has been changed since: an edited configuration or service file, another package's program. Programs of
+# somebody else that are in the way before are not touched, or kept beside ours and put back.
 
 set -eu
 umask 022
@@ -139,8 +140,39 @@ put_service() {
             put_live 644 contrib/openrc/peipkg-manager.confd /etc/conf.d/peipkg-manager
             ;;
         runit) each_file runit put_of_runit ;;
-        *) fail "INIT=$INIT: expected systemd, sysvinit, openrc, runit or none" ;;
     esac
+}
+
+# Whether the place $2 of the program $1 is free for it: nothing is there, or what was installed from here, or just the same.
+is_free_for() {
+    [ -e "$DESTDIR$2" ] || [ -L "$DESTDIR$2" ] || return 0
+    [ -f "$DESTDIR$2" ] && [ ! -L "$DESTDIR$2" ] && { is_as_installed "$2" || cmp -s "$1" "$DESTDIR$2"; }
+}
+
+# Finds the programs of somebody else that have the names of ours, and makes their place free if REPLACE says so. All of them
+# are looked at before one is moved.
+make_place() {
+    taken=
+    choices='TOOLS=no, '
+    for program in $programs; do
+        path=$PREFIX/bin/$program
+        ! is_free_for "$BUILT/$program" "$path" || continue
+        taken="$taken $path"
+        [ "$program" != peipkg-manager ] || choices=
+        [ "$REPLACE" = no ] || [ ! -e "$DESTDIR$path.orig" ] ||
+            fail "$DESTDIR$path cannot be kept as $program.orig, which is there already: move one of them away"
+    done
+    [ -n "$taken" ] || return 0
+    if [ "$REPLACE" = no ]; then
+        places=
+        for path in $taken; do places="$places, $DESTDIR$path"; done
+        fail "not from here, and not replaced: ${places#, }; give ${choices}another PREFIX, or REPLACE=yes, which keeps it as .orig"
+    fi
+    for path in $taken; do
+        echo "original $path.orig" >>"$new"
+        mv "$DESTDIR$path" "$DESTDIR$path.orig"
+        say "$DESTDIR$path was not from here, and is kept as ${path##*/}.orig"
+    done
 }
 
 install_all() {
@@ -149,9 +181,18 @@ install_all() {
         no) programs=peipkg-manager ;;
         *) fail "TOOLS=$TOOLS: expected yes or no" ;;
     esac
+    case $REPLACE in
+        yes | no) ;;
+        *) fail "REPLACE=$REPLACE: expected yes or no" ;;
+    esac
     for program in $programs; do
         [ -f "$BUILT/$program" ] || fail "$BUILT/$program is missing: run make first, as the user who has cargo"
     done
+    case $INIT in
+        systemd | sysvinit | openrc | runit | none) ;;
+        *) fail "INIT=$INIT: expected systemd, sysvinit, openrc, runit or none" ;;
+    esac
+    make_place
     [ -z "$DESTDIR" ] || mkdir -p "$DESTDIR"
 
     put_service
@@ -187,13 +228,26 @@ install_all() {
 uninstall_all() {
     [ -f "$DESTDIR$list" ] || fail "$DESTDIR$list is missing: was it installed with another PREFIX or DESTDIR?"
     while read -r sum path; do
-        if [ "$sum" = directory ] || [ ! -f "$DESTDIR$path" ]; then continue; fi
+        case $sum in directory | original) continue ;; esac
+        [ -f "$DESTDIR$path" ] || continue
         if is_as_installed "$path"; then
             rm -f "$DESTDIR$path"
         else
             say "$DESTDIR$path has been changed and stays"
         fi
     done <"$old"
+    # What was kept has its place again, unless somebody has put something there.
+    sed -n 's/^original //p' "$old" >"$work/originals"
+    while read -r path; do
+        place=${path%.orig}
+        if [ ! -e "$DESTDIR$path" ] && [ ! -L "$DESTDIR$path" ]; then continue; fi
+        if [ -e "$DESTDIR$place" ] || [ -L "$DESTDIR$place" ]; then
+            say "$DESTDIR$path stays as it is, because $DESTDIR$place is there"
+        else
+            mv "$DESTDIR$path" "$DESTDIR$place"
+            say "$DESTDIR$place is again what it was before"
+        fi
+    done <"$work/originals"
     rm -f "$DESTDIR$list"
     # What is not empty stays. In reverse order a directory comes after those in it.
     sed -n 's/^directory //p' "$old" | LC_ALL=C sort -r >"$work/directories"

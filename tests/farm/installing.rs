@@ -206,6 +206,51 @@ fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
 }
 
 #[test]
+fn programs_of_somebody_else_are_only_replaced_when_that_is_asked_for() {
+    const BUILD: &str = "/usr/local/bin/peipkg-build";
+    let kept = format!("{BUILD}.orig");
+    let root = Root::new();
+    let refused = |variables: &[&str], choices: &str| {
+        let output = root.make("install", variables);
+        output.assert_code(2);
+        for word in [root.path(BUILD).to_str().unwrap(), choices] {
+            assert!(output.stderr.contains(word), "expected {word:?}\n{output}");
+        }
+    };
+    root.write(BUILD, "the official one");
+    refused(&["INIT=sysvinit"], "; give TOOLS=no, another PREFIX, or REPLACE=yes");
+    root.write(MANAGER, "the other manager");
+    refused(&[], "; give another PREFIX, or REPLACE=yes");
+    assert_eq!(tree(root.dir()), [BUILD, MANAGER], "nothing is installed");
+
+    // An update needs no such word, and keeps no second original.
+    for variables in [&["REPLACE=yes"][..], &["REPLACE=yes"], &[]] {
+        root.install(variables);
+        assert_eq!(root.read(&kept), "the official one");
+    }
+    assert!(fs::read(root.path(BUILD)).unwrap().starts_with(b"\x7fELF"));
+    let removal = root.uninstall();
+    assert!(removal.stdout.contains("peipkg-build is again what it was"), "{removal}");
+    assert_eq!(tree(root.dir()), [BUILD, MANAGER]);
+    assert_eq!(
+        (root.read(BUILD).as_str(), root.read(MANAGER).as_str()),
+        ("the official one", "the other manager")
+    );
+
+    // Ours is overwritten by a package, which does not know the original that is kept.
+    root.install(&["REPLACE=yes"]);
+    root.write(BUILD, "a newer official one");
+    refused(&[], "REPLACE=yes");
+    refused(&["REPLACE=yes"], "cannot be kept as peipkg-build.orig, which is there already");
+    root.uninstall();
+    assert_eq!(tree(root.dir()), [BUILD, &kept, MANAGER]);
+    assert_eq!(
+        (root.read(BUILD).as_str(), root.read(&kept).as_str()),
+        ("a newer official one", "the official one")
+    );
+}
+
+#[test]
 fn an_install_that_fails_can_be_undone() {
     let root = Root::new();
     root.write("/usr/local/share/man", "in the way");
@@ -251,9 +296,10 @@ fn service_files_have_the_paths_that_were_chosen() {
 
 #[test]
 fn what_make_cannot_do_is_one_line_and_changes_nothing() {
-    let cases: [(&str, &[&str], &str); 9] = [
+    let cases: [(&str, &[&str], &str); 10] = [
         ("install", &["INIT=upstart"], "INIT=upstart: expected systemd, sysvinit, openrc, runit or none"),
         ("install", &["TOOLS=maybe"], "TOOLS=maybe: expected yes or no"),
+        ("install", &["REPLACE=perhaps"], "REPLACE=perhaps: expected yes or no"),
         ("install", &["PREFIX=usr"], "PREFIX=usr: expected an absolute path"),
         ("install", &["PREFIX="], "PREFIX=: expected an absolute path"),
         ("install", &["PREFIX=/usr/"], "PREFIX=/usr/: expected a path without a slash at its end"),

@@ -16,7 +16,10 @@ pub fn make(target: &str, variables: &[&str]) -> Output {
     let mut command = Command::new("make");
     command.arg("--silent").arg(target).arg(format!("BUILT={}", built().display())).args(variables);
     // What the tests were called with is not meant for this one.
-    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PREFIX", "SYSCONFDIR", "DESTDIR"] {
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        command.env_remove(name);
+    }
+    for name in ["PREFIX", "SYSCONFDIR", "DESTDIR", "INIT", "TOOLS", "REPLACE"] {
         command.env_remove(name);
     }
     isolate(&mut command).current_dir(env!("CARGO_MANIFEST_DIR"));
