@@ -246,21 +246,29 @@ fn nginx_serves_the_repository_and_says_what_may_be_kept() {
     // What a publish has not finished is nobody's.
     fs::create_dir(repo.join(".index.tmp")).unwrap();
     fs::write(repo.join(".index.tmp/archive.json"), "{}").unwrap();
-    for path in [
-        "/.index.tmp/archive.json",
-        "/p/.x",
-        "/p/app/",
-        "/index/",
-        "/lock",
-        "/../lock",
-        "/p/%2e%2e/%2e%2e/lock",
-    ] {
-        let answer = site.curl(path, &["--path-as-is"]);
-        assert!(["400", "403", "404"].contains(&answer.status.as_str()), "{path}: {}", answer.head);
-        assert!(answer.fields("cache-control").is_empty(), "{path}: {}", answer.head);
+    for name in ["p/.x", "p/app/.x/y", "keys/.x"] {
+        fs::create_dir_all(repo.join(name).parent().unwrap()).unwrap();
+        fs::write(repo.join(name), "unfinished").unwrap();
+    }
+    for path in ["/.index.tmp/archive.json", "/p/.x", "/p/app/.x/y", "/keys/.x", "/lock", "/p/none"] {
+        not_there(&site, path, "404");
+    }
+    for path in ["/", "/p", "/p/", "/p/app", "/p/app/", "/keys/", "/index", "/index/"] {
+        not_there(&site, path, "404");
+    }
+    for path in ["/../lock", "/p/%2e%2e/%2e%2e/lock"] {
+        not_there(&site, path, "400");
     }
     assert!(fs::read(site.farm.state_dir().join("lock")).is_ok());
     site.curl("/repo.json", &["--request", "POST", "--data", "x"]).assert_status(405);
     site.curl("/repo.json", &["--request", "DELETE"]).assert_status(405);
     site.stop();
+}
+
+/// Asks for `path` as it is, which must be answered with `status` and nothing to be kept.
+#[track_caller]
+fn not_there(site: &Site, path: &str, status: &str) {
+    let answer = site.curl(path, &["--path-as-is"]);
+    assert_eq!(answer.status, status, "{path}: {}", answer.head);
+    assert!(answer.fields("cache-control").is_empty(), "{path}: {}", answer.head);
 }
