@@ -134,10 +134,14 @@ put_service() {
             put_live 644 contrib/systemd/peipkg-manager.service "$units/systemd/system/peipkg-manager.service"
             put_live 644 contrib/systemd/peipkg-manager.sysusers "$units/sysusers.d/peipkg-manager.conf"
             ;;
-        sysvinit) put_live 755 contrib/sysvinit/peipkg-manager /etc/init.d/peipkg-manager ;;
+        sysvinit)
+            put_live 755 contrib/sysvinit/peipkg-manager /etc/init.d/peipkg-manager
+            put_live 644 contrib/logrotate/peipkg-manager /etc/logrotate.d/peipkg-manager
+            ;;
         openrc)
             put_live 755 contrib/openrc/peipkg-manager.initd /etc/init.d/peipkg-manager
             put_live 644 contrib/openrc/peipkg-manager.confd /etc/conf.d/peipkg-manager
+            put_live 644 contrib/logrotate/peipkg-manager /etc/logrotate.d/peipkg-manager
             ;;
         runit) each_file runit put_of_runit ;;
     esac
@@ -210,7 +214,7 @@ install_all() {
         put 644 "$file" "$documents/$file"
     done
     put_with_paths 644 docs/config.sample.toml "$documents/docs/config.sample.toml"
-    for example in systemd sysvinit openrc runit cron nginx github-actions recipes; do
+    for example in systemd sysvinit openrc runit logrotate cron nginx github-actions recipes; do
         [ ! -d "contrib/$example" ] || each_file "$example" put_example
     done
 

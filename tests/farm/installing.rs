@@ -264,8 +264,8 @@ fn an_install_that_fails_can_be_undone() {
 fn service_files_have_the_paths_that_were_chosen() {
     const LIVE: [(&str, &[&str]); 4] = [
         ("systemd", &["systemd/system/peipkg-manager.service", "sysusers.d/peipkg-manager.conf"]),
-        ("sysvinit", &["init.d/peipkg-manager"]),
-        ("openrc", &["init.d/peipkg-manager", "conf.d/peipkg-manager"]),
+        ("sysvinit", &["init.d/peipkg-manager", "logrotate.d/peipkg-manager"]),
+        ("openrc", &["init.d/peipkg-manager", "conf.d/peipkg-manager", "logrotate.d/peipkg-manager"]),
         ("runit", &["sv/peipkg-manager/run", "sv/peipkg-manager/log/run"]),
     ];
     for (init, files) in LIVE {

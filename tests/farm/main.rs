@@ -35,6 +35,7 @@ mod progress;
 mod publishing;
 mod purity;
 mod remote_readers;
+mod rotation;
 mod scale;
 mod service_openrc;
 mod service_runit;
