@@ -33,7 +33,12 @@ for setting in "PREFIX=$PREFIX" "SYSCONFDIR=$SYSCONFDIR"; do
 done
 
 work=$(mktemp -d)
+partial=
+# Not every shell runs what is set for EXIT when a signal ends it.
 trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 # What an earlier run has installed, and what this one does.
 old=$work/old
 new=$work/new
@@ -62,6 +67,8 @@ directory() {
 
 # Writes the list: what this run has installed, even if it was not all, and what an earlier one has and this one has not.
 finish() {
+    trap '' HUP INT TERM
+    [ -z "$partial" ] || rm -f "$partial"
     if [ "$verb" = install ] && [ -s "$new" ]; then
         directory "$documents"
         awk 'FNR == NR { known[$2] = 1; print; next } !($2 in known)' "$new" "$old" >"$work/all"
@@ -70,11 +77,14 @@ finish() {
     rm -rf "$work"
 }
 
-# Installs the file $2 as $3, with mode $1.
+# Installs the file $2 as $3, with mode $1: whole and written down, or not at all, whatever interrupts it.
 put() {
     directory "${3%/*}"
-    install -m "$1" "$2" "$DESTDIR$3"
-    line_of "$3" >>"$new"
+    partial=$DESTDIR$3.partial
+    install -m "$1" "$2" "$partial"
+    sum=$(sha256sum <"$partial")
+    echo "${sum%% *} $3" >>"$new"
+    mv -f "$partial" "$DESTDIR$3"
 }
 
 # The file $1 with the paths that the operator has chosen in place of those that are written in it.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::farm::published_in;
 use crate::support::git_repo::{GitRepo, isolate, run};
-use crate::support::install::{destdir, make, tree};
+use crate::support::install::{destdir, make, make_command, tree};
 use crate::support::running::{Output, Running};
 use crate::support::wait::PATIENCE;
 
@@ -258,6 +258,29 @@ fn an_install_that_fails_can_be_undone() {
     assert!(root.path(MANAGER).exists());
     root.uninstall();
     assert_eq!(tree(root.dir()), ["/usr/local/share/man"]);
+}
+
+#[test]
+fn an_install_that_a_signal_ends_can_be_undone() {
+    for signal in ["HUP", "INT", "TERM"] {
+        let root = Root::new();
+        // The machine's own program, before which the script gets the signal: once, in the middle of its work.
+        let programs = TempDir::with_prefix("programs-").unwrap();
+        let install = programs.path().join("install");
+        let script = format!(
+            "#!/bin/sh\nPATH=${{PATH#*:}}\ncase $* in *man8*) kill -{signal} $PPID ;; esac\nexec install \"$@\"\n"
+        );
+        fs::write(&install, script).unwrap();
+        fs::set_permissions(&install, fs::Permissions::from_mode(0o755)).unwrap();
+        let machine = std::env::var_os("PATH").unwrap();
+        let path = std::iter::once(programs.path().to_owned()).chain(std::env::split_paths(&machine));
+        let mut command = make_command("install", &[&destdir(root.dir())]);
+        command.env("PATH", std::env::join_paths(path).unwrap());
+        Running::spawn(&mut command).wait_exit(PATIENCE).assert_code(2);
+        assert!(root.path(MANAGER).exists() && !root.path(CONFIG).exists(), "{:?}", tree(root.dir()));
+        root.uninstall();
+        assert_eq!(tree(root.dir()), [] as [&str; 0], "{signal}");
+    }
 }
 
 #[test]

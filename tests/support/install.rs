@@ -13,6 +13,11 @@ use super::wait::PATIENCE;
 /// Runs `make TARGET VARIABLE=VALUE…` to its end, whatever that is. The programs are those of this test run.
 #[track_caller]
 pub fn make(target: &str, variables: &[&str]) -> Output {
+    Running::spawn(&mut make_command(target, variables)).wait_exit(PATIENCE)
+}
+
+/// The command that [`make`] runs.
+pub fn make_command(target: &str, variables: &[&str]) -> Command {
     let mut command = Command::new("make");
     command.arg("--silent").arg(target).arg(format!("BUILT={}", built().display())).args(variables);
     // What the tests were called with is not meant for this one.
@@ -23,7 +28,7 @@ pub fn make(target: &str, variables: &[&str]) -> Output {
         command.env_remove(name);
     }
     isolate(&mut command).current_dir(env!("CARGO_MANIFEST_DIR"));
-    Running::spawn(&mut command).wait_exit(PATIENCE)
+    command
 }
 
 /// Where the programs of this test run are, without their symbols: those make a debug build ten times as large.
