@@ -20,10 +20,10 @@ all:
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
-INIT = none
-TOOLS = yes
+INIT ?= none
+TOOLS ?= yes
 REPLACE ?= no
-BUILT = $(or $(CARGO_TARGET_DIR),target)/release
+BUILT ?= $(or $(CARGO_TARGET_DIR),target)/release
 install uninstall: export PREFIX := $(PREFIX)
 install uninstall: export SYSCONFDIR := $(SYSCONFDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
