@@ -108,7 +108,7 @@ esac
 put_live() {
     with_paths "$2"
     if [ -e "$DESTDIR$3" ] && ! is_as_installed "$3" && ! cmp -s "$work/file" "$DESTDIR$3"; then
-        say "$DESTDIR$3 has been changed and stays as it is; compare it with $documents/$2"
+        say "$DESTDIR$3 has been changed and stays as it is; compare it with $DESTDIR$documents/$2"
     else
         put "$1" "$work/file" "$3"
     fi

@@ -196,7 +196,13 @@ fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
     assert!(!root.path("/usr/local/bin/peipkg-repo").exists());
     root.write(UNIT, "[Service]\nExecStart=/mine\n");
     let update = root.install(&["TOOLS=no", "INIT=systemd"]);
-    assert!(update.stdout.contains("peipkg-manager.service has been changed and stays"), "{update}");
+    let documents = root.path("/usr/local/share/doc/peipkg-manager/contrib");
+    let says = format!(
+        "{} has been changed and stays as it is; compare it with {}\n",
+        root.path(UNIT).display(),
+        documents.join("systemd/peipkg-manager.service").display()
+    );
+    assert!(update.stdout.contains(&says), "{update}");
     assert_eq!(root.read(UNIT), "[Service]\nExecStart=/mine\n");
     // The program is replaced by another package, say.
     root.write(MANAGER, "another");
@@ -247,6 +253,19 @@ fn programs_of_somebody_else_are_only_replaced_when_that_is_asked_for() {
     assert_eq!(
         (root.read(BUILD).as_str(), root.read(&kept).as_str()),
         ("a newer official one", "the official one")
+    );
+}
+
+#[test]
+fn the_environment_says_what_the_command_line_may_say() {
+    let root = Root::new();
+    let mut command = make_command("install", &[&destdir(root.dir())]);
+    command.env("TOOLS", "no").env("INIT", "runit").env("PREFIX", "/opt/farm");
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success();
+    assert!(root.path("/etc/sv/peipkg-manager/run").exists());
+    assert!(
+        root.path("/opt/farm/bin/peipkg-manager").exists()
+            && !root.path("/opt/farm/bin/peipkg-build").exists()
     );
 }
 
