@@ -87,11 +87,18 @@ put() {
     mv -f "$partial" "$DESTDIR$3"
 }
 
-# The file $1 with the paths that the operator has chosen in place of those that are written in it.
+# The file $1 with the paths that the operator has chosen in place of those that are written in it. Where the programs look for a
+# configuration by themselves is built in: what says so stays.
 with_paths() {
-    sed -e "s|/usr/local/bin/peipkg|$PREFIX/bin/peipkg|g" -e "s|/etc/peipkg-manager|$SYSCONFDIR/peipkg-manager|g" \
-        -e "$search_rule" "$1" >"$work/file"
+    sed -e "s|/usr/local/bin/peipkg|$PREFIX/bin/peipkg|g" -e "s|/usr/local/share/doc/peipkg-manager|$documents|g" \
+        -e "$search_rule" -e "$built_in" -e "s|/etc/peipkg-manager|$SYSCONFDIR/peipkg-manager|g" "$1" >"$work/file"
 }
+
+built_in='
+    /by default `\/etc\/peipkg-manager/b
+    /look for `\/etc\/peipkg-manager/b
+    /Pa \/etc\/peipkg-manager\/config.toml/b
+'
 
 put_with_paths() {
     with_paths "$2"
@@ -213,15 +220,15 @@ install_all() {
     for program in $programs; do
         put 755 "$BUILT/$program" "$PREFIX/bin/$program"
     done
-    put 644 docs/peipkg-manager.8 "$PREFIX/share/man/man8/peipkg-manager.8"
-    put 644 docs/peipkg-manager.toml.5 "$PREFIX/share/man/man5/peipkg-manager.toml.5"
+    put_with_paths 644 docs/peipkg-manager.8 "$PREFIX/share/man/man8/peipkg-manager.8"
+    put_with_paths 644 docs/peipkg-manager.toml.5 "$PREFIX/share/man/man5/peipkg-manager.toml.5"
     put 644 contrib/completions/peipkg-manager.bash "$PREFIX/share/bash-completion/completions/peipkg-manager"
     put 644 contrib/completions/_peipkg-manager "$PREFIX/share/zsh/site-functions/_peipkg-manager"
     put 644 contrib/completions/peipkg-manager.fish "$PREFIX/share/fish/vendor_completions.d/peipkg-manager.fish"
 
     # The tree of the documents is that of the source, so that their links lead somewhere.
     for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md; do
-        put 644 "$file" "$documents/$file"
+        put_with_paths 644 "$file" "$documents/$file"
     done
     put_with_paths 644 docs/config.sample.toml "$documents/docs/config.sample.toml"
     for example in systemd sysvinit openrc runit logrotate cron nginx github-actions recipes; do

@@ -303,12 +303,18 @@ fn an_install_that_a_signal_ends_can_be_undone() {
 }
 
 #[test]
-fn service_files_have_the_paths_that_were_chosen() {
+fn files_have_the_paths_that_were_chosen() {
     const LIVE: [(&str, &[&str]); 4] = [
         ("systemd", &["systemd/system/peipkg-manager.service", "sysusers.d/peipkg-manager.conf"]),
         ("sysvinit", &["init.d/peipkg-manager", "logrotate.d/peipkg-manager"]),
         ("openrc", &["init.d/peipkg-manager", "conf.d/peipkg-manager", "logrotate.d/peipkg-manager"]),
         ("runit", &["sv/peipkg-manager/run", "sv/peipkg-manager/log/run"]),
+    ];
+    // Where the programs look by themselves, whatever was chosen.
+    const BUILT_IN: [&str; 3] = [
+        "by default `/etc/peipkg-manager/config.toml`",
+        "look for `/etc/peipkg-manager/config.toml`",
+        "Pa /etc/peipkg-manager/config.toml",
     ];
     for (init, files) in LIVE {
         let root = Root::new();
@@ -316,12 +322,13 @@ fn service_files_have_the_paths_that_were_chosen() {
         for file in files {
             assert!(root.path("/etc").join(file).exists(), "{init}: {file}");
         }
-        for path in tree(root.dir()).iter().filter(|path| !path.starts_with("/opt/farm/share/doc/")) {
+        for path in tree(root.dir()).iter().filter(|path| !path.ends_with("/installed-files")) {
             let Ok(text) = fs::read_to_string(root.path(path)) else { continue };
-            if path.starts_with("/etc/") || path.starts_with("/opt/farm/etc/") {
-                assert!(!text.contains("/usr/local/bin/peipkg"), "{path}\n{text}");
-                let text = text.replace("/opt/farm/etc/peipkg-manager", "");
-                assert!(!text.contains("/etc/peipkg-manager"), "{path}\n{text}");
+            for line in text.lines().filter(|line| !BUILT_IN.iter().any(|part| line.contains(part))) {
+                let line = line.replace("/opt/farm/etc/peipkg-manager", "");
+                for wrong in ["/usr/local/bin/peipkg", "/usr/local/share/doc", "/etc/peipkg-manager"] {
+                    assert!(!line.contains(wrong), "{path}: {line}");
+                }
             }
         }
     }
@@ -329,11 +336,28 @@ fn service_files_have_the_paths_that_were_chosen() {
     root.install(&["PREFIX=/opt/farm", "SYSCONFDIR=/opt/farm/etc", "INIT=systemd"]);
     let unit = root.read("/etc/systemd/system/peipkg-manager.service");
     let start = "ExecStart=/opt/farm/bin/peipkg-manager --config /opt/farm/etc/peipkg-manager/config.toml\n";
+    for (file, line) in [
+        ("docs/configuration.md", "by default `/etc/peipkg-manager/config.toml`"),
+        ("docs/installing.md", "look for `/etc/peipkg-manager/config.toml`"),
+        (
+            "docs/installing.md",
+            "cp -R /opt/farm/share/doc/peipkg-manager/contrib/recipes/hello /opt/farm/etc/",
+        ),
+    ] {
+        let text = root.read(&format!("/opt/farm/share/doc/peipkg-manager/{file}"));
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let manual = root.read("/opt/farm/share/man/man8/peipkg-manager.8");
+    assert!(manual.contains("Pa /etc/peipkg-manager/config.toml"), "{manual}");
     assert!(unit.contains(start) && unit.contains("PATH=/opt/farm/bin:/usr/local/sbin:"), "{unit}");
     // With the usual paths, they are as in the source.
     root.install(&["INIT=systemd"]);
     let unit = root.read("/usr/local/lib/systemd/system/peipkg-manager.service");
     assert_eq!(unit, read_source("contrib/systemd/peipkg-manager.service"));
+    for page in ["installing.md", "config.sample.toml"] {
+        let installed = root.read(&format!("/usr/local/share/doc/peipkg-manager/docs/{page}"));
+        assert_eq!(installed, read_source(&format!("docs/{page}")));
+    }
 }
 
 #[test]
