@@ -42,6 +42,7 @@ mod service_runit;
 mod service_sysvinit;
 mod settling;
 mod signals;
+mod slurm;
 mod soak;
 mod sources;
 mod support_itself;

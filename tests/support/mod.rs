@@ -11,6 +11,7 @@
 //! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
 //! | [`running`] | a child process under a deadline, its output and its events |
 //! | [`logfmt`] | a strict reader of log lines |
+//! | [`slurm`] | a real Slurm cluster of one node |
 //! | [`latch`] | a build script that waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
@@ -47,6 +48,7 @@ pub mod random;
 pub mod recipes;
 pub mod running;
 pub mod site;
+pub mod slurm;
 pub mod smart_http;
 pub mod tools;
 pub mod wait;

@@ -1,0 +1,162 @@
+//! A Slurm cluster of one node on loopback: the real controller, node daemon and authentication, in a temporary directory and with a
+//! configuration of their own. It ends with its value.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::git_repo::{isolate, run};
+use super::optional::{find_program, skip};
+use super::processes;
+use super::running::Running;
+use super::wait::{PATIENCE, poll, wait_until};
+
+/// A running cluster: a partition `build` with one node of one processor.
+pub struct Slurm {
+    // Dropped in this order: who authenticates goes last.
+    node: Option<Running>,
+    controller: Option<Running>,
+    munge: Option<Running>,
+    home: TempDir,
+}
+
+impl Slurm {
+    /// Starts a cluster; `None`, and the calling test is to be skipped, if Slurm is not installed or would not be the superuser's.
+    #[track_caller]
+    pub fn start() -> Option<Self> {
+        for program in ["munged", "slurmctld", "slurmd", "srun", "squeue"] {
+            if find_program(program).is_none() {
+                skip(&format!("{program} (slurm-wlm and munge)"));
+                return None;
+            }
+        }
+        if !rustix::process::geteuid().is_root() {
+            skip("root's rights, for slurmd");
+            return None;
+        }
+        let home = TempDir::with_prefix("slurm-").expect("a temporary directory");
+        let mut slurm = Self { node: None, controller: None, munge: None, home };
+        for directory in ["state", "spool"] {
+            fs::create_dir(slurm.path(directory)).expect("a directory");
+        }
+        let key = slurm.path("munge.key");
+        fs::write(&key, [7; 64]).expect("munge's key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
+        fs::write(slurm.conf(), slurm.configuration()).expect("slurm.conf");
+
+        let mut munge = slurm.command("munged");
+        for (option, file) in [
+            ("socket", "munge.socket"),
+            ("key-file", "munge.key"),
+            ("pid-file", "munge.pid"),
+            ("seed-file", "munge.seed"),
+        ] {
+            munge.arg(format!("--{option}={}", slurm.path(file).display()));
+        }
+        // By force, since the directory above is anybody's to write to.
+        slurm.munge = Some(Running::spawn(munge.args(["--foreground", "--force", "--num-threads=1"])));
+        wait_until("munged is up", PATIENCE, || slurm.path("munge.socket").exists());
+        slurm.controller = Some(Running::spawn(slurm.command("slurmctld").args(["-D", "-i"])));
+        // A node that finds no controller takes half a minute to try again.
+        wait_until("the controller answers", PATIENCE, || {
+            slurm.command("scontrol").arg("ping").output().is_ok_and(|output| output.status.success())
+        });
+        slurm.node = Some(Running::spawn(slurm.command("slurmd").arg("-D")));
+        wait_until("the node is idle", PATIENCE, || {
+            let output = slurm.command("sinfo").args(["--noheader", "--format=%T"]).output();
+            output.is_ok_and(|output| output.stdout == b"idle\n")
+        });
+        Some(slurm)
+    }
+
+    /// `program` as a user of this cluster.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        isolate(&mut command);
+        self.environment(&mut command);
+        command
+    }
+
+    /// Makes `command` a user of this cluster.
+    pub fn environment(&self, command: &mut Command) {
+        command.env("SLURM_CONF", self.conf());
+    }
+
+    /// The jobs that wait or run: `name state`, one a line.
+    pub fn jobs(&self) -> String {
+        run(self.command("squeue").args(["--noheader", "--format=%j %T"]))
+    }
+
+    /// The jobs that have ended, as lines of `Name=… JobState=…` and more.
+    pub fn ended(&self) -> String {
+        fs::read_to_string(self.path("jobs")).unwrap_or_default()
+    }
+
+    /// Waits until a job called `name` has ended in `state`.
+    #[track_caller]
+    pub fn wait_ended(&self, name: &str, state: &str) {
+        let is_it = |line: &str| {
+            let mut words = line.split(' ');
+            words.any(|word| word == format!("Name={name}"))
+                && words.any(|word| word == format!("JobState={state}"))
+        };
+        let met = poll(PATIENCE, || self.ended().lines().any(is_it).then_some(()));
+        assert!(met.is_some(), "no {name} has ended in {state}: {}", self.ended());
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.path("slurm.conf")
+    }
+
+    fn configuration(&self) -> String {
+        let host = run(Command::new("hostname").arg("-s"));
+        // Held together until all are known, so that none is given twice.
+        let listeners: Vec<TcpListener> =
+            (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let ports: Vec<u16> =
+            listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect();
+        let home = self.home.path().display();
+        format!(
+            "ClusterName=test\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={}\nSlurmdPort={}\n\
+             SlurmUser=root\nSlurmdUser=root\nCommunicationParameters=NoInAddrAny,NoCtldInAddrAny\n\
+             AuthType=auth/munge\nAuthInfo=socket={home}/munge.socket\nCredType=cred/munge\n\
+             StateSaveLocation={home}/state\nSlurmdSpoolDir={home}/spool\n\
+             SlurmctldPidFile={home}/slurmctld.pid\nSlurmdPidFile={home}/slurmd.pid\n\
+             JobCompType=jobcomp/filetxt\nJobCompLoc={home}/jobs\n\
+             ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nMpiDefault=none\n\
+             SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\n\
+             AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none\n\
+             NodeName={host} NodeAddr=127.0.0.1 CPUs=1\n\
+             PartitionName=build Nodes={host} Default=YES\n",
+            ports[0], ports[1]
+        )
+    }
+}
+
+impl Drop for Slurm {
+    fn drop(&mut self) {
+        // Jobs first, while there is somebody to end them; then the daemons; then whatever has left their groups.
+        let _ = self.command("scancel").args(["--quiet", "--user=root"]).output();
+        poll(PATIENCE, || {
+            let jobs = self.command("squeue").arg("--noheader").output();
+            jobs.is_ok_and(|jobs| jobs.stdout.is_empty()).then_some(())
+        });
+        for daemon in [self.node.take(), self.controller.take(), self.munge.take()].into_iter().flatten() {
+            daemon.kill(true);
+        }
+        let mark = format!("SLURM_CONF={}", self.conf().display());
+        poll(PATIENCE, || {
+            let left = processes::with_environment(&mark);
+            left.iter().for_each(|process| processes::kill_group(process.group));
+            left.is_empty().then_some(())
+        });
+    }
+}
