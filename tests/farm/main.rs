@@ -22,6 +22,7 @@ mod github_actions;
 mod grants;
 mod hostile_upstreams;
 mod hostile_words;
+mod hosting;
 mod http;
 mod http_load;
 mod http_status;

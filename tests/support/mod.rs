@@ -11,6 +11,7 @@
 //! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
 //! | [`running`] | a child process under a deadline, its output and its events |
 //! | [`logfmt`] | a strict reader of log lines |
+//! | [`s3`] | an object store, as far as rclone asks |
 //! | [`slurm`] | a real Slurm cluster of one node |
 //! | [`latch`] | a build script that waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
@@ -47,6 +48,7 @@ pub mod processes;
 pub mod random;
 pub mod recipes;
 pub mod running;
+pub mod s3;
 pub mod site;
 pub mod slurm;
 pub mod smart_http;

@@ -40,14 +40,14 @@ impl Request {
 }
 
 /// A request whose body is still on its way.
-pub(super) struct Incoming<'r, 's> {
-    pub(super) request: Request,
+pub(in crate::support) struct Incoming<'r, 's> {
+    pub(in crate::support) request: Request,
     body: Body<'r, 's>,
 }
 
 impl<'r, 's> Incoming<'r, 's> {
     /// Reads the next request up to its body; `None` at the end of the connection.
-    pub(super) fn read(reader: &'r mut BufReader<&'s TcpStream>) -> io::Result<Option<Self>> {
+    pub(in crate::support) fn read(reader: &'r mut BufReader<&'s TcpStream>) -> io::Result<Option<Self>> {
         let Some(line) = read_line(reader)? else { return Ok(None) };
         let words: Vec<&str> = line.split(' ').collect();
         let &[method, target, version] = words.as_slice() else { return Err(bad("not a request line")) };
@@ -80,7 +80,7 @@ impl<'r, 's> Incoming<'r, 's> {
     }
 
     /// The body, without its framing.
-    pub(super) fn body(&mut self) -> &mut (impl Read + use<'r, 's>) {
+    pub(in crate::support) fn body(&mut self) -> &mut (impl Read + use<'r, 's>) {
         &mut self.body
     }
 

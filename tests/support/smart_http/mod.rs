@@ -20,7 +20,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::git_repo::GitRepo;
-use message::Incoming;
+pub(in crate::support) use message::Incoming;
 
 /// Connections served at once; more wait to be accepted. Enough for any poller pool, and few enough for any machine.
 const MAX_CONNECTIONS: usize = 64;

@@ -1,0 +1,163 @@
+//! `docs/hosting.md` and `contrib/rclone`: the real rclone uploads to an object store, as it is configured there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::optional::{find_program, require};
+use crate::support::pages::{blocks, page};
+use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::s3::{Asked, ObjectStore};
+use crate::support::wait::PATIENCE;
+
+const FOREVER: &str = "public, max-age=31536000, immutable";
+
+fn wrapper() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/rclone/rclone")
+}
+
+/// A farm that uploads to `store` with the remote of the page, behind the wrapper or not.
+struct Site {
+    store: ObjectStore,
+    upstream: GitRepo,
+    farm: Farm,
+}
+
+impl Site {
+    fn new(wrapped: bool) -> Option<Self> {
+        if !require("rclone") {
+            return None;
+        }
+        let (store, upstream) = (ObjectStore::start(), GitRepo::program(&["1.0"]));
+        let farm = Farm::builder()
+            .with(&Recipe::program("tool", &upstream.file_url()))
+            .rclone("r2:packages".as_ref())
+            .build();
+        let page = page("docs/hosting.md");
+        let described = page.split("```ini\n").find(|rest| rest.contains("[r2]")).unwrap();
+        let described = described.split("```").next().unwrap();
+        let endpoint = described.lines().find_map(|line| line.strip_prefix("endpoint = ")).unwrap();
+        fs::write(farm.path("rclone.conf"), described.replace(endpoint, &store.url())).unwrap();
+        if wrapped {
+            std::os::unix::fs::symlink(wrapper(), farm.bin_dir().join("rclone")).unwrap();
+        }
+        Some(Self { store, upstream, farm })
+    }
+
+    /// One sweep; what the store was asked by it.
+    fn sweep(&self) -> Vec<Asked> {
+        let mut command = self.farm.command(&["--once"]);
+        command.arg("--config").arg(self.farm.config_path());
+        command.env("RCLONE_CONFIG", self.farm.path("rclone.conf"));
+        command.env("PEIPKG_RCLONE", find_program("rclone").unwrap());
+        // Some machines have one, and rclone cannot read it.
+        command.env_remove("AWS_CA_BUNDLE");
+        let output = Running::spawn(&mut command).wait_exit(PATIENCE);
+        output.assert_success();
+        output.event("upload complete");
+        assert_eq!(self.store.objects(), self.repository());
+        self.store.take_asked()
+    }
+
+    #[track_caller]
+    fn assert_cache_headers(&self) {
+        let found = self.store.cache_controls();
+        assert!(found.len() > 4, "{found:#?}");
+        for (key, found) in &found {
+            let is_entry_point = key.starts_with("packages/index/") || key.starts_with("packages/repo.json");
+            let expected = if is_entry_point { "no-cache" } else { FOREVER };
+            assert_eq!(found.as_deref(), Some(expected), "{key}");
+        }
+    }
+
+    /// The files of the repository as the store should have them.
+    fn repository(&self) -> BTreeMap<String, Vec<u8>> {
+        let root = self.farm.repo_dir();
+        let files = run(Command::new("find").arg(&root).args(["-type", "f"]));
+        let name = |file: &str| format!("packages{}", file.strip_prefix(root.to_str().unwrap()).unwrap());
+        files.lines().map(|file| (name(file), fs::read(file).unwrap())).collect()
+    }
+}
+
+fn puts(asked: &[Asked]) -> Vec<&Asked> {
+    asked.iter().filter(|asked| asked.method == "PUT").collect()
+}
+
+fn is_entry_point(asked: &Asked) -> bool {
+    asked.key.starts_with("index/") || asked.key.starts_with("repo.json")
+}
+
+fn count(asked: &[Asked], method: &str) -> usize {
+    asked.iter().filter(|asked| asked.method == method).count()
+}
+
+#[test]
+fn a_store_gets_packages_first_and_with_the_wrapper_cache_headers() {
+    let Some(site) = Site::new(true) else { return };
+    let asked = site.sweep();
+    let puts = puts(&asked);
+    site.assert_cache_headers();
+    let first = puts.iter().position(|put| is_entry_point(put)).expect("an index");
+    assert!(first >= 2 && puts[first..].iter().all(|put| is_entry_point(put)), "{puts:#?}");
+
+    // The next upload asks for nothing that is there, and sends what is new.
+    site.upstream.add_versions(&["1.1"]);
+    let asked = site.sweep();
+    let sent: Vec<&str> = asked
+        .iter()
+        .filter(|put| put.method == "PUT" && !is_entry_point(put))
+        .map(|put| put.key.as_str())
+        .collect();
+    assert_eq!(sent, ["p/tool/1.1-1/tool_1.1-1_noarch.peipkg"]);
+    let old = |asked: &&Asked| {
+        asked.method == "HEAD" && asked.key.starts_with("p/") && !asked.key.contains("1.1-1")
+    };
+    assert_eq!(asked.iter().filter(old).count(), 0, "{asked:#?}");
+    // What has not changed but in its time, as the descriptor, has not lost its header.
+    site.assert_cache_headers();
+}
+
+#[test]
+fn without_the_wrapper_each_package_and_directory_costs_two_requests() {
+    let Some(site) = Site::new(false) else { return };
+    let first = site.sweep();
+    assert!(puts(&first).iter().all(|put| put.cache_control.is_none()), "{first:#?}");
+    site.upstream.add_versions(&["1.1"]);
+    let asked = site.sweep();
+    let old = |asked: &&Asked| asked.method == "HEAD" && asked.key.ends_with("1.0-1_noarch.peipkg");
+    assert_eq!(asked.iter().filter(old).count(), 2, "{asked:#?}");
+    assert!(count(&asked, "LIST") > 2 * 3, "{asked:#?}");
+}
+
+#[test]
+fn an_upload_can_be_asked_for() {
+    let Some(site) = Site::new(true) else { return };
+    site.sweep();
+    // As the page says, for a repository that was there before its remote.
+    let touch = blocks(&page("docs/hosting.md"), "sh");
+    let touch = touch.lines().find(|line| line.starts_with("touch ")).unwrap();
+    let touch = touch.replace("/var/lib/peipkg-manager", &site.farm.state_dir().display().to_string());
+    run(Command::new("sh").arg("-c").arg(touch));
+    assert!(!site.sweep().is_empty());
+}
+
+#[test]
+fn the_wrapper_is_plain_shell_and_leaves_other_commands_alone() {
+    if require("shellcheck") {
+        run(Command::new("shellcheck").args(["--shell", "sh"]).arg(wrapper()));
+    }
+    let wrapped = |arguments: &[&str], real: &str| {
+        Running::spawn(Command::new(wrapper()).args(arguments).env("PEIPKG_RCLONE", real)).wait_exit(PATIENCE)
+    };
+    for arguments in [&["copy", "a", "b"][..], &["version"], &["sync", "--include", "*.txt", "a", "b"], &[]] {
+        let output = wrapped(arguments, "/bin/echo");
+        assert_eq!(output.assert_success().stdout, format!("{}\n", arguments.join(" ")));
+    }
+    wrapped(&[], wrapper().to_str().unwrap())
+        .assert_code(1)
+        .assert_one_line(&["PEIPKG_RCLONE is this script"]);
+}
