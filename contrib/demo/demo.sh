@@ -56,13 +56,13 @@ short() {
     esac
 }
 
-# What the log in $1 says about polls and builds, without dates and quotes, one short line for each event.
+# What the log in $1 says about polls and builds, without dates and quotes, one short line for each event. Of a failure, the cause.
 excerpt() {
     sed -n \
         -e '/msg="poll complete"/b show' -e '/msg="starting build"/b show' \
         -e '/msg="build + publish complete"/b show' -e '/msg="build failed"/b show' \
         -e '/level=warn/b show' -e '/level=error/b show' -e d \
-        -e ':show' -e 's/^time=[^T]*T\([0-9:]*\)[^ ]* level=\([a-z]*\) msg="\([^"]*\)"/\1 \2|\3|/p' "$1" |
+        -e ':show' -e 's/ failures=.*before that: \(.*\)"$/ ... \1/' -e 's/^time=[^T]*T\([0-9:]*\)[^ ]* level=\([a-z]*\) msg="\([^"]*\)"/\1 \2|\3|/p' "$1" |
         while IFS='|' read -r when what fields; do
             printf '   %s%-14s%s %-24s %.64s\n' "$dim" "$when" "$off" "$what" "${fields# }"
         done

@@ -16,6 +16,8 @@ mod check;
 mod completions;
 mod cron;
 mod daemon;
+mod document_flags;
+mod documents;
 mod environment;
 mod full_disk;
 mod github_actions;

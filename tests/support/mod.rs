@@ -19,6 +19,8 @@
 //! | [`install`] | `make install` with the binaries of the test run |
 //! | [`machine`] | a copy of this machine, for root's work and init systems |
 //! | [`package`] | the content of published packages |
+//! | [`desk`] | a place to do what a page says |
+//! | [`follow`] | doing what a page says |
 //! | [`pages`] | the documents, and the commands in them |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
@@ -35,7 +37,9 @@
 #![allow(clippy::new_without_default, reason = "a test calls `new`")]
 
 pub mod client;
+pub mod desk;
 pub mod farm;
+pub mod follow;
 pub mod git_repo;
 pub mod install;
 pub mod latch;

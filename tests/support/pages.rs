@@ -35,3 +35,91 @@ pub fn commands(text: &str) -> String {
     let lines = lines.lines().map(|line| line.strip_prefix("sudo ").unwrap_or(line));
     lines.filter(|line| *line != "make").map(|line| format!("{line}\n")).collect()
 }
+
+/// A fenced block of a page, or an example of a manual page.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// `docs/recipes.md:35`, for messages.
+    pub place: String,
+    /// What follows the fence: `sh`, `console`, `toml`, …; may be empty.
+    pub language: String,
+    /// The text, without the indentation of a list that it stands in.
+    pub text: String,
+}
+
+impl Block {
+    /// The path of the file that the block is, if its first line is a comment that says nothing else.
+    pub fn file(&self) -> Option<&str> {
+        let path = self.text.lines().next()?.strip_prefix("# ")?;
+        let is_path = path.contains('/') && !path.contains(' ') && path.contains('.');
+        (is_path && ["sh", "toml", "ini"].contains(&self.language.as_str())).then_some(path)
+    }
+
+    /// The commands of a console with what the page shows of their output; `None` if it begins with something else.
+    pub fn session(&self) -> Option<Vec<(String, String)>> {
+        let mut steps: Vec<(String, String)> = Vec::new();
+        let mut goes_on = false;
+        for line in self.text.lines() {
+            match (line.strip_prefix("$ "), steps.last_mut()) {
+                (Some(command), _) => steps.push((command.to_owned(), String::new())),
+                (None, None) => return None,
+                (None, Some((command, _))) if goes_on => *command += &format!("\n{line}"),
+                (None, Some((_, output))) => *output += &format!("{line}\n"),
+            }
+            goes_on = line.ends_with('\\');
+        }
+        Some(steps)
+    }
+
+    /// The shell text of the block: all of it, or the commands of a console.
+    pub fn script(&self) -> Option<String> {
+        match self.language.as_str() {
+            "sh" => Some(self.text.clone()),
+            "console" => Some(self.session()?.into_iter().map(|(command, _)| command + "\n").collect()),
+            _ => None,
+        }
+    }
+}
+
+/// All fenced blocks of the page at `path`, in order.
+#[track_caller]
+pub fn fenced(path: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut open: Option<usize> = None;
+    for (number, line) in page(path).lines().enumerate() {
+        let content = line.trim_start();
+        let indent = line.len() - content.len();
+        match (content.strip_prefix("```"), open) {
+            (Some(language), None) => {
+                open = Some(indent);
+                let place = format!("{path}:{}", number + 1);
+                blocks.push(Block { place, language: language.trim().to_owned(), text: String::new() });
+            }
+            (Some(_), Some(_)) => open = None,
+            (None, Some(indent)) => {
+                let block = blocks.last_mut().expect("an open block");
+                block.text += line.get(indent..).unwrap_or(content);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{path}: a block does not end");
+    blocks
+}
+
+/// The pages for operators that have commands to follow: the front page, those in `docs/`, and those beside the examples.
+pub fn all() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec!["README.md".to_owned()];
+    let names = |directory: &str| -> Vec<String> {
+        let entries = fs::read_dir(root.join(directory)).expect("a directory").flatten();
+        entries.map(|entry| format!("{directory}/{}", entry.file_name().to_string_lossy())).collect()
+    };
+    let is_page = |name: &String| Path::new(name).extension().is_some_and(|kind| kind == "md");
+    found.extend(names("docs").into_iter().filter(is_page));
+    let examples = names("contrib").into_iter().map(|name| format!("{name}/README.md"));
+    found.extend(examples.filter(|name| root.join(name).exists()));
+    found.sort();
+    found
+}

@@ -124,10 +124,12 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
             // A copy, by which rclone sets times, keeps the bytes and takes all else from the request.
             let source = copied.and_then(|source| state.objects.get(&source).cloned());
             let content = if source.is_some() { &b"<CopyObjectResult></CopyObjectResult>"[..] } else { b"" };
-            let (bytes, md5) = source.map(|source| (source.bytes, source.md5)).unwrap_or_else(|| {
+            let (bytes, md5) = if let Some(source) = source {
+                (source.bytes, source.md5)
+            } else {
                 let md5 = md5(&body);
                 (body, md5)
-            });
+            };
             let object = Object { bytes, md5, mtime, cache_control };
             state.objects.insert(key, object.clone());
             (200, Some(object), content.to_vec())

@@ -155,7 +155,9 @@ impl Drop for Slurm {
         let mark = format!("SLURM_CONF={}", self.conf().display());
         poll(PATIENCE, || {
             let left = processes::with_environment(&mark);
-            left.iter().for_each(|process| processes::kill_group(process.group));
+            for process in &left {
+                processes::kill_group(process.group);
+            }
             left.is_empty().then_some(())
         });
     }

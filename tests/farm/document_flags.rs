@@ -1,0 +1,149 @@
+//! The documents as a whole: the flags that their commands use, the examples of the manual pages, and what is not run.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use peipkg_manager::config::Config;
+use peipkg_manager::recipe::Recipe;
+use regex_lite::Regex;
+
+use crate::support::desk::{Desk, help_of};
+use crate::support::follow::NOT_RUN;
+use crate::support::pages::{self, fenced, page};
+use crate::support::tools::Tools;
+
+/// The commands of our programs in `text`, word by word from the program's name to the end of the command.
+fn calls(text: &str) -> Vec<Vec<String>> {
+    let call = Regex::new(
+        r"(?:^|[\s`(]|bin/)(peipkg-(?:manager|build|repo))((?:[ \t]+|\\\n)[^|&;`)\n\\]*(?:\\\n[^|&;`)\n\\]*)*)",
+    )
+    .unwrap();
+    call.captures_iter(text)
+        .map(|found| {
+            let words = found[2]
+                .split_whitespace()
+                .filter(|word| *word != "\\")
+                .take_while(|word| !word.starts_with('#'));
+            std::iter::once(&found[1]).chain(words).map(str::to_owned).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_flag_that_a_page_uses_exists() {
+    let tools = Tools::get();
+    // Long ones, and the manager's with one dash; others may be of a program that is given ours as an argument.
+    let flag = Regex::new(r"--?[a-z][a-z-]+").unwrap();
+    let flags = |program: &str| -> BTreeSet<String> {
+        let program = match program {
+            "peipkg-manager" => &tools.manager,
+            "peipkg-build" => &tools.build,
+            _ => &tools.repo,
+        };
+        flag.find_iter(&help_of(program)).map(|found| found.as_str().to_owned()).collect()
+    };
+    let known = ["peipkg-manager", "peipkg-build", "peipkg-repo"].map(|program| (program, flags(program)));
+    let mut checked = BTreeSet::new();
+    let manuals = ["docs/peipkg-manager.8", "docs/peipkg-manager.toml.5"].map(str::to_owned);
+    for path in pages::all().into_iter().chain(manuals) {
+        for call in calls(&page(&path)) {
+            let (_, flags) = known.iter().find(|(program, _)| *program == call[0]).unwrap();
+            for word in call[1..].iter().filter_map(|word| flag.find(word).filter(|found| found.start() == 0))
+            {
+                assert!(flags.contains(word.as_str()), "{path}: {call:?}: there is no {}", word.as_str());
+                checked.insert(format!("{} {}", call[0], word.as_str()));
+            }
+        }
+    }
+    assert!(checked.len() > 20, "{checked:?}");
+}
+
+#[test]
+fn what_is_not_run_is_still_there() {
+    let scripts: Vec<String> =
+        pages::all().iter().flat_map(|path| fenced(path)).filter_map(|block| block.script()).collect();
+    for (start, _) in NOT_RUN {
+        let is_it = |line: &str| line.strip_prefix("sudo ").unwrap_or(line).contains(start);
+        assert!(scripts.iter().any(|script| script.lines().any(is_it)), "no page has {start:?} any more");
+    }
+    // Scripts that are named are there.
+    let name = Regex::new(r"contrib/[a-z-]+/[a-z_.-]+\.(sh|py)").unwrap();
+    for found in scripts
+        .iter()
+        .flat_map(|script| name.find_iter(script).map(|found| found.as_str().to_owned()).collect::<Vec<_>>())
+    {
+        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&found).exists(), "{found}");
+    }
+}
+
+/// What the manual page at `path` shows as it would be typed.
+fn displays(path: &str) -> Vec<String> {
+    let page = page(path);
+    let displays = page.split("\n.Bd -literal").skip(1).map(|rest| {
+        let (_, rest) = rest.split_once('\n').unwrap();
+        rest.split("\n.Ed").next().unwrap().replace("\\&", "").replace("\\e", "\\")
+    });
+    displays.collect()
+}
+
+#[test]
+fn the_examples_of_the_manual_pages_work() {
+    let [sweep, cron, line] = displays("docs/peipkg-manager.8").try_into().unwrap();
+    let desk = Desk::new();
+    desk.key();
+    desk.recipe();
+    desk.version("1.0.0", &[]);
+    let log = desk.run(&sweep);
+    let built: Vec<&str> = log.lines().filter(|line| line.contains("msg=\"starting build\"")).collect();
+    let after_time = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+    assert_eq!(built.iter().map(|line| after_time(line)).collect::<Vec<_>>(), [after_time(&line)]);
+    let (schedule, command) = cron.split_at(cron.find("peipkg-manager").unwrap());
+    assert_eq!(schedule.split_whitespace().count(), 5, "{cron}");
+    desk.run(command);
+
+    let [config, recipe] = displays("docs/peipkg-manager.toml.5").try_into().unwrap();
+    Config::parse(Path::new("config.toml"), &config).unwrap();
+    let (recipe, warnings) = Recipe::parse("libz", Path::new("libz"), &recipe).unwrap();
+    assert!(warnings.is_empty() && recipe.github_webhook);
+}
+
+#[test]
+fn the_example_of_each_key_is_right() {
+    let page = page("docs/peipkg-manager.toml.5");
+    let mut checked = 0;
+    for section in page.split("\n.Ss [").skip(1) {
+        let (header, body) = section.split_once('\n').unwrap();
+        let header = format!("[{header}");
+        let examples = body.split("\n.It Ic ").skip(1).map(|item| {
+            let key = item.lines().next().unwrap();
+            let example =
+                item.split("\nExample").nth(1).unwrap_or_else(|| panic!("{header} {key} has no example"));
+            let example = example.lines().nth(1).unwrap().trim_start_matches(".Li ");
+            let example =
+                example.replace("\\(dq", "\"").replace("\\(aq", "'").replace("\\e", "\\").replace("\\&", "");
+            // Of several, the first.
+            let example =
+                example.split_once("\" ,").map_or(example.clone(), |(first, _)| format!("{first}\""));
+            assert!(example.starts_with(&format!("{key} = ")), "{header} {key}: {example}");
+            checked += 1;
+            format!("{example}\n")
+        });
+        let text = format!("{header}\n{}", examples.collect::<String>());
+        let problems: Vec<String> = match header.as_str() {
+            "[upstream]" | "[watch]" | "[[package]]" => {
+                let result = Recipe::parse("r", Path::new("r"), &text);
+                result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+            }
+            _ => {
+                let result = Config::parse(Path::new("c"), &text);
+                result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+            }
+        };
+        // The rest is not there, and the keys that a grant names are not either.
+        let is_expected = |problem: &&String| {
+            problem.contains("missing section") || problem.contains("no [[signing_key]] is declared")
+        };
+        assert_eq!(problems.iter().find(|problem| !is_expected(problem)), None, "{text}");
+    }
+    assert!(checked > 20, "{checked}");
+}

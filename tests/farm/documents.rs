@@ -1,0 +1,241 @@
+//! The commands of the documents, followed by the letter: each page's blocks are done at a desk, one after the other, and what a page
+//! shows of their output is what they write, but for times, hashes and counts.
+//!
+//! What cannot be run in a test is in [`NOT_RUN`](crate::support::follow::NOT_RUN); there it is only held to the shell's syntax and to the
+//! flags there are.
+
+use std::fs;
+
+use crate::support::desk::Desk;
+use crate::support::follow::follow;
+use crate::support::optional::require;
+use crate::support::pages::{self, fenced};
+use crate::support::s3::ObjectStore;
+use crate::support::slurm::Slurm;
+use crate::support::tools::Tools;
+use crate::support::wait::{PATIENCE, wait_until};
+
+#[test]
+fn every_page_is_followed() {
+    let this = include_str!("documents.rs");
+    for path in pages::all() {
+        let has_commands = fenced(&path).iter().any(|block| block.script().is_some());
+        assert!(!has_commands || this.contains(&format!("\"{path}\"")), "{path} is followed by no test");
+    }
+}
+
+#[test]
+fn the_front_page() {
+    let mut desk = Desk::new();
+    desk.version("1.2.0", &[]);
+    // The demo takes the programs that the test has built.
+    desk.variable("BIN", Tools::get().build.parent().unwrap());
+    follow("README.md", &mut desk, |_, _| {});
+    assert!(desk.path("/var/lib/peipkg-manager/repo/repo.json").exists());
+}
+
+#[test]
+fn installing() {
+    let mut desk = Desk::new();
+    desk.version("1.2.3", &[]);
+    follow("docs/installing.md", &mut desk, |_, _| {});
+    assert!(desk.path("/var/lib/peipkg-manager/repo/p/hello/1.2.3-1").exists());
+}
+
+#[test]
+fn configuration() {
+    let mut desk = Desk::new();
+    desk.key();
+    desk.recipe();
+    follow("docs/configuration.md", &mut desk, |desk, block| {
+        if block.text.contains("default_intervall") {
+            let config = desk.read("/etc/peipkg-manager/config.toml");
+            desk.write(
+                "/etc/peipkg-manager/config.toml",
+                &config.replace("default_interval =", "default_intervall ="),
+            );
+            let recipe = "[upstream]\ngit = \"https://git.example.org/b.git\"\ntag_pattern = '^v(\\d+)$'\n\n[[package]]\nname = \"bb\"\n\
+                          architecture = \"noarch\"\n\n[watch]\ngithub_webhok = true\n";
+            desk.write("/etc/peipkg-manager/recipes/b/peipkg.toml", recipe);
+        }
+    });
+}
+
+#[test]
+fn recipes() {
+    if !require("cc") {
+        return;
+    }
+    let mut desk = Desk::new();
+    let program = "#include <stdio.h>\nint main(void) { return puts(\"hello\") < 0; }\n";
+    desk.version("1.3.2", &[("hello.c", program), ("hello.txt", "HELLO(1)\n")]);
+    follow("docs/recipes.md", &mut desk, |_, _| {});
+    for package in ["hello_1.3.2-1_x86_64.peipkg", "hello-doc_1.3.2-1_noarch.peipkg"] {
+        assert!(desk.path("/tmp/hello-out").join(package).exists(), "{package}");
+    }
+}
+
+#[test]
+fn webhooks() {
+    let mut desk = Desk::new();
+    desk.key();
+    desk.recipe();
+    desk.version("1.0.0", &[]);
+    let recipe = "/etc/peipkg-manager/recipes/hello/peipkg.toml";
+    let fragment =
+        fenced("docs/webhooks.md").into_iter().find(|block| block.text.contains("[watch]")).unwrap();
+    desk.write(recipe, &format!("{}\n{}", desk.read(recipe), fragment.text));
+    let mut seen = 0;
+    follow("docs/webhooks.md", &mut desk, |desk, block| {
+        if block.text.contains("curl ") {
+            let http = desk.read("/etc/peipkg-manager/config.toml").replace("127.0.0.1:8080", "127.0.0.1:0");
+            desk.write("/etc/peipkg-manager/config.toml", &http);
+            desk.start_daemon();
+            let addr = desk.daemon().http_addr();
+            desk.change("127.0.0.1:8080", &addr.to_string());
+            desk.version("1.1.0", &[]);
+            seen = desk.daemon().stderr().len();
+        }
+        if block.text.starts_with("level=info msg=\"webhook accepted") {
+            desk.daemon().wait_events("build + publish complete", 2, PATIENCE);
+            let log: String = desk.daemon().stderr()[seen..]
+                .lines()
+                .filter_map(|line| Some(line.split_once(' ')?.1.to_owned() + "\n"))
+                .collect();
+            assert!(
+                log.starts_with(&block.text),
+                "{}:\n{}--- is not the start of\n{log}",
+                block.place,
+                block.text
+            );
+        }
+    });
+}
+
+#[test]
+fn monitoring() {
+    let mut desk = Desk::new();
+    desk.key();
+    desk.recipe();
+    desk.write("/etc/peipkg-manager/recipes/hello/build.sh", "set -eu\ncd \"$SOURCE_DIR\"\nmake\n");
+    desk.configure("[http]\naddr = \"127.0.0.1:0\"\n");
+    let makefile = ("Makefile", "all:\n\tinstall -D -m 755 hello.sh $(DESTDIR)/usr/bin/hello\n");
+    desk.version("1.0.0", &[makefile]);
+    desk.run("peipkg-manager --once");
+    desk.version("1.1.0", &[makefile]);
+    fs::remove_file(desk.upstream.path().join("Makefile")).unwrap();
+    desk.version("1.2.0", &[]);
+    desk.start_daemon();
+    let addr = desk.daemon().http_addr();
+    desk.change("127.0.0.1:8080", &addr.to_string());
+    follow("docs/monitoring.md", &mut desk, |_, _| {});
+}
+
+#[test]
+fn hosting() {
+    if !require("rclone") {
+        return;
+    }
+    let (mut desk, store) = (Desk::new(), ObjectStore::start());
+    desk.change("https://0123456789abcdef.r2.cloudflarestorage.com", &store.url());
+    // An archive has the paths of the desk.
+    let packed = format!("/root/restored{}", desk.path("/var/lib").display());
+    desk.change("/root/restored/var/lib", &packed);
+    desk.key();
+    desk.recipe();
+    desk.version("1.2.3", &[]);
+    follow("docs/hosting.md", &mut desk, |desk, block| {
+        if block.text.contains("remote = \"/srv/mirror\"") {
+            // What is uploaded first is what the page asks about last.
+            desk.run("peipkg-manager --once");
+            assert!(store.objects().contains_key("packages/repo.json"));
+        }
+    });
+    assert!(desk.path("/srv/mirror/repo.json").exists());
+}
+
+#[test]
+fn recovery() {
+    let mut desk = Desk::new();
+    desk.key();
+    desk.recipe();
+    for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+        desk.version(version, &[]);
+        desk.run("peipkg-manager --once");
+    }
+    follow("docs/recovery.md", &mut desk, |desk, block| {
+        if block.text.contains("FAIL: ") {
+            let index = desk.path("/var/lib/peipkg-manager/repo/index/archive.json");
+            fs::OpenOptions::new().write(true).open(index).unwrap().set_len(200).unwrap();
+        }
+    });
+    desk.run("peipkg-repo verify --repo /var/lib/peipkg-manager/repo");
+}
+
+#[test]
+fn companion_tools() {
+    let mut desk = Desk::new();
+    desk.run("mkdir recipes hello-1.3.2\ncp -R contrib/recipes/hello recipes/\nopenssl genpkey -algorithm ed25519 -out farm.pem");
+    desk.write("hello-1.3.2/hello.sh", "#!/bin/sh\necho hello\n");
+    follow("docs/companion-tools.md", &mut desk, |_, _| {});
+}
+
+#[test]
+fn scaling() {
+    let mut desk = Desk::new();
+    desk.recipe();
+    let recipe = "/etc/peipkg-manager/recipes/hello/peipkg.toml";
+    desk.write(recipe, &desk.read(recipe).replace("\"noarch\"", "\"x86_64\""));
+    follow("docs/scaling.md", &mut desk, |_, _| {});
+    desk.run("openssl genpkey -algorithm ed25519 -out /etc/peipkg-manager/aarch64/farm.pem");
+    assert!(
+        desk.read("/etc/peipkg-manager/aarch64/recipes/hello/peipkg.toml")
+            .contains("architecture = \"aarch64\"")
+    );
+    let check = desk.run("peipkg-manager --check");
+    assert_eq!(check, "/etc/peipkg-manager/config.toml: ok, 1 recipe, 1 with an upstream\n");
+}
+
+#[test]
+fn moving() {
+    let mut desk = Desk::new();
+    desk.key();
+    follow("docs/moving-from-go.md", &mut desk, |_, _| {});
+}
+
+#[test]
+fn builds_on_a_cluster() {
+    let Some(slurm) = Slurm::start() else { return };
+    let mut desk = Desk::new();
+    let mut sample = std::process::Command::new("true");
+    slurm.environment(&mut sample);
+    for (name, value) in sample.get_envs() {
+        desk.variable(name.to_str().unwrap(), value.unwrap());
+    }
+    desk.variable("PEIPKG_SLURM_BUILD", &Tools::get().build);
+    desk.key();
+    desk.recipe();
+    desk.version("1.3.2", &[]);
+    desk.run("mkdir -p /var/lib/peipkg-manager/stage");
+    follow("contrib/slurm/README.md", &mut desk, |_, _| {});
+    assert!(desk.path("/var/lib/peipkg-manager/stage/by-hand-out/hello_1.3.2-1_noarch.peipkg").exists());
+    wait_until("the build was a job", PATIENCE, || {
+        slurm.ended().contains("Name=hello@1.3.2-1 JobState=COMPLETED")
+    });
+}
+
+#[test]
+fn pages_that_only_copy() {
+    for path in [
+        "contrib/cron/README.md",
+        "contrib/nginx/README.md",
+        "contrib/openrc/README.md",
+        "contrib/rclone/README.md",
+        "contrib/runit/README.md",
+        "contrib/systemd/README.md",
+        "contrib/sysvinit/README.md",
+        "docs/performance.md",
+    ] {
+        follow(path, &mut Desk::new(), |_, _| {});
+    }
+}

@@ -1,0 +1,279 @@
+//! A desk at which a test does what a page says. The page's absolute paths are below a temporary directory, and the `PATH` has the
+//! programs of this list and no others: a command that nobody has thought of is not found, and so cannot do harm.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::git_repo::{GitRepo, isolate, run};
+use super::optional::find_program;
+use super::running::{Output, Running};
+use super::tools::Tools;
+use super::wait::PATIENCE;
+
+/// What the pages' commands, the demo and builds may call.
+const PROGRAMS: &[&str] = &[
+    "as", "awk", "basename", "cat", "cc", "chmod", "cmp", "cp", "curl", "cut", "date", "dd", "diff",
+    "dirname", "env", "find", "gcc", "git", "grep", "gzip", "head", "hostname", "install", "ld", "ln", "ls",
+    "make", "mkdir", "mkfifo", "mktemp", "mv", "openssl", "python3", "rclone", "readlink", "rm", "sed", "sh",
+    "sort", "srun", "tail", "tar", "touch", "tr", "uname", "wc",
+];
+
+/// Directories that become the desk's own.
+const MOVED: &[&str] = &["/etc/", "/var/lib/", "/srv/", "/root/", "/usr/local/", "/tmp/"];
+
+/// The upstream of all examples.
+pub const UPSTREAM: &str = "https://git.example.org/";
+
+/// The desk. Its directory goes, and a daemon on it ends, when it is dropped.
+pub struct Desk {
+    daemon: Option<Running>,
+    changes: Vec<(String, String)>,
+    variables: Vec<(String, OsString)>,
+    /// The repository `hello` of [`UPSTREAM`].
+    pub upstream: GitRepo,
+    home: TempDir,
+}
+
+impl Desk {
+    /// A desk with the programs, a clone of the source to work in, and an empty upstream.
+    pub fn new() -> Self {
+        let home = TempDir::with_prefix("desk-").expect("a temporary directory");
+        let at = |path: &str| home.path().join(path.trim_start_matches('/'));
+        for directory in [
+            "bin",
+            "source",
+            "upstreams",
+            "srv",
+            "root",
+            "tmp",
+            "etc/cron.d",
+            "etc/nginx/conf.d",
+            "etc/service",
+            "etc/sv",
+            "etc/peipkg-manager/recipes",
+            "var/lib/peipkg-manager",
+            "usr/local/bin",
+        ] {
+            fs::create_dir_all(at(directory)).expect("a directory");
+        }
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in ["Cargo.toml", "Makefile", "contrib", "docs", "src"] {
+            symlink(source.join(name), at("source").join(name)).expect("a link");
+        }
+        // As `make install` leaves them.
+        let documents = at("usr/local/share/doc/peipkg-manager");
+        fs::create_dir_all(&documents).expect("a directory");
+        symlink(source.join("contrib"), documents.join("contrib")).expect("a link");
+        fs::copy(source.join("docs/config.sample.toml"), at("etc/peipkg-manager/config.toml"))
+            .expect("a sample");
+
+        for program in PROGRAMS {
+            let usual = ["/usr/bin", "/bin"].map(|directory| Path::new(directory).join(program));
+            let found = usual.into_iter().find(|path| path.exists()).or_else(|| find_program(program));
+            if let Some(found) = found {
+                symlink(found, at("bin").join(program)).expect("a link");
+            }
+        }
+        let tools = Tools::get();
+        for (name, tool) in [("peipkg-build", &tools.build), ("peipkg-repo", &tools.repo)] {
+            symlink(tool, at("bin").join(name)).expect("a link");
+            symlink(tool, at("usr/local/bin").join(name)).expect("a link");
+        }
+        // The manager's default path is the machine's, so it is said.
+        let config = at("etc/peipkg-manager/config.toml");
+        let manager = format!(
+            "case \" $* \" in *' --config'*) ;; *) set -- \"$@\" --config '{}' ;; esac\nexec '{}' \"$@\"\n",
+            config.display(),
+            tools.manager.display()
+        );
+        // Here, everybody is the user whom a page means.
+        let runuser = "while [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n";
+        for (name, script) in
+            [("peipkg-manager", manager.as_str()), ("runuser", runuser), ("sudo", "exec \"$@\"\n")]
+        {
+            let file = at("bin").join(name);
+            fs::write(&file, format!("#!/bin/sh\n{script}")).expect("a script");
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
+        let upstreams = at("upstreams");
+        let rewritten = format!("[url \"file://{}/\"]\n\tinsteadOf = {UPSTREAM}\n", upstreams.display());
+        fs::write(at("gitconfig"), rewritten).expect("git's configuration");
+        let upstream = GitRepo::in_dir(&upstreams, "hello.git");
+        let desk = Self { daemon: None, changes: Vec::new(), variables: Vec::new(), upstream, home };
+        let sample = fs::read_to_string(source.join("docs/config.sample.toml")).expect("the sample");
+        desk.write("/etc/peipkg-manager/config.toml", &sample);
+        desk
+    }
+
+    /// Where the absolute `path` of a page is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.home.path().join(path.trim_start_matches('/'))
+    }
+
+    /// Where a file that a page names is: below the clone of the source if the name is relative.
+    pub fn place(&self, name: &str) -> PathBuf {
+        if name.starts_with('/') { self.path(name) } else { self.path("source").join(name) }
+    }
+
+    /// Writes a file that a page names.
+    pub fn write(&self, name: &str, text: &str) {
+        let place = self.place(name);
+        fs::create_dir_all(place.parent().expect("a parent")).expect("a directory");
+        fs::write(place, self.moved(text)).expect("a file");
+    }
+
+    /// The text of a file that a page names.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> String {
+        let place = self.place(name);
+        fs::read_to_string(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()))
+    }
+
+    /// From now on, pages have `to` where they say `from`.
+    pub fn change(&mut self, from: &str, to: &str) {
+        self.changes.push((from.to_owned(), to.to_owned()));
+    }
+
+    /// Sets a variable of the environment.
+    pub fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+        self.variables.push((name.to_owned(), value.into()));
+    }
+
+    /// A key where the examples have it.
+    pub fn key(&self) {
+        self.run("openssl genpkey -algorithm ed25519 -out /etc/peipkg-manager/farm.pem");
+    }
+
+    /// The sample recipe, where the examples have it.
+    pub fn recipe(&self) {
+        self.run("cp -R contrib/recipes/hello /etc/peipkg-manager/recipes/");
+    }
+
+    /// A version of the upstream: the tag `v<version>`, on a commit with a program that says so and `files`.
+    pub fn version(&self, version: &str, files: &[(&str, &str)]) {
+        let program = format!("#!/bin/sh\necho hello, version {version}\n");
+        let all: Vec<(&str, &str)> =
+            [("hello.sh", program.as_str())].into_iter().chain(files.iter().copied()).collect();
+        self.upstream.commit(&all, "2026-01-01T00:00:00Z");
+        self.upstream.tag_light(&format!("v{version}"));
+    }
+
+    /// Puts `fragment`, tables of a configuration, into the configuration, in place of those tables.
+    pub fn configure(&self, fragment: &str) {
+        let config = self.read("/etc/peipkg-manager/config.toml");
+        let is_header = |line: &str| line.starts_with('[');
+        let replaced: Vec<&str> =
+            fragment.lines().filter(|line| is_header(line) && !line.starts_with("[[")).collect();
+        let mut drops = false;
+        let kept = config.lines().filter(|line| {
+            if is_header(line) {
+                drops = replaced.contains(line);
+            }
+            !drops
+        });
+        let kept: String = kept.map(|line| format!("{line}\n")).collect();
+        self.write("/etc/peipkg-manager/config.toml", &format!("{kept}\n{fragment}"));
+    }
+
+    /// Runs shell text of a page to its end.
+    #[track_caller]
+    pub fn try_run(&self, script: &str) -> Output {
+        Running::spawn(&mut self.command("sh", &["-c", &self.moved(script)])).wait_exit(PATIENCE)
+    }
+
+    /// Runs shell text of a page, up to the first failure, which fails the test; what it has written, as the page would show it.
+    #[track_caller]
+    pub fn run(&self, script: &str) -> String {
+        let output = self.try_run(&format!("exec 2>&1\nset -e\n{script}"));
+        output.assert_success();
+        self.shown(&output.stdout)
+    }
+
+    /// Starts the daemon and waits until it has polled and built all there is.
+    #[track_caller]
+    pub fn start_daemon(&mut self) {
+        let mut daemon = Running::spawn(&mut self.command("peipkg-manager", &[]));
+        daemon.wait_for(PATIENCE, |events| {
+            let count = |message: &str| events.iter().filter(|event| event["msg"] == message).count();
+            let polled = count("poll complete") >= count("polling upstream").max(1);
+            let queued: usize =
+                events.iter().filter_map(|event| event.get("queued")?.parse::<usize>().ok()).sum();
+            polled && count("build + publish complete") + count("build failed") >= queued
+        });
+        self.daemon = Some(daemon);
+    }
+
+    /// The daemon.
+    #[track_caller]
+    pub fn daemon(&mut self) -> &mut Running {
+        self.daemon.as_mut().expect("a daemon was started")
+    }
+
+    /// Lets the daemon stop, as SIGTERM does.
+    #[track_caller]
+    pub fn stop_daemon(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.signal(rustix::process::Signal::TERM);
+            daemon.wait_exit(PATIENCE).assert_success();
+        }
+    }
+
+    /// `text` of a page as it is meant here.
+    pub fn moved(&self, text: &str) -> String {
+        let changed = self.changes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        let home = self.home.path().display().to_string();
+        let mut result = String::new();
+        let mut rest = changed.as_str();
+        while let Some(next) = rest.chars().next() {
+            let before = result.chars().next_back();
+            let begins = before.is_none_or(|c| !(c.is_alphanumeric() || "._-/}".contains(c)));
+            // What has been moved already stays where it is.
+            if rest.starts_with(&home) {
+                result += &home;
+                rest = &rest[home.len()..];
+                continue;
+            }
+            if begins && MOVED.iter().any(|directory| rest.starts_with(directory)) {
+                result += &home;
+            }
+            result.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+        result
+    }
+
+    /// Output as the page would show it.
+    pub fn shown(&self, output: &str) -> String {
+        let home = self.home.path().display().to_string();
+        let shown = self.changes.iter().fold(output.to_owned(), |text, (from, to)| text.replace(to, from));
+        shown.replace(&format!("file://{home}/upstreams/"), UPSTREAM).replace(&home, "")
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.path("bin").join(program));
+        command.args(arguments).env_clear().current_dir(self.path("source"));
+        isolate(&mut command).env("GIT_CONFIG_GLOBAL", self.path("gitconfig"));
+        command.env("PATH", self.path("bin")).env("HOME", self.path("/var/lib/peipkg-manager"));
+        command.env("TMPDIR", self.path("tmp"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// Whether `script` is what a shell can read.
+#[track_caller]
+pub fn assert_syntax(place: &str, script: &str) {
+    let output = Command::new("sh").args(["-n", "-c", script]).output().expect("sh");
+    assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What `program --help` prints.
+#[track_caller]
+pub fn help_of(program: &Path) -> String {
+    run(Command::new(program).arg("--help"))
+}
