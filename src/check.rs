@@ -58,6 +58,11 @@ pub fn check(config: &Path) -> Report {
     if let Some(http) = &draft.http {
         report.check_http(http, draft.addr_line);
     }
+    // A farm that has begun with the sample's names stays with them.
+    if !draft.state_dir.as_ref().is_some_and(|state| state.join("repo/repo.json").exists()) {
+        report.warnings(draft.sample_id.clone());
+        report.warnings(draft.sample_name.clone());
+    }
     if let Some(state_dir) = &draft.state_dir {
         report.problems(StateDir::probe(state_dir));
         report.warnings(StateDir::probe_logs(state_dir));

@@ -34,6 +34,12 @@ pub const MAX_POLL_JOBS: usize = 256;
 /// for a compiler on a small machine, short enough that a hung build is noticed.
 pub const DEFAULT_BUILD_TIMEOUT: Duration = Duration::from_hours(24);
 
+/// `[manager] id` of the sample configuration, which nobody should keep.
+pub const SAMPLE_ID: &str = "farm-1";
+
+/// `[repo] name` of the sample configuration.
+pub const SAMPLE_NAME: &str = "example";
+
 /// A configuration that is complete and consistent in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -137,8 +143,16 @@ impl Config {
 }
 
 impl Repo {
-    fn read(mut section: Section<'_, '_>) -> Option<Self> {
-        let name = section.required_text("name").and_then(|found| line(&section, "[repo] name", found));
+    /// If the name is still the sample's, `sample` says so.
+    fn read(mut section: Section<'_, '_>, sample: &mut Option<Problem>) -> Option<Self> {
+        let name = section.required_text("name");
+        *sample = name.as_ref().filter(|found| found.value == SAMPLE_NAME).map(|found| {
+            let message = format!(
+                "[repo] name is the sample's {SAMPLE_NAME:?}, choose one; the repository has it for good"
+            );
+            section.remark(&found.span, message)
+        });
+        let name = name.and_then(|found| line(&section, "[repo] name", found));
         let description = optional_text(&mut section, "description")
             .map_or(Some(String::new()), |found| line(&section, "[repo] description", found));
         section.deny_unknown_keys();

@@ -105,7 +105,10 @@ impl<'t> Document<'t> {
             }
             let message = error.message().replace('\n', ", ");
             let column = document.column(at.start);
-            document.report(&at, format!("not valid TOML: {message} (column {column})"));
+            // A pattern in double quotes, mostly.
+            let advice =
+                if message.contains("escape") { "; single quotes leave backslashes alone" } else { "" };
+            document.report(&at, format!("not valid TOML: {message} (column {column}){advice}"));
         }
         if errors.is_empty() { Ok(document) } else { Err(document.into_problems()) }
     }

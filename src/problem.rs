@@ -4,7 +4,8 @@
 //! at once, so that one run is enough to mend a file.
 
 use std::fmt::{self, Write as _};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// One defect of one file. Its `Display` form is `FILE:LINE: message`, the form
 /// that editors and `--check` share.
@@ -22,6 +23,13 @@ impl Problem {
     /// A problem with the whole file.
     pub fn of_file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         Self { path: path.into(), line: None, message: message.into() }
+    }
+
+    /// A file or directory that cannot be read, called `what`; if it is not there at all, `advice` says what to do.
+    pub fn unreadable(path: &Path, what: &str, error: &io::Error, advice: &str) -> Self {
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        let advice = if is_missing { format!("; {advice}") } else { String::new() };
+        Self::of_file(path, format!("cannot read {what}: {error}{advice}"))
     }
 }
 

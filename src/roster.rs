@@ -86,8 +86,9 @@ fn stamp_of(directory: &Path, text: &str) -> u64 {
 
 /// The entries of `recipes_dir`, sorted by name.
 fn recipe_directories(recipes_dir: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let unreadable =
-        |error: io::Error| Problem::of_file(recipes_dir, format!("cannot read recipes_dir: {error}"));
+    let unreadable = |error: io::Error| {
+        Problem::unreadable(recipes_dir, "recipes_dir", &error, "make it, with a directory for each recipe")
+    };
     let entries = fs::read_dir(recipes_dir).map_err(unreadable)?;
     let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     let mut paths = paths.map_err(unreadable)?;

@@ -20,7 +20,7 @@ use crate::process::Interrupt;
 use crate::publish::Publisher;
 use crate::recipe::Recipe;
 use crate::roster;
-use crate::signing_key::{self, PublicKeys};
+use crate::signing_key::{self, KeyError, PublicKeys};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::tools::{MissingTool, Tools};
 use crate::upload::Uploader;
@@ -64,8 +64,10 @@ pub fn read_config(path: &Path) -> Result<Config, Error> {
 /// # Errors
 /// When the file itself cannot be read.
 pub fn read_draft(path: &Path) -> Result<(Draft, Vec<Problem>), Problem> {
-    let bytes = fs::read(path)
-        .map_err(|error| Problem::of_file(path, format!("cannot read the configuration: {error}")))?;
+    let bytes = fs::read(path).map_err(|error| {
+        let advice = "--config names another, docs/config.sample.toml is one to start from";
+        Problem::unreadable(path, "the configuration", &error, advice)
+    })?;
     let Ok(text) = str::from_utf8(&bytes) else {
         let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
         return Ok((Draft::empty(path), vec![problem]));
@@ -168,7 +170,14 @@ pub fn check_keys(key_file: Option<&Path>, binary_keys: &[BinaryKey]) -> Result<
     let Some((path, error)) = key_file.and_then(|path| Some((path, signing_key::load(path).err()?))) else {
         return keys;
     };
-    let mut problems = vec![Problem::of_file(path, error.to_string())];
+    let problem = match error {
+        KeyError::Unreadable(error) => {
+            let advice = "\"openssl genpkey -algorithm ed25519 -out FILE\" makes one";
+            Problem::unreadable(path, "the key", &error, advice)
+        }
+        error => Problem::of_file(path, error.to_string()),
+    };
+    let mut problems = vec![problem];
     problems.extend(keys.err().unwrap_or_default());
     Err(problems)
 }

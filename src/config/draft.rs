@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    BinaryKey, Config, DEFAULT_BUILD_TIMEOUT, Grant, Http, Manager, Poll, Repo, Upload, build_timeout, file,
-    keys, line,
+    BinaryKey, Config, DEFAULT_BUILD_TIMEOUT, Grant, Http, Manager, Poll, Repo, SAMPLE_ID, Upload,
+    build_timeout, file, keys, line,
 };
 use crate::document::{Document, Section};
 use crate::problem::Problem;
@@ -29,6 +29,10 @@ pub struct Draft {
     pub http: Option<Http>,
     /// The line of `[http] addr`.
     pub addr_line: Option<usize>,
+    /// What to say about `[manager] id`, if it is still the sample's.
+    pub sample_id: Option<Problem>,
+    /// What to say about `[repo] name`, if it is still the sample's.
+    pub sample_name: Option<Problem>,
     /// `[[signing_key]]`, those that are complete.
     pub binary_keys: Vec<BinaryKey>,
     /// `[[grant]]`, each with the line of its `recipe`.
@@ -80,7 +84,8 @@ impl Draft {
             draft.read_manager(section);
         }
         let state_dir = draft.state_dir.as_deref();
-        draft.repo = root.required_section("repo").and_then(Repo::read);
+        draft.repo =
+            root.required_section("repo").and_then(|section| Repo::read(section, &mut draft.sample_name));
         draft.key_file = root.required_section("signing").and_then(|mut section| {
             let found = section.required_text("key_file");
             let key_file = found.and_then(|found| file(&section, "[signing] key_file", found, state_dir));
@@ -101,7 +106,14 @@ impl Draft {
     }
 
     fn read_manager(&mut self, mut section: Section<'_, '_>) {
-        self.id = section.required_text("id").and_then(|found| line(&section, "[manager] id", found));
+        let id = section.required_text("id");
+        self.sample_id = id.as_ref().filter(|found| found.value == SAMPLE_ID).map(|found| {
+            let message = format!(
+                "[manager] id is the sample's {SAMPLE_ID:?}, choose one; every package has it for good"
+            );
+            section.remark(&found.span, message)
+        });
+        self.id = id.and_then(|found| line(&section, "[manager] id", found));
         let state_dir = section.required_text("state_dir");
         self.state_dir = state_dir.and_then(|found| file(&section, "[manager] state_dir", found, None));
         let recipes_dir = section.required_text("recipes_dir");

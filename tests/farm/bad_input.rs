@@ -226,7 +226,12 @@ fn recipes_that_cannot_be_loaded() {
         &["recipes/tool/peipkg.toml: cannot read the recipe: Is a directory"],
     );
     fs::remove_dir_all(farm.recipes_dir()).unwrap();
-    assert_refused(&farm, &farm.once(), 1, &["/recipes: cannot read recipes_dir: No such file"]);
+    assert_refused(
+        &farm,
+        &farm.once(),
+        1,
+        &["/recipes: cannot read recipes_dir: No such file", "; make it, "],
+    );
 }
 
 #[test]
@@ -263,7 +268,7 @@ fn a_signing_key_that_is_none() {
     let place = format!("{}: ", key.display());
     let openssl = |arguments: &[&str]| run(Command::new("openssl").args(arguments).arg("-out").arg(&key));
     fs::remove_file(&key).unwrap();
-    assert_refused(&farm, &farm.once(), 1, &[&place, "cannot read the key: No such file"]);
+    assert_refused(&farm, &farm.once(), 1, &[&place, "cannot read the key: No such file", "openssl genpkey"]);
     fs::create_dir(&key).unwrap();
     assert_refused(&farm, &farm.once(), 1, &[&place, "cannot read the key: Is a directory"]);
     fs::remove_dir(&key).unwrap();

@@ -148,7 +148,40 @@ fn a_configuration_that_is_no_toml_or_not_there() {
     check(&farm, 2, &["{home}/config.toml: not valid TOML: the file is not UTF-8"]);
     fs::remove_file(farm.config_path()).expect("a file");
     let reason = "cannot read the configuration: No such file or directory (os error 2)";
-    check(&farm, 1, &[&format!("{{home}}/config.toml: {reason}")]);
+    let advice = "--config names another, docs/config.sample.toml is one to start from";
+    check(&farm, 1, &[&format!("{{home}}/config.toml: {reason}; {advice}")]);
+}
+
+#[test]
+fn the_sample_says_what_is_to_be_changed() {
+    let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.sample.toml"));
+    let sample = sample.expect("the sample").replace("/etc/peipkg-manager", "{home}");
+    let sample = sample.replace("/var/lib/peipkg-manager", "{home}/state");
+    let farm = Farm::builder().config_text(&sample).with(&Recipe::manual("tool")).build();
+    let lines = [
+        "{home}/config.toml:7: warning: [manager] id is the sample's \"farm-1\", choose one; every package has it for good",
+        "{home}/config.toml:15: warning: [repo] name is the sample's \"example\", choose one; the repository has it for good",
+        "{home}/farm.pem: cannot read the key: No such file or directory (os error 2); \
+         \"openssl genpkey -algorithm ed25519 -out FILE\" makes one",
+    ];
+    check(&farm, 1, &lines);
+    fs::rename(farm.key_path(), farm.path("farm.pem")).expect("the key");
+    let ok = "{home}/config.toml: ok, 1 recipe, 0 with an upstream";
+    check(&farm, 0, &[lines[0], lines[1], ok]);
+    // It starts all the same, and what has begun so is not told again and again.
+    farm.once().assert_success();
+    check(&farm, 0, &[ok]);
+}
+
+#[test]
+fn a_pattern_in_double_quotes_is_told_of_single_ones() {
+    let recipe = "[upstream]\ngit = \"file:///x\"\ntag_pattern = \"^v(\\d+)$\"\n";
+    let farm = Farm::builder().recipe("one", recipe, "").build();
+    let output = farm.run(&["--check"]);
+    output.assert_code(1);
+    let line = output.stdout.trim_end();
+    assert!(line.contains("/recipes/one/peipkg.toml:3: not valid TOML: "), "{output}");
+    assert!(line.ends_with("; single quotes leave backslashes alone"), "{output}");
 }
 
 #[test]

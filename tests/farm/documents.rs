@@ -9,7 +9,7 @@ use std::fs;
 use crate::support::desk::Desk;
 use crate::support::follow::follow;
 use crate::support::optional::require;
-use crate::support::pages::{self, fenced};
+use crate::support::pages::{self, fenced, page};
 use crate::support::s3::ObjectStore;
 use crate::support::slurm::Slurm;
 use crate::support::tools::Tools;
@@ -38,6 +38,12 @@ fn the_front_page() {
 fn installing() {
     let mut desk = Desk::new();
     desk.version("1.2.3", &[]);
+    // What the page has changed by hand.
+    let config = desk
+        .read("/etc/peipkg-manager/config.toml")
+        .replace("farm-1", "my-farm")
+        .replace("\"example\"", "\"my-packages\"");
+    desk.write("/etc/peipkg-manager/config.toml", &config);
     follow("docs/installing.md", &mut desk, |_, _| {});
     assert!(desk.path("/var/lib/peipkg-manager/repo/p/hello/1.2.3-1").exists());
 }
@@ -45,15 +51,19 @@ fn installing() {
 #[test]
 fn configuration() {
     let mut desk = Desk::new();
-    desk.key();
-    desk.recipe();
     follow("docs/configuration.md", &mut desk, |desk, block| {
+        let config = "/etc/peipkg-manager/config.toml";
+        if block.text.contains("the sample's") {
+            let sample = desk.moved(&page("docs/config.sample.toml"));
+            // As it is installed; what the page has said before is shorter.
+            let least = desk.read(config);
+            desk.write(config, &sample);
+            desk.write("least.toml", &least);
+        }
         if block.text.contains("default_intervall") {
-            let config = desk.read("/etc/peipkg-manager/config.toml");
-            desk.write(
-                "/etc/peipkg-manager/config.toml",
-                &config.replace("default_interval =", "default_intervall ="),
-            );
+            desk.write(config, &desk.read("least.toml").replace("default_interval =", "default_intervall ="));
+            desk.key();
+            desk.recipe();
             let recipe = "[upstream]\ngit = \"https://git.example.org/b.git\"\ntag_pattern = '^v(\\d+)$'\n\n[[package]]\nname = \"bb\"\n\
                           architecture = \"noarch\"\n\n[watch]\ngithub_webhok = true\n";
             desk.write("/etc/peipkg-manager/recipes/b/peipkg.toml", recipe);
