@@ -237,7 +237,7 @@ fn an_upload_that_failed_is_made_up_for_by_the_next_sweep() {
     assert!(tree(&copy) == tree(&farm.repo_dir()));
 }
 
-/// An rclone that serves the directory `root` over WebDAV on a free port of 127.0.0.1, and where that is.
+/// An rclone that serves the directory `root` over `WebDAV` on a free port of 127.0.0.1, and where that is.
 fn serve_webdav(root: &Path) -> (Running, String) {
     let mut command = Command::new("rclone");
     command.args(["serve", "webdav", "--addr", "127.0.0.1:0"]).arg(root).env("RCLONE_CONFIG", "/dev/null");
