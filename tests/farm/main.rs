@@ -33,6 +33,7 @@ mod installing;
 mod listing;
 mod manual;
 mod nginx;
+mod page_commands;
 mod payloads;
 mod progress;
 mod publishing;
