@@ -28,6 +28,7 @@ use crate::publish::Publisher;
 use crate::report;
 use crate::signals::Signals;
 use crate::startup::{self, Prepared};
+use crate::state_dir;
 use crate::status::Calendar;
 use crate::upload::{self, Uploader};
 use crate::upstream::git::Git;
@@ -65,6 +66,7 @@ impl From<Event> for Message {
 /// # Errors
 /// When it cannot start.
 pub fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outcome, Error> {
+    state_dir::open_umask();
     let mut signals = Signals::register()?;
     let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
     // The loop never blocks on its workers: the core gives each no more than it has room for.

@@ -15,15 +15,16 @@
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, FlockOperation, Mode, access, flock};
 use rustix::io::Errno;
+use rustix::process::umask;
 
 use crate::config::STATE_SUBDIRS;
 use crate::journal::Journal;
@@ -79,13 +80,13 @@ impl StateDir {
         let token = since_epoch.unwrap_or_default().as_millis();
         let state = Self { root: root.to_owned(), lock, token, counter: AtomicU64::new(0) };
         for directory in [state.sources(), state.stage(), state.publish()] {
-            fs::create_dir_all(&directory).map_err(not_writable(&directory))?;
+            make_private(&directory).map_err(not_writable(&directory))?;
         }
         // While a source is fetched, its repository may hold the password of its URL. Where this cannot be done,
         // somebody else has made the directory and decided who may look.
         let _ = fs::set_permissions(state.sources(), Permissions::from_mode(0o700));
         // A farm works without logs as well: each attempt says so if it cannot write its own.
-        let _ = fs::create_dir_all(state.logs());
+        let _ = make_private(&state.logs());
         Ok(state)
     }
 
@@ -231,6 +232,27 @@ impl Drop for StateDir {
     }
 }
 
+/// Lets everybody read what this process and its tools make from now on, as far as they do not forbid it: `repo/` is for
+/// web servers, and whoever starts the manager may have an umask for private files. What is private lies in directories
+/// that are closed.
+pub fn open_umask() {
+    let before = umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
+    // Whether a group may write is for whoever has set it.
+    umask(before & (Mode::WGRP | Mode::WOTH));
+}
+
+/// Creates the directory at `path` for its owner alone, or closes it to others if it is there: what private sources are,
+/// their builds tell. A group that was let in stays in.
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        // Where this cannot be done, somebody else has made the directory and decided who may look.
+        let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
+    }
+    Ok(())
+}
+
 /// Removes a file or a directory with all it holds, without following links.
 ///
 /// # Errors
@@ -335,12 +357,27 @@ mod tests {
     }
 
     #[test]
+    fn only_the_repository_is_for_others_to_look_at() {
+        let root = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let state = StateDir::open(root.path()).unwrap();
+        let private = [state.sources(), state.stage(), state.publish(), state.logs()];
+        assert_eq!(private.each_ref().map(|path| mode(path)), [0o700; 4]);
+        drop(state);
+        // As an earlier version has made them.
+        for path in &private {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        drop(StateDir::open(root.path()).unwrap());
+        assert_eq!(private.each_ref().map(|path| mode(path)), [0o700, 0o750, 0o750, 0o750]);
+    }
+
+    #[test]
     fn leftovers_go_and_links_are_not_followed() {
         let root = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("precious"), "").unwrap();
         let state = StateDir::open(root.path()).unwrap();
-        assert_eq!(fs::metadata(state.sources()).unwrap().permissions().mode() & 0o777, 0o700);
         fs::create_dir_all(state.sources().join("a/b")).unwrap();
         std::os::unix::fs::symlink(outside.path(), state.sources().join("a/link")).unwrap();
         std::os::unix::fs::symlink(outside.path(), state.stage().join("link")).unwrap();

@@ -2,6 +2,8 @@
 //! and passes on to its children what is theirs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -75,6 +77,41 @@ fn the_managers_environment_is_not_its_configuration() {
         }
         for (variable, _) in to_anybody {
             assert!(has(variable), "{name} lacks {variable}");
+        }
+    }
+}
+
+/// What of `path` and below it not everybody may read or, in the case of directories, enter.
+fn unreadable_in(path: &Path) -> Vec<PathBuf> {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let wanted = if metadata.is_dir() { 0o555 } else { 0o444 };
+    let mut found = Vec::new();
+    if metadata.permissions().mode() & wanted != wanted {
+        found.push(path.to_owned());
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            found.extend(unreadable_in(&entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn whatever_the_umask_the_repository_is_for_everybody_and_the_rest_is_not() {
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    for umask in ["077", "022"] {
+        let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+        let mut command = farm.command(&["--once", "--config"]);
+        command.arg(farm.config_path());
+        let mut shell = farm.shell(&command, &format!("umask {umask}; exec \"$@\""));
+        let output = Running::spawn(&mut shell).wait_exit(PATIENCE);
+        output.assert_success().assert_only_events();
+        farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+        assert_eq!(unreadable_in(&farm.repo_dir()), Vec::<PathBuf>::new(), "{umask}");
+        for name in ["sources", "stage", "publish", "logs"] {
+            let mode = fs::metadata(farm.state_dir().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{name} with {umask}");
         }
     }
 }
