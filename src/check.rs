@@ -17,6 +17,7 @@ use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Draft, Http, ListenAddr, Upload};
+use crate::exposure;
 use crate::problem::Problem;
 use crate::roster;
 use crate::startup;
@@ -55,6 +56,8 @@ pub fn check(config: &Path) -> Report {
     report.check_tools(draft.upload.as_ref());
     let keys = startup::check_keys(draft.key_file.as_deref(), &draft.binary_keys);
     report.problems(keys.err().unwrap_or_default());
+    let secret = draft.http.as_ref().and_then(|http| http.webhook_secret_file.as_deref());
+    report.warnings(exposure::warnings(config, draft.key_file.as_deref(), &draft.binary_keys, secret));
     if let Some(http) = &draft.http {
         report.check_http(http, draft.addr_line);
     }

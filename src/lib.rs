@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod document;
 pub mod duration;
 pub mod error;
+pub mod exposure;
 pub mod farm;
 pub mod http;
 pub mod identity;

@@ -14,6 +14,7 @@ use log::{info, warn};
 use crate::build_log;
 use crate::config::{BinaryKey, Config, Draft, Upload};
 use crate::error::Error;
+use crate::exposure;
 use crate::http;
 use crate::problem::Problem;
 use crate::process::Interrupt;
@@ -198,11 +199,15 @@ pub fn read_webhook_secret(path: &Path) -> Result<Vec<u8>, Problem> {
     if secret.is_empty() { Err(problem("the file is empty".to_owned())) } else { Ok(secret) }
 }
 
-/// Says what has started.
+/// Says what has started, and what is odd about it.
 pub fn announce(config: &Config, once: bool) {
     let mode = if once { "once" } else { "daemon" };
     let version = env!("CARGO_PKG_VERSION");
     info!(farm_id = config.manager.id, mode, version; "peipkg-manager starting");
+    let secret = config.http.webhook_secret_file.as_deref();
+    for warning in exposure::warnings(&config.path, Some(&config.key_file), &config.binary_keys, secret) {
+        warn!(problem:% = warning; "configuration warning");
+    }
 }
 
 impl From<io::Error> for Error {

@@ -103,6 +103,7 @@ impl FarmBuilder {
         }
         write_key(&farm.key_path(), self.pem);
         fs::write(farm.path("webhook-secret"), format!("{SECRET}\n")).expect("the webhook secret");
+        fs::set_permissions(farm.path("webhook-secret"), fs::Permissions::from_mode(0o600)).expect("a mode");
         for (id, toml, build_sh) in &self.recipes {
             farm.write_recipe(id, toml, build_sh);
         }
