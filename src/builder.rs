@@ -115,7 +115,10 @@ impl Builder {
     fn run(&mut self, job: Job, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
         let outcome = self.attempt(job, log, published);
         match &outcome {
-            JobOutcome::Done => log.note("done"),
+            JobOutcome::Done => {
+                log.note("done");
+                log.mark_success();
+            }
             JobOutcome::Failed { reason } => log.note(format_args!("failed: {reason}")),
             JobOutcome::PublishFailed { reason, .. } => {
                 log.note(format_args!("publish failed, the packages are kept: {reason}"));

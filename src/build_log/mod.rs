@@ -1,7 +1,7 @@
 //! Build logs: what the tools of each attempt have written, one file an attempt.
 //!
 //! ```text
-//! logs/<recipe>/<UTC time>_<version>_<attempt>.log
+//! logs/<recipe>/<UTC time>_<version>_<attempt>.log      .ok.log, once the attempt has succeeded
 //!
 //! == 2026-11-22T11:40:11.793Z hello 1.0.0-1, attempt 1: tag v1.0.0 of https://git.example.org/hello.git
 //! == 2026-11-22T11:40:11.794Z git fetch
@@ -88,6 +88,23 @@ impl BuildLog {
         inner.write(&text);
     }
 
+    /// Gives the file the name of the log of an attempt that has succeeded. Whoever reads it goes on doing so.
+    pub fn mark_success(&self) {
+        let mut inner = self.0.borrow_mut();
+        if inner.file.is_none() {
+            return;
+        }
+        let name = inner.path.file_name().and_then(|name| names::name_of_success(name.to_str()?));
+        if let Some(path) = name.map(|name| inner.path.with_file_name(name)) {
+            match fs::rename(&inner.path, &path) {
+                Ok(()) => inner.path = path,
+                // Without its file there is nothing that could be kept too long.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warn_of(&inner.path, &error),
+            }
+        }
+    }
+
     /// Adds what a child has written.
     pub fn output(&self, bytes: &[u8]) {
         let mut inner = self.0.borrow_mut();
@@ -145,7 +162,7 @@ pub fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
     }
 }
 
-/// Makes the file of the next attempt, and removes the oldest before.
+/// Makes the file of the next attempt, and removes before what has to go for it.
 fn create(directory: &Path, key: &JobKey) -> io::Result<(PathBuf, File, u32)> {
     // The outputs of an earlier run name their recipe themselves.
     if !matches!(Path::new(&*key.recipe).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
@@ -230,6 +247,19 @@ mod tests {
             "{}",
             text()
         );
+    }
+
+    #[test]
+    fn a_success_is_told_by_the_name() {
+        let logs = tempfile::tempdir().unwrap();
+        let log = BuildLog::begin(logs.path(), &key("tool", "1.0-1"), "a test", "");
+        log.mark_success();
+        log.mark_success();
+        let path = log.path().unwrap();
+        assert!(path.ends_with("_1.0-1_1.ok.log"), "{path}");
+        log.note("the end");
+        assert!(fs::read_to_string(&*path).unwrap().ends_with(" the end\n"));
+        assert_eq!(names(&logs.path().join("tool")).len(), 1);
     }
 
     #[test]

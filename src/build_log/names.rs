@@ -1,9 +1,14 @@
 //! What the files of build logs are called, and which of them go. Pure.
 //!
 //! `<UTC time>_<version>_<attempt>.log`, such as `20261122T114011.793Z_1.7.1-1_2.log`: the names of a recipe's
-//! logs sort by time. No version has an underscore.
+//! logs sort by time. No version has an underscore. The log of an attempt that has succeeded ends in `.ok.log`: which
+//! logs are worth keeping is told by their names alone.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
+
+/// What the name of the log of an attempt that has succeeded ends in.
+const OK: &str = ".ok";
 
 /// How many logs of a recipe are kept, that of the attempt in progress included: with [`super::cap::CAP`], some
 /// 90 MiB a recipe at the very most.
@@ -23,27 +28,56 @@ pub(super) fn name(time: SystemTime, version: &str, attempt: u32) -> String {
     format!("{}_{version}_{attempt}.log", stamp(time))
 }
 
+/// The name that a log gets when its attempt has succeeded.
+pub(super) fn name_of_success(name: &str) -> Option<String> {
+    let stem = name.strip_suffix(".log").filter(|_| is_log(name) && !name.ends_with(".ok.log"))?;
+    Some(format!("{stem}{OK}.log"))
+}
+
 /// Whether a log may have this name.
 pub(super) fn is_log(name: &str) -> bool {
     parse(name).is_some()
 }
 
+/// What a log is worth, the least first: with the others of its worth, the oldest goes first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// What claims to be of the future was written under a wrong clock: it would stay for ever.
+    OfTheFuture,
+    /// Its attempt has succeeded, or the last one at its version has: nobody asks why.
+    Settled,
+    /// A later attempt at the same version has failed too.
+    Superseded,
+    /// The last attempt at its version has failed, or was cut short: a `build failed` names this log.
+    Last,
+}
+
 /// Decides about the next log, of an attempt at `version`, from the names in the recipe's directory.
 pub(super) fn plan(names: &[String], version: &str, time: SystemTime) -> Plan {
     let now = stamp(time);
-    let mut logs: Vec<(bool, &str, u32, &String)> = Vec::new();
-    let mut last = 0;
-    for name in names {
-        let Some((time, of, attempt)) = parse(name) else { continue };
-        if of == version {
-            last = last.max(attempt);
-        }
-        // What claims to be of the future was written under a wrong clock. It goes first: it would stay for ever.
-        logs.push((time <= now.as_str(), time, attempt, name));
+    let logs: Vec<(&String, Log<'_>)> = names.iter().filter_map(|name| Some((name, parse(name)?))).collect();
+    let mut latest: HashMap<&str, (&str, u32, bool)> = HashMap::new();
+    for (_, log) in &logs {
+        let latest = latest.entry(log.version).or_default();
+        *latest = (*latest).max((log.time, log.attempt, log.is_of_success));
     }
-    logs.sort();
-    logs.truncate((logs.len() + 1).saturating_sub(KEPT));
-    Plan { attempt: last.saturating_add(1), doomed: logs.iter().map(|(.., name)| (*name).clone()).collect() }
+    let worth = |log: &Log<'_>| match latest.get(log.version) {
+        _ if log.time > now.as_str() => Worth::OfTheFuture,
+        Some((.., true)) => Worth::Settled,
+        _ if log.is_of_success => Worth::Settled,
+        Some((time, attempt, _)) if (*time, *attempt) > (log.time, log.attempt) => Worth::Superseded,
+        _ => Worth::Last,
+    };
+    let of_version = logs.iter().filter(|(_, log)| log.version == version);
+    let last = of_version.map(|(_, log)| log.attempt).max().unwrap_or(0);
+    let mut doomed: Vec<_> =
+        logs.iter().map(|(name, log)| (worth(log), log.time, log.attempt, *name)).collect();
+    doomed.sort();
+    doomed.truncate((doomed.len() + 1).saturating_sub(KEPT));
+    Plan {
+        attempt: last.saturating_add(1),
+        doomed: doomed.iter().map(|(.., name)| (*name).clone()).collect(),
+    }
 }
 
 /// A time without the characters that have a meaning elsewhere, such as the colon for scp.
@@ -51,15 +85,25 @@ fn stamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string().replace(['-', ':'], "")
 }
 
-/// Time, version and attempt.
-fn parse(name: &str) -> Option<(&str, &str, u32)> {
+/// What a log's name tells.
+#[derive(Debug, PartialEq, Eq)]
+struct Log<'a> {
+    time: &'a str,
+    version: &'a str,
+    attempt: u32,
+    is_of_success: bool,
+}
+
+fn parse(name: &str) -> Option<Log<'_>> {
     let (time, rest) = name.strip_suffix(".log")?.split_once('_')?;
     let (version, attempt) = rest.split_once('_')?;
     let is_like = |(byte, like): (u8, u8)| if like == b'0' { byte.is_ascii_digit() } else { byte == like };
     let form = b"00000000T000000.000Z";
     let is_time = time.len() == form.len() && time.bytes().zip(*form).all(is_like);
+    let number = attempt.strip_suffix(OK);
+    let (attempt, is_of_success) = (number.unwrap_or(attempt), number.is_some());
     let attempt = attempt.bytes().all(|byte| byte.is_ascii_digit()).then(|| attempt.parse().ok())??;
-    (is_time && !version.is_empty()).then_some((time, version, attempt))
+    (is_time && !version.is_empty()).then_some(Log { time, version, attempt, is_of_success })
 }
 
 #[cfg(test)]
@@ -80,11 +124,16 @@ mod tests {
     fn a_name_says_when_what_and_which() {
         let time = at(1_700_000_000) + Duration::from_millis(42);
         assert_eq!(name(time, "1:2.0~rc1-3", 7), "20231114T221320.042Z_1:2.0~rc1-3_7.log");
-        assert_eq!(
-            parse("20231114T221320.042Z_1:2.0~rc1-3_7.log"),
-            Some(("20231114T221320.042Z", "1:2.0~rc1-3", 7))
-        );
+        let mut expected =
+            Log { time: "20231114T221320.042Z", version: "1:2.0~rc1-3", attempt: 7, is_of_success: false };
+        assert_eq!(parse("20231114T221320.042Z_1:2.0~rc1-3_7.log").unwrap(), expected);
+        let success = name_of_success("20231114T221320.042Z_1:2.0~rc1-3_7.log").unwrap();
+        assert_eq!(success, "20231114T221320.042Z_1:2.0~rc1-3_7.ok.log");
+        expected.is_of_success = true;
+        assert_eq!(parse(&success).unwrap(), expected);
+        assert_eq!((name_of_success(&success), name_of_success("notes.log")), (None, None));
         let longest = name(time, &"9".repeat(crate::version::Version::MAX_LEN), u32::MAX);
+        let longest = name_of_success(&longest).unwrap();
         assert!(longest.len() <= 255, "{longest}");
     }
 
@@ -96,6 +145,8 @@ mod tests {
             "20231114T221320.042Z_1.0-1_1.log.gz",
             "20231114T221320.042Z_1.0-1_.log",
             "20231114T221320.042Z_1.0-1_x.log",
+            "20231114T221320.042Z_1.0-1_.ok.log",
+            "20231114T221320.042Z_1.0-1_1.ok.ok.log",
             "20231114T221320.042Z_1.0-1_+1.log",
             "20231114T221320.042Z_1.0-1_1_1.log",
             "20231114T221320.042Z_1.0-1.log",
@@ -116,6 +167,7 @@ mod tests {
         assert_eq!(plan(&logs, "1.0-1", at(9)).attempt, 3);
         assert_eq!(plan(&logs, "1.1-1", at(9)).attempt, 10);
         assert_eq!(plan(&logs, "1.2-1", at(9)).attempt, 1);
+        assert_eq!(plan(&[name_of_success(&logs[2]).unwrap()], "1.0-1", at(9)).attempt, 3);
         assert_eq!(plan(&[name(at(1), "1.0-1", u32::MAX)], "1.0-1", at(9)).attempt, u32::MAX);
     }
 
@@ -128,6 +180,28 @@ mod tests {
             let plan = plan(&shuffled, "1.0-1", at(1_000_000));
             assert_eq!(plan.doomed, names(doomed), "{count}");
         }
+    }
+
+    #[test]
+    fn the_last_log_of_a_version_that_fails_goes_last() {
+        let failed = |second: u64, version: &str| name(at(second), version, 1);
+        let succeeded = |second: u64, version: &str| name_of_success(&failed(second, version)).unwrap();
+        // The oldest has failed, another failed twice, and all others have succeeded.
+        let mut logs = vec![failed(0, "900.0-1"), failed(1, "800.0-1"), name(at(2), "800.0-1", 2)];
+        logs.extend((3..KEPT as u64).map(|number| succeeded(number, &format!("{number}.0-1"))));
+        let doomed = |logs: &[String]| plan(logs, "1.0-1", at(1_000_000)).doomed;
+        assert_eq!(doomed(&logs), [succeeded(3, "3.0-1")]);
+        // Without successes, what a later attempt has superseded goes.
+        logs.truncate(3);
+        logs.extend((3..KEPT as u64).map(|number| failed(number, &format!("{number}.0-1"))));
+        assert_eq!(doomed(&logs), [failed(1, "800.0-1")]);
+        logs.push(failed(500, "500.0-1"));
+        assert_eq!(doomed(&logs), [failed(1, "800.0-1"), failed(0, "900.0-1")]);
+        // Those before an attempt that has succeeded are settled with it.
+        let logs: Vec<String> =
+            (0..KEPT as u64).map(|number| failed(number, &format!("{number}.0-1"))).collect();
+        let mended = [&logs[..], &[succeeded(100, "7.0-1")]].concat();
+        assert_eq!(doomed(&mended), [failed(7, "7.0-1"), succeeded(100, "7.0-1")]);
     }
 
     #[test]

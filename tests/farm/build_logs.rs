@@ -87,7 +87,7 @@ fn a_build_that_succeeds_has_its_log_too() {
     let paths = logs_of(&farm, "tool");
     let name = paths[0].file_name().unwrap().to_str().unwrap();
     let time = humantime::format_rfc3339_millis(before).to_string().replace(['-', ':'], "");
-    assert!(paths.len() == 1 && *name >= *time && name.ends_with("Z_1.0-1_1.log"), "{paths:?}");
+    assert!(paths.len() == 1 && *name >= *time && name.ends_with("Z_1.0-1_1.ok.log"), "{paths:?}");
     let log = read(&paths[0]);
     let steps = steps(&log);
     let last = ["peipkg-build build", "check of the outputs", "peipkg-repo publish", "done"];
@@ -211,6 +211,30 @@ fn old_logs_go() {
 }
 
 #[test]
+fn the_log_of_a_failure_outlives_those_of_many_successes() {
+    // More versions than logs are kept: the one that is built first fails, and all others succeed.
+    const VERSIONS: usize = KEPT + 10;
+    let repo = GitRepo::program(&["0.1"]);
+    repo.tag_many((2..=VERSIONS).map(|number| format!("v0.{number}")));
+    let farm = Farm::builder().build();
+    let fails = format!(
+        "if mkdir '{}' 2>/dev/null; then echo 'not this one' >&2; exit 1; fi",
+        farm.path("met").display()
+    );
+    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&fails));
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.events("build + publish complete").len(), VERSIONS - 1, "{output}");
+    let failed = output.event("build failed");
+    assert_eq!(failed["version"], format!("0.{VERSIONS}-1"));
+    assert!(named_by(&failed, &farm, "tool").contains("not this one\n"));
+    let logs = logs_of(&farm, "tool");
+    assert_eq!(logs.len(), KEPT);
+    let is_ok = |path: &&PathBuf| path.display().to_string().ends_with(".ok.log");
+    assert_eq!(logs.iter().filter(is_ok).count(), KEPT - 1, "{logs:?}");
+}
+
+#[test]
 fn the_status_names_the_log_that_is_written_and_those_of_failures() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().http().build();
@@ -295,7 +319,7 @@ fn the_log_of_a_killed_manager_stays_as_it_was() {
     farm.once().assert_success().event("build + publish complete");
     let logs = logs_of(&farm, "tool");
     assert!(logs.len() == 2 && logs[0] == first, "{logs:?}");
-    assert!(logs[1].display().to_string().ends_with("_1.0-1_2.log"), "{logs:?}");
+    assert!(logs[1].display().to_string().ends_with("_1.0-1_2.ok.log"), "{logs:?}");
     assert_eq!(read(&first), text);
 }
 
