@@ -32,6 +32,8 @@ pub struct Recipe {
     pub dir: PathBuf,
     /// What one build of it makes, in the order of the file; no two are the same.
     pub packages: Vec<PackageName>,
+    /// The line of each of them in the file.
+    pub package_lines: Vec<usize>,
     /// Where its versions come from; a recipe without is built by hand only.
     pub upstream: Option<Upstream>,
     /// Whether a webhook may trigger a poll of it.
@@ -106,7 +108,7 @@ impl Recipe {
         let mut root = document.root();
         let stanzas = root.sections("package");
         let has_package = !stanzas.is_empty();
-        let packages = packages(stanzas);
+        let (packages, package_lines) = packages(stanzas).into_iter().unzip();
         let (has_upstream, upstream) = match root.section("upstream") {
             Some(section) => (true, Upstream::read(section, warnings)),
             None => (false, None),
@@ -124,6 +126,7 @@ impl Recipe {
             id: id.to_owned(),
             dir: dir.to_owned(),
             packages,
+            package_lines,
             upstream,
             github_webhook,
             poll_interval,
@@ -239,8 +242,8 @@ fn misspelt_sections(root: &Section<'_, '_>) -> Vec<Problem> {
     ["upstream", "watch"].into_iter().filter_map(misspelt).collect()
 }
 
-/// Reads the packages that the stanzas declare.
-fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<PackageName> {
+/// Reads the packages that the stanzas declare, each with its line.
+fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<(PackageName, usize)> {
     let mut packages = Vec::new();
     let mut seen = HashSet::new();
     for mut stanza in stanzas {
@@ -256,7 +259,7 @@ fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<PackageName> {
         }
         let package = PackageName { name: name.value, architecture: architecture.value };
         if seen.insert(package.clone()) {
-            packages.push(package);
+            packages.push((package, stanza.line_of(&name.span)));
         } else {
             let message =
                 format!("[[package]] {:?} for {} is declared twice", package.name, package.architecture);

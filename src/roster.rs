@@ -1,5 +1,6 @@
 //! Reading the recipes below `recipes_dir`, all of them or none.
 
+use std::collections::HashMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -64,7 +65,30 @@ pub fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
             Err(found) => reading.problems.extend(found),
         }
     }
+    let shared = shared_packages(&reading.recipes);
+    reading.warnings.extend(shared);
     Ok(reading)
+}
+
+/// Warnings about packages that several recipes make: versions are looked up by package, not by recipe.
+fn shared_packages(recipes: &[Recipe]) -> Vec<Problem> {
+    let mut makers = HashMap::new();
+    let mut warnings = Vec::new();
+    for recipe in recipes {
+        for (package, line) in recipe.packages.iter().zip(&recipe.package_lines) {
+            let (other, other_line): (&Recipe, usize) = *makers.entry(package).or_insert((recipe, *line));
+            if other.id != recipe.id {
+                let message = format!(
+                    "[[package]] {:?} for {} is made by {}:{other_line} too; of each version, only what is built first is published",
+                    package.name,
+                    package.architecture,
+                    other.file().display()
+                );
+                warnings.push(Problem { path: recipe.file(), line: Some(*line), message });
+            }
+        }
+    }
+    warnings
 }
 
 /// A number that changes with the recipe's text and with what lies beside it: the

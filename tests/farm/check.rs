@@ -208,6 +208,22 @@ fn warnings_alone_pass() {
 }
 
 #[test]
+fn a_package_of_two_recipes_is_warned_about() {
+    let farm = Farm::builder()
+        .with(&Recipe::manual("one").package("tool"))
+        .with(&Recipe::program("three", NOWHERE).package("other"))
+        .recipe("two", "[[package]]\nname = \"tool\"\narchitecture = \"x86_64\"\n\n[[package]]\narchitecture = \"noarch\"\nname = \"tool\"\n", "")
+        .build();
+    let line = "{home}/recipes/two/peipkg.toml:7: warning: [[package]] \"tool\" for noarch is made by \
+                {home}/recipes/one/peipkg.toml:6 too; of each version, only what is built first is published";
+    check(&farm, 0, &[line, "{home}/config.toml: ok, 3 recipes, 1 with an upstream"]);
+    farm.remove_recipe("three");
+    let warned = farm.once().event("recipe warning");
+    let home = farm.home().display().to_string();
+    assert_eq!(warned["problem"], line.replace("{home}", &home).replace("warning: ", ""));
+}
+
+#[test]
 fn keys_that_everybody_may_read_are_warned_about() {
     let keys = "[[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb.key\"\n";
     let farm = Farm::builder().with(&Recipe::manual("tool")).http().config_extra(keys).build();
