@@ -36,6 +36,9 @@ pub fn log(notice: &Notice) {
                 None => warn!(recipe:%, upstream, error = reason; "poll failed"),
             }
         }
+        Notice::NoTagMatches { recipe, tag_pattern, example } => {
+            warn!(recipe:%, tag_pattern, example; "no tag matches tag_pattern");
+        }
         Notice::TagSkipped { recipe, tag, reason } => warn!(recipe:%, tag, reason; "tag skipped"),
         Notice::MoreTagsSkipped { recipe, count } => warn!(recipe:%, count; "more tags skipped"),
         Notice::PartlyPublished { key: JobKey { recipe, version } } => {

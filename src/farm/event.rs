@@ -200,6 +200,7 @@ pub enum Notice {
     PollStarted { recipe: Arc<str>, upstream: Arc<str> },
     PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
     PollFailed { recipe: Arc<str>, upstream: Arc<str>, reason: String, next_poll: Option<Moment> },
+    NoTagMatches { recipe: Arc<str>, tag_pattern: String, example: String },
     TagSkipped { recipe: Arc<str>, tag: String, reason: String },
     MoreTagsSkipped { recipe: Arc<str>, count: usize },
     PartlyPublished { key: JobKey },

@@ -102,8 +102,11 @@ impl Farm {
         let mut versions: HashMap<String, &String> = HashMap::new();
         let mut candidates = Vec::new();
         let mut matches = 0;
+        let mut is_foreign = true;
         for tag in tags {
-            let version = match upstream.version_of(tag) {
+            let meaning = upstream.version_of(tag);
+            is_foreign &= meaning == TagVersion::NoMatch;
+            let version = match meaning {
                 TagVersion::NoMatch | TagVersion::TooOld => continue,
                 TagVersion::Invalid { reason, .. } => {
                     warnings.skipped(tag, reason.to_string(), effects);
@@ -130,6 +133,9 @@ impl Farm {
                     candidates.push(Candidate { tag: tag.clone(), version: key.version });
                 }
             }
+        }
+        if let Some(example) = tags.last().filter(|_| is_foreign) {
+            warnings.no_match(upstream.tag_pattern.as_str(), example, effects);
         }
         self.forget_vanished_failures(id, &versions);
         let queued = candidates.len();
@@ -181,6 +187,15 @@ impl<'a> Warnings<'a> {
     fn is_new(&mut self, subject: &str) -> bool {
         self.current.insert(subject.to_owned());
         !self.before.contains(subject)
+    }
+
+    /// Once for each pattern: whoever has changed it wants to know whether it helps.
+    fn no_match(&mut self, tag_pattern: &str, example: &str, effects: &mut Effects) {
+        // No tag has this name: it contains a space.
+        if self.is_new(&format!("no match for {tag_pattern}")) {
+            let (tag_pattern, example) = (tag_pattern.to_owned(), example.to_owned());
+            effects.report(Notice::NoTagMatches { recipe: self.recipe.clone(), tag_pattern, example });
+        }
     }
 
     fn skipped(&mut self, tag: &str, reason: String, effects: &mut Effects) {

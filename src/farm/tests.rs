@@ -93,6 +93,9 @@ fn describe(effect: &Effect) -> Option<String> {
         Effect::LoadRoster => "load roster".into(),
         Effect::StartPoll(_) => return None,
         Effect::Report(notice) => match notice {
+            Notice::NoTagMatches { recipe, tag_pattern, example } => {
+                format!("{recipe}: no {tag_pattern} like {example}")
+            }
             Notice::TagSkipped { tag, .. } => format!("skipped {tag:?}"),
             Notice::MoreTagsSkipped { count, .. } => format!("skipped {count} more"),
             Notice::PartlyPublished { key } => format!("partly published {key}"),
@@ -223,6 +226,35 @@ fn bad_tags_are_skipped_with_one_warning_each() {
     bench.tags("u", &many);
     let seen = bench.seen();
     assert_eq!((seen.len(), seen.last().unwrap().as_str()), (21, "skipped 980 more"));
+}
+
+#[test]
+fn a_pattern_that_no_tag_matches_is_warned_about_once() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    let no_match = ["a: no ^v(.*)$ like 2.0"];
+    bench.tags("u", &[]);
+    assert!(bench.seen().is_empty(), "no tag is no tag that does not match");
+    for expected in [&no_match[..], &[]] {
+        bench.sleep_until(bench.now + HOUR);
+        bench.polls();
+        bench.tags("u", &["1.0", "2.0"]);
+        assert_eq!(bench.seen(), expected);
+    }
+    // A tag that is too old or makes no version has matched.
+    for (more, tag) in [("min_version = '2'", "v1.0"), ("", "v1.0_2")] {
+        let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], more)]);
+        bench.tags("u", &["1.0", tag, "zzz"]);
+        assert!(!bench.seen().iter().any(|line| line.contains(" no ")), "{tag}");
+    }
+    // Another pattern is another mistake.
+    let mut other = recipe("a", "u", &["pa"], "");
+    let upstream = other.upstream.as_mut().unwrap();
+    upstream.tag_pattern = crate::tag_pattern::TagPattern::parse("^release-(.*)$").unwrap().0;
+    bench.event(Event::RosterLoaded(Ok(vec![other])));
+    bench.sleep_until(bench.now + HOUR);
+    bench.polls();
+    bench.tags("u", &["1.0", "2.0"]);
+    assert_eq!(bench.seen(), ["a: no ^release-(.*)$ like 2.0"]);
 }
 
 #[test]

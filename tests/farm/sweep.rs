@@ -157,6 +157,21 @@ fn a_build_that_fails_stops_no_other_and_is_tried_again_by_the_next_sweep() {
 }
 
 #[test]
+fn a_pattern_that_no_tag_matches_is_told_with_an_example() {
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let recipe = Recipe::program("tool", &repo.file_url()).tag_pattern(r"^release-(\d+\.\d+)$");
+    let farm = Farm::builder().with(&recipe).with(&Recipe::program("well", &repo.file_url())).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let found = warnings(&output);
+    assert_eq!(found.len(), 1, "{output}");
+    let fields = ["level", "msg", "recipe", "tag_pattern", "example"].map(|field| found[0][field].as_str());
+    let expected = ["warn", "no tag matches tag_pattern", "tool", r"^release-(\d+\.\d+)$", "v1.1"];
+    assert_eq!(fields, expected, "{output}");
+    farm.assert_published(&["well 1.0-1 noarch", "well 1.1-1 noarch"]);
+}
+
+#[test]
 fn the_texts_that_operators_alert_on() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
