@@ -1,15 +1,17 @@
 //! Who reads the remote during uploads, with rclone and the manager being killed at random: no index that is seen there
 //! names a package that is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ring::digest::{SHA256, digest};
 use rustix::process::Signal;
 
+use crate::support::client::hex;
 use crate::support::farm::{Farm, published_in};
 use crate::support::git_repo::GitRepo;
 use crate::support::optional::require;
@@ -21,27 +23,41 @@ use crate::support::wait::{PATIENCE, poll, wait_until};
 /// Longer than all kills together.
 const HOUR: Duration = Duration::from_hours(1);
 
-/// One look at the remote, as a client begins: with the index. Gives how many packages it named.
+/// One look at the remote, as a client begins: with each index. Gives how many packages the archive index named. Packages
+/// that were found whole are `known`: what is published never changes.
 #[track_caller]
-fn look(remote: &Path) -> Option<usize> {
-    let text = fs::read(remote.join("index/archive.json")).ok()?;
-    // A remote of files may show a file that is still being written (rclone before 1.63); it names nothing yet.
-    let index: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let packages = index["packages"].as_array().expect("a list of packages");
-    for package in packages {
-        let [name, version, architecture] =
-            ["name", "version", "architecture"].map(|key| package[key].as_str().expect("a string"));
-        let file = format!("p/{name}/{version}/{name}_{version}_{architecture}.peipkg");
-        let size = fs::metadata(remote.join(&file)).map(|found| found.len());
-        assert!(size.is_ok_and(|size| size > 0), "the index names {file}, which is not there");
-    }
-    Some(packages.len())
+fn look(remote: &Path, known: &mut BTreeSet<(String, String)>) -> Option<usize> {
+    let [_, archive] = ["active", "archive"].map(|kind| {
+        let text = fs::read(remote.join(format!("index/{kind}.json"))).ok()?;
+        // A remote of files may show a file that is still being written (rclone before 1.63); it names nothing yet.
+        let index: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let packages = index["packages"].as_array().expect("a list of packages");
+        for package in packages {
+            let [name, version, architecture] =
+                ["name", "version", "architecture"].map(|key| package[key].as_str().expect("a string"));
+            let hash = package["hash"]["value"].as_str().expect("a hash").to_owned();
+            let file = format!("p/{name}/{version}/{name}_{version}_{architecture}.peipkg");
+            if known.contains(&(file.clone(), hash.clone())) {
+                let size = fs::metadata(remote.join(&file)).map(|found| found.len()).ok();
+                assert_eq!(size, package["size_compressed"].as_u64(), "{kind}: {file} was there");
+                continue;
+            }
+            let found = fs::read(remote.join(&file));
+            let found = found.unwrap_or_else(|error| panic!("the {kind} index names {file}: {error}"));
+            assert_eq!(Some(found.len() as u64), package["size_compressed"].as_u64(), "{kind}: {file}");
+            assert_eq!(hex(digest(&SHA256, &found).as_ref()), hash, "{kind}: {file}");
+            known.insert((file, hash));
+        }
+        Some(packages.len())
+    });
+    archive
 }
 
 /// Reads until told to stop, and counts the looks that found something.
 fn read_on(remote: &Path, stop: &AtomicBool, looks: &AtomicUsize) {
+    let mut known = BTreeSet::new();
     let ended = poll(HOUR, || {
-        looks.fetch_add(usize::from(look(remote).is_some()), Ordering::Relaxed);
+        looks.fetch_add(usize::from(look(remote, &mut known).is_some()), Ordering::Relaxed);
         stop.load(Ordering::Relaxed).then_some(())
     });
     assert!(ended.is_some(), "it reads until it is told to stop");
@@ -90,14 +106,16 @@ fn no_index_of_the_remote_names_a_package_that_is_not_there() {
     thread::scope(|scope| {
         let reader = scope.spawn(|| read_on(&remote, &stop, &looks));
         let stop_reading = Stop(&stop);
-        while rclone_killed + manager_killed < kills {
+        while rclone_killed + manager_killed < kills || rclone_killed == 0 || manager_killed == 0 {
             let repo = GitRepo::program(&versions);
             let farm = Farm::builder()
                 .with(&Recipe::program(&format!("tool{rclone_killed}x{manager_killed}"), &repo.file_url()))
                 .rclone(&remote)
                 .build();
             // A remote starts with its farm.
-            let _ = fs::remove_file(remote.join("index/archive.json"));
+            for index in ["archive", "active"] {
+                let _ = fs::remove_file(remote.join(format!("index/{index}.json")));
+            }
             let mark = format!("HOME={}", farm.home().display());
             for _ in 0..8 {
                 let mut manager = farm.start(&["--once"]);
@@ -139,5 +157,8 @@ fn no_index_of_the_remote_names_a_package_that_is_not_there() {
             std::panic::resume_unwind(panic);
         }
     });
-    println!("{rclone_killed} rclones and {manager_killed} managers killed, {} looks", looks.into_inner());
+    let looks = looks.into_inner();
+    println!("{rclone_killed} rclones and {manager_killed} managers killed, {looks} looks");
+    // It has seen what it is for.
+    assert!(rclone_killed > 0 && manager_killed > 0 && looks > 0);
 }
