@@ -57,7 +57,7 @@ pub fn check(config: &Path) -> Report {
     let keys = startup::check_keys(draft.key_file.as_deref(), &draft.binary_keys);
     report.problems(keys.err().unwrap_or_default());
     let secret = draft.http.as_ref().and_then(|http| http.webhook_secret_file.as_deref());
-    report.warnings(exposure::warnings(config, draft.key_file.as_deref(), &draft.binary_keys, secret));
+    report.warnings(exposure::warnings(draft.key_file.as_deref(), &draft.binary_keys, secret));
     if let Some(http) = &draft.http {
         report.check_http(http, draft.addr_line);
     }

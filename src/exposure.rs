@@ -1,18 +1,14 @@
-//! Who else may have what is to be the farm's alone: keys that everybody may read, and builds that run as root. None of
-//! it keeps a farm from working, so all of it is warnings.
+//! Keys that everybody may read. That keeps no farm from working, so it is a warning.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use rustix::process::geteuid;
-
 use crate::config::BinaryKey;
 use crate::problem::Problem;
 
-/// What is to be said about the files that the configuration at `config` names, and about who has started this process.
+/// What is to be said about the key files that a configuration names.
 pub fn warnings(
-    config: &Path,
     key_file: Option<&Path>,
     binary_keys: &[BinaryKey],
     webhook_secret_file: Option<&Path>,
@@ -22,15 +18,7 @@ pub fn warnings(
         binary_keys.iter().map(|key| ("the private key of a [[signing_key]]", key.private.as_path()));
     let secret = webhook_secret_file.map(|path| ("the webhook secret", path));
     let files = signing.into_iter().chain(binary).chain(secret);
-    let exposed = files.filter_map(|(what, path)| exposed(what, path));
-    as_root(config).into_iter().chain(exposed).collect()
-}
-
-/// Builds run whatever their upstreams contain.
-fn as_root(config: &Path) -> Option<Problem> {
-    let message =
-        "this is root: a manager that root starts runs builds as root; start it as a user of its own";
-    geteuid().is_root().then(|| Problem::of_file(config, message))
+    files.filter_map(|(what, path)| exposed(what, path)).collect()
 }
 
 /// A group is for the operator to choose: `root:peipkg` with mode 0640 is as good as 0600.

@@ -205,7 +205,7 @@ pub fn announce(config: &Config, once: bool) {
     let version = env!("CARGO_PKG_VERSION");
     info!(farm_id = config.manager.id, mode, version; "peipkg-manager starting");
     let secret = config.http.webhook_secret_file.as_deref();
-    for warning in exposure::warnings(&config.path, Some(&config.key_file), &config.binary_keys, secret) {
+    for warning in exposure::warnings(Some(&config.key_file), &config.binary_keys, secret) {
         warn!(problem:% = warning; "configuration warning");
     }
 }

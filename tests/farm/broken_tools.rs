@@ -199,9 +199,9 @@ fn a_listing_without_end_costs_its_upstream_only() {
     let mut daemon = farm.daemon();
     daemon.wait_event("build + publish complete", PATIENCE);
     let failed = daemon.wait_event("poll failed", PATIENCE);
-    assert_eq!(failed["error"], "git ls-remote wrote more than 67108864 bytes to its standard output");
+    assert_eq!(failed["error"], "git ls-remote wrote more than 16777216 bytes to its standard output");
     let peak = peak_memory(&daemon);
-    assert!(peak < MEMORY + 64 * 1024, "{peak} KiB");
+    assert!(peak < MEMORY + 16 * 1024, "{peak} KiB");
 }
 
 #[test]

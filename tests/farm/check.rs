@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::recipes::Recipe;
-use crate::support::running::{AS_ROOT, Output, Running};
+use crate::support::running::{Output, Running};
 use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
@@ -23,7 +23,7 @@ const NOBODY: u32 = 65534;
 /// Checks `farm` and compares what is printed, line by line; `{home}` stands for the farm's directory.
 #[track_caller]
 fn check(farm: &Farm, code: i32, expected: &[&str]) -> Output {
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     assert_printed(farm, &output, code, expected);
     output
 }
@@ -105,7 +105,7 @@ fn every_problem_of_configuration_recipes_and_keys_is_listed() {
     fs::write(farm.path("a-file"), "").expect("a file");
     fs::write(farm.path("rsa.pem"), "-----BEGIN RSA PRIVATE KEY-----\nAA==\n").expect("a key");
     fs::set_permissions(farm.path("rsa.pem"), Permissions::from_mode(0o600)).expect("a mode");
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     let home = format!("{}/", farm.home().display());
     let found: Vec<String> = output.stdout.lines().map(|line| line.replace(&home, "")).collect();
     let expected = [
@@ -141,7 +141,7 @@ fn a_broken_recipe_alone_is_no_fault_of_the_schema() {
 #[test]
 fn a_configuration_that_is_no_toml_or_not_there() {
     let farm = Farm::builder().config_text("[manager]\nid = \n").build();
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     let start = format!("{}:2: not valid TOML: ", farm.config_path().display());
     assert!(output.stdout.starts_with(&start) && output.stdout.lines().count() == 1, "{output}");
     output.assert_code(2);
@@ -201,7 +201,7 @@ fn warnings_alone_pass() {
         ],
     );
     farm.remove_recipe("one");
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     let warning = format!("{}: warning: there is no recipe here", farm.recipes_dir().display());
     assert!(output.stdout.contains(&warning), "{output}");
     output.assert_success();
@@ -248,7 +248,7 @@ fn keys_that_everybody_may_read_are_warned_about() {
     ];
     check(&farm, 0, &[&lines[0], &lines[1], &lines[2], ok]);
     // A start says the same, and goes on.
-    let output = farm.once().unless_root();
+    let output = farm.once();
     output.assert_success().assert_only_events();
     let home = farm.home().display().to_string();
     let expected = lines.map(|line| line.replace("{home}", &home).replace("warning: ", ""));
@@ -258,25 +258,11 @@ fn keys_that_everybody_may_read_are_warned_about() {
 }
 
 #[test]
-fn a_manager_that_root_starts_is_warned_about() {
-    let farm = Farm::builder().with(&Recipe::manual("tool")).build();
-    let (check, once) = (farm.run(&["--check"]), farm.once());
-    let start = format!("{}: warning: this is root: ", farm.config_path().display());
-    let is_said = check.assert_success().stdout.lines().any(|line| line.starts_with(&start));
-    let warned = once.assert_success().events("configuration warning");
-    let is_root = rustix::process::geteuid().is_root();
-    assert_eq!((is_said, warned.len()), (is_root, usize::from(is_root)), "{check}\n{once}");
-    assert!(warned.iter().all(|event| event["problem"].contains(AS_ROOT)), "{once}");
-}
-
-#[test]
 fn every_missing_tool_is_named() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).rclone(Path::new("/backup")).build();
     let path = Tools::get().path_without(&["git", "rclone"]);
     let mut command = farm.command(&["--check", "--config"]);
-    let output = Running::spawn(command.arg(farm.config_path()).env("PATH", path.path()))
-        .wait_exit(PATIENCE)
-        .unless_root();
+    let output = Running::spawn(command.arg(farm.config_path()).env("PATH", path.path())).wait_exit(PATIENCE);
     let searched = path.path().display();
     let git = format!("git is not on PATH ({searched}); it is needed to list and fetch upstreams");
     let rclone = format!("rclone is not on PATH ({searched}); it is needed to upload to [upload] remote");
@@ -305,11 +291,11 @@ fn the_address_must_resolve_but_may_be_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
     let farm = Farm::builder().with(&Recipe::manual("tool")).http_on(&format!("127.0.0.1:{port}")).build();
-    farm.run(&["--check"]).unless_root().assert_success();
+    farm.run(&["--check"]).assert_success();
     // A label of more than 63 characters is refused without asking a name server (RFC 1035 §2.3.4).
     let host = "x".repeat(64);
     let farm = Farm::builder().with(&Recipe::manual("tool")).http_on(&format!("{host}:80")).build();
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     let start = format!("{}:17: [http] addr: cannot resolve \"{host}:80\": ", farm.config_path().display());
     assert!(output.stdout.starts_with(&start) && output.stdout.lines().count() == 1, "{output}");
     output.assert_code(1);
@@ -349,7 +335,7 @@ fn a_long_list_is_printed_whole_and_may_be_cut_short() {
     for number in 0..RECIPES {
         farm.write_recipe(&format!("r{number:04}"), "[watch]\nno = 1\npoll_interval = 5\n", "");
     }
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.len(), 2 * RECIPES);
     assert!(lines.is_sorted());
@@ -370,7 +356,7 @@ fn a_long_list_is_printed_whole_and_may_be_cut_short() {
 #[test]
 fn names_cannot_break_a_line() {
     let farm = Farm::builder().recipe("a\n\x1b[2Jb: ok", "", "").build();
-    let output = farm.run(&["--check"]).unless_root();
+    let output = farm.run(&["--check"]);
     assert_eq!(output.stdout.lines().count(), 1, "{output}");
     assert!(output.stdout.contains("recipes/a\\n\\u{1b}[2Jb: ok/peipkg.toml: recipe id "), "{output}");
     output.assert_code(1);

@@ -11,9 +11,8 @@ use crate::http::served;
 use crate::support::client::{Connection, exchange, get};
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
-use crate::support::logfmt::Event;
 use crate::support::recipes::Recipe;
-use crate::support::running::{AS_ROOT, Running};
+use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, poll, wait_until};
 
 /// No single answer may take longer than this while others misbehave: far above what it takes, far below any deadline of theirs.
@@ -198,8 +197,7 @@ fn when_there_are_too_many_clients_the_oldest_that_asks_for_nothing_makes_room()
     let newest = clients.last_mut().unwrap();
     newest.send(HEALTHZ).unwrap();
     assert_eq!(newest.receive(false).unwrap().text(), "ok");
-    let of_root = |event: &Event| event.get("problem").is_some_and(|problem| problem.contains(AS_ROOT));
-    assert!(daemon.events().iter().all(|event| event["level"] == "info" || of_root(event)), "{daemon}");
+    assert!(daemon.events().iter().all(|event| event["level"] == "info"), "{daemon}");
 }
 
 #[test]

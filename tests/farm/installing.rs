@@ -163,7 +163,7 @@ fn an_installed_farm_works_and_its_files_survive_the_programs() {
     let text = root.read(recipe).replace("https://git.example.org/hello.git", &upstream.file_url());
     root.write(recipe, &text);
 
-    let check = root.manager(&["--check"]).unless_root();
+    let check = root.manager(&["--check"]);
     check.assert_success();
     assert_eq!(check.stdout, format!("{}: ok, 1 recipe, 1 with an upstream\n", root.path(CONFIG).display()));
     let sweep = root.manager(&["--once"]);

@@ -6,7 +6,7 @@ use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::logfmt::Event;
 use crate::support::recipes::Recipe;
-use crate::support::running::{AS_ROOT, Output};
+use crate::support::running::Output;
 
 /// `recipe version` of each build, in order.
 #[track_caller]
@@ -19,8 +19,7 @@ fn builds(output: &Output) -> Vec<String> {
 /// The events that want attention.
 fn warnings(output: &Output) -> Vec<Event> {
     let calm = |event: &Event| event["level"] == "info" || event["level"] == "debug";
-    let of_root = |event: &Event| event.get("problem").is_some_and(|problem| problem.contains(AS_ROOT));
-    output.all_events().into_iter().filter(|event| !calm(event) && !of_root(event)).collect()
+    output.all_events().into_iter().filter(|event| !calm(event)).collect()
 }
 
 #[test]
@@ -175,7 +174,7 @@ fn a_pattern_that_no_tag_matches_is_told_with_an_example() {
 fn the_texts_that_operators_alert_on() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
-    let output = farm.once().unless_root();
+    let output = farm.once();
     output.assert_success().assert_only_events();
     assert_eq!(output.stdout, "", "{output}");
     let texts: Vec<String> = output.all_events().iter().map(|event| event["msg"].clone()).collect();
@@ -202,7 +201,7 @@ fn the_texts_that_operators_alert_on() {
     let wanted = "level=info msg=\"poll complete\" recipe=tool tags_seen=1 matches_emitted=1";
     assert!(line.contains(wanted), "{line}");
     // Less is logged on request, and nothing else changes.
-    let quiet = farm.run(&["--once", "--log-level", "warn"]).unless_root();
+    let quiet = farm.run(&["--once", "--log-level", "warn"]);
     assert_eq!(quiet.assert_success().stderr, "");
 }
 

@@ -20,9 +20,6 @@ use super::wait;
 /// How long the readers may go on after the process has ended. Only a child that outlives it can hold the pipes open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
-/// What tells the warning of a manager that root has started.
-pub const AS_ROOT: &str = "runs builds as root";
-
 /// What a process left behind.
 pub struct Output {
     /// The command line.
@@ -81,16 +78,6 @@ impl Output {
     #[track_caller]
     pub fn all_events(&self) -> Vec<Event> {
         logfmt::events(&self.stderr)
-    }
-
-    /// The same without what is only said because root runs the tests: whoever they are, they expect the same.
-    #[must_use]
-    pub fn unless_root(mut self) -> Self {
-        let is_usual = |line: &&str| !line.contains(AS_ROOT);
-        for text in [&mut self.stdout, &mut self.stderr] {
-            *text = text.split_inclusive('\n').filter(is_usual).collect();
-        }
-        self
     }
 
     /// Fails the test if standard error has a line that is no log line.
