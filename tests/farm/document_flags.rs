@@ -97,10 +97,10 @@ fn the_examples_of_the_manual_pages_work() {
     let built: Vec<&str> = log.lines().filter(|line| line.contains("msg=\"starting build\"")).collect();
     let after_time = |line: &str| line.split_once(' ').unwrap().1.to_owned();
     assert_eq!(built.iter().map(|line| after_time(line)).collect::<Vec<_>>(), [after_time(&line)]);
-    let cron = cron.lines().last().unwrap();
-    let (schedule, command) = cron.split_at(cron.find("peipkg-manager").unwrap());
-    // Five fields of time, and the user.
-    assert_eq!(schedule.split_whitespace().count(), 6, "{cron}");
+    let (path, job) = cron.split_once('\n').unwrap();
+    assert!(path.starts_with("PATH=/"), "{cron}");
+    // Five fields of time and a user.
+    let command = job.splitn(7, ' ').nth(6).unwrap();
     desk.run(command);
 
     let [config, recipe] = displays("docs/peipkg-manager.toml.5").try_into().unwrap();

@@ -58,6 +58,7 @@ impl Desk {
             "etc/peipkg-manager/recipes",
             "var/lib/peipkg-manager",
             "usr/local/bin",
+            "source/target/release",
         ] {
             fs::create_dir_all(at(directory)).expect("a directory");
         }
@@ -99,6 +100,9 @@ impl Desk {
             let file = at("bin").join(name);
             fs::write(&file, format!("#!/bin/sh\n{script}")).expect("a script");
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
+        for name in ["peipkg-manager", "peipkg-build", "peipkg-repo"] {
+            symlink(at("bin").join(name), at("source/target/release").join(name)).expect("a link");
         }
         let upstreams = at("upstreams");
         let rewritten = format!("[url \"file://{}/\"]\n\tinsteadOf = {UPSTREAM}\n", upstreams.display());

@@ -22,6 +22,7 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("install -d -o ", "needs that user; tests/farm/systemd.rs runs it"),
     ("chown ", "needs that user"),
     ("systemctl ", "needs systemd; tests/farm/systemd.rs runs it in a copy of the machine"),
+    ("sv ", "needs runit; tests/farm/service_runit.rs has one"),
     ("rc-", "needs OpenRC; tests/farm/service_openrc.rs has one"),
     ("update-rc.d ", "needs sysvinit; tests/farm/service_sysvinit.rs has one"),
     ("service ", "needs sysvinit; tests/farm/service_sysvinit.rs has one"),
