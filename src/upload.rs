@@ -35,6 +35,9 @@ use crate::state_dir::{self, StateDir};
 /// line is a matter of hours; rclone ends stalled transfers by itself.
 const PASS_DEADLINE: Duration = Duration::from_hours(24);
 
+/// How often a pass is begun again because of a publish: builds that follow each other closely are few in such a row.
+const OVERTAKEN: u32 = 5;
+
 /// The files that readers start from (PSD-009 §6.1, §6.2), as rclone filters.
 const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
 
@@ -227,7 +230,29 @@ impl Uploader {
         Err(PublishError::Lost { package, found })
     }
 
+    /// [`Uploader::run`], again if the next package was being published meanwhile, which a tool may write in place: that
+    /// is no fault, and what this upload is about is still to be copied.
     fn pass(
+        &self,
+        command: &str,
+        options: &[&str],
+        from: &OsStr,
+        to: &OsStr,
+        interrupt: &Interrupt,
+    ) -> Result<(), PublishError> {
+        for _ in 0..OVERTAKEN {
+            match self.run(command, options, from, to, interrupt) {
+                Err(PublishError::Process(ProcessError::Failed { tail, .. }))
+                    if tail.contains("source file is being updated") => {}
+                result => return result,
+            }
+            // Until that publish is over.
+            drop(self.publisher.access());
+        }
+        self.run(command, options, from, to, interrupt)
+    }
+
+    fn run(
         &self,
         command: &str,
         options: &[&str],

@@ -359,3 +359,24 @@ fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
     farm.assert_verifies();
     assert!(tree(&copy) == tree(&farm.repo_dir()));
 }
+
+#[test]
+fn a_package_that_is_just_being_written_fails_no_upload() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0"]);
+    // The words of rclone, once, in each pass over the packages.
+    let script = "#!/bin/sh\ncase $* in *--exclude*) [ -e \"$HOME/met-$1\" ] || {\n: >\"$HOME/met-$1\"\n\
+         echo \"Failed to copy: can't copy - source file is being updated (size changed from 1 to 2)\" >&2\n\
+         exit 6; } ;; esac\nexec {real} \"$@\"\n";
+    let farm = uploading(&repo, &copy).program("rclone", script).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("upload failed").is_empty(), "{output}");
+    output.event("upload complete");
+    assert!(farm.path("met-copy").exists() && farm.path("met-sync").exists());
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
