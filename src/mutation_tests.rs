@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::readers::{READERS, Reader};
 
 /// Mutations of each seed, when nothing else is asked for.
-const ROUNDS: u64 = 150;
+const ROUNDS: u64 = 60;
 
 /// What any answer may take: a hundred times what the slowest takes here, so that only a blow-up is found.
 const SOON: Duration = Duration::from_secs(5);
