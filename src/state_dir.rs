@@ -204,7 +204,9 @@ impl StateDir {
         for directory in [self.sources(), self.stage()] {
             match fs::read_dir(&directory) {
                 Ok(entries) => {
-                    for entry in entries.flatten() {
+                    // All of them first: what cannot be removed would be found again under its new name.
+                    let entries: Vec<_> = entries.flatten().collect();
+                    for entry in entries {
                         // Out of sight at once: a tool that has outlived its manager must find all of it or nothing, and
                         // rclone would take what is gone already for what the remote must not have.
                         let doomed = directory.join(self.unique_name("doomed"));
