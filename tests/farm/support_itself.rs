@@ -291,7 +291,7 @@ fn stand_in(script: &str) -> Running {
 fn a_running_process_is_watched_and_signalled() {
     let mut running = stand_in(
         "trap 'log stopping signal=term; exit 3' TERM\n\
-         log 'webhook server listening' addr=127.0.0.1:8080\necho out\n\
+         echo out\nlog 'webhook server listening' addr=127.0.0.1:8080\n\
          while :; do sleep 0.01; done",
     );
     assert_eq!(running.http_addr(), "127.0.0.1:8080".parse().unwrap());
