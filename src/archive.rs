@@ -53,14 +53,16 @@ impl Archive {
 
     /// How much of `packages` is published at `version`.
     pub fn presence(&self, packages: &[PackageName], version: &Version) -> Presence {
-        let is_published = |package: &&PackageName| {
-            self.packages.contains(key(&package.name, version.as_str(), &package.architecture).as_str())
-        };
-        match packages.iter().filter(is_published).count() {
+        match packages.iter().filter(|package| self.has(package, version)).count() {
             0 => Presence::Absent,
             all if all == packages.len() => Presence::Complete,
             _ => Presence::Partial,
         }
+    }
+
+    /// Whether `package` is published at `version`.
+    pub fn has(&self, package: &PackageName, version: &Version) -> bool {
+        self.packages.contains(key(&package.name, version.as_str(), &package.architecture).as_str())
     }
 
     /// Adds what has just been published.

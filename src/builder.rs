@@ -101,10 +101,7 @@ impl Builder {
 
     fn begin_log(&self, job: &Job) -> BuildLog {
         let (key, what, url) = match job {
-            Job::Build(job) => {
-                let url = job.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git);
-                (job.key(), format!("tag {} of {url}", job.candidate.tag), url)
-            }
+            Job::Build(job) => (job.key(), format!("tag {} of {}", job.candidate.tag, job.url()), job.url()),
             Job::Publish(outputs) => {
                 (outputs.key.clone(), "publish of what an earlier attempt has built".into(), "")
             }
@@ -135,8 +132,7 @@ impl Builder {
                 Ok(outputs) => self.publish(outputs, log, published),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
                 Err(error) => {
-                    let url = job.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git);
-                    JobOutcome::Failed { reason: upstream_url::redact(&error.to_string(), url) }
+                    JobOutcome::Failed { reason: upstream_url::redact(&error.to_string(), job.url()) }
                 }
             },
             Job::Publish(outputs) => self.publish(outputs, log, published),

@@ -179,7 +179,7 @@ impl Journal {
     pub fn sync_small_files(repo: &Path) -> io::Result<()> {
         let index = repo.join(INDEX);
         let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
-        names.chain([index, repo.to_owned()]).try_for_each(|path| File::open(path)?.sync_all())
+        names.chain([index, repo.to_owned()]).try_for_each(|path| state_dir::sync(&path))
     }
 
     /// Removes what a journal that was never finished has left.
@@ -320,7 +320,7 @@ fn unfinished(path: &Path) -> PathBuf {
 
 /// Makes the renaming or removal of `path` last.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    path.parent().map_or(Ok(()), state_dir::sync)
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl Publisher {
         let package_dir = staged.join("packages");
         let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
         for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
-            File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))?;
+            state_dir::sync(&path).map_err(at(&path))?;
         }
         loop {
             let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
@@ -188,7 +188,7 @@ impl Publisher {
             fs::rename(staged, &target).map_err(at(&target))?;
             let publish = self.state.publish();
             // They are built, whatever happens now: to build them again would be worse than to go on.
-            if let Err(error) = File::open(&publish).and_then(|directory| directory.sync_all()) {
+            if let Err(error) = state_dir::sync(&publish) {
                 warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
             }
             return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
@@ -294,7 +294,7 @@ impl Publisher {
         // The file, and the names that lead to it: all of `p/<name>/<version>` may be new.
         for path in packages {
             for path in path.ancestors().take(4) {
-                File::open(path).and_then(|file| file.sync_all()).map_err(at(path))?;
+                state_dir::sync(path).map_err(at(path))?;
             }
         }
         Ok(())

@@ -178,7 +178,7 @@ impl StateDir {
             return Ok(());
         }
         File::create(marker)?.sync_all()?;
-        File::open(&self.root)?.sync_all()
+        sync(&self.root)
     }
 
     /// The file whose lock rclone holds while it changes the remote.
@@ -253,6 +253,14 @@ fn make_private(path: &Path) -> io::Result<()> {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
     }
     Ok(())
+}
+
+/// Makes what was written to a file, or what names a directory has, outlast a power cut.
+///
+/// # Errors
+/// When there is none, or the file system refuses.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Removes a file or a directory with all it holds, without following links.

@@ -199,6 +199,11 @@ impl BuildJob {
     pub fn key(&self) -> JobKey {
         JobKey { recipe: Arc::from(self.recipe.id.as_str()), version: self.candidate.version.clone() }
     }
+
+    /// The upstream's URL; builds are only made of recipes with an upstream.
+    pub fn url(&self) -> &str {
+        self.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git)
+    }
 }
 
 impl Job {

@@ -8,12 +8,11 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
-use std::slice;
 
 use log::warn;
 
 use super::{PublishError, Publisher, at, is_empty, lock, read_kept};
-use crate::archive::{Archive, Presence};
+use crate::archive::Archive;
 use crate::farm::event::KeptOutputs;
 use crate::identity::PackageName;
 use crate::journal::{JournalError, Kept};
@@ -90,10 +89,7 @@ impl Publisher {
                 Ok(archive) => archive,
                 Err(error) => return Some(error),
             };
-            let is_listed = |package: &&PackageName| {
-                archive.presence(slice::from_ref(*package), version) == Presence::Complete
-            };
-            if let Some(package) = outputs.packages.iter().find(|package| !is_listed(package)) {
+            if let Some(package) = outputs.packages.iter().find(|package| !archive.has(package, version)) {
                 return Some(format!("{} is not in the archive index", package.file_name(version)));
             }
         }
@@ -139,12 +135,8 @@ impl Publisher {
                 return Ok(Some(format!("{} may have been published and cannot be read", path.display())));
             };
             let version = &outputs.key.version;
-            let is_listed = |package: &&PackageName| {
-                archive.presence(slice::from_ref(*package), version) == Presence::Complete
-            };
-            let half =
-                outputs.packages.iter().filter(is_listed).find(|p| !self.is_published_as_kept(&outputs, p));
-            if let Some(package) = half {
+            let mut listed = outputs.packages.iter().filter(|package| archive.has(package, version));
+            if let Some(package) = listed.find(|package| !self.is_published_as_kept(&outputs, package)) {
                 return Ok(Some(format!("{} is not the file that was built", package.file_name(version))));
             }
         }
