@@ -14,7 +14,6 @@
 //!
 //! Indexes may be long, so none is held in memory before it has to be brought back.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use std::path::{Path, PathBuf};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
+use crate::hex;
 use crate::state_dir;
 
 /// What a publish overwrites: the descriptor with its signature, and the indexes.
@@ -285,12 +285,7 @@ impl Summed<'_> {
 
 /// A digest as it ends a journal.
 fn checksum(digest: digest::Digest) -> String {
-    let mut text = digest.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
-        text
-    });
-    text.push('\n');
-    text
+    hex::encode(digest.as_ref()) + "\n"
 }
 
 /// Of several files that may be at fault, the error names the one.

@@ -19,6 +19,7 @@ pub mod duration;
 pub mod error;
 pub mod exposure;
 pub mod farm;
+pub mod hex;
 pub mod http;
 pub mod identity;
 pub mod journal;

@@ -3,7 +3,7 @@
 //! log, which is written through it. Where standard error is no terminal there is none.
 
 use std::env;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::duration;
 use crate::farm::schedule::Moment;
+use crate::problem::OneLine;
 
 /// How often the line is drawn anew while something goes on: it counts seconds.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,13 +33,8 @@ impl fmt::Display for Progress {
     /// `polled 37 of 200, 12 queued, building libz 1.3.1-1`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "polled {} of {}, {} queued", self.polled, self.upstreams, self.queued)?;
-        let Some((work, _)) = &self.work else { return Ok(()) };
-        f.write_str(", ")?;
-        // A recipe's name is whatever a directory may be called: no terminal must act upon it.
-        work.chars().try_for_each(|c| match c {
-            '"' | '\'' | '\\' => f.write_char(c),
-            _ => write!(f, "{}", c.escape_debug()),
-        })
+        // A recipe's name is whatever a directory may be called.
+        self.work.as_ref().map_or(Ok(()), |(work, _)| write!(f, ", {}", OneLine(work)))
     }
 }
 

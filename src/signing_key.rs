@@ -3,13 +3,13 @@
 //! The key's bytes never appear in a message.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use ed25519::pkcs8::{DecodePrivateKey as _, KeypairBytes};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::hex;
 use crate::problem::Problem;
 
 /// Longest key file that is read, in bytes: far above any PEM file, far below a mistake like a disk image.
@@ -53,11 +53,7 @@ impl PrivateKey {
 
     /// The public key as 64 lower-case hexadecimal digits.
     pub fn public_hex(&self) -> String {
-        let mut hex = String::with_capacity(64);
-        for byte in self.public {
-            let _ = write!(hex, "{byte:02x}"); // writing to a string cannot fail
-        }
-        hex
+        hex::encode(&self.public)
     }
 
     /// The key of a seed; with the `public` key that came along, if one did, which must be its own.

@@ -29,10 +29,7 @@ impl Farm {
                 self.kept.retain(|outputs| outputs.key != key);
                 self.failures.remove(&key);
                 // Whoever has taken them away wants the version to be built anew.
-                let upstream = self.roster.get(&key.recipe).and_then(|recipe| recipe.upstream.as_ref());
-                if let Some(upstream) = upstream {
-                    self.schedule.expedite(&upstream.git);
-                }
+                self.poll_again(&key.recipe);
                 effects.report(Notice::OutputsGone { key });
             }
             JobOutcome::PublishFailed { reason, outputs } => {
@@ -55,14 +52,22 @@ impl Farm {
                 {
                     self.failures.remove(&key);
                     // But what the new recipe makes of the tag is tried at once.
-                    if let Some(upstream) = recipe.and_then(|recipe| recipe.upstream.as_ref()) {
-                        self.schedule.expedite(&upstream.git);
+                    if self.poll_again(&key.recipe) {
                         retry_after = Moment::ZERO;
                     }
                 }
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
             }
         }
+    }
+
+    /// Has the upstream of a recipe polled at once; whether there is one.
+    fn poll_again(&mut self, recipe: &str) -> bool {
+        let upstream = self.roster.get(recipe).and_then(|recipe| recipe.upstream.as_ref());
+        if let Some(upstream) = upstream {
+            self.schedule.expedite(&upstream.git);
+        }
+        upstream.is_some()
     }
 
     fn note_failure(

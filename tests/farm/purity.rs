@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure files, and directories of them, below `src/`.
-const PURE: [&str; 25] = [
+const PURE: [&str; 26] = [
     "farm",
     "config",
     "recipe",
@@ -20,6 +20,7 @@ const PURE: [&str; 25] = [
     "tag_pattern.rs",
     "duration.rs",
     "document.rs",
+    "hex.rs",
     "problem.rs",
     "cli.rs",
     "webhook.rs",

@@ -1,5 +1,6 @@
 //! SHA-256 values, the only digests of the format (PSD-009 §3.5.5), and hexadecimal.
 
+pub use peipkg_manager::hex::encode as hex;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 value.
@@ -8,13 +9,6 @@ pub type Digest = [u8; 32];
 /// The SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> Digest {
     Sha256::digest(bytes).into()
-}
-
-/// `bytes` in lower-case hexadecimal, as every digest of the format is written.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 #[cfg(test)]
