@@ -287,6 +287,18 @@ impl Farm {
         self.run(&["--once"])
     }
 
+    /// Runs a sweep that goes on with what is built, builds nothing again, and brings the repository to just these packages.
+    #[track_caller]
+    pub fn once_without_builds(&self, published: &[&str]) -> Output {
+        let output = self.once();
+        output.assert_success().assert_only_events();
+        assert!(output.events("starting build").is_empty(), "{output}");
+        self.assert_published(published);
+        self.assert_clean();
+        self.assert_verifies();
+        output
+    }
+
     /// Starts the daemon.
     #[track_caller]
     pub fn daemon(&self) -> Running {
