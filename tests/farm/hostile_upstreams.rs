@@ -62,9 +62,7 @@ fn submodules_that_point_into_the_machine_are_not_fetched() {
 fn a_submodule_command_or_a_path_outside_is_refused() {
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
-    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
-    let commit = lib.commit(&[("lib.c", "")], DAY);
-    http.serve("lib.git", &lib);
+    let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
     let outside = tempfile::tempdir().unwrap();
     let mark = outside.path().join("ran");
     let app = GitRepo::in_dir(siblings.path(), "app.git");
@@ -114,9 +112,7 @@ fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
 
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
-    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
-    let commit = lib.commit(&[("precious", "overwritten")], DAY);
-    http.serve("lib.git", &lib);
+    let commit = http.serve_new(siblings.path(), "lib.git", &[("precious", "overwritten")]);
     let app = GitRepo::in_dir(siblings.path(), "app.git");
     app.commit(&[("content", "app")], DAY);
     let target = outside.path().display().to_string();
@@ -179,10 +175,8 @@ fn no_spelling_of_a_name_gets_past_git() {
     let mark = outside.path().join("ran");
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
-    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
     // The submodule brings a file, which is none of git's, where its own metadata would be.
-    let commit = lib.commit(&[("lib.c", "")], DAY);
-    http.serve("lib.git", &lib);
+    let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
     let app = GitRepo::in_dir(siblings.path(), "app.git");
     app.commit(&[("content", "app")], DAY);
     let blob = |text: &str| {

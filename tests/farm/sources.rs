@@ -194,9 +194,7 @@ fn a_backlog_is_fetched_in_a_few_steps_also_by_recipes_that_share_it() {
 fn what_a_version_says_of_its_submodules_is_not_said_of_the_next() {
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
-    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
-    let commit = lib.commit(&[("lib.c", "")], DAY);
-    http.serve("lib.git", &lib);
+    let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
     let app = GitRepo::in_dir(siblings.path(), "app.git");
     app.add_submodule("sub", "../lib.git", &commit);
     app.commit(&[("content", "with")], DAY);
@@ -302,9 +300,7 @@ fn a_password_in_a_url_is_used_and_never_shown() {
     const PASSWORD: &str = "hunter2-hunter2";
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
-    let lib = GitRepo::in_dir(siblings.path(), "lib.git");
-    let commit = lib.commit(&[("lib.c", "")], DAY);
-    http.serve("lib.git", &lib);
+    let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
     let repo = GitRepo::in_dir(siblings.path(), "app.git");
     repo.add_submodule("lib", "../lib.git", &commit);
     repo.commit(&[("content", "private")], DAY);

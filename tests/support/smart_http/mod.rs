@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -78,6 +79,15 @@ impl SmartHttp {
         self.shared.state().homes.extend(repo.home());
         symlink(repo.git_dir(), self.shared.root.path().join(name)).expect("a name that is not served yet");
         self.url(name)
+    }
+
+    /// Makes a repository in `parent`, beside those that refer to it by `../<name>`, with one commit of `files`, and serves it
+    /// as `name`; gives the commit's hash.
+    pub fn serve_new(&self, parent: &Path, name: &str, files: &[(&str, &str)]) -> String {
+        let repo = GitRepo::in_dir(parent, name);
+        let commit = repo.commit(files, "2026-02-01T00:00:00Z");
+        self.serve(name, &repo);
+        commit
     }
 
     /// The URL of the repository `name`, which need not exist.
