@@ -10,7 +10,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use log::warn;
 
 use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
@@ -285,8 +284,6 @@ struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        if let Err(error) = state_dir::remove(&self.0) {
-            warn!(path = self.0.display().to_string(), error:%; "clear staging dir failed");
-        }
+        state_dir::clear(&self.0);
     }
 }

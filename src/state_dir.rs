@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use log::warn;
 use rustix::fs::{Access, FlockOperation, Mode, access, flock};
 use rustix::io::Errno;
 use rustix::process::umask;
@@ -253,6 +254,13 @@ fn make_private(path: &Path) -> io::Result<()> {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
     }
     Ok(())
+}
+
+/// Removes work files that are not needed, or not to be trusted, any more; warns if that fails.
+pub fn clear(path: &Path) {
+    if let Err(error) = remove(path) {
+        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+    }
 }
 
 /// Makes what was written to a file, or what names a directory has, outlast a power cut.

@@ -16,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::warn;
-
 use super::ahead::{Ahead, Fetched};
 use super::git::{Git, GitError};
 use super::{commit_times, source_tree};
@@ -120,7 +118,7 @@ impl Sources {
                 Ok(fetched) => return self.check_out(kept, &fetched, source, directory, limits),
                 // Whatever is wrong with it may be the repository's fault: begin again without it.
                 Err(error) => {
-                    discard(&kept.path);
+                    state_dir::clear(&kept.path);
                     // But not if there is no time left for it.
                     if error.is_final() {
                         return Err(error);
@@ -133,7 +131,7 @@ impl Sources {
         match self.begin(&mut fresh, source, limits) {
             Ok(fetched) => self.check_out(fresh, &fetched, source, directory, limits),
             Err(error) => {
-                discard(&fresh.path);
+                state_dir::clear(&fresh.path);
                 Err(error)
             }
         }
@@ -142,14 +140,14 @@ impl Sources {
     /// Forgets what was fetched of an upstream.
     pub fn forget(&mut self, url: &str) {
         for kept in self.kept.extract_if(.., |kept| kept.url == url) {
-            discard(&kept.path);
+            state_dir::clear(&kept.path);
         }
     }
 
     /// Forgets everything that was fetched.
     pub fn forget_all(&mut self) {
         for kept in self.kept.drain(..) {
-            discard(&kept.path);
+            state_dir::clear(&kept.path);
         }
     }
 
@@ -174,7 +172,7 @@ impl Sources {
             Err(GitError::Process(ProcessError::Failed { tail, .. }))
                 if tail.contains(OTHER_OBJECT_FORMAT) =>
             {
-                discard(&repository.path);
+                state_dir::clear(&repository.path);
                 init(&repository.path, "--object-format=sha256")?;
                 self.fetch_into(repository, source, limits)
             }
@@ -249,13 +247,13 @@ impl Sources {
         let forgotten = state_dir::remove(&repository.path.join("worktrees"));
         let usable = result.is_ok() && forgotten.is_ok();
         if !usable {
-            discard(&repository.path);
+            state_dir::clear(&repository.path);
             return result;
         }
         repository.size = size_of(&repository.path).unwrap_or(MAX_KEPT);
         self.kept.push(repository);
         while self.kept.iter().map(|kept| kept.size).sum::<u64>() > MAX_KEPT {
-            discard(&self.kept.remove(0).path);
+            state_dir::clear(&self.kept.remove(0).path);
         }
         result
     }
@@ -326,13 +324,6 @@ impl Sources {
 impl Drop for Sources {
     fn drop(&mut self) {
         self.forget_all();
-    }
-}
-
-/// Removes a repository that is not needed, or not to be trusted, any more.
-fn discard(path: &Path) {
-    if let Err(error) = state_dir::remove(path) {
-        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
     }
 }
 
