@@ -9,7 +9,7 @@ use std::io;
 use std::time::SystemTime;
 
 use env_logger::Target;
-use log::kv::{Key, Value, VisitSource};
+use log::kv::{Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Record};
 
 use crate::progress::Line;
@@ -55,7 +55,25 @@ impl Fields {
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
-        self.field(key.as_str(), &value.to_string());
+        let mut presence = Presence(true);
+        value.visit(&mut presence)?;
+        if presence.0 {
+            self.field(key.as_str(), &value.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value is there: a field whose value is `None` is left out.
+struct Presence(bool);
+
+impl VisitValue<'_> for Presence {
+    fn visit_any(&mut self, _: Value<'_>) -> Result<(), log::kv::Error> {
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), log::kv::Error> {
+        self.0 = false;
         Ok(())
     }
 }
@@ -126,5 +144,16 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "time=1970-01-01T00:00:00.000Z level=info msg=\"poll complete\" recipe=libz tags_seen=41\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let mut out = Vec::new();
+        let fields = [("log", None), ("next_poll_after", Some("1m0s"))];
+        let record =
+            Record::builder().args(format_args!("x")).key_values(&fields).level(log::Level::Warn).build();
+        write_record(&mut out, &record, SystemTime::UNIX_EPOCH).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        assert!(line.ends_with("level=warn msg=x next_poll_after=1m0s\n"), "{line}");
     }
 }

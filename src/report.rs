@@ -28,13 +28,8 @@ pub fn log(notice: &Notice) {
         }
         Notice::PollFailed { recipe, upstream, reason, next_poll } => {
             let upstream = without_password(upstream);
-            match next_poll {
-                Some(wait) => {
-                    let next_poll_after = duration::format(*wait);
-                    warn!(recipe:%, upstream, error = reason, next_poll_after; "poll failed");
-                }
-                None => warn!(recipe:%, upstream, error = reason; "poll failed"),
-            }
+            let next_poll_after = next_poll.map(duration::format);
+            warn!(recipe:%, upstream, error = reason, next_poll_after; "poll failed");
         }
         Notice::NoTagMatches { recipe, tag_pattern, example } => {
             warn!(recipe:%, tag_pattern, example; "no tag matches tag_pattern");
@@ -62,25 +57,13 @@ pub fn log(notice: &Notice) {
         }
         Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
             let next_retry_after = duration::format(*retry_after);
-            match log {
-                Some(log) => {
-                    error!(recipe:%, version:%, failures, next_retry_after, log:%, error = reason; "build failed");
-                }
-                None => {
-                    error!(recipe:%, version:%, failures, next_retry_after, error = reason; "build failed");
-                }
-            }
+            let log = log.as_deref();
+            error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "build failed");
         }
         Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
             let next_retry_after = duration::format(*retry_after);
-            match log {
-                Some(log) => {
-                    error!(recipe:%, version:%, failures, next_retry_after, log:%, error = reason; "publish failed");
-                }
-                None => {
-                    error!(recipe:%, version:%, failures, next_retry_after, error = reason; "publish failed");
-                }
-            }
+            let log = log.as_deref();
+            error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "kept outputs are gone, the version is built anew");
