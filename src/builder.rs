@@ -115,7 +115,7 @@ impl Builder {
                 log.note("done");
                 log.mark_success();
             }
-            JobOutcome::Failed { reason } => log.note(format_args!("failed: {reason}")),
+            JobOutcome::Failed { reason, .. } => log.note(format_args!("failed: {reason}")),
             JobOutcome::PublishFailed { reason, .. } => {
                 log.note(format_args!("publish failed, the packages are kept: {reason}"));
             }
@@ -130,9 +130,10 @@ impl Builder {
             Job::Build(job) => match self.build(&job, log) {
                 Ok(outputs) => self.publish(outputs, log, published),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
-                Err(error) => {
-                    JobOutcome::Failed { reason: upstream_url::redact(&error.to_string(), job.url()) }
-                }
+                Err(error) => JobOutcome::Failed {
+                    reason: upstream_url::redact(&error.to_string(), job.url()),
+                    in_fetch: matches!(error, BuildError::Fetch(_)),
+                },
             },
             Job::Publish(outputs) => self.publish(outputs, log, published),
         }

@@ -5,6 +5,7 @@ use log::{debug, error, info, warn};
 
 use crate::duration;
 use crate::farm::event::{JobKey, Notice};
+use crate::farm::fetches::Hold;
 use crate::upstream_url::without_password;
 
 /// Writes one notice to the log.
@@ -64,6 +65,14 @@ pub fn log(notice: &Notice) {
             let next_retry_after = duration::format(*retry_after);
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
+        }
+        Notice::UpstreamHeld { upstream, versions, hold } => {
+            let upstream = without_password(upstream);
+            let held_for = match hold {
+                Hold::For(hold) => duration::format(*hold),
+                Hold::ThisSweep => "the rest of the sweep".to_owned(),
+            };
+            warn!(upstream, versions, held_for; "sources do not come, holding the upstream's other versions");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "kept outputs are gone, the version is built anew");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fetches::Hold;
 use super::queue::Candidate;
 use super::schedule::Moment;
 use crate::archive::Archive;
@@ -74,6 +75,8 @@ pub enum JobOutcome {
     Failed {
         /// Why, in one line.
         reason: String,
+        /// Whether it got no further than to fetch the source.
+        in_fetch: bool,
     },
     /// The outputs are built and kept, but not published.
     PublishFailed {
@@ -211,6 +214,7 @@ pub enum Notice {
     BuildComplete { key: JobKey, took: Moment },
     BuildFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
     PublishFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
+    UpstreamHeld { upstream: String, versions: usize, hold: Hold },
     OutputsGone { key: JobKey },
     JobInterrupted { key: JobKey },
     UploadStarted,

@@ -15,6 +15,10 @@ impl Farm {
         let Some(Flight { job, started, log }) = self.in_flight.take() else { return };
         let took = now.saturating_sub(started);
         let key = job.key();
+        let held = match &job {
+            Job::Build(build) => self.learn_of_fetch(build, &outcome, took, now),
+            Job::Publish(_) => None,
+        };
         match outcome {
             JobOutcome::Done => {
                 self.failures.remove(&key);
@@ -38,7 +42,7 @@ impl Farm {
                 let (failures, retry_after) = self.note_failure(&key, None, &reason, log.clone(), now);
                 effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             }
-            JobOutcome::Failed { reason } => {
+            JobOutcome::Failed { reason, .. } => {
                 let candidate = match &job {
                     Job::Build(build) => Some(build.candidate.clone()),
                     Job::Publish(_) => None,
@@ -57,6 +61,7 @@ impl Farm {
                     }
                 }
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
+                effects.0.extend(held.map(Effect::Report));
             }
         }
     }
@@ -179,13 +184,21 @@ impl Farm {
         tags
     }
 
+    fn pop_queue(&mut self) -> Option<(Arc<str>, Candidate)> {
+        let mut queue = std::mem::take(&mut self.queue);
+        let next = queue.pop(|recipe, candidate| self.may_build(recipe, candidate));
+        self.queue = queue;
+        next
+    }
+
     fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
-        while let Some((id, candidate)) = self.queue.pop() {
+        while let Some((id, candidate)) = self.pop_queue() {
             let Some(recipe) = self.roster.get(&id).cloned() else { continue };
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
-                let next_tags = self.next_tags(&recipe);
+                // What could not be fetched alone is not asked for with others.
+                let next_tags = if self.is_held(&id) { Vec::new() } else { self.next_tags(&recipe) };
                 return Some(Job::Build(BuildJob { recipe, candidate, next_tags, more_of_upstream }));
             }
             // Another recipe has published the same packages meanwhile.

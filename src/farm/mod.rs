@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod event;
+pub mod fetches;
 mod jobs;
 #[cfg(test)]
 mod model_tests;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use crate::archive::{Archive, Presence};
 use crate::recipe::Recipe;
 use event::{Effect, Event, Job, JobKey, KeptOutputs, Notice};
+use fetches::Fetches;
 use queue::{Candidate, Queue};
 use schedule::{Moment, Schedule};
 use uploads::Upload;
@@ -71,6 +73,7 @@ pub struct Farm {
     archive_error: Option<String>,
     queue: Queue,
     failures: HashMap<JobKey, Failure>,
+    fetches: Fetches,
     kept: Vec<KeptOutputs>,
     /// What was warned about already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
@@ -125,6 +128,7 @@ impl Farm {
             archive_error: None,
             queue: Queue::default(),
             failures: HashMap::new(),
+            fetches: Fetches::default(),
             kept: Vec::new(),
             warned: HashMap::new(),
             in_flight: None,
@@ -167,6 +171,7 @@ impl Farm {
             }
         }
         self.requeue_due_retries(now);
+        self.fetches.end_holds(now);
         self.start_polls(now, &mut effects);
         self.start_job(now, &mut effects);
         self.start_upload(now, &mut effects);
@@ -183,7 +188,8 @@ impl Farm {
         }
         let retries =
             self.failures.values().filter(|failure| failure.waiting).map(|failure| failure.retry_at);
-        retries.chain(self.upload.next()).chain(self.schedule.next_deadline()).min()
+        let next = retries.chain(self.upload.next()).chain(self.schedule.next_deadline());
+        next.chain(self.ends_of_holds()).min()
     }
 
     /// Whether the farm is over, and how.
@@ -203,19 +209,21 @@ impl Farm {
         }
     }
 
-    /// Whether no poll, no build and nothing that waits for one is left of a sweep.
+    /// Whether no poll, no build and nothing that may be built yet is left of a sweep.
     fn has_built_all(&self) -> bool {
-        self.in_flight.is_none() && self.schedule.is_quiet() && self.queue.is_empty()
+        let may_build = |(recipe, candidate, urgent)| urgent || self.may_build(recipe, candidate);
+        self.in_flight.is_none() && self.schedule.is_quiet() && !self.queue.iter().any(may_build)
     }
 
     fn take_roster(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
         let recipes = recipes.into_iter().map(|recipe| (Arc::from(recipe.id.as_str()), Arc::new(recipe)));
         let before = std::mem::replace(&mut self.roster, recipes.collect());
+        let stamp_in = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>, id: &Arc<str>| Some(roster.get(id)?.stamp);
         for (key, failure) in &mut self.failures {
             // Whoever has changed a recipe wants to see whether it helps, not to wait.
-            let stamp = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>| Some(roster.get(&key.recipe)?.stamp);
-            if failure.candidate.is_some() && failure.waiting && stamp(&before) != stamp(&self.roster) {
+            let has_changed = stamp_in(&before, &key.recipe) != stamp_in(&self.roster, &key.recipe);
+            if failure.candidate.is_some() && failure.waiting && has_changed {
                 failure.retry_at = now;
             }
         }
@@ -243,6 +251,10 @@ impl Farm {
         // Kept outputs are published even when their recipe is gone: they are built.
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_watched(&key.recipe));
         self.warned.retain(|id, _| is_watched(id));
+        // Here too, whoever has changed a recipe wants to see whether it helps.
+        let is_untouched = |id: &Arc<str>| stamp_in(&before, id) == stamp_in(roster, id);
+        let watchers = &self.watchers;
+        self.fetches.retain(|url| watchers.get(url).is_some_and(|ids| ids.iter().all(is_untouched)));
         if self.stopping.is_none() {
             self.schedule.watch(intervals, now);
         }

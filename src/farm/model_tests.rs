@@ -40,6 +40,8 @@ struct World {
     job: Option<Job>,
     /// Before when a version must not be tried again; forgotten when the recipes change.
     not_before: HashMap<JobKey, Moment>,
+    /// Before when no version of an upstream must be tried that never failed and no webhook brought, by URL.
+    fresh_not_before: HashMap<String, Moment>,
     /// The remote lacks something that no running upload brings.
     owed: bool,
     uploading: bool,
@@ -76,6 +78,7 @@ impl World {
             polls: Vec::new(),
             job: None,
             not_before: HashMap::new(),
+            fresh_not_before: HashMap::new(),
             owed: false,
             uploading: false,
             roster_changed: false,
@@ -147,6 +150,7 @@ impl World {
         }
         // A change of a recipe ends the wait of its versions.
         self.not_before.clear();
+        self.fresh_not_before.clear();
         self.roster_changed = true;
         self.event(Event::RosterLoaded(Ok(self.roster.clone())));
     }
@@ -159,10 +163,13 @@ impl World {
             || self.farm.queue.iter().any(|(_, _, urgent)| urgent);
         let effects = self.farm.handle(event, self.now);
         let started = effects.iter().find_map(|effect| match effect {
-            Effect::StartJob(Job::Build(build)) => Some(build.recipe.id.clone()),
+            Effect::StartJob(Job::Build(build)) => Some(build.clone()),
             _ => None,
         });
-        self.check_turns(&before, started, may_be_urgent);
+        if let Some(build) = started.as_ref().filter(|_| !may_be_urgent) {
+            self.check_hold(build);
+        }
+        self.check_turns(&before, started.map(|build| build.recipe.id.clone()), may_be_urgent);
         for effect in effects {
             self.perform(effect);
         }
@@ -306,9 +313,10 @@ impl World {
             _ if self.aborted => JobOutcome::Interrupted,
             (Job::Build(build), true) if self.one_in(2) => {
                 let outputs = self.keep(build);
+                self.fresh_not_before.remove(build.url());
                 JobOutcome::PublishFailed { reason: "full".into(), outputs }
             }
-            (Job::Build(_), true) => JobOutcome::Failed { reason: "no compiler".into() },
+            (Job::Build(build), true) => self.fail_build(build.url().to_owned()),
             (Job::Publish(outputs), true) if self.one_in(4) => {
                 self.kept.remove(&outputs.key);
                 self.not_before.remove(&outputs.key);
@@ -319,6 +327,7 @@ impl World {
             }
             (Job::Build(build), false) => {
                 let key = build.key();
+                self.fresh_not_before.remove(build.url());
                 self.publish(&key, &build.recipe.packages);
                 JobOutcome::Done
             }
@@ -328,6 +337,20 @@ impl World {
             }
         };
         self.event(Event::JobFinished(outcome));
+    }
+
+    /// A build that fails, as likely as not in a fetch, which may have taken long.
+    fn fail_build(&mut self, url: String) -> JobOutcome {
+        let in_fetch = self.one_in(2);
+        if in_fetch && self.one_in(2) {
+            self.now += Moment::from_secs(10 + next(&mut self.random) % 100);
+            if !self.options.once {
+                self.fresh_not_before.insert(url, self.now + Moment::from_secs(30));
+            }
+        } else if !in_fetch {
+            self.fresh_not_before.remove(&url);
+        }
+        JobOutcome::Failed { reason: "no compiler, or no source".into(), in_fetch }
     }
 
     fn finish_upload(&mut self) {

@@ -74,12 +74,20 @@ impl Queue {
         self.turns.retain(|recipe| keep(recipe));
     }
 
-    /// Takes the version to build next.
-    pub fn pop(&mut self) -> Option<(Arc<str>, Candidate)> {
-        let urgent = self.turns.iter().position(|recipe| !self.lanes[recipe].urgent.is_empty());
-        let recipe = self.turns.remove(urgent.unwrap_or(0))?;
+    /// Takes the version to build next, of those that `may` be built now. What a webhook has brought always may.
+    pub fn pop(&mut self, may: impl Fn(&Arc<str>, &Candidate) -> bool) -> Option<(Arc<str>, Candidate)> {
+        let place = self.turns.iter().position(|recipe| !self.lanes[recipe].urgent.is_empty());
+        let place = place.or_else(|| {
+            let lane_may =
+                |recipe: &Arc<str>| self.lanes[recipe].ordinary.iter().rev().any(|c| may(recipe, c));
+            self.turns.iter().position(lane_may)
+        })?;
+        let recipe = self.turns.remove(place)?;
         let mut lane = self.lanes.remove(&recipe)?;
-        let candidate = lane.urgent.pop().or_else(|| lane.ordinary.pop())?;
+        let candidate = lane.urgent.pop().or_else(|| {
+            let place = lane.ordinary.iter().rposition(|candidate| may(&recipe, candidate))?;
+            Some(lane.ordinary.remove(place))
+        })?;
         self.settle(&recipe, lane);
         Some((recipe, candidate))
     }
@@ -147,7 +155,9 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue) -> Vec<String> {
-        std::iter::from_fn(|| queue.pop()).map(|(recipe, found)| format!("{recipe} {}", found.tag)).collect()
+        std::iter::from_fn(|| queue.pop(|_, _| true))
+            .map(|(recipe, found)| format!("{recipe} {}", found.tag))
+            .collect()
     }
 
     #[test]
@@ -210,7 +220,24 @@ mod tests {
         assert_eq!(drain(&mut queue), ["a v3", "a v2"]);
         queue.replace(&"a".into(), candidates(&["1"]), false);
         queue.replace(&"a".into(), candidates(&[]), false);
-        assert!(queue.pop().is_none());
+        assert!(queue.pop(|_, _| true).is_none());
+    }
+
+    #[test]
+    fn what_may_not_be_built_yet_keeps_its_turn() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), false);
+        queue.replace(&"c".into(), candidates(&["1"]), false);
+        let may = |recipe: &Arc<str>, found: &Candidate| &**recipe != "a" && found.tag != "v3";
+        let mut next = || queue.pop(may).map(|(recipe, found)| format!("{recipe} {}", found.tag));
+        assert_eq!(
+            [next(), next(), next(), next()].map(Option::unwrap_or_default),
+            ["b v2", "c v1", "b v1", ""]
+        );
+        queue.replace(&"a".into(), candidates(&["1", "2", "4"]), true);
+        assert_eq!(queue.pop(may).expect("the webhook's").1.tag, "v4");
+        assert_eq!(drain(&mut queue), ["b v3", "a v2", "a v1"]);
     }
 
     #[test]

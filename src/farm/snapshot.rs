@@ -79,6 +79,7 @@ impl Farm {
             let key = JobKey { recipe: recipe.clone(), version: candidate.version.clone() };
             let reason = match (urgent, self.failures.contains_key(&key)) {
                 (true, _) => "webhook",
+                (false, _) if !self.may_build(recipe, candidate) => "held",
                 (false, true) => "retry",
                 (false, false) => "poll",
             };

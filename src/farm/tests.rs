@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn fail(&mut self) {
-        self.finish(JobOutcome::Failed { reason: "no compiler".into() });
+        self.finish(JobOutcome::Failed { reason: "no compiler".into(), in_fetch: false });
     }
 
     /// Lets time pass until `until`, waking the farm only when it asked for it.
@@ -106,6 +106,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::PublishFailed { key, retry_after, .. } => {
                 format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
             }
+            Notice::UpstreamHeld { upstream, versions, .. } => format!("held {versions} of {upstream}"),
             Notice::OutputsGone { key } => format!("gone {key}"),
             Notice::UploadFailed { retry_after, .. } => {
                 format!("not uploaded {}m", retry_after.as_secs() / 60)

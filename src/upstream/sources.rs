@@ -20,6 +20,7 @@ use super::ahead::{Ahead, Fetched};
 use super::git::{Git, GitError};
 use super::{commit_times, source_tree};
 use crate::build_log::BuildLog;
+use crate::farm::fetches::SLOW;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 
@@ -106,7 +107,8 @@ impl Sources {
         interrupt: &Interrupt,
         log: &BuildLog,
     ) -> Result<SystemTime, GitError> {
-        let latest = Instant::now() + FETCH_DEADLINE;
+        let begun = Instant::now();
+        let latest = begun + FETCH_DEADLINE;
         let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt, log };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
@@ -119,8 +121,8 @@ impl Sources {
                 // Whatever is wrong with it may be the repository's fault: begin again without it.
                 Err(error) => {
                     state_dir::clear(&kept.path);
-                    // But not if there is no time left for it.
-                    if error.is_final() {
+                    // But not if there is no time left for it, or it has taken so long that it is the upstream's.
+                    if error.is_final() || begun.elapsed() >= SLOW {
                         return Err(error);
                     }
                 }

@@ -22,6 +22,7 @@ mod environment;
 mod full_disk;
 mod github_actions;
 mod grants;
+mod hanging_fetches;
 mod hostile_upstreams;
 mod hostile_words;
 mod hosting;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::World;
+use crate::farm::event::{BuildJob, JobKey};
+use crate::farm::queue::Candidate;
 use crate::recipe::TagVersion;
 
 impl World {
@@ -33,10 +35,20 @@ impl World {
         if may_be_urgent {
             return;
         }
-        for recipe in waiting.keys().filter(|recipe| still_waits(recipe) && ***recipe != *built) {
+        // Whose upstream is held has no turn.
+        self.built_before.retain(|recipe, _| !self.farm.is_held(recipe));
+        let has_turn = |recipe: &&Arc<str>| still_waits(recipe) && !self.farm.is_held(recipe);
+        for recipe in waiting.keys().filter(has_turn).filter(|recipe| ***recipe != *built) {
             let is_first = self.built_before.entry(recipe.clone()).or_default().insert(built.clone());
             self.check(is_first, &format!("{built} is built twice while {recipe} waits"));
         }
+    }
+
+    /// A version that never failed is not tried while its upstream is held.
+    pub(super) fn check_hold(&self, build: &BuildJob) {
+        let earliest = self.fresh_not_before.get(build.url());
+        let may = earliest.is_none_or(|at| *at <= self.now) || self.farm.failures.contains_key(&build.key());
+        self.check(may, "a version of an upstream that is held");
     }
 
     /// What holds after each step.
@@ -45,6 +57,12 @@ impl World {
             return self
                 .check(self.job.is_none() && !self.uploading, "the farm is over while somebody works");
         }
+        let may_be_built = |(recipe, candidate, _): (&Arc<str>, &Candidate, bool)| {
+            let key = JobKey { recipe: recipe.clone(), version: candidate.version.clone() };
+            !self.farm.is_held(recipe) || self.farm.failures.contains_key(&key)
+        };
+        let is_idle = self.job.is_none() && !self.stopped && !self.options.once;
+        self.check(!is_idle || !self.farm.queue.iter().any(may_be_built), "the builder has nothing to do");
         let deadline = self.farm.next_deadline();
         self.check(deadline.is_none_or(|deadline| deadline > self.now), "the farm does not sleep");
         let works = self.job.is_some() || self.uploading;

@@ -1,0 +1,58 @@
+//! Upstreams that list their tags and never hand out what they stand for: they keep the builder from the others once,
+//! not once for each of their versions.
+
+use rustix::process::Signal;
+
+use crate::support::client;
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::latch::Latch;
+use crate::support::recipes::Recipe;
+use crate::support::smart_http::{Fault, SmartHttp};
+use crate::support::wait::{PATIENCE, wait_until};
+
+/// As long as a fetch may take here: longer than one that fails at once, and short enough to be waited for.
+const BUILD_LIMIT: &str = "14s";
+
+#[test]
+fn a_fetch_that_hangs_holds_the_other_versions_of_its_upstream_and_nobody_else() {
+    let (http, latch) = (SmartHttp::new(), Latch::new());
+    let hangs = http.serve("hangs.git", &GitRepo::program(&["1", "2", "3", "4"]));
+    let good = http.serve("good.git", &GitRepo::program(&["1", "2"]));
+    let first = http.serve("first.git", &GitRepo::program(&["1"]));
+    let farm = Farm::builder().http().with(&Recipe::program("first", &first).before_build(&latch.script()));
+    let farm = farm.config_extra(&format!("[build]\ntimeout = \"{BUILD_LIMIT}\"\n")).build();
+    let mut daemon = farm.daemon();
+    let addr = daemon.http_addr();
+    // Everything is listed while the builder is busy; then the upstream falls silent.
+    latch.wait_reached();
+    for (id, url) in [("a-hangs", &hangs), ("b-good", &good)] {
+        farm.add(&Recipe::program(id, url));
+    }
+    daemon.signal(Signal::HUP);
+    wait_until("all is listed", PATIENCE, || client::status(addr)["queue"].as_array().unwrap().len() == 6);
+    http.fault("hangs.git", Fault::Silent);
+    latch.open();
+
+    let failed = daemon.wait_event("build failed", PATIENCE);
+    assert_eq!([&failed["recipe"], &failed["version"]], ["a-hangs", "4-1"]);
+    let held = daemon.wait_event("sources do not come, holding the upstream's other versions", PATIENCE);
+    assert_eq!([&held["level"], &held["upstream"], &held["versions"]], ["warn", &hangs, "3"]);
+    assert_eq!(held["held_for"], "30s");
+    wait_until("the others are built", PATIENCE, || {
+        farm.published().len() == 3 && client::status(addr)["in_flight"].is_null()
+    });
+    let status = client::status(addr);
+    let waiting: Vec<_> = status["queue"].as_array().unwrap().iter().collect();
+    assert!(waiting.len() == 3 && waiting.iter().all(|version| version["reason"] == "held"), "{status}");
+
+    // Once the upstream is well again they are built, before it is time to retry the one that failed.
+    http.clear_faults();
+    wait_until("the others of the upstream are built", PATIENCE, || farm.published().len() == 6);
+    daemon.signal(Signal::TERM);
+    let output = daemon.wait_exit(PATIENCE);
+    output.assert_code(0).assert_only_events();
+    assert_eq!(output.events("build failed").len(), 1, "{output}");
+    let built: Vec<String> = output.events("starting build").iter().map(|e| e["version"].clone()).collect();
+    assert!(built.ends_with(&["3-1".into(), "2-1".into(), "1-1".into()]), "{output}");
+}
