@@ -36,8 +36,9 @@ use crate::version::Version;
 
 pub use self::settle::Settled;
 
-/// How long one run of `peipkg-repo` may take. Only a file system that hangs needs as long.
-const TOOL_DEADLINE: Duration = Duration::from_hours(1);
+/// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
+/// disks. Everybody waits for the builder meanwhile.
+const TOOL_DEADLINE: Duration = Duration::from_mins(15);
 
 /// How often to look whether a tool of an earlier manager has ended.
 const SURVIVOR_POLL: Duration = Duration::from_millis(100);
