@@ -4,10 +4,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::problem::Problem;
 use crate::recipe::{FILE_NAME, Recipe};
+
+/// Fewer recipes than these are not worth a thread that helps to read them.
+const SHARE: usize = 256;
 
 /// What was read, broken recipes included.
 #[derive(Debug, Default)]
@@ -36,8 +41,30 @@ pub fn load(recipes_dir: &Path) -> Result<(Vec<Recipe>, Vec<Problem>), Vec<Probl
 /// # Errors
 /// When the directory itself cannot be read.
 pub fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
+    let directories = recipe_directories(recipes_dir)?;
+    let shares = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut shares = directories.chunks(directories.len().div_ceil(shares).max(SHARE));
+    let mut reading = thread::scope(|scope| {
+        let first = shares.next().unwrap_or_default();
+        let helper = |share| thread::Builder::new().spawn_scoped(scope, move || read_all(share)).ok();
+        let others: Vec<_> = shares.map(|share| (share, helper(share))).collect();
+        let mut reading = read_all(first);
+        for (share, helper) in others {
+            // A system that refuses threads does not keep recipes from being read.
+            let read = helper.and_then(|helper| helper.join().ok());
+            reading.append(read.unwrap_or_else(|| read_all(share)));
+        }
+        reading
+    });
+    let made_twice = shared_packages(&reading.recipes);
+    reading.warnings.extend(made_twice);
+    Ok(reading)
+}
+
+/// Reads the recipes in `directories`, whatever is wrong with them.
+fn read_all(directories: &[PathBuf]) -> Reading {
     let mut reading = Reading::default();
-    for directory in recipe_directories(recipes_dir)? {
+    for directory in directories {
         let file = directory.join(FILE_NAME);
         let text = fs::read_to_string(&file);
         // A directory without the file is no recipe.
@@ -60,14 +87,22 @@ pub fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
             reading.problems.push(Problem::of_file(directory, message));
             continue;
         };
-        match Recipe::parse_with(id, &directory, &text, &mut reading.warnings) {
-            Ok(recipe) => reading.recipes.push(Recipe { stamp: stamp_of(&directory, &text), ..recipe }),
+        match Recipe::parse_with(id, directory, &text, &mut reading.warnings) {
+            Ok(recipe) => reading.recipes.push(Recipe { stamp: stamp_of(directory, &text), ..recipe }),
             Err(found) => reading.problems.extend(found),
         }
     }
-    let shared = shared_packages(&reading.recipes);
-    reading.warnings.extend(shared);
-    Ok(reading)
+    reading
+}
+
+impl Reading {
+    /// Adds what was read of further recipes.
+    fn append(&mut self, mut other: Self) {
+        self.ids.append(&mut other.ids);
+        self.recipes.append(&mut other.recipes);
+        self.warnings.append(&mut other.warnings);
+        self.problems.append(&mut other.problems);
+    }
 }
 
 /// Warnings about packages that several recipes make: versions are looked up by package, not by recipe.
@@ -118,4 +153,28 @@ fn recipe_directories(recipes_dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let mut paths = paths.map_err(unreadable)?;
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_recipes_are_read_in_order_whoever_reads_them() {
+        let home = tempfile::tempdir().unwrap();
+        let count = SHARE * 5 / 2;
+        for number in 0..count {
+            let directory = home.path().join(format!("r{number:04}"));
+            fs::create_dir(&directory).unwrap();
+            let package = "[[package]]\nname = \"tool\"\narchitecture = \"noarch\"\n";
+            fs::write(directory.join(FILE_NAME), if number % 100 == 99 { "?" } else { package }).unwrap();
+        }
+        let reading = read(home.path()).unwrap();
+        assert!(reading.ids.len() == count && reading.ids.is_sorted());
+        let broken: Vec<_> = reading.problems.iter().map(|problem| problem.path.clone()).collect();
+        assert!(broken.is_sorted(), "{broken:?}");
+        let ids = reading.recipes.iter().map(|recipe| &recipe.id);
+        assert!(ids.is_sorted(), "{:?}", reading.recipes);
+        assert_eq!((broken.len(), reading.recipes.len()), (count / 100, count - count / 100));
+    }
 }
