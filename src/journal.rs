@@ -145,6 +145,12 @@ impl Journal {
     /// # Errors
     /// When the file system refuses; what was kept stays, and this can be done again.
     pub fn undo(&self, kept: &Kept) -> io::Result<()> {
+        let index = self.repo.join(INDEX);
+        if !index.exists() {
+            // A tool may exchange it by two renames, and end between them.
+            fs::create_dir(&index)?;
+            sync_directory(&index)?;
+        }
         for (name, bytes) in &kept.files {
             let path = self.repo.join(name);
             if fs::read(&path).ok().as_ref() != Some(bytes) {

@@ -46,6 +46,24 @@ fn what_a_tool_has_begun_aside_is_undone_as_well() {
 }
 
 #[test]
+fn a_publish_that_dies_between_two_index_directories_is_undone() {
+    let repo = GitRepo::program(&["1.0"]);
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  mv \"$HOME/state/repo/index\" \"$HOME/state/repo/.index.old\" && kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"])
+        .event("publish was cut short, repository restored");
+    assert!(!farm.path("state/repo/.index.old").exists());
+}
+
+#[test]
 fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
     let repo = GitRepo::program(&["1.0"]);
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
