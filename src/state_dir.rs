@@ -30,6 +30,7 @@ use rustix::process::umask;
 use crate::config::STATE_SUBDIRS;
 use crate::journal::Journal;
 use crate::problem::Problem;
+use crate::removal::remove_directory;
 
 /// The directory of the build logs.
 const LOGS: &str = "logs";
@@ -277,13 +278,7 @@ pub fn sync(path: &Path) -> io::Result<()> {
 /// When something of it cannot be removed; its absence is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                make_writable(path)?;
-                fs::remove_dir_all(path)
-            }
-            result => result,
-        },
+        Ok(metadata) if metadata.is_dir() => remove_directory(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -319,23 +314,6 @@ fn probe_existing(place: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     Ok(access(place, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
-}
-
-/// Allows the owner to remove what is in the directories at and below `path`: a
-/// build may have made them read-only, as some tools do with what they fetch.
-fn make_writable(path: &Path) -> io::Result<()> {
-    let mut pending = vec![path.to_owned()];
-    while let Some(directory) = pending.pop() {
-        fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            // Of the entry itself: a link is none.
-            if entry.file_type()?.is_dir() {
-                pending.push(entry.path());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Takes the manager's lock and writes this process's id into it.

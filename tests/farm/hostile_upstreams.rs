@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::broken_disk::sweep_in;
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, git_command, run};
 use crate::support::recipes::Recipe;
@@ -167,6 +168,18 @@ fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
     }
     farm.assert_clean();
     farm.assert_verifies();
+}
+
+#[test]
+fn a_tree_that_is_deeper_than_files_may_be_open_is_removed() {
+    let repo = GitRepo::new();
+    repo.commit(&[(&("d/".repeat(300) + "file"), "")], DAY);
+    repo.tag_light("v1");
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url()).build_sh("exit 1")).build();
+    let output = sweep_in(&farm, "ulimit -n 256; exec \"$@\"");
+    output.assert_success().assert_only_events().event("build failed");
+    assert!(output.events("clear staging dir failed").is_empty(), "{output}");
+    farm.assert_clean();
 }
 
 #[test]
