@@ -117,6 +117,16 @@ pub enum PublishError {
         /// What is wrong with the repository.
         found: String,
     },
+    /// A publish was cut short in a `repo/` that is empty now, as where a disk is not mounted.
+    #[error(
+        "{repo} is empty, but a publish in it was cut short; mount it, or remove {journal} if it is lost"
+    )]
+    Emptied {
+        /// The directory.
+        repo: PathBuf,
+        /// What can undo the publish.
+        journal: PathBuf,
+    },
     /// There is a `repo/` that is no repository.
     #[error("{0} has no repo.json but is not empty; move its files away, or restore its repo.json")]
     NoRepository(PathBuf),
@@ -139,7 +149,7 @@ impl Publisher {
         if repo.join("repo.json").exists() {
             return Ok(());
         }
-        if !is_empty(&repo) {
+        if !is_missing(&repo) && !is_empty(&repo)? {
             return Err(PublishError::NoRepository(repo));
         }
         let fresh = self.state.stage().join(self.state.unique_name("repo"));
@@ -361,9 +371,14 @@ pub fn lock(path: &Path, interrupt: &Interrupt) -> Result<File, PublishError> {
     Ok(file)
 }
 
-/// Whether there is nothing in the directory at `path`, or no directory.
-fn is_empty(path: &Path) -> bool {
-    !fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+/// Whether nothing at all is at `path`: a link to a disk that is not there is something.
+fn is_missing(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether there is nothing in the directory at `path`.
+fn is_empty(path: &Path) -> Result<bool, PublishError> {
+    Ok(fs::read_dir(path).map_err(at(path))?.next().is_none())
 }
 
 fn read_kept(path: &Path) -> Option<KeptOutputs> {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use log::warn;
 
-use super::{PublishError, Publisher, at, is_empty, lock, read_kept};
+use super::{PublishError, Publisher, at, is_empty, is_missing, lock, read_kept};
 use crate::archive::Archive;
 use crate::farm::event::KeptOutputs;
 use crate::identity::PackageName;
@@ -48,10 +48,14 @@ impl Publisher {
             Err(JournalError::Damaged(reason)) => Err(reason),
             Err(JournalError::Unreadable(error)) => return Err(at(journal.path())(error)),
         };
-        if is_empty(&repo) {
+        if is_missing(&repo) {
             // Somebody has taken the repository away, and with it all that could be mended.
             journal.forget().map_err(at(journal.path()))?;
             return Ok(Settled::Nothing);
+        }
+        if is_empty(&repo)? {
+            // Perhaps it is to come back, and then nothing else can mend it.
+            return Err(PublishError::Emptied { repo, journal: journal.path().to_owned() });
         }
         // The tool may have outlived its manager, and be at it still.
         drop(lock(&self.state.tool_lock(), interrupt)?);

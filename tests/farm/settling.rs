@@ -1,6 +1,7 @@
 //! What a publish that was cut short leaves to the next start: it is undone or found whole, even without its journal.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use crate::broken_disk::half_written;
 use crate::support::farm::Farm;
@@ -81,6 +82,38 @@ fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
     farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
     farm.assert_clean();
     farm.assert_verifies();
+}
+
+#[test]
+fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
+    let repo = GitRepo::program(&["1.0"]);
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  : >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    // A disk of its own, by way of a link.
+    let (disk, elsewhere) = (farm.path("disk"), farm.path("elsewhere"));
+    fs::create_dir_all(farm.state_dir()).unwrap();
+    fs::create_dir(&disk).unwrap();
+    farm.once().assert_success();
+    fs::rename(farm.repo_dir(), disk.join("repo")).unwrap();
+    symlink(disk.join("repo"), farm.repo_dir()).unwrap();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    fs::rename(&disk, &elsewhere).unwrap();
+    farm.once().assert_code(1).assert_one_line(&["state/repo: No such file"]);
+    // A place to mount it, where nothing is mounted.
+    fs::create_dir_all(disk.join("repo")).unwrap();
+    let parts =
+        ["state/repo is empty", "a publish in it was cut short", "or remove ", "state/journal if it is lost"];
+    farm.once().assert_code(1).assert_one_line(&parts);
+    fs::remove_dir_all(&disk).unwrap();
+    fs::rename(&elsewhere, &disk).unwrap();
+    farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"])
+        .event("publish was cut short, repository restored");
 }
 
 /// A farm whose manager dies in its second publish, when `peipkg-repo` has done `damage` to the repository, and its journal
