@@ -35,6 +35,7 @@ use crate::state_dir::{self, StateDir};
 use crate::version::Version;
 
 pub use self::settle::Settled;
+use self::settle::Whose;
 
 /// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
 /// disks. Everybody waits for the builder meanwhile.
@@ -269,7 +270,7 @@ impl Publisher {
             Err(error @ ProcessError::Interrupted { .. }) => return Err(error.into()),
             Err(error) => error.into(),
         };
-        match self.settle(interrupt)? {
+        match self.settle_of(Whose::Own, interrupt)? {
             // It has failed after it was done.
             Settled::Stands(_) => Ok(change()),
             Settled::Undone | Settled::Nothing => Err(error),

@@ -27,12 +27,21 @@ const TAIL: usize = 64;
 /// How a publish that was cut short has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// There was none, or nobody can tell which.
+    /// There was none, or it has left nothing to settle.
     Nothing,
     /// It was whole: that of these kept outputs, in their directory below `publish/`.
     Stands(String),
     /// It was not, and the repository is as it was before.
     Undone,
+}
+
+/// Which publish is to be settled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// One that has just ended: what is in the repository now is its tool's work.
+    Own,
+    /// One that may have ended long ago: others may have published since.
+    Earlier,
 }
 
 impl Publisher {
@@ -41,6 +50,11 @@ impl Publisher {
     /// # Errors
     /// When the repository cannot be brought back; this can be tried again.
     pub fn settle(&self, interrupt: &Interrupt) -> Result<Settled, PublishError> {
+        self.settle_of(Whose::Earlier, interrupt)
+    }
+
+    /// The same, where it is known which publish it is.
+    pub(super) fn settle_of(&self, whose: Whose, interrupt: &Interrupt) -> Result<Settled, PublishError> {
         let (repo, journal) = (self.state.repo(), self.state.journal());
         let kept = match journal.read() {
             Ok(None) => return Ok(Settled::Nothing),
@@ -61,13 +75,16 @@ impl Publisher {
         drop(lock(&self.state.tool_lock(), interrupt)?);
         let settled = match kept {
             Ok(kept) => {
-                let Some(outputs) = self.standing(&kept, interrupt)? else {
+                if let Some(outputs) = self.standing(&kept, interrupt)? {
+                    self.sync_published(&outputs)?;
+                    Settled::Stands(outputs.directory)
+                } else if whose == Whose::Earlier && self.is_of_others(&kept, interrupt)? {
+                    Settled::Nothing
+                } else {
                     journal.undo(&kept).map_err(at(&repo))?;
                     warn!(outputs = kept.outputs; "publish was cut short, repository restored");
                     return Ok(Settled::Undone);
-                };
-                self.sync_published(&outputs)?;
-                Settled::Stands(outputs.directory)
+                }
             }
             Err(reason) => {
                 if let Some(found) = self.unsoundness(interrupt)? {
@@ -121,6 +138,17 @@ impl Publisher {
         let is_whole =
             outputs.is_some() && self.state.journal().is_superseded(kept) && self.fault(interrupt)?.is_none();
         Ok(outputs.filter(|_| is_whole))
+    }
+
+    /// Whether the publish that `kept` would undo has left no trace, and somebody else has published since: to undo that
+    /// would lose it.
+    fn is_of_others(&self, kept: &Kept, interrupt: &Interrupt) -> Result<bool, PublishError> {
+        let outputs = read_kept(&self.state.publish().join(&kept.outputs));
+        let (Some(KeptOutputs { key, packages, .. }), Ok(archive)) = (outputs, self.read_archive()) else {
+            return Ok(false);
+        };
+        let has_any = packages.iter().any(|package| archive.has(package, &key.version));
+        Ok(!has_any && self.state.journal().is_superseded(kept) && self.fault(interrupt)?.is_none())
     }
 
     /// Why the repository is not whole, if a publish of any of the kept outputs may have been cut short in it.

@@ -124,6 +124,24 @@ fn a_publish_that_has_published_nothing_does_not_count() {
 }
 
 #[test]
+fn what_a_tool_has_published_in_place_of_its_task_is_undone() {
+    let repo = GitRepo::program(&["1.0"]);
+    let other = Farm::builder().with(&Recipe::program("other", &repo.file_url())).build();
+    other.once().assert_success();
+    let script = format!(
+        "publish $(echo \"$@\" | sed 's|--new [^ ]*|--new {}/p/other/1.0-1|')",
+        other.repo_dir().display()
+    );
+    let tool = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&tool).program("peipkg-repo", &publishing(&script)).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(output.event("publish failed")["error"].contains("is not in the archive index"), "{output}");
+    farm.assert_published(&[]);
+    farm.assert_verifies();
+}
+
+#[test]
 fn a_tool_that_is_killed_is_a_failure_of_what_it_was_at() {
     let repo = GitRepo::program(&["1.0"]);
     let url = repo.file_url();

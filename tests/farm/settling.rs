@@ -116,6 +116,30 @@ fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
         .event("publish was cut short, repository restored");
 }
 
+#[test]
+fn what_somebody_else_has_published_since_is_not_undone() {
+    let repo = GitRepo::program(&["1.0"]);
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    let other = Farm::builder().with(&Recipe::program("other", &repo.file_url())).build();
+    other.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    let publish = format!(
+        "peipkg-repo publish --in state/repo --new {}/p/other/1.0-1 --out state/repo --sign-key farm.key \
+            --timestamp \"$(date -u +%FT%TZ)\"",
+        other.repo_dir().display()
+    );
+    Running::spawn(&mut farm.shell(&farm.command(&[]), &publish)).wait_exit(PATIENCE).assert_success();
+    farm.once_without_builds(&["other 1.0-1 noarch", "tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
+
 /// A farm whose manager dies in its second publish, when `peipkg-repo` has done `damage` to the repository, and its journal
 /// then, which is nothing but zeros: what a disk gives back that has lost what was written.
 fn with_a_damaged_journal(damage: &str) -> (Farm, GitRepo) {
