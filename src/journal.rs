@@ -166,6 +166,9 @@ impl Journal {
         for name in hidden_names(&self.repo)?.iter().filter(|name| !kept.hidden.contains(name)) {
             state_dir::remove(&self.repo.join(name))?;
         }
+        // What is removed must not be there again when the journal is gone.
+        state_dir::sync(&index)?;
+        state_dir::sync(&self.repo)?;
         self.forget()
     }
 

@@ -162,6 +162,8 @@ impl Publisher {
             .run(interrupt)
             .map_err(PublishError::from)
             .and_then(|_| Journal::sync_small_files(&fresh).map_err(at(&fresh)))
+            // And the rest, such as the keys: no publish writes that again.
+            .and_then(|()| state_dir::sync_file_system(&fresh).map_err(at(&fresh)))
             // An empty directory gives way to the rename.
             .and_then(|()| fs::rename(&fresh, &repo).map_err(at(&repo)))
             .inspect_err(|_| drop(state_dir::remove(&fresh)))

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use log::warn;
-use rustix::fs::{Access, FlockOperation, Mode, access, flock};
+use rustix::fs::{Access, FlockOperation, Mode, access, flock, syncfs};
 use rustix::io::Errno;
 use rustix::process::umask;
 
@@ -270,6 +270,14 @@ pub fn clear(path: &Path) {
 /// When there is none, or the file system refuses.
 pub fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// The same for all that was written to the file system that the directory at `path` is on.
+///
+/// # Errors
+/// When there is none, or the file system refuses.
+pub fn sync_file_system(path: &Path) -> io::Result<()> {
+    Ok(syncfs(File::open(path)?)?)
 }
 
 /// Removes a file or a directory with all it holds, without following links.
