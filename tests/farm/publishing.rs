@@ -266,6 +266,46 @@ fn a_remote_without_times_gets_every_index_and_signature() {
 }
 
 #[test]
+fn an_upload_that_did_not_even_begin_is_made_by_the_next_start() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0"]);
+    // When the repository is verified before the upload, the manager dies: nothing but a marker tells of the publish.
+    let script = "#!/bin/sh\n[ \"$1\" = verify ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n\
+                  : >\"$HOME/died\"; kill -9 \"$PPID\"\n";
+    let farm = uploading(&repo, &copy).program("peipkg-repo", script).build();
+    assert_eq!(farm.once().status.code(), None);
+    assert!(kept(&farm).is_empty() && !copy.exists());
+    farm.once_without_builds(&["tool 1.0-1 noarch"]).event("upload complete");
+    assert!(tree(&copy) == tree(&farm.repo_dir()));
+}
+
+#[test]
+fn a_repository_that_does_not_verify_is_not_uploaded() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = uploading(&repo, &copy).build();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    let before = tree(&copy);
+    let signature = farm.repo_dir().join("index/active.json.sig");
+    let whole = fs::read(&signature).unwrap();
+    fs::copy(farm.repo_dir().join("index/archive.json.sig"), &signature).unwrap();
+    fs::write(farm.path("state/upload-owed"), "").unwrap();
+    let failed = farm.once().assert_success().assert_only_events().event("upload failed");
+    assert!(failed["error"].contains("peipkg-repo verify exited with status 1"), "{failed:?}");
+    assert!(tree(&copy) == before);
+    fs::write(&signature, whole).unwrap();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+}
+
+#[test]
 fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
     if !require("rclone") {
         return;

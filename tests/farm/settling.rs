@@ -140,6 +140,25 @@ fn what_somebody_else_has_published_since_is_not_undone() {
     farm.once_without_builds(&["other 1.0-1 noarch", "tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
 }
 
+#[test]
+fn a_publish_that_could_not_be_undone_is_not_built_upon() {
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    // Where the old index is to be written there is a directory, until the next version is being built.
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/failed\" ] || exec {real} \"$@\"\n: >\"$HOME/failed\"\n\
+                  cd \"$HOME/state/repo/index\" && : >archive.json && mkdir archive.json.new && exit 1\n";
+    let build = "#!/bin/sh\nrm -rf \"$HOME/state/repo/index/archive.json.new\"\nexec {real} \"$@\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .program("peipkg-build", build)
+        .build();
+    let output = farm.once();
+    output.assert_success().assert_only_events().event("publish was cut short, repository restored");
+    assert!(output.event("publish failed")["error"].contains("Is a directory"), "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
+
 /// A farm whose manager dies in its second publish, when `peipkg-repo` has done `damage` to the repository, and its journal
 /// then, which is nothing but zeros: what a disk gives back that has lost what was written.
 fn with_a_damaged_journal(damage: &str) -> (Farm, GitRepo) {
