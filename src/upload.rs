@@ -41,6 +41,9 @@ const OVERTAKEN: u32 = 5;
 /// The files that readers start from (PSD-009 §6.1, §6.2), as rclone filters.
 const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
 
+/// The longest list of what a remote has at its top, in bytes: a repository's is short.
+const MAX_LISTING: usize = 16 * 1024 * 1024;
+
 /// What tools are still writing.
 const WORK_FILES: [&str; 2] = [".*", ".*/**"];
 
@@ -174,7 +177,7 @@ impl Uploader {
         }
         let theirs = archive_index(&fetched);
         if !theirs.exists() {
-            return Ok(());
+            return self.check_first_upload(interrupt);
         }
         // A few bytes of each package, as there may be many.
         let (hasher, mut have) = (RandomState::new(), HashSet::new());
@@ -198,6 +201,22 @@ impl Uploader {
             let package = format!("{name} {version} {architecture}");
             Err(PublishError::OtherRemote(format!("has {package}, and this repository has not, or another")))
         })
+    }
+
+    /// Looks whether a remote without an index has nothing but what an upload that was cut short may have left there: the
+    /// last pass would remove all else, be it the contents of a whole account.
+    fn check_first_upload(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
+        let list = Program::new(&self.rclone).deadline(Some(PASS_DEADLINE)).capture_stdout(MAX_LISTING);
+        let listing = match list.args(["lsf", "--", &self.remote]).run(interrupt) {
+            Err(ProcessError::Failed { status, .. }) if NOT_FOUND.contains(&status.code()) => return Ok(()),
+            result => result?.stdout,
+        };
+        let listing = String::from_utf8_lossy(&listing);
+        let is_ours = |name: &&str| ["p/", "keys/", "index/"].contains(name) || name.starts_with("repo.json");
+        listing
+            .lines()
+            .find(|name| !is_ours(name))
+            .map_or(Ok(()), |name| Err(PublishError::OtherRemote(format!("has {name:?} and no index"))))
     }
 
     /// Looks whether the repository has every package that the index in `snapshot` names, in its size: `p/` may be a

@@ -292,7 +292,7 @@ fn an_upload_that_outlives_its_manager_is_met_by_no_other() {
     assert_eq!(event["lock"], farm.path("state/upload-lock").display().to_string());
     farm.open_gate();
     second.wait_event("upload complete", PATIENCE);
-    assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "begin\nend\n".repeat(5));
+    assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "begin\nend\n".repeat(6));
     assert_eq!(published_in(&copy), ["tool 1.0-1 noarch"]);
 }
 

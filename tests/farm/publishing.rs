@@ -345,6 +345,26 @@ fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
 }
 
 #[test]
+fn a_remote_that_is_something_else_is_left_alone() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    fs::create_dir(remote.path().join("photos")).unwrap();
+    fs::write(remote.path().join("photos/cat"), "").unwrap();
+    let before = tree(remote.path());
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = uploading(&repo, remote.path()).build();
+    let failed = farm.once().assert_success().assert_only_events().event("upload failed");
+    assert!(failed["error"].starts_with("the remote has \"photos/\" and no index: "), "{failed:?}");
+    assert!(tree(remote.path()) == before);
+    // What an upload has left that was cut short is no hindrance.
+    fs::rename(remote.path().join("photos"), remote.path().join("p")).unwrap();
+    farm.once().assert_success().assert_only_events().event("upload complete");
+    assert!(tree(remote.path()) == tree(&farm.repo_dir()));
+}
+
+#[test]
 fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
     if !require("rclone") {
         return;
