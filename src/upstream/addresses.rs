@@ -3,13 +3,14 @@
 //! A host may have addresses that nothing answers at, mostly those of an IP version
 //! that does not work here. ureq gives the first of them more than half of the time. Here
 //! the versions take turns, each address but the last has a short time only, and one that
-//! has answered comes first from then on.
+//! could not be connected to comes last for a while. That one could be is no merit: a machine
+//! that has hung goes on accepting connections, and would be the first for ever.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::Error;
 use ureq::unversioned::resolver::ResolvedSocketAddrs;
@@ -22,14 +23,18 @@ use super::tls;
 /// world takes a third of a second, and one packet lost a second more.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// How many addresses that have answered are remembered.
+/// For how long an address that could not be connected to comes last. Each time it has passed, that costs an [`ATTEMPT`].
+const SHUNNED: Duration = Duration::from_mins(10);
+
+/// How many such addresses are remembered.
 const MAX_REMEMBERED: usize = 1000;
 
 /// Connects to the first address that answers.
 pub(super) struct AddressConnector {
     tcp: TcpConnector,
     attempt: Duration,
-    answered: Mutex<HashSet<SocketAddr>>,
+    /// The addresses that could not be connected to, and when.
+    silent: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 impl Default for AddressConnector {
@@ -41,20 +46,28 @@ impl Default for AddressConnector {
 impl AddressConnector {
     /// Gives an address `attempt` while there are others.
     fn new(attempt: Duration) -> Self {
-        Self { tcp: TcpConnector::default(), attempt, answered: Mutex::default() }
+        Self { tcp: TcpConnector::default(), attempt, silent: Mutex::default() }
     }
 
-    fn answered(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
-        // A set of addresses is whole whatever panicked beside it.
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The addresses that come last.
+    fn silent(&self) -> HashSet<SocketAddr> {
+        let mut silent = self.known();
+        silent.retain(|_, since| since.elapsed() < SHUNNED);
+        silent.keys().copied().collect()
     }
 
-    fn remember(&self, address: SocketAddr) {
-        let mut answered = self.answered();
-        if answered.len() >= MAX_REMEMBERED {
-            answered.clear();
+    fn note(&self, address: SocketAddr, is_silent: bool) {
+        let mut silent = self.known();
+        if !is_silent {
+            silent.remove(&address);
+        } else if silent.len() < MAX_REMEMBERED {
+            silent.insert(address, Instant::now());
         }
-        answered.insert(address);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<SocketAddr, Instant>> {
+        // A map of addresses is whole whatever panicked beside it.
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,7 +82,7 @@ impl<In: Transport> Connector<In> for AddressConnector {
         if chained.is_some() {
             return Ok(chained.map(Either::A));
         }
-        let addresses = in_turn(&details.addrs, &self.answered());
+        let addresses = in_turn(&details.addrs, &self.silent());
         let mut failure = Error::HostNotFound;
         for (number, address) in (1..).zip(&addresses) {
             let mut timeout = tls::left(details);
@@ -93,15 +106,11 @@ impl<In: Transport> Connector<In> for AddressConnector {
                 run_connector: details.run_connector.clone(),
                 register_shutdown: details.register_shutdown.clone(),
             };
-            match Connector::<In>::connect(&self.tcp, &attempt, None) {
-                Ok(transport) => {
-                    self.remember(*address);
-                    return Ok(transport);
-                }
-                Err(error) => {
-                    self.answered().remove(address);
-                    failure = error;
-                }
+            let result = Connector::<In>::connect(&self.tcp, &attempt, None);
+            self.note(*address, result.is_err());
+            match result {
+                Ok(transport) => return Ok(transport),
+                Err(error) => failure = error,
             }
         }
         Err(failure)
@@ -114,9 +123,9 @@ impl fmt::Debug for AddressConnector {
     }
 }
 
-/// The order to try `addresses` in: those that have `answered` before, then the others; of either the two IP
-/// versions in turn, beginning with that of the system's first choice.
-fn in_turn(addresses: &[SocketAddr], answered: &HashSet<SocketAddr>) -> Vec<SocketAddr> {
+/// The order to try `addresses` in: those that were `silent` after the others; of either the two IP versions in
+/// turn, beginning with that of the system's first choice.
+fn in_turn(addresses: &[SocketAddr], silent: &HashSet<SocketAddr>) -> Vec<SocketAddr> {
     let begins_with = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let mut places = [0, 0];
     let mut order: Vec<_> = addresses
@@ -125,19 +134,18 @@ fn in_turn(addresses: &[SocketAddr], answered: &HashSet<SocketAddr>) -> Vec<Sock
             let is_second = address.is_ipv6() != begins_with;
             let place = &mut places[usize::from(is_second)];
             *place += 1;
-            (!answered.contains(address), *place, is_second, *address)
+            (silent.contains(address), *place, is_second, *address)
         })
         .collect();
-    order.sort_by_key(|(is_new, place, is_second, _)| (*is_new, *place, *is_second));
+    order.sort_by_key(|(is_silent, place, is_second, _)| (*is_silent, *place, *is_second));
     order.into_iter().map(|(.., address)| address).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
-    use std::time::Instant;
-
     use ureq::Agent;
     use ureq::config::Config;
     use ureq::http::Uri;
@@ -151,13 +159,14 @@ mod tests {
         let parse = |text: &str| -> Vec<SocketAddr> {
             text.split_whitespace().map(|address| address.parse().unwrap()).collect()
         };
-        let check = |addresses: &str, answered: &str, expected: &str| {
-            let answered = parse(answered).into_iter().collect();
-            assert_eq!(in_turn(&parse(addresses), &answered), parse(expected), "{addresses}");
+        let check = |addresses: &str, silent: &str, expected: &str| {
+            let silent = parse(silent).into_iter().collect();
+            assert_eq!(in_turn(&parse(addresses), &silent), parse(expected), "{addresses}");
         };
         check("[::1]:1 [::2]:1 1.0.0.1:1 1.0.0.2:1", "", "[::1]:1 1.0.0.1:1 [::2]:1 1.0.0.2:1");
         check("1.0.0.1:1 1.0.0.2:1 [::1]:1", "", "1.0.0.1:1 [::1]:1 1.0.0.2:1");
-        check("[::1]:1 [::2]:1 1.0.0.1:1", "1.0.0.1:1", "1.0.0.1:1 [::1]:1 [::2]:1");
+        check("[::1]:1 [::2]:1 1.0.0.1:1", "[::1]:1", "1.0.0.1:1 [::2]:1 [::1]:1");
+        check("[::1]:1 1.0.0.1:1", "1.0.0.1:1 [::1]:1", "[::1]:1 1.0.0.1:1");
         check("1.0.0.1:1", "1.0.0.1:2", "1.0.0.1:1");
         check("", "", "");
     }
@@ -171,6 +180,22 @@ mod tests {
             let mut all = self.empty();
             self.0.iter().for_each(|address| all.push(*address));
             Ok(all)
+        }
+    }
+
+    /// Gives a name other addresses each time.
+    #[derive(Debug)]
+    struct Turns(Mutex<VecDeque<Vec<SocketAddr>>>);
+
+    impl Resolver for Turns {
+        fn resolve(
+            &self,
+            uri: &Uri,
+            config: &Config,
+            timeout: NextTimeout,
+        ) -> Result<ResolvedSocketAddrs, Error> {
+            let turn = self.0.lock().unwrap().pop_front().unwrap();
+            Fixed(turn).resolve(uri, config, timeout)
         }
     }
 
@@ -209,6 +234,30 @@ mod tests {
         assert!(first >= attempt * 2 && first < Duration::from_secs(10), "{first:?}");
         let second = took();
         assert!(second < attempt, "{second:?}");
+        serving.join().unwrap();
+    }
+
+    #[test]
+    fn an_address_that_never_answers_a_request_does_not_stay_the_first() {
+        // A machine that has hung: its system still accepts connections, and nothing reads them.
+        let hung = TcpListener::bind("127.0.0.1:0").unwrap();
+        let served = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (hung_at, served_at) = (hung.local_addr().unwrap(), served.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = served.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+        });
+        // The name server names them in turn.
+        let turns = Turns(Mutex::new([vec![hung_at, served_at], vec![served_at, hung_at]].into()));
+        let connector = ().chain(AddressConnector::default());
+        let agent = Agent::with_parts(Config::builder().proxy(None).build(), connector, turns);
+        let ask = |limit| {
+            let request = agent.get("http://many.invalid/").config().timeout_global(Some(limit)).build();
+            request.call().map(|answer| answer.status().as_u16())
+        };
+        assert!(matches!(ask(Duration::from_millis(300)), Err(Error::Timeout(_))));
+        assert_eq!(ask(Duration::from_secs(10)).unwrap(), 204);
         serving.join().unwrap();
     }
 }
