@@ -84,10 +84,11 @@ impl GitError {
         self.is_interrupted() || matches!(self, Self::Process(ProcessError::TimedOut { .. }))
     }
 
-    /// Whether the host has told git, by curl's words, that it is busy. What it says about the time, git does not tell.
+    /// Whether the host has told git, by curl's words, that it is asked too often. For how long, git does not tell;
+    /// nor does it of a server error, which without a time is one repository's and not the host's.
     pub fn is_busy(&self) -> bool {
         let Self::Process(ProcessError::Failed { tail, .. }) = self else { return false };
-        ["returned error: 429", "returned error: 503"].iter().any(|words| tail.contains(words))
+        tail.contains("returned error: 429")
     }
 }
 
