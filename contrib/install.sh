@@ -164,10 +164,19 @@ put_service() {
     esac
 }
 
-# Whether the place $2 of the program $1 is free for it: nothing is there, or what was installed from here, or just the same.
+# Whether the place $2 of the file $1 is free for it: nothing is there, or what was installed from here, or just the same.
 is_free_for() {
     [ -e "$DESTDIR$2" ] || [ -L "$DESTDIR$2" ] || return 0
     [ -f "$DESTDIR$2" ] && [ ! -L "$DESTDIR$2" ] && { is_as_installed "$2" || cmp -s "$1" "$DESTDIR$2"; }
+}
+
+# Installs the page or completion $1 as $2, in a directory that all packages share. One of somebody else's manager stays.
+put_shared() {
+    if is_free_for "$1" "$2"; then
+        put 644 "$1" "$2"
+    else
+        say "$DESTDIR$2 is not from here, and stays as it is"
+    fi
 }
 
 # Finds the programs of somebody else that have the names of ours, and makes their place free if REPLACE says so. All of them
@@ -220,11 +229,13 @@ install_all() {
     for program in $programs; do
         put 755 "$BUILT/$program" "$PREFIX/bin/$program"
     done
-    put_with_paths 644 docs/peipkg-manager.8 "$PREFIX/share/man/man8/peipkg-manager.8"
-    put_with_paths 644 docs/peipkg-manager.toml.5 "$PREFIX/share/man/man5/peipkg-manager.toml.5"
-    put 644 contrib/completions/peipkg-manager.bash "$PREFIX/share/bash-completion/completions/peipkg-manager"
-    put 644 contrib/completions/_peipkg-manager "$PREFIX/share/zsh/site-functions/_peipkg-manager"
-    put 644 contrib/completions/peipkg-manager.fish "$PREFIX/share/fish/vendor_completions.d/peipkg-manager.fish"
+    for section in 8 toml.5; do
+        with_paths "docs/peipkg-manager.$section"
+        put_shared "$work/file" "$PREFIX/share/man/man${section#toml.}/peipkg-manager.$section"
+    done
+    put_shared contrib/completions/peipkg-manager.bash "$PREFIX/share/bash-completion/completions/peipkg-manager"
+    put_shared contrib/completions/_peipkg-manager "$PREFIX/share/zsh/site-functions/_peipkg-manager"
+    put_shared contrib/completions/peipkg-manager.fish "$PREFIX/share/fish/vendor_completions.d/peipkg-manager.fish"
 
     # The tree of the documents is that of the source, so that their links lead somewhere.
     for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md; do

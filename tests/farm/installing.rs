@@ -188,10 +188,14 @@ fn an_installed_farm_works_and_its_files_survive_the_programs() {
 fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
     const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
     const TOOL: &str = "/usr/local/bin/peipkg-build";
+    const PAGE: &str = "/usr/local/share/man/man8/peipkg-manager.8";
     let root = Root::new();
     root.write(CONFIG, "# mine\n");
     root.write(TOOL, "the official one");
-    root.install(&["TOOLS=no", "INIT=systemd"]);
+    root.write(PAGE, "another manager's");
+    let install = root.install(&["TOOLS=no", "INIT=systemd"]);
+    assert!(install.stdout.contains("man8/peipkg-manager.8 is not from here, and stays"), "{install}");
+    assert_eq!(root.read(PAGE), "another manager's");
     assert_eq!((root.read(CONFIG).as_str(), root.read(TOOL).as_str()), ("# mine\n", "the official one"));
     assert!(!root.path("/usr/local/bin/peipkg-repo").exists());
     root.write(UNIT, "[Service]\nExecStart=/mine\n");
@@ -208,7 +212,7 @@ fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
     root.write(MANAGER, "another");
     let removal = root.uninstall();
     assert!(removal.stdout.contains("bin/peipkg-manager has been changed and stays"), "{removal}");
-    assert_eq!(tree(root.dir()), [CONFIG, TOOL, MANAGER, UNIT]);
+    assert_eq!(tree(root.dir()), [CONFIG, TOOL, MANAGER, UNIT, PAGE]);
 }
 
 #[test]
