@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, poll, wait_until};
 
-/// No single answer may take longer than this while others misbehave: far above what it takes, far below any deadline of theirs.
-const PROMPT: Duration = Duration::from_secs(1);
+/// No single answer may take longer than this while others misbehave: far above what it takes, on a machine with other work too,
+/// and far below any deadline of theirs.
+const PROMPT: Duration = Duration::from_secs(5);
 
 const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n";
 
@@ -202,10 +204,17 @@ fn when_there_are_too_many_clients_the_oldest_that_asks_for_nothing_makes_room()
 
 #[test]
 fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
+    const ANSWERS: usize = 100;
+    // How much the gate takes from the others meanwhile depends on no clock, and so not on what else the machine does: two or
+    // three million bytes, and twelve if it stays with a client for as long as there is something to read.
+    const LIMIT: usize = 6_000_000;
     let (_farm, _daemon, addr) = served();
-    let end = Instant::now() + Duration::from_secs(3);
-    let flood = move |first: &'static [u8], block: Vec<u8>, reads: bool| {
-        while Instant::now() < end {
+    // They go on until all answers have come, and not for ever if none comes.
+    let sent = AtomicUsize::new(0);
+    let (done, end) = (AtomicBool::new(false), Instant::now() + PATIENCE);
+    let goes_on = || !done.load(Ordering::Relaxed) && Instant::now() < end;
+    let flood = |first: &'static [u8], block: Vec<u8>, reads: bool| {
+        while goes_on() {
             let mut stream = TcpStream::connect(addr).unwrap();
             stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -218,28 +227,28 @@ fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
                         while reader.read(&mut buffer).is_ok_and(|length| length > 0) {}
                     });
                 }
-                while Instant::now() < end && stream.write_all(&block).is_ok() {}
+                while goes_on() && stream.write_all(&block).is_ok() {
+                    sent.fetch_add(block.len(), Ordering::Relaxed);
+                }
             });
         }
     };
     thread::scope(|scope| {
         // One is refused and goes on talking; one asks for more and more; one sends long bodies.
-        scope.spawn(move || flood(b"garbage\r\n\r\n", vec![b'x'; 65536], true));
+        scope.spawn(|| flood(b"garbage\r\n\r\n", vec![b'x'; 65536], true));
         let requests = b"GET /healthz HTTP/1.1\r\n\r\n".repeat(1000);
-        scope.spawn(move || flood(b"", requests, true));
+        scope.spawn(|| flood(b"", requests, true));
         let body = [
             b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 20000000\r\n\r\n".as_slice(),
             &vec![b'x'; 20_000_000],
         ]
         .concat();
-        scope.spawn(move || flood(b"", body, true));
-        let mut slowest = Duration::ZERO;
-        while Instant::now() < end {
-            let begin = Instant::now();
-            let answer = exchange(addr, HEALTHZ, PATIENCE).unwrap();
-            assert_eq!(answer.text(), "ok");
-            slowest = slowest.max(begin.elapsed());
+        scope.spawn(|| flood(b"", body, true));
+        for _ in 0..ANSWERS {
+            assert_eq!(exchange(addr, HEALTHZ, PATIENCE).unwrap().text(), "ok");
         }
-        assert!(slowest < PROMPT, "/healthz took {slowest:?}");
+        done.store(true, Ordering::Relaxed);
     });
+    let each = sent.into_inner() / ANSWERS;
+    assert!(each < LIMIT, "{each} bytes were taken from others for each answer");
 }
