@@ -76,7 +76,7 @@ fn a_configuration_file_that_cannot_be_read() {
 fn a_configuration_that_does_not_fit_its_schema() {
     let farm = Farm::builder().build();
     let good = fs::read_to_string(farm.config_path()).unwrap();
-    let interval = "default_interval = \"1h\"";
+    let interval = "default_interval = \"1000h\"";
     for (old, new, at, expected) in [
         (
             interval,

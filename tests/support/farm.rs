@@ -75,7 +75,8 @@ impl FarmBuilder {
         self
     }
 
-    /// Sets `[poll] default_interval`, which is `1h` otherwise: no test lives to see the second poll.
+    /// Sets `[poll] default_interval`, which is `1000h` otherwise. A second poll comes at some time within it,
+    /// which the URL decides: of an hour, a test would see it once in a while.
     pub fn default_interval(mut self, interval: &str) -> Self {
         interval.clone_into(&mut self.interval);
         self
@@ -147,7 +148,7 @@ impl Farm {
             extra: String::new(),
             addr: None,
             remote: None,
-            interval: "1h".to_owned(),
+            interval: "1000h".to_owned(),
             pem: false,
             programs: Vec::new(),
             config: None,

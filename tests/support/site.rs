@@ -101,7 +101,7 @@ impl Site {
     /// Makes the configuration one that does not fit, and gives what is said about it.
     pub fn break_config(&self) -> String {
         let text = fs::read_to_string(self.farm.config_path()).expect("the configuration");
-        let broken = text.replace("default_interval = \"1h\"", "default_interval = 3");
+        let broken = text.replace("default_interval = \"1000h\"", "default_interval = 3");
         assert_ne!(text, broken);
         fs::write(self.farm.config_path(), broken).expect("the configuration");
         let line = text.lines().position(|line| line.starts_with("default_interval")).expect("a line") + 1;
@@ -112,7 +112,7 @@ impl Site {
     /// Undoes [`Site::break_config`].
     pub fn mend_config(&self) {
         let text = fs::read_to_string(self.farm.config_path()).expect("the configuration");
-        let whole = text.replace("default_interval = 3", "default_interval = \"1h\"");
+        let whole = text.replace("default_interval = 3", "default_interval = \"1000h\"");
         fs::write(self.farm.config_path(), whole).expect("the configuration");
     }
 
