@@ -282,11 +282,12 @@ fn describe(status: ExitStatus) -> impl fmt::Display {
 pub(crate) fn explain(tail: &str) -> String {
     let last = last_line(tail);
     let mut lines = tail.lines().map(str::trim).filter(|line| !line.is_empty());
-    let is_git = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
+    let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
+    // A build script may well ask git for what is not there, such as a history, and go on without it.
+    let is_git = |line: &&str| own.is_none() && (line.starts_with("fatal: ") || line.starts_with("error: "));
     if let Some(first) = lines.clone().find(is_git).map(cut).filter(|first| *first != last) {
         return format!("{first}; then: {last}");
     }
-    let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
     let cause = own.and_then(|tool| lines.rfind(|line| !line.starts_with(tool)));
     cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {}", cut(cause)))
 }

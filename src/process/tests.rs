@@ -56,6 +56,9 @@ fn a_failure_is_explained_by_its_cause() {
     let script = "echo 'make: no rule' >&2; echo >&2; echo 'peipkg-build: script failed: 2' >&2; exit 1";
     let expected = "sh exited with status 1: peipkg-build: script failed: 2; before that: make: no rule";
     assert_eq!(error(sh(script)), expected);
+    // What git has said meanwhile is not why it failed.
+    let script = format!("echo 'fatal: not a git repository' >&2; {script}");
+    assert_eq!(error(sh(&script)), expected);
     assert_eq!(error(sh("echo 'peipkg-repo: no' >&2; exit 1")), "sh exited with status 1: peipkg-repo: no");
     let script = "echo Cloning; echo 'fatal: no such host' >&2; echo 'fatal: aborting' >&2; exit 1";
     assert_eq!(error(sh(script)), "sh exited with status 1: fatal: no such host; then: fatal: aborting");
