@@ -1,6 +1,7 @@
 //! Many versions at once, as many as a test has time for; `make bench` has more.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -15,12 +16,15 @@ use crate::support::wait::PATIENCE;
 /// How many versions are built.
 const VERSIONS: usize = 60;
 
+/// A sweep over so much is no single step, and takes half a minute where little else is done.
+const LONG: Duration = PATIENCE.saturating_mul(5);
+
 #[test]
 fn many_versions_in_one_sweep_leave_nothing_behind() {
     let repo = GitRepo::program(&["0"]);
     repo.tag_many((1..VERSIONS).map(|number| format!("v{number}")));
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
-    let output = farm.once();
+    let output = farm.start(&["--once"]).wait_exit(LONG);
     output.assert_success().assert_only_events();
     let built: Vec<String> =
         output.events("build + publish complete").iter().map(|event| event["version"].clone()).collect();
@@ -56,12 +60,12 @@ fn a_farm_of_200_recipes_fits_a_small_machine() {
         command.arg("--config").arg(farm.config_path());
         farm.shell(&command, &format!("ulimit -v {SMALL_MACHINE}; exec \"$@\""))
     };
-    let output = Running::spawn(&mut limited(&["--once"])).wait_exit(PATIENCE);
+    let output = Running::spawn(&mut limited(&["--once"])).wait_exit(LONG);
     output.assert_success().assert_only_events();
     assert_eq!(output.events("poll complete").len(), 200, "{output}");
     farm.assert_published(&["tool-0 1.0-1 noarch"]);
     let mut daemon = Running::spawn(&mut limited(&[]));
-    daemon.wait_events("poll complete", 200, PATIENCE);
+    daemon.wait_events("poll complete", 200, LONG);
     let addr = daemon.http_addr();
     assert_eq!(client::status(addr)["recipes"].as_array().unwrap().len(), 200);
     daemon.signal(Signal::TERM);
