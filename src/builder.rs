@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::event::{BuildJob, Event, Job, JobOutcome, KeptOutputs};
+use crate::farm::event::{Blame, BuildJob, Event, Job, JobOutcome, KeptOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
 use crate::signing_key::PublicKeys;
@@ -132,7 +132,7 @@ impl Builder {
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
                 Err(error) => JobOutcome::Failed {
                     reason: upstream_url::redact(&error.to_string(), job.url()),
-                    in_fetch: matches!(error, BuildError::Fetch(_)),
+                    blame: error.blame(),
                 },
             },
             Job::Publish(outputs) => self.publish(outputs, log, published),
@@ -246,6 +246,14 @@ impl BuildError {
             Self::Fetch(error) => error.is_interrupted(),
             Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
             _ => false,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Fetch(_) => Blame::Upstream,
+            Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
+            _ => Blame::Version,
         }
     }
 

@@ -5,7 +5,7 @@ use log::{debug, error, info, warn};
 
 use crate::duration;
 use crate::farm::event::{JobKey, Notice};
-use crate::farm::fetches::Hold;
+use crate::farm::holds::Hold;
 use crate::upstream_url::without_password;
 
 /// Writes one notice to the log.
@@ -66,12 +66,12 @@ pub fn log(notice: &Notice) {
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
         }
+        Notice::RecipeHeld { recipe, versions, hold } => {
+            let held_for = in_words(*hold);
+            warn!(recipe:%, versions, held_for; "builds do not end, holding the recipe's other versions");
+        }
         Notice::UpstreamHeld { upstream, versions, hold } => {
-            let upstream = without_password(upstream);
-            let held_for = match hold {
-                Hold::For(hold) => duration::format(*hold),
-                Hold::ThisSweep => "the rest of the sweep".to_owned(),
-            };
+            let (upstream, held_for) = (without_password(upstream), in_words(*hold));
             warn!(upstream, versions, held_for; "sources do not come, holding the upstream's other versions");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
@@ -94,6 +94,13 @@ pub fn log(notice: &Notice) {
         }
         Notice::Draining { in_flight: None } => info!("stopping, no build in progress"),
         Notice::Aborting => warn!("stopping at once"),
+    }
+}
+
+fn in_words(hold: Hold) -> String {
+    match hold {
+        Hold::For(hold) => duration::format(hold),
+        Hold::ThisSweep => "the rest of the sweep".to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fetches::Hold;
+use super::holds::Hold;
 use super::queue::Candidate;
 use super::schedule::Moment;
 use crate::archive::Archive;
@@ -75,8 +75,8 @@ pub enum JobOutcome {
     Failed {
         /// Why, in one line.
         reason: String,
-        /// Whether it got no further than to fetch the source.
-        in_fetch: bool,
+        /// Of whom it tells what to expect of other versions.
+        blame: Blame,
     },
     /// The outputs are built and kept, but not published.
     PublishFailed {
@@ -89,6 +89,17 @@ pub enum JobOutcome {
     OutputsGone,
     /// Ended by the manager's own shutdown.
     Interrupted,
+}
+
+/// Of whom a failed job tells what to expect of other versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Its upstream: the source could not be fetched.
+    Upstream,
+    /// Its recipe: the build did not end in time.
+    Recipe,
+    /// Nobody.
+    Version,
 }
 
 /// How an upload ended.
@@ -214,6 +225,7 @@ pub enum Notice {
     BuildComplete { key: JobKey, took: Moment },
     BuildFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
     PublishFailed { key: JobKey, failures: u32, retry_after: Moment, log: Option<Arc<str>>, reason: String },
+    RecipeHeld { recipe: Arc<str>, versions: usize, hold: Hold },
     UpstreamHeld { upstream: String, versions: usize, hold: Hold },
     OutputsGone { key: JobKey },
     JobInterrupted { key: JobKey },

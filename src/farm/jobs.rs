@@ -16,7 +16,7 @@ impl Farm {
         let took = now.saturating_sub(started);
         let key = job.key();
         let held = match &job {
-            Job::Build(build) => self.learn_of_fetch(build, &outcome, took, now),
+            Job::Build(build) => self.learn_of_build(build, &outcome, took, now),
             Job::Publish(_) => None,
         };
         match outcome {
@@ -198,7 +198,7 @@ impl Farm {
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
                 // What could not be fetched alone is not asked for with others.
-                let next_tags = if self.is_held(&id) { Vec::new() } else { self.next_tags(&recipe) };
+                let next_tags = if self.is_upstream_held(&id) { Vec::new() } else { self.next_tags(&recipe) };
                 return Some(Job::Build(BuildJob { recipe, candidate, next_tags, more_of_upstream }));
             }
             // Another recipe has published the same packages meanwhile.

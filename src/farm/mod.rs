@@ -8,7 +8,7 @@
 
 pub mod backoff;
 pub mod event;
-pub mod fetches;
+pub mod holds;
 mod jobs;
 #[cfg(test)]
 mod model_tests;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::archive::{Archive, Presence};
 use crate::recipe::Recipe;
 use event::{Effect, Event, Job, JobKey, KeptOutputs, Notice};
-use fetches::Fetches;
+use holds::Holds;
 use queue::{Candidate, Queue};
 use schedule::{Moment, Schedule};
 use uploads::Upload;
@@ -73,7 +73,7 @@ pub struct Farm {
     archive_error: Option<String>,
     queue: Queue,
     failures: HashMap<JobKey, Failure>,
-    fetches: Fetches,
+    holds: Holds,
     kept: Vec<KeptOutputs>,
     /// What was warned about already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
@@ -128,7 +128,7 @@ impl Farm {
             archive_error: None,
             queue: Queue::default(),
             failures: HashMap::new(),
-            fetches: Fetches::default(),
+            holds: Holds::default(),
             kept: Vec::new(),
             warned: HashMap::new(),
             in_flight: None,
@@ -171,7 +171,7 @@ impl Farm {
             }
         }
         self.requeue_due_retries(now);
-        self.fetches.end_holds(now);
+        self.holds.end_holds(now);
         self.start_polls(now, &mut effects);
         self.start_job(now, &mut effects);
         self.start_upload(now, &mut effects);
@@ -254,7 +254,8 @@ impl Farm {
         // Here too, whoever has changed a recipe wants to see whether it helps.
         let is_untouched = |id: &Arc<str>| stamp_in(&before, id) == stamp_in(roster, id);
         let watchers = &self.watchers;
-        self.fetches.retain(|url| watchers.get(url).is_some_and(|ids| ids.iter().all(is_untouched)));
+        let all_untouched = |url: &str| watchers.get(url).is_some_and(|ids| ids.iter().all(is_untouched));
+        self.holds.retain(all_untouched, is_untouched);
         if self.stopping.is_none() {
             self.schedule.watch(intervals, now);
         }

@@ -7,7 +7,7 @@ mod invariants;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use super::event::{BuildJob, JobOutcome, PollError, PollFault, UploadOutcome};
+use super::event::{Blame, BuildJob, JobOutcome, PollError, PollFault, UploadOutcome};
 use super::tests::{archive, outputs, recipe};
 use super::*;
 use crate::recipe::TagVersion;
@@ -40,7 +40,7 @@ struct World {
     job: Option<Job>,
     /// Before when a version must not be tried again; forgotten when the recipes change.
     not_before: HashMap<JobKey, Moment>,
-    /// Before when no version of an upstream must be tried that never failed and no webhook brought, by URL.
+    /// Before when no version must be tried that never failed and no webhook brought, by its upstream's URL or its recipe.
     fresh_not_before: HashMap<String, Moment>,
     /// The remote lacks something that no running upload brings.
     owed: bool,
@@ -313,10 +313,10 @@ impl World {
             _ if self.aborted => JobOutcome::Interrupted,
             (Job::Build(build), true) if self.one_in(2) => {
                 let outputs = self.keep(build);
-                self.fresh_not_before.remove(build.url());
+                self.release(build);
                 JobOutcome::PublishFailed { reason: "full".into(), outputs }
             }
-            (Job::Build(build), true) => self.fail_build(build.url().to_owned()),
+            (Job::Build(build), true) => self.fail_build(build),
             (Job::Publish(outputs), true) if self.one_in(4) => {
                 self.kept.remove(&outputs.key);
                 self.not_before.remove(&outputs.key);
@@ -327,7 +327,7 @@ impl World {
             }
             (Job::Build(build), false) => {
                 let key = build.key();
-                self.fresh_not_before.remove(build.url());
+                self.release(build);
                 self.publish(&key, &build.recipe.packages);
                 JobOutcome::Done
             }
@@ -339,18 +339,33 @@ impl World {
         self.event(Event::JobFinished(outcome));
     }
 
-    /// A build that fails, as likely as not in a fetch, which may have taken long.
-    fn fail_build(&mut self, url: String) -> JobOutcome {
-        let in_fetch = self.one_in(2);
-        if in_fetch && self.one_in(2) {
-            self.now += Moment::from_secs(10 + next(&mut self.random) % 100);
-            if !self.options.once {
-                self.fresh_not_before.insert(url, self.now + Moment::from_secs(30));
-            }
-        } else if !in_fetch {
+    /// A build that fails, perhaps in a fetch or by its time limit, which may have taken long.
+    fn fail_build(&mut self, build: &BuildJob) -> JobOutcome {
+        let blame = match next(&mut self.random) % 4 {
+            0 | 1 => Blame::Upstream,
+            2 => Blame::Recipe,
+            _ => Blame::Version,
+        };
+        let (url, id) = (build.url().to_owned(), build.recipe.id.clone());
+        if blame != Blame::Upstream {
             self.fresh_not_before.remove(&url);
         }
-        JobOutcome::Failed { reason: "no compiler, or no source".into(), in_fetch }
+        if blame == Blame::Version {
+            self.fresh_not_before.remove(&id);
+        } else if self.one_in(2) {
+            self.now += Moment::from_secs(10 + next(&mut self.random) % 100);
+            if !self.options.once {
+                let held = if blame == Blame::Upstream { url } else { id };
+                self.fresh_not_before.insert(held, self.now + Moment::from_secs(30));
+            }
+        }
+        JobOutcome::Failed { reason: "no compiler, no source or no end".into(), blame }
+    }
+
+    /// A build has shown that its upstream and its recipe are well.
+    fn release(&mut self, build: &BuildJob) {
+        self.fresh_not_before.remove(build.url());
+        self.fresh_not_before.remove(&build.recipe.id);
     }
 
     fn finish_upload(&mut self) {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::event::{JobOutcome, PollError, PollFault, UploadOutcome};
+use super::event::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
 use super::*;
 use crate::identity::PackageName;
 
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn fail(&mut self) {
-        self.finish(JobOutcome::Failed { reason: "no compiler".into(), in_fetch: false });
+        self.finish(JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
     }
 
     /// Lets time pass until `until`, waking the farm only when it asked for it.
@@ -106,6 +106,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::PublishFailed { key, retry_after, .. } => {
                 format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
             }
+            Notice::RecipeHeld { recipe, versions, .. } => format!("held {versions} of {recipe}"),
             Notice::UpstreamHeld { upstream, versions, .. } => format!("held {versions} of {upstream}"),
             Notice::OutputsGone { key } => format!("gone {key}"),
             Notice::UploadFailed { retry_after, .. } => {

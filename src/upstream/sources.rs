@@ -20,7 +20,7 @@ use super::ahead::{Ahead, Fetched};
 use super::git::{Git, GitError};
 use super::{commit_times, source_tree};
 use crate::build_log::BuildLog;
-use crate::farm::fetches::SLOW;
+use crate::farm::holds::SLOW;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 

@@ -44,11 +44,11 @@ impl World {
         }
     }
 
-    /// A version that never failed is not tried while its upstream is held.
+    /// A version that never failed is not tried while its upstream or its recipe is held.
     pub(super) fn check_hold(&self, build: &BuildJob) {
-        let earliest = self.fresh_not_before.get(build.url());
-        let may = earliest.is_none_or(|at| *at <= self.now) || self.farm.failures.contains_key(&build.key());
-        self.check(may, "a version of an upstream that is held");
+        let may = |name: &str| self.fresh_not_before.get(name).is_none_or(|at| *at <= self.now);
+        let may = may(build.url()) && may(&build.recipe.id) || self.farm.failures.contains_key(&build.key());
+        self.check(may, "a version that is held");
     }
 
     /// What holds after each step.

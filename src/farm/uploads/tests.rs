@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::event::{Event, JobOutcome, UploadOutcome};
+use super::super::event::{Blame, Event, JobOutcome, UploadOutcome};
 use super::super::tests::{Bench, recipe};
 use super::super::{Options, Outcome};
 
@@ -109,7 +109,7 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
     let status = bench.farm.upload.last_error.clone();
     assert_eq!((bench.farm.upload.failures, status.as_deref()), (4, Some("no remote")));
 
-    bench.finish(JobOutcome::Failed { reason: "the end of the farm's work".into(), in_fetch: false });
+    bench.finish(JobOutcome::Failed { reason: "the end of the farm's work".into(), blame: Blame::Version });
     bench.seen();
     bench.sleep_until(MINUTE * 82);
     assert_eq!(bench.seen().iter().filter(|effect| *effect == "upload").count(), 1);

@@ -1,0 +1,354 @@
+//! Who keeps the one builder busy for nothing, and how long others are spared that:
+//! upstreams whose tags are listed but whose sources do not come, and recipes whose
+//! builds do not end. Pure.
+//!
+//! Each such attempt takes minutes, or a day, and there may be one for each version. So
+//! after one, the versions of that upstream or recipe that were never tried wait, longer
+//! each time. Versions that have failed keep the times of their own retries, and what a
+//! webhook has brought waits for nobody.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::{Blame, BuildJob, JobKey, JobOutcome, Notice};
+use super::queue::Candidate;
+use super::schedule::Moment;
+use super::{Farm, backoff};
+
+/// From what time on an attempt counts: one that fails at once keeps nobody waiting.
+pub const SLOW: Duration = Duration::from_secs(10);
+
+/// The longest hold that follows from how often attempts have failed: so often a version that was
+/// never tried gets its chance.
+const LONGEST_HOLD: Duration = Duration::from_hours(3);
+
+/// How much of the builder's time the failing attempts of one upstream or recipe may take in a single sweep.
+const SWEEP_PATIENCE: Duration = Duration::from_mins(10);
+
+/// Who is held.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// The upstreams whose last fetches were slow to fail, by URL.
+    upstreams: Ledger,
+    /// The recipes whose last builds did not end in time, by id.
+    recipes: Ledger,
+}
+
+/// What was lost, by the name of who is to blame.
+#[derive(Debug, Default)]
+struct Ledger(HashMap<Arc<str>, Loss>);
+
+#[derive(Debug)]
+struct Loss {
+    /// Attempts in a row.
+    failures: u32,
+    /// The builder's time that they have taken.
+    spent: Duration,
+    /// Until when the versions that were never tried wait, if they do; [`Moment::MAX`] for the rest of a sweep.
+    held_until: Option<Moment>,
+}
+
+/// How long somebody is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// For so long.
+    For(Duration),
+    /// For the rest of a single sweep.
+    ThisSweep,
+}
+
+impl Ledger {
+    /// Notes an attempt that has failed after `took`; the hold that follows, if one does. Only a daemon
+    /// (`repeats`) will see the end of a hold.
+    fn failed(&mut self, name: &str, took: Duration, repeats: bool, now: Moment) -> Option<Hold> {
+        if took < SLOW {
+            return None;
+        }
+        let fresh = Loss { failures: 0, spent: Duration::ZERO, held_until: None };
+        let loss = self.0.entry(Arc::from(name)).or_insert(fresh);
+        loss.failures = loss.failures.saturating_add(1);
+        loss.spent = loss.spent.saturating_add(took);
+        if repeats {
+            // Half of what a version waits: others have had their chance before it is retried, or else
+            // the newest would always come first, and one that hangs would be the only one tried.
+            let hold = (backoff::wait_after(loss.failures) / 2).min(LONGEST_HOLD).max(took / 2);
+            loss.held_until = Some(now.saturating_add(hold));
+            Some(Hold::For(hold))
+        } else if loss.spent >= SWEEP_PATIENCE {
+            loss.held_until = Some(Moment::MAX);
+            Some(Hold::ThisSweep)
+        } else {
+            None
+        }
+    }
+
+    /// Notes an attempt that went well, or that there is reason to hope that the next one will.
+    fn release(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// Ends the holds whose time is over.
+    fn end_holds(&mut self, now: Moment) {
+        for loss in self.0.values_mut() {
+            loss.held_until = loss.held_until.filter(|until| *until > now);
+        }
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|loss| loss.held_until.is_some())
+    }
+
+    /// Who is held, and until when; those that are held for the rest of a sweep have no end.
+    fn ends(&self) -> impl Iterator<Item = (&Arc<str>, Moment)> {
+        let end = |loss: &Loss| loss.held_until.filter(|until| *until < Moment::MAX);
+        self.0.iter().filter_map(move |(name, loss)| Some((name, end(loss)?)))
+    }
+}
+
+impl Holds {
+    /// Ends the holds whose time is over.
+    pub(super) fn end_holds(&mut self, now: Moment) {
+        self.upstreams.end_holds(now);
+        self.recipes.end_holds(now);
+    }
+
+    /// Forgets the upstreams and the recipes that are not to be kept.
+    pub(super) fn retain(&mut self, keep_url: impl Fn(&str) -> bool, keep_id: impl Fn(&Arc<str>) -> bool) {
+        self.upstreams.0.retain(|url, _| keep_url(url));
+        self.recipes.0.retain(|id, _| keep_id(id));
+    }
+}
+
+impl Farm {
+    /// What the outcome of a build tells about its upstream's fetches and its recipe's builds, and what is
+    /// to be reported of that.
+    pub(super) fn learn_of_build(
+        &mut self,
+        build: &BuildJob,
+        outcome: &JobOutcome,
+        took: Moment,
+        now: Moment,
+    ) -> Option<Notice> {
+        let (url, id) = (build.url(), build.recipe.id.as_str());
+        let blame = match outcome {
+            JobOutcome::Interrupted => return None,
+            JobOutcome::Failed { blame, .. } => *blame,
+            _ => Blame::Version,
+        };
+        let hold = match blame {
+            Blame::Upstream => self.holds.upstreams.failed(url, took, !self.options.once, now)?,
+            Blame::Recipe => {
+                self.holds.upstreams.release(url);
+                self.holds.recipes.failed(id, took, !self.options.once, now)?
+            }
+            Blame::Version => {
+                self.holds.upstreams.release(url);
+                self.holds.recipes.release(id);
+                return None;
+            }
+        };
+        let is_held = |(other, candidate, urgent): &(&Arc<str>, &Candidate, bool)| {
+            let is_its =
+                if blame == Blame::Recipe { ***other == *id } else { self.upstream_of(other) == Some(url) };
+            is_its && !urgent && !self.may_build(other, candidate)
+        };
+        let versions = self.queue.iter().filter(is_held).count();
+        (versions > 0).then(|| match blame {
+            Blame::Recipe => Notice::RecipeHeld { recipe: Arc::from(id), versions, hold },
+            _ => Notice::UpstreamHeld { upstream: url.to_owned(), versions, hold },
+        })
+    }
+
+    fn upstream_of(&self, recipe: &str) -> Option<&str> {
+        Some(self.roster.get(recipe)?.upstream.as_ref()?.git.as_str())
+    }
+
+    /// Whether a recipe's upstream is held.
+    pub(super) fn is_upstream_held(&self, recipe: &str) -> bool {
+        self.upstream_of(recipe).is_some_and(|url| self.holds.upstreams.holds(url))
+    }
+
+    /// Whether a recipe or its upstream is held.
+    pub(super) fn is_held(&self, recipe: &str) -> bool {
+        self.holds.recipes.holds(recipe) || self.is_upstream_held(recipe)
+    }
+
+    /// Whether a version that no webhook has brought may be built now.
+    pub(super) fn may_build(&self, recipe: &Arc<str>, candidate: &Candidate) -> bool {
+        let is_retry = || {
+            let key = JobKey { recipe: recipe.clone(), version: candidate.version.clone() };
+            !self.options.once && self.failures.contains_key(&key)
+        };
+        !self.is_held(recipe) || is_retry()
+    }
+
+    /// When holds end that keep a version from being built.
+    pub(super) fn ends_of_holds(&self) -> impl Iterator<Item = Moment> {
+        let any_waits = |url: &str| {
+            let mut recipes = self.watchers.get(url).into_iter().flatten();
+            recipes.any(|recipe| self.queue.has(recipe))
+        };
+        let upstreams = self.holds.upstreams.ends().filter(move |(url, _)| any_waits(url));
+        let recipes = self.holds.recipes.ends().filter(|(id, _)| self.queue.has(id));
+        upstreams.chain(recipes).map(|(_, end)| end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::farm::Options;
+    use crate::farm::event::Event;
+    use crate::farm::tests::{Bench, recipe};
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn holds_grow_with_what_was_lost_and_end_with_a_success() {
+        let mut ledger = Ledger::default();
+        let mut now = Moment::ZERO;
+        assert_eq!(ledger.failed("u", Duration::from_secs(9), true, now), None, "it kept nobody waiting");
+        let mut holds = Vec::new();
+        for _ in 0..7 {
+            let Some(Hold::For(hold)) = ledger.failed("u", MINUTE, true, now) else { panic!("no hold") };
+            holds.push(hold.as_secs());
+            ledger.end_holds(now + hold / 2);
+            assert_eq!(ledger.ends().map(|(_, end)| end).collect::<Vec<_>>(), [now + hold]);
+            assert!(ledger.holds("u"));
+            now += hold;
+            ledger.end_holds(now);
+            assert!(!ledger.holds("u") && ledger.ends().count() == 0);
+        }
+        assert_eq!(holds, [30, 150, 450, 1800, 10_800, 10_800, 10_800]);
+        let long = ledger.failed("long", MINUTE * 60 * 24, true, now);
+        assert_eq!(long, Some(Hold::For(MINUTE * 60 * 12)), "a third of the time is enough");
+        ledger.failed("u", MINUTE, true, now);
+        assert!(ledger.holds("u") && !ledger.holds("w"));
+        ledger.release("u");
+        assert!(!ledger.holds("u"));
+        assert_eq!(ledger.failed("u", MINUTE, true, now), Some(Hold::For(MINUTE / 2)), "all is forgiven");
+    }
+
+    #[test]
+    fn a_single_sweep_tries_others_until_too_much_time_is_gone() {
+        let (mut ledger, now) = (Ledger::default(), Moment::ZERO);
+        for _ in 0..9 {
+            assert_eq!(ledger.failed("u", MINUTE, false, now), None);
+            assert!(!ledger.holds("u"));
+        }
+        assert_eq!(ledger.failed("u", MINUTE, false, now), Some(Hold::ThisSweep));
+        ledger.end_holds(Moment::from_hours(100));
+        assert!(ledger.holds("u") && ledger.ends().count() == 0, "nothing is waited for");
+    }
+
+    /// A farm with two versions of `b` and three of `a` to build, in which a fetch for `a` has just failed after a minute.
+    fn with_hanging_fetch(once: bool) -> Bench {
+        let hooked = "[watch]\ngithub_webhook = true\n";
+        let recipes = vec![recipe("a", "https://h/u", &["pa"], hooked), recipe("b", "w", &["pb"], "")];
+        let options = Options {
+            once,
+            default_interval: Duration::from_hours(10),
+            poll_jobs: 4,
+            uploads: false,
+            order_seed: None,
+        };
+        let mut bench = Bench::with_options(options, recipes);
+        bench.tags("https://h/u", &["v1", "v2", "v3"]);
+        bench.tags("w", &["v1", "v2"]);
+        assert_eq!(bench.seen(), ["build a@3-1"]);
+        hang(&mut bench, MINUTE);
+        bench
+    }
+
+    fn hang(bench: &mut Bench, took: Duration) {
+        bench.now += took;
+        bench.finish(JobOutcome::Failed { reason: "no answer".into(), blame: Blame::Upstream });
+    }
+
+    #[test]
+    fn an_upstream_whose_sources_hang_leaves_the_builder_to_the_others() {
+        let mut bench = with_hanging_fetch(false);
+        assert_eq!(bench.seen(), ["failed a@3-1 1m", "held 2 of https://h/u", "build b@2-1"]);
+        bench.finish(JobOutcome::Done);
+        bench.finish(JobOutcome::Done);
+        assert_eq!(bench.seen(), ["build b@1-1"], "nothing else may be built");
+        // Another version has its chance before the one that failed, which is retried at its own time.
+        bench.sleep_until(bench.now + MINUTE / 2);
+        assert_eq!(bench.seen(), ["build a@2-1"]);
+        hang(&mut bench, MINUTE);
+        assert_eq!(bench.seen(), ["failed a@2-1 1m", "held 1 of https://h/u", "build a@3-1"]);
+        bench.finish(JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
+        assert_eq!(bench.seen(), ["failed a@3-1 5m", "build a@1-1"], "the sources come again");
+    }
+
+    #[test]
+    fn what_a_webhook_brings_is_not_held() {
+        let mut bench = with_hanging_fetch(false);
+        bench.finish(JobOutcome::Done);
+        bench.finish(JobOutcome::Done);
+        bench.seen();
+        bench.event(Event::WebhookReceived { repositories: vec!["h/u".into()] });
+        bench.tags("https://h/u", &["v1", "v2", "v3", "v4"]);
+        assert_eq!(bench.seen(), ["build a@4-1"]);
+    }
+
+    #[test]
+    fn a_changed_recipe_ends_the_hold_of_its_upstream() {
+        let mut bench = with_hanging_fetch(false);
+        bench.finish(JobOutcome::Done);
+        bench.finish(JobOutcome::Done);
+        bench.seen();
+        let recipes = |stamp| {
+            let changed = crate::recipe::Recipe { stamp, ..recipe("a", "https://h/u", &["pa"], "") };
+            Event::RosterLoaded(Ok(vec![changed, recipe("b", "w", &["pb"], "")]))
+        };
+        bench.event(recipes(0));
+        assert!(bench.seen().is_empty(), "nothing has changed");
+        bench.event(recipes(1));
+        assert_eq!(bench.seen(), ["build a@3-1"]);
+    }
+
+    #[test]
+    fn a_sweep_ends_without_the_versions_that_are_held() {
+        let mut bench = with_hanging_fetch(true);
+        assert_eq!(bench.seen(), ["failed a@3-1 1m", "build a@2-1"], "one failure is no reason to give up");
+        hang(&mut bench, MINUTE * 9);
+        // Nor is the one that failed first tried again, though it is due.
+        assert_eq!(bench.seen(), ["failed a@2-1 1m", "held 1 of https://h/u", "build b@2-1"]);
+        bench.finish(JobOutcome::Done);
+        assert_eq!(bench.seen(), ["build b@1-1"]);
+        assert_eq!(bench.farm.outcome(bench.now), None);
+        bench.finish(JobOutcome::Done);
+        assert!(bench.seen().is_empty() && bench.farm.outcome(bench.now).is_some());
+    }
+
+    #[test]
+    fn a_recipe_whose_builds_do_not_end_leaves_the_builder_to_the_others() {
+        let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "min_version = '2'\n")];
+        let options = Options {
+            once: false,
+            default_interval: Duration::from_hours(100),
+            poll_jobs: 4,
+            uploads: false,
+            order_seed: None,
+        };
+        let mut bench = Bench::with_options(options, recipes);
+        bench.tags("u", &["v1", "v2", "v3"]);
+        assert_eq!(bench.seen(), ["build a@3-1"]);
+        bench.now += MINUTE * 60 * 24;
+        bench.finish(JobOutcome::Failed { reason: "no end".into(), blame: Blame::Recipe });
+        assert_eq!(
+            bench.seen(),
+            ["failed a@3-1 1m", "held 2 of a", "build b@3-1"],
+            "they share the upstream"
+        );
+        bench.finish(JobOutcome::Done);
+        bench.finish(JobOutcome::Done);
+        assert_eq!(bench.seen(), ["build b@2-1"]);
+        bench.sleep_until(bench.now + MINUTE);
+        assert_eq!(bench.seen(), ["build a@3-1"], "a retry has its own time");
+        bench.finish(JobOutcome::Done);
+        assert_eq!(bench.seen(), ["build a@2-1"]);
+    }
+}
