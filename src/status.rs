@@ -32,6 +32,8 @@ pub struct Status {
     pub started_at: Time,
     /// What waits for the builder, recipe by recipe.
     pub queue: Vec<Queued>,
+    /// How many do, of which `queue` may only have the first.
+    pub queue_length: usize,
     /// How the polls of each recipe with an upstream stand.
     pub polls: BTreeMap<Arc<str>, Poll>,
     /// The upload that is owed to the remote, if one is.

@@ -1,6 +1,7 @@
 //! Which version is built next: webhook-triggered first, then one recipe after
 //! the other, the newest version of each first. Pure.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -62,8 +63,8 @@ impl Queue {
     pub fn add(&mut self, recipe: &Arc<str>, candidate: Candidate) {
         let mut lane = self.lanes.remove(recipe).unwrap_or_default();
         if !lane.urgent.contains(&candidate) && !lane.ordinary.contains(&candidate) {
-            lane.ordinary.push(candidate);
-            lane.sort();
+            let place = lane.ordinary.partition_point(|other| order(other, &candidate).is_lt());
+            lane.ordinary.insert(place, candidate);
         }
         self.settle(recipe, lane);
     }
@@ -104,6 +105,11 @@ impl Queue {
         lists.flat_map(|list| list.iter().rev().map(|candidate| &candidate.tag))
     }
 
+    /// How many versions wait.
+    pub fn len(&self) -> usize {
+        self.lanes.values().map(|lane| lane.urgent.len() + lane.ordinary.len()).sum()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty()
@@ -134,12 +140,14 @@ impl Queue {
 impl Lane {
     fn sort(&mut self) {
         for list in [&mut self.urgent, &mut self.ordinary] {
-            // Versions that compare equal are built in the order of their text, so that a run can be repeated.
-            list.sort_by(|a, b| {
-                a.version.sort_cmp(&b.version).then_with(|| b.version.as_str().cmp(a.version.as_str()))
-            });
+            list.sort_by(order);
         }
     }
+}
+
+/// The oldest first. Versions that compare equal are built in the order of their text, so that a run can be repeated.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    a.version.sort_cmp(&b.version).then_with(|| b.version.as_str().cmp(a.version.as_str()))
 }
 
 #[cfg(test)]

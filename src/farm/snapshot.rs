@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Farm;
-use super::event::{Job, JobKey};
+use super::event::{Job, JobKey, KeptOutputs};
 use super::schedule::Moment;
 use crate::progress::Progress;
 use crate::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
+
+/// How many versions that wait are listed. A snapshot is made whenever something has happened, and an upstream can
+/// have as many tags as it likes.
+const LISTED: usize = 1000;
 
 impl Farm {
     /// A snapshot for `/status`.
@@ -40,6 +44,7 @@ impl Farm {
             version: env!("CARGO_PKG_VERSION"),
             started_at: calendar.at(Moment::ZERO),
             queue: self.queued(),
+            queue_length: self.published_first().count() + self.queue.len(),
             polls: self.polls(calendar),
             upload: (upload.owed || upload.running.is_some()).then(|| status::Upload {
                 failures: upload.failures,
@@ -60,17 +65,22 @@ impl Farm {
         });
         let uploading = || self.upload.running.map(|started| ("uploading".to_owned(), started));
         let kept = self.kept.iter().filter(|outputs| self.flying().as_ref() != Some(&outputs.key));
-        let queued = self.queue.iter().count() + kept.count();
+        let queued = self.queue.len() + kept.count();
         Progress { polled, upstreams, queued, work: building.or_else(uploading) }
     }
 
-    fn queued(&self) -> Vec<Queued> {
+    /// The outputs that are published before anything is built.
+    fn published_first(&self) -> impl Iterator<Item = &KeptOutputs> {
         let flying = self.flying();
-        let published_first = self.kept.iter().filter(|outputs| {
+        self.kept.iter().filter(move |outputs| {
             let backed_off = self.failures.get(&outputs.key).is_some_and(|failure| failure.waiting);
             !backed_off && flying.as_ref() != Some(&outputs.key)
-        });
-        let publishes = published_first.map(|outputs| Queued {
+        })
+    }
+
+    /// The first of what waits.
+    fn queued(&self) -> Vec<Queued> {
+        let publishes = self.published_first().map(|outputs| Queued {
             recipe: outputs.key.recipe.clone(),
             version: outputs.key.version.to_string(),
             reason: "publish",
@@ -85,7 +95,7 @@ impl Farm {
             };
             Queued { recipe: recipe.clone(), version: candidate.version.to_string(), reason }
         });
-        publishes.chain(builds).collect()
+        publishes.chain(builds).take(LISTED).collect()
     }
 
     fn polls(&self, calendar: Calendar) -> BTreeMap<Arc<str>, Poll> {
