@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use super::event::{Effect, Notice, UploadOutcome};
 use super::schedule::Moment;
 use super::{Effects, Farm, Outcome, backoff};
@@ -37,6 +39,10 @@ impl Upload {
         self.running.is_none() && self.next().is_none_or(|due| due > now)
     }
 }
+
+/// The longest wait for a remote that fails. It needs no person, often, but a network; and all that is published
+/// meanwhile waits with it.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 impl Farm {
     /// The repository has changed.
@@ -83,7 +89,7 @@ impl Farm {
                 self.upload.owed = true;
                 self.upload.failures += 1;
                 let failures = self.upload.failures;
-                let retry_after = backoff::wait_after(failures);
+                let retry_after = backoff::wait_after(failures).min(LONGEST_WAIT);
                 self.upload.due = now + retry_after;
                 self.upload.last_error = Some(reason.clone());
                 effects.report(Notice::UploadFailed { failures, retry_after, reason });

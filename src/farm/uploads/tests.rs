@@ -119,3 +119,21 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
         "one upload brings everything"
     );
 }
+
+#[test]
+fn a_remote_that_fails_for_days_is_tried_each_hour() {
+    let options =
+        Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true, order_seed: None };
+    let mut bench = Bench::with_options(options, vec![]);
+    bench.event(Event::UploadOwed);
+    let mut tried = Vec::new();
+    for minute in 0..60 * 48 {
+        bench.sleep_until(MINUTE * minute);
+        if bench.seen().iter().any(|effect| effect == "upload") {
+            tried.push(minute);
+            bench.upload_fails();
+        }
+    }
+    assert_eq!(tried[..6], [0, 1, 6, 21, 81, 141]);
+    assert_eq!(tried.len(), 3 + 48, "{tried:?}");
+}
