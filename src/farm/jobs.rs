@@ -134,20 +134,35 @@ impl Farm {
             farm.failures.get(&outputs.key).is_some_and(|failure| failure.waiting)
         };
         while let Some(index) = self.kept.iter().position(|outputs| !waits(self, outputs)) {
-            // A publish that was cut short may have succeeded all the same.
-            if self.archive.presence(&self.kept[index].packages, &self.kept[index].key.version)
-                != Presence::Complete
-            {
+            let presence = self.archive.presence(&self.kept[index].packages, &self.kept[index].key.version);
+            if presence == Presence::Absent {
                 return Some(Job::Publish(self.kept[index].clone()));
             }
             let outputs = self.kept.remove(index);
             self.failures.remove(&outputs.key);
-            // It was published after all, but the remote has not heard of it.
-            self.owe_upload(now);
-            effects.report(Notice::AlreadyPublished { key: outputs.key.clone() });
-            effects.0.push(Effect::DiscardOutputs(outputs));
+            self.take_published(outputs, presence, now, effects);
         }
         None
+    }
+
+    /// Kept outputs of which the index has all packages, or some.
+    pub(super) fn take_published(
+        &mut self,
+        outputs: KeptOutputs,
+        presence: Presence,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        let key = outputs.key.clone();
+        if presence == Presence::Partial {
+            // What is published stays as it is: to publish the others beside it is for a person to decide.
+            effects.report(Notice::PartlyPublished { key });
+            return;
+        }
+        // A publish that was cut short has succeeded all the same, and the remote may not have heard of it.
+        self.owe_upload(now);
+        effects.report(Notice::AlreadyPublished { key });
+        effects.0.push(Effect::DiscardOutputs(outputs));
     }
 
     /// Whether a version of the upstream of `recipe` waits to be built.

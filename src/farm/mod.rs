@@ -264,14 +264,8 @@ impl Farm {
     fn take_outputs(&mut self, found: Vec<KeptOutputs>, now: Moment, effects: &mut Effects) {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
-                Presence::Complete => {
-                    // Whether the remote has heard of it, nobody knows.
-                    self.owe_upload(now);
-                    effects.report(Notice::AlreadyPublished { key: outputs.key.clone() });
-                    effects.0.push(Effect::DiscardOutputs(outputs));
-                }
-                Presence::Partial => effects.report(Notice::PartlyPublished { key: outputs.key }),
                 Presence::Absent => self.kept.push(outputs),
+                presence => self.take_published(outputs, presence, now, effects),
             }
         }
     }

@@ -395,6 +395,21 @@ fn what_an_earlier_run_has_built_is_published_first() {
 }
 
 #[test]
+fn kept_outputs_that_are_partly_published_are_left_to_a_person() {
+    let mut bench = Bench::new(false, vec![]);
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+    let both = |version| outputs("a", version, &["pa", "pb"]);
+    bench.event(Event::OutputsFound(vec![both("1-1"), both("2-1")]));
+    assert_eq!(bench.seen(), ["partly published a@1-1", "publish a@2-1"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "full".into(), outputs: both("2-1") });
+    // Somebody else has published one of them meanwhile.
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));
+    bench.sleep_until(HOUR);
+    assert_eq!(bench.seen(), ["unpublished a@2-1 1m", "partly published a@2-1"]);
+    assert!(bench.farm.failures.is_empty() && bench.farm.next_deadline().is_none());
+}
+
+#[test]
 fn a_reload_replaces_the_roster_or_leaves_it() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1", "v2"]);
@@ -536,10 +551,18 @@ fn the_status_tells_what_waits_and_what_failed() {
         (1, "1970-01-01T00:01:00Z", "build")
     );
     assert_eq!(failure.last_error, "no compiler");
-    assert!(status.queue.is_empty());
+    assert!(status.queue.is_empty() && status.queue_length == 0);
     assert_eq!(status.polls["a"].tags_seen, Some(2));
     assert_eq!(status.polls["b"].error.as_deref(), Some("no route"));
     assert_eq!((status.builds_attempted, status.builds_succeeded), (2, 0));
+    let tags: Vec<String> = (1..=5000).map(|number| format!("v{number}")).collect();
+    bench.tags("u", &tags.iter().map(String::as_str).collect::<Vec<_>>());
+    let status = bench.farm.status(&"farm".into(), calendar);
+    assert_eq!(
+        (status.queue.len(), status.queue_length),
+        (1000, 4998),
+        "all but a failed one and one in flight"
+    );
 }
 
 #[test]
