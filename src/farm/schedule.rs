@@ -128,11 +128,8 @@ impl Schedule {
             });
             upstream.interval = interval;
             match upstream.phase {
-                // Its time is set.
-                Phase::Idle if upstream.not_before > now => {}
                 Phase::Idle => {
-                    upstream.phase = Phase::Waiting;
-                    self.waiting.push_back(Waiter { url, host: upstream.host.clone(), urgent: false });
+                    self.waiting.push_back(upstream.wait(url, false));
                 }
                 Phase::ListingDropped => upstream.phase = Phase::Listing,
                 Phase::Waiting | Phase::Listing | Phase::ListingStale => {}
@@ -141,18 +138,17 @@ impl Schedule {
         self.forget_hosts(now);
     }
 
-    /// A webhook has told of news: polls `url` before all others. Returns whether
-    /// that asks for a poll that was not about to happen anyway.
+    /// A webhook has told of news: polls `url` before all others, whatever the waits after failures
+    /// say, but not within a pause that a host has asked for. Returns whether that asks for a poll
+    /// that was not about to happen anyway.
     pub fn trigger(&mut self, url: &Arc<str>) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
         let coalesced = upstream.urgent && upstream.phase == Phase::Waiting;
         match upstream.phase {
             Phase::Idle | Phase::Waiting if !coalesced => {
-                upstream.phase = Phase::Waiting;
                 upstream.urgent = true;
-                let host = upstream.host.clone();
                 self.waiting.retain(|waiter| waiter.url != *url);
-                self.waiting.push_back(Waiter { url: url.clone(), host, urgent: true });
+                self.waiting.push_back(upstream.wait(url.clone(), true));
                 true
             }
             Phase::Listing => {
@@ -174,9 +170,7 @@ impl Schedule {
     pub fn start_due(&mut self, now: Moment) -> Due {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
-                upstream.phase = Phase::Waiting;
-                let host = upstream.host.clone();
-                self.waiting.push_back(Waiter { url: url.clone(), host, urgent: false });
+                self.waiting.push_back(upstream.wait(url.clone(), false));
             }
         }
         let mut due = Due::default();
@@ -302,6 +296,12 @@ impl Schedule {
 }
 
 impl Upstream {
+    /// Its place in the queue.
+    fn wait(&mut self, url: Arc<str>, urgent: bool) -> Waiter {
+        self.phase = Phase::Waiting;
+        Waiter { url, host: self.host.clone(), not_before: self.not_before, urgent }
+    }
+
     fn is_listing(&self) -> bool {
         matches!(self.phase, Phase::Listing | Phase::ListingStale | Phase::ListingDropped)
     }

@@ -43,6 +43,8 @@ pub(super) struct Waiter {
     pub(super) url: Arc<str>,
     /// Its host; a local path has none.
     pub(super) host: Option<Arc<str>>,
+    /// When the host that it leads to, which need not be its own, may be asked again.
+    pub(super) not_before: Moment,
     /// Whether a webhook has told of it.
     pub(super) urgent: bool,
 }
@@ -54,7 +56,7 @@ pub(super) enum Turn {
     Now(Rank),
     /// Its host has as many listings as it may have.
     WhenOneEnds,
-    /// Its host wants a pause until then.
+    /// Its host, or the one that it leads to, wants a pause until then.
     At(Moment),
     /// A single sweep does not ask its host any more.
     NotInThisSweep(&'static str),
@@ -72,19 +74,20 @@ pub(super) fn name_of(url: &str) -> Option<Arc<str>> {
 impl Hosts {
     /// Whether an upstream of that host has its turn.
     pub(super) fn turn(&self, waiter: &Waiter, repeats: bool, now: Moment) -> Turn {
-        let Some(host) = waiter.host.as_ref().and_then(|name| self.0.get(name)) else {
-            return Turn::Now((false, !waiter.urgent, 0));
-        };
-        let is_paused = host.paused_until > now;
+        let unknown = Host::default();
+        let host = waiter.host.as_ref().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
+        let paused_until = host.paused_until.max(waiter.not_before);
+        let is_paused = paused_until > now;
         let limit = if host.silences < SILENT_AFTER { JOBS_PER_HOST } else { 1 };
-        if !repeats && is_paused && host.pauses > SWEEP_PATIENCE {
+        let pauses = host.pauses.max(waiter.not_before.saturating_sub(now));
+        if !repeats && is_paused && pauses > SWEEP_PATIENCE {
             Turn::NotInThisSweep("not asked: its host wants a pause")
         } else if !repeats && host.silences >= GIVEN_UP_AFTER {
             Turn::NotInThisSweep("not asked: its host does not answer")
         } else if host.running >= limit {
             Turn::WhenOneEnds
         } else if is_paused {
-            Turn::At(host.paused_until)
+            Turn::At(paused_until)
         } else {
             Turn::Now((host.silences > 0, !waiter.urgent, host.running))
         }

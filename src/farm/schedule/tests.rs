@@ -180,6 +180,17 @@ fn a_single_sweep_does_not_wait_for_a_long_pause() {
     assert!(!schedule.is_quiet());
     schedule.finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
     assert!(schedule.is_quiet());
+    // Nor does it, after a reload, for the pause of a host that its upstream redirects to.
+    let mut schedule = Schedule::new(1, false, None);
+    for given_up in [false, true] {
+        schedule.watch(roster(&["https://a.example/1"]), Moment::ZERO);
+        let due = schedule.start_due(Moment::ZERO);
+        assert_eq!((due.start.is_empty(), due.given_up.len()), (given_up, usize::from(given_up)));
+        let redirected_to = Some("https://b.example/x".to_owned());
+        let fault = PollFault::Busy { pause: HOUR, redirected_to };
+        let busy = PollError { reason: "429".into(), fault };
+        schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    }
 }
 
 #[test]
@@ -217,6 +228,33 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
     schedule.finished(&"https://a.example/2".into(), Ok(1), Duration::from_secs(1));
     assert_eq!(start(&mut schedule, Duration::from_secs(1)), "");
     assert_eq!(start(&mut schedule, minutes(7)), "https://b.example/1");
+}
+
+#[test]
+fn a_webhook_breaks_no_pause_but_the_wait_after_a_failure() {
+    const REDIRECTING: &str = "https://a.example/1";
+    let (url, second, hour) = (Arc::from(REDIRECTING), Moment::from_secs(1), Moment::from_hours(1));
+    let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".to_owned()) };
+    let busy = PollError { reason: "429".into(), fault };
+    let ask: [&dyn Fn(&mut Schedule); 3] = [
+        &|schedule| assert!(schedule.trigger(&REDIRECTING.into())),
+        &|schedule| schedule.expedite(REDIRECTING),
+        &|schedule| schedule.watch(roster(&[REDIRECTING]), second),
+    ];
+    for (number, ask) in ask.iter().enumerate() {
+        let mut schedule = schedule(1, &[REDIRECTING]);
+        assert_eq!(start(&mut schedule, Moment::ZERO), REDIRECTING);
+        schedule.finished(&url, Err(busy.clone()), Moment::ZERO);
+        ask(&mut schedule);
+        assert_eq!(start(&mut schedule, second), "", "{number}");
+        assert_eq!(schedule.next_deadline(), Some(hour), "{number}");
+        assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
+        // A listing that failed by itself is repeated as soon as there is news.
+        schedule.finished(&url, Err(error("no route", None)), hour);
+        assert_eq!(start(&mut schedule, hour), "", "{number}");
+        assert!(schedule.trigger(&url));
+        assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
+    }
 }
 
 #[test]
