@@ -1,0 +1,268 @@
+//! Hosts that many upstreams share: their share of the pool, their pauses, their silence.
+
+use super::super::hosts::{GIVEN_UP_AFTER, JOBS_PER_HOST, SWEEP_PATIENCE};
+use super::*;
+
+#[test]
+fn one_host_gets_a_few_listings_at_a_time_and_the_others_their_share() {
+    let urls: Vec<String> = (0..6).map(|n| format!("https://Big.example:8443/{n}")).collect();
+    let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    urls.extend(["https://small.example/x", "/srv/local/a", "/srv/local/b"]);
+    let mut schedule = schedule(8, &urls);
+    let started = schedule.start_due(Moment::ZERO).start;
+    assert_eq!(started.len(), 7, "{started:?}");
+    assert_eq!(started.iter().filter(|url| url.contains("Big")).count(), JOBS_PER_HOST);
+    schedule.finished(&urls[0].into(), Ok(1), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::ZERO), urls[4]);
+}
+
+#[test]
+fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
+    let now = Moment::ZERO;
+    let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
+    assert_eq!(start(&mut schedule, now), "https://a.example/1");
+    let busy = error("429", Some(Duration::from_mins(7)));
+    schedule.finished(&"https://a.example/1".into(), Err(busy), now);
+    assert_eq!(start(&mut schedule, now), "https://b.example/1");
+    schedule.finished(&"https://b.example/1".into(), Ok(1), now);
+    assert_eq!(start(&mut schedule, now), "");
+    let woken = schedule.next_deadline().unwrap();
+    assert!(woken <= Duration::from_mins(7));
+    assert_eq!(start(&mut schedule, Duration::from_mins(7)), "https://a.example/2");
+}
+
+#[test]
+fn a_single_sweep_does_not_wait_for_a_long_pause() {
+    let mut schedule = Schedule::new(1, false, None);
+    schedule.watch(roster(&["https://a.example/1", "https://a.example/2"]), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "https://a.example/1");
+    let busy = error("503", Some(HOUR));
+    schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    let due = schedule.start_due(Moment::ZERO);
+    assert_eq!(due.start.len(), 0);
+    assert_eq!(due.given_up, [("https://a.example/2".into(), "not asked: its host wants a pause")]);
+    assert!(!schedule.is_quiet());
+    schedule.finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
+    assert!(schedule.is_quiet());
+    // Nor does it, after a reload, for the pause of a host that its upstream redirects to.
+    let mut schedule = Schedule::new(1, false, None);
+    for given_up in [false, true] {
+        schedule.watch(roster(&["https://a.example/1"]), Moment::ZERO);
+        let due = schedule.start_due(Moment::ZERO);
+        assert_eq!((due.start.is_empty(), due.given_up.len()), (given_up, usize::from(given_up)));
+        let redirected_to = Some("https://b.example/x".to_owned());
+        let fault = PollFault::Busy { pause: HOUR, redirected_to };
+        let busy = PollError { reason: "429".into(), fault };
+        schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    }
+}
+
+#[test]
+fn the_end_of_a_pause_is_never_missed() {
+    let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2"]);
+    start(&mut schedule, Moment::ZERO);
+    let busy = error("429", Some(Duration::from_mins(1)));
+    schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::from_millis(59_999)), "");
+    // By now the pause is over: the deadline lies in the past, and so the farm is woken at once.
+    assert_eq!(schedule.next_deadline(), Some(Duration::from_mins(1)));
+}
+
+#[test]
+fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
+    let minutes = Duration::from_mins;
+    let now = Moment::ZERO;
+    let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
+    assert_eq!(start(&mut schedule, now), "https://a.example/1");
+    let redirected_to = Some("https://B.example:8443/x".to_owned());
+    let fault = PollFault::Busy { pause: minutes(7), redirected_to };
+    let busy = PollError { reason: "429".into(), fault };
+    schedule.finished(&"https://a.example/1".into(), Err(busy), now);
+    assert_eq!(start(&mut schedule, now), "https://a.example/2");
+    schedule.finished(&"https://a.example/2".into(), Ok(1), now);
+    assert_eq!(start(&mut schedule, now), "", "b.example wants a pause");
+    // The upstream that redirects there is not asked earlier either.
+    assert_eq!(schedule.state("https://a.example/1").unwrap().next, Some(minutes(7)));
+    assert_eq!(schedule.next_deadline(), Some(minutes(7)));
+    schedule.watch(
+        roster(&["https://a.example/1", "https://a.example/2", "https://b.example/1"]),
+        Duration::from_secs(1),
+    );
+    assert_eq!(start(&mut schedule, Duration::from_secs(1)), "https://a.example/2", "nor after a reload");
+    schedule.finished(&"https://a.example/2".into(), Ok(1), Duration::from_secs(1));
+    assert_eq!(start(&mut schedule, Duration::from_secs(1)), "");
+    assert_eq!(start(&mut schedule, minutes(7)), "https://b.example/1");
+}
+
+#[test]
+fn a_webhook_breaks_no_pause_but_the_wait_after_a_failure() {
+    const REDIRECTING: &str = "https://a.example/1";
+    let (url, second, hour) = (Arc::from(REDIRECTING), Moment::from_secs(1), Moment::from_hours(1));
+    let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".to_owned()) };
+    let busy = PollError { reason: "429".into(), fault };
+    let ask: [&dyn Fn(&mut Schedule); 3] = [
+        &|schedule| assert!(schedule.trigger(&REDIRECTING.into())),
+        &|schedule| schedule.expedite(REDIRECTING),
+        &|schedule| schedule.watch(roster(&[REDIRECTING]), second),
+    ];
+    for (number, ask) in ask.iter().enumerate() {
+        let mut schedule = schedule(1, &[REDIRECTING]);
+        assert_eq!(start(&mut schedule, Moment::ZERO), REDIRECTING);
+        schedule.finished(&url, Err(busy.clone()), Moment::ZERO);
+        ask(&mut schedule);
+        assert_eq!(start(&mut schedule, second), "", "{number}");
+        assert_eq!(schedule.next_deadline(), Some(hour), "{number}");
+        assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
+        // A listing that failed by itself is repeated as soon as there is news.
+        schedule.finished(&url, Err(error("no route", None)), hour);
+        assert_eq!(start(&mut schedule, hour), "", "{number}");
+        assert!(schedule.trigger(&url));
+        assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
+    }
+}
+
+#[test]
+fn hosts_that_nobody_needs_are_forgotten() {
+    let mut schedule = Schedule::new(1, true, None);
+    for n in 0..50 {
+        schedule.watch(roster(&[&format!("https://{n}.example/x")]), Moment::ZERO);
+        assert_eq!(schedule.hosts.len(), 0, "known from its first listing on");
+    }
+    let mut now = Moment::ZERO;
+    for n in 0..50 {
+        let url: Arc<str> = schedule.start_due(now).start.remove(0);
+        let fault =
+            PollFault::Busy { pause: HOUR, redirected_to: Some(format!("https://{n}.example.org/x")) };
+        schedule.finished(&url, Err(PollError { reason: "429".into(), fault }), now);
+        now = schedule.next_deadline().unwrap();
+        assert!(schedule.hosts.len() <= 3, "{:?}", schedule.hosts);
+    }
+    schedule.watch(roster(&["/srv/local"]), now + HOUR);
+    assert_eq!(schedule.hosts.len(), 0, "{:?}", schedule.hosts);
+    // A pause is kept even if the recipes that led to it come and go.
+    schedule.watch(roster(&["https://a.example/1"]), now);
+    start(&mut schedule, now);
+    schedule.finished(&"https://a.example/1".into(), Err(error("429", Some(HOUR))), now);
+    schedule.watch(roster(&[]), now);
+    schedule.watch(roster(&["https://a.example/1"]), now);
+    assert_eq!(start(&mut schedule, now), "");
+    assert_eq!(schedule.next_deadline(), Some(now + HOUR));
+}
+
+#[test]
+fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
+    let urls: Vec<String> = (0..9).map(|n| format!("https://a.example/{n}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    // The length of each pause, and how many upstreams are asked before the sweep has had enough.
+    for (pause, asked) in [(1, 9), (20, 4), (29, 3), (30, 3), (31, 2), (60, 2), (61, 1)] {
+        let mut schedule = Schedule::new(1, false, None);
+        schedule.watch(roster(&urls), Moment::ZERO);
+        let (mut now, mut count, mut given_up) = (Moment::ZERO, 0, 0);
+        while !schedule.is_quiet() {
+            let due = schedule.start_due(now);
+            for url in &due.start {
+                count += 1;
+                let busy = error("429", Some(Duration::from_secs(pause)));
+                schedule.finished(url, Err(busy), now);
+            }
+            for (url, _) in &due.given_up {
+                given_up += 1;
+                schedule.finished(url, Err(error("paused", None)), now);
+            }
+            if due == Due::default() {
+                now = schedule.next_deadline().expect("an end of the pause").max(now);
+            }
+        }
+        assert_eq!((count, given_up), (asked, 9 - asked), "pauses of {pause} s");
+        assert!(now <= SWEEP_PATIENCE, "{now:?}");
+    }
+}
+
+/// Lists `urls`, where a listing takes a second and one on a dead host a minute. When each has ended, and how
+/// many were given up.
+fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<Arc<str>, Moment>, usize) {
+    let mut schedule = Schedule::new(workers, repeats, None);
+    schedule.watch(roster(urls), Moment::ZERO);
+    let (mut now, mut running, mut done, mut given_up) = (Moment::ZERO, Vec::new(), BTreeMap::new(), 0);
+    while done.len() + given_up < urls.len() {
+        let due = schedule.start_due(now);
+        for (url, reason) in &due.given_up {
+            schedule.finished(url, Err(error(reason, None)), now);
+        }
+        given_up += due.given_up.len();
+        for url in due.start {
+            let takes = if url.contains("dead") { 60 } else { 1 };
+            running.push((now + Duration::from_secs(takes), url));
+        }
+        if !due.given_up.is_empty() {
+            continue;
+        }
+        running.sort();
+        let (end, url) = running.remove(0);
+        now = end;
+        let result = if url.contains("dead") { silence() } else { Ok(1) };
+        schedule.finished(&url, result, now);
+        done.entry(url).or_insert(now);
+    }
+    (done, given_up)
+}
+
+fn silence() -> Result<usize, PollError> {
+    Err(PollError { reason: "no answer".into(), fault: PollFault::NoAnswer })
+}
+
+#[test]
+fn dead_hosts_do_not_hold_up_the_others() {
+    let numbered = |host: &str| (0..9).map(|n| format!("https://{host}.example/{n}")).collect::<Vec<_>>();
+    let urls = [numbered("a-dead"), numbered("b-dead"), numbered("good"), numbered("well")].concat();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    for (workers, repeats) in [(4, true), (8, true), (4, false), (8, false)] {
+        let (done, given_up) = simulate(workers, repeats, &urls);
+        let healthy = done.iter().filter(|(url, _)| !url.contains("dead"));
+        let last = healthy.map(|(_, end)| *end).max().unwrap();
+        assert!(last < Duration::from_secs(20), "{workers} workers: {done:?}");
+        let end = *done.values().max().unwrap();
+        assert_eq!(given_up > 0, !repeats);
+        assert!(repeats || end <= Duration::from_mins(5), "the sweep took {end:?}");
+    }
+}
+
+#[test]
+fn a_host_without_an_answer_gets_one_listing_at_a_time_until_one_succeeds() {
+    let urls: Vec<String> = (0..20).map(|n| format!("https://a.example/{n:02}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let page = || Err(error("a page", None));
+    let now = Moment::ZERO;
+    let mut schedule = schedule(8, &urls);
+    let mut running: VecDeque<Arc<str>> = schedule.start_due(now).start.into();
+    // How a listing ends, and how many run then.
+    let steps: [(Result<usize, PollError>, usize); 10] = [
+        (silence(), 4),
+        (Ok(1), 4),
+        (silence(), 4),
+        (silence(), 3),
+        (page(), 2),
+        (silence(), 1),
+        (silence(), 1),
+        (page(), 1),
+        (silence(), 1),
+        (Ok(1), 4),
+    ];
+    for (number, (result, expected)) in steps.into_iter().enumerate() {
+        let url = running.pop_front().unwrap();
+        schedule.finished(&url, result, now);
+        running.extend(schedule.start_due(now).start);
+        assert_eq!(running.len(), expected, "after step {number}");
+        // Who waits for a place is no deadline: the farm would be woken without an end.
+        assert!(schedule.next_deadline().is_none_or(|deadline| deadline > now), "after step {number}");
+    }
+}
+
+#[test]
+fn a_sweep_gives_a_host_up_that_does_not_answer() {
+    let urls: Vec<String> = (0..200).map(|n| format!("https://dead.example/{n}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let (done, given_up) = simulate(8, false, &urls);
+    assert_eq!((done.len(), given_up), (GIVEN_UP_AFTER as usize, 194));
+    assert!(*done.values().max().unwrap() <= Duration::from_mins(3));
+}
