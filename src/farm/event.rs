@@ -130,6 +130,8 @@ pub struct PollError {
 pub enum PollFault {
     /// It cannot be reached, or did not answer in time.
     NoAnswer,
+    /// It answers, and redirects to one that does not.
+    NoAnswerElsewhere,
     /// It wants to be left alone.
     Busy {
         /// For how long.

@@ -207,12 +207,7 @@ impl Schedule {
     ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
         let upstream = self.upstreams.get_mut(url)?;
-        let has_answered = match result.as_ref().map_err(|error| &error.fault) {
-            Ok(_) | Err(PollFault::Busy { .. }) => Some(true),
-            Err(PollFault::NoAnswer) => Some(false),
-            Err(PollFault::Other) => None,
-        };
-        self.hosts.end(upstream.host.as_ref(), has_answered);
+        self.hosts.end(upstream.host.as_ref(), result.as_ref().err().map(|error| &error.fault));
         let mut redirects = false;
         if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
             upstream.not_before = now.saturating_add(*pause);

@@ -69,6 +69,9 @@ pub enum ListError {
     /// The server cannot be reached, or did not answer in time.
     #[error("{0}")]
     NoAnswer(String),
+    /// The same of a server that a redirect led to.
+    #[error("{0}")]
+    NoAnswerElsewhere(String),
     /// Native listing failed.
     #[error("{0}")]
     Failed(String),
@@ -166,6 +169,7 @@ impl From<Failure> for ListError {
                 Self::Busy { status, retry_after, redirected_to }
             }
             Failure::NoAnswer(reason) => Self::NoAnswer(reason),
+            Failure::NoAnswerElsewhere(reason) => Self::NoAnswerElsewhere(reason),
             Failure::Failed(reason) | Failure::NotUnderstood(reason) => Self::Failed(reason),
             Failure::OlderVersion => Self::Failed("the server does not speak protocol version 2".to_owned()),
             Failure::Interrupted => Self::Interrupted,

@@ -68,6 +68,8 @@ pub enum Failure {
     },
     /// The server cannot be reached, or did not answer in time, in one line.
     NoAnswer(String),
+    /// The same of a server that a redirect led to.
+    NoAnswerElsewhere(String),
     /// It failed, in one line.
     Failed(String),
     /// The manager is stopping.
@@ -294,9 +296,10 @@ impl Listing<'_> {
         }
     }
 
-    /// That a server does not answer is not held against the one that redirected to it.
+    /// That a server does not answer is not said of the one that redirected to it.
     fn no_answer(&self, reason: String) -> Failure {
-        if self.redirected_to.is_none() { Failure::NoAnswer(reason) } else { Failure::Failed(reason) }
+        let is_elsewhere = self.redirected_to.is_some();
+        if is_elsewhere { Failure::NoAnswerElsewhere(reason) } else { Failure::NoAnswer(reason) }
     }
 }
 

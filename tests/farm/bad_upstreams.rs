@@ -208,6 +208,16 @@ fn redirects_are_followed_as_git_follows_them() {
 }
 
 #[test]
+fn silence_behind_a_redirect_is_not_that_of_the_host() {
+    let (http, _) = server();
+    let (silent, there) = server();
+    silent.fault("a.git", Fault::Silent);
+    http.fault("a.git", Fault::Redirect { to: format!("{there}/info/refs?service=git-upload-pack") });
+    let expected = "no complete answer within 300ms".to_owned();
+    assert_eq!(list(&http.url("a.git"), SOON), Err(Failure::NoAnswerElsewhere(expected)));
+}
+
+#[test]
 fn an_interrupted_listing_asks_nothing_more() {
     let (http, url) = server();
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Moment;
+use super::{Moment, PollFault};
 use crate::upstream_url;
 
 /// How many listings of one host may run at once, so that a host that serves
@@ -15,6 +15,10 @@ pub(super) const JOBS_PER_HOST: usize = 4;
 /// After how many listings in a row without an answer a host gets one at a time, until one
 /// succeeds: each of them may keep a worker for as long as a listing may take.
 const SILENT_AFTER: u32 = 2;
+
+/// How many it gets if it is not the host itself that was silent, but one that it redirects to:
+/// its other upstreams need not suffer much.
+const JOBS_IF_ELSEWHERE: usize = 2;
 
 /// After how many of them a single sweep asks it no more.
 pub(super) const GIVEN_UP_AFTER: u32 = 6;
@@ -31,6 +35,8 @@ struct Host {
     running: usize,
     /// Listings without an answer since the last one that succeeded.
     silences: u32,
+    /// Listings since then that a redirect led to where no answer was given.
+    silences_elsewhere: u32,
     /// When it may be asked again.
     paused_until: Moment,
     /// How long its pauses are, together.
@@ -78,7 +84,13 @@ impl Hosts {
         let host = waiter.host.as_ref().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
         let paused_until = host.paused_until.max(waiter.not_before);
         let is_paused = paused_until > now;
-        let limit = if host.silences < SILENT_AFTER { JOBS_PER_HOST } else { 1 };
+        let limit = if host.silences >= SILENT_AFTER {
+            1
+        } else if host.silences_elsewhere >= SILENT_AFTER {
+            JOBS_IF_ELSEWHERE
+        } else {
+            JOBS_PER_HOST
+        };
         let pauses = host.pauses.max(waiter.not_before.saturating_sub(now));
         if !repeats && is_paused && pauses > SWEEP_PATIENCE {
             Turn::NotInThisSweep("not asked: its host wants a pause")
@@ -100,14 +112,17 @@ impl Hosts {
         }
     }
 
-    /// Notes that a listing has ended, and whether the host has answered, if that is known.
-    pub(super) fn end(&mut self, name: Option<&Arc<str>>, has_answered: Option<bool>) {
+    /// Notes that a listing has ended, and what was wrong with it.
+    pub(super) fn end(&mut self, name: Option<&Arc<str>>, fault: Option<&PollFault>) {
         let Some(host) = name.and_then(|name| self.0.get_mut(name)) else { return };
         host.running = host.running.saturating_sub(1);
-        match has_answered {
-            Some(true) => host.silences = 0,
-            Some(false) => host.silences = host.silences.saturating_add(1),
-            None => {}
+        match fault {
+            None | Some(PollFault::Busy { .. }) => (host.silences, host.silences_elsewhere) = (0, 0),
+            Some(PollFault::NoAnswer) => host.silences = host.silences.saturating_add(1),
+            Some(PollFault::NoAnswerElsewhere) => {
+                host.silences_elsewhere = host.silences_elsewhere.saturating_add(1);
+            }
+            Some(PollFault::Other) => {}
         }
     }
 

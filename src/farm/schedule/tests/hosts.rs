@@ -259,6 +259,36 @@ fn a_host_without_an_answer_gets_one_listing_at_a_time_until_one_succeeds() {
 }
 
 #[test]
+fn a_host_that_redirects_to_silence_gets_two_listings_at_a_time_and_is_never_given_up() {
+    let urls: Vec<String> = (0..20).map(|n| format!("https://a.example/{n:02}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let elsewhere = || Err(PollError { reason: "no answer".into(), fault: PollFault::NoAnswerElsewhere });
+    for repeats in [true, false] {
+        let mut schedule = Schedule::new(8, repeats, None);
+        schedule.watch(roster(&urls), Moment::ZERO);
+        let mut running: VecDeque<Arc<str>> = schedule.start_due(Moment::ZERO).start.into();
+        let mut step = |result: Result<usize, PollError>, expected: usize| {
+            schedule.finished(&running.pop_front().unwrap(), result, Moment::ZERO);
+            let due = schedule.start_due(Moment::ZERO);
+            assert_eq!(due.given_up, []);
+            running.extend(due.start);
+            assert_eq!(running.len(), expected, "{repeats}");
+        };
+        step(elsewhere(), 4);
+        step(Ok(1), 4);
+        step(elsewhere(), 4);
+        step(elsewhere(), 3);
+        for _ in 0..8 {
+            step(elsewhere(), 2);
+        }
+        step(Ok(1), 4);
+        step(silence(), 4);
+        step(elsewhere(), 4);
+        step(silence(), 3);
+    }
+}
+
+#[test]
 fn a_sweep_gives_a_host_up_that_does_not_answer() {
     let urls: Vec<String> = (0..200).map(|n| format!("https://dead.example/{n}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
