@@ -79,6 +79,8 @@ finish() {
 
 # Installs the file $2 as $3, with mode $1: whole and written down, or not at all, whatever interrupts it.
 put() {
+    # mv would put it into that.
+    [ ! -d "$DESTDIR$3" ] || fail "$DESTDIR$3 is a directory, and a file is to be there: move it away"
     directory "${3%/*}"
     partial=$DESTDIR$3.partial
     install -m "$1" "$2" "$partial"
@@ -111,11 +113,12 @@ case $PREFIX in
     *) search_rule="s|PATH=/usr/local/sbin:|PATH=$PREFIX/bin:/usr/local/sbin:|" ;;
 esac
 
-# Installs a service file where its init system finds it. One that is not as it was installed is somebody's work.
+# Installs a service file where its init system finds it. One that is not as it was installed is somebody's work, or that of
+# an install with another PREFIX, whose list is not here.
 put_live() {
     with_paths "$2"
-    if [ -e "$DESTDIR$3" ] && ! is_as_installed "$3" && ! cmp -s "$work/file" "$DESTDIR$3"; then
-        say "$DESTDIR$3 has been changed and stays as it is; compare it with $DESTDIR$documents/$2"
+    if [ -e "$DESTDIR$3" ] && [ ! -d "$DESTDIR$3" ] && ! is_as_installed "$3" && ! cmp -s "$work/file" "$DESTDIR$3"; then
+        say "$DESTDIR$3 is not what an install with PREFIX=$PREFIX has left there, and stays as it is; compare it with $DESTDIR$documents/$2"
     else
         put "$1" "$work/file" "$3"
     fi

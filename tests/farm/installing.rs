@@ -15,6 +15,7 @@ use crate::support::wait::PATIENCE;
 
 const MANAGER: &str = "/usr/local/bin/peipkg-manager";
 const CONFIG: &str = "/etc/peipkg-manager/config.toml";
+const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
 const LIST: &str = "/usr/local/share/doc/peipkg-manager/installed-files";
 const RECIPE: &str = "/usr/local/share/doc/peipkg-manager/contrib/recipes/hello";
 
@@ -135,7 +136,7 @@ fn nothing_is_left_of_what_was_not_touched() {
     for init in ["none", "systemd", "none"] {
         root.install(&[&format!("INIT={init}")]);
     }
-    assert!(root.path("/usr/local/lib/systemd/system/peipkg-manager.service").exists());
+    assert!(root.path(UNIT).exists());
     root.uninstall();
     assert_eq!(tree(root.dir()), ["/usr/local/bin/"], "what was there before stays, even if it is empty");
 }
@@ -186,7 +187,6 @@ fn an_installed_farm_works_and_its_files_survive_the_programs() {
 
 #[test]
 fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
-    const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
     const TOOL: &str = "/usr/local/bin/peipkg-build";
     const PAGE: &str = "/usr/local/share/man/man8/peipkg-manager.8";
     let root = Root::new();
@@ -202,7 +202,7 @@ fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
     let update = root.install(&["TOOLS=no", "INIT=systemd"]);
     let documents = root.path("/usr/local/share/doc/peipkg-manager/contrib");
     let says = format!(
-        "{} has been changed and stays as it is; compare it with {}\n",
+        "{} is not what an install with PREFIX=/usr/local has left there, and stays as it is; compare it with {}\n",
         root.path(UNIT).display(),
         documents.join("systemd/peipkg-manager.service").display()
     );
@@ -303,6 +303,41 @@ fn an_install_that_a_signal_ends_can_be_undone() {
         assert!(root.path(MANAGER).exists() && !root.path(CONFIG).exists(), "{:?}", tree(root.dir()));
         root.uninstall();
         assert_eq!(tree(root.dir()), [] as [&str; 0], "{signal}");
+    }
+}
+
+#[test]
+fn a_service_file_of_another_prefix_stays_and_is_not_called_changed() {
+    const SCRIPT: &str = "/etc/init.d/peipkg-manager";
+    let root = Root::new();
+    root.install(&["INIT=sysvinit"]);
+    let script = root.read(SCRIPT);
+    let second = root.install(&["INIT=sysvinit", "PREFIX=/opt/farm"]);
+    let place = root.path(SCRIPT).display().to_string();
+    let says =
+        format!("{place} is not what an install with PREFIX=/opt/farm has left there, and stays as it is;");
+    assert!(second.stdout.contains(&says) && !second.stdout.contains("changed"), "{second}");
+    assert_eq!(root.read(SCRIPT), script);
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_refused() {
+    const PAGE: &str = "/usr/local/share/doc/peipkg-manager/docs/recovery.md";
+    for place in [UNIT, PAGE] {
+        let root = Root::new();
+        let mine = format!("{place}/mine");
+        root.write(&mine, "mine");
+        let output = root.make("install", &["INIT=systemd"]);
+        output.assert_code(2);
+        let place = root.path(place).display().to_string();
+        let expected =
+            format!("make install: {place} is a directory, and a file is to be there: move it away");
+        let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.contains("***")).collect();
+        assert_eq!(lines, [expected], "{output}");
+        if root.path(LIST).exists() {
+            root.uninstall();
+        }
+        assert_eq!(tree(root.dir()), [mine]);
     }
 }
 
