@@ -32,6 +32,7 @@ mod http_status;
 mod idle;
 mod installing;
 mod listing;
+mod listing_ways;
 mod manual;
 mod nginx;
 mod page_commands;
