@@ -1,84 +1,17 @@
-//! `make install` and `make uninstall`: into an empty root, over what is there, and away again.
+//! `make install` and `make uninstall`: into an empty root, and away again.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use tempfile::TempDir;
-
 use crate::support::farm::published_in;
-use crate::support::git_repo::{GitRepo, isolate, run};
-use crate::support::install::{destdir, make, make_command, tree};
-use crate::support::running::{Output, Running};
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::install::{CONFIG, LIST, MANAGER, Root, UNIT, destdir, make_command, tree};
+use crate::support::running::Running;
 use crate::support::wait::PATIENCE;
 
-const MANAGER: &str = "/usr/local/bin/peipkg-manager";
-const CONFIG: &str = "/etc/peipkg-manager/config.toml";
-const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
-const LIST: &str = "/usr/local/share/doc/peipkg-manager/installed-files";
 const RECIPE: &str = "/usr/local/share/doc/peipkg-manager/contrib/recipes/hello";
-
-/// An empty root, in a directory whose name needs quotes.
-struct Root {
-    home: TempDir,
-}
-
-impl Root {
-    fn new() -> Self {
-        Self { home: TempDir::with_prefix("a root ").unwrap() }
-    }
-
-    fn dir(&self) -> &Path {
-        self.home.path()
-    }
-
-    fn path(&self, path: &str) -> std::path::PathBuf {
-        self.dir().join(path.trim_start_matches('/'))
-    }
-
-    #[track_caller]
-    fn make(&self, target: &str, variables: &[&str]) -> Output {
-        let destdir = destdir(self.dir());
-        let all: Vec<&str> = std::iter::once(destdir.as_str()).chain(variables.iter().copied()).collect();
-        make(target, &all)
-    }
-
-    #[track_caller]
-    fn install(&self, variables: &[&str]) -> Output {
-        let output = self.make("install", variables);
-        output.assert_success();
-        output
-    }
-
-    #[track_caller]
-    fn uninstall(&self) -> Output {
-        let output = self.make("uninstall", &[]);
-        output.assert_success();
-        output
-    }
-
-    #[track_caller]
-    fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    #[track_caller]
-    fn write(&self, path: &str, content: &str) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    /// The installed manager, on a `PATH` that finds the installed tools first.
-    fn manager(&self, arguments: &[&str]) -> Output {
-        let machine = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(self.path("/usr/local/bin")).chain(std::env::split_paths(&machine));
-        let mut command = Command::new(self.path(MANAGER));
-        isolate(&mut command).env("PATH", std::env::join_paths(path).unwrap()).env("HOME", self.dir());
-        Running::spawn(command.arg("--config").arg(self.path(CONFIG)).args(arguments)).wait_exit(PATIENCE)
-    }
-}
 
 fn read_source(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -186,81 +119,6 @@ fn an_installed_farm_works_and_its_files_survive_the_programs() {
 }
 
 #[test]
-fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
-    const TOOL: &str = "/usr/local/bin/peipkg-build";
-    const PAGE: &str = "/usr/local/share/man/man8/peipkg-manager.8";
-    let root = Root::new();
-    root.write(CONFIG, "# mine\n");
-    root.write(TOOL, "the official one");
-    root.write(PAGE, "another manager's");
-    let install = root.install(&["TOOLS=no", "INIT=systemd"]);
-    assert!(install.stdout.contains("man8/peipkg-manager.8 is not from here, and stays"), "{install}");
-    assert_eq!(root.read(PAGE), "another manager's");
-    assert_eq!((root.read(CONFIG).as_str(), root.read(TOOL).as_str()), ("# mine\n", "the official one"));
-    assert!(!root.path("/usr/local/bin/peipkg-repo").exists());
-    root.write(UNIT, "[Service]\nExecStart=/mine\n");
-    let update = root.install(&["TOOLS=no", "INIT=systemd"]);
-    let documents = root.path("/usr/local/share/doc/peipkg-manager/contrib");
-    let says = format!(
-        "{} is not what an install with PREFIX=/usr/local has left there, and stays as it is; compare it with {}\n",
-        root.path(UNIT).display(),
-        documents.join("systemd/peipkg-manager.service").display()
-    );
-    assert!(update.stdout.contains(&says), "{update}");
-    assert_eq!(root.read(UNIT), "[Service]\nExecStart=/mine\n");
-    // The program is replaced by another package, say.
-    root.write(MANAGER, "another");
-    let removal = root.uninstall();
-    assert!(removal.stdout.contains("bin/peipkg-manager has been changed and stays"), "{removal}");
-    assert_eq!(tree(root.dir()), [CONFIG, TOOL, MANAGER, UNIT, PAGE]);
-}
-
-#[test]
-fn programs_of_somebody_else_are_only_replaced_when_that_is_asked_for() {
-    const BUILD: &str = "/usr/local/bin/peipkg-build";
-    let kept = format!("{BUILD}.orig");
-    let root = Root::new();
-    let refused = |variables: &[&str], choices: &str| {
-        let output = root.make("install", variables);
-        output.assert_code(2);
-        for word in [root.path(BUILD).to_str().unwrap(), choices] {
-            assert!(output.stderr.contains(word), "expected {word:?}\n{output}");
-        }
-    };
-    root.write(BUILD, "the official one");
-    refused(&["INIT=sysvinit"], "; give TOOLS=no, another PREFIX, or REPLACE=yes");
-    root.write(MANAGER, "the other manager");
-    refused(&[], "; give another PREFIX, or REPLACE=yes");
-    assert_eq!(tree(root.dir()), [BUILD, MANAGER], "nothing is installed");
-
-    // An update needs no such word, and keeps no second original.
-    for variables in [&["REPLACE=yes"][..], &["REPLACE=yes"], &[]] {
-        root.install(variables);
-        assert_eq!(root.read(&kept), "the official one");
-    }
-    assert!(fs::read(root.path(BUILD)).unwrap().starts_with(b"\x7fELF"));
-    let removal = root.uninstall();
-    assert!(removal.stdout.contains("peipkg-build is again what it was"), "{removal}");
-    assert_eq!(tree(root.dir()), [BUILD, MANAGER]);
-    assert_eq!(
-        (root.read(BUILD).as_str(), root.read(MANAGER).as_str()),
-        ("the official one", "the other manager")
-    );
-
-    // Ours is overwritten by a package, which does not know the original that is kept.
-    root.install(&["REPLACE=yes"]);
-    root.write(BUILD, "a newer official one");
-    refused(&[], "REPLACE=yes");
-    refused(&["REPLACE=yes"], "cannot be kept as peipkg-build.orig, which is there already");
-    root.uninstall();
-    assert_eq!(tree(root.dir()), [BUILD, &kept, MANAGER]);
-    assert_eq!(
-        (root.read(BUILD).as_str(), root.read(&kept).as_str()),
-        ("a newer official one", "the official one")
-    );
-}
-
-#[test]
 fn the_environment_says_what_the_command_line_may_say() {
     let root = Root::new();
     let mut command = make_command("install", &[&destdir(root.dir())]);
@@ -271,74 +129,6 @@ fn the_environment_says_what_the_command_line_may_say() {
         root.path("/opt/farm/bin/peipkg-manager").exists()
             && !root.path("/opt/farm/bin/peipkg-build").exists()
     );
-}
-
-#[test]
-fn an_install_that_fails_can_be_undone() {
-    let root = Root::new();
-    root.write("/usr/local/share/man", "in the way");
-    root.make("install", &[]).assert_code(2);
-    assert!(root.path(MANAGER).exists());
-    root.uninstall();
-    assert_eq!(tree(root.dir()), ["/usr/local/share/man"]);
-}
-
-#[test]
-fn an_install_that_a_signal_ends_can_be_undone() {
-    for signal in ["HUP", "INT", "TERM"] {
-        let root = Root::new();
-        // The machine's own program, before which the script gets the signal: once, in the middle of its work.
-        let programs = TempDir::with_prefix("programs-").unwrap();
-        let install = programs.path().join("install");
-        let script = format!(
-            "#!/bin/sh\nPATH=${{PATH#*:}}\ncase $* in *man8*) kill -{signal} $PPID ;; esac\nexec install \"$@\"\n"
-        );
-        fs::write(&install, script).unwrap();
-        fs::set_permissions(&install, fs::Permissions::from_mode(0o755)).unwrap();
-        let machine = std::env::var_os("PATH").unwrap();
-        let path = std::iter::once(programs.path().to_owned()).chain(std::env::split_paths(&machine));
-        let mut command = make_command("install", &[&destdir(root.dir())]);
-        command.env("PATH", std::env::join_paths(path).unwrap());
-        Running::spawn(&mut command).wait_exit(PATIENCE).assert_code(2);
-        assert!(root.path(MANAGER).exists() && !root.path(CONFIG).exists(), "{:?}", tree(root.dir()));
-        root.uninstall();
-        assert_eq!(tree(root.dir()), [] as [&str; 0], "{signal}");
-    }
-}
-
-#[test]
-fn a_service_file_of_another_prefix_stays_and_is_not_called_changed() {
-    const SCRIPT: &str = "/etc/init.d/peipkg-manager";
-    let root = Root::new();
-    root.install(&["INIT=sysvinit"]);
-    let script = root.read(SCRIPT);
-    let second = root.install(&["INIT=sysvinit", "PREFIX=/opt/farm"]);
-    let place = root.path(SCRIPT).display().to_string();
-    let says =
-        format!("{place} is not what an install with PREFIX=/opt/farm has left there, and stays as it is;");
-    assert!(second.stdout.contains(&says) && !second.stdout.contains("changed"), "{second}");
-    assert_eq!(root.read(SCRIPT), script);
-}
-
-#[test]
-fn a_directory_in_the_place_of_a_file_is_refused() {
-    const PAGE: &str = "/usr/local/share/doc/peipkg-manager/docs/recovery.md";
-    for place in [UNIT, PAGE] {
-        let root = Root::new();
-        let mine = format!("{place}/mine");
-        root.write(&mine, "mine");
-        let output = root.make("install", &["INIT=systemd"]);
-        output.assert_code(2);
-        let place = root.path(place).display().to_string();
-        let expected =
-            format!("make install: {place} is a directory, and a file is to be there: move it away");
-        let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.contains("***")).collect();
-        assert_eq!(lines, [expected], "{output}");
-        if root.path(LIST).exists() {
-            root.uninstall();
-        }
-        assert_eq!(tree(root.dir()), [mine]);
-    }
 }
 
 #[test]

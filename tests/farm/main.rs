@@ -31,6 +31,7 @@ mod http_load;
 mod http_status;
 mod idle;
 mod installing;
+mod installing_over;
 mod listing;
 mod listing_ways;
 mod manual;

@@ -5,10 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
+
 use super::git_repo::{isolate, run};
 use super::running::{Output, Running};
 use super::tools::Tools;
 use super::wait::PATIENCE;
+
+/// Where the manager is installed.
+pub const MANAGER: &str = "/usr/local/bin/peipkg-manager";
+/// Where its configuration is.
+pub const CONFIG: &str = "/etc/peipkg-manager/config.toml";
+/// Where its unit is, with `INIT=systemd`.
+pub const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
+/// Where the list of what was installed is.
+pub const LIST: &str = "/usr/local/share/doc/peipkg-manager/installed-files";
 
 /// Runs `make TARGET VARIABLE=VALUE…` to its end, whatever that is. The programs are those of this test run.
 #[track_caller]
@@ -77,4 +88,73 @@ pub fn tree(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// An empty root, in a directory whose name needs quotes.
+pub struct Root {
+    home: TempDir,
+}
+
+impl Root {
+    /// A new one.
+    pub fn new() -> Self {
+        Self { home: TempDir::with_prefix("a root ").unwrap() }
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Where in it `path` is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir().join(path.trim_start_matches('/'))
+    }
+
+    /// Runs `make TARGET VARIABLE=VALUE…` for it.
+    #[track_caller]
+    pub fn make(&self, target: &str, variables: &[&str]) -> Output {
+        let destdir = destdir(self.dir());
+        let all: Vec<&str> = std::iter::once(destdir.as_str()).chain(variables.iter().copied()).collect();
+        make(target, &all)
+    }
+
+    /// Installs into it.
+    #[track_caller]
+    pub fn install(&self, variables: &[&str]) -> Output {
+        let output = self.make("install", variables);
+        output.assert_success();
+        output
+    }
+
+    /// Removes what was installed with the usual paths.
+    #[track_caller]
+    pub fn uninstall(&self) -> Output {
+        let output = self.make("uninstall", &[]);
+        output.assert_success();
+        output
+    }
+
+    /// The content of a file in it.
+    #[track_caller]
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Writes a file in it, and makes what is missing above.
+    #[track_caller]
+    pub fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// The installed manager, on a `PATH` that finds the installed tools first.
+    pub fn manager(&self, arguments: &[&str]) -> Output {
+        let machine = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(self.path("/usr/local/bin")).chain(std::env::split_paths(&machine));
+        let mut command = Command::new(self.path(MANAGER));
+        isolate(&mut command).env("PATH", std::env::join_paths(path).unwrap()).env("HOME", self.dir());
+        Running::spawn(command.arg("--config").arg(self.path(CONFIG)).args(arguments)).wait_exit(PATIENCE)
+    }
 }
