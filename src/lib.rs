@@ -34,7 +34,7 @@ pub mod publish;
 #[cfg(any(test, fuzzing))]
 pub mod readers;
 pub mod recipe;
-mod removal;
+pub mod removal;
 pub mod report;
 pub mod roster;
 pub mod signals;

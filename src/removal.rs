@@ -20,7 +20,7 @@ const DEPTH: usize = 16;
 ///
 /// # Errors
 /// When something of it cannot be removed.
-pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
+pub fn remove_directory(path: &Path) -> io::Result<()> {
     let top = open(CWD, path)?;
     let mut moved = 0;
     loop {

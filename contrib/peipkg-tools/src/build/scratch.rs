@@ -1,15 +1,16 @@
 //! The temporary directory of one build, which is removed whatever happens.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
 
-use tempfile::TempDir;
+use peipkg_manager::removal::remove_directory;
+
+use super::PROGRAM;
+use crate::cli::note;
 
 /// A private directory with a working and a staging directory in it.
 #[derive(Debug)]
 pub struct Scratch {
-    directory: TempDir,
     root: PathBuf,
 }
 
@@ -26,7 +27,9 @@ impl Scratch {
     pub fn new() -> Result<Self, ScratchError> {
         let directory = tempfile::Builder::new().prefix("peipkg-build-").tempdir()?;
         let root = directory.path().canonicalize()?;
-        let scratch = Self { directory, root };
+        // Its own way to remove itself is a recursive one.
+        let _ = directory.keep();
+        let scratch = Self { root };
         fs::create_dir(scratch.work())?;
         fs::create_dir(scratch.staged())?;
         Ok(scratch)
@@ -45,20 +48,31 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Some build systems leave directories without write permission behind, which stand in
-        // the way of removing what is in them; the drop of the `TempDir` then tries once more.
-        if fs::remove_dir_all(self.directory.path()).is_err() {
-            make_writable(self.directory.path());
+        // Not by recursion, nor by long paths: a build may nest directories deeper than this stack reaches, or leave
+        // them without write permission.
+        if let Err(error) = remove_directory(&self.root) {
+            note(PROGRAM, &format!("cannot remove {}: {error}", self.root.display()));
         }
     }
 }
 
-/// Gives the owner all permissions on every directory below `directory`, as far as possible.
-fn make_writable(directory: &Path) {
-    let _ = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_writable(&entry.path());
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+    use super::*;
+
+    #[test]
+    fn a_build_that_nests_directories_without_end_leaves_nothing() {
+        let scratch = Scratch::new().unwrap();
+        let root = scratch.root.clone();
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut directory = openat(CWD, scratch.work(), flags, Mode::empty()).unwrap();
+        for _ in 0..20_000 {
+            mkdirat(&directory, "d", Mode::RWXU).unwrap();
+            directory = openat(&directory, "d", flags, Mode::empty()).unwrap();
         }
+        drop(scratch);
+        assert!(!root.exists());
     }
 }
