@@ -140,13 +140,15 @@ impl Journal {
         indexes.all(|(name, bytes)| fs::read(self.repo.join(name)).is_ok_and(|now| now != *bytes))
     }
 
-    /// Brings the kept files back, removes what the tool has begun aside, and forgets both.
+    /// Brings the kept files back, removes what the tool has begun aside, and forgets both. Gives whether there was
+    /// anything to bring back or remove: a tool that has only refused has changed nothing.
     ///
     /// # Errors
     /// When the file system refuses; what was kept stays, and this can be done again.
-    pub fn undo(&self, kept: &Kept) -> io::Result<()> {
+    pub fn undo(&self, kept: &Kept) -> io::Result<bool> {
         let index = self.repo.join(INDEX);
-        if !index.exists() {
+        let mut has_changed = !index.exists();
+        if has_changed {
             // A tool may exchange it by two renames, and end between them.
             fs::create_dir(&index)?;
             sync_directory(&index)?;
@@ -155,21 +157,24 @@ impl Journal {
             let path = self.repo.join(name);
             if fs::read(&path).ok().as_ref() != Some(bytes) {
                 write_synced(&path, |file| file.write_all(bytes))?;
+                has_changed = true;
             }
         }
         for name in index_files(&self.repo)? {
             if kept.files.iter().all(|(kept, _)| *kept != name) {
                 state_dir::remove(&self.repo.join(name))?;
+                has_changed = true;
             }
         }
         // The next run of the tool would go on with what this one has begun, on top of what is no longer there.
         for name in hidden_names(&self.repo)?.iter().filter(|name| !kept.hidden.contains(name)) {
             state_dir::remove(&self.repo.join(name))?;
+            has_changed = true;
         }
         // What is removed must not be there again when the journal is gone.
         state_dir::sync(&index)?;
         state_dir::sync(&self.repo)?;
-        self.forget()
+        self.forget().map(|()| has_changed)
     }
 
     /// Forgets the kept files: the publish stands.
@@ -357,13 +362,40 @@ mod tests {
         fs::write(repo.join("index/fresh.json"), "").unwrap();
         fs::create_dir_all(repo.join(".work/index")).unwrap();
         fs::remove_file(repo.join("repo.json")).unwrap();
-        journal.undo(&kept).unwrap();
+        assert!(journal.undo(&kept).unwrap());
         for name in NAMES {
             assert_eq!(fs::read_to_string(repo.join(name)).unwrap(), format!("old {name}\n"));
         }
         assert!(!repo.join("index/fresh.json").exists() && !repo.join(".work").exists());
         assert!(repo.join(".others").exists());
         assert_eq!(journal.read().unwrap(), None);
+    }
+
+    #[test]
+    fn to_undo_nothing_changes_nothing() {
+        let (directory, journal) = repository();
+        let repo = directory.path().join("repo");
+        let begin = || {
+            journal.begin("a@1-1.0").unwrap();
+            journal.read().unwrap().unwrap()
+        };
+        // Packages that no index names stay.
+        let kept = begin();
+        fs::create_dir(repo.join("p")).unwrap();
+        assert!(!journal.undo(&kept).unwrap());
+        assert!(!journal.exists());
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(repo.join("repo.json"), "").unwrap(),
+            &|| fs::write(repo.join("index/fresh.json"), "").unwrap(),
+            &|| fs::create_dir(repo.join(".work")).unwrap(),
+            &|| fs::remove_dir_all(repo.join("index")).unwrap(),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let kept = begin();
+            change();
+            assert!(journal.undo(&kept).unwrap(), "change {number}");
+            assert!(!journal.undo(&kept).unwrap(), "change {number}");
+        }
     }
 
     #[test]

@@ -81,8 +81,9 @@ impl Publisher {
                 } else if whose == Whose::Earlier && self.is_of_others(&kept, interrupt)? {
                     Settled::Nothing
                 } else {
-                    journal.undo(&kept).map_err(at(&repo))?;
-                    warn!(outputs = kept.outputs; "publish was cut short, repository restored");
+                    if journal.undo(&kept).map_err(at(&repo))? {
+                        warn!(outputs = kept.outputs; "publish was cut short, repository restored");
+                    }
                     return Ok(Settled::Undone);
                 }
             }
