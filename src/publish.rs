@@ -12,13 +12,14 @@
 //! build, and blocks nothing else; and a restart finds what was built.
 
 mod settle;
+mod timestamp;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use log::warn;
 use rustix::fs::{FlockOperation, flock};
@@ -36,6 +37,8 @@ use crate::version::Version;
 
 pub use self::settle::Settled;
 use self::settle::Whose;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::timestamp::generated_at;
 
 /// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
 /// disks. Everybody waits for the builder meanwhile.
@@ -339,10 +342,10 @@ impl Publisher {
 
     /// `peipkg-repo` with what all its sub-commands need.
     fn tool(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, PublishError> {
-        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let program = Program::new(&self.peipkg_repo).hold(lock(&self.state.tool_lock(), interrupt)?);
         let program = program.deadline(Some(TOOL_DEADLINE)).arg(sub_command).arg("--sign-key");
-        Ok(program.arg(&self.config.key_file).args(["--timestamp", &now]))
+        let timestamp = timestamp::for_repository(&self.state.repo());
+        Ok(program.arg(&self.config.key_file).args(["--timestamp", &timestamp]))
     }
 }
 

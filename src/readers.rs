@@ -23,7 +23,7 @@ pub type Reader = fn(&[u8]);
 
 /// The readers, each by the name of its directory.
 pub const READERS: [(&str, Reader); 18] = [
-    ("archive", |bytes| drop(Archive::read(bytes))),
+    ("archive", |bytes| drop((Archive::read(bytes), publish::generated_at(bytes)))),
     ("build-log", read_output),
     ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
     ("duration", read_duration),

@@ -13,6 +13,7 @@ mod build_logs;
 mod busy_hosts;
 mod chaos;
 mod check;
+mod clocks;
 mod completions;
 mod cron;
 mod daemon;
