@@ -47,6 +47,26 @@ fn what_a_tool_has_begun_aside_is_undone_as_well() {
 }
 
 #[test]
+fn a_publish_that_dies_between_the_two_indexes_is_undone() {
+    let repo = GitRepo::program(&["1.0"]);
+    // Each index with its signature, one after the other; and a tool that does not compare them when it verifies.
+    let script = "#!/bin/sh\n[ \"$1\" = verify ] && exec {real} verify --repo \"$HOME/state/repo\" --mode hashes\n\
+                  [ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
+                  mkdir \"$HOME/old\" && cp \"$HOME\"/state/repo/index/active.json* \"$HOME/old\" && \
+                  {real} \"$@\" && cp \"$HOME\"/old/* \"$HOME/state/repo/index\" && kill -9 \"$PPID\"\n";
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", script)
+        .build();
+    farm.once().assert_success();
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+    farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"])
+        .event("publish was cut short, repository restored");
+}
+
+#[test]
 fn a_publish_that_dies_between_two_index_directories_is_undone() {
     let repo = GitRepo::program(&["1.0"]);
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
