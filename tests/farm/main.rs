@@ -57,4 +57,5 @@ mod support_itself;
 mod sweep;
 mod systemd;
 mod tls;
+mod uploads;
 mod webhooks;

@@ -1,0 +1,79 @@
+//! How an upload begins: with a repository that is settled, and that nobody changes meanwhile.
+
+use std::path::Path;
+
+use crate::support::farm::{Farm, FarmBuilder, published_in};
+use crate::support::git_repo::GitRepo;
+use crate::support::optional::require;
+use crate::support::recipes::Recipe;
+
+/// Shell functions for stand-ins of programs. `await PATTERN` waits for a file, a minute at most; `number NAME`
+/// says how often it was called with it.
+const SHELL: &str = "#!/bin/sh
+await() { tries=6000; until ls $1 >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ] || exit 9; sleep 0.01; done; }
+number() { echo >>\"$HOME/$1\"; wc -l <\"$HOME/$1\"; }
+";
+
+/// A farm whose remote is `remote`, with `versions` to build.
+fn uploading(remote: &Path, versions: &[&str]) -> (GitRepo, FarmBuilder) {
+    let repo = GitRepo::program(versions);
+    let builder = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(remote);
+    (repo, builder)
+}
+
+#[test]
+fn a_publish_that_could_not_be_undone_is_undone_before_an_upload() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    // The third publish leaves an index that verifies and names a package that is not there; where the old one is to be
+    // written, there is a directory.
+    let publish = format!(
+        "{SHELL}[ \"$1\" = publish ] && [ $(number publishes) = 3 ] || exec {{real}} \"$@\"\n\
+         {{real}} \"$@\" && cd \"$HOME/state/repo\" && rm -r p/tool/1.1-1 && mkdir index/archive.json.new\nexit 1\n"
+    );
+    // The second build waits for the first upload, which waits for the fourth build. That makes way, and fails.
+    let build = format!(
+        "{SHELL}case $(number builds) in\n2) await \"$HOME/uploading\" ;;\n\
+         4) rm -r \"$HOME/state/repo/index/archive.json.new\" && : >\"$HOME/go\"; exit 1 ;;\nesac\nexec {{real}} \"$@\"\n"
+    );
+    let upload = format!("{SHELL}: >\"$HOME/uploading\"\nawait \"$HOME/go\"\nexec {{real}} \"$@\"\n");
+    let (_repo, builder) = uploading(&copy, &["1.0", "1.1", "1.2", "1.3"]);
+    let programs = [("peipkg-repo", publish), ("peipkg-build", build), ("rclone", upload)];
+    let farm = programs.iter().fold(builder, |farm, (name, script)| farm.program(name, script)).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let failed = output.event("publish failed");
+    assert!(failed["version"] == "1.1-1" && failed["error"].contains("Is a directory"), "{output}");
+    assert_eq!(output.event("build failed")["version"], "1.0-1");
+    output.event("publish was cut short, repository restored");
+    assert!(output.events("upload failed").is_empty(), "{output}");
+    assert_eq!(output.events("upload complete").len(), 2, "{output}");
+    assert_eq!(published_in(&copy), ["tool 1.2-1 noarch", "tool 1.3-1 noarch"]);
+}
+
+#[test]
+fn nothing_is_published_while_an_upload_looks_at_the_repository() {
+    if !require("rclone") {
+        return;
+    }
+    let remote = tempfile::tempdir().unwrap();
+    let copy = remote.path().join("copy");
+    // The first upload verifies the repository until the second version is about to be published, and a second more: time
+    // enough for a publish that waits for nobody.
+    let script = format!(
+        "{SHELL}case $1 in\npublish) [ $(number publishes) = 1 ] || : >\"$HOME/publishing\" ;;\n\
+         verify) if [ $(number verifies) = 1 ]; then\nawait \"$HOME/state/publish/*/job.json\"\n: >\"$HOME/ready\"\n\
+         for i in $(seq 100); do [ -e \"$HOME/publishing\" ] && : >\"$HOME/overlap\"; sleep 0.01; done\nfi ;;\n\
+         esac\nexec {{real}} \"$@\"\n"
+    );
+    let (_repo, builder) = uploading(&copy, &["1.0", "1.1"]);
+    let farm = builder.program("peipkg-repo", &script).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert!(farm.path("ready").exists() && farm.path("publishing").exists(), "{output}");
+    assert!(!farm.path("overlap").exists(), "{output}");
+    assert_eq!(published_in(&copy), ["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
