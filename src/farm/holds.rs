@@ -131,12 +131,15 @@ impl Farm {
         now: Moment,
     ) -> Option<Notice> {
         let (url, id) = (build.url(), build.recipe.id.as_str());
+        let is_as_built = self.roster.get(id).is_some_and(|recipe| recipe.stamp == build.recipe.stamp);
         let blame = match outcome {
             JobOutcome::Interrupted => return None,
             JobOutcome::Failed { blame, .. } => *blame,
             _ => Blame::Version,
         };
         let hold = match blame {
+            // Whoever has changed the recipe meanwhile wants to see whether it helps.
+            Blame::Upstream | Blame::Recipe if !is_as_built => return None,
             Blame::Upstream => self.holds.upstreams.failed(url, took, !self.options.once, now)?,
             Blame::Recipe => {
                 self.holds.upstreams.release(url);
@@ -307,6 +310,21 @@ mod tests {
         assert!(bench.seen().is_empty(), "nothing has changed");
         bench.event(recipes(1));
         assert_eq!(bench.seen(), ["build a@3-1"]);
+    }
+
+    #[test]
+    fn a_recipe_that_was_changed_during_its_build_is_not_held_for_it() {
+        let mut bench = with_hanging_fetch(false);
+        bench.finish(JobOutcome::Done);
+        bench.finish(JobOutcome::Done);
+        bench.sleep_until(bench.now + MINUTE / 2);
+        let changed = crate::recipe::Recipe { stamp: 1, ..recipe("a", "https://h/moved", &["pa"], "") };
+        bench.event(Event::RosterLoaded(Ok(vec![changed, recipe("b", "w", &["pb"], "")])));
+        bench.tags("https://h/moved", &["v1", "v2"]);
+        bench.seen();
+        bench.now += MINUTE * 60 * 24;
+        bench.finish(JobOutcome::Failed { reason: "no end".into(), blame: Blame::Recipe });
+        assert_eq!(bench.seen(), ["failed a@2-1 0m", "build a@1-1"]);
     }
 
     #[test]

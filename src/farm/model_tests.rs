@@ -355,7 +355,8 @@ impl World {
             self.fresh_not_before.remove(&id);
         } else if self.one_in(2) {
             self.now += Moment::from_secs(10 + next(&mut self.random) % 100);
-            if !self.options.once {
+            // A recipe that was dropped meanwhile says nothing of those that are there.
+            if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
                 let held = if blame == Blame::Upstream { url } else { id };
                 self.fresh_not_before.insert(held, self.now + Moment::from_secs(30));
             }
