@@ -4,8 +4,8 @@
 //!
 //! Each such attempt takes minutes, or a day, and there may be one for each version. So
 //! after one, the versions of that upstream or recipe that were never tried wait, longer
-//! each time. Versions that have failed keep the times of their own retries, and what a
-//! webhook has brought waits for nobody.
+//! each time. Versions that have failed keep the times of their own retries, which hold the
+//! others for a moment only, and what a webhook has brought waits for nobody.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,9 +39,9 @@ pub(super) struct Holds {
 #[derive(Debug, Default)]
 struct Ledger(HashMap<Arc<str>, Loss>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Loss {
-    /// Attempts in a row.
+    /// First attempts in a row.
     failures: u32,
     /// The builder's time that they have taken.
     spent: Duration,
@@ -60,13 +60,12 @@ pub enum Hold {
 
 impl Ledger {
     /// Notes an attempt that has failed after `took`; the hold that follows, if one does. Only a daemon
-    /// (`repeats`) will see the end of a hold.
+    /// (`repeats`) will see the end of a hold. There it is the first attempt at a version.
     fn failed(&mut self, name: &str, took: Duration, repeats: bool, now: Moment) -> Option<Hold> {
         if took < SLOW {
             return None;
         }
-        let fresh = Loss { failures: 0, spent: Duration::ZERO, held_until: None };
-        let loss = self.0.entry(Arc::from(name)).or_insert(fresh);
+        let loss = self.0.entry(Arc::from(name)).or_default();
         loss.failures = loss.failures.saturating_add(1);
         loss.spent = loss.spent.saturating_add(took);
         if repeats {
@@ -81,6 +80,18 @@ impl Ledger {
         } else {
             None
         }
+    }
+
+    /// Notes a daemon's retry that has failed after `took`. It tells nothing of other versions: those that have failed
+    /// may be many, and then what was never tried would be held for ever. But the builder is to be free for a while.
+    fn failed_again(&mut self, name: &str, took: Duration, now: Moment) -> Option<Hold> {
+        if took < SLOW {
+            return None;
+        }
+        let loss = self.0.entry(Arc::from(name)).or_default();
+        let (before, hold) = (loss.held_until, took / 2);
+        loss.held_until = before.max(Some(now.saturating_add(hold)));
+        (loss.held_until > before).then_some(Hold::For(hold))
     }
 
     /// Notes an attempt that went well, or that there is reason to hope that the next one will.
@@ -137,13 +148,21 @@ impl Farm {
             JobOutcome::Failed { blame, .. } => *blame,
             _ => Blame::Version,
         };
+        let (once, is_retry) = (self.options.once, self.failures.contains_key(&build.key()));
+        let learn = |ledger: &mut Ledger, name: &str| {
+            if is_retry && !once {
+                ledger.failed_again(name, took, now)
+            } else {
+                ledger.failed(name, took, !once, now)
+            }
+        };
         let hold = match blame {
             // Whoever has changed the recipe meanwhile wants to see whether it helps.
             Blame::Upstream | Blame::Recipe if !is_as_built => return None,
-            Blame::Upstream => self.holds.upstreams.failed(url, took, !self.options.once, now)?,
+            Blame::Upstream => learn(&mut self.holds.upstreams, url)?,
             Blame::Recipe => {
                 self.holds.upstreams.release(url);
-                self.holds.recipes.failed(id, took, !self.options.once, now)?
+                learn(&mut self.holds.recipes, id)?
             }
             Blame::Version => {
                 self.holds.upstreams.release(url);
@@ -294,6 +313,41 @@ mod tests {
         bench.event(Event::WebhookReceived { repositories: vec!["h/u".into()] });
         bench.tags("https://h/u", &["v1", "v2", "v3", "v4"]);
         assert_eq!(bench.seen(), ["build a@4-1"]);
+    }
+
+    #[test]
+    fn retries_that_hang_do_not_hold_what_is_new() {
+        let mut bench = with_hanging_fetch(false);
+        let mut tags: Vec<String> = (1..=30).map(|number| format!("v{number}")).collect();
+        let poll = |bench: &mut Bench, tags: &[String]| {
+            let tags = Ok(tags.to_vec());
+            bench.event(Event::PollFinished { upstream: "https://h/u".into(), tags });
+        };
+        poll(&mut bench, &tags);
+        bench.finish(JobOutcome::Done);
+        bench.finish(JobOutcome::Done);
+        // Whatever is fetched hangs, until `version` is or it is too late.
+        let run = |bench: &mut Bench, version: &str, until: Moment| {
+            while bench.now < until {
+                let seen = bench.seen();
+                if seen.contains(&format!("build {version}")) {
+                    break;
+                }
+                if seen.iter().any(|line| line.starts_with("build ")) {
+                    hang(bench, MINUTE);
+                } else {
+                    bench.now = bench.farm.next_deadline().expect("a retry");
+                    bench.event(Event::DeadlineReached);
+                }
+            }
+            bench.now
+        };
+        run(&mut bench, "none", MINUTE * 60 * 24 * 10);
+        tags.push("v31".into());
+        poll(&mut bench, &tags);
+        let told = bench.now;
+        let built = run(&mut bench, "a@31-1", told + LONGEST_HOLD * 10);
+        assert!(built <= told + LONGEST_HOLD, "after {:?}", built - told);
     }
 
     #[test]

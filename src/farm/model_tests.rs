@@ -354,11 +354,16 @@ impl World {
         if blame == Blame::Version {
             self.fresh_not_before.remove(&id);
         } else if self.one_in(2) {
-            self.now += Moment::from_secs(10 + next(&mut self.random) % 100);
+            let took = Moment::from_secs(10 + next(&mut self.random) % 100);
+            self.now += took;
             // A recipe that was dropped meanwhile says nothing of those that are there.
             if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
                 let held = if blame == Blame::Upstream { url } else { id };
-                self.fresh_not_before.insert(held, self.now + Moment::from_secs(30));
+                // The hold after a retry is short, and an earlier one goes on.
+                let is_retry = self.farm.failures.contains_key(&build.key());
+                let end = self.now + if is_retry { took / 2 } else { Moment::from_secs(30) };
+                let held_until = self.fresh_not_before.entry(held).or_default();
+                *held_until = end.max(*held_until);
             }
         }
         JobOutcome::Failed { reason: "no compiler, no source or no end".into(), blame }
