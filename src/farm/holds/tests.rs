@@ -1,0 +1,202 @@
+//! Who is held and for how long, in the ledger and in a farm.
+
+use super::*;
+use crate::farm::Options;
+use crate::farm::event::Event;
+use crate::farm::tests::{Bench, recipe};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+#[test]
+fn holds_grow_with_what_was_lost_and_end_with_a_success() {
+    let mut ledger = Ledger::default();
+    let mut now = Moment::ZERO;
+    assert_eq!(ledger.failed("u", Duration::from_secs(9), true, now), None, "it kept nobody waiting");
+    let mut holds = Vec::new();
+    for _ in 0..7 {
+        let Some(Hold::For(hold)) = ledger.failed("u", MINUTE, true, now) else { panic!("no hold") };
+        holds.push(hold.as_secs());
+        ledger.end_holds(now + hold / 2);
+        assert_eq!(ledger.ends().map(|(_, end)| end).collect::<Vec<_>>(), [now + hold]);
+        assert!(ledger.holds("u"));
+        now += hold;
+        ledger.end_holds(now);
+        assert!(!ledger.holds("u") && ledger.ends().count() == 0);
+    }
+    assert_eq!(holds, [30, 150, 450, 1800, 10_800, 10_800, 10_800]);
+    let long = ledger.failed("long", MINUTE * 60 * 24, true, now);
+    assert_eq!(long, Some(Hold::For(MINUTE * 60 * 12)), "a third of the time is enough");
+    ledger.failed("u", MINUTE, true, now);
+    assert!(ledger.holds("u") && !ledger.holds("w"));
+    ledger.release("u");
+    assert!(!ledger.holds("u"));
+    assert_eq!(ledger.failed("u", MINUTE, true, now), Some(Hold::For(MINUTE / 2)), "all is forgiven");
+}
+
+#[test]
+fn a_single_sweep_tries_others_until_too_much_time_is_gone() {
+    let (mut ledger, now) = (Ledger::default(), Moment::ZERO);
+    for _ in 0..9 {
+        assert_eq!(ledger.failed("u", MINUTE, false, now), None);
+        assert!(!ledger.holds("u"));
+    }
+    assert_eq!(ledger.failed("u", MINUTE, false, now), Some(Hold::ThisSweep));
+    ledger.end_holds(Moment::from_hours(100));
+    assert!(ledger.holds("u") && ledger.ends().count() == 0, "nothing is waited for");
+}
+
+/// A farm with two versions of `b` and three of `a` to build, in which a fetch for `a` has just failed after a minute.
+fn with_hanging_fetch(once: bool) -> Bench {
+    let hooked = "[watch]\ngithub_webhook = true\n";
+    let recipes = vec![recipe("a", "https://h/u", &["pa"], hooked), recipe("b", "w", &["pb"], "")];
+    let options = Options {
+        once,
+        default_interval: Duration::from_hours(10),
+        poll_jobs: 4,
+        uploads: false,
+        order_seed: None,
+    };
+    let mut bench = Bench::with_options(options, recipes);
+    bench.tags("https://h/u", &["v1", "v2", "v3"]);
+    bench.tags("w", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build a@3-1"]);
+    hang(&mut bench, MINUTE);
+    bench
+}
+
+fn hang(bench: &mut Bench, took: Duration) {
+    bench.now += took;
+    bench.finish(JobOutcome::Failed { reason: "no answer".into(), blame: Blame::Upstream });
+}
+
+#[test]
+fn an_upstream_whose_sources_hang_leaves_the_builder_to_the_others() {
+    let mut bench = with_hanging_fetch(false);
+    assert_eq!(bench.seen(), ["failed a@3-1 1m", "held 2 of https://h/u", "build b@2-1"]);
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@1-1"], "nothing else may be built");
+    // Another version has its chance before the one that failed, which is retried at its own time.
+    bench.sleep_until(bench.now + MINUTE / 2);
+    assert_eq!(bench.seen(), ["build a@2-1"]);
+    hang(&mut bench, MINUTE);
+    assert_eq!(bench.seen(), ["failed a@2-1 1m", "held 1 of https://h/u", "build a@3-1"]);
+    bench.finish(JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
+    assert_eq!(bench.seen(), ["failed a@3-1 5m", "build a@1-1"], "the sources come again");
+}
+
+#[test]
+fn what_a_webhook_brings_is_not_held() {
+    let mut bench = with_hanging_fetch(false);
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    bench.seen();
+    bench.event(Event::WebhookReceived { repositories: vec!["h/u".into()] });
+    bench.tags("https://h/u", &["v1", "v2", "v3", "v4"]);
+    assert_eq!(bench.seen(), ["build a@4-1"]);
+}
+
+#[test]
+fn retries_that_hang_do_not_hold_what_is_new() {
+    let mut bench = with_hanging_fetch(false);
+    let mut tags: Vec<String> = (1..=30).map(|number| format!("v{number}")).collect();
+    let poll = |bench: &mut Bench, tags: &[String]| {
+        let tags = Ok(tags.to_vec());
+        bench.event(Event::PollFinished { upstream: "https://h/u".into(), tags });
+    };
+    poll(&mut bench, &tags);
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    // Whatever is fetched hangs, until `version` is or it is too late.
+    let run = |bench: &mut Bench, version: &str, until: Moment| {
+        while bench.now < until {
+            let seen = bench.seen();
+            if seen.contains(&format!("build {version}")) {
+                break;
+            }
+            if seen.iter().any(|line| line.starts_with("build ")) {
+                hang(bench, MINUTE);
+            } else {
+                bench.now = bench.farm.next_deadline().expect("a retry");
+                bench.event(Event::DeadlineReached);
+            }
+        }
+        bench.now
+    };
+    run(&mut bench, "none", MINUTE * 60 * 24 * 10);
+    tags.push("v31".into());
+    poll(&mut bench, &tags);
+    let told = bench.now;
+    let waited = run(&mut bench, "a@31-1", told + LONGEST_HOLD * 10).saturating_sub(told);
+    assert!(waited <= LONGEST_HOLD, "{waited:?}");
+}
+
+#[test]
+fn a_changed_recipe_ends_the_hold_of_its_upstream() {
+    let mut bench = with_hanging_fetch(false);
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    bench.seen();
+    let recipes = |stamp| {
+        let changed = crate::recipe::Recipe { stamp, ..recipe("a", "https://h/u", &["pa"], "") };
+        Event::RosterLoaded(Ok(vec![changed, recipe("b", "w", &["pb"], "")]))
+    };
+    bench.event(recipes(0));
+    assert!(bench.seen().is_empty(), "nothing has changed");
+    bench.event(recipes(1));
+    assert_eq!(bench.seen(), ["build a@3-1"]);
+}
+
+#[test]
+fn a_recipe_that_was_changed_during_its_build_is_not_held_for_it() {
+    let mut bench = with_hanging_fetch(false);
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    bench.sleep_until(bench.now + MINUTE / 2);
+    let changed = crate::recipe::Recipe { stamp: 1, ..recipe("a", "https://h/moved", &["pa"], "") };
+    bench.event(Event::RosterLoaded(Ok(vec![changed, recipe("b", "w", &["pb"], "")])));
+    bench.tags("https://h/moved", &["v1", "v2"]);
+    bench.seen();
+    bench.now += MINUTE * 60 * 24;
+    bench.finish(JobOutcome::Failed { reason: "no end".into(), blame: Blame::Recipe });
+    assert_eq!(bench.seen(), ["failed a@2-1 0m", "build a@1-1"]);
+}
+
+#[test]
+fn a_sweep_ends_without_the_versions_that_are_held() {
+    let mut bench = with_hanging_fetch(true);
+    assert_eq!(bench.seen(), ["failed a@3-1 1m", "build a@2-1"], "one failure is no reason to give up");
+    hang(&mut bench, MINUTE * 9);
+    // Nor is the one that failed first tried again, though it is due.
+    assert_eq!(bench.seen(), ["failed a@2-1 1m", "held 1 of https://h/u", "build b@2-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@1-1"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.finish(JobOutcome::Done);
+    assert!(bench.seen().is_empty() && bench.farm.outcome(bench.now).is_some());
+}
+
+#[test]
+fn a_recipe_whose_builds_do_not_end_leaves_the_builder_to_the_others() {
+    let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "min_version = '2'\n")];
+    let options = Options {
+        once: false,
+        default_interval: Duration::from_hours(100),
+        poll_jobs: 4,
+        uploads: false,
+        order_seed: None,
+    };
+    let mut bench = Bench::with_options(options, recipes);
+    bench.tags("u", &["v1", "v2", "v3"]);
+    assert_eq!(bench.seen(), ["build a@3-1"]);
+    bench.now += MINUTE * 60 * 24;
+    bench.finish(JobOutcome::Failed { reason: "no end".into(), blame: Blame::Recipe });
+    assert_eq!(bench.seen(), ["failed a@3-1 1m", "held 2 of a", "build b@3-1"], "they share the upstream");
+    bench.finish(JobOutcome::Done);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@2-1"]);
+    bench.sleep_until(bench.now + MINUTE);
+    assert_eq!(bench.seen(), ["build a@3-1"], "a retry has its own time");
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@2-1"]);
+}
