@@ -212,7 +212,13 @@ impl Uploader {
             result => result?.stdout,
         };
         let listing = String::from_utf8_lossy(&listing);
-        let is_ours = |name: &&str| ["p/", "keys/", "index/"].contains(name) || name.starts_with("repo.json");
+        let repo = self.state.repo();
+        // What is out of sight no pass touches.
+        let is_ours = |name: &&str| {
+            name.starts_with("repo.json")
+                || name.starts_with('.')
+                || repo.join(name.trim_end_matches('/')).exists()
+        };
         listing
             .lines()
             .find(|name| !is_ours(name))

@@ -361,9 +361,14 @@ fn a_remote_that_is_something_else_is_left_alone() {
     let failed = farm.once().assert_success().assert_only_events().event("upload failed");
     assert!(failed["error"].starts_with("the remote has \"photos/\" and no index: "), "{failed:?}");
     assert!(tree(remote.path()) == before);
-    // What an upload has left that was cut short is no hindrance.
+    // What an upload has left that was cut short is no hindrance; nor is what none would remove.
     fs::rename(remote.path().join("photos"), remote.path().join("p")).unwrap();
+    for directory in [remote.path(), &farm.repo_dir()] {
+        fs::write(directory.join("robots.txt"), "").unwrap();
+    }
+    fs::write(remote.path().join(".htaccess"), "").unwrap();
     farm.once().assert_success().assert_only_events().event("upload complete");
+    fs::remove_file(remote.path().join(".htaccess")).expect("a file that stays");
     assert!(tree(remote.path()) == tree(&farm.repo_dir()));
 }
 
