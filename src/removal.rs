@@ -21,7 +21,11 @@ const DEPTH: usize = 16;
 /// # Errors
 /// When something of it cannot be removed.
 pub fn remove_directory(path: &Path) -> io::Result<()> {
-    let top = open(CWD, path)?;
+    let top = match open(CWD, path) {
+        Ok(top) => top,
+        // It may be empty and somebody else's, such as the lost+found of a new file system.
+        Err(error) => return unlinkat(CWD, path, AtFlags::REMOVEDIR).map_err(|_| error),
+    };
     let mut moved = 0;
     loop {
         let before = moved;

@@ -1,13 +1,14 @@
 //! When the disk is full, read-only, or holds what it should not: nothing half-written is kept, nothing is lost, and the work
 //! goes on by itself when the disk is well again.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::process::Command;
 
 use crate::support::client::webhook;
 use crate::support::farm::{Farm, SECRET};
 use crate::support::git_repo::{GitRepo, run};
-use crate::support::optional::skip;
+use crate::support::optional::{not_permitted, skip};
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
 use crate::support::wait::PATIENCE;
@@ -113,6 +114,24 @@ fn a_state_directory_that_cannot_be_written_to_is_said_so() {
     let output = sweep_in(&farm, &format!("exec unshare -rm sh -c '{script}' sh \"$@\""));
     output.assert_code(1).assert_one_line(&["Read-only file system", "state/lock"]);
     farm.once().assert_success();
+}
+
+#[test]
+fn what_a_fresh_file_system_has_is_removed() {
+    if !rustix::process::geteuid().is_root() {
+        not_permitted("root's right to give files away");
+        return;
+    }
+    let farm = Farm::builder().build();
+    let found = farm.path("state/sources/lost+found");
+    fs::create_dir_all(&found).unwrap();
+    fs::set_permissions(&found, Permissions::from_mode(0o700)).unwrap();
+    chown(&found, Some(1), None).unwrap();
+    // Root without its rights may do what every owner of a state directory may.
+    let output = sweep_in(&farm, "exec setpriv --bounding-set=-all \"$@\"");
+    output.assert_success().assert_only_events();
+    assert!(output.events("clear staging dir failed").is_empty(), "{output}");
+    farm.assert_clean();
 }
 
 #[test]
