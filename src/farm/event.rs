@@ -40,6 +40,8 @@ pub struct BuildJob {
     pub recipe: Arc<Recipe>,
     /// The version and its tag.
     pub candidate: Candidate,
+    /// Whether a webhook has brought it, so that it went ahead of all recipes.
+    pub urgent: bool,
     /// The tags of the upstream's versions that wait to be built, the next one first: at most [`FETCH_AHEAD`].
     pub next_tags: Vec<String>,
     /// Whether further versions of the same upstream wait to be built.

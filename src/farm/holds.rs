@@ -5,7 +5,8 @@
 //! Each such attempt takes minutes, or a day, and there may be one for each version. So
 //! after one, the versions of that upstream or recipe that were never tried wait, longer
 //! each time. Versions that have failed keep the times of their own retries, which hold the
-//! others for a moment only, and what a webhook has brought waits for nobody.
+//! others for a moment only, and what a webhook has brought waits for nobody, until one of
+//! that is such an attempt, too.
 
 #[cfg(test)]
 mod tests;
@@ -173,10 +174,16 @@ impl Farm {
                 return None;
             }
         };
+        let of_upstream = self.watchers.get(url).filter(|_| blame == Blame::Upstream);
+        let its = of_upstream.cloned().unwrap_or_else(|| vec![Arc::from(id)]);
+        if build.urgent {
+            // Else all that the webhooks have brought would follow, and nobody else would have a turn.
+            for recipe in &its {
+                self.queue.calm(recipe);
+            }
+        }
         let is_held = |(other, candidate, urgent): &(&Arc<str>, &Candidate, bool)| {
-            let is_its =
-                if blame == Blame::Recipe { ***other == *id } else { self.upstream_of(other) == Some(url) };
-            is_its && !urgent && !self.may_build(other, candidate)
+            its.contains(other) && !urgent && !self.may_build(other, candidate)
         };
         let versions = self.queue.iter().filter(is_held).count();
         (versions > 0).then(|| match blame {

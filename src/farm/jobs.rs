@@ -207,14 +207,16 @@ impl Farm {
     }
 
     fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
-        while let Some((id, candidate)) = self.pop_queue() {
+        loop {
+            let urgent = self.queue.has_urgent();
+            let (id, candidate) = self.pop_queue()?;
             let Some(recipe) = self.roster.get(&id).cloned() else { continue };
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
                 // What could not be fetched alone is not asked for with others.
                 let next_tags = if self.is_upstream_held(&id) { Vec::new() } else { self.next_tags(&recipe) };
-                return Some(Job::Build(BuildJob { recipe, candidate, next_tags, more_of_upstream }));
+                return Some(Job::Build(BuildJob { recipe, candidate, urgent, next_tags, more_of_upstream }));
             }
             // Another recipe has published the same packages meanwhile.
             let key = JobKey { recipe: id, version: candidate.version };
@@ -223,7 +225,6 @@ impl Farm {
                 effects.report(Notice::PartlyPublished { key });
             }
         }
-        None
     }
 }
 

@@ -93,6 +93,19 @@ impl Queue {
         Some((recipe, candidate))
     }
 
+    /// Whether a version waits that goes ahead of all recipes.
+    pub fn has_urgent(&self) -> bool {
+        self.lanes.values().any(|lane| !lane.urgent.is_empty())
+    }
+
+    /// Has what a webhook has brought for `recipe` wait for its turn like all else.
+    pub fn calm(&mut self, recipe: &str) {
+        if let Some(lane) = self.lanes.get_mut(recipe) {
+            lane.ordinary.append(&mut lane.urgent);
+            lane.sort();
+        }
+    }
+
     /// Whether a version of `recipe` waits.
     pub fn has(&self, recipe: &str) -> bool {
         self.lanes.contains_key(recipe)
@@ -195,6 +208,20 @@ mod tests {
         queue.replace(&"a".into(), candidates(&["1", "2"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
         assert_eq!(drain(&mut queue), ["b v3", "a v2", "b v2", "a v1", "b v1"]);
+    }
+
+    #[test]
+    fn what_is_urgent_no_more_has_its_turn_like_all_else() {
+        let mut queue = Queue::default();
+        queue.replace(&"a".into(), candidates(&["1", "3"]), false);
+        queue.replace(&"b".into(), candidates(&["1"]), false);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
+        assert!(queue.has_urgent());
+        queue.calm("b");
+        queue.calm("none");
+        assert!(!queue.has_urgent());
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
+        assert_eq!(drain(&mut queue), ["a v3", "b v3", "a v1", "b v2", "b v1"]);
     }
 
     #[test]

@@ -97,6 +97,17 @@ fn what_a_webhook_brings_is_not_held() {
 }
 
 #[test]
+fn one_webhook_does_not_give_the_builder_to_fetches_that_hang() {
+    let mut bench = with_hanging_fetch(false);
+    bench.event(Event::WebhookReceived { repositories: vec!["h/u".into()] });
+    bench.tags("https://h/u", &["v1", "v2", "v3", "v4", "v5", "v6"]);
+    bench.finish(JobOutcome::Done);
+    bench.seen();
+    hang(&mut bench, MINUTE);
+    assert_eq!(bench.seen(), ["failed a@6-1 1m", "held 4 of https://h/u", "build b@1-1"]);
+}
+
+#[test]
 fn retries_that_hang_do_not_hold_what_is_new() {
     let mut bench = with_hanging_fetch(false);
     let mut tags: Vec<String> = (1..=30).map(|number| format!("v{number}")).collect();
