@@ -251,6 +251,8 @@ impl BuildError {
 
     fn blame(&self) -> Blame {
         match self {
+            // The upstream has done its part.
+            Self::Fetch(GitError::Tree { .. }) => Blame::Version,
             Self::Fetch(_) => Blame::Upstream,
             Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
             _ => Blame::Version,
@@ -294,5 +296,24 @@ struct Removed(PathBuf);
 impl Drop for Removed {
     fn drop(&mut self) {
         state_dir::clear(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_to_blame_for_a_disk() {
+        let error = || io::Error::other("no space left on device");
+        let tree = GitError::Tree { path: PathBuf::new(), error: error() };
+        assert_eq!(BuildError::Fetch(tree).blame(), Blame::Version);
+        let answer = GitError::Answer { found: String::new(), expected: "a time" };
+        assert_eq!(BuildError::Fetch(answer).blame(), Blame::Upstream);
+        let program = || "peipkg-build".to_owned();
+        let late = ProcessError::TimedOut { program: program(), limit: Duration::ZERO, tail: String::new() };
+        assert_eq!(BuildError::Tool(late).blame(), Blame::Recipe);
+        let missing = ProcessError::NotStarted { program: program(), error: error() };
+        assert_eq!(BuildError::Tool(missing).blame(), Blame::Version);
     }
 }
