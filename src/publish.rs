@@ -1,16 +1,7 @@
-//! From built outputs to the signed repository: `state_dir/publish` and `peipkg-repo`.
-//!
-//! The outputs of each build have a directory of their own below `publish/`,
-//! renamed in when they are complete and synced:
-//!
-//! ```text
-//! publish/<recipe>@<version>.<n>/job.json    what was built
-//! publish/<recipe>@<version>.<n>/packages/   the packages, and nothing else
-//! ```
-//!
-//! So a publish that fails keeps its outputs, can be tried again without a
-//! build, and blocks nothing else; and a restart finds what was built.
+//! From built outputs to the signed repository: `peipkg-repo`, and what becomes of
+//! what it has begun.
 
+mod kept;
 mod settle;
 mod timestamp;
 
@@ -23,22 +14,22 @@ use std::time::Duration;
 
 use log::warn;
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
 use crate::archive_file::{OwnChange, Stamp};
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::event::{JobKey, KeptOutputs};
+use crate::farm::event::KeptOutputs;
 use crate::identity::PackageName;
 use crate::journal::Journal;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 use crate::version::Version;
 
+use self::kept::read_kept;
 pub use self::settle::Settled;
 use self::settle::Whose;
 #[cfg(any(test, fuzzing))]
-pub(crate) use self::timestamp::generated_at;
+pub(crate) use self::{kept::read_job, timestamp::generated_at};
 
 /// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
 /// disks. Everybody waits for the builder meanwhile.
@@ -46,15 +37,6 @@ const TOOL_DEADLINE: Duration = Duration::from_mins(15);
 
 /// How often to look whether a tool of an earlier manager has ended.
 const SURVIVOR_POLL: Duration = Duration::from_millis(100);
-
-/// The content of `job.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JobFile {
-    recipe: String,
-    version: String,
-    packages: Vec<(String, String)>,
-}
 
 /// The repository and the tool that changes it.
 #[derive(Debug, Clone)]
@@ -172,62 +154,6 @@ impl Publisher {
             .inspect_err(|_| drop(state_dir::remove(&fresh)))
     }
 
-    /// Takes the packages that a build has left in `staged/packages`, syncs them
-    /// and moves them to `publish/` in one step.
-    ///
-    /// # Errors
-    /// When the file system refuses; then nothing is in `publish/`.
-    pub fn keep(
-        &self,
-        staged: &Path,
-        key: &JobKey,
-        packages: &[PackageName],
-    ) -> Result<KeptOutputs, PublishError> {
-        let job = JobFile {
-            recipe: key.recipe.to_string(),
-            version: key.version.to_string(),
-            packages: packages.iter().map(|p| (p.name.clone(), p.architecture.clone())).collect(),
-        };
-        let job_file = staged.join("job.json");
-        let json = serde_json::to_vec(&job).map_err(io::Error::from).map_err(at(&job_file))?;
-        fs::write(&job_file, json).map_err(at(&job_file))?;
-        let package_dir = staged.join("packages");
-        let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
-        for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
-            state_dir::sync(&path).map_err(at(&path))?;
-        }
-        loop {
-            let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
-            let target = self.state.publish().join(&directory);
-            if target.exists() {
-                continue; // left by an earlier process
-            }
-            fs::rename(staged, &target).map_err(at(&target))?;
-            let publish = self.state.publish();
-            // They are built, whatever happens now: to build them again would be worse than to go on.
-            if let Err(error) = state_dir::sync(&publish) {
-                warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
-            }
-            return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
-        }
-    }
-
-    /// The outputs of earlier builds that still lie in `publish/`. What cannot be
-    /// understood is left alone, with a warning.
-    pub fn kept_outputs(&self) -> Vec<KeptOutputs> {
-        let publish = self.state.publish();
-        let entries = match fs::read_dir(&publish) {
-            Ok(entries) => entries,
-            Err(error) => {
-                warn!(path = publish.display().to_string(), error:%; "cannot look for outputs to publish");
-                return Vec::new();
-            }
-        };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        paths.iter().filter_map(|path| read_kept(path)).collect()
-    }
-
     /// Publishes kept outputs, whole or not at all; returns how this has changed the archive index.
     /// What the tool says goes to `log`.
     ///
@@ -317,27 +243,10 @@ impl Publisher {
         Ok(())
     }
 
-    fn packages_of(&self, directory: &str) -> PathBuf {
-        self.state.publish().join(directory).join("packages")
-    }
-
     /// Where a package is published (PSD-009 §6.4).
     pub fn published_path(&self, package: &PackageName, version: &Version) -> PathBuf {
         let directory = self.state.repo().join("p").join(&package.name).join(version.as_str());
         directory.join(package.file_name(version))
-    }
-
-    /// Removes outputs that are published. They leave `publish/` in one step: half of them would be found by the next
-    /// start, and understood by nobody.
-    pub fn discard(&self, outputs: &KeptOutputs) {
-        let path = self.state.publish().join(&outputs.directory);
-        let doomed = self.state.stage().join(&outputs.directory);
-        match fs::rename(&path, &doomed).and_then(|()| state_dir::remove(&doomed)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
-            }
-            _ => {}
-        }
     }
 
     /// `peipkg-repo` with what all its sub-commands need.
@@ -385,29 +294,6 @@ fn is_missing(path: &Path) -> bool {
 /// Whether there is nothing in the directory at `path`.
 fn is_empty(path: &Path) -> Result<bool, PublishError> {
     Ok(fs::read_dir(path).map_err(at(path))?.next().is_none())
-}
-
-fn read_kept(path: &Path) -> Option<KeptOutputs> {
-    let read = || -> io::Result<KeptOutputs> {
-        let directory = path.file_name().and_then(|name| name.to_str());
-        let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
-        read_job(directory, &fs::read(path.join("job.json"))?)
-    };
-    let result = read();
-    if let Err(error) = &result {
-        warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
-    }
-    result.ok()
-}
-
-/// Reads the `job.json` of the outputs in `directory`.
-pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<KeptOutputs> {
-    let job: JobFile = serde_json::from_slice(json)?;
-    let version = job.version.parse().map_err(io::Error::other)?;
-    let key = JobKey { recipe: job.recipe.into(), version };
-    let name = |(name, architecture)| PackageName { name, architecture };
-    let packages = job.packages.into_iter().map(name).collect();
-    Ok(KeptOutputs { directory: directory.to_owned(), key, packages })
 }
 
 /// Names the file in an I/O error.

@@ -1,0 +1,133 @@
+//! What is built and not yet published: `state_dir/publish`.
+//!
+//! The outputs of each build have a directory of their own, renamed in when they
+//! are complete and synced:
+//!
+//! ```text
+//! publish/<recipe>@<version>.<n>/job.json    what was built
+//! publish/<recipe>@<version>.<n>/packages/   the packages, and nothing else
+//! ```
+//!
+//! So a publish that fails keeps its outputs, can be tried again without a
+//! build, and blocks nothing else; and a restart finds what was built.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::warn;
+use serde::{Deserialize, Serialize};
+
+use super::{PublishError, Publisher, at};
+use crate::farm::event::{JobKey, KeptOutputs};
+use crate::identity::PackageName;
+use crate::state_dir;
+
+/// The content of `job.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobFile {
+    recipe: String,
+    version: String,
+    packages: Vec<(String, String)>,
+}
+
+impl Publisher {
+    /// Takes the packages that a build has left in `staged/packages`, syncs them
+    /// and moves them to `publish/` in one step.
+    ///
+    /// # Errors
+    /// When the file system refuses; then nothing is in `publish/`.
+    pub fn keep(
+        &self,
+        staged: &Path,
+        key: &JobKey,
+        packages: &[PackageName],
+    ) -> Result<KeptOutputs, PublishError> {
+        let job = JobFile {
+            recipe: key.recipe.to_string(),
+            version: key.version.to_string(),
+            packages: packages.iter().map(|p| (p.name.clone(), p.architecture.clone())).collect(),
+        };
+        let job_file = staged.join("job.json");
+        let json = serde_json::to_vec(&job).map_err(io::Error::from).map_err(at(&job_file))?;
+        fs::write(&job_file, json).map_err(at(&job_file))?;
+        let package_dir = staged.join("packages");
+        let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
+        for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
+            state_dir::sync(&path).map_err(at(&path))?;
+        }
+        loop {
+            let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
+            let target = self.state.publish().join(&directory);
+            if target.exists() {
+                continue; // left by an earlier process
+            }
+            fs::rename(staged, &target).map_err(at(&target))?;
+            let publish = self.state.publish();
+            // They are built, whatever happens now: to build them again would be worse than to go on.
+            if let Err(error) = state_dir::sync(&publish) {
+                warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
+            }
+            return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
+        }
+    }
+
+    /// The outputs of earlier builds that still lie in `publish/`. What cannot be
+    /// understood is left alone, with a warning.
+    pub fn kept_outputs(&self) -> Vec<KeptOutputs> {
+        let publish = self.state.publish();
+        let entries = match fs::read_dir(&publish) {
+            Ok(entries) => entries,
+            Err(error) => {
+                warn!(path = publish.display().to_string(), error:%; "cannot look for outputs to publish");
+                return Vec::new();
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        paths.iter().filter_map(|path| read_kept(path)).collect()
+    }
+
+    /// Where the packages of kept outputs are.
+    pub(super) fn packages_of(&self, directory: &str) -> PathBuf {
+        self.state.publish().join(directory).join("packages")
+    }
+
+    /// Removes outputs that are published. They leave `publish/` in one step: half of them would be found by the next
+    /// start, and understood by nobody.
+    pub fn discard(&self, outputs: &KeptOutputs) {
+        let path = self.state.publish().join(&outputs.directory);
+        let doomed = self.state.stage().join(&outputs.directory);
+        match fs::rename(&path, &doomed).and_then(|()| state_dir::remove(&doomed)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The kept outputs at `path`, if they can be understood.
+pub(super) fn read_kept(path: &Path) -> Option<KeptOutputs> {
+    let read = || -> io::Result<KeptOutputs> {
+        let directory = path.file_name().and_then(|name| name.to_str());
+        let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
+        read_job(directory, &fs::read(path.join("job.json"))?)
+    };
+    let result = read();
+    if let Err(error) = &result {
+        warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
+    }
+    result.ok()
+}
+
+/// Reads the `job.json` of the outputs in `directory`.
+pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<KeptOutputs> {
+    let job: JobFile = serde_json::from_slice(json)?;
+    let version = job.version.parse().map_err(io::Error::other)?;
+    let key = JobKey { recipe: job.recipe.into(), version };
+    let name = |(name, architecture)| PackageName { name, architecture };
+    let packages = job.packages.into_iter().map(name).collect();
+    Ok(KeptOutputs { directory: directory.to_owned(), key, packages })
+}
