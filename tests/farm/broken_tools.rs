@@ -27,12 +27,6 @@ fn publishing(script: &str) -> String {
     )
 }
 
-/// The names in `publish/`.
-fn kept(farm: &Farm) -> Vec<String> {
-    let entries = fs::read_dir(farm.path("state/publish")).expect("publish/");
-    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
-}
-
 /// The most memory a process has ever taken, in KiB.
 fn peak_memory(daemon: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the process lives");
@@ -116,7 +110,7 @@ fn a_publish_that_has_published_nothing_does_not_count() {
         assert!(output.events("build + publish complete").is_empty(), "{output}");
         farm.assert_published(&[]);
         farm.assert_verifies();
-        assert_eq!(kept(&farm).len(), 1, "{output}");
+        assert_eq!(farm.kept().len(), 1, "{output}");
 
         fs::remove_file(farm.bin_dir().join("peipkg-repo")).unwrap();
         farm.once_without_builds(&["tool 1.0-1 noarch", "tool-doc 1.0-1 noarch"]);
@@ -166,7 +160,7 @@ fn a_tool_that_is_killed_is_a_failure_of_what_it_was_at() {
     assert_eq!((failed["recipe"].as_str(), failed["error"].as_str()), expected);
     farm.assert_published(&["tool 1.0-1 noarch"]);
     farm.assert_verifies();
-    assert!(matches!(kept(&farm).as_slice(), [name] if name.starts_with("halt@1.0-1")));
+    assert!(matches!(farm.kept().as_slice(), [name] if name.starts_with("halt@1.0-1")));
 }
 
 #[test]
@@ -316,7 +310,7 @@ fn a_package_that_is_refused_for_ever_is_built_anew_when_it_is_taken_away() {
         let refused = output.events("publish failed");
         assert!(refused.iter().map(|event| &event["recipe"]).eq(["bad-one", "bad-two"]), "{output}");
         farm.assert_published(&["good 1.0-1 noarch"]);
-        assert_eq!(kept(&farm).len(), 2, "{output}");
+        assert_eq!(farm.kept().len(), 2, "{output}");
     }
     fs::remove_file(farm.path("broken")).unwrap();
 
@@ -333,7 +327,7 @@ fn a_package_that_is_refused_for_ever_is_built_anew_when_it_is_taken_away() {
     farm.assert_published(&["bad-two 1.0-1 noarch", "good 1.0-1 noarch"]);
 
     // The first while no manager runs.
-    for name in kept(&farm) {
+    for name in farm.kept() {
         fs::remove_dir_all(farm.path("state/publish").join(name)).unwrap();
     }
     farm.once().assert_success().assert_only_events().event("starting build");

@@ -43,6 +43,7 @@ mod progress;
 mod publishing;
 mod purity;
 mod remote_readers;
+mod remotes;
 mod rotation;
 mod scale;
 mod service_openrc;

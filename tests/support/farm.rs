@@ -318,6 +318,13 @@ impl Farm {
         published_in(&self.repo_dir())
     }
 
+    /// The names of what is built and not yet published, in `publish/`.
+    #[track_caller]
+    pub fn kept(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("state/publish")).expect("publish/");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Fails the test unless the published list is `expected`, in any order.
     #[track_caller]
     pub fn assert_published(&self, expected: &[&str]) {
