@@ -1,0 +1,168 @@
+//! How what the core has asked for ends: well or not, and at what time.
+
+use std::collections::HashMap;
+
+use super::super::event::{
+    Blame, BuildJob, Event, Job, JobKey, JobOutcome, KeptOutputs, PollError, PollFault, UploadOutcome,
+};
+use super::super::schedule::Moment;
+use super::super::tests::outputs;
+use super::{World, below, next};
+use crate::recipe::{Recipe, TagVersion};
+
+impl World {
+    /// The tags of an upstream in calm times.
+    pub(super) fn all_tags() -> Vec<String> {
+        ["v1", "v2", "v3", "v3.1", "v0.9", "other", "v..", "v--x"].map(str::to_owned).to_vec()
+    }
+
+    pub(super) fn finish_poll(&mut self) {
+        if self.polls.is_empty() {
+            return;
+        }
+        let upstream = self.polls.remove(below(&mut self.random, self.polls.len()));
+        let mut tags = Self::all_tags();
+        let failed = !self.calm && self.one_in(4);
+        if !self.calm {
+            tags.retain(|_| !next(&mut self.random).is_multiple_of(4));
+        }
+        if !failed {
+            self.forget_vanished(&upstream, &tags);
+        }
+        let pause = Moment::from_secs(next(&mut self.random) % 4000);
+        let fault = match next(&mut self.random) % 5 {
+            0 => PollFault::NoAnswer,
+            1 => PollFault::Other,
+            2 => PollFault::NoAnswerElsewhere,
+            3 => PollFault::Busy { pause, redirected_to: None },
+            _ => PollFault::Busy { pause, redirected_to: Some("https://example.org/r1".into()) },
+        };
+        let error = PollError { reason: "no answer".into(), fault };
+        self.event(Event::PollFinished { upstream, tags: if failed { Err(error) } else { Ok(tags) } });
+    }
+
+    /// A tag that is gone and comes back is another: its failures are forgotten.
+    pub(super) fn forget_vanished(&mut self, upstream: &str, tags: &[String]) {
+        let watching: HashMap<&str, &Recipe> = self
+            .roster
+            .iter()
+            .filter(|recipe| recipe.upstream.as_ref().is_some_and(|found| found.git == upstream))
+            .map(|recipe| (recipe.id.as_str(), recipe))
+            .collect();
+        self.not_before.retain(|key, _| {
+            let upstream = watching.get(&*key.recipe).and_then(|recipe| recipe.upstream.as_ref());
+            upstream.is_none_or(|upstream| {
+                tags.iter()
+                    .any(|tag| matches!(upstream.version_of(tag), TagVersion::Version(v) if v == key.version))
+            })
+        });
+    }
+
+    pub(super) fn finish_job(&mut self) {
+        let Some(job) = self.job.take() else { return };
+        let fails = !self.calm && self.one_in(3);
+        let outcome = match (&job, fails) {
+            _ if self.aborted => JobOutcome::Interrupted,
+            (Job::Build(build), true) if self.one_in(2) => {
+                let outputs = self.keep(build);
+                self.release(build);
+                JobOutcome::PublishFailed { reason: "full".into(), outputs }
+            }
+            (Job::Build(build), true) => self.fail_build(build),
+            (Job::Publish(outputs), true) if self.one_in(4) => {
+                self.kept.remove(&outputs.key);
+                self.not_before.remove(&outputs.key);
+                JobOutcome::OutputsGone
+            }
+            (Job::Publish(outputs), true) => {
+                JobOutcome::PublishFailed { reason: "full".into(), outputs: outputs.clone() }
+            }
+            (Job::Build(build), false) => {
+                let key = build.key();
+                self.release(build);
+                self.publish(&key, &build.recipe.packages);
+                JobOutcome::Done
+            }
+            (Job::Publish(outputs), false) => {
+                self.publish(&outputs.key, &outputs.packages);
+                JobOutcome::Done
+            }
+        };
+        self.event(Event::JobFinished(outcome));
+    }
+
+    /// A build that fails, perhaps in a fetch or by its time limit, which may have taken long.
+    pub(super) fn fail_build(&mut self, build: &BuildJob) -> JobOutcome {
+        let blame = match next(&mut self.random) % 4 {
+            0 | 1 => Blame::Upstream,
+            2 => Blame::Recipe,
+            _ => Blame::Version,
+        };
+        let (url, id) = (build.url().to_owned(), build.recipe.id.clone());
+        if blame != Blame::Upstream {
+            self.fresh_not_before.remove(&url);
+        }
+        if blame == Blame::Version {
+            self.fresh_not_before.remove(&id);
+        } else if self.one_in(2) {
+            let took = Moment::from_secs(10 + next(&mut self.random) % 100);
+            self.now += took;
+            // A recipe that was dropped meanwhile says nothing of those that are there.
+            if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
+                let held = if blame == Blame::Upstream { url } else { id };
+                // The hold after a retry is short, and an earlier one goes on.
+                let is_retry = self.farm.failures.contains_key(&build.key());
+                let end = self.now + if is_retry { took / 2 } else { Moment::from_secs(30) };
+                let held_until = self.fresh_not_before.entry(held).or_default();
+                *held_until = end.max(*held_until);
+            }
+        }
+        JobOutcome::Failed { reason: "no compiler, no source or no end".into(), blame }
+    }
+
+    /// A build has shown that its upstream and its recipe are well.
+    pub(super) fn release(&mut self, build: &BuildJob) {
+        self.fresh_not_before.remove(build.url());
+        self.fresh_not_before.remove(&build.recipe.id);
+    }
+
+    pub(super) fn finish_upload(&mut self) {
+        if !std::mem::take(&mut self.uploading) {
+            return;
+        }
+        let fails = !self.calm && self.one_in(3);
+        self.owed |= fails && !self.aborted;
+        self.event(Event::UploadFinished(match (self.aborted, fails) {
+            (true, _) => UploadOutcome::Interrupted,
+            (false, true) => UploadOutcome::Failed { reason: "offline".into() },
+            (false, false) => UploadOutcome::Done,
+        }));
+    }
+
+    pub(super) fn keep(&mut self, build: &BuildJob) -> KeptOutputs {
+        let names: Vec<&str> = build.recipe.packages.iter().map(|package| package.name.as_str()).collect();
+        let kept = outputs(&build.recipe.id, build.candidate.version.as_str(), &names);
+        self.kept.insert(kept.key.clone());
+        kept
+    }
+
+    pub(super) fn publish(&mut self, key: &JobKey, packages: &[crate::identity::PackageName]) {
+        for package in packages {
+            self.published.insert((package.name.clone(), key.version.to_string()));
+        }
+        self.kept.remove(key);
+        self.not_before.remove(key);
+        self.owed = self.options.uploads;
+    }
+
+    /// Lets the farm sleep until it wants to be woken, or for a part of that time.
+    pub(super) fn sleep(&mut self) {
+        let Some(deadline) = self.farm.next_deadline() else { return };
+        if !self.calm && self.one_in(4) {
+            self.now += deadline.saturating_sub(self.now) / 2;
+            return;
+        }
+        self.now = deadline.max(self.now);
+        self.event(Event::DeadlineReached);
+    }
+}

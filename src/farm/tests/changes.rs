@@ -1,0 +1,116 @@
+//! Reloads, changed recipes and signals.
+
+use super::*;
+
+#[test]
+fn a_reload_replaces_the_roster_or_leaves_it() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.tags("w", &["v1"]);
+    assert_eq!(bench.polls(), ["u", "w"]);
+    bench.event(Event::ReloadRequested);
+    assert_eq!(bench.seen(), ["load roster"]);
+    bench.event(Event::RosterLoaded(Err(vec![])));
+    assert_eq!(bench.seen(), ["reload refused"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("b", "w", &["pb"], ""), recipe("c", "x", &["pc"], "")])));
+    assert_eq!(bench.polls(), ["w", "x"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(
+        bench.seen(),
+        ["build b@1-1"],
+        "a dropped recipe leaves the queue, its build in progress ends"
+    );
+    bench.tags("x", &["v5"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed b@1-1 1m", "build c@5-1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("c", "x", &["pc"], "")])));
+    assert!(bench.farm.failures.is_empty());
+    bench.event(Event::RosterLoaded(Ok(vec![])));
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed c@5-1 1m"]);
+    assert!(bench.farm.failures.is_empty(), "nothing is retried for a dropped recipe");
+    assert_eq!(bench.farm.next_deadline(), None);
+}
+
+#[test]
+fn draining_finishes_the_build_and_its_upload() {
+    let options =
+        Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true, order_seed: None };
+    let mut bench =
+        Bench::with_options(options, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build a@2-1"]);
+    bench.event(Event::StopRequested);
+    assert_eq!(bench.seen(), ["interrupt polls"]);
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
+    assert!(bench.seen().is_empty(), "a poll that the shutdown has ended is no failure");
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["upload"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.upload_fails();
+    assert_eq!(bench.seen(), ["not uploaded 1m"]);
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
+}
+
+#[test]
+fn a_second_signal_ends_the_build_uncounted() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.event(Event::StopRequested);
+    bench.seen();
+    bench.event(Event::AbortRequested);
+    assert_eq!(bench.seen(), ["interrupt polls", "interrupt job"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.finish(JobOutcome::Interrupted);
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
+    assert!(bench.farm.failures.is_empty());
+    assert_eq!((bench.farm.builds_attempted, bench.farm.builds_succeeded), (1, 0));
+}
+
+#[test]
+fn a_changed_recipe_is_tried_again_at_once() {
+    let stamped = |stamp| vec![Recipe { stamp, ..recipe("a", "u", &["pa"], "") }];
+    let mut bench = Bench::new(false, stamped(1));
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    bench.event(Event::RosterLoaded(Ok(stamped(1))));
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m"], "the same recipe waits");
+    bench.event(Event::RosterLoaded(Ok(stamped(2))));
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed a@1-1 5m"]);
+}
+
+#[test]
+fn what_a_changed_recipe_no_longer_builds_is_neither_built_nor_retried() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["build a@2-1", "failed a@2-1 1m", "build a@1-1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
+    assert!(bench.farm.failures.is_empty() && bench.farm.queue.is_empty());
+    bench.finish(JobOutcome::Done);
+    bench.tags("u", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build a@2-2"]);
+}
+
+#[test]
+fn a_build_that_fails_after_its_recipe_has_changed_is_built_by_the_new_recipe_at_once() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-2"]);
+    assert!(bench.farm.failures.is_empty());
+    // A poll has seen the version while it was built, and passed it over.
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "submodules = true")])));
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-1"]);
+}

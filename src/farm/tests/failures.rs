@@ -1,0 +1,114 @@
+//! What has failed, when it is tried again, and what is told of it.
+
+use super::*;
+
+#[test]
+fn a_failed_build_is_retried_at_its_own_time() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.seen();
+    let mut failed_at = vec![];
+    for _ in 0..7 {
+        failed_at.push(bench.now.as_secs() / 60);
+        bench.fail();
+        let due = bench.farm.failures.values().next().unwrap().retry_at;
+        while bench.now < due {
+            // Polls go on meanwhile and must not bring the retry forward.
+            let next = bench.farm.next_deadline().unwrap();
+            bench.sleep_until(next);
+            for upstream in bench.polls() {
+                bench.tags(&upstream, &["v1"]);
+            }
+        }
+        assert!(bench.farm.in_flight.is_some(), "not retried at its time");
+    }
+    assert_eq!(failed_at, [0, 1, 6, 21, 81, 441, 1881]);
+    bench.finish(JobOutcome::Done);
+    assert!(bench.farm.failures.is_empty());
+}
+
+#[test]
+fn a_failure_has_the_log_of_its_own_attempt() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::LogBegun("early".into()));
+    bench.tags("u", &["v2", "v1"]);
+    let calendar = crate::status::Calendar { started: std::time::UNIX_EPOCH };
+    let logs = |bench: &mut Bench| {
+        let reported = bench.effects.drain(..).filter_map(|effect| match effect {
+            Effect::Report(Notice::BuildFailed { log, .. } | Notice::PublishFailed { log, .. }) => Some(log),
+            _ => None,
+        });
+        let reported: Vec<_> = reported.collect();
+        let status = bench.farm.status(&"farm".into(), calendar);
+        let failures = status.failures.unwrap_or_default();
+        (status.in_flight.and_then(|flight| flight.log), reported, failures["a@2-1"].log.clone())
+    };
+    bench.event(Event::LogBegun("first".into()));
+    bench.fail();
+    assert_eq!(logs(&mut bench), (None, vec![Some("first".into())], Some("first".into())));
+    bench.event(Event::LogBegun("of v1".into()));
+    assert_eq!(logs(&mut bench), (Some("of v1".into()), vec![], Some("first".into())));
+    bench.finish(JobOutcome::Done);
+    bench.sleep_until(MINUTE);
+    bench.event(Event::LogBegun("second".into()));
+    let kept = outputs("a", "2-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept.clone() });
+    assert_eq!(logs(&mut bench), (None, vec![Some("second".into())], Some("second".into())));
+    bench.sleep_until(MINUTE * 6);
+    // An attempt without a log does not point to the one before.
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept });
+    assert_eq!(logs(&mut bench), (None, vec![None], None));
+}
+
+#[test]
+fn a_failed_poll_is_a_warning_for_each_recipe_and_changes_nothing() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.seen();
+    bench.sleep_until(HOUR);
+    bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
+    assert_eq!(bench.seen(), ["poll failed a", "poll failed b"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@1-1"], "what waits in the queue stays there");
+}
+
+#[test]
+fn the_status_tells_what_waits_and_what_failed() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
+    bench.fail();
+    let calendar = crate::status::Calendar { started: std::time::SystemTime::UNIX_EPOCH };
+    let status = bench.farm.status(&"farm".into(), calendar);
+    let in_flight = status.in_flight.unwrap();
+    assert_eq!((&*in_flight.recipe, in_flight.version.as_str()), ("a", "1-1"));
+    let failure = &status.failures.unwrap()["a@2-1"];
+    assert_eq!(
+        (failure.failures, failure.next_retry.to_string().as_str(), failure.stage),
+        (1, "1970-01-01T00:01:00Z", "build")
+    );
+    assert_eq!(failure.last_error, "no compiler");
+    assert!(status.queue.is_empty() && status.queue_length == 0);
+    assert_eq!(status.polls["a"].tags_seen, Some(2));
+    assert_eq!(status.polls["b"].error.as_deref(), Some("no route"));
+    assert_eq!((status.builds_attempted, status.builds_succeeded), (2, 0));
+    let tags: Vec<String> = (1..=5000).map(|number| format!("v{number}")).collect();
+    bench.tags("u", &tags.iter().map(String::as_str).collect::<Vec<_>>());
+    let status = bench.farm.status(&"farm".into(), calendar);
+    assert_eq!(
+        (status.queue.len(), status.queue_length),
+        (1000, 4998),
+        "all but a failed one and one in flight"
+    );
+}
+
+#[test]
+fn a_failed_version_whose_tag_is_gone_is_not_retried() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "")])));
+    bench.tags("u", &["v2"]);
+    assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@2-1"]);
+    assert!(bench.farm.failures.is_empty());
+}

@@ -1,0 +1,163 @@
+//! Which versions are built, of which tags, and in which order.
+
+use super::*;
+
+#[test]
+fn a_sweep_builds_what_is_not_published_and_ends() {
+    let mut bench =
+        Bench::new(true, vec![recipe("a", "u", &["pa", "pa-doc"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1.0-1"), ("pa-doc", "1.0-1"), ("pa", "1.1-1")]))));
+    assert_eq!(bench.polls(), ["u", "w"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.tags("u", &["v1.0", "v1.1", "v1.2", "other"]);
+    assert_eq!(bench.seen(), ["partly published a@1.1-1", "build a@1.2-1"]);
+    bench.tags("w", &["v2", "v10"]);
+    assert_eq!(bench.farm.outcome(bench.now), None);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@10-1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed b@10-1 1m", "build b@2-1"], "one failure does not stop the others");
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "a sweep does not wait for retries");
+}
+
+#[test]
+fn recipes_that_share_an_upstream_are_polled_together() {
+    let mut bench = Bench::new(
+        true,
+        vec![
+            recipe("a", "u", &["pa"], ""),
+            recipe("b", "u", &["pb"], "min_version = '2'"),
+            recipe("c", "u", &["pc"], "peios_revision = 3"),
+        ],
+    );
+    assert_eq!(bench.polls(), ["u"]);
+    bench.tags("u", &["v1", "v2"]);
+    let mut built = bench.seen();
+    while bench.farm.outcome(bench.now).is_none() {
+        bench.finish(JobOutcome::Done);
+        built.extend(bench.seen());
+    }
+    assert_eq!(built, ["build a@2-1", "build b@2-1", "build c@2-3", "build a@1-1", "build c@1-3"]);
+}
+
+#[test]
+fn a_package_that_another_recipe_has_published_is_not_built_again() {
+    let mut bench = Bench::new(true, vec![recipe("a", "u", &["same"], ""), recipe("b", "u", &["same"], "")]);
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
+    assert!(bench.seen().is_empty());
+}
+
+#[test]
+fn bad_tags_are_skipped_with_one_warning_each() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    let long = format!("v{}", "1".repeat(300));
+    let tags = ["v../../x", "v--help", "vé", &long, "v1", "v1.0_2"];
+    bench.tags("u", &tags);
+    let expected = [
+        r#"skipped "v../../x""#,
+        r#"skipped "v--help""#,
+        r#"skipped "vé""#,
+        &format!("skipped {long:?}"),
+        r#"skipped "v1.0_2""#,
+        "build a@1-1",
+    ];
+    assert_eq!(bench.seen(), expected);
+    bench.finish(JobOutcome::Done);
+    bench.sleep_until(HOUR);
+    assert_eq!(bench.polls(), ["u"]);
+    bench.tags("u", &tags);
+    assert!(bench.seen().is_empty(), "the next poll does not repeat the warnings");
+    let many: Vec<String> = (0..1000).map(|n| format!("v_{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    bench.sleep_until(HOUR * 2);
+    bench.tags("u", &many);
+    let seen = bench.seen();
+    assert_eq!((seen.len(), seen.last().unwrap().as_str()), (21, "skipped 980 more"));
+}
+
+#[test]
+fn a_pattern_that_no_tag_matches_is_warned_about_once() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    let no_match = ["a: no ^v(.*)$ like 2.0"];
+    bench.tags("u", &[]);
+    assert!(bench.seen().is_empty(), "no tag is no tag that does not match");
+    for expected in [&no_match[..], &[]] {
+        bench.sleep_until(bench.now + HOUR);
+        bench.polls();
+        bench.tags("u", &["1.0", "2.0"]);
+        assert_eq!(bench.seen(), expected);
+    }
+    // A tag that is too old or makes no version has matched.
+    for (more, tag) in [("min_version = '2'", "v1.0"), ("", "v1.0_2")] {
+        let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], more)]);
+        bench.tags("u", &["1.0", tag, "zzz"]);
+        assert!(!bench.seen().iter().any(|line| line.contains(" no ")), "{tag}");
+    }
+    // Another pattern is another mistake.
+    let mut other = recipe("a", "u", &["pa"], "");
+    let upstream = other.upstream.as_mut().unwrap();
+    upstream.tag_pattern = crate::tag_pattern::TagPattern::parse("^release-(.*)$").unwrap().0;
+    bench.event(Event::RosterLoaded(Ok(vec![other])));
+    bench.sleep_until(bench.now + HOUR);
+    bench.polls();
+    bench.tags("u", &["1.0", "2.0"]);
+    assert_eq!(bench.seen(), ["a: no ^release-(.*)$ like 2.0"]);
+}
+
+#[test]
+fn two_tags_of_one_version_are_built_once() {
+    let text = "[upstream]\ngit = 'u'\ntag_pattern = '^v?(\\d+)$'\n[[package]]\nname = 'pa'\narchitecture = 'noarch'";
+    let recipe = Recipe::parse("a", Path::new("a"), text).unwrap().0;
+    let mut bench = Bench::new(true, vec![recipe]);
+    bench.tags("u", &["1", "v1", "2"]);
+    assert_eq!(bench.seen(), [r#"skipped "v1""#, "build a@2-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+}
+
+#[test]
+fn an_unreadable_index_is_warned_about_and_does_not_stop_the_farm() {
+    let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
+    bench.event(Event::ArchiveRead(Err("archive.json: EOF".into())));
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["dedup failed a", "build a@1-1"]);
+}
+
+#[test]
+fn a_webhook_polls_every_recipe_that_asked_for_it_and_builds_its_news_first() {
+    let hook = |id: &str, upstream: &str, package: &str| {
+        let mut recipe = recipe(id, upstream, &[package], "");
+        recipe.github_webhook = true;
+        recipe
+    };
+    let mut bench = Bench::new(
+        false,
+        vec![
+            hook("a", "https://git.example/x.git", "pa"),
+            hook("b", "ssh://git@git.example/x", "pb"),
+            recipe("c", "https://git.example/x", &["pc"], ""),
+            recipe("d", "https://git.example/d", &["pd"], ""),
+        ],
+    );
+    for upstream in bench.polls() {
+        bench.tags(&upstream, &["v1", "v2"]);
+    }
+    assert_eq!(bench.seen(), ["build d@2-1"]);
+    for _ in 0..3 {
+        bench.event(Event::WebhookReceived { repositories: vec!["git.example/x".into()] });
+    }
+    assert_eq!(
+        bench.polls(),
+        ["https://git.example/x.git", "ssh://git@git.example/x"],
+        "repeated hooks coalesce"
+    );
+    bench.event(Event::WebhookReceived { repositories: vec!["git.example/unknown".into()] });
+    assert!(bench.polls().is_empty());
+    bench.tags("ssh://git@git.example/x", &["v0.5", "v1", "v2"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build b@0.5-1"], "ahead of everything that waited");
+}
