@@ -12,7 +12,7 @@ use std::path::Path;
 use log::warn;
 
 use super::{PublishError, Publisher, at, is_empty, is_missing, lock, read_kept};
-use crate::archive::Archive;
+use crate::archive::{Archive, Presence};
 use crate::farm::event::KeptOutputs;
 use crate::identity::PackageName;
 use crate::journal::{JournalError, Kept};
@@ -75,17 +75,13 @@ impl Publisher {
         drop(lock(&self.state.tool_lock(), interrupt)?);
         let settled = match kept {
             Ok(kept) => {
-                if let Some(outputs) = self.standing(&kept, interrupt)? {
-                    self.sync_published(&outputs)?;
-                    Settled::Stands(outputs.directory)
-                } else if whose == Whose::Earlier && self.is_of_others(&kept, interrupt)? {
-                    Settled::Nothing
-                } else {
+                let Some(settled) = self.standing(&kept, whose, interrupt)? else {
                     if journal.undo(&kept).map_err(at(&repo))? {
                         warn!(outputs = kept.outputs; "publish was cut short, repository restored");
                     }
                     return Ok(Settled::Undone);
-                }
+                };
+                settled
             }
             Err(reason) => {
                 if let Some(found) = self.unsoundness(interrupt)? {
@@ -131,25 +127,34 @@ impl Publisher {
         File::open(self.state.archive_index()).is_ok_and(|index| has_all(index, entries).unwrap_or(false))
     }
 
-    /// What was published by the publish that `kept` would undo, if that is whole.
-    fn standing(&self, kept: &Kept, interrupt: &Interrupt) -> Result<Option<KeptOutputs>, PublishError> {
-        let outputs = read_kept(&self.state.publish().join(&kept.outputs));
-        let outputs = outputs.filter(|outputs| self.missing(outputs).is_none());
+    /// What becomes of the publish that `kept` would undo, if that is not to be done: it is whole, or it has left no
+    /// trace and somebody else has published since, which to undo would lose.
+    fn standing(
+        &self,
+        kept: &Kept,
+        whose: Whose,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Settled>, PublishError> {
         // The packages may have been there since an earlier publish that was undone: the indexes come to their end last.
-        let is_whole =
-            outputs.is_some() && self.state.journal().is_superseded(kept) && self.fault(interrupt)?.is_none();
-        Ok(outputs.filter(|_| is_whole))
+        let outputs = read_kept(&self.state.publish().join(&kept.outputs));
+        let Some(outputs) = outputs.filter(|_| self.state.journal().is_superseded(kept)) else {
+            return Ok(None);
+        };
+        let is_whole = self.missing(&outputs).is_none();
+        let is_of_others = !is_whole && whose == Whose::Earlier && self.has_none_of(&outputs);
+        if !(is_whole || is_of_others) || self.fault(interrupt)?.is_some() {
+            return Ok(None);
+        }
+        if is_of_others {
+            return Ok(Some(Settled::Nothing));
+        }
+        self.sync_published(&outputs)?;
+        Ok(Some(Settled::Stands(outputs.directory)))
     }
 
-    /// Whether the publish that `kept` would undo has left no trace, and somebody else has published since: to undo that
-    /// would lose it.
-    fn is_of_others(&self, kept: &Kept, interrupt: &Interrupt) -> Result<bool, PublishError> {
-        let outputs = read_kept(&self.state.publish().join(&kept.outputs));
-        let (Some(KeptOutputs { key, packages, .. }), Ok(archive)) = (outputs, self.read_archive()) else {
-            return Ok(false);
-        };
-        let has_any = packages.iter().any(|package| archive.has(package, &key.version));
-        Ok(!has_any && self.state.journal().is_superseded(kept) && self.fault(interrupt)?.is_none())
+    /// Whether the archive index can be read, and names none of the packages of `outputs`.
+    fn has_none_of(&self, KeptOutputs { key, packages, .. }: &KeptOutputs) -> bool {
+        self.read_archive().is_ok_and(|archive| archive.presence(packages, &key.version) == Presence::Absent)
     }
 
     /// Why the repository is not whole, if a publish of any of the kept outputs may have been cut short in it.
