@@ -206,8 +206,8 @@ impl Uploader {
     /// Looks whether a remote without an index has nothing but what an upload that was cut short may have left there: the
     /// last pass would remove all else, be it the contents of a whole account.
     fn check_first_upload(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
-        let list = Program::new(&self.rclone).deadline(Some(PASS_DEADLINE)).capture_stdout(MAX_LISTING);
-        let listing = match list.args(["lsf", "--", &self.remote]).run(interrupt) {
+        let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &self.remote]);
+        let listing = match list.run(interrupt) {
             Err(ProcessError::Failed { status, .. }) if NOT_FOUND.contains(&status.code()) => return Ok(()),
             result => result?.stdout,
         };
@@ -285,10 +285,15 @@ impl Uploader {
         to: &OsStr,
         interrupt: &Interrupt,
     ) -> Result<(), PublishError> {
-        let program = Program::new(&self.rclone).hold(lock(&self.state.upload_lock(), interrupt)?);
-        let program = program.deadline(Some(PASS_DEADLINE)).arg(command).args(options.iter().copied());
+        let program = self.rclone(interrupt)?.arg(command).args(options.iter().copied());
         program.arg("--").arg(from).arg(to).run(interrupt)?;
         Ok(())
+    }
+
+    /// rclone, as soon as none of an earlier manager is at work.
+    fn rclone(&self, interrupt: &Interrupt) -> Result<Program, PublishError> {
+        let program = Program::new(&self.rclone).hold(lock(&self.state.upload_lock(), interrupt)?);
+        Ok(program.deadline(Some(PASS_DEADLINE)))
     }
 }
 
