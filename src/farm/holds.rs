@@ -66,10 +66,7 @@ impl Ledger {
     /// Notes an attempt that has failed after `took`; the hold that follows, if one does. Only a daemon
     /// (`repeats`) will see the end of a hold. There it is the first attempt at a version.
     fn failed(&mut self, name: &str, took: Duration, repeats: bool, now: Moment) -> Option<Hold> {
-        if took < SLOW {
-            return None;
-        }
-        let loss = self.0.entry(Arc::from(name)).or_default();
+        let loss = self.loss_of(name, took)?;
         loss.failures = loss.failures.saturating_add(1);
         loss.spent = loss.spent.saturating_add(took);
         if repeats {
@@ -89,13 +86,15 @@ impl Ledger {
     /// Notes a daemon's retry that has failed after `took`. It tells nothing of other versions: those that have failed
     /// may be many, and then what was never tried would be held for ever. But the builder is to be free for a while.
     fn failed_again(&mut self, name: &str, took: Duration, now: Moment) -> Option<Hold> {
-        if took < SLOW {
-            return None;
-        }
-        let loss = self.0.entry(Arc::from(name)).or_default();
+        let loss = self.loss_of(name, took)?;
         let (before, hold) = (loss.held_until, took / 2);
         loss.held_until = before.max(Some(now.saturating_add(hold)));
         (loss.held_until > before).then_some(Hold::For(hold))
+    }
+
+    /// What is known of `name`, if an attempt that has taken so long counts.
+    fn loss_of(&mut self, name: &str, took: Duration) -> Option<&mut Loss> {
+        (took >= SLOW).then(|| self.0.entry(Arc::from(name)).or_default())
     }
 
     /// Notes an attempt that went well, or that there is reason to hope that the next one will.
@@ -217,10 +216,7 @@ impl Farm {
 
     /// When holds end that keep a version from being built.
     pub(super) fn ends_of_holds(&self) -> impl Iterator<Item = Moment> {
-        let any_waits = |url: &str| {
-            let mut recipes = self.watchers.get(url).into_iter().flatten();
-            recipes.any(|recipe| self.queue.has(recipe))
-        };
+        let any_waits = |url: &str| self.recipes_of(url).any(|recipe| self.queue.has(recipe));
         let upstreams = self.holds.upstreams.ends().filter(move |(url, _)| any_waits(url));
         let recipes = self.holds.recipes.ends().filter(|(id, _)| self.queue.has(id));
         upstreams.chain(recipes).map(|(_, end)| end)

@@ -170,10 +170,14 @@ impl Farm {
         self.recipes_beside(recipe).any(|id| self.queue.has(id))
     }
 
+    /// The recipes of the upstream with that URL.
+    pub(super) fn recipes_of(&self, url: &str) -> impl Iterator<Item = &Arc<str>> + use<'_> {
+        self.watchers.get(url).into_iter().flatten()
+    }
+
     /// The recipes of the upstream of `recipe`, itself included.
     fn recipes_beside(&self, recipe: &Recipe) -> impl Iterator<Item = &Arc<str>> {
-        let upstream = recipe.upstream.as_ref();
-        upstream.and_then(|upstream| self.watchers.get(upstream.git.as_str())).into_iter().flatten()
+        recipe.upstream.iter().flat_map(|upstream| self.recipes_of(&upstream.git))
     }
 
     /// The tags of the upstream of `recipe` that are built next: those of its recipes take turns.
@@ -199,7 +203,7 @@ impl Farm {
         tags
     }
 
-    fn pop_queue(&mut self) -> Option<(Arc<str>, Candidate)> {
+    fn pop_queue(&mut self) -> Option<(Arc<str>, Candidate, bool)> {
         let mut queue = std::mem::take(&mut self.queue);
         let next = queue.pop(|recipe, candidate| self.may_build(recipe, candidate));
         self.queue = queue;
@@ -207,9 +211,7 @@ impl Farm {
     }
 
     fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
-        loop {
-            let urgent = self.queue.has_urgent();
-            let (id, candidate) = self.pop_queue()?;
+        while let Some((id, candidate, urgent)) = self.pop_queue() {
             let Some(recipe) = self.roster.get(&id).cloned() else { continue };
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
@@ -225,6 +227,7 @@ impl Farm {
                 effects.report(Notice::PartlyPublished { key });
             }
         }
+        None
     }
 }
 

@@ -24,7 +24,7 @@ impl Farm {
         loop {
             let due = self.schedule.start_due(now);
             for upstream in due.start {
-                for recipe in self.watchers.get(&upstream).into_iter().flatten() {
+                for recipe in self.recipes_of(&upstream) {
                     effects
                         .report(Notice::PollStarted { recipe: recipe.clone(), upstream: upstream.clone() });
                 }

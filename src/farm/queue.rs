@@ -75,8 +75,12 @@ impl Queue {
         self.turns.retain(|recipe| keep(recipe));
     }
 
-    /// Takes the version to build next, of those that `may` be built now. What a webhook has brought always may.
-    pub fn pop(&mut self, may: impl Fn(&Arc<str>, &Candidate) -> bool) -> Option<(Arc<str>, Candidate)> {
+    /// Takes the version to build next, of those that `may` be built now, with whether a webhook has brought it: such a
+    /// one always may.
+    pub fn pop(
+        &mut self,
+        may: impl Fn(&Arc<str>, &Candidate) -> bool,
+    ) -> Option<(Arc<str>, Candidate, bool)> {
         let place = self.turns.iter().position(|recipe| !self.lanes[recipe].urgent.is_empty());
         let place = place.or_else(|| {
             let lane_may =
@@ -85,17 +89,14 @@ impl Queue {
         })?;
         let recipe = self.turns.remove(place)?;
         let mut lane = self.lanes.remove(&recipe)?;
-        let candidate = lane.urgent.pop().or_else(|| {
+        let urgent = lane.urgent.pop();
+        let is_urgent = urgent.is_some();
+        let candidate = urgent.or_else(|| {
             let place = lane.ordinary.iter().rposition(|candidate| may(&recipe, candidate))?;
             Some(lane.ordinary.remove(place))
         })?;
         self.settle(&recipe, lane);
-        Some((recipe, candidate))
-    }
-
-    /// Whether a version waits that goes ahead of all recipes.
-    pub fn has_urgent(&self) -> bool {
-        self.lanes.values().any(|lane| !lane.urgent.is_empty())
+        Some((recipe, candidate, is_urgent))
     }
 
     /// Has what a webhook has brought for `recipe` wait for its turn like all else.
@@ -177,7 +178,7 @@ mod tests {
 
     fn drain(queue: &mut Queue) -> Vec<String> {
         std::iter::from_fn(|| queue.pop(|_, _| true))
-            .map(|(recipe, found)| format!("{recipe} {}", found.tag))
+            .map(|(recipe, found, _)| format!("{recipe} {}", found.tag))
             .collect()
     }
 
@@ -216,10 +217,11 @@ mod tests {
         queue.replace(&"a".into(), candidates(&["1", "3"]), false);
         queue.replace(&"b".into(), candidates(&["1"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
-        assert!(queue.has_urgent());
+        let has_urgent = |queue: &Queue| queue.iter().any(|(.., urgent)| urgent);
+        assert!(has_urgent(&queue));
         queue.calm("b");
         queue.calm("none");
-        assert!(!queue.has_urgent());
+        assert!(!has_urgent(&queue));
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
         assert_eq!(drain(&mut queue), ["a v3", "b v3", "a v1", "b v2", "b v1"]);
     }
@@ -265,7 +267,7 @@ mod tests {
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), false);
         queue.replace(&"c".into(), candidates(&["1"]), false);
         let may = |recipe: &Arc<str>, found: &Candidate| &**recipe != "a" && found.tag != "v3";
-        let mut next = || queue.pop(may).map(|(recipe, found)| format!("{recipe} {}", found.tag));
+        let mut next = || queue.pop(may).map(|(recipe, found, _)| format!("{recipe} {}", found.tag));
         assert_eq!(
             [next(), next(), next(), next()].map(Option::unwrap_or_default),
             ["b v2", "c v1", "b v1", ""]
