@@ -23,14 +23,22 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    fn new(once: bool, recipes: Vec<Recipe>) -> Self {
+    pub(super) fn new(once: bool, recipes: Vec<Recipe>) -> Self {
         Self::with_options(
             Options { once, default_interval: HOUR, poll_jobs: 4, uploads: false, order_seed: None },
             recipes,
         )
     }
 
-    pub(super) fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
+    /// One that has a remote.
+    pub(super) fn uploading(once: bool, recipes: Vec<Recipe>) -> Self {
+        Self::with_options(
+            Options { once, default_interval: HOUR * 48, poll_jobs: 4, uploads: true, order_seed: None },
+            recipes,
+        )
+    }
+
+    fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
         let mut bench = Self { farm: Farm::new(options), now: Moment::ZERO, effects: Vec::new() };
         bench.event(Event::ArchiveRead(Ok(Archive::default())));
         bench.event(Event::RosterLoaded(Ok(recipes)));

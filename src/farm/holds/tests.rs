@@ -1,7 +1,6 @@
 //! Who is held and for how long, in the ledger and in a farm.
 
 use super::*;
-use crate::farm::Options;
 use crate::farm::event::Event;
 use crate::farm::tests::{Bench, recipe};
 
@@ -49,14 +48,7 @@ fn a_single_sweep_tries_others_until_too_much_time_is_gone() {
 fn with_hanging_fetch(once: bool) -> Bench {
     let hooked = "[watch]\ngithub_webhook = true\n";
     let recipes = vec![recipe("a", "https://h/u", &["pa"], hooked), recipe("b", "w", &["pb"], "")];
-    let options = Options {
-        once,
-        default_interval: Duration::from_hours(10),
-        poll_jobs: 4,
-        uploads: false,
-        order_seed: None,
-    };
-    let mut bench = Bench::with_options(options, recipes);
+    let mut bench = Bench::new(once, recipes);
     bench.tags("https://h/u", &["v1", "v2", "v3"]);
     bench.tags("w", &["v1", "v2"]);
     assert_eq!(bench.seen(), ["build a@3-1"]);
@@ -190,14 +182,7 @@ fn a_sweep_ends_without_the_versions_that_are_held() {
 #[test]
 fn a_recipe_whose_builds_do_not_end_leaves_the_builder_to_the_others() {
     let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "min_version = '2'\n")];
-    let options = Options {
-        once: false,
-        default_interval: Duration::from_hours(100),
-        poll_jobs: 4,
-        uploads: false,
-        order_seed: None,
-    };
-    let mut bench = Bench::with_options(options, recipes);
+    let mut bench = Bench::new(false, recipes);
     bench.tags("u", &["v1", "v2", "v3"]);
     assert_eq!(bench.seen(), ["build a@3-1"]);
     bench.now += MINUTE * 60 * 24;

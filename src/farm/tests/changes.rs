@@ -34,10 +34,8 @@ fn a_reload_replaces_the_roster_or_leaves_it() {
 
 #[test]
 fn draining_finishes_the_build_and_its_upload() {
-    let options =
-        Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench =
-        Bench::with_options(options, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")];
+    let mut bench = Bench::uploading(false, recipes);
     bench.tags("u", &["v1", "v2"]);
     assert_eq!(bench.seen(), ["build a@2-1"]);
     bench.event(Event::StopRequested);

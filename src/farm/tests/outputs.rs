@@ -90,9 +90,7 @@ fn a_publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
 
 #[test]
 fn what_is_found_published_is_uploaded() {
-    let options =
-        Options { once: false, default_interval: HOUR, poll_jobs: 4, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.finish(JobOutcome::PublishFailed {
         reason: "no verify".into(),

@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
+use super::super::Outcome;
 use super::super::event::{Blame, Event, JobOutcome, UploadOutcome};
 use super::super::tests::{Bench, recipe};
-use super::super::{Options, Outcome};
 
 const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
 
 #[test]
 fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
-    let options =
-        Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::UploadOwed);
     assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
     bench.tags("u", &["v1", "v2", "v3", "v4"]);
@@ -41,9 +38,7 @@ fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
 
 #[test]
 fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
-    let options =
-        Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build a@1-1", "upload"]);
@@ -54,9 +49,7 @@ fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
 
 #[test]
 fn a_sweep_tries_to_upload_all_that_it_has_published() {
-    let options =
-        Options { once: true, default_interval: HOUR, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1", "v2"]);
     bench.finish(JobOutcome::Done);
     bench.upload_fails();
@@ -68,9 +61,7 @@ fn a_sweep_tries_to_upload_all_that_it_has_published() {
 
 #[test]
 fn an_interrupted_upload_is_not_begun_again() {
-    let options =
-        Options { once: false, default_interval: HOUR, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![]);
+    let mut bench = Bench::uploading(false, vec![]);
     bench.event(Event::UploadOwed);
     bench.event(Event::StopRequested);
     bench.event(Event::AbortRequested);
@@ -81,9 +72,7 @@ fn an_interrupted_upload_is_not_begun_again() {
 
 #[test]
 fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go() {
-    let options =
-        Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![recipe("a", "u", &["pa"], "")]);
+    let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
     let tags: Vec<String> = (1..=90).map(|number| format!("v{number}")).collect();
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     bench.tags("u", &tags);
@@ -122,9 +111,7 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
 
 #[test]
 fn a_remote_that_fails_for_days_is_tried_each_hour() {
-    let options =
-        Options { once: false, default_interval: HOUR * 48, poll_jobs: 1, uploads: true, order_seed: None };
-    let mut bench = Bench::with_options(options, vec![]);
+    let mut bench = Bench::uploading(false, vec![]);
     bench.event(Event::UploadOwed);
     let mut tried = Vec::new();
     for minute in 0..60 * 48 {
