@@ -10,6 +10,31 @@ use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
 use crate::support::wait::PATIENCE;
 
+/// A `peipkg-repo` that does `damage` in place of the next publish once it is to die.
+fn dying(damage: &str) -> String {
+    format!(
+        "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {{real}} \"$@\"\n\
+         rm \"$HOME/die\"\n{damage}"
+    )
+}
+
+/// A farm with one published version and this `peipkg-repo`.
+fn mortal(script: &str) -> (Farm, GitRepo) {
+    let repo = GitRepo::program(&["1.0"]);
+    let tool = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&tool).program("peipkg-repo", script).build();
+    farm.once().assert_success();
+    (farm, repo)
+}
+
+/// Has the manager die in the publish of the next version.
+#[track_caller]
+fn die(farm: &Farm, repo: &GitRepo) {
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("die"), "").unwrap();
+    assert_eq!(farm.once().status.code(), None);
+}
+
 #[test]
 fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
     let repo = GitRepo::program(&["1.0"]);
@@ -27,20 +52,14 @@ fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
 
 #[test]
 fn what_a_tool_has_begun_aside_is_undone_as_well() {
-    let repo = GitRepo::program(&["1.0"]);
     // Where directories cannot be exchanged, the companion tool moves its new index files into place one by one, and the next
     // publish goes on where this one ends: after the first.
-    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
-                  cd \"$HOME/state/repo\" && cp -r index ../old && {real} \"$@\" && cp -r index .index.next && \
-                  cp ../old/* index && rm -r ../old && mv .index.next/archive.json index && kill -9 \"$PPID\"\n";
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", script)
-        .build();
-    farm.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    assert_eq!(farm.once().status.code(), None);
+    let script = dying(
+        "cd \"$HOME/state/repo\" && cp -r index ../old && {real} \"$@\" && cp -r index .index.next && \
+                  cp ../old/* index && rm -r ../old && mv .index.next/archive.json index && kill -9 \"$PPID\"\n",
+    );
+    let (farm, repo) = mortal(&script);
+    die(&farm, &repo);
     assert!(farm.path("state/repo/.index.next").is_dir());
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"])
         .event("publish was cut short, repository restored");
@@ -48,37 +67,23 @@ fn what_a_tool_has_begun_aside_is_undone_as_well() {
 
 #[test]
 fn a_publish_that_dies_between_the_two_indexes_is_undone() {
-    let repo = GitRepo::program(&["1.0"]);
     // Each index with its signature, one after the other; and a tool that does not compare them when it verifies.
     let script = "#!/bin/sh\n[ \"$1\" = verify ] && exec {real} verify --repo \"$HOME/state/repo\" --mode hashes\n\
                   [ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
                   mkdir \"$HOME/old\" && cp \"$HOME\"/state/repo/index/active.json* \"$HOME/old\" && \
                   {real} \"$@\" && cp \"$HOME\"/old/* \"$HOME/state/repo/index\" && kill -9 \"$PPID\"\n";
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", script)
-        .build();
-    farm.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    assert_eq!(farm.once().status.code(), None);
+    let (farm, repo) = mortal(script);
+    die(&farm, &repo);
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"])
         .event("publish was cut short, repository restored");
 }
 
 #[test]
 fn a_publish_that_dies_between_two_index_directories_is_undone() {
-    let repo = GitRepo::program(&["1.0"]);
-    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
-                  mv \"$HOME/state/repo/index\" \"$HOME/state/repo/.index.old\" && kill -9 \"$PPID\"\n";
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", script)
-        .build();
-    farm.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    assert_eq!(farm.once().status.code(), None);
+    let script =
+        dying("mv \"$HOME/state/repo/index\" \"$HOME/state/repo/.index.old\" && kill -9 \"$PPID\"\n");
+    let (farm, repo) = mortal(&script);
+    die(&farm, &repo);
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"])
         .event("publish was cut short, repository restored");
     assert!(!farm.path("state/repo/.index.old").exists());
@@ -86,17 +91,9 @@ fn a_publish_that_dies_between_two_index_directories_is_undone() {
 
 #[test]
 fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
-    let repo = GitRepo::program(&["1.0"]);
-    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
-                  : >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n";
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", script)
-        .build();
-    farm.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    farm.once();
+    let script = dying(": >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n");
+    let (farm, repo) = mortal(&script);
+    die(&farm, &repo);
     fs::remove_dir_all(farm.repo_dir()).unwrap();
     farm.once().assert_success().assert_only_events();
     farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
@@ -106,23 +103,15 @@ fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
 
 #[test]
 fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
-    let repo = GitRepo::program(&["1.0"]);
-    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
-                  : >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n";
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", script)
-        .build();
+    let script = dying(": >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n");
+    let (farm, repo) = mortal(&script);
     // A disk of its own, by way of a link.
     let (disk, elsewhere) = (farm.path("disk"), farm.path("elsewhere"));
     fs::create_dir_all(farm.state_dir()).unwrap();
     fs::create_dir(&disk).unwrap();
-    farm.once().assert_success();
     fs::rename(farm.repo_dir(), disk.join("repo")).unwrap();
     symlink(disk.join("repo"), farm.repo_dir()).unwrap();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    assert_eq!(farm.once().status.code(), None);
+    die(&farm, &repo);
     fs::rename(&disk, &elsewhere).unwrap();
     farm.once().assert_code(1).assert_one_line(&["state/repo: No such file"]);
     // A place to mount it, where nothing is mounted.
@@ -138,19 +127,11 @@ fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
 
 #[test]
 fn what_somebody_else_has_published_since_is_not_undone() {
-    let repo = GitRepo::program(&["1.0"]);
-    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
-                  kill -9 \"$PPID\"\n";
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", script)
-        .build();
-    farm.once().assert_success();
+    let script = dying("kill -9 \"$PPID\"\n");
+    let (farm, repo) = mortal(&script);
     let other = Farm::builder().with(&Recipe::program("other", &repo.file_url())).build();
     other.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    assert_eq!(farm.once().status.code(), None);
+    die(&farm, &repo);
     let publish = format!(
         "peipkg-repo publish --in state/repo --new {}/p/other/1.0-1 --out state/repo --sign-key farm.key \
             --timestamp \"$(date -u +%FT%TZ)\"",
@@ -182,17 +163,9 @@ fn a_publish_that_could_not_be_undone_is_not_built_upon() {
 /// A farm whose manager dies in its second publish, when `peipkg-repo` has done `damage` to the repository, and its journal
 /// then, which is nothing but zeros: what a disk gives back that has lost what was written.
 fn with_a_damaged_journal(damage: &str) -> (Farm, GitRepo) {
-    let repo = GitRepo::program(&["1.0"]);
-    let script = format!(
-        "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {{real}} \"$@\"\nrm \"$HOME/die\"\n\
-         publish() {{ {{real}} \"$@\"; }}\ncd \"$HOME/state/repo\"\n{damage}\nkill -9 \"$PPID\"\n"
-    );
-    let tool = Recipe::program("tool", &repo.file_url());
-    let farm = Farm::builder().with(&tool).program("peipkg-repo", &script).build();
-    farm.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("die"), "").unwrap();
-    assert_eq!(farm.once().status.code(), None);
+    let begin = "publish() { {real} \"$@\"; }\ncd \"$HOME/state/repo\"";
+    let (farm, repo) = mortal(&dying(&format!("{begin}\n{damage}\nkill -9 \"$PPID\"\n")));
+    die(&farm, &repo);
     let length = fs::metadata(farm.path("state/journal")).unwrap().len();
     fs::write(farm.path("state/journal"), vec![0; usize::try_from(length).unwrap()]).unwrap();
     (farm, repo)
