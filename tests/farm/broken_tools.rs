@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use crate::support::farm::{Farm, published_in};
 use crate::support::git_repo::GitRepo;
 use crate::support::optional::require;
+use crate::support::processes::status_number;
 use crate::support::recipes::Recipe;
-use crate::support::running::Running;
 use crate::support::wait::PATIENCE;
 
 /// The most memory that the manager may ever have taken, in KiB: far more than it needs, far less than what it is told.
@@ -25,13 +25,6 @@ fn publishing(script: &str) -> String {
         "#!/bin/sh\n[ \"$1\" = publish ] || exec {{real}} \"$@\"\n\
          publish() {{ {{real}} \"$@\"; }}\nrepo=$HOME/state/repo\n{script}\n"
     )
-}
-
-/// The most memory a process has ever taken, in KiB.
-fn peak_memory(daemon: &Running) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a field");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
 #[test]
@@ -185,7 +178,7 @@ exec {real} \"$@\"
     // A gigabyte takes ten seconds where nothing else is done, and all processors.
     daemon.wait_event("build + publish complete", PATIENCE * 5);
     let failed = daemon.wait_events("build failed", 2, PATIENCE);
-    let peak = peak_memory(&daemon);
+    let peak = status_number(daemon.pid(), "VmHWM");
     assert!(peak < MEMORY, "{peak} KiB");
     for (recipe, expected) in [("loud", "all work"), ("long", "xxxxx")] {
         let event = failed.iter().find(|event| event["recipe"] == recipe).expect("its failure");
@@ -208,7 +201,7 @@ fn a_listing_without_end_costs_its_upstream_only() {
     daemon.wait_event("build + publish complete", PATIENCE);
     let failed = daemon.wait_event("poll failed", PATIENCE);
     assert_eq!(failed["error"], "git ls-remote wrote more than 16777216 bytes to its standard output");
-    let peak = peak_memory(&daemon);
+    let peak = status_number(daemon.pid(), "VmHWM");
     assert!(peak < MEMORY + 16 * 1024, "{peak} KiB");
 }
 

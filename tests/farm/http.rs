@@ -9,6 +9,7 @@ use crate::support::client::{Connection, Response, exchange, get, openssl_hmac_s
 use crate::support::farm::{Farm, SECRET};
 use crate::support::git_repo::run;
 use crate::support::optional::require;
+use crate::support::processes::status_number;
 use crate::support::running::Running;
 use crate::support::wait::PATIENCE;
 
@@ -221,7 +222,7 @@ fn what_is_no_request_is_refused_and_the_connection_closed() {
 fn a_body_may_be_25_mib_long_and_no_longer() {
     let (_farm, daemon, addr) = served();
     let post = |length: usize| format!("POST /webhooks/github HTTP/1.1\r\nContent-Length: {length}\r\n");
-    let before = peak_memory(daemon.pid());
+    let before = status_number(daemon.pid(), "VmHWM");
     refused(addr, 413, format!("{}\r\n", post(MAX_BODY + 1)).as_bytes());
     refused(addr, 413, format!("{}\r\n", post(usize::MAX)).as_bytes());
     refused(
@@ -237,7 +238,7 @@ fn a_body_may_be_25_mib_long_and_no_longer() {
         connection.send(&block).unwrap();
     }
     assert_eq!(connection.receive(false).unwrap().status, 413);
-    let grown = peak_memory(daemon.pid()) - before;
+    let grown = status_number(daemon.pid(), "VmHWM") - before;
     assert!(grown < 4 * 1024, "{grown} KiB more");
     // The longest that GitHub sends is read and its signature checked.
     let body =
@@ -249,13 +250,6 @@ fn a_body_may_be_25_mib_long_and_no_longer() {
     let text = format!("{}{signature}\r\n{body}", post(body.len()));
     assert!(body.len() <= MAX_BODY);
     assert_eq!(raw(addr, text.as_bytes()).status, 200);
-}
-
-/// The most memory the process has used, in KiB.
-fn peak_memory(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
 #[test]

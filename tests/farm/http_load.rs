@@ -12,6 +12,7 @@ use crate::http::served;
 use crate::support::client::{Connection, exchange, get};
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
+use crate::support::processes::status_number;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, poll, wait_until};
@@ -134,15 +135,8 @@ fn clients_that_read_nothing_of_a_large_answer_do_not_block_others() {
         stream.read_exact(&mut start).unwrap();
         assert_eq!(&start, b"HTTP/1.1 200 OK");
     }
-    let memory = memory(daemon.pid());
+    let memory = status_number(daemon.pid(), "VmRSS");
     assert!(memory < 64 * 1024, "{memory} KiB");
-}
-
-/// The process's resident memory, in KiB.
-fn memory(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 
 use crate::support::install::{CONFIG, LIST, MANAGER, Root, UNIT, destdir, make_command, tree};
+use crate::support::processes::status_field;
 use crate::support::running::Running;
 use crate::support::wait::PATIENCE;
 
@@ -96,9 +97,7 @@ fn an_install_that_fails_can_be_undone() {
 
 /// Whether whoever runs the tests ignores a signal, as nohup does: then no shell can be told otherwise.
 fn is_ignored(number: u32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
-    u64::from_str_radix(ignored.trim(), 16).unwrap() & (1 << (number - 1)) != 0
+    u64::from_str_radix(&status_field("self", "SigIgn"), 16).unwrap() & (1 << (number - 1)) != 0
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::farm::{Farm, FarmBuilder, published_in};
+use crate::support::farm::{Farm, FarmBuilder, published_in, remote_directory};
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::optional::require;
 use crate::support::recipes::Recipe;
@@ -37,11 +37,7 @@ fn uploading(repo: &GitRepo, remote: &Path) -> FarmBuilder {
 
 #[test]
 fn the_remote_becomes_the_repository_and_stays_it() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let farm = uploading(&repo, &copy).build();
     let output = farm.once();
@@ -62,11 +58,7 @@ fn the_remote_becomes_the_repository_and_stays_it() {
 
 #[test]
 fn the_packages_are_uploaded_before_the_files_that_name_them() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let script = format!(
         "#!/bin/sh\n{{real}} \"$@\" || exit\n\
@@ -84,11 +76,7 @@ fn the_packages_are_uploaded_before_the_files_that_name_them() {
 
 #[test]
 fn an_upload_that_failed_is_made_up_for_by_the_next_sweep() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let script = "#!/bin/sh\n[ -e \"$HOME/offline\" ] && { echo 'no route to host' >&2; exit 5; }\nexec {real} \"$@\"\n";
     let farm = uploading(&repo, &copy).program("rclone", script).build();
@@ -146,11 +134,7 @@ fn a_remote_without_times_gets_every_index_and_signature() {
 
 #[test]
 fn an_upload_that_did_not_even_begin_is_made_by_the_next_start() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     // When the repository is verified before the upload, the manager dies: nothing but a marker tells of the publish.
     let script = "#!/bin/sh\n[ \"$1\" = verify ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n\
@@ -164,11 +148,7 @@ fn an_upload_that_did_not_even_begin_is_made_by_the_next_start() {
 
 #[test]
 fn a_repository_that_does_not_verify_is_not_uploaded() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let farm = uploading(&repo, &copy).build();
     farm.once().assert_success().assert_only_events().event("upload complete");
@@ -186,11 +166,7 @@ fn a_repository_that_does_not_verify_is_not_uploaded() {
 
 #[test]
 fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let farm = uploading(&repo, &copy).build();
     farm.once().assert_success().assert_only_events().event("upload complete");
@@ -250,11 +226,7 @@ fn a_remote_that_is_something_else_is_left_alone() {
 
 #[test]
 fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let farm = uploading(&repo, &copy).build();
     assert!(!farm.once().assert_success().events("upload complete").is_empty());
@@ -301,11 +273,7 @@ fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
 
 #[test]
 fn a_package_that_is_just_being_written_fails_no_upload() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     // The words of rclone, once, in each pass over the packages.
     let script = "#!/bin/sh\ncase $* in *--exclude*) [ -e \"$HOME/met-$1\" ] || {\n: >\"$HOME/met-$1\"\n\

@@ -18,6 +18,7 @@ use crate::support::client::{self, Connection, openssl_hmac_sha256};
 use crate::support::farm::{Farm, SECRET};
 use crate::support::git_repo::GitRepo;
 use crate::support::logfmt::Event;
+use crate::support::processes::status_number;
 use crate::support::random::number_from_environment;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
@@ -48,13 +49,8 @@ struct Figures {
 
 impl Figures {
     fn of(pid: i32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-        let field = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name)).expect("a field");
-            line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
-        };
         let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count() as u64;
-        Self { memory: field("VmRSS:"), threads: field("Threads:"), files }
+        Self { memory: status_number(pid, "VmRSS"), threads: status_number(pid, "Threads"), files }
     }
 
     /// Those of the daemon at rest: threads and open files have long been the same.

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use crate::support::farm::{Farm, FarmBuilder, published_in};
+use crate::support::farm::{Farm, FarmBuilder, published_in, remote_directory};
 use crate::support::git_repo::GitRepo;
-use crate::support::optional::require;
 use crate::support::recipes::Recipe;
 
 /// Shell functions for stand-ins of programs. `await PATTERN` waits for a file, a minute at most; `number NAME`
@@ -23,11 +22,7 @@ fn uploading(remote: &Path, versions: &[&str]) -> (GitRepo, FarmBuilder) {
 
 #[test]
 fn a_publish_that_could_not_be_undone_is_undone_before_an_upload() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     // The third publish leaves an index that verifies and names a package that is not there; where the old one is to be
     // written, there is a directory.
     let publish = format!(
@@ -56,11 +51,7 @@ fn a_publish_that_could_not_be_undone_is_undone_before_an_upload() {
 
 #[test]
 fn nothing_is_published_while_an_upload_looks_at_the_repository() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = tempfile::tempdir().unwrap();
-    let copy = remote.path().join("copy");
+    let Some((_home, copy)) = remote_directory() else { return };
     // The first upload verifies the repository until the second version is about to be published, and a second more: time
     // enough for a publish that waits for nobody.
     let script = format!(

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::git_repo::{isolate, run};
 use super::optional::find_program;
+use super::optional::require;
 use super::recipes::Recipe;
 use super::running::{Output, Running};
 use super::tools::Tools;
@@ -350,6 +351,15 @@ impl Farm {
         let mut command = Command::new(&Tools::get().repo);
         run(command.args(["verify", "--mode", "both", "--repo"]).arg(self.repo_dir()));
     }
+}
+
+/// A place for a remote, in a directory of its own; nothing is there yet. `None` where there is no rclone.
+pub fn remote_directory() -> Option<(TempDir, PathBuf)> {
+    require("rclone").then(|| {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let remote = home.path().join("copy");
+        (home, remote)
+    })
 }
 
 /// What the archive index of the repository at `repo` lists, as sorted lines of `name version architecture`.

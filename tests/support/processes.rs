@@ -1,5 +1,6 @@
 //! Processes by number: who descends from whom, whether one still lives, and signals to groups.
 
+use std::fmt::Display;
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
@@ -17,6 +18,20 @@ pub struct Process {
     pub state: char,
     /// The program's name, at most 15 characters.
     pub name: String,
+}
+
+/// A field of `/proc/<process>/status`, such as `VmRSS`, without its unit.
+#[track_caller]
+pub fn status_field(process: impl Display, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process lives");
+    let field = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a field");
+    field.split_whitespace().next().expect("a value").to_owned()
+}
+
+/// The same of a number: of memory, in KiB.
+#[track_caller]
+pub fn status_number(process: impl Display, name: &str) -> u64 {
+    status_field(process, name).parse().expect("a number")
 }
 
 /// All processes below `ancestor`, without it. Empty where there is no `/proc`. One whose parent has died is not found.
