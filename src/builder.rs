@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::event::{Blame, BuildJob, Event, Job, JobOutcome, KeptOutputs};
+use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
 use crate::signing_key::PublicKeys;
@@ -140,7 +140,7 @@ impl Builder {
     }
 
     /// Fetches and builds one version. Whatever happens, its source and stage are removed.
-    fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<KeptOutputs, BuildError> {
+    fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
         let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
         let source = Removed(self.state.sources().join(&name));
         let stage = Removed(self.state.stage().join(&name));
@@ -226,7 +226,7 @@ impl Builder {
         }
     }
 
-    fn publish(&self, outputs: KeptOutputs, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
+    fn publish(&self, outputs: PendingOutputs, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
         match self.publisher.publish(&outputs, &self.interrupt, log) {
             Ok(change) => {
                 published(change);

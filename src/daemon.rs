@@ -17,8 +17,8 @@ use crate::archive_file::{ArchiveFile, OwnChange};
 use crate::builder::{self, Builder};
 use crate::config::Config;
 use crate::error::Error;
-use crate::farm::event::{Effect, Event, Job};
-use crate::farm::schedule::Moment;
+use crate::farm::events::{Effect, Event, Job};
+use crate::farm::moment::Moment;
 use crate::farm::{Farm, Options, Outcome};
 use crate::http::Board;
 use crate::poller;
@@ -219,8 +219,9 @@ impl Loop {
         if let Some(board) = &self.board {
             board.publish(self.farm.status(&self.farm_id, self.calendar));
         }
+        let now = self.now();
         if let Some(line) = &mut self.line {
-            line.show(self.farm.progress(), self.started.elapsed());
+            line.show(self.farm.progress(), now);
         }
     }
 
@@ -268,7 +269,7 @@ impl Loop {
             // The workers and the signal thread hold senders as long as the loop lives.
             return self.messages.recv().ok();
         };
-        self.messages.recv_deadline(self.started + deadline).ok()
+        self.messages.recv_deadline(self.started + deadline.since_start()).ok()
     }
 
     /// Handles an event from a worker; before decisions that depend on the
@@ -333,6 +334,6 @@ impl Loop {
     }
 
     fn now(&self) -> Moment {
-        self.started.elapsed()
+        Moment::from_duration(self.started.elapsed())
     }
 }

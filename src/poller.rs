@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::farm::event::{Event, PollError, PollFault};
+use crate::farm::events::{Event, PollError, PollFault};
 use crate::process::{Interrupt, ProcessError};
 use crate::upstream::git::GitError;
 use crate::upstream::retry_after;

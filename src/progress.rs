@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::duration;
-use crate::farm::schedule::Moment;
+use crate::farm::moment::Moment;
 use crate::problem::OneLine;
 
 /// How often the line is drawn anew while something goes on: it counts seconds.
@@ -66,7 +66,7 @@ impl Line {
         }
         let work = |progress: &Progress| progress.work.clone();
         if self.shown.as_ref().map(work) != Some(work(&progress)) {
-            self.set_work(progress.work.as_ref().map(|(_, started)| now.saturating_sub(*started)));
+            self.set_work(progress.work.as_ref().map(|(_, started)| now.saturating_since(*started)));
         }
         self.bar.set_message(progress.to_string());
         self.shown = Some(progress);

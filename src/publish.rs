@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::archive_file::{OwnChange, Stamp};
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::event::KeptOutputs;
+use crate::farm::events::PendingOutputs;
 use crate::identity::PackageName;
 use crate::journal::Journal;
 use crate::process::{Interrupt, ProcessError, Program};
@@ -161,7 +161,7 @@ impl Publisher {
     /// When `peipkg-repo publish` fails; the repository is then as it was before.
     pub fn publish(
         &self,
-        outputs: &KeptOutputs,
+        outputs: &PendingOutputs,
         interrupt: &Interrupt,
         log: &BuildLog,
     ) -> Result<OwnChange, PublishError> {
@@ -230,7 +230,7 @@ impl Publisher {
     }
 
     /// Makes what the tool has written last: the kept outputs are about to go.
-    fn sync_published(&self, outputs: &KeptOutputs) -> Result<(), PublishError> {
+    fn sync_published(&self, outputs: &PendingOutputs) -> Result<(), PublishError> {
         let packages =
             outputs.packages.iter().map(|package| self.published_path(package, &outputs.key.version));
         Journal::sync_small_files(&self.state.repo()).map_err(at(&self.state.repo()))?;

@@ -4,7 +4,7 @@
 use log::{debug, error, info, warn};
 
 use crate::duration;
-use crate::farm::event::{JobKey, Notice};
+use crate::farm::events::{JobKey, Notice};
 use crate::farm::holds::Hold;
 use crate::upstream_url::without_password;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use crate::farm::schedule::Moment;
+use crate::farm::moment::Moment;
 
 /// The document. The first six fields are fixed by the deployed manager's
 /// users; further ones may be added.
@@ -128,7 +128,7 @@ impl Calendar {
         /// What no clock shows any more: the end of the year 9999.
         const END: Duration = Duration::from_secs(253_402_300_799);
         let end = SystemTime::UNIX_EPOCH + END;
-        Time(self.started.checked_add(moment).unwrap_or(end).min(end))
+        Time(self.started.checked_add(moment.since_start()).unwrap_or(end).min(end))
     }
 }
 
@@ -175,7 +175,10 @@ mod tests {
     #[test]
     fn moments_are_shown_in_utc() {
         let calendar = Calendar { started: SystemTime::UNIX_EPOCH };
-        assert_eq!(calendar.at(Moment::from_millis(61_999)).to_string(), "1970-01-01T00:01:01Z");
-        assert_eq!(calendar.at(Moment::MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(
+            calendar.at(Moment::from_duration(Duration::from_millis(61_999))).to_string(),
+            "1970-01-01T00:01:01Z"
+        );
+        assert_eq!(calendar.at(Moment::NEVER).to_string(), "9999-12-31T23:59:59Z");
     }
 }

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::archive::each_package;
-use crate::farm::event::{Event, UploadOutcome};
+use crate::farm::events::{Event, UploadOutcome};
 use crate::identity::PackageName;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher, lock};

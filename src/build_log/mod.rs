@@ -35,7 +35,7 @@ use log::warn;
 
 use self::capped_file::CappedFile;
 use self::text::Cleaner;
-use crate::farm::event::JobKey;
+use crate::farm::events::JobKey;
 use crate::upstream_url::Secrets;
 
 /// Of how many recipes that are gone the logs are kept: those of the last attempts. Somebody may still want to know

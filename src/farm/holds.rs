@@ -15,9 +15,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Blame, BuildJob, JobKey, JobOutcome, Notice};
+use super::events::{Blame, BuildJob, JobKey, JobOutcome, Notice};
+use super::moment::Moment;
 use super::queue::Candidate;
-use super::schedule::Moment;
 use super::{Farm, backoff};
 
 /// From what time on an attempt counts: one that fails at once keeps nobody waiting.
@@ -49,7 +49,7 @@ struct Loss {
     failures: u32,
     /// The builder's time that they have taken.
     spent: Duration,
-    /// Until when the versions that were never tried wait, if they do; [`Moment::MAX`] for the rest of a sweep.
+    /// Until when the versions that were never tried wait, if they do; [`Moment::NEVER`] for the rest of a sweep.
     held_until: Option<Moment>,
 }
 
@@ -73,10 +73,10 @@ impl Ledger {
             // Half of what a version waits: others have had their chance before it is retried, or else
             // the newest would always come first, and one that hangs would be the only one tried.
             let hold = (backoff::wait_after(loss.failures) / 2).min(LONGEST_HOLD).max(took / 2);
-            loss.held_until = Some(now.saturating_add(hold));
+            loss.held_until = Some(now + hold);
             Some(Hold::For(hold))
         } else if loss.spent >= SWEEP_PATIENCE {
-            loss.held_until = Some(Moment::MAX);
+            loss.held_until = Some(Moment::NEVER);
             Some(Hold::ThisSweep)
         } else {
             None
@@ -88,7 +88,7 @@ impl Ledger {
     fn failed_again(&mut self, name: &str, took: Duration, now: Moment) -> Option<Hold> {
         let loss = self.loss_of(name, took)?;
         let (before, hold) = (loss.held_until, took / 2);
-        loss.held_until = before.max(Some(now.saturating_add(hold)));
+        loss.held_until = before.max(Some(now + hold));
         (loss.held_until > before).then_some(Hold::For(hold))
     }
 
@@ -115,7 +115,7 @@ impl Ledger {
 
     /// Who is held, and until when; those that are held for the rest of a sweep have no end.
     fn ends(&self) -> impl Iterator<Item = (&Arc<str>, Moment)> {
-        let end = |loss: &Loss| loss.held_until.filter(|until| *until < Moment::MAX);
+        let end = |loss: &Loss| loss.held_until.filter(|until| *until < Moment::NEVER);
         self.0.iter().filter_map(move |(name, loss)| Some((name, end(loss)?)))
     }
 }
@@ -141,7 +141,7 @@ impl Farm {
         &mut self,
         build: &BuildJob,
         outcome: &JobOutcome,
-        took: Moment,
+        took: Duration,
         now: Moment,
     ) -> Option<Notice> {
         let (url, id) = (build.url(), build.recipe.id.as_str());

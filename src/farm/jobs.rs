@@ -1,19 +1,19 @@
 //! What the builder does next, and what follows from how it ended. Pure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::event::{BuildJob, Effect, FETCH_AHEAD, Job, JobKey, JobOutcome, KeptOutputs, Notice};
+use super::events::{BuildJob, Effect, FETCH_AHEAD, Job, JobKey, JobOutcome, Notice, PendingOutputs};
+use super::moment::Moment;
 use super::queue::Candidate;
-use super::schedule::Moment;
 use super::{Effects, Failure, Farm, Flight, backoff};
 use crate::archive::Presence;
-use crate::identity::PackageName;
 use crate::recipe::Recipe;
 
 impl Farm {
     pub(super) fn take_job_outcome(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
         let Some(Flight { job, started, log }) = self.in_flight.take() else { return };
-        let took = now.saturating_sub(started);
+        let took = now.saturating_since(started);
         let key = job.key();
         let held = match &job {
             Job::Build(build) => self.learn_of_build(build, &outcome, took, now),
@@ -22,7 +22,7 @@ impl Farm {
         match outcome {
             JobOutcome::Done => {
                 self.failures.remove(&key);
-                self.kept.retain(|outputs| outputs.key != key);
+                self.pending.retain(|outputs| outputs.key != key);
                 self.archive.insert(job.packages(), &key.version);
                 self.builds_succeeded += 1;
                 self.owe_upload(now);
@@ -30,15 +30,15 @@ impl Farm {
             }
             JobOutcome::Interrupted => effects.report(Notice::JobInterrupted { key }),
             JobOutcome::OutputsGone => {
-                self.kept.retain(|outputs| outputs.key != key);
+                self.pending.retain(|outputs| outputs.key != key);
                 self.failures.remove(&key);
                 // Whoever has taken them away wants the version to be built anew.
                 self.poll_again(&key.recipe);
                 effects.report(Notice::OutputsGone { key });
             }
             JobOutcome::PublishFailed { reason, outputs } => {
-                self.kept.retain(|kept| kept.key != key);
-                self.kept.push(outputs);
+                self.pending.retain(|pending| pending.key != key);
+                self.pending.push(outputs);
                 let (failures, retry_after) = self.note_failure(&key, None, &reason, log.clone(), now);
                 effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             }
@@ -57,7 +57,7 @@ impl Farm {
                     self.failures.remove(&key);
                     // But what the new recipe makes of the tag is tried at once.
                     if self.poll_again(&key.recipe) {
-                        retry_after = Moment::ZERO;
+                        retry_after = Duration::ZERO;
                     }
                 }
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
@@ -82,7 +82,7 @@ impl Farm {
         reason: &str,
         log: Option<Arc<str>>,
         now: Moment,
-    ) -> (u32, Moment) {
+    ) -> (u32, Duration) {
         let count = 1 + self.failures.get(key).map_or(0, |failure| failure.count);
         let wait = backoff::wait_after(count);
         let (retry_at, reason) = (now + wait, reason.to_owned());
@@ -130,25 +130,26 @@ impl Farm {
 
     /// Outputs that were never tried in this run, or whose retry is due.
     fn next_publish(&mut self, now: Moment, effects: &mut Effects) -> Option<Job> {
-        let waits = |farm: &Self, outputs: &KeptOutputs| {
+        let waits = |farm: &Self, outputs: &PendingOutputs| {
             farm.failures.get(&outputs.key).is_some_and(|failure| failure.waiting)
         };
-        while let Some(index) = self.kept.iter().position(|outputs| !waits(self, outputs)) {
-            let presence = self.archive.presence(&self.kept[index].packages, &self.kept[index].key.version);
+        while let Some(index) = self.pending.iter().position(|outputs| !waits(self, outputs)) {
+            let presence =
+                self.archive.presence(&self.pending[index].packages, &self.pending[index].key.version);
             if presence == Presence::Absent {
-                return Some(Job::Publish(self.kept[index].clone()));
+                return Some(Job::Publish(self.pending[index].clone()));
             }
-            let outputs = self.kept.remove(index);
+            let outputs = self.pending.remove(index);
             self.failures.remove(&outputs.key);
             self.take_published(outputs, presence, now, effects);
         }
         None
     }
 
-    /// Kept outputs of which the index has all packages, or some.
+    /// Handles pending outputs of which the index has all packages, or some.
     pub(super) fn take_published(
         &mut self,
-        outputs: KeptOutputs,
+        outputs: PendingOutputs,
         presence: Presence,
         now: Moment,
         effects: &mut Effects,
@@ -228,34 +229,5 @@ impl Farm {
             }
         }
         None
-    }
-}
-
-impl BuildJob {
-    /// The version this builds.
-    pub fn key(&self) -> JobKey {
-        JobKey { recipe: Arc::from(self.recipe.id.as_str()), version: self.candidate.version.clone() }
-    }
-
-    /// The upstream's URL; builds are only made of recipes with an upstream.
-    pub fn url(&self) -> &str {
-        self.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git)
-    }
-}
-
-impl Job {
-    /// The version this is about.
-    pub(super) fn key(&self) -> JobKey {
-        match self {
-            Self::Build(build) => build.key(),
-            Self::Publish(outputs) => outputs.key.clone(),
-        }
-    }
-
-    fn packages(&self) -> &[PackageName] {
-        match self {
-            Self::Build(build) => &build.recipe.packages,
-            Self::Publish(outputs) => &outputs.packages,
-        }
     }
 }

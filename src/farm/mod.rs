@@ -7,11 +7,12 @@
 //! so that days of a farm's life are a table test.
 
 pub mod backoff;
-pub mod event;
+pub mod events;
 pub mod holds;
 mod jobs;
 #[cfg(test)]
 mod model_tests;
+pub mod moment;
 mod polls;
 pub mod queue;
 pub mod schedule;
@@ -26,10 +27,11 @@ use std::time::Duration;
 
 use crate::archive::{Archive, Presence};
 use crate::recipe::Recipe;
-use event::{Effect, Event, Job, JobKey, KeptOutputs, Notice};
+use events::{Effect, Event, Job, JobKey, Notice, PendingOutputs};
 use holds::Holds;
+use moment::Moment;
 use queue::{Candidate, Queue};
-use schedule::{Moment, Schedule};
+use schedule::Schedule;
 use uploads::Upload;
 
 /// How long a stopping farm waits for listings. A git process ends as soon as it
@@ -74,7 +76,7 @@ pub struct Farm {
     queue: Queue,
     failures: HashMap<JobKey, Failure>,
     holds: Holds,
-    kept: Vec<KeptOutputs>,
+    pending: Vec<PendingOutputs>,
     /// What was warned about already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
     in_flight: Option<Flight>,
@@ -129,7 +131,7 @@ impl Farm {
             queue: Queue::default(),
             failures: HashMap::new(),
             holds: Holds::default(),
-            kept: Vec::new(),
+            pending: Vec::new(),
             warned: HashMap::new(),
             in_flight: None,
             upload: Upload::default(),
@@ -248,7 +250,7 @@ impl Farm {
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_the_same(&key.recipe));
         let is_watched = |id: &str| roster.get(id).is_some_and(|recipe| recipe.upstream.is_some());
         self.queue.retain(is_watched);
-        // Kept outputs are published even when their recipe is gone: they are built.
+        // Pending outputs are published even when their recipe is gone: they are built.
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_watched(&key.recipe));
         self.warned.retain(|id, _| is_watched(id));
         // Here too, whoever has changed a recipe wants to see whether it helps.
@@ -261,10 +263,10 @@ impl Farm {
         }
     }
 
-    fn take_outputs(&mut self, found: Vec<KeptOutputs>, now: Moment, effects: &mut Effects) {
+    fn take_outputs(&mut self, found: Vec<PendingOutputs>, now: Moment, effects: &mut Effects) {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
-                Presence::Absent => self.kept.push(outputs),
+                Presence::Absent => self.pending.push(outputs),
                 presence => self.take_published(outputs, presence, now, effects),
             }
         }

@@ -17,7 +17,7 @@ const SEEDS: Range<u64> = 0..400;
 const STEPS: usize = 250;
 
 /// The longest back-off and the longest poll interval have passed after so much calm.
-const CALM: Moment = Moment::from_hours(24 * 4);
+const CALM: Duration = Duration::from_hours(24 * 4);
 
 const UPSTREAMS: [&str; 7] =
     ["u", "w", "https://one/a", "https://one/b", "https://one/c", "https://one/d", "https://one/e"];
@@ -34,7 +34,7 @@ struct World {
     /// `(package, version)`: the truth, of which the core is told at once.
     published: BTreeSet<(String, String)>,
     /// Built, and not yet published.
-    kept: HashSet<JobKey>,
+    pending: HashSet<JobKey>,
     polls: Vec<Arc<str>>,
     job: Option<Job>,
     /// Before when a version must not be tried again; forgotten when the recipes change.
@@ -59,7 +59,7 @@ impl World {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let options = Options {
             once: next(&mut random).is_multiple_of(3),
-            default_interval: Moment::from_mins(30 + next(&mut random) % 300),
+            default_interval: Duration::from_mins(30 + next(&mut random) % 300),
             poll_jobs: 1 + below(&mut random, 5),
             uploads: next(&mut random).is_multiple_of(2),
             order_seed: None,
@@ -73,7 +73,7 @@ impl World {
             now: Moment::ZERO,
             roster: Vec::new(),
             published: BTreeSet::new(),
-            kept: HashSet::new(),
+            pending: HashSet::new(),
             polls: Vec::new(),
             job: None,
             not_before: HashMap::new(),
@@ -99,12 +99,12 @@ impl World {
             }
         }
         self.tell_archive();
-        let found: Vec<KeptOutputs> = [("r0", "1-1", "p0"), ("r1", "3-1", "p1"), ("gone", "1-1", "pg")]
+        let found: Vec<PendingOutputs> = [("r0", "1-1", "p0"), ("r1", "3-1", "p1"), ("gone", "1-1", "pg")]
             .iter()
             .filter(|_| next(&mut self.random).is_multiple_of(2))
             .map(|(recipe, version, package)| outputs(recipe, version, &[package]))
             .collect();
-        self.kept.extend(found.iter().map(|outputs| outputs.key.clone()));
+        self.pending.extend(found.iter().map(|outputs| outputs.key.clone()));
         self.event(Event::OutputsFound(found));
         if self.options.uploads && self.one_in(2) {
             self.owed = true;
@@ -203,7 +203,7 @@ impl World {
                 let all =
                     outputs.packages.iter().all(|p| self.is_published(&p.name, outputs.key.version.as_str()));
                 self.check(all, "outputs were thrown away that are not published");
-                self.kept.remove(&outputs.key);
+                self.pending.remove(&outputs.key);
             }
             Effect::LoadRoster => self.load_roster(),
             Effect::Report(Notice::AlreadyPublished { .. }) => self.owed = self.options.uploads,
@@ -225,7 +225,7 @@ impl World {
         match &job {
             Job::Build(build) => {
                 let key = build.key();
-                self.check(!self.kept.contains(&key), "a version is built that is built already");
+                self.check(!self.pending.contains(&key), "a version is built that is built already");
                 let version = build.candidate.version.as_str();
                 let absent = !build.recipe.packages.iter().any(|p| self.is_published(&p.name, version));
                 self.check(absent, "a version is built that is published");
@@ -240,7 +240,7 @@ impl World {
             }
             Job::Publish(outputs) => {
                 let key = &outputs.key;
-                self.check(self.kept.contains(key), "a publish of what is not there");
+                self.check(self.pending.contains(key), "a publish of what is not there");
             }
         }
         self.job = Some(job);

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::event::{Effect, JobKey, Notice, PollError, PollFault};
+use super::events::{Effect, JobKey, Notice, PollError, PollFault};
+use super::moment::Moment;
 use super::queue::Candidate;
-use super::schedule::Moment;
 use super::{Effects, Farm};
 use crate::archive::Presence;
 use crate::recipe::{Recipe, TagVersion, Upstream};
@@ -83,7 +83,7 @@ impl Farm {
             Err(PollError { reason, .. }) => {
                 let next_poll = self.schedule.state(upstream).and_then(|state| state.next);
                 let next_poll =
-                    next_poll.filter(|next| *next < Moment::MAX).map(|next| next.saturating_sub(now));
+                    next_poll.filter(|next| *next < Moment::NEVER).map(|next| next.saturating_since(now));
                 for recipe in recipes {
                     let (upstream, reason) = (upstream.clone(), reason.clone());
                     effects.report(Notice::PollFailed { recipe, upstream, reason, next_poll });
@@ -159,7 +159,7 @@ impl Farm {
     /// Whether a version is being built, is built, or waits to be tried again.
     pub(super) fn is_under_way(&self, key: &JobKey) -> bool {
         self.flying().is_some_and(|flying| flying == *key)
-            || self.kept.iter().any(|outputs| outputs.key == *key)
+            || self.pending.iter().any(|outputs| outputs.key == *key)
             || self.failures.get(key).is_some_and(|failure| failure.waiting)
     }
 

@@ -15,10 +15,8 @@ use std::time::Duration;
 
 use self::hosts::{Hosts, Turn, Waiter};
 use super::backoff;
-use super::event::{PollError, PollFault};
-
-/// A point in time: what a monotonic clock shows since the farm was started.
-pub type Moment = Duration;
+use super::events::{PollError, PollFault};
+use super::moment::Moment;
 
 /// The polls of all upstreams.
 #[derive(Debug)]
@@ -210,7 +208,7 @@ impl Schedule {
         self.hosts.end(upstream.host.as_ref(), result.as_ref().err().map(|error| &error.fault));
         let mut redirects = false;
         if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
-            upstream.not_before = now.saturating_add(*pause);
+            upstream.not_before = now + *pause;
             redirects = redirected_to.is_some();
             let answering = redirected_to.as_deref().map_or_else(|| upstream.host.clone(), hosts::name_of);
             if let Some(answering) = answering {
@@ -224,7 +222,7 @@ impl Schedule {
         let was_urgent = std::mem::take(&mut upstream.urgent);
         let regular = next_slot(url, upstream.interval, now);
         if !self.repeats {
-            upstream.due = Moment::MAX;
+            upstream.due = Moment::NEVER;
         } else if result.is_ok() {
             upstream.failures = 0;
             upstream.due = regular;
@@ -248,7 +246,7 @@ impl Schedule {
     /// When the next regular poll falls due; `None` while no idle upstream is watched.
     pub fn next_deadline(&self) -> Option<Moment> {
         let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
-        let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::MAX);
+        let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::NEVER);
         // Who waits for a place is started when a listing ends; who waits for a host, when its pause does.
         let has_room = self.running < self.workers;
         let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|waiter| {
@@ -308,10 +306,10 @@ impl Upstream {
 fn next_slot(url: &str, interval: Duration, now: Moment) -> Moment {
     let interval = interval.max(Duration::from_millis(1)).as_millis();
     let offset = u128::from(hash_of(url)) % interval;
-    let now = now.as_millis();
+    let now = now.since_start().as_millis();
     let past_slots = (now + interval - offset) / interval;
     let next = offset + past_slots * interval;
-    Moment::from_millis(u64::try_from(next).unwrap_or(u64::MAX))
+    Moment::from_duration(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX)))
 }
 
 /// The same for equal values, in every run.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Farm;
-use super::event::{Job, JobKey, KeptOutputs};
-use super::schedule::Moment;
+use super::events::{Job, JobKey, PendingOutputs};
+use super::moment::Moment;
 use crate::progress::Progress;
 use crate::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 
@@ -64,15 +64,15 @@ impl Farm {
             (format!("{verb} {recipe} {version}"), flight.started)
         });
         let uploading = || self.upload.running.map(|started| ("uploading".to_owned(), started));
-        let kept = self.kept.iter().filter(|outputs| self.flying().as_ref() != Some(&outputs.key));
-        let queued = self.queue.len() + kept.count();
+        let pending = self.pending.iter().filter(|outputs| self.flying().as_ref() != Some(&outputs.key));
+        let queued = self.queue.len() + pending.count();
         Progress { polled, upstreams, queued, work: building.or_else(uploading) }
     }
 
     /// The outputs that are published before anything is built.
-    fn published_first(&self) -> impl Iterator<Item = &KeptOutputs> {
+    fn published_first(&self) -> impl Iterator<Item = &PendingOutputs> {
         let flying = self.flying();
-        self.kept.iter().filter(move |outputs| {
+        self.pending.iter().filter(move |outputs| {
             let backed_off = self.failures.get(&outputs.key).is_some_and(|failure| failure.waiting);
             !backed_off && flying.as_ref() != Some(&outputs.key)
         })

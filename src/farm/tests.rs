@@ -8,12 +8,12 @@ mod versions;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::event::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
+use super::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
 use super::*;
 use crate::identity::PackageName;
 
-const MINUTE: Moment = Moment::from_mins(1);
-const HOUR: Moment = Moment::from_hours(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A farm under test, and what it has asked for since the test looked last.
 pub(super) struct Bench {
@@ -133,6 +133,11 @@ fn describe(effect: &Effect) -> Option<String> {
     Some(text)
 }
 
+/// The moment `elapsed` after the start.
+pub(super) fn at(elapsed: Duration) -> Moment {
+    Moment::ZERO + elapsed
+}
+
 /// A recipe that watches `upstream` and makes the packages `packages`.
 pub(super) fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
     let mut text = format!("[upstream]\ngit = {upstream:?}\ntag_pattern = '^v(.*)$'\n{more}\n");
@@ -158,8 +163,8 @@ fn package(name: &str) -> PackageName {
     PackageName { name: name.into(), architecture: "noarch".into() }
 }
 
-pub(super) fn outputs(recipe: &str, version: &str, packages: &[&str]) -> KeptOutputs {
-    KeptOutputs {
+pub(super) fn outputs(recipe: &str, version: &str, packages: &[&str]) -> PendingOutputs {
+    PendingOutputs {
         directory: format!("{recipe}@{version}.0"),
         key: JobKey { recipe: recipe.into(), version: version.parse().unwrap() },
         packages: packages.iter().map(|name| package(name)).collect(),

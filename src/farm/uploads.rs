@@ -7,8 +7,8 @@ mod tests;
 
 use std::time::Duration;
 
-use super::event::{Effect, Notice, UploadOutcome};
-use super::schedule::Moment;
+use super::events::{Effect, Notice, UploadOutcome};
+use super::moment::Moment;
 use super::{Effects, Farm, Outcome, backoff};
 
 /// How the remote stands.
@@ -81,7 +81,7 @@ impl Farm {
                 self.upload.failures = 0;
                 self.upload.last_error = None;
                 self.upload.due = now;
-                effects.report(Notice::UploadComplete { took: now.saturating_sub(started) });
+                effects.report(Notice::UploadComplete { took: now.saturating_since(started) });
             }
             // The process is about to end; its next start finds that an upload is owed.
             UploadOutcome::Interrupted => {}

@@ -24,7 +24,7 @@ use log::info;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::config::ListenAddr;
-use crate::farm::event::Event;
+use crate::farm::events::Event;
 use crate::status::Status;
 
 /// How many connections may wait to be taken. The gate takes them at once; this is for a burst.

@@ -11,7 +11,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::Board;
 use super::frame::MAX_BODY;
-use crate::farm::event::Event;
+use crate::farm::events::Event;
 use crate::status::Status;
 use crate::webhook::{self, Payload};
 

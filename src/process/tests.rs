@@ -26,7 +26,7 @@ fn output_is_captured_to_its_limit() {
 #[test]
 fn output_goes_to_the_log_as_it_comes_unless_it_is_captured() {
     let logs = tempfile::tempdir().unwrap();
-    let key = crate::farm::event::JobKey { recipe: "tool".into(), version: "1-1".parse().unwrap() };
+    let key = crate::farm::events::JobKey { recipe: "tool".into(), version: "1-1".parse().unwrap() };
     let log = BuildLog::begin(logs.path(), &key, "a test", "");
     let path = log.path().unwrap();
     let interrupt = Interrupt::new().unwrap();

@@ -19,7 +19,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::{PublishError, Publisher, at};
-use crate::farm::event::{JobKey, KeptOutputs};
+use crate::farm::events::{JobKey, PendingOutputs};
 use crate::identity::PackageName;
 use crate::state_dir;
 
@@ -43,7 +43,7 @@ impl Publisher {
         staged: &Path,
         key: &JobKey,
         packages: &[PackageName],
-    ) -> Result<KeptOutputs, PublishError> {
+    ) -> Result<PendingOutputs, PublishError> {
         let job = JobFile {
             recipe: key.recipe.to_string(),
             version: key.version.to_string(),
@@ -69,13 +69,13 @@ impl Publisher {
             if let Err(error) = state_dir::sync(&publish) {
                 warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
             }
-            return Ok(KeptOutputs { directory, key: key.clone(), packages: packages.to_vec() });
+            return Ok(PendingOutputs { directory, key: key.clone(), packages: packages.to_vec() });
         }
     }
 
     /// The outputs of earlier builds that still lie in `publish/`. What cannot be
     /// understood is left alone, with a warning.
-    pub fn kept_outputs(&self) -> Vec<KeptOutputs> {
+    pub fn kept_outputs(&self) -> Vec<PendingOutputs> {
         let publish = self.state.publish();
         let entries = match fs::read_dir(&publish) {
             Ok(entries) => entries,
@@ -96,7 +96,7 @@ impl Publisher {
 
     /// Removes outputs that are published. They leave `publish/` in one step: half of them would be found by the next
     /// start, and understood by nobody.
-    pub fn discard(&self, outputs: &KeptOutputs) {
+    pub fn discard(&self, outputs: &PendingOutputs) {
         let path = self.state.publish().join(&outputs.directory);
         let doomed = self.state.stage().join(&outputs.directory);
         match fs::rename(&path, &doomed).and_then(|()| state_dir::remove(&doomed)) {
@@ -109,8 +109,8 @@ impl Publisher {
 }
 
 /// The kept outputs at `path`, if they can be understood.
-pub(super) fn read_kept(path: &Path) -> Option<KeptOutputs> {
-    let read = || -> io::Result<KeptOutputs> {
+pub(super) fn read_kept(path: &Path) -> Option<PendingOutputs> {
+    let read = || -> io::Result<PendingOutputs> {
         let directory = path.file_name().and_then(|name| name.to_str());
         let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
         read_job(directory, &fs::read(path.join("job.json"))?)
@@ -123,11 +123,11 @@ pub(super) fn read_kept(path: &Path) -> Option<KeptOutputs> {
 }
 
 /// Reads the `job.json` of the outputs in `directory`.
-pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<KeptOutputs> {
+pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<PendingOutputs> {
     let job: JobFile = serde_json::from_slice(json)?;
     let version = job.version.parse().map_err(io::Error::other)?;
     let key = JobKey { recipe: job.recipe.into(), version };
     let name = |(name, architecture)| PackageName { name, architecture };
     let packages = job.packages.into_iter().map(name).collect();
-    Ok(KeptOutputs { directory: directory.to_owned(), key, packages })
+    Ok(PendingOutputs { directory: directory.to_owned(), key, packages })
 }

@@ -13,7 +13,7 @@ use log::warn;
 
 use super::{PublishError, Publisher, at, is_empty, is_missing, lock, read_kept};
 use crate::archive::{Archive, Presence};
-use crate::farm::event::KeptOutputs;
+use crate::farm::events::PendingOutputs;
 use crate::identity::PackageName;
 use crate::journal::{JournalError, Kept};
 use crate::process::{Interrupt, ProcessError};
@@ -100,7 +100,7 @@ impl Publisher {
     }
 
     /// What of `outputs` is not in the repository, or not as it was built.
-    pub(super) fn missing(&self, outputs: &KeptOutputs) -> Option<String> {
+    pub(super) fn missing(&self, outputs: &PendingOutputs) -> Option<String> {
         let version = &outputs.key.version;
         if !self.are_listed_plainly(outputs) {
             let archive = match self.read_archive() {
@@ -118,7 +118,7 @@ impl Publisher {
     /// Whether the archive index has all of `outputs` in the form in which tools write it: compact, with the keys in the
     /// order of PSD-009 §6.2.4. Quotes within strings are escaped, so such bytes are an entry. This is asked after each
     /// publish, of an index that may be long: to understand all of it takes ten times as long.
-    fn are_listed_plainly(&self, outputs: &KeptOutputs) -> bool {
+    fn are_listed_plainly(&self, outputs: &PendingOutputs) -> bool {
         let version = &outputs.key.version;
         let begins = |PackageName { name, architecture }: &PackageName| {
             format!("{{\"name\":\"{name}\",\"version\":\"{version}\",\"architecture\":\"{architecture}\",")
@@ -153,7 +153,7 @@ impl Publisher {
     }
 
     /// Whether the archive index can be read, and names none of the packages of `outputs`.
-    fn has_none_of(&self, KeptOutputs { key, packages, .. }: &KeptOutputs) -> bool {
+    fn has_none_of(&self, PendingOutputs { key, packages, .. }: &PendingOutputs) -> bool {
         self.read_archive().is_ok_and(|archive| archive.presence(packages, &key.version) == Presence::Absent)
     }
 
@@ -197,7 +197,7 @@ impl Publisher {
         archive.map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    fn is_published_as_kept(&self, outputs: &KeptOutputs, package: &PackageName) -> bool {
+    fn is_published_as_kept(&self, outputs: &PendingOutputs, package: &PackageName) -> bool {
         let version = &outputs.key.version;
         let kept = self.packages_of(&outputs.directory).join(package.file_name(version));
         is_same_file(&kept, &self.published_path(package, version)).unwrap_or(false)

@@ -10,8 +10,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use crate::farm::event::FETCH_AHEAD;
-use crate::farm::schedule::Moment;
+use crate::farm::events::FETCH_AHEAD;
+use crate::farm::moment::Moment;
 
 /// How long a tag that was fetched ahead is taken for what the upstream has: not
 /// longer than a tag may wait between a poll and its build anyway.
@@ -33,7 +33,7 @@ struct Tag {
 
 impl Tag {
     fn is_fresh(&self, now: Moment) -> bool {
-        now.saturating_sub(self.fetched) < FRESH
+        now.saturating_since(self.fetched) < FRESH
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_reach_grows_while_builds_are_quick() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         let mut next = 1;
         for reach in [1, 2, 4, 8, 16, 32, 64, 64] {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_has_grown_old_is_not_taken_and_the_reach_falls_back() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let waiting = tags(0..100);
         let grown = || {
             let mut ahead = Ahead::new();
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_reach_does_not_grow_while_something_lies_unused() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         for (number, reach) in [(0, 1), (10, 2), (20, 2), (30, 2)] {
             let plan = ahead.plan(&tags(number..number + 9), now);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn known_commit_times_come_along() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         let mut ahead = Ahead::new();
         ahead.note(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);

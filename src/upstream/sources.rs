@@ -21,6 +21,7 @@ use super::git::{Git, GitError};
 use super::{commit_times, source_tree};
 use crate::build_log::BuildLog;
 use crate::farm::holds::SLOW;
+use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::{self, StateDir};
 
@@ -112,7 +113,7 @@ impl Sources {
         let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt, log };
         if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
             let mut kept = self.kept.remove(place);
-            let fetched = match kept.ahead.take(source.tag, self.started.elapsed()) {
+            let fetched = match kept.ahead.take(source.tag, self.now()) {
                 Some(fetched) => Ok(fetched),
                 None => self.fetch_into(&mut kept, source, limits),
             };
@@ -182,6 +183,10 @@ impl Sources {
         }
     }
 
+    fn now(&self) -> Moment {
+        Moment::from_duration(self.started.elapsed())
+    }
+
     /// Fetches a tag, and with it some of those that come next.
     fn fetch_into(
         &self,
@@ -189,10 +194,10 @@ impl Sources {
         source: Source<'_>,
         limits: Limits<'_>,
     ) -> Result<Fetched, GitError> {
-        let ahead = repository.ahead.plan(source.next_tags, self.started.elapsed());
+        let ahead = repository.ahead.plan(source.next_tags, self.now());
         if !ahead.is_empty() {
             let tags = || ahead.iter().map(String::as_str).chain([source.tag]);
-            let begun = self.started.elapsed();
+            let begun = self.now();
             match self.fetch_tags(&repository.path, source.url, tags(), limits.first_half()) {
                 Ok(()) => {
                     let git = self.git(limits).arg("-C").arg(&repository.path);

@@ -1,8 +1,8 @@
 //! Who is held and for how long, in the ledger and in a farm.
 
 use super::*;
-use crate::farm::event::Event;
-use crate::farm::tests::{Bench, recipe};
+use crate::farm::events::Event;
+use crate::farm::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -40,7 +40,7 @@ fn a_single_sweep_tries_others_until_too_much_time_is_gone() {
         assert!(!ledger.holds("u"));
     }
     assert_eq!(ledger.failed("u", MINUTE, false, now), Some(Hold::ThisSweep));
-    ledger.end_holds(Moment::from_hours(100));
+    ledger.end_holds(at(MINUTE * 6000));
     assert!(ledger.holds("u") && ledger.ends().count() == 0, "nothing is waited for");
 }
 
@@ -126,11 +126,11 @@ fn retries_that_hang_do_not_hold_what_is_new() {
         }
         bench.now
     };
-    run(&mut bench, "none", MINUTE * 60 * 24 * 10);
+    run(&mut bench, "none", at(MINUTE * 60 * 24 * 10));
     tags.push("v31".into());
     poll(&mut bench, &tags);
     let told = bench.now;
-    let waited = run(&mut bench, "a@31-1", told + LONGEST_HOLD * 10).saturating_sub(told);
+    let waited = run(&mut bench, "a@31-1", told + LONGEST_HOLD * 10).saturating_since(told);
     assert!(waited <= LONGEST_HOLD, "{waited:?}");
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::World;
-use crate::farm::event::{BuildJob, JobKey};
+use crate::farm::events::{BuildJob, JobKey};
 use crate::farm::queue::Candidate;
 use crate::recipe::TagVersion;
 
@@ -80,13 +80,16 @@ impl World {
                 self.check(any, &format!("{}@{version} was never built", recipe.id));
             }
         }
-        self.check(self.kept.is_empty() || self.kept_partly(), "built, and never published");
+        self.check(
+            self.pending.is_empty() || self.pending_are_partly_published(),
+            "built, and never published",
+        );
         self.check(!self.owed, "an upload is still owed");
     }
 
-    /// Whether all that is kept is published in part: that is for the operator to see to.
-    fn kept_partly(&self) -> bool {
-        self.kept
+    /// Whether all pending outputs are published in part: only the operator can resolve these.
+    fn pending_are_partly_published(&self) -> bool {
+        self.pending
             .iter()
             .all(|key| ["p0", "p1", "p2", "p3"].iter().any(|p| self.is_published(p, key.version.as_str())))
     }

@@ -1,11 +1,11 @@
 //! How what the core has asked for ends: well or not, and at what time.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use super::super::event::{
-    Blame, BuildJob, Event, Job, JobKey, JobOutcome, KeptOutputs, PollError, PollFault, UploadOutcome,
+use super::super::events::{
+    Blame, BuildJob, Event, Job, JobKey, JobOutcome, PendingOutputs, PollError, PollFault, UploadOutcome,
 };
-use super::super::schedule::Moment;
 use super::super::tests::outputs;
 use super::{World, below, next};
 use crate::recipe::{Recipe, TagVersion};
@@ -29,7 +29,7 @@ impl World {
         if !failed {
             self.forget_vanished(&upstream, &tags);
         }
-        let pause = Moment::from_secs(next(&mut self.random) % 4000);
+        let pause = Duration::from_secs(next(&mut self.random) % 4000);
         let fault = match next(&mut self.random) % 5 {
             0 => PollFault::NoAnswer,
             1 => PollFault::Other,
@@ -64,13 +64,13 @@ impl World {
         let outcome = match (&job, fails) {
             _ if self.aborted => JobOutcome::Interrupted,
             (Job::Build(build), true) if self.one_in(2) => {
-                let outputs = self.keep(build);
+                let outputs = self.leave_pending(build);
                 self.release(build);
                 JobOutcome::PublishFailed { reason: "full".into(), outputs }
             }
             (Job::Build(build), true) => self.fail_build(build),
             (Job::Publish(outputs), true) if self.one_in(4) => {
-                self.kept.remove(&outputs.key);
+                self.pending.remove(&outputs.key);
                 self.not_before.remove(&outputs.key);
                 JobOutcome::OutputsGone
             }
@@ -105,14 +105,14 @@ impl World {
         if blame == Blame::Version {
             self.fresh_not_before.remove(&id);
         } else if self.one_in(2) {
-            let took = Moment::from_secs(10 + next(&mut self.random) % 100);
+            let took = Duration::from_secs(10 + next(&mut self.random) % 100);
             self.now += took;
             // A recipe that was dropped meanwhile says nothing of those that are there.
             if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
                 let held = if blame == Blame::Upstream { url } else { id };
                 // The hold after a retry is short, and an earlier one goes on.
                 let is_retry = self.farm.failures.contains_key(&build.key());
-                let end = self.now + if is_retry { took / 2 } else { Moment::from_secs(30) };
+                let end = self.now + if is_retry { took / 2 } else { Duration::from_secs(30) };
                 let held_until = self.fresh_not_before.entry(held).or_default();
                 *held_until = end.max(*held_until);
             }
@@ -139,18 +139,18 @@ impl World {
         }));
     }
 
-    pub(super) fn keep(&mut self, build: &BuildJob) -> KeptOutputs {
+    pub(super) fn leave_pending(&mut self, build: &BuildJob) -> PendingOutputs {
         let names: Vec<&str> = build.recipe.packages.iter().map(|package| package.name.as_str()).collect();
-        let kept = outputs(&build.recipe.id, build.candidate.version.as_str(), &names);
-        self.kept.insert(kept.key.clone());
-        kept
+        let pending = outputs(&build.recipe.id, build.candidate.version.as_str(), &names);
+        self.pending.insert(pending.key.clone());
+        pending
     }
 
     pub(super) fn publish(&mut self, key: &JobKey, packages: &[crate::identity::PackageName]) {
         for package in packages {
             self.published.insert((package.name.clone(), key.version.to_string()));
         }
-        self.kept.remove(key);
+        self.pending.remove(key);
         self.not_before.remove(key);
         self.owed = self.options.uploads;
     }
@@ -159,7 +159,7 @@ impl World {
     pub(super) fn sleep(&mut self) {
         let Some(deadline) = self.farm.next_deadline() else { return };
         if !self.calm && self.one_in(4) {
-            self.now += deadline.saturating_sub(self.now) / 2;
+            self.now += deadline.saturating_since(self.now) / 2;
             return;
         }
         self.now = deadline.max(self.now);

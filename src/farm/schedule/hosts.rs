@@ -91,7 +91,7 @@ impl Hosts {
         } else {
             JOBS_PER_HOST
         };
-        let pauses = host.pauses.max(waiter.not_before.saturating_sub(now));
+        let pauses = host.pauses.max(waiter.not_before.saturating_since(now));
         if !repeats && is_paused && pauses > SWEEP_PATIENCE {
             Turn::NotInThisSweep("not asked: its host wants a pause")
         } else if !repeats && host.silences >= GIVEN_UP_AFTER {
@@ -130,8 +130,8 @@ impl Hosts {
     pub(super) fn pause(&mut self, name: Arc<str>, pause: Duration, now: Moment) {
         let host = self.0.entry(name).or_default();
         let begin = host.paused_until.max(now);
-        let end = begin.max(now.saturating_add(pause));
-        host.pauses = host.pauses.saturating_add(end.saturating_sub(begin));
+        let end = begin.max(now + pause);
+        host.pauses = host.pauses.saturating_add(end.saturating_since(begin));
         host.paused_until = end;
     }
 

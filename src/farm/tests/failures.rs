@@ -9,7 +9,7 @@ fn a_failed_build_is_retried_at_its_own_time() {
     bench.seen();
     let mut failed_at = vec![];
     for _ in 0..7 {
-        failed_at.push(bench.now.as_secs() / 60);
+        failed_at.push(bench.now.since_start().as_secs() / 60);
         bench.fail();
         let due = bench.farm.failures.values().next().unwrap().retry_at;
         while bench.now < due {
@@ -49,14 +49,14 @@ fn a_failure_has_the_log_of_its_own_attempt() {
     bench.event(Event::LogBegun("of v1".into()));
     assert_eq!(logs(&mut bench), (Some("of v1".into()), vec![], Some("first".into())));
     bench.finish(JobOutcome::Done);
-    bench.sleep_until(MINUTE);
+    bench.sleep_until(at(MINUTE));
     bench.event(Event::LogBegun("second".into()));
-    let kept = outputs("a", "2-1", &["pa"]);
-    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept.clone() });
+    let pending = outputs("a", "2-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending.clone() });
     assert_eq!(logs(&mut bench), (None, vec![Some("second".into())], Some("second".into())));
-    bench.sleep_until(MINUTE * 6);
+    bench.sleep_until(at(MINUTE * 6));
     // An attempt without a log does not point to the one before.
-    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept });
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending });
     assert_eq!(logs(&mut bench), (None, vec![None], None));
 }
 
@@ -65,7 +65,7 @@ fn a_failed_poll_is_a_warning_for_each_recipe_and_changes_nothing() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
     bench.tags("u", &["v1"]);
     bench.seen();
-    bench.sleep_until(HOUR);
+    bench.sleep_until(at(HOUR));
     bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
     assert_eq!(bench.seen(), ["poll failed a", "poll failed b"]);
     bench.finish(JobOutcome::Done);

@@ -8,31 +8,31 @@ fn a_failed_publish_keeps_its_outputs_and_delays_nobody() {
     bench.tags("u", &["v1"]);
     bench.tags("w", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1"]);
-    let kept = outputs("a", "1-1", &["pa"]);
-    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept.clone() });
+    let pending = outputs("a", "1-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending.clone() });
     assert_eq!(bench.seen(), ["unpublished a@1-1 1m", "build b@1-1"]);
     bench.finish(JobOutcome::Done);
-    bench.sleep_until(MINUTE);
+    bench.sleep_until(at(MINUTE));
     assert_eq!(bench.seen(), ["publish a@1-1"], "without another build");
-    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: kept });
+    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending });
     assert_eq!(bench.seen(), ["unpublished a@1-1 5m"]);
-    bench.sleep_until(MINUTE * 6);
+    bench.sleep_until(at(MINUTE * 6));
     assert_eq!(bench.seen(), ["publish a@1-1"]);
     bench.finish(JobOutcome::Done);
-    assert!(bench.farm.failures.is_empty() && bench.farm.kept.is_empty());
+    assert!(bench.farm.failures.is_empty() && bench.farm.pending.is_empty());
 }
 
 #[test]
 fn outputs_that_somebody_has_taken_away_are_built_anew() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    let kept = outputs("a", "1-1", &["pa"]);
-    bench.finish(JobOutcome::PublishFailed { reason: "garbage".into(), outputs: kept });
+    let pending = outputs("a", "1-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "garbage".into(), outputs: pending });
     bench.seen();
-    bench.sleep_until(MINUTE);
+    bench.sleep_until(at(MINUTE));
     assert_eq!(bench.seen(), ["publish a@1-1"]);
     bench.finish(JobOutcome::OutputsGone);
-    assert!(bench.farm.failures.is_empty() && bench.farm.kept.is_empty());
+    assert!(bench.farm.failures.is_empty() && bench.farm.pending.is_empty());
     let effects = std::mem::take(&mut bench.effects);
     let is_poll = |effect: &Effect| matches!(effect, Effect::StartPoll(upstream) if &**upstream == "u");
     assert!(effects.iter().any(is_poll), "it is polled long before its time: {effects:?}");
@@ -70,7 +70,7 @@ fn kept_outputs_that_are_partly_published_are_left_to_a_person() {
     bench.finish(JobOutcome::PublishFailed { reason: "full".into(), outputs: both("2-1") });
     // Somebody else has published one of them meanwhile.
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));
-    bench.sleep_until(HOUR);
+    bench.sleep_until(at(HOUR));
     assert_eq!(bench.seen(), ["unpublished a@2-1 1m", "partly published a@2-1"]);
     assert!(bench.farm.failures.is_empty() && bench.farm.next_deadline().is_none());
 }
@@ -79,11 +79,11 @@ fn kept_outputs_that_are_partly_published_are_left_to_a_person() {
 fn a_publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    let kept = outputs("a", "1-1", &["pa"]);
-    bench.finish(JobOutcome::PublishFailed { reason: "killed".into(), outputs: kept });
+    let pending = outputs("a", "1-1", &["pa"]);
+    bench.finish(JobOutcome::PublishFailed { reason: "killed".into(), outputs: pending });
     bench.seen();
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
-    bench.sleep_until(MINUTE);
+    bench.sleep_until(at(MINUTE));
     assert_eq!(bench.seen(), ["discard a@1-1"]);
     assert!(bench.farm.in_flight.is_none() && bench.farm.failures.is_empty());
 }
@@ -99,7 +99,7 @@ fn what_is_found_published_is_uploaded() {
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
     let uploads = |bench: &Bench| bench.effects.iter().filter(|e| matches!(e, Effect::StartUpload)).count();
     assert_eq!(uploads(&bench), 0);
-    bench.sleep_until(MINUTE);
+    bench.sleep_until(at(MINUTE));
     assert_eq!(uploads(&bench), 1);
-    assert!(bench.farm.kept.is_empty());
+    assert!(bench.farm.pending.is_empty());
 }

@@ -67,13 +67,13 @@ fn bad_tags_are_skipped_with_one_warning_each() {
     ];
     assert_eq!(bench.seen(), expected);
     bench.finish(JobOutcome::Done);
-    bench.sleep_until(HOUR);
+    bench.sleep_until(at(HOUR));
     assert_eq!(bench.polls(), ["u"]);
     bench.tags("u", &tags);
     assert!(bench.seen().is_empty(), "the next poll does not repeat the warnings");
     let many: Vec<String> = (0..1000).map(|n| format!("v_{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    bench.sleep_until(HOUR * 2);
+    bench.sleep_until(at(HOUR * 2));
     bench.tags("u", &many);
     let seen = bench.seen();
     assert_eq!((seen.len(), seen.last().unwrap().as_str()), (21, "skipped 980 more"));

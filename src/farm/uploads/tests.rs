@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::Outcome;
-use super::super::event::{Blame, Event, JobOutcome, UploadOutcome};
-use super::super::tests::{Bench, recipe};
+use super::super::events::{Blame, Event, JobOutcome, UploadOutcome};
+use super::super::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -24,10 +24,10 @@ fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
     assert_eq!(bench.seen(), ["not uploaded 1m"]);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build a@1-1"], "news do not shorten the wait for a remote that fails");
-    bench.sleep_until(MINUTE);
+    bench.sleep_until(at(MINUTE));
     assert_eq!(bench.seen(), ["upload"]);
     bench.upload_fails();
-    bench.sleep_until(MINUTE * 6);
+    bench.sleep_until(at(MINUTE * 6));
     assert_eq!(bench.seen(), ["not uploaded 5m", "upload"]);
     bench.uploaded();
     bench.finish(JobOutcome::Done);
@@ -80,7 +80,7 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
     // A version is built each minute; from the first one on, each upload fails.
     let (mut tried, mut built) = (vec![], 0);
     for minute in 1..=60 {
-        bench.sleep_until(MINUTE * minute);
+        bench.sleep_until(at(MINUTE * minute));
         bench.finish(JobOutcome::Done);
         for effect in bench.seen() {
             match effect.as_str() {
@@ -100,7 +100,7 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
 
     bench.finish(JobOutcome::Failed { reason: "the end of the farm's work".into(), blame: Blame::Version });
     bench.seen();
-    bench.sleep_until(MINUTE * 82);
+    bench.sleep_until(at(MINUTE * 82));
     assert_eq!(bench.seen().iter().filter(|effect| *effect == "upload").count(), 1);
     bench.uploaded();
     assert!(
@@ -115,7 +115,7 @@ fn a_remote_that_fails_for_days_is_tried_each_hour() {
     bench.event(Event::UploadOwed);
     let mut tried = Vec::new();
     for minute in 0..60 * 48 {
-        bench.sleep_until(MINUTE * minute);
+        bench.sleep_until(at(MINUTE * minute));
         if bench.seen().iter().any(|effect| effect == "upload") {
             tried.push(minute);
             bench.upload_fails();

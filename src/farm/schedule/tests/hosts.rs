@@ -27,8 +27,8 @@ fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
     schedule.finished(&"https://b.example/1".into(), Ok(1), now);
     assert_eq!(start(&mut schedule, now), "");
     let woken = schedule.next_deadline().unwrap();
-    assert!(woken <= Duration::from_mins(7));
-    assert_eq!(start(&mut schedule, Duration::from_mins(7)), "https://a.example/2");
+    assert!(woken <= at(Duration::from_mins(7)));
+    assert_eq!(start(&mut schedule, at(Duration::from_mins(7))), "https://a.example/2");
 }
 
 #[test]
@@ -63,19 +63,20 @@ fn the_end_of_a_pause_is_never_missed() {
     start(&mut schedule, Moment::ZERO);
     let busy = error("429", Some(Duration::from_mins(1)));
     schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
-    assert_eq!(start(&mut schedule, Moment::from_millis(59_999)), "");
+    assert_eq!(start(&mut schedule, at(Duration::from_millis(59_999))), "");
     // By now the pause is over: the deadline lies in the past, and so the farm is woken at once.
-    assert_eq!(schedule.next_deadline(), Some(Duration::from_mins(1)));
+    assert_eq!(schedule.next_deadline(), Some(at(Duration::from_mins(1))));
 }
 
 #[test]
 fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
-    let minutes = Duration::from_mins;
+    let minutes = |minutes| at(Duration::from_mins(minutes));
+    let second = at(Duration::from_secs(1));
     let now = Moment::ZERO;
     let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
     assert_eq!(start(&mut schedule, now), "https://a.example/1");
     let redirected_to = Some("https://B.example:8443/x".to_owned());
-    let fault = PollFault::Busy { pause: minutes(7), redirected_to };
+    let fault = PollFault::Busy { pause: Duration::from_mins(7), redirected_to };
     let busy = PollError { reason: "429".into(), fault };
     schedule.finished(&"https://a.example/1".into(), Err(busy), now);
     assert_eq!(start(&mut schedule, now), "https://a.example/2");
@@ -84,20 +85,17 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
     // The upstream that redirects there is not asked earlier either.
     assert_eq!(schedule.state("https://a.example/1").unwrap().next, Some(minutes(7)));
     assert_eq!(schedule.next_deadline(), Some(minutes(7)));
-    schedule.watch(
-        roster(&["https://a.example/1", "https://a.example/2", "https://b.example/1"]),
-        Duration::from_secs(1),
-    );
-    assert_eq!(start(&mut schedule, Duration::from_secs(1)), "https://a.example/2", "nor after a reload");
-    schedule.finished(&"https://a.example/2".into(), Ok(1), Duration::from_secs(1));
-    assert_eq!(start(&mut schedule, Duration::from_secs(1)), "");
+    schedule.watch(roster(&["https://a.example/1", "https://a.example/2", "https://b.example/1"]), second);
+    assert_eq!(start(&mut schedule, second), "https://a.example/2", "nor after a reload");
+    schedule.finished(&"https://a.example/2".into(), Ok(1), second);
+    assert_eq!(start(&mut schedule, second), "");
     assert_eq!(start(&mut schedule, minutes(7)), "https://b.example/1");
 }
 
 #[test]
 fn a_webhook_breaks_no_pause_but_the_wait_after_a_failure() {
     const REDIRECTING: &str = "https://a.example/1";
-    let (url, second, hour) = (Arc::from(REDIRECTING), Moment::from_secs(1), Moment::from_hours(1));
+    let (url, second, hour) = (Arc::from(REDIRECTING), at(Duration::from_secs(1)), at(HOUR));
     let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".to_owned()) };
     let busy = PollError { reason: "429".into(), fault };
     let ask: [&dyn Fn(&mut Schedule); 3] = [
@@ -174,7 +172,7 @@ fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
             }
         }
         assert_eq!((count, given_up), (asked, 9 - asked), "pauses of {pause} s");
-        assert!(now <= SWEEP_PATIENCE, "{now:?}");
+        assert!(now <= at(SWEEP_PATIENCE), "{now:?}");
     }
 }
 
@@ -220,10 +218,10 @@ fn dead_hosts_do_not_hold_up_the_others() {
         let (done, given_up) = simulate(workers, repeats, &urls);
         let healthy = done.iter().filter(|(url, _)| !url.contains("dead"));
         let last = healthy.map(|(_, end)| *end).max().unwrap();
-        assert!(last < Duration::from_secs(20), "{workers} workers: {done:?}");
+        assert!(last < at(Duration::from_secs(20)), "{workers} workers: {done:?}");
         let end = *done.values().max().unwrap();
         assert_eq!(given_up > 0, !repeats);
-        assert!(repeats || end <= Duration::from_mins(5), "the sweep took {end:?}");
+        assert!(repeats || end <= at(Duration::from_mins(5)), "the sweep took {end:?}");
     }
 }
 
@@ -294,5 +292,5 @@ fn a_sweep_gives_a_host_up_that_does_not_answer() {
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let (done, given_up) = simulate(8, false, &urls);
     assert_eq!((done.len(), given_up), (GIVEN_UP_AFTER as usize, 194));
-    assert!(*done.values().max().unwrap() <= Duration::from_mins(3));
+    assert!(*done.values().max().unwrap() <= at(Duration::from_mins(3)));
 }

@@ -1,0 +1,75 @@
+//! The core's vocabulary: an [`Event`] is a past fact, an [`Effect`] an imperative. No decision is made here. Pure.
+
+mod jobs;
+mod listings;
+mod notices;
+
+use std::sync::Arc;
+
+use crate::archive::Archive;
+use crate::problem::Problem;
+use crate::recipe::Recipe;
+
+pub use self::jobs::{Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome};
+pub use self::listings::{PollError, PollFault};
+pub use self::notices::Notice;
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Nothing but time has passed.
+    DeadlineReached,
+    /// The recipes were read, at the start or for a reload.
+    RosterLoaded(Result<Vec<Recipe>, Vec<Problem>>),
+    /// The archive index was read, or why it could not be.
+    ArchiveRead(Result<Archive, String>),
+    /// Outputs of an earlier run lie in `publish/`.
+    OutputsFound(Vec<PendingOutputs>),
+    /// The last upload of an earlier run did not succeed.
+    UploadOwed,
+    /// A listing has ended: the names of all tags, or why there is no answer.
+    PollFinished {
+        /// The upstream's URL.
+        upstream: Arc<str>,
+        /// The tags, without `refs/tags/`.
+        tags: Result<Vec<String>, PollError>,
+    },
+    /// The builder has begun the log of its job, in this file.
+    LogBegun(Arc<str>),
+    /// The builder is done with its job.
+    JobFinished(JobOutcome),
+    /// An upload has ended.
+    UploadFinished(UploadOutcome),
+    /// A signed webhook has told of news in a repository.
+    WebhookReceived {
+        /// Its names (see [`crate::upstream_url::repository_name`]).
+        repositories: Vec<String>,
+    },
+    /// SIGHUP.
+    ReloadRequested,
+    /// The first SIGTERM or SIGINT.
+    StopRequested,
+    /// A further one.
+    AbortRequested,
+}
+
+/// Something that is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// List the tags of this upstream; answer with [`Event::PollFinished`].
+    StartPoll(Arc<str>),
+    /// Give the builder this job; it answers with [`Event::JobFinished`].
+    StartJob(Job),
+    /// Copy the repository to the remote; answer with [`Event::UploadFinished`].
+    StartUpload,
+    /// Remove outputs that turned out to be published.
+    DiscardOutputs(PendingOutputs),
+    /// Read the recipes; answer with [`Event::RosterLoaded`].
+    LoadRoster,
+    /// End the listings in progress.
+    InterruptPolls,
+    /// End the job in progress.
+    InterruptJob,
+    /// Tell the operator.
+    Report(Notice),
+}

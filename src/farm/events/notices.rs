@@ -1,0 +1,43 @@
+//! The operator's news, each a line of the log. Only [`crate::report`] puts them into words. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::JobKey;
+use crate::farm::holds::Hold;
+use crate::problem::Problem;
+
+/// Something the operator is told; one log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "the variants and fields are the log's own vocabulary, documented with the log events"
+)]
+pub enum Notice {
+    RosterLoaded { count: usize },
+    ReloadRefused { problems: Vec<Problem> },
+    WebhookAccepted { recipe: Arc<str> },
+    PollStarted { recipe: Arc<str>, upstream: Arc<str> },
+    PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
+    PollFailed { recipe: Arc<str>, upstream: Arc<str>, reason: String, next_poll: Option<Duration> },
+    NoTagMatches { recipe: Arc<str>, tag_pattern: String, example: String },
+    TagSkipped { recipe: Arc<str>, tag: String, reason: String },
+    MoreTagsSkipped { recipe: Arc<str>, count: usize },
+    PartlyPublished { key: JobKey },
+    DedupCheckFailed { recipe: Arc<str>, reason: String },
+    BuildStarted { key: JobKey, tag: String },
+    AlreadyPublished { key: JobKey },
+    PublishStarted { key: JobKey },
+    BuildComplete { key: JobKey, took: Duration },
+    BuildFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
+    PublishFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
+    RecipeHeld { recipe: Arc<str>, versions: usize, hold: Hold },
+    UpstreamHeld { upstream: String, versions: usize, hold: Hold },
+    OutputsGone { key: JobKey },
+    JobInterrupted { key: JobKey },
+    UploadStarted,
+    UploadComplete { took: Duration },
+    UploadFailed { failures: u32, retry_after: Duration, reason: String },
+    Draining { in_flight: Option<JobKey> },
+    Aborting,
+}
