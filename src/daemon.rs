@@ -233,7 +233,7 @@ impl Loop {
                 break outcome;
             }
             match self.next_message() {
-                Some(message) => self.take_all(message),
+                Some(message) => self.on_messages(message),
                 None => self.handle(Event::DeadlineReached),
             }
         };
@@ -250,14 +250,14 @@ impl Loop {
         outcome
     }
 
-    /// Takes a message and those that wait behind it, within limits: a snapshot is
+    /// Handles a message and those that wait behind it, within limits: a snapshot is
     /// published after each turn, and it costs as much as the roster is long.
-    fn take_all(&mut self, first: Message) {
+    fn on_messages(&mut self, first: Message) {
         let behind: Vec<Message> = self.messages.try_iter().take(MESSAGES_A_TURN - 1).collect();
         for message in std::iter::once(first).chain(behind) {
             match message {
-                Message::Wake => self.look_at_signals(),
-                Message::Event(event) => self.take(event),
+                Message::Wake => self.on_signal(),
+                Message::Event(event) => self.on_event(event),
                 Message::Published(change) => self.archive.acknowledge(change),
             }
         }
@@ -274,7 +274,7 @@ impl Loop {
 
     /// Handles an event from a worker; before decisions that depend on the
     /// archive, changes that others have made to it are read.
-    fn take(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         match &event {
             Event::JobFinished(_) | Event::PollFinished { .. } => self.refresh_archive(),
             _ => {}
@@ -296,7 +296,7 @@ impl Loop {
         }
     }
 
-    fn look_at_signals(&mut self) {
+    fn on_signal(&mut self) {
         if self.signals.take_stop() {
             let event = if self.stop_asked { Event::AbortRequested } else { Event::StopRequested };
             self.stop_asked = true;

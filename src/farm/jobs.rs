@@ -11,7 +11,7 @@ use crate::archive::Presence;
 use crate::recipe::Recipe;
 
 impl Farm {
-    pub(super) fn take_job_outcome(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
+    pub(super) fn on_job_finished(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
         let Some(Flight { job, started, log }) = self.in_flight.take() else { return };
         let took = now.saturating_since(started);
         let key = job.key();
@@ -141,13 +141,13 @@ impl Farm {
             }
             let outputs = self.pending.remove(index);
             self.failures.remove(&outputs.key);
-            self.take_published(outputs, presence, now, effects);
+            self.dismiss_published(outputs, presence, now, effects);
         }
         None
     }
 
-    /// Handles pending outputs of which the index has all packages, or some.
-    pub(super) fn take_published(
+    /// Dismisses pending outputs of which the index has all packages, or some.
+    pub(super) fn dismiss_published(
         &mut self,
         outputs: PendingOutputs,
         presence: Presence,

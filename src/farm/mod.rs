@@ -141,36 +141,26 @@ impl Farm {
         }
     }
 
-    /// Takes note of `event` and decides what to do about it.
+    /// Notes `event` and decides what to do about it.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
         let mut effects = Effects::default();
         match event {
             Event::DeadlineReached => {}
-            Event::RosterLoaded(Ok(recipes)) => self.take_roster(recipes, now, &mut effects),
+            Event::RosterLoaded(Ok(recipes)) => self.on_roster_loaded(recipes, now, &mut effects),
             Event::RosterLoaded(Err(problems)) => effects.report(Notice::ReloadRefused { problems }),
-            Event::ArchiveRead(Ok(archive)) => {
-                self.archive = archive;
-                self.archive_error = None;
-            }
-            Event::ArchiveRead(Err(reason)) => self.archive_error = Some(reason),
-            Event::OutputsFound(found) => self.take_outputs(found, now, &mut effects),
+            Event::ArchiveRead(read) => self.on_archive_read(read),
+            Event::OutputsFound(found) => self.on_outputs_found(found, now, &mut effects),
             Event::UploadOwed => self.owe_upload(now),
-            Event::PollFinished { upstream, tags } => self.take_poll(&upstream, tags, now, &mut effects),
-            Event::UploadFinished(outcome) => self.take_upload_outcome(outcome, now, &mut effects),
-            Event::LogBegun(log) => {
-                if let Some(flight) = &mut self.in_flight {
-                    flight.log = Some(log);
-                }
+            Event::PollFinished { upstream, tags } => {
+                self.on_poll_finished(&upstream, tags, now, &mut effects);
             }
-            Event::JobFinished(outcome) => self.take_job_outcome(outcome, now, &mut effects),
-            Event::WebhookReceived { repositories } => self.take_webhook(&repositories, &mut effects),
+            Event::UploadFinished(outcome) => self.on_upload_finished(outcome, now, &mut effects),
+            Event::LogBegun(log) => self.on_log_begun(log),
+            Event::JobFinished(outcome) => self.on_job_finished(outcome, now, &mut effects),
+            Event::WebhookReceived { repositories } => self.on_webhook_received(&repositories, &mut effects),
             Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
-            Event::StopRequested => self.stop(now, &mut effects),
-            Event::AbortRequested => {
-                self.stopping = Some(Stop { outcome: Outcome::Aborted, polls_abandoned: now + POLLS_GRACE });
-                effects.report(Notice::Aborting);
-                effects.0.extend([Effect::InterruptPolls, Effect::InterruptJob]);
-            }
+            Event::StopRequested => self.on_stop_requested(now, &mut effects),
+            Event::AbortRequested => self.on_abort_requested(now, &mut effects),
         }
         self.requeue_due_retries(now);
         self.holds.end_holds(now);
@@ -217,7 +207,7 @@ impl Farm {
         self.in_flight.is_none() && self.schedule.is_quiet() && !self.queue.iter().any(may_build)
     }
 
-    fn take_roster(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
+    fn on_roster_loaded(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
         let recipes = recipes.into_iter().map(|recipe| (Arc::from(recipe.id.as_str()), Arc::new(recipe)));
         let before = std::mem::replace(&mut self.roster, recipes.collect());
@@ -263,21 +253,43 @@ impl Farm {
         }
     }
 
-    fn take_outputs(&mut self, found: Vec<PendingOutputs>, now: Moment, effects: &mut Effects) {
+    fn on_outputs_found(&mut self, found: Vec<PendingOutputs>, now: Moment, effects: &mut Effects) {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
                 Presence::Absent => self.pending.push(outputs),
-                presence => self.take_published(outputs, presence, now, effects),
+                presence => self.dismiss_published(outputs, presence, now, effects),
             }
         }
     }
 
-    fn stop(&mut self, now: Moment, effects: &mut Effects) {
+    fn on_archive_read(&mut self, read: Result<Archive, String>) {
+        match read {
+            Ok(archive) => {
+                self.archive = archive;
+                self.archive_error = None;
+            }
+            Err(reason) => self.archive_error = Some(reason),
+        }
+    }
+
+    fn on_log_begun(&mut self, log: Arc<str>) {
+        if let Some(flight) = &mut self.in_flight {
+            flight.log = Some(log);
+        }
+    }
+
+    fn on_stop_requested(&mut self, now: Moment, effects: &mut Effects) {
         if self.stopping.is_none() {
             self.stopping = Some(Stop { outcome: Outcome::Clean, polls_abandoned: now + POLLS_GRACE });
             effects.report(Notice::Draining { in_flight: self.flying() });
             effects.0.push(Effect::InterruptPolls);
         }
+    }
+
+    fn on_abort_requested(&mut self, now: Moment, effects: &mut Effects) {
+        self.stopping = Some(Stop { outcome: Outcome::Aborted, polls_abandoned: now + POLLS_GRACE });
+        effects.report(Notice::Aborting);
+        effects.0.extend([Effect::InterruptPolls, Effect::InterruptJob]);
     }
 
     /// The version the builder is at.

@@ -35,14 +35,19 @@ impl Farm {
             }
             for (upstream, reason) in due.given_up {
                 let reason = reason.to_owned();
-                self.take_poll(&upstream, Err(PollError { reason, fault: PollFault::Other }), now, effects);
+                self.on_poll_finished(
+                    &upstream,
+                    Err(PollError { reason, fault: PollFault::Other }),
+                    now,
+                    effects,
+                );
             }
             // These have made room for others, which no event may come to start.
         }
     }
 
     /// Polls every upstream of that name at once which a recipe with a webhook watches.
-    pub(super) fn take_webhook(&mut self, repositories: &[String], effects: &mut Effects) {
+    pub(super) fn on_webhook_received(&mut self, repositories: &[String], effects: &mut Effects) {
         if self.stopping.is_some() {
             return;
         }
@@ -61,7 +66,7 @@ impl Farm {
         }
     }
 
-    pub(super) fn take_poll(
+    pub(super) fn on_poll_finished(
         &mut self,
         upstream: &Arc<str>,
         tags: Result<Vec<String>, PollError>,

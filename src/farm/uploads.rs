@@ -74,7 +74,7 @@ impl Farm {
         effects.0.push(Effect::StartUpload);
     }
 
-    pub(super) fn take_upload_outcome(&mut self, outcome: UploadOutcome, now: Moment, effects: &mut Effects) {
+    pub(super) fn on_upload_finished(&mut self, outcome: UploadOutcome, now: Moment, effects: &mut Effects) {
         let Some(started) = self.upload.running.take() else { return };
         match outcome {
             UploadOutcome::Done => {

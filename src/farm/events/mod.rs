@@ -1,8 +1,8 @@
 //! The core's vocabulary: an [`Event`] is a past fact, an [`Effect`] an imperative. No decision is made here. Pure.
 
 mod jobs;
-mod listings;
 mod notices;
+mod polls;
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::problem::Problem;
 use crate::recipe::Recipe;
 
 pub use self::jobs::{Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome};
-pub use self::listings::{PollError, PollFault};
 pub use self::notices::Notice;
+pub use self::polls::{PollError, PollFault};
 
 /// Something that has happened.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub enum Event {
     OutputsFound(Vec<PendingOutputs>),
     /// The last upload of an earlier run did not succeed.
     UploadOwed,
-    /// A listing has ended: the names of all tags, or why there is no answer.
+    /// A poll has ended: the names of all tags, or why there is no answer.
     PollFinished {
         /// The upstream's URL.
         upstream: Arc<str>,
@@ -66,7 +66,7 @@ pub enum Effect {
     DiscardOutputs(PendingOutputs),
     /// Read the recipes; answer with [`Event::RosterLoaded`].
     LoadRoster,
-    /// End the listings in progress.
+    /// End the polls in progress.
     InterruptPolls,
     /// End the job in progress.
     InterruptJob,

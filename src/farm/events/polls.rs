@@ -1,8 +1,8 @@
-//! How a listing fails, as the core sees it. Pure.
+//! How a poll fails: its listing does, or the schedule gives it up unasked. Pure.
 
 use std::time::Duration;
 
-/// Why an upstream could not be listed.
+/// Why a poll has brought no tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollError {
     /// In one line.
@@ -11,7 +11,7 @@ pub struct PollError {
     pub fault: PollFault,
 }
 
-/// How far the upstream's host is to blame for a failed listing.
+/// How far the upstream's host is to blame for a failed poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PollFault {
     /// It cannot be reached, or did not answer in time.
