@@ -52,7 +52,6 @@ fn fault(error: ListError) -> PollFault {
         ListError::NoAnswer(_) | ListError::Git(GitError::Process(ProcessError::TimedOut { .. })) => {
             PollFault::NoAnswer
         }
-        ListError::NoAnswerElsewhere(_) => PollFault::NoAnswerElsewhere,
         ListError::Git(error) if error.is_busy() => {
             PollFault::Busy { pause: retry_after::DEFAULT, redirected_to: None }
         }
@@ -67,10 +66,9 @@ mod tests {
     use crate::upstream::smart_http::Failure;
 
     #[test]
-    fn silence_is_told_from_that_behind_a_redirect() {
+    fn silence_is_told_from_other_failures() {
         let reason = || "no answer".to_owned();
         assert_eq!(fault(Failure::NoAnswer(reason()).into()), PollFault::NoAnswer);
-        assert_eq!(fault(Failure::NoAnswerElsewhere(reason()).into()), PollFault::NoAnswerElsewhere);
         assert_eq!(fault(Failure::Failed(reason()).into()), PollFault::Other);
     }
 }

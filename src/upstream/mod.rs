@@ -63,15 +63,12 @@ pub enum ListError {
         status: u16,
         /// For how long.
         retry_after: Duration,
-        /// The URL a redirect led to, if that is what answered.
+        /// The URL that answered, if a redirect led to another host.
         redirected_to: Option<String>,
     },
     /// The server cannot be reached, or did not answer in time.
     #[error("{0}")]
     NoAnswer(String),
-    /// The same of a server that a redirect led to.
-    #[error("{0}")]
-    NoAnswerElsewhere(String),
     /// Native listing failed.
     #[error("{0}")]
     Failed(String),
@@ -169,7 +166,6 @@ impl From<Failure> for ListError {
                 Self::Busy { status, retry_after, redirected_to }
             }
             Failure::NoAnswer(reason) => Self::NoAnswer(reason),
-            Failure::NoAnswerElsewhere(reason) => Self::NoAnswerElsewhere(reason),
             Failure::Failed(reason) | Failure::NotUnderstood(reason) => Self::Failed(reason),
             Failure::OlderVersion => Self::Failed("the server does not speak protocol version 2".to_owned()),
             Failure::Interrupted => Self::Interrupted,

@@ -63,13 +63,11 @@ pub enum Failure {
         status: u16,
         /// For how long.
         retry_after: Duration,
-        /// The URL a redirect led to, if that is what answered.
+        /// The URL that answered, if a redirect led to another host.
         redirected_to: Option<String>,
     },
     /// The server cannot be reached, or did not answer in time, in one line.
     NoAnswer(String),
-    /// The same of a server that a redirect led to.
-    NoAnswerElsewhere(String),
     /// It failed, in one line.
     Failed(String),
     /// The manager is stopping.
@@ -81,7 +79,7 @@ struct Listing<'a> {
     client: &'a SmartHttp,
     interrupt: &'a Interrupt,
     end: Instant,
-    /// Where the last redirect led to.
+    /// Where redirects have led to, if it is another host.
     redirected_to: Option<String>,
 }
 
@@ -144,6 +142,7 @@ impl Listing<'_> {
         mut base: String,
         may_ask: impl Fn(&str) -> Result<(), String>,
     ) -> Result<(String, Server), Failure> {
+        let own_host = host_of(&base);
         let mut asked = http_url::info_refs(&base);
         for _ in 0..=MAX_REDIRECTS {
             let response = self.get(&asked)?;
@@ -171,7 +170,7 @@ impl Listing<'_> {
             // What is read to its end leaves its connection for the next request.
             let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
             new_base.clone_into(&mut base);
-            self.redirected_to = Some(base.clone());
+            self.redirected_to = (host_of(&base) != own_host).then(|| base.clone());
             asked = target;
         }
         Err(Failure::Failed(format!("redirected more than {MAX_REDIRECTS} times")))
@@ -296,15 +295,19 @@ impl Listing<'_> {
         }
     }
 
-    /// That a server does not answer is not said of the one that redirected to it.
+    /// Blames the upstream's host for a silence, but not for the silence of a host that it redirects to.
     fn no_answer(&self, reason: String) -> Failure {
-        let is_elsewhere = self.redirected_to.is_some();
-        if is_elsewhere { Failure::NoAnswerElsewhere(reason) } else { Failure::NoAnswer(reason) }
+        if self.redirected_to.is_some() { Failure::Failed(reason) } else { Failure::NoAnswer(reason) }
     }
 }
 
 /// What is said of an answer that ends too early, wherever that is noticed.
 const CUT_SHORT: &str = "the server closed the connection before its answer was complete";
+
+/// The host of a plain URL.
+fn host_of(url: &str) -> Option<String> {
+    HttpUrl::parse(url).ok().map(|url| url.host())
+}
 
 /// Whether the other side has ended the connection.
 fn has_ended(error: &io::Error) -> bool {

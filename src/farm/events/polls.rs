@@ -16,15 +16,14 @@ pub struct PollError {
 pub enum PollFault {
     /// It cannot be reached, or did not answer in time.
     NoAnswer,
-    /// It answers, and redirects to one that does not.
-    NoAnswerElsewhere,
     /// It asks for a pause.
     Busy {
         /// Its length.
         pause: Duration,
-        /// The URL that answered, if a redirect led there.
+        /// The URL that answered, if a redirect led to another host.
         redirected_to: Option<String>,
     },
-    /// Not at all, or it cannot be told.
+    /// Not at all, or it cannot be told: its answer makes no sense, or it redirects to a host that
+    /// gives none.
     Other,
 }

@@ -30,11 +30,10 @@ impl World {
             self.forget_vanished(&upstream, &tags);
         }
         let pause = Duration::from_secs(next(&mut self.random) % 4000);
-        let fault = match next(&mut self.random) % 5 {
+        let fault = match next(&mut self.random) % 4 {
             0 => PollFault::NoAnswer,
             1 => PollFault::Other,
-            2 => PollFault::NoAnswerElsewhere,
-            3 => PollFault::Busy { pause, redirected_to: None },
+            2 => PollFault::Busy { pause, redirected_to: None },
             _ => PollFault::Busy { pause, redirected_to: Some("https://example.org/r1".into()) },
         };
         let error = PollError { reason: "no answer".into(), fault };

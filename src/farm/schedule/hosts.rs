@@ -16,10 +16,6 @@ pub(super) const JOBS_PER_HOST: usize = 4;
 /// succeeds: each of them may keep a worker for as long as a listing may take.
 const SILENT_AFTER: u32 = 2;
 
-/// How many it gets if it is not the host itself that was silent, but one that it redirects to:
-/// its other upstreams need not suffer much.
-const JOBS_IF_ELSEWHERE: usize = 2;
-
 /// After how many of them a single sweep asks it no more.
 pub(super) const GIVEN_UP_AFTER: u32 = 6;
 
@@ -35,8 +31,6 @@ struct Host {
     running: usize,
     /// Listings without an answer since the last one that succeeded.
     silences: u32,
-    /// Listings since then that a redirect led to where no answer was given.
-    silences_elsewhere: u32,
     /// When it may be asked again.
     paused_until: Moment,
     /// How long its pauses are, together.
@@ -84,13 +78,7 @@ impl Hosts {
         let host = waiter.host.as_ref().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
         let paused_until = host.paused_until.max(waiter.not_before);
         let is_paused = paused_until > now;
-        let limit = if host.silences >= SILENT_AFTER {
-            1
-        } else if host.silences_elsewhere >= SILENT_AFTER {
-            JOBS_IF_ELSEWHERE
-        } else {
-            JOBS_PER_HOST
-        };
+        let limit = if host.silences >= SILENT_AFTER { 1 } else { JOBS_PER_HOST };
         let pauses = host.pauses.max(waiter.not_before.saturating_since(now));
         if !repeats && is_paused && pauses > SWEEP_PATIENCE {
             Turn::NotInThisSweep("not asked: its host wants a pause")
@@ -117,11 +105,8 @@ impl Hosts {
         let Some(host) = name.and_then(|name| self.0.get_mut(name)) else { return };
         host.running = host.running.saturating_sub(1);
         match fault {
-            None | Some(PollFault::Busy { .. }) => (host.silences, host.silences_elsewhere) = (0, 0),
+            None | Some(PollFault::Busy { .. }) => host.silences = 0,
             Some(PollFault::NoAnswer) => host.silences = host.silences.saturating_add(1),
-            Some(PollFault::NoAnswerElsewhere) => {
-                host.silences_elsewhere = host.silences_elsewhere.saturating_add(1);
-            }
             Some(PollFault::Other) => {}
         }
     }
