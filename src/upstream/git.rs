@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::retry_after;
+use crate::farm::events::{PollError, PollFault};
 use crate::process::{Interrupt, ProcessError, Program};
 
 /// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
@@ -83,13 +85,6 @@ impl GitError {
     pub(super) fn is_final(&self) -> bool {
         self.is_interrupted() || matches!(self, Self::Process(ProcessError::TimedOut { .. }))
     }
-
-    /// Whether the host has told git, by curl's words, that it is asked too often. For how long, git does not tell;
-    /// nor does it of a server error, which without a time is one repository's and not the host's.
-    pub fn is_busy(&self) -> bool {
-        let Self::Process(ProcessError::Failed { tail, .. }) = self else { return false };
-        tail.contains("returned error: 429")
-    }
 }
 
 impl Git {
@@ -112,11 +107,14 @@ impl Git {
         url: &str,
         limit: Duration,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, GitError> {
+    ) -> Result<Vec<String>, PollError> {
         let program = nowhere(self.program(interrupt)).deadline(Some(limit)).grace(LISTING_GRACE);
         let program = program.capture_stdout(LISTING_LIMIT);
-        let output = program.args(["ls-remote", "--tags", "--refs", "--", url]).run(interrupt)?;
-        parse_listing(&output.stdout)
+        let output = program.args(["ls-remote", "--tags", "--refs", "--", url]).run(interrupt);
+        output
+            .map_err(GitError::from)
+            .and_then(|output| parse_listing(&output.stdout))
+            .map_err(|error| poll_error(&error))
     }
 
     /// git, told never to ask anybody anything, and to give up on who says nothing.
@@ -180,6 +178,19 @@ fn nowhere(program: Program) -> Program {
     program.env("GIT_DIR", "/dev/null")
 }
 
+/// Blames the host where git is silent for too long or, in curl's words, was asked too often. git
+/// tells no length of the pause. A server error without one is the repository's fault alone.
+fn poll_error(error: &GitError) -> PollError {
+    let fault = match error {
+        GitError::Process(ProcessError::TimedOut { .. }) => PollFault::NoAnswer,
+        GitError::Process(ProcessError::Failed { tail, .. }) if tail.contains("returned error: 429") => {
+            PollFault::Busy { pause: retry_after::DEFAULT, redirected_to: None }
+        }
+        _ => PollFault::Other,
+    };
+    PollError { reason: error.to_string(), fault }
+}
+
 /// Reads the lines `<object id> TAB refs/tags/<tag>` of a listing.
 pub(crate) fn parse_listing(listing: &[u8]) -> Result<Vec<String>, GitError> {
     let listing = String::from_utf8_lossy(listing);
@@ -198,7 +209,32 @@ pub(super) fn unexpected(found: &str, expected: &'static str) -> GitError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
     use super::*;
+
+    #[test]
+    fn a_failed_listing_blames_the_host_that_is_silent_or_busy() {
+        let program = || "git".to_owned();
+        let failed = |tail: &str| ProcessError::Failed {
+            program: program(),
+            status: ExitStatus::from_raw(128 << 8),
+            tail: tail.to_owned(),
+        };
+        let timed_out =
+            ProcessError::TimedOut { program: program(), limit: CONFIG_DEADLINE, tail: String::new() };
+        let busy = PollFault::Busy { pause: retry_after::DEFAULT, redirected_to: None };
+        for (error, expected) in [
+            (timed_out, PollFault::NoAnswer),
+            (failed("fatal: unable to access: The requested URL returned error: 429"), busy),
+            (failed("fatal: unable to access: The requested URL returned error: 503"), PollFault::Other),
+            (ProcessError::Interrupted { program: program() }, PollFault::Other),
+        ] {
+            let error = GitError::Process(error);
+            assert_eq!(poll_error(&error), PollError { reason: error.to_string(), fault: expected });
+        }
+    }
 
     #[test]
     fn a_listing_is_lines_of_object_and_reference() {

@@ -27,10 +27,11 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use self::git::{Git, GitError};
+use self::git::Git;
 use self::git_settings::Known;
 use self::route::{Settings, Way};
-use self::smart_http::{Failure, SmartHttp};
+use self::smart_http::{NativeError, SmartHttp};
+use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
 use crate::upstream_url;
 
@@ -50,33 +51,6 @@ pub struct Lister {
     older_version: Mutex<HashSet<String>>,
 }
 
-/// Why an upstream could not be listed, in one line.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// git failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// The server wants to be left alone.
-    #[error("the server answered with status {status}")]
-    Busy {
-        /// 429 or 5xx.
-        status: u16,
-        /// For how long.
-        retry_after: Duration,
-        /// The URL that answered, if a redirect led to another host.
-        redirected_to: Option<String>,
-    },
-    /// The server cannot be reached, or did not answer in time.
-    #[error("{0}")]
-    NoAnswer(String),
-    /// Native listing failed.
-    #[error("{0}")]
-    Failed(String),
-    /// The manager is stopping.
-    #[error("the listing was interrupted")]
-    Interrupted,
-}
-
 impl Lister {
     /// A lister for `jobs` threads. A listing may take up to `deadline`, all of it: finding out
     /// the way, the native attempt, and git. Only the end of a git that has to be killed comes on top.
@@ -92,20 +66,24 @@ impl Lister {
     ///
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
-    pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, ListError> {
+    pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, PollError> {
         let begun = Instant::now();
         let upstream = upstream_url::without_password(url);
         let reason = match self.way(url, begun, interrupt) {
             Way::Git(reason) => reason,
             Way::Native => match self.list_natively(url, begun, interrupt) {
-                Err(Failure::NotUnderstood(reason)) => reason,
-                Err(Failure::OlderVersion) => {
+                Err(NativeError::NotUnderstood(reason)) => reason,
+                Err(NativeError::OlderVersion) => {
                     self.older_version().insert(url.to_owned());
                     "the server does not speak protocol version 2".to_owned()
                 }
-                result => {
+                Err(NativeError::Final(error)) => {
                     debug!(upstream, way = "native"; "listing upstream");
-                    return result.map_err(ListError::from);
+                    return Err(error);
+                }
+                Ok(tags) => {
+                    debug!(upstream, way = "native"; "listing upstream");
+                    return Ok(tags);
                 }
             },
         };
@@ -113,9 +91,10 @@ impl Lister {
         // What the native attempt has taken is not given twice.
         let limit = self.left(begun);
         if limit.is_zero() {
-            return Err(ListError::Failed(format!("{reason}, and there is no time left for git")));
+            let reason = format!("{reason}, and there is no time left for git");
+            return Err(PollError { reason, fault: PollFault::Other });
         }
-        Ok(self.git.list_tags(url, limit, interrupt)?)
+        self.git.list_tags(url, limit, interrupt)
     }
 
     /// What is left for a listing that has `begun` then.
@@ -145,7 +124,7 @@ impl Lister {
         url: &str,
         begun: Instant,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<String>, NativeError> {
         let may_ask = |target: &str| match self.settings.get(&self.git, begun, interrupt).way(target) {
             Way::Native => Ok(()),
             Way::Git(reason) => Err(reason),
@@ -156,19 +135,5 @@ impl Lister {
     fn older_version(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         // A set of strings is whole whatever panicked beside it.
         self.older_version.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl From<Failure> for ListError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Busy { status, retry_after, redirected_to } => {
-                Self::Busy { status, retry_after, redirected_to }
-            }
-            Failure::NoAnswer(reason) => Self::NoAnswer(reason),
-            Failure::Failed(reason) | Failure::NotUnderstood(reason) => Self::Failed(reason),
-            Failure::OlderVersion => Self::Failed("the server does not speak protocol version 2".to_owned()),
-            Failure::Interrupted => Self::Interrupted,
-        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! It does what git does with a plain URL, redirects included, and nothing beyond:
 //! no proxy, no credentials, no compression. An answer that it does not understand
-//! is not an error but git's turn ([`Failure::NotUnderstood`]).
+//! is not an error but git's turn ([`NativeError::NotUnderstood`]).
 
 use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,6 +20,7 @@ use super::resolver::RememberingResolver;
 use super::retry_after;
 use super::tls::{NoTls, TlsConnector};
 use crate::duration;
+use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
 
 /// The longest answer, in bytes: about 250,000 tags. Each poller may be at such a one, and
@@ -50,28 +51,15 @@ pub struct SmartHttp {
     deadline: Duration,
 }
 
-/// Why there is no listing.
+/// Why there is no native listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The server speaks an older protocol version only.
+pub enum NativeError {
+    /// The server speaks an older protocol version only: it is git's turn.
     OlderVersion,
-    /// The answer is one that git may understand better: what it was.
+    /// git may understand the upstream better, for this reason, in one line: it is git's turn.
     NotUnderstood(String),
-    /// The server wants to be left alone.
-    Busy {
-        /// The answer's status.
-        status: u16,
-        /// For how long.
-        retry_after: Duration,
-        /// The URL that answered, if a redirect led to another host.
-        redirected_to: Option<String>,
-    },
-    /// The server cannot be reached, or did not answer in time, in one line.
-    NoAnswer(String),
-    /// It failed, in one line.
-    Failed(String),
-    /// The manager is stopping.
-    Interrupted,
+    /// git would not fare better.
+    Final(PollError),
 }
 
 /// One listing.
@@ -112,7 +100,7 @@ impl SmartHttp {
         url: &str,
         may_ask: impl Fn(&str) -> Result<(), String>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<String>, NativeError> {
         self.list_tags_within(self.deadline, url, may_ask, interrupt)
     }
 
@@ -126,7 +114,7 @@ impl SmartHttp {
         url: &str,
         may_ask: impl Fn(&str) -> Result<(), String>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<String>, NativeError> {
         // A deadline beyond what a clock can show is none.
         let end = Instant::now().checked_add(limit).unwrap_or_else(Instant::now);
         let mut listing = Listing { client: self, interrupt, end, redirected_to: None };
@@ -141,7 +129,7 @@ impl Listing<'_> {
         &mut self,
         mut base: String,
         may_ask: impl Fn(&str) -> Result<(), String>,
-    ) -> Result<(String, Server), Failure> {
+    ) -> Result<(String, Server), NativeError> {
         let own_host = host_of(&base);
         let mut asked = http_url::info_refs(&base);
         for _ in 0..=MAX_REDIRECTS {
@@ -153,19 +141,18 @@ impl Listing<'_> {
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let target = location.and_then(|location| http_url::resolve(&asked, location));
-            let target = target.ok_or_else(|| Failure::NotUnderstood("an unusual redirect".to_owned()))?;
+            let target =
+                target.ok_or_else(|| NativeError::NotUnderstood("an unusual redirect".to_owned()))?;
             let shown = crate::upstream_url::without_password(http_url::without_query(&target));
             if !target.starts_with("http://") && !target.starts_with("https://") {
-                return Err(Failure::Failed(format!("redirected to {shown}, which is not an HTTP URL")));
+                return Err(failed(format!("redirected to {shown}, which is not an HTTP URL")));
             }
             let Some(new_base) = http_url::redirected_base(&target) else {
-                return Err(Failure::Failed(format!(
-                    "redirected to {shown}, which is no place for info/refs"
-                )));
+                return Err(failed(format!("redirected to {shown}, which is no place for info/refs")));
             };
             let plain = HttpUrl::parse(new_base).map_err(|_| "its URL is not a plain one".to_owned());
             if let Err(reason) = plain.and_then(|_| may_ask(new_base)) {
-                return Err(Failure::NotUnderstood(format!("a redirect to {shown}: {reason}")));
+                return Err(NativeError::NotUnderstood(format!("a redirect to {shown}: {reason}")));
             }
             // What is read to its end leaves its connection for the next request.
             let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
@@ -173,10 +160,10 @@ impl Listing<'_> {
             self.redirected_to = (host_of(&base) != own_host).then(|| base.clone());
             asked = target;
         }
-        Err(Failure::Failed(format!("redirected more than {MAX_REDIRECTS} times")))
+        Err(failed(format!("redirected more than {MAX_REDIRECTS} times")))
     }
 
-    fn list(&mut self, base: &str, server: Server) -> Result<Vec<String>, Failure> {
+    fn list(&mut self, base: &str, server: Server) -> Result<Vec<String>, NativeError> {
         let body = ls_refs::request(server);
         let url = http_url::upload_pack(base);
         let response = self.send(|agent, timeout| {
@@ -187,7 +174,7 @@ impl Listing<'_> {
         self.understand(reader, |reader| ls_refs::read_tags(reader, server))
     }
 
-    fn get(&mut self, url: &str) -> Result<Response<Body>, Failure> {
+    fn get(&mut self, url: &str) -> Result<Response<Body>, NativeError> {
         self.send(|agent, timeout| {
             let request = agent.get(url).header("git-protocol", "version=2").header(PRAGMA, "no-cache");
             request.config().timeout_global(timeout).build().call()
@@ -200,11 +187,11 @@ impl Listing<'_> {
     fn send(
         &mut self,
         request: impl Fn(&Agent, Option<Duration>) -> Result<Response<Body>, Error>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, NativeError> {
         let mut tries = 0..2;
         loop {
             if self.interrupt.is_triggered() {
-                return Err(Failure::Interrupted);
+                return Err(failed("the listing was interrupted"));
             }
             tries.next();
             let left = self.end.saturating_duration_since(Instant::now());
@@ -216,18 +203,25 @@ impl Listing<'_> {
     }
 
     /// The body of `response`, if it is one of that type.
-    fn expect(&self, response: Response<Body>, content_type: &str) -> Result<BodyReader<'static>, Failure> {
+    fn expect(
+        &self,
+        response: Response<Body>,
+        content_type: &str,
+    ) -> Result<BodyReader<'static>, NativeError> {
         let (head, body) = response.into_parts();
         let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let status = head.status;
+        let refusal = |fault| {
+            let reason = format!("the server answered with status {}", status.as_u16());
+            Err(NativeError::Final(PollError { reason, fault }))
+        };
         // A server error without a word about the time is this repository's, not the host's.
         if status.is_server_error() && field(RETRY_AFTER).is_none() {
-            return Err(Failure::Failed(format!("the server answered with status {}", status.as_u16())));
+            return refusal(PollFault::Other);
         }
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            let retry_after = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
-            let redirected_to = self.redirected_to.clone();
-            return Err(Failure::Busy { status: status.as_u16(), retry_after, redirected_to });
+            let pause = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
+            return refusal(PollFault::Busy { pause, redirected_to: self.redirected_to.clone() });
         }
         let mut reader = body.into_with_config().limit(ANSWER_LIMIT).reader();
         let found = field(CONTENT_TYPE).unwrap_or_default();
@@ -242,7 +236,7 @@ impl Listing<'_> {
             return Ok(reader);
         };
         self.read_on(&mut reader)?;
-        Err(Failure::NotUnderstood(reason))
+        Err(NativeError::NotUnderstood(reason))
     }
 
     /// Reads an answer by `read`. What is not understood is read to its end all the same:
@@ -251,58 +245,64 @@ impl Listing<'_> {
         &self,
         reader: BodyReader<'static>,
         read: impl Fn(&mut BufReader<BodyReader<'static>>) -> Result<T, AnswerError>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, NativeError> {
         let mut reader = BufReader::new(reader);
         let failure = match read(&mut reader) {
             Ok(result) => return Ok(result),
             Err(AnswerError::Read(error)) => return Err(self.failure(error.into())),
             Err(AnswerError::Remote(message)) => {
-                return Err(Failure::Failed(format!("the server says: {message}")));
+                return Err(failed(format!("the server says: {message}")));
             }
-            Err(AnswerError::OlderVersion) => Failure::OlderVersion,
-            Err(error @ AnswerError::NotUnderstood(_)) => Failure::NotUnderstood(error.to_string()),
+            Err(AnswerError::OlderVersion) => NativeError::OlderVersion,
+            Err(error @ AnswerError::NotUnderstood(_)) => NativeError::NotUnderstood(error.to_string()),
         };
         self.read_on(&mut reader)?;
         Err(failure)
     }
 
-    fn read_on(&self, reader: &mut impl Read) -> Result<(), Failure> {
+    fn read_on(&self, reader: &mut impl Read) -> Result<(), NativeError> {
         io::copy(reader, &mut io::sink()).map(drop).map_err(|error| self.failure(error.into()))
     }
 
-    fn failure(&self, error: Error) -> Failure {
+    fn failure(&self, error: Error) -> NativeError {
         match error {
             Error::Timeout(_) => {
                 let limit = duration::format(self.client.deadline);
                 self.no_answer(format!("no complete answer within {limit}"))
             }
             Error::BodyExceedsLimit(_) => {
-                Failure::Failed(format!("the answer is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024))
+                failed(format!("the answer is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024))
             }
             // The end came within a chunk.
-            Error::BodyStalled => Failure::Failed(CUT_SHORT.to_owned()),
-            Error::Io(error) if has_ended(&error) => Failure::Failed(CUT_SHORT.to_owned()),
+            Error::BodyStalled => failed(CUT_SHORT),
+            Error::Io(error) if has_ended(&error) => failed(CUT_SHORT),
             // git may trust what this does not: another store, an older kind of certificate.
-            Error::Other(error) if error.is::<NoTls>() => Failure::NotUnderstood(error.to_string()),
+            Error::Other(error) if error.is::<NoTls>() => NativeError::NotUnderstood(error.to_string()),
             Error::Io(error) => self.no_answer(format!("the connection failed: {error}")),
             error @ (Error::HostNotFound | Error::ConnectionFailed) => {
                 self.no_answer(format!("the connection failed: {error}"))
             }
             Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::Http(_) | Error::BadUri(_) => {
-                Failure::NotUnderstood(error.to_string())
+                NativeError::NotUnderstood(error.to_string())
             }
-            error => Failure::Failed(format!("the connection failed: {error}")),
+            error => failed(format!("the connection failed: {error}")),
         }
     }
 
     /// Blames the upstream's host for a silence, but not for the silence of a host that it redirects to.
-    fn no_answer(&self, reason: String) -> Failure {
-        if self.redirected_to.is_some() { Failure::Failed(reason) } else { Failure::NoAnswer(reason) }
+    fn no_answer(&self, reason: String) -> NativeError {
+        let fault = if self.redirected_to.is_some() { PollFault::Other } else { PollFault::NoAnswer };
+        NativeError::Final(PollError { reason, fault })
     }
 }
 
 /// What is said of an answer that ends too early, wherever that is noticed.
 const CUT_SHORT: &str = "the server closed the connection before its answer was complete";
+
+/// A failure for which the upstream's host is not to blame.
+fn failed(reason: impl Into<String>) -> NativeError {
+    NativeError::Final(PollError { reason: reason.into(), fault: PollFault::Other })
+}
 
 /// The host of a plain URL.
 fn host_of(url: &str) -> Option<String> {

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use peipkg_manager::farm::events::{PollError, PollFault};
 use peipkg_manager::process::Interrupt;
 use peipkg_manager::upstream::LISTING_DEADLINE;
-use peipkg_manager::upstream::smart_http::{self, Failure};
+use peipkg_manager::upstream::smart_http::{self, NativeError};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
@@ -15,7 +16,7 @@ use crate::support::wait::PATIENCE;
 /// Short, for servers that never answer.
 const SOON: Duration = Duration::from_millis(300);
 
-fn list(url: &str, deadline: Duration) -> Result<Vec<String>, Failure> {
+fn list(url: &str, deadline: Duration) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, deadline);
     client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
 }
@@ -36,19 +37,28 @@ fn endless(content_type: &str, start: &str) -> Fault {
     Fault::Endless { content_type: content_type.to_owned(), block }
 }
 
-#[track_caller]
-fn check_failed(result: &Result<Vec<String>, Failure>, expected: &str) {
-    assert_eq!(*result, Err(Failure::Failed(expected.to_owned())));
+fn native_error(reason: &str, fault: PollFault) -> NativeError {
+    NativeError::Final(PollError { reason: reason.to_owned(), fault })
+}
+
+/// A failure that the host is not to blame for.
+fn failed(reason: &str) -> NativeError {
+    native_error(reason, PollFault::Other)
 }
 
 #[track_caller]
-fn check_no_answer(result: &Result<Vec<String>, Failure>, expected: &str) {
-    assert_eq!(*result, Err(Failure::NoAnswer(expected.to_owned())));
+fn check_failed(result: &Result<Vec<String>, NativeError>, expected: &str) {
+    assert_eq!(*result, Err(failed(expected)));
 }
 
 #[track_caller]
-fn check_not_understood(result: &Result<Vec<String>, Failure>, expected: &str) {
-    assert_eq!(*result, Err(Failure::NotUnderstood(expected.to_owned())));
+fn check_no_answer(result: &Result<Vec<String>, NativeError>, expected: &str) {
+    assert_eq!(*result, Err(native_error(expected, PollFault::NoAnswer)));
+}
+
+#[track_caller]
+fn check_not_understood(result: &Result<Vec<String>, NativeError>, expected: &str) {
+    assert_eq!(*result, Err(NativeError::NotUnderstood(expected.to_owned())));
 }
 
 #[test]
@@ -131,7 +141,7 @@ fn answers_that_are_none_are_left_to_git() {
 #[test]
 fn an_answer_that_breaks_off_is_an_error_or_none() {
     let (http, url) = server();
-    let ended = Failure::Failed("the server closed the connection before its answer was complete".to_owned());
+    let ended = failed("the server closed the connection before its answer was complete");
     for second in [false, true] {
         for bytes in [0, 1, 40, 120, 170, 200, 240, 280] {
             http.clear_faults();
@@ -141,7 +151,7 @@ fn an_answer_that_breaks_off_is_an_error_or_none() {
                 http.fault("a.git", Fault::CloseAfter { bytes });
             }
             let failure = list(&url, PATIENCE).expect_err("an answer that broke off");
-            let is_error = failure == ended || matches!(failure, Failure::NotUnderstood(_));
+            let is_error = failure == ended || matches!(failure, NativeError::NotUnderstood(_));
             assert!(is_error, "after {bytes}: {failure:?}");
         }
     }
@@ -161,14 +171,13 @@ fn a_busy_server_says_for_how_long() {
         [(429, Some("120"), 120), (429, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
     {
         http.fault("a.git", Fault::Status { code, retry_after: retry_after.map(str::to_owned) });
-        let busy =
-            Failure::Busy { status: code, retry_after: Duration::from_secs(seconds), redirected_to: None };
-        assert_eq!(list(&url, PATIENCE), Err(busy));
+        let busy = PollFault::Busy { pause: Duration::from_secs(seconds), redirected_to: None };
+        let reason = format!("the server answered with status {code}");
+        assert_eq!(list(&url, PATIENCE), Err(native_error(&reason, busy)));
     }
     // One broken repository says nothing about its host.
     http.fault("a.git", Fault::Status { code: 503, retry_after: None });
-    let broken = Failure::Failed("the server answered with status 503".to_owned());
-    assert_eq!(list(&url, PATIENCE), Err(broken));
+    check_failed(&list(&url, PATIENCE), "the server answered with status 503");
 }
 
 #[test]
@@ -176,7 +185,7 @@ fn redirects_are_followed_as_git_follows_them() {
     const QUERY: &str = "info/refs?service=git-upload-pack";
     let (http, url) = server();
     let (elsewhere, there) = server();
-    let check = |to: &str, expected: Result<&[&str], Failure>| {
+    let check = |to: &str, expected: Result<&[&str], NativeError>| {
         http.clear_faults();
         http.clear_log();
         elsewhere.clear_log();
@@ -186,25 +195,21 @@ fn redirects_are_followed_as_git_follows_them() {
         let requests = http.requests().len();
         assert!(requests <= 21, "{requests}");
     };
-    let all: Result<&[&str], Failure> = Ok(&["v1", "v2"]);
-    let failed = |reason: String| Err(Failure::Failed(reason));
+    let all: Result<&[&str], NativeError> = Ok(&["v1", "v2"]);
     check(&format!("{url}/{QUERY}"), all.clone());
     check(&format!("/a.git/{QUERY}"), all.clone());
     check(&format!("{}/{QUERY}", there.replace("http", "HTTP")), all.clone());
     check(&format!("{there}/{QUERY}"), all);
     let paths: Vec<String> = elsewhere.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(paths, ["/a.git/info/refs", "/a.git/git-upload-pack"], "what follows goes to the new place");
-    check(&format!("/b.git/{QUERY}"), failed("redirected more than 20 times".to_owned()));
-    check(
-        "file:///etc/passwd",
-        failed("redirected to file:///etc/passwd, which is not an HTTP URL".to_owned()),
-    );
+    check(&format!("/b.git/{QUERY}"), Err(failed("redirected more than 20 times")));
+    check("file:///etc/passwd", Err(failed("redirected to file:///etc/passwd, which is not an HTTP URL")));
     let login = format!("redirected to {there}/login, which is no place for info/refs");
-    check(&format!("{there}/login?token=secret"), failed(login));
+    check(&format!("{there}/login?token=secret"), Err(failed(&login)));
     let user = there.replace("//", "//user:pass@");
     let reason = format!("a redirect to {there}/info/refs: its URL is not a plain one");
-    check(&format!("{user}/{QUERY}"), Err(Failure::NotUnderstood(reason)));
-    check("elsewhere", Err(Failure::NotUnderstood("an unusual redirect".to_owned())));
+    check(&format!("{user}/{QUERY}"), Err(NativeError::NotUnderstood(reason)));
+    check("elsewhere", Err(NativeError::NotUnderstood("an unusual redirect".to_owned())));
 }
 
 #[test]
@@ -225,7 +230,7 @@ fn an_interrupted_listing_asks_nothing_more() {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let interrupt = Interrupt::new().unwrap();
     interrupt.trigger();
-    assert_eq!(client.list_tags(&url, |_| Ok(()), &interrupt), Err(Failure::Interrupted));
+    assert_eq!(client.list_tags(&url, |_| Ok(()), &interrupt), Err(failed("the listing was interrupted")));
     assert!(http.requests().is_empty());
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use peipkg_manager::farm::events::PollFault;
 use peipkg_manager::process::Interrupt;
 use peipkg_manager::upstream::git::Git;
-use peipkg_manager::upstream::smart_http::{self, Failure};
-use peipkg_manager::upstream::{LISTING_DEADLINE, ListError, Lister, ref_name};
+use peipkg_manager::upstream::smart_http::{self, NativeError};
+use peipkg_manager::upstream::{LISTING_DEADLINE, Lister, ref_name};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, git_command, run};
@@ -30,7 +31,7 @@ fn by_git(url: &str) -> Vec<String> {
     listing.lines().map(name).collect()
 }
 
-fn natively(url: &str) -> Result<Vec<String>, Failure> {
+fn natively(url: &str) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
 }
@@ -135,7 +136,7 @@ fn all_of_a_listing_has_one_deadline() {
     let limit = Duration::from_secs(8);
     let lister = Lister::new(Arc::new(Git::new(git.clone(), home.path().to_owned())), 1, limit);
     let begun = Instant::now();
-    let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err().to_string();
+    let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err().reason;
     let took = begun.elapsed();
     assert!(git.with_extension("asked").exists(), "{error}");
     assert!(error.starts_with("no complete answer within "), "{error}");
@@ -149,10 +150,13 @@ fn a_busy_host_is_left_alone_by_git_too() {
     let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
     let lister = Lister::new(Arc::new(git), 1, LISTING_DEADLINE);
     // One broken repository says nothing about its host.
-    for (code, expected) in [(429, true), (503, false), (404, false), (500, false)] {
+    let pause = PollFault::Busy { pause: Duration::from_mins(1), redirected_to: None };
+    for (code, expected) in
+        [(429, pause), (503, PollFault::Other), (404, PollFault::Other), (500, PollFault::Other)]
+    {
         http.fault("a.git", Fault::Status { code, retry_after: None });
         let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err();
-        assert_eq!(matches!(&error, ListError::Git(error) if error.is_busy()), expected, "{error}");
+        assert_eq!(error.fault, expected, "{}", error.reason);
     }
 }
 

@@ -87,7 +87,7 @@ fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
     }
 }
 
-fn list(url: &str) -> Result<Vec<String>, smart_http::Failure> {
+fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let tags = client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap());
     // The second time over the connection that was kept.
@@ -118,14 +118,14 @@ fn serve_and_end(end: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     addr
 }
 
-fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Vec<String>, smart_http::Failure> {
+fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Vec<String>, smart_http::NativeError> {
     client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 #[track_caller]
-fn check_left_to_git(result: &Result<Vec<String>, smart_http::Failure>, expected: &str) {
+fn check_left_to_git(result: &Result<Vec<String>, smart_http::NativeError>, expected: &str) {
     let is_right =
-        matches!(result, Err(smart_http::Failure::NotUnderstood(reason)) if reason.contains(expected));
+        matches!(result, Err(smart_http::NativeError::NotUnderstood(reason)) if reason.contains(expected));
     assert!(is_right, "{result:?}");
 }
 
