@@ -45,3 +45,18 @@ impl AddAssign<Duration> for Moment {
         *self = *self + span;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn arithmetic_beyond_the_ends_stays_at_them() {
+        let later = Moment::ZERO + SECOND;
+        assert_eq!(later.saturating_since(Moment::ZERO), SECOND);
+        assert_eq!(Moment::ZERO.saturating_since(later), Duration::ZERO);
+        assert_eq!(Moment::NEVER + SECOND, Moment::NEVER);
+    }
+}
