@@ -36,6 +36,7 @@ use log::warn;
 use self::capped_file::CappedFile;
 use self::text::Cleaner;
 use crate::farm::events::JobKey;
+use crate::process::Sink;
 use crate::upstream_url::Secrets;
 
 /// Of how many recipes that are gone the logs are kept: those of the last attempts. Somebody may still want to know
@@ -104,9 +105,14 @@ impl BuildLog {
             }
         }
     }
+}
 
-    /// Adds what a child has written.
-    pub fn output(&self, bytes: &[u8]) {
+impl Sink for BuildLog {
+    fn begin(&self, program: &str) {
+        self.note(program);
+    }
+
+    fn output(&self, bytes: &[u8]) {
         let mut inner = self.0.borrow_mut();
         let text = inner.cleaner.push(bytes);
         inner.write(&text);
@@ -238,9 +244,9 @@ mod tests {
         let path = log.path().unwrap();
         let text = || fs::read_to_string(&*path).unwrap();
         assert!(text().ends_with("Z tool 1.0-1, attempt 1: a test\n"), "{}", text());
-        log.note("a step");
+        Sink::begin(&log, "git fetch");
         log.output(b"half a line, s3cret");
-        assert!(text().ends_with("Z a step\nhalf a line, ***"), "{}", text());
+        assert!(text().ends_with("Z git fetch\nhalf a line, ***"), "{}", text());
         log.clone().note("done\nthat is");
         assert!(
             text().contains("half a line, ***\n== ") && text().ends_with("Z done that is\n"),

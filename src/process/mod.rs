@@ -26,7 +26,6 @@ use rustix::fs::{FlockOperation, flock};
 
 pub use self::interrupt::Interrupt;
 use self::running::{End, GRACE, Running};
-use crate::build_log::BuildLog;
 
 /// Environment variables by which an init system talks to the manager itself;
 /// a child that took them for its own would report the manager's readiness or
@@ -49,7 +48,16 @@ pub struct Program {
     grace: Duration,
     stdout_limit: usize,
     held_file: Option<File>,
-    log: Option<BuildLog>,
+    sink: Option<Box<dyn Sink>>,
+}
+
+/// Receives the output of children as it comes.
+pub trait Sink: fmt::Debug {
+    /// Begins the output of `program`, such as `git fetch`.
+    fn begin(&self, program: &str);
+
+    /// Adds the next bytes that the program wrote to standard output or standard error.
+    fn output(&self, bytes: &[u8]);
 }
 
 /// What a child that succeeded has written.
@@ -126,7 +134,7 @@ impl Program {
             grace: GRACE,
             stdout_limit: 0,
             held_file: None,
-            log: None,
+            sink: None,
         }
     }
 
@@ -187,9 +195,9 @@ impl Program {
         self
     }
 
-    /// Adds its output to `log` as it comes, below a line with its name. What is captured is not added.
-    pub fn log_to(mut self, log: &BuildLog) -> Self {
-        self.log = Some(log.clone());
+    /// Gives its name and its output to `log` as they come. Captured output is not given to it.
+    pub fn log_to(mut self, log: &(impl Sink + Clone + 'static)) -> Self {
+        self.sink = Some(Box::new(log.clone()));
         self
     }
 
@@ -202,8 +210,8 @@ impl Program {
         if interrupt.is_triggered() {
             return Err(ProcessError::Interrupted { program: name });
         }
-        if let Some(log) = &self.log {
-            log.note(&name);
+        if let Some(sink) = &self.sink {
+            sink.begin(&name);
         }
         let held = match self.held_file.as_ref().map(File::try_clone).transpose() {
             Ok(held) => held,
@@ -226,7 +234,7 @@ impl Program {
         }
         let child =
             command.spawn().map_err(|error| ProcessError::NotStarted { program: name.clone(), error })?;
-        let mut running = match Running::watch(child, self.log.take()) {
+        let mut running = match Running::watch(child, self.sink.take()) {
             Ok(running) => running,
             Err(error) => return Err(ProcessError::Lost { program: name, error }),
         };

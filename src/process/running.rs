@@ -9,8 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::Interrupt;
-use crate::build_log::BuildLog;
+use super::{Interrupt, Sink};
 
 /// What a child's group has between SIGTERM and SIGKILL to clean up after itself.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
@@ -36,12 +35,12 @@ pub(super) struct Running {
     stderr: Option<OwnedFd>,
     pub(super) stdout_bytes: Vec<u8>,
     pub(super) tail: Tail,
-    log: Option<BuildLog>,
+    sink: Option<Box<dyn Sink>>,
     exited: bool,
 }
 
 impl Running {
-    pub(super) fn watch(mut child: Child, log: Option<BuildLog>) -> io::Result<Self> {
+    pub(super) fn watch(mut child: Child, sink: Option<Box<dyn Sink>>) -> io::Result<Self> {
         let group = Pid::from_child(&child);
         let pidfd = match pidfd_open(group, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
@@ -59,7 +58,7 @@ impl Running {
             let _ = rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK);
         }
         let (stdout_bytes, tail) = (Vec::new(), Tail::default());
-        Ok(Self { child, group, pidfd, stdout, stderr, stdout_bytes, tail, log, exited: false })
+        Ok(Self { child, group, pidfd, stdout, stderr, stdout_bytes, tail, sink, exited: false })
     }
 
     /// Waits until the child has exited or has to be ended, and in that case tells its group to end.
@@ -122,10 +121,10 @@ impl Running {
         let is_ready = watched.map(|fd| fd.is_some() && ready.next().unwrap_or(false));
         if is_ready[1] || is_ready[0] {
             let keep = (stdout_limit > 0).then_some((&mut self.stdout_bytes, stdout_limit));
-            drain(&mut self.stdout, keep, &mut self.tail, self.log.as_ref())?;
+            drain(&mut self.stdout, keep, &mut self.tail, self.sink.as_deref())?;
         }
         if is_ready[2] || is_ready[0] {
-            drain(&mut self.stderr, None, &mut self.tail, self.log.as_ref())?;
+            drain(&mut self.stderr, None, &mut self.tail, self.sink.as_deref())?;
         }
         self.exited |= is_ready[0];
         Ok(is_ready[3])
@@ -144,7 +143,7 @@ fn drain(
     pipe: &mut Option<OwnedFd>,
     mut keep: Option<(&mut Vec<u8>, usize)>,
     tail: &mut Tail,
-    log: Option<&BuildLog>,
+    sink: Option<&dyn Sink>,
 ) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     // A child that writes without pause must not keep this thread from seeing the deadline.
@@ -157,8 +156,8 @@ fn drain(
                 Some(_) => {}
                 None => {
                     tail.push(&buffer[..length]);
-                    if let Some(log) = log {
-                        log.output(&buffer[..length]);
+                    if let Some(sink) = sink {
+                        sink.output(&buffer[..length]);
                     }
                 }
             },
