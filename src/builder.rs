@@ -105,7 +105,7 @@ impl Builder {
                 (outputs.key.clone(), "publish of what an earlier attempt has built".into(), "")
             }
         };
-        BuildLog::begin(&self.state.logs(), &key, &what, url)
+        BuildLog::begin(&self.state.logs(), &key.recipe, &key.version, &what, url)
     }
 
     fn run(&mut self, job: Job, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {

@@ -1,63 +1,125 @@
-//! A file that never takes more than its cap, whatever is written to it. Nothing of it is held in memory.
+//! A file that never exceeds its cap: the head and the tail of everything written to it. Keeps no output in memory.
+//!
+//! The file grows at its end. When it reaches its limit, the bytes between the head and the tail are removed, and a line
+//! in their place says how many. So the file can be read at any time.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::cap::{Cap, Layout, Move};
+/// How much of a log is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cap {
+    /// How many bytes of its beginning are kept, rounded down to whole lines.
+    pub(super) head: u64,
+    /// How many bytes of its end are kept at least, rounded down to whole lines; at most twice as many.
+    pub(super) tail: u64,
+}
 
-/// How much is moved at a time, in bytes.
-const PIECE: usize = 64 * 1024;
+/// The cap of a build log. A mebibyte holds some ten thousand lines. A build prints its configuration first and its
+/// failure last, but with many parallel jobs the cause can be thousands of lines before the end.
+pub(super) const CAP: Cap = Cap { head: 1024 * 1024, tail: 1024 * 1024 };
 
-/// A log's file.
+/// Room for the line that counts the removed bytes.
+const MARK: u64 = 80;
+
+/// How far to look for the end of a line, in bytes. A longer line is cut.
+const NEAR: u64 = 4096;
+
+/// How many bytes to move at a time.
+const PIECE: u64 = 64 * 1024;
+
+impl Cap {
+    /// How long a file may become, in bytes.
+    fn limit(self) -> u64 {
+        self.head + MARK + 2 * self.tail
+    }
+
+    /// How far from a cut to look for the end of a line, in bytes.
+    fn near(self) -> u64 {
+        NEAR.min(self.head / 2).min(self.tail / 2)
+    }
+}
+
+/// A file, and how it is laid out.
 #[derive(Debug)]
 pub(super) struct CappedFile {
     file: File,
-    layout: Layout,
+    cap: Cap,
+    length: u64,
+    cut: Option<Cut>,
+}
+
+/// The place where bytes were removed.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    head_end: u64,
+    tail_start: u64,
+    left_out: u64,
 }
 
 impl CappedFile {
-    /// Begins to write to `file`, which is empty, and may be read.
+    /// Wraps `file`, which must be empty, and open for reading too.
     pub(super) fn new(file: File, cap: Cap) -> Self {
-        Self { file, layout: Layout::new(cap) }
+        Self { file, cap, length: 0, cut: None }
     }
 
     /// Adds `bytes`.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(self.layout.room(bytes.len()));
-            self.file.write_all_at(now, self.layout.length())?;
-            self.layout.grow(now.len());
-            if !later.is_empty() {
-                self.take_out_the_middle()?;
+            if self.length >= self.cap.limit() {
+                self.remove_the_middle()?;
             }
+            let room = usize::try_from(self.cap.limit() - self.length).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.file.write_all_at(now, self.length)?;
+            self.length += now.len() as u64;
             bytes = later;
         }
         Ok(())
     }
 
-    fn take_out_the_middle(&mut self) -> io::Result<()> {
-        let is_end = |byte: &u8| *byte == b'\n';
-        let mut head_line = None;
-        if let Some((from, to)) = self.layout.head_window() {
-            let found = self.read(from, to)?.iter().rposition(is_end);
-            head_line = found.map(|place| from + place as u64 + 1);
-        }
-        let (from, to) = self.layout.tail_window();
-        let tail_line = self.read(from, to)?.iter().position(is_end).map(|place| from + place as u64 + 1);
-        let Move { mark, mark_at, from, to, length } = self.layout.take_out_the_middle(head_line, tail_line);
-        self.file.write_all_at(mark.as_bytes(), mark_at)?;
-        let (mut from, mut to) = (from, to);
-        while to < length {
-            let piece = self.read(from, from + (length - to).min(PIECE as u64))?;
+    /// Removes the bytes between the head and the tail, and writes their number in their place.
+    fn remove_the_middle(&mut self) -> io::Result<()> {
+        let Cut { head_end, tail_start: middle, left_out: before } = match self.cut {
+            Some(cut) => cut,
+            None => self.end_of_head()?,
+        };
+        let mut from = self.start_of_tail()?;
+        let left_out = before + (from - middle);
+        // If the head's last line was cut, end it here.
+        let new_line = if head_end == self.cap.head { "\n" } else { "" };
+        let mark = format!("{new_line}== {left_out} bytes are left out here\n");
+        self.file.write_all_at(mark.as_bytes(), head_end)?;
+        let tail_start = head_end + mark.len() as u64;
+        let mut to = tail_start;
+        while from < self.length {
+            let piece = self.read(from, self.length.min(from + PIECE))?;
             self.file.write_all_at(&piece, to)?;
             from += piece.len() as u64;
             to += piece.len() as u64;
         }
-        self.file.set_len(length)
+        self.length = to;
+        self.cut = Some(Cut { head_end, tail_start, left_out });
+        self.file.set_len(self.length)
     }
 
-    /// The bytes from one place to the other. Somebody else may have shortened the file: what is not there is zero.
+    /// Finds the end of the last whole line of the head.
+    fn end_of_head(&self) -> io::Result<Cut> {
+        let start = self.cap.head - self.cap.near();
+        let line = self.read(start, self.cap.head)?.iter().rposition(|byte| *byte == b'\n');
+        let end = line.map_or(self.cap.head, |place| start + place as u64 + 1);
+        Ok(Cut { head_end: end, tail_start: end, left_out: 0 })
+    }
+
+    /// Finds the start of the first whole line of the tail.
+    fn start_of_tail(&self) -> io::Result<u64> {
+        let start = self.length - self.cap.tail;
+        let line = self.read(start, start + self.cap.near())?.iter().position(|byte| *byte == b'\n');
+        Ok(line.map_or(start, |place| start + place as u64 + 1))
+    }
+
+    /// Reads the bytes from one place to another. Bytes are zero where another program has shortened the file.
     fn read(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
         match self.file.read_exact_at(&mut bytes, from) {
@@ -73,7 +135,7 @@ mod tests {
 
     const SMALL: Cap = Cap { head: 1000, tail: 2000 };
 
-    /// Writes `stream` in pieces of `piece` bytes; returns what is in the file then.
+    /// Writes `stream` in pieces of `piece` bytes; returns the file's content.
     fn written(stream: &[u8], piece: usize) -> Vec<u8> {
         let file = tempfile::tempfile().unwrap();
         let mut capped = CappedFile::new(file.try_clone().unwrap(), SMALL);
@@ -95,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_log_is_whole() {
+    fn log_up_to_its_limit_stays_whole() {
         let stream = vec![b'x'; usize::try_from(SMALL.limit()).unwrap()];
         for piece in [1, 7, 10_000] {
             assert_eq!(written(&stream, piece), stream);
@@ -103,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_log_whole_lines_of_head_and_tail_are_left_and_the_count_is_right() {
+    fn long_log_keeps_whole_lines_of_head_and_tail_and_counts_the_rest() {
         let lines: Vec<String> = (0..20_000).map(|number| format!("line {number}\n")).collect();
         let stream = lines.concat();
         for piece in [1, 13, 700, 5081, 100_000] {
@@ -117,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_log_without_lines_head_and_tail_are_left_too() {
+    fn long_log_of_one_line_keeps_head_and_tail_too() {
         let stream = "0123456789".repeat(3000);
         for piece in [1, 999, 30_000] {
             let log = written(stream.as_bytes(), piece);
@@ -130,7 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_has_emptied_is_no_trouble() {
+    fn longest_mark_fits_and_leaves_room() {
+        let file = tempfile::tempfile().unwrap();
+        let mut capped = CappedFile::new(file.try_clone().unwrap(), SMALL);
+        let left_out = u64::MAX - SMALL.limit();
+        capped.cut = Some(Cut { head_end: 1000, tail_start: 1000 + MARK, left_out });
+        capped.length = SMALL.limit();
+        capped.write(b"x").unwrap();
+        let cut = capped.cut.unwrap();
+        assert!(cut.left_out > left_out && cut.tail_start <= 1000 + MARK);
+        assert!(file.metadata().unwrap().len() <= SMALL.limit() - SMALL.tail + 1);
+    }
+
+    #[test]
+    fn file_shortened_by_another_program_is_written_on() {
         let file = tempfile::tempfile().unwrap();
         let mut capped = CappedFile::new(file.try_clone().unwrap(), SMALL);
         for _ in 0..100 {

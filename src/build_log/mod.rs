@@ -16,7 +16,6 @@
 //! and what is in it may be shown on a terminal, see [`text`]. No log is worth a build: what goes wrong here is warned
 //! about, once an attempt, and the attempt goes on. For the same reason nothing is synced.
 
-mod cap;
 mod capped_file;
 mod names;
 mod text;
@@ -35,16 +34,13 @@ use log::warn;
 
 use self::capped_file::CappedFile;
 use self::text::Cleaner;
-use crate::farm::events::JobKey;
 use crate::process::Sink;
 use crate::upstream_url::Secrets;
+use crate::version::Version;
 
 /// Of how many recipes that are gone the logs are kept: those of the last attempts. Somebody may still want to know
 /// why the recipe was given up.
 const KEPT_OF_THE_GONE: usize = 20;
-
-/// How many names are tried for a log. The first one is free, unless the directory cannot be read.
-const TRIES: u32 = 100;
 
 /// The log of one attempt. Clones write to the same file.
 #[derive(Clone)]
@@ -58,20 +54,20 @@ struct Inner {
 }
 
 impl BuildLog {
-    /// Begins the log of an attempt at `key` below `logs`, and makes room for it. Its first line says `what` is tried.
-    /// `url`, whose secrets are left out, is that of the upstream, or empty. Without a file the log is like any other,
-    /// but for its path.
-    pub fn begin(logs: &Path, key: &JobKey, what: &str, url: &str) -> Self {
-        let directory = logs.join(&*key.recipe);
-        let (path, file, attempt) = match create(&directory, key) {
-            Ok((path, file, attempt)) => (path, Some(CappedFile::new(file, cap::CAP)), attempt),
+    /// Begins the log of an attempt at `version` of `recipe` below `logs`, and makes room for it. Its first line says
+    /// `what` is tried. `url`, whose secrets are left out, is that of the upstream, or empty. Without a file the log is
+    /// like any other, but for its path.
+    pub fn begin(logs: &Path, recipe: &str, version: &Version, what: &str, url: &str) -> Self {
+        let directory = logs.join(recipe);
+        let (path, file, attempt) = match create(&directory, recipe, version) {
+            Ok((path, file, attempt)) => (path, Some(CappedFile::new(file, capped_file::CAP)), attempt),
             Err(error) => {
                 warn_of(&directory, &error);
                 (directory, None, 0)
             }
         };
         let log = Self(Rc::new(RefCell::new(Inner { path, file, cleaner: Cleaner::new(Secrets::of(url)) })));
-        log.note(format_args!("{} {}, attempt {attempt}: {what}", key.recipe, key.version));
+        log.note(format_args!("{recipe} {version}, attempt {attempt}: {what}"));
         log
     }
 
@@ -95,14 +91,12 @@ impl BuildLog {
         if inner.file.is_none() {
             return;
         }
-        let name = inner.path.file_name().and_then(|name| names::name_of_success(name.to_str()?));
-        if let Some(path) = name.map(|name| inner.path.with_file_name(name)) {
-            match fs::rename(&inner.path, &path) {
-                Ok(()) => inner.path = path,
-                // Without its file there is nothing that could be kept too long.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => warn_of(&inner.path, &error),
-            }
+        let path = inner.path.with_extension(names::OF_SUCCESS);
+        match fs::rename(&inner.path, &path) {
+            Ok(()) => inner.path = path,
+            // Without its file there is nothing that could be kept too long.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => warn_of(&inner.path, &error),
         }
     }
 }
@@ -169,9 +163,9 @@ pub fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
 }
 
 /// Makes the file of the next attempt, and removes before what has to go for it.
-fn create(directory: &Path, key: &JobKey) -> io::Result<(PathBuf, File, u32)> {
+fn create(directory: &Path, recipe: &str, version: &Version) -> io::Result<(PathBuf, File, u32)> {
     // The outputs of an earlier run name their recipe themselves.
-    if !matches!(Path::new(&*key.recipe).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
+    if !matches!(Path::new(recipe).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
         return Err(io::Error::other("not the name of a recipe"));
     }
     let names = match names_in(directory) {
@@ -182,20 +176,11 @@ fn create(directory: &Path, key: &JobKey) -> io::Result<(PathBuf, File, u32)> {
         names => names?,
     };
     let now = SystemTime::now();
-    let plan = names::plan(&names, key.version.as_str(), now);
+    let plan = names::plan(&names, version.as_str(), now);
     remove(directory, &plan.doomed);
-    let mut options = File::options();
-    options.read(true).write(true).create_new(true);
-    let mut attempt = plan.attempt;
-    loop {
-        let path = directory.join(names::name(now, key.version.as_str(), attempt));
-        match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt - plan.attempt < TRIES => {
-                attempt = attempt.saturating_add(1);
-            }
-            file => return Ok((path, file?, attempt)),
-        }
-    }
+    let path = directory.join(names::name(now, version.as_str(), plan.attempt));
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    Ok((path, file, plan.attempt))
 }
 
 /// The names in a directory that may be those of logs.
@@ -227,8 +212,8 @@ fn warn_of(path: &Path, error: &io::Error) {
 mod tests {
     use super::*;
 
-    fn key(recipe: &str, version: &str) -> JobKey {
-        JobKey { recipe: recipe.into(), version: version.parse().unwrap() }
+    fn begin(logs: &Path, recipe: &str, version: &str) -> BuildLog {
+        BuildLog::begin(logs, recipe, &version.parse().unwrap(), "a test", "https://me:s3cret@h/x")
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -240,7 +225,7 @@ mod tests {
     #[test]
     fn a_log_is_there_while_it_is_written() {
         let logs = tempfile::tempdir().unwrap();
-        let log = BuildLog::begin(logs.path(), &key("tool", "1.0-1"), "a test", "https://me:s3cret@h/x");
+        let log = begin(logs.path(), "tool", "1.0-1");
         let path = log.path().unwrap();
         let text = || fs::read_to_string(&*path).unwrap();
         assert!(text().ends_with("Z tool 1.0-1, attempt 1: a test\n"), "{}", text());
@@ -258,8 +243,7 @@ mod tests {
     #[test]
     fn a_success_is_told_by_the_name() {
         let logs = tempfile::tempdir().unwrap();
-        let log = BuildLog::begin(logs.path(), &key("tool", "1.0-1"), "a test", "");
-        log.mark_success();
+        let log = begin(logs.path(), "tool", "1.0-1");
         log.mark_success();
         let path = log.path().unwrap();
         assert!(path.ends_with("_1.0-1_1.ok.log"), "{path}");
@@ -274,12 +258,12 @@ mod tests {
         let directory = logs.path().join("tool");
         let mut paths: Vec<PathBuf> = Vec::new();
         for attempt in 1..=names::KEPT + 3 {
-            let log = BuildLog::begin(logs.path(), &key("tool", "1.0-1"), "a test", "");
+            let log = begin(logs.path(), "tool", "1.0-1");
             log.note(attempt);
             paths.push(PathBuf::from(&*log.path().unwrap()));
         }
         fs::write(directory.join("notes"), "").unwrap();
-        BuildLog::begin(logs.path(), &key("tool", "1.1-1"), "a test", "");
+        begin(logs.path(), "tool", "1.1-1");
         let left = paths.iter().filter(|path| path.exists()).count();
         assert_eq!(left, names::KEPT - 1);
         assert!(paths[4..].iter().all(|path| path.exists()) && directory.join("notes").exists());
@@ -295,7 +279,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let logs = home.path().join("logs");
         for recipe in ["..", "../x", "/x", "a/b", ""] {
-            let log = BuildLog::begin(&logs, &key(recipe, "1.0-1"), "a test", "");
+            let log = begin(&logs, recipe, "1.0-1");
             log.note("nothing");
             assert_eq!(log.path(), None, "{recipe}");
         }
@@ -308,14 +292,14 @@ mod tests {
         let at = |name: &str| logs.path().join(name);
         let ids: Vec<String> = (0..KEPT_OF_THE_GONE + 3).map(|number| format!("gone{number:02}")).collect();
         for (age, id) in ids.iter().rev().enumerate() {
-            BuildLog::begin(logs.path(), &key(id, "1.0-1"), "a test", "");
+            begin(logs.path(), id, "1.0-1");
             if age == ids.len() - 2 {
                 fs::write(at(id).join("notes"), "").unwrap();
             }
             let time = SystemTime::now() - std::time::Duration::from_secs(60 * age as u64);
             File::open(at(id)).unwrap().set_modified(time).unwrap();
         }
-        BuildLog::begin(logs.path(), &key("there", "1.0-1"), "a test", "");
+        begin(logs.path(), "there", "1.0-1");
         File::open(at("there")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         forget_gone(logs.path(), &BTreeSet::new());
         assert_eq!(names(logs.path()).len(), ids.len() + 1);

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-/// What the name of the log of an attempt that has succeeded ends in.
-const OK: &str = ".ok";
+/// The extension of the log of an attempt that succeeded.
+pub(super) const OF_SUCCESS: &str = "ok.log";
 
-/// How many logs of a recipe are kept, that of the attempt in progress included: with [`super::cap::CAP`], some
+/// How many logs of a recipe are kept, that of the attempt in progress included: with [`super::capped_file::CAP`], some
 /// 90 MiB a recipe at the very most.
 pub(super) const KEPT: usize = 30;
 
@@ -26,12 +26,6 @@ pub(super) struct Plan {
 /// The name of the log of an attempt that begins at `time`.
 pub(super) fn name(time: SystemTime, version: &str, attempt: u32) -> String {
     format!("{}_{version}_{attempt}.log", stamp(time))
-}
-
-/// The name that a log gets when its attempt has succeeded.
-pub(super) fn name_of_success(name: &str) -> Option<String> {
-    let stem = name.strip_suffix(".log").filter(|_| is_log(name) && !name.ends_with(".ok.log"))?;
-    Some(format!("{stem}{OK}.log"))
 }
 
 /// Whether a log may have this name.
@@ -61,23 +55,24 @@ pub(super) fn plan(names: &[String], version: &str, time: SystemTime) -> Plan {
         let latest = latest.entry(log.version).or_default();
         *latest = (*latest).max((log.time, log.attempt, log.is_of_success));
     }
-    let worth = |log: &Log<'_>| match latest.get(log.version) {
-        _ if log.time > now.as_str() => Worth::OfTheFuture,
-        Some((.., true)) => Worth::Settled,
-        _ if log.is_of_success => Worth::Settled,
-        Some((time, attempt, _)) if (*time, *attempt) > (log.time, log.attempt) => Worth::Superseded,
-        _ => Worth::Last,
+    let worth = |log: &Log<'_>| {
+        let (time, attempt, has_succeeded) = latest[log.version];
+        if log.time > now.as_str() {
+            Worth::OfTheFuture
+        } else if log.is_of_success || has_succeeded {
+            Worth::Settled
+        } else if (log.time, log.attempt) < (time, attempt) {
+            Worth::Superseded
+        } else {
+            Worth::Last
+        }
     };
     let of_version = logs.iter().filter(|(_, log)| log.version == version);
     let last = of_version.map(|(_, log)| log.attempt).max().unwrap_or(0);
-    let mut doomed: Vec<_> =
-        logs.iter().map(|(name, log)| (worth(log), log.time, log.attempt, *name)).collect();
-    doomed.sort();
+    let mut doomed = logs.clone();
+    doomed.sort_by_key(|(_, log)| (worth(log), log.time, log.attempt));
     doomed.truncate((doomed.len() + 1).saturating_sub(KEPT));
-    Plan {
-        attempt: last.saturating_add(1),
-        doomed: doomed.iter().map(|(.., name)| (*name).clone()).collect(),
-    }
+    Plan { attempt: last.saturating_add(1), doomed: doomed.iter().map(|(name, _)| (*name).clone()).collect() }
 }
 
 /// A time without the characters that have a meaning elsewhere, such as the colon for scp.
@@ -86,7 +81,7 @@ fn stamp(time: SystemTime) -> String {
 }
 
 /// What a log's name tells.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Log<'a> {
     time: &'a str,
     version: &'a str,
@@ -95,25 +90,30 @@ struct Log<'a> {
 }
 
 fn parse(name: &str) -> Option<Log<'_>> {
-    let (time, rest) = name.strip_suffix(".log")?.split_once('_')?;
+    let stem = name.strip_suffix(".log")?;
+    let (stem, is_of_success) = stem.strip_suffix(".ok").map_or((stem, false), |stem| (stem, true));
+    let (time, rest) = stem.split_once('_')?;
     let (version, attempt) = rest.split_once('_')?;
     let is_like = |(byte, like): (u8, u8)| if like == b'0' { byte.is_ascii_digit() } else { byte == like };
     let form = b"00000000T000000.000Z";
     let is_time = time.len() == form.len() && time.bytes().zip(*form).all(is_like);
-    let number = attempt.strip_suffix(OK);
-    let (attempt, is_of_success) = (number.unwrap_or(attempt), number.is_some());
     let attempt = attempt.bytes().all(|byte| byte.is_ascii_digit()).then(|| attempt.parse().ok())??;
     (is_time && !version.is_empty()).then_some(Log { time, version, attempt, is_of_success })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn name_of_success(name: &str) -> String {
+        Path::new(name).with_extension(OF_SUCCESS).to_str().unwrap().to_owned()
     }
 
     fn names(count: u64) -> Vec<String> {
@@ -127,13 +127,12 @@ mod tests {
         let mut expected =
             Log { time: "20231114T221320.042Z", version: "1:2.0~rc1-3", attempt: 7, is_of_success: false };
         assert_eq!(parse("20231114T221320.042Z_1:2.0~rc1-3_7.log").unwrap(), expected);
-        let success = name_of_success("20231114T221320.042Z_1:2.0~rc1-3_7.log").unwrap();
+        let success = name_of_success("20231114T221320.042Z_1:2.0~rc1-3_7.log");
         assert_eq!(success, "20231114T221320.042Z_1:2.0~rc1-3_7.ok.log");
         expected.is_of_success = true;
         assert_eq!(parse(&success).unwrap(), expected);
-        assert_eq!((name_of_success(&success), name_of_success("notes.log")), (None, None));
         let longest = name(time, &"9".repeat(crate::version::Version::MAX_LEN), u32::MAX);
-        let longest = name_of_success(&longest).unwrap();
+        let longest = name_of_success(&longest);
         assert!(longest.len() <= 255, "{longest}");
     }
 
@@ -167,7 +166,7 @@ mod tests {
         assert_eq!(plan(&logs, "1.0-1", at(9)).attempt, 3);
         assert_eq!(plan(&logs, "1.1-1", at(9)).attempt, 10);
         assert_eq!(plan(&logs, "1.2-1", at(9)).attempt, 1);
-        assert_eq!(plan(&[name_of_success(&logs[2]).unwrap()], "1.0-1", at(9)).attempt, 3);
+        assert_eq!(plan(&[name_of_success(&logs[2])], "1.0-1", at(9)).attempt, 3);
         assert_eq!(plan(&[name(at(1), "1.0-1", u32::MAX)], "1.0-1", at(9)).attempt, u32::MAX);
     }
 
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn the_last_log_of_a_version_that_fails_goes_last() {
         let failed = |second: u64, version: &str| name(at(second), version, 1);
-        let succeeded = |second: u64, version: &str| name_of_success(&failed(second, version)).unwrap();
+        let succeeded = |second: u64, version: &str| name_of_success(&failed(second, version));
         // The oldest has failed, another failed twice, and all others have succeeded.
         let mut logs = vec![failed(0, "900.0-1"), failed(1, "800.0-1"), name(at(2), "800.0-1", 2)];
         logs.extend((3..KEPT as u64).map(|number| succeeded(number, &format!("{number}.0-1"))));

@@ -1,102 +1,59 @@
-//! From the bytes that a child writes to text that may be shown. Pure.
+//! Turns the bytes of a child into text that is safe to show. Pure.
 //!
-//! A log is read with `cat` and `less`, perhaps by root, and what builds and upstreams write is anybody's. So control
-//! characters do not get through, nor do bytes that are not UTF-8: they are written as `\x1b`, or as `\u{9b}`. Tabs and
-//! ends of lines stay; a carriage return, by which programs draw progress, ends a line as well.
+//! Operators read logs with `cat` and `less`, perhaps as root, and anybody may control the output of a build or an
+//! upstream. So control characters and bytes that are not UTF-8 are escaped, as `\x1b` or `\u{9b}`. Tabs and line feeds
+//! stay. A carriage return, by which programs redraw a progress line, ends the line.
 
 use std::fmt::Write as _;
+use std::mem::take;
 
 use crate::upstream_url::Secrets;
 
-/// The longest part of a character that may be waiting for its rest, in bytes.
-const PARTIAL: usize = 3;
-
-/// Turns a stream of bytes into text, piece by piece, and takes the secrets of a URL out of it.
+/// Turns a stream of bytes into text, piece by piece, and redacts the secrets of a URL.
 #[derive(Default)]
 pub(super) struct Cleaner {
     secrets: Secrets,
-    /// The beginning of a character.
-    partial: Vec<u8>,
-    /// What may be the beginning of a secret.
+    /// An incomplete character, or a carriage return that a line feed may follow.
+    incomplete: Vec<u8>,
+    /// Text that may be the beginning of a secret.
     held: String,
-    after_return: bool,
     in_line: bool,
 }
 
 impl Cleaner {
-    /// For text that has none of `secrets`.
+    /// Redacts `secrets`.
     pub(super) fn new(secrets: Secrets) -> Self {
         Self { secrets, ..Self::default() }
     }
 
-    /// The next piece, as far as it can be shown already.
+    /// Returns the text of the next piece, and holds back an end whose meaning depends on the piece after it.
     pub(super) fn push(&mut self, bytes: &[u8]) -> String {
-        let mut text = std::mem::take(&mut self.held);
-        text.reserve(bytes.len());
-        if self.partial.is_empty() {
-            self.add(bytes, &mut text);
-        } else {
-            let mut whole = std::mem::take(&mut self.partial);
-            whole.extend_from_slice(bytes);
-            self.add(&whole, &mut text);
-        }
-        let mut text = self.secrets.redact(&text);
+        let bytes = [&take(&mut self.incomplete), bytes].concat();
+        let (whole, incomplete) = bytes.split_at(bytes.len() - incomplete_at_end(&bytes));
+        self.incomplete = incomplete.to_vec();
+        let mut text = take(&mut self.held);
+        add(whole, &mut text);
+        text = self.secrets.redact(&text);
         self.held = text.split_off(text.len() - self.secrets.begun(&text));
         self.note_line(text)
     }
 
-    /// What was still waiting for its rest, and the end of the line if there is none.
+    /// Returns the text that was held back, and ends the line that it leaves open.
     pub(super) fn end_line(&mut self) -> String {
-        let mut text = std::mem::take(&mut self.held);
-        escape_bytes(&std::mem::take(&mut self.partial), &mut text);
-        self.after_return = false;
+        let mut text = take(&mut self.held);
+        add(&take(&mut self.incomplete), &mut text);
         let mut text = self.note_line(text);
-        if std::mem::take(&mut self.in_line) {
+        if take(&mut self.in_line) {
             text.push('\n');
         }
         text
     }
 
-    /// A line of the manager's own.
+    /// Returns `line`, which the manager itself writes, as a whole line after the output so far.
     pub(super) fn line(&mut self, line: &str) -> String {
         let mut text = self.end_line();
         text += &self.push(line.replace(['\n', '\r'], " ").as_bytes());
         text + &self.end_line()
-    }
-
-    fn add(&mut self, bytes: &[u8], text: &mut String) {
-        let mut chunks = bytes.utf8_chunks().peekable();
-        while let Some(chunk) = chunks.next() {
-            self.add_str(chunk.valid(), text);
-            let invalid = chunk.invalid();
-            if chunks.peek().is_none() && invalid.len() <= PARTIAL && may_go_on(invalid) {
-                invalid.clone_into(&mut self.partial);
-            } else {
-                self.after_return &= invalid.is_empty();
-                escape_bytes(invalid, text);
-            }
-        }
-    }
-
-    fn add_str(&mut self, mut rest: &str, text: &mut String) {
-        if !rest.is_empty() && std::mem::take(&mut self.after_return) {
-            rest = rest.strip_prefix('\n').unwrap_or(rest);
-        }
-        loop {
-            let (plain, other) = rest.split_at(plain_length(rest.as_bytes()));
-            text.push_str(plain);
-            let mut others = other.chars();
-            let Some(c) = others.next() else { break };
-            rest = others.as_str();
-            if c == '\r' {
-                text.push('\n');
-                self.after_return = rest.is_empty();
-                // Of the two that end a line together, the first has done so.
-                rest = rest.strip_prefix('\n').unwrap_or(rest);
-            } else {
-                add_char(c, text);
-            }
-        }
     }
 
     fn note_line(&mut self, text: String) -> String {
@@ -105,7 +62,46 @@ impl Cleaner {
     }
 }
 
-/// How many bytes at the beginning need no second look. Nearly all of them: so this is a plain loop.
+/// Counts the bytes at the end that cannot be shown before the next piece is known.
+fn incomplete_at_end(bytes: &[u8]) -> usize {
+    if bytes.ends_with(b"\r") {
+        return 1;
+    }
+    let begins_character = |length: &usize| {
+        let end = &bytes[bytes.len() - length..];
+        str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    // The longest incomplete character has three of its four bytes.
+    (1..=bytes.len().min(3)).find(begins_character).unwrap_or(0)
+}
+
+/// Adds `bytes` to `text`, with everything escaped that a terminal might act upon.
+fn add(bytes: &[u8], text: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        add_str(chunk.valid(), text);
+        escape_bytes(chunk.invalid(), text);
+    }
+}
+
+fn add_str(mut rest: &str, text: &mut String) {
+    loop {
+        let (plain, other) = rest.split_at(plain_length(rest.as_bytes()));
+        text.push_str(plain);
+        let mut others = other.chars();
+        let Some(c) = others.next() else { break };
+        rest = others.as_str();
+        match c {
+            '\r' if rest.starts_with('\n') => {}
+            '\r' => text.push('\n'),
+            c if c.is_ascii() => escape_bytes(&[c as u8], text),
+            c if c.escape_debug().len() == 1 => text.push(c),
+            // The standard library escapes the characters that a terminal might act upon.
+            c => text.extend(c.escape_unicode()),
+        }
+    }
+}
+
+/// Counts the bytes at the beginning that need no second look. Nearly all bytes are such, so this is a plain loop.
 fn plain_length(bytes: &[u8]) -> usize {
     let mut length = 0;
     while length < bytes.len() && matches!(bytes[length], b' '..=b'~' | b'\t' | b'\n') {
@@ -114,27 +110,10 @@ fn plain_length(bytes: &[u8]) -> usize {
     length
 }
 
-/// Adds a character that is neither printable ASCII nor white space.
-fn add_char(c: char, text: &mut String) {
-    if c.is_ascii() {
-        escape_bytes(&[c as u8], text);
-    } else if c.escape_debug().len() == 1 {
-        text.push(c);
-    } else {
-        // What the standard library would escape is what a terminal might act upon.
-        text.extend(c.escape_unicode());
-    }
-}
-
 fn escape_bytes(bytes: &[u8], text: &mut String) {
     for byte in bytes {
         let _ = write!(text, "\\x{byte:02x}"); // writing to a string cannot fail
     }
-}
-
-/// Whether `bytes`, which are not valid, are the beginning of a character.
-fn may_go_on(bytes: &[u8]) -> bool {
-    str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 #[cfg(test)]
@@ -206,7 +185,7 @@ mod tests {
         assert_eq!(cleaner.line("== one"), "== one\n");
         assert_eq!(cleaner.push(b"output s3"), "output ");
         assert_eq!(cleaner.line("== two\nlines \x1b s3cret"), "s3\n== two lines \\x1b ***\n");
-        assert_eq!(cleaner.push(b"whole\r"), "whole\n");
-        assert_eq!(cleaner.line("== three"), "== three\n");
+        assert_eq!(cleaner.push(b"whole\r"), "whole");
+        assert_eq!(cleaner.line("== three"), "\n== three\n");
     }
 }
