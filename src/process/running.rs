@@ -89,7 +89,7 @@ impl Running {
         let deadline = Instant::now() + grace;
         // As long as somebody holds the pipes, somebody of the group is still cleaning up.
         while !(self.exited && self.stdout.is_none() && self.stderr.is_none()) && Instant::now() < deadline {
-            self.step(Some(deadline), None, usize::MAX)?;
+            self.step(Some(deadline), None, stdout_limit)?;
         }
         Ok(end)
     }

@@ -1,5 +1,6 @@
 //! Children of every kind, run for real.
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::time::Instant;
@@ -78,21 +79,63 @@ fn a_failure_is_explained_by_its_cause() {
 }
 
 #[test]
-fn the_deadline_ends_the_whole_group() {
-    let limit = Duration::from_millis(50);
+fn deadline_tells_the_whole_group_to_end() {
+    let limit = Some(Duration::from_secs(1));
     let started = Instant::now();
-    let text = error(sh("sleep 100 & echo waiting; wait").deadline(Some(limit)));
-    assert_eq!(text, "sh was still running after 50ms: waiting");
+    let text = error(sh("sleep 100 & echo waiting; wait").deadline(limit));
+    assert_eq!(text, "sh was still running after 1s: waiting");
+    let text = error(sh("trap 'echo clean; exit 0' TERM; sleep 100 & wait").deadline(limit));
+    assert_eq!(text, "sh was still running after 1s: clean");
     assert!(started.elapsed() < GRACE, "the child of the child kept its pipe, so it was not ended");
 }
 
-#[test]
-fn what_a_child_leaves_running_ends_with_it() {
+/// A sink that triggers an interrupt when it sees the second process of [`STUBBORN`].
+#[derive(Debug, Clone)]
+struct Trigger(Interrupt, Rc<RefCell<String>>);
+
+impl Sink for Trigger {
+    fn begin(&self, _: &str) {}
+
+    fn output(&self, bytes: &[u8]) {
+        let mut text = self.1.borrow_mut();
+        text.push_str(str::from_utf8(bytes).unwrap());
+        if text.lines().count() == 2 {
+            self.0.trigger();
+        }
+    }
+}
+
+/// Two shells and their children, all of which ignore SIGTERM. Each shell writes its number.
+const STUBBORN: &str =
+    "trap '' TERM; sh -c 'echo $$; while :; do sleep 0.1; done' & echo $$; while :; do sleep 0.1; done";
+
+/// Runs [`STUBBORN`] to its end by `deadline` or by an interrupt, and expects that its whole group is killed.
+#[track_caller]
+fn check_stubborn(deadline: Option<Duration>, expected: &str) {
+    let grace = Duration::from_millis(300);
     let interrupt = Interrupt::new().unwrap();
+    // Without a trigger, the deadline comes first.
+    let triggered = if deadline.is_some() { Interrupt::new().unwrap() } else { interrupt.clone() };
+    let sink = Trigger(triggered, Rc::default());
     let started = Instant::now();
-    let output = sh("sleep 100 & echo $!").capture_stdout(100).run(&interrupt).unwrap();
-    assert!(started.elapsed() < GRACE);
-    let pid: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let program = sh(STUBBORN).log_to(&sink).deadline(deadline).grace(grace);
+    let text = program.run(&interrupt).unwrap_err().to_string();
+    let took = started.elapsed();
+    assert!(text.starts_with(expected), "{text}");
+    assert!(took >= deadline.unwrap_or_default() + grace && took < GRACE, "{took:?}");
+    let pids: Vec<i32> = sink.1.borrow().lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
+    pids.into_iter().for_each(wait_gone);
+}
+
+#[test]
+fn group_that_ignores_sigterm_is_killed_after_the_grace() {
+    check_stubborn(None, "sh was interrupted");
+    check_stubborn(Some(Duration::from_secs(1)), "sh was still running after 1s: ");
+}
+
+#[track_caller]
+fn wait_gone(pid: i32) {
     let deadline = Instant::now() + GRACE;
     loop {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -103,6 +146,15 @@ fn what_a_child_leaves_running_ends_with_it() {
         assert!(Instant::now() < deadline, "still there: {state}");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn descendants_of_a_child_end_with_it() {
+    let interrupt = Interrupt::new().unwrap();
+    let started = Instant::now();
+    let output = sh("sleep 100 & echo $!").capture_stdout(100).run(&interrupt).unwrap();
+    assert!(started.elapsed() < GRACE);
+    wait_gone(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap());
 }
 
 #[test]
