@@ -232,13 +232,6 @@ fn a_second_signal_ends_the_build_and_everything_it_has_started() {
 }
 
 #[test]
-fn a_build_that_does_not_listen_is_killed_with_everything_it_has_started() {
-    // Both ignore the polite request; so does their sleep, which inherits that.
-    let script = "trap '' TERM INT HUP\nsh -c 'echo $$ >>pids; sleep 600; sleep 600' & echo $$ >>pids\nwait\nsleep 600";
-    abort(script, 2, Duration::from_secs(14));
-}
-
-#[test]
 fn a_listing_in_progress_does_not_delay_the_end() {
     let http = SmartHttp::new();
     let url = http.serve("silent.git", &GitRepo::program(&["1.0"]));
