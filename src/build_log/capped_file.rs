@@ -1,7 +1,8 @@
-//! A file that never exceeds its cap: the head and the tail of everything written to it. Keeps no output in memory.
+//! A file that never exceeds its cap: the head and the tail of everything written to it. Keeps no
+//! output in memory.
 //!
-//! The file grows at its end. When it reaches its limit, the bytes between the head and the tail are removed, and a line
-//! in their place says how many. So the file can be read at any time.
+//! The file grows at its end. When it reaches its limit, the bytes between the head and the tail
+//! are removed, and a line in their place says how many. So the file can be read at any time.
 
 use std::fs::File;
 use std::io;
@@ -12,12 +13,14 @@ use std::os::unix::fs::FileExt as _;
 pub(super) struct Cap {
     /// How many bytes of its beginning are kept, rounded down to whole lines.
     pub(super) head: u64,
-    /// How many bytes of its end are kept at least, rounded down to whole lines; at most twice as many.
+    /// How many bytes of its end are kept at least, rounded down to whole lines; at most twice as
+    /// many.
     pub(super) tail: u64,
 }
 
-/// The cap of a build log. A mebibyte holds some ten thousand lines. A build prints its configuration first and its
-/// failure last, but with many parallel jobs the cause can be thousands of lines before the end.
+/// The cap of a build log. A mebibyte holds some ten thousand lines. A build prints its
+/// configuration first and its failure last, but with many parallel jobs the cause can be thousands
+/// of lines before the end.
 pub(super) const CAP: Cap = Cap { head: 1024 * 1024, tail: 1024 * 1024 };
 
 /// Room for the line that counts the removed bytes.
@@ -119,7 +122,8 @@ impl CappedFile {
         Ok(line.map_or(start, |place| start + place as u64 + 1))
     }
 
-    /// Reads the bytes from one place to another. Bytes are zero where another program has shortened the file.
+    /// Reads the bytes from one place to another. Bytes are zero where another program has
+    /// shortened the file.
     fn read(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
         match self.file.read_exact_at(&mut bytes, from) {

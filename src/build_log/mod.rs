@@ -1,4 +1,4 @@
-//! Build logs: what the tools of each attempt have written, one file an attempt.
+//! Build logs: the output of each attempt's tools, one file an attempt.
 //!
 //! ```text
 //! logs/<recipe>/<UTC time>_<version>_<attempt>.log      .ok.log, once the attempt has succeeded
@@ -12,9 +12,10 @@
 //! == 2026-11-22T11:40:12.260Z done
 //! ```
 //!
-//! A log is written as the output comes. It has an end, see [`cap`]; so has the number of a recipe's logs, see [`names`];
-//! and what is in it may be shown on a terminal, see [`text`]. No log is worth a build: what goes wrong here is warned
-//! about, once an attempt, and the attempt goes on. For the same reason nothing is synced.
+//! A log grows as the output comes. [`capped_file`] bounds its size, [`names`] the number of a
+//! recipe's logs, and [`text`] makes it safe to show on a terminal. A log must never fail a build:
+//! an error here is a warning, once an attempt, and ends the log. For the same reason nothing here
+//! syncs.
 
 mod capped_file;
 mod names;
@@ -38,8 +39,8 @@ use crate::process::Sink;
 use crate::upstream_url::Secrets;
 use crate::version::Version;
 
-/// Of how many recipes that are gone the logs are kept: those of the last attempts. Somebody may still want to know
-/// why the recipe was given up.
+/// How many removed recipes keep their logs, newest first. An operator may still ask why a recipe
+/// was given up.
 const KEPT_OF_THE_GONE: usize = 20;
 
 /// The log of one attempt. Clones write to the same file.
@@ -48,15 +49,16 @@ pub struct BuildLog(Rc<RefCell<Inner>>);
 
 struct Inner {
     path: PathBuf,
-    /// Nothing if there is no log, or none any more.
+    /// None if the file could not be created, or a write has failed.
     file: Option<CappedFile>,
     cleaner: Cleaner,
 }
 
 impl BuildLog {
-    /// Begins the log of an attempt at `version` of `recipe` below `logs`, and makes room for it. Its first line says
-    /// `what` is tried. `url`, whose secrets are left out, is that of the upstream, or empty. Without a file the log is
-    /// like any other, but for its path.
+    /// Removes the oldest logs of `recipe` below `logs`, and creates the log of an attempt at
+    /// `version`. Its first line names the attempt and `what` it tries. The log redacts the secrets
+    /// of `url`, the upstream's or empty. If the file cannot be created, the log warns and discards
+    /// all output.
     pub fn begin(logs: &Path, recipe: &str, version: &Version, what: &str, url: &str) -> Self {
         let directory = logs.join(recipe);
         let (path, file, attempt) = match create(&directory, recipe, version) {
@@ -71,13 +73,13 @@ impl BuildLog {
         log
     }
 
-    /// Where it is, if it could be begun.
+    /// Returns the file's path, or none if the file could not be created or a write has failed.
     pub fn path(&self) -> Option<Arc<str>> {
         let inner = self.0.borrow();
         inner.file.as_ref().map(|_| Arc::from(inner.path.display().to_string()))
     }
 
-    /// Adds a line of the manager's own, with the time: a step begins, or how the attempt has ended.
+    /// Adds a line of the manager's with the time: a step that begins, or how the attempt ended.
     pub fn note(&self, line: impl fmt::Display) {
         let mut inner = self.0.borrow_mut();
         let now = humantime::format_rfc3339_millis(SystemTime::now());
@@ -85,7 +87,8 @@ impl BuildLog {
         inner.write(&text);
     }
 
-    /// Gives the file the name of the log of an attempt that has succeeded. Whoever reads it goes on doing so.
+    /// Renames the file to end in `.ok.log`, so that it is removed before the logs of failures.
+    /// Call it at most once.
     pub fn mark_success(&self) {
         let mut inner = self.0.borrow_mut();
         if inner.file.is_none() {
@@ -94,7 +97,7 @@ impl BuildLog {
         let path = inner.path.with_extension(names::OF_SUCCESS);
         match fs::rename(&inner.path, &path) {
             Ok(()) => inner.path = path,
-            // Without its file there is nothing that could be kept too long.
+            // An operator has removed the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => warn_of(&inner.path, &error),
         }
@@ -124,13 +127,13 @@ impl Inner {
         let Some(file) = &mut self.file else { return };
         if let Err(error) = file.write(text.as_bytes()) {
             warn_of(&self.path, &error);
-            // A log with a hole that nobody sees would be worse than one that ends.
+            // End the log here: an unmarked hole in its middle would mislead its reader.
             self.file = None;
         }
     }
 }
 
-/// What a log would have of an output that comes in pieces.
+/// Returns the text that a log would have of an output in `pieces`.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn cleaned<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> String {
     let mut cleaner = Cleaner::new(Secrets::of(url));
@@ -138,33 +141,36 @@ pub(crate) fn cleaned<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> 
     text + &cleaner.end_line()
 }
 
-/// Removes logs of recipes that are gone, as far as there are too many of them.
+/// Removes the logs of all removed recipes but the newest [`KEPT_OF_THE_GONE`]. `recipes` are the
+/// present ones.
 pub fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
-    // No recipe at all is more likely a file system that is not mounted.
+    // An empty roster more likely means a file system that is not mounted.
     if recipes.is_empty() {
         return;
     }
-    // A directory that is not there, or cannot be read, is for the next attempt to complain about.
+    // Ignore a directory that cannot be read: the next attempt warns about it.
     let entries = fs::read_dir(logs).into_iter().flatten().flatten();
     let is_gone = |entry: &fs::DirEntry| !entry.file_name().to_str().is_some_and(|id| recipes.contains(id));
     let mut gone: Vec<PathBuf> = entries.filter(is_gone).map(|entry| entry.path()).collect();
     if gone.len() <= KEPT_OF_THE_GONE {
         return;
     }
-    // Of the last attempt: it has made a file there.
+    // A directory changes when an attempt creates its log.
     let changed = |path: &PathBuf| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
     gone.sort_by_cached_key(changed);
     gone.truncate(gone.len() - KEPT_OF_THE_GONE);
     for directory in gone {
         remove(&directory, &names_in(&directory).unwrap_or_default());
-        // What is not the manager's stays, and its directory with it.
+        // This fails if other files are in the directory: leave them.
         let _ = fs::remove_dir(&directory);
     }
 }
 
-/// Makes the file of the next attempt, and removes before what has to go for it.
+/// Removes the logs that must make room for the next attempt's, and creates its file. Returns its
+/// path and the attempt's number too.
 fn create(directory: &Path, recipe: &str, version: &Version) -> io::Result<(PathBuf, File, u32)> {
-    // The outputs of an earlier run name their recipe themselves.
+    // Kept outputs of an earlier run name the recipe, so a damaged journal could lead out of the
+    // directory.
     if !matches!(Path::new(recipe).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
         return Err(io::Error::other("not the name of a recipe"));
     }
@@ -183,20 +189,20 @@ fn create(directory: &Path, recipe: &str, version: &Version) -> io::Result<(Path
     Ok((path, file, plan.attempt))
 }
 
-/// The names in a directory that may be those of logs.
+/// Lists the names in a directory that are UTF-8, as those of all logs are.
 fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
     entries.filter_map(Result::transpose).collect()
 }
 
-/// Removes logs.
+/// Removes those of `names` in `directory` that are names of logs.
 fn remove(directory: &Path, names: &[String]) {
     for name in names.iter().filter(|name| names::is_log(name)) {
         let path = directory.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(path = path.display().to_string(), error:%; "cannot remove an old build log");
-                // Nor could the others be removed.
+                // Warn once: the others would most likely fail too.
                 return;
             }
             _ => {}
@@ -223,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_there_while_it_is_written() {
+    fn log_while_written_can_be_read() {
         let logs = tempfile::tempdir().unwrap();
         let log = begin(logs.path(), "tool", "1.0-1");
         let path = log.path().unwrap();
@@ -241,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_is_told_by_the_name() {
+    fn log_of_success_is_renamed() {
         let logs = tempfile::tempdir().unwrap();
         let log = begin(logs.path(), "tool", "1.0-1");
         log.mark_success();
@@ -253,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn no_log_overwrites_another_and_the_oldest_go() {
+    fn many_logs_keep_the_newest_whole() {
         let logs = tempfile::tempdir().unwrap();
         let directory = logs.path().join("tool");
         let mut paths: Vec<PathBuf> = Vec::new();
@@ -275,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_recipes_name_gets_no_log() {
+    fn log_of_unsafe_recipe_name_has_no_file() {
         let home = tempfile::tempdir().unwrap();
         let logs = home.path().join("logs");
         for recipe in ["..", "../x", "/x", "a/b", ""] {
@@ -287,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_recipes_that_are_gone_the_last_ones_logs_are_kept() {
+    fn removed_recipes_beyond_the_kept_lose_their_logs() {
         let logs = tempfile::tempdir().unwrap();
         let at = |name: &str| logs.path().join(name);
         let ids: Vec<String> = (0..KEPT_OF_THE_GONE + 3).map(|number| format!("gone{number:02}")).collect();
@@ -304,7 +310,7 @@ mod tests {
         forget_gone(logs.path(), &BTreeSet::new());
         assert_eq!(names(logs.path()).len(), ids.len() + 1);
         forget_gone(logs.path(), &["there"].into());
-        // What is not a log stays, and only that.
+        // Only the other file stays.
         assert_eq!(names(&at("gone01")), ["notes"]);
         let left: Vec<&str> = ids[3..].iter().map(String::as_str).collect();
         assert_eq!(names(logs.path()), [&["gone01"], &left[..], &["there"]].concat());

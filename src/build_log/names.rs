@@ -1,8 +1,8 @@
-//! What the files of build logs are called, and which of them go. Pure.
+//! The names of build logs, and which logs to remove. Pure.
 //!
-//! `<UTC time>_<version>_<attempt>.log`, such as `20261122T114011.793Z_1.7.1-1_2.log`: the names of a recipe's
-//! logs sort by time. No version has an underscore. The log of an attempt that has succeeded ends in `.ok.log`: which
-//! logs are worth keeping is told by their names alone.
+//! A name is `<UTC time>_<version>_<attempt>.log`, such as `20261122T114011.793Z_1.7.1-1_2.log`. So
+//! a recipe's logs sort by time, and a version has no underscore. The log of an attempt that
+//! succeeded ends in `.ok.log`, so the names alone tell which logs are worth keeping.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -10,43 +10,45 @@ use std::time::SystemTime;
 /// The extension of the log of an attempt that succeeded.
 pub(super) const OF_SUCCESS: &str = "ok.log";
 
-/// How many logs of a recipe are kept, that of the attempt in progress included: with [`super::capped_file::CAP`], some
-/// 90 MiB a recipe at the very most.
+/// How many logs a recipe keeps, including the attempt in progress. With
+/// [`super::capped_file::CAP`], a recipe's logs take 90 MiB at most.
 pub(super) const KEPT: usize = 30;
 
-/// The next log of a recipe.
+/// How to begin the next log of a recipe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Which attempt at its version it is, as far as the logs can tell.
+    /// The attempt's number: one more than the highest at its version among the logs.
     pub(super) attempt: u32,
-    /// The logs that have to go to make room for it.
+    /// The logs to remove first.
     pub(super) doomed: Vec<String>,
 }
 
-/// The name of the log of an attempt that begins at `time`.
+/// Returns the name of the log of an attempt that begins at `time`.
 pub(super) fn name(time: SystemTime, version: &str, attempt: u32) -> String {
     format!("{}_{version}_{attempt}.log", stamp(time))
 }
 
-/// Whether a log may have this name.
+/// Tells whether `name` is the name of a log.
 pub(super) fn is_log(name: &str) -> bool {
     parse(name).is_some()
 }
 
-/// What a log is worth, the least first: with the others of its worth, the oldest goes first.
+/// How much a log is worth, least first. Among logs of the same worth, the oldest is removed first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
-    /// What claims to be of the future was written under a wrong clock: it would stay for ever.
+    /// A wrong clock gave it a time in the future, so it would never be the oldest.
     OfTheFuture,
-    /// Its attempt has succeeded, or the last one at its version has: nobody asks why.
+    /// Its attempt, or the latest attempt at its version, succeeded.
     Settled,
-    /// A later attempt at the same version has failed too.
+    /// A later attempt at its version failed too.
     Superseded,
-    /// The last attempt at its version has failed, or was cut short: a `build failed` names this log.
+    /// The latest attempt at its version failed or was cut short. An event or `/status` may name
+    /// this log.
     Last,
 }
 
-/// Decides about the next log, of an attempt at `version`, from the names in the recipe's directory.
+/// Plans the log of an attempt at `version` that begins at `time`. `names` are those in the
+/// recipe's directory.
 pub(super) fn plan(names: &[String], version: &str, time: SystemTime) -> Plan {
     let now = stamp(time);
     let logs: Vec<(&String, Log<'_>)> = names.iter().filter_map(|name| Some((name, parse(name)?))).collect();
@@ -75,12 +77,12 @@ pub(super) fn plan(names: &[String], version: &str, time: SystemTime) -> Plan {
     Plan { attempt: last.saturating_add(1), doomed: doomed.iter().map(|(name, _)| (*name).clone()).collect() }
 }
 
-/// A time without the characters that have a meaning elsewhere, such as the colon for scp.
+/// Writes a time without `-` and `:`. scp, for one, takes the part before a colon for a host.
 fn stamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string().replace(['-', ':'], "")
 }
 
-/// What a log's name tells.
+/// The parts of a log's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Log<'a> {
     time: &'a str,
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_when_what_and_which() {
+    fn name_has_time_version_and_attempt() {
         let time = at(1_700_000_000) + Duration::from_millis(42);
         assert_eq!(name(time, "1:2.0~rc1-3", 7), "20231114T221320.042Z_1:2.0~rc1-3_7.log");
         let mut expected =
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_no_logs() {
+    fn name_of_another_file_is_no_log() {
         for other in [
             "",
             "notes.txt",
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_counts_on_from_those_of_its_version() {
+    fn attempt_follows_those_of_its_version() {
         let logs = [name(at(1), "1.0-1", 1), name(at(2), "1.1-1", 9), name(at(3), "1.0-1", 2)].to_vec();
         assert_eq!(plan(&logs, "1.0-1", at(9)).attempt, 3);
         assert_eq!(plan(&logs, "1.1-1", at(9)).attempt, 10);
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room() {
+    fn plan_of_a_full_directory_removes_the_oldest() {
         let kept = KEPT as u64;
         for (count, doomed) in [(0, 0), (1, 0), (kept - 1, 0), (kept, 1), (kept + 5, 6)] {
             let mut shuffled = names(count);
@@ -182,21 +184,21 @@ mod tests {
     }
 
     #[test]
-    fn the_last_log_of_a_version_that_fails_goes_last() {
+    fn latest_log_of_a_failing_version_is_removed_last() {
         let failed = |second: u64, version: &str| name(at(second), version, 1);
         let succeeded = |second: u64, version: &str| name_of_success(&failed(second, version));
-        // The oldest has failed, another failed twice, and all others have succeeded.
+        // The oldest failed, the next version failed twice, and all others succeeded.
         let mut logs = vec![failed(0, "900.0-1"), failed(1, "800.0-1"), name(at(2), "800.0-1", 2)];
         logs.extend((3..KEPT as u64).map(|number| succeeded(number, &format!("{number}.0-1"))));
         let doomed = |logs: &[String]| plan(logs, "1.0-1", at(1_000_000)).doomed;
         assert_eq!(doomed(&logs), [succeeded(3, "3.0-1")]);
-        // Without successes, what a later attempt has superseded goes.
+        // Without successes, a superseded log is removed first.
         logs.truncate(3);
         logs.extend((3..KEPT as u64).map(|number| failed(number, &format!("{number}.0-1"))));
         assert_eq!(doomed(&logs), [failed(1, "800.0-1")]);
         logs.push(failed(500, "500.0-1"));
         assert_eq!(doomed(&logs), [failed(1, "800.0-1"), failed(0, "900.0-1")]);
-        // Those before an attempt that has succeeded are settled with it.
+        // A success settles the failures before it.
         let logs: Vec<String> =
             (0..KEPT as u64).map(|number| failed(number, &format!("{number}.0-1"))).collect();
         let mended = [&logs[..], &[succeeded(100, "7.0-1")]].concat();
@@ -204,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_the_future_goes_first() {
+    fn log_of_the_future_is_removed_first() {
         let mut logs = names(KEPT as u64);
         let future = name(at(2_000_000), "1.0-1", 1);
         logs.push(future.clone());
         assert_eq!(plan(&logs, "1.0-1", at(1_000_000)).doomed, [future, name(at(0), "1.0-1", 1)]);
-        // Of the same instant is not of the future.
+        // A log of this instant is not of the future.
         let logs = names(KEPT as u64);
         assert_eq!(plan(&logs, "1.0-1", at(KEPT as u64 - 1)).doomed, names(1));
     }

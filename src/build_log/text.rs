@@ -1,8 +1,9 @@
 //! Turns the bytes of a child into text that is safe to show. Pure.
 //!
-//! Operators read logs with `cat` and `less`, perhaps as root, and anybody may control the output of a build or an
-//! upstream. So control characters and bytes that are not UTF-8 are escaped, as `\x1b` or `\u{9b}`. Tabs and line feeds
-//! stay. A carriage return, by which programs redraw a progress line, ends the line.
+//! Operators read logs with `cat` and `less`, perhaps as root, and anybody may control the output
+//! of a build or an upstream. So control characters and bytes that are not UTF-8 are escaped, as
+//! `\x1b` or `\u{9b}`. Tabs and line feeds stay. A carriage return, by which programs redraw a
+//! progress line, ends the line.
 
 use std::fmt::Write as _;
 use std::mem::take;
@@ -26,7 +27,8 @@ impl Cleaner {
         Self { secrets, ..Self::default() }
     }
 
-    /// Returns the text of the next piece, and holds back an end whose meaning depends on the piece after it.
+    /// Returns the text of the next piece, and holds back an end whose meaning depends on the piece
+    /// after it.
     pub(super) fn push(&mut self, bytes: &[u8]) -> String {
         let bytes = [&take(&mut self.incomplete), bytes].concat();
         let (whole, incomplete) = bytes.split_at(bytes.len() - incomplete_at_end(&bytes));
@@ -101,7 +103,8 @@ fn add_str(mut rest: &str, text: &mut String) {
     }
 }
 
-/// Counts the bytes at the beginning that need no second look. Nearly all bytes are such, so this is a plain loop.
+/// Counts the bytes at the beginning that need no second look. Nearly all bytes are such, so this
+/// is a plain loop.
 fn plain_length(bytes: &[u8]) -> usize {
     let mut length = 0;
     while length < bytes.len() && matches!(bytes[length], b' '..=b'~' | b'\t' | b'\n') {
@@ -120,7 +123,7 @@ fn escape_bytes(bytes: &[u8], text: &mut String) {
 mod tests {
     use super::*;
 
-    /// Feeds `bytes` in pieces of every length; the result must always be the same.
+    /// Feeds `bytes` in pieces of every length and expects the same text each time.
     #[track_caller]
     fn check_with(url: &str, bytes: &[u8], expected: &str) {
         for length in 1..=bytes.len().max(1) {
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_stays_as_it_is() {
+    fn plain_text_stays_unchanged() {
         check(b"", "");
         check(b"cc -O2\t-c x.c \"a\\b\"\n\nok\n", "cc -O2\t-c x.c \"a\\b\"\n\nok\n");
         check("grün ‘x’ 統一 🦀\n".as_bytes(), "grün ‘x’ 統一 🦀\n");
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_a_terminal_that_it_might_act_upon() {
+    fn control_characters_and_bad_bytes_are_escaped() {
         check(b"\x1b[31mred\x07\x00\x7f\n", "\\x1b[31mred\\x07\\x00\\x7f\n");
         check("\u{9b}31m\u{202e}\u{2028}\n".as_bytes(), "\\u{9b}31m\\u{202e}\\u{2028}\n");
         check(
@@ -157,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn a_carriage_return_ends_a_line() {
+    fn carriage_return_ends_a_line() {
         check(b"one\r\ntwo\r\n\r\nthree\r\n", "one\ntwo\n\nthree\n");
         check(b" 1%\r 2%\r100%\n", " 1%\n 2%\n100%\n");
         check(b"a\r\r\nb\r\xff\nc", "a\n\nb\n\\xff\nc\n");
     }
 
     #[test]
-    fn secrets_do_not_get_through() {
+    fn secrets_in_any_pieces_are_redacted() {
         let url = "https://me:s3cret@h/x";
         check_with(url, b"see me, s3, me:s3 s3cre\n", "see me, s3, me:s3 s3cre\n");
         check_with(url, b"the password is s3cret.\n", "the password is ***.\n");
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_managers_lines_are_lines() {
+    fn line_of_the_manager_stands_alone() {
         let mut cleaner = Cleaner::new(Secrets::of("https://me:s3cret@h/x"));
         assert_eq!(cleaner.line("== one"), "== one\n");
         assert_eq!(cleaner.push(b"output s3"), "output ");

@@ -1,4 +1,5 @@
-//! The switch that ends children early.
+//! The switch that ends children early. It kills nothing itself: the thread that runs a child
+//! watches it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,11 +7,11 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A switch that ends every child run with it, now and later. Clones share it.
+/// Ends every child that runs with it, now and later. Clones share one switch.
 #[derive(Debug, Clone)]
 pub struct Interrupt(Arc<InterruptPipe>);
 
-/// A byte in the pipe means triggered; as nobody reads it, everybody sees it.
+/// A byte in the pipe means triggered. No thread reads the byte, so every thread sees it.
 #[derive(Debug)]
 struct InterruptPipe {
     read: OwnedFd,
@@ -18,28 +19,28 @@ struct InterruptPipe {
 }
 
 impl Interrupt {
-    /// A switch that is off.
+    /// Creates a switch that is off.
     ///
     /// # Errors
-    /// When the process has no file descriptors left.
+    /// If the manager has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
         let (read, write) = rustix::pipe::pipe_with(flags)?;
         Ok(Self(Arc::new(InterruptPipe { read, write })))
     }
 
-    /// Switches it on, for good.
+    /// Switches it on. Nothing switches it off.
     pub fn trigger(&self) {
-        // The pipe can only be full when it was triggered thousands of times already.
+        // A full pipe holds thousands of earlier triggers, so this one may be lost.
         let _ = rustix::io::write(&self.0.write, b"!");
     }
 
-    /// What becomes readable when it is switched on.
+    /// Returns a file descriptor that becomes readable once the switch is on.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.read.as_fd()
     }
 
-    /// Whether it is on.
+    /// Tells whether the switch is on.
     pub fn is_triggered(&self) -> bool {
         let mut fds = [PollFd::new(&self.0.read, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

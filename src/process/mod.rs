@@ -1,12 +1,11 @@
-//! Running a child process: the one place where the manager starts programs.
+//! Runs child processes: the only room that starts programs. It must know nothing of build logs or
+//! the farm.
 //!
-//! Every child leads a process group of its own, so that a Ctrl-C in the
-//! operator's terminal does not reach it and so that whatever it has started
-//! ends with it. Its standard input is closed, its output is read to a bound,
-//! it has a deadline, and an [`Interrupt`] ends it early: SIGTERM to the group
-//! first, SIGKILL after ten seconds. Nothing ticks: the thread that runs a child
-//! sleeps in `poll` until there is output, the child has ended, the deadline
-//! has come or the interrupt was triggered.
+//! Every child leads its own process group: a Ctrl-C in the operator's terminal does not reach the
+//! child, and the processes that it starts end with it. Its standard input is empty and its
+//! captured output is bounded. A deadline or an [`Interrupt`] ends it early: the group gets
+//! SIGTERM, and SIGKILL ten seconds later. The thread that runs a child does not tick: it sleeps in
+//! `poll` until output comes, the child exits, the deadline passes or the interrupt is triggered.
 
 mod interrupt;
 mod running;
@@ -27,16 +26,16 @@ use rustix::fs::{FlockOperation, flock};
 pub use self::interrupt::Interrupt;
 use self::running::{End, GRACE, Running};
 
-/// Environment variables by which an init system talks to the manager itself;
-/// a child that took them for its own would report the manager's readiness or
-/// accept its sockets.
+/// Environment variables by which an init system addresses the manager. A child that inherited them
+/// could report the manager's readiness or accept on its sockets.
 const ADDRESSED_TO_THE_MANAGER: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The most of one line of output that an error shows, in bytes: it is kept in memory for each version that fails.
+/// How much of one line of output an error shows, in bytes. The farm keeps an error in memory for
+/// each failed version.
 pub(crate) const MAX_LINE: usize = 1000;
 
-/// A program and how it is to be run.
+/// A program and how to run it.
 #[derive(Debug)]
 #[must_use = "a program does nothing until it is run"]
 pub struct Program {
@@ -60,17 +59,17 @@ pub trait Sink: fmt::Debug {
     fn output(&self, bytes: &[u8]);
 }
 
-/// What a child that succeeded has written.
+/// The output of a child that succeeded.
 #[derive(Debug)]
 pub struct Output {
-    /// Its standard output, whole if [`Program::capture_stdout`] was called.
+    /// The whole standard output if [`Program::capture_stdout`] was called, or else nothing.
     pub stdout: Vec<u8>,
 }
 
 /// Why a child did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// It could not be started.
+    /// The system could not start it.
     #[error("cannot start {program}: {error}")]
     NotStarted {
         /// The program's name.
@@ -78,41 +77,41 @@ pub enum ProcessError {
         /// What the system said.
         error: io::Error,
     },
-    /// It ended with another status than 0.
+    /// It exited with a status other than 0, or a signal killed it.
     #[error("{program} {}: {}", describe(*status), explain(tail))]
     Failed {
         /// The program's name.
         program: String,
         /// How it ended.
         status: ExitStatus,
-        /// The end of what it wrote to standard error (and, if not captured, output).
+        /// The end of its standard error, and of its standard output if that was not captured.
         tail: String,
     },
-    /// It ran longer than it may.
-    #[error("{program} was still running after {}: {}", crate::duration::format(*limit), last_line(tail))]
+    /// It was still running at its deadline.
+    #[error("{program} was still running after {}: {}", crate::duration::format(rounded(*limit)), last_line(tail))]
     TimedOut {
         /// The program's name.
         program: String,
-        /// How long it was allowed to run.
+        /// How long it might run.
         limit: Duration,
-        /// The end of what it had written.
+        /// The end of its output, as for [`Self::Failed`].
         tail: String,
     },
-    /// It wrote more than it may.
+    /// It wrote more to its captured standard output than its limit.
     #[error("{program} wrote more than {limit} bytes to its standard output")]
     TooMuchOutput {
         /// The program's name.
         program: String,
-        /// How much it was allowed to write.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// The manager ended it, because the manager itself was told to end.
+    /// The manager ended it, or did not start it, because the manager itself was told to stop.
     #[error("{program} was interrupted")]
     Interrupted {
         /// The program's name.
         program: String,
     },
-    /// The system refused to let it be watched.
+    /// The system refused to report its output or its end.
     #[error("cannot watch {program}: {error}")]
     Lost {
         /// The program's name.
@@ -123,7 +122,7 @@ pub enum ProcessError {
 }
 
 impl Program {
-    /// The program at `path`, without arguments, without deadline.
+    /// Describes the program at `path`, without arguments or deadline.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -150,7 +149,8 @@ impl Program {
         self
     }
 
-    /// Sets a variable in the child's environment, which is otherwise the manager's.
+    /// Sets a variable in the child's environment. The child inherits the manager's other
+    /// variables.
     pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.env.push((name, Some(value.into())));
         self
@@ -168,43 +168,42 @@ impl Program {
         self
     }
 
-    /// Ends it after `deadline`.
+    /// Ends it when it has run for `deadline`.
     pub fn deadline(mut self, deadline: Option<Duration>) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Gives its group `grace` instead of ten seconds between SIGTERM and SIGKILL.
+    /// Sets the time between SIGTERM and SIGKILL, instead of ten seconds.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Captures its standard output, which may be up to `limit` bytes long.
+    /// Captures its standard output, of at most `limit` bytes. More output ends the child.
     pub fn capture_stdout(mut self, limit: usize) -> Self {
         self.stdout_limit = limit;
         self
     }
 
-    /// Gives it an empty file as standard input, in place of nothing. The child
-    /// and its descendants then share the file's lock, even when they outlive
-    /// the manager. Once the child has ended, the lock is released, whoever of
-    /// its descendants still has the file.
+    /// Gives it an empty, locked file as its standard input. The child and its descendants share
+    /// the file's lock, even if they outlive the manager. When the child has ended, [`Self::run`]
+    /// releases the lock.
     pub fn hold(mut self, file: File) -> Self {
         self.held_file = Some(file);
         self
     }
 
-    /// Gives its name and its output to `log` as they come. Captured output is not given to it.
+    /// Passes its name and its output to `log` as they come. Captured output stays out of the log.
     pub fn log_to(mut self, log: &(impl Sink + Clone + 'static)) -> Self {
         self.sink = Some(Box::new(log.clone()));
         self
     }
 
-    /// Runs it to its end.
+    /// Runs it until it has ended.
     ///
     /// # Errors
-    /// When it does not end with status 0.
+    /// If it does not exit with status 0.
     pub fn run(mut self, interrupt: &Interrupt) -> Result<Output, ProcessError> {
         let name = self.name();
         if interrupt.is_triggered() {
@@ -240,8 +239,9 @@ impl Program {
         };
         let end = running.wait(self.deadline, self.grace, self.stdout_limit, interrupt);
         let status = running.finish();
-        // Who has left the group to live on must not keep others from what is over. An interrupted child ends together with
-        // the manager, and leaves what it has begun to the next.
+        // Release the lock even if an escaped descendant still holds the file: it must not block
+        // the next tool. After an interrupt the lock stays with such a descendant, so that the next
+        // manager waits for it.
         if let (Some(held), false) = (held, matches!(end, Ok(End::Interrupted))) {
             let _ = flock(held, FlockOperation::Unlock);
         }
@@ -260,11 +260,10 @@ impl Program {
         }
     }
 
-    /// The program's name with its sub-command, such as `git fetch`.
+    /// Returns the program's name with its sub-command, such as `git fetch`.
     fn name(&self) -> String {
         let mut name = self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned();
-        // The first plain word is the sub-command; options and their values, which
-        // may be long or secret, do not help to recognise it.
+        // The first plain word is the sub-command. Options and their values may be long or secret.
         let is_word =
             |arg: &&str| arg.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !arg.starts_with('-');
         if let Some(sub_command) = self.args.iter().filter_map(|arg| arg.to_str()).find(is_word) {
@@ -275,7 +274,19 @@ impl Program {
     }
 }
 
-/// How a process ended, in words.
+/// Rounds a duration for an error text: one minute less a few milliseconds is `1m0s`, not
+/// `59.989146701s`.
+fn rounded(duration: Duration) -> Duration {
+    let unit = match duration.as_secs() {
+        0 => 1_000_000,
+        1..60 => 100_000_000,
+        _ => 1_000_000_000,
+    };
+    let nanos = (duration.as_nanos() + unit / 2) / unit * unit;
+    u64::try_from(nanos).map_or(duration, Duration::from_nanos)
+}
+
+/// Describes how a process ended.
 fn describe(status: ExitStatus) -> impl fmt::Display {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
@@ -284,14 +295,15 @@ fn describe(status: ExitStatus) -> impl fmt::Display {
     }
 }
 
-/// What an output says about a failure: its last line. What a tool says of itself
-/// (`peipkg-build: …`) is mostly that something else has failed: then the line
-/// before that is the cause. And git names its cause first.
+/// Finds the cause of a failure in the last output: mostly its last line. A companion tool's own
+/// line (`peipkg-build: …`) mostly reports that another program failed: then the line before it
+/// has the cause. git prints the cause first.
 pub(crate) fn explain(tail: &str) -> String {
     let last = last_line(tail);
     let mut lines = tail.lines().map(str::trim).filter(|line| !line.is_empty());
     let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
-    // A build script may well ask git for what is not there, such as a history, and go on without it.
+    // Ignore git's lines in a companion tool's output: a build script may ask git for a missing
+    // history and go on.
     let is_git = |line: &&str| own.is_none() && (line.starts_with("fatal: ") || line.starts_with("error: "));
     if let Some(first) = lines.clone().find(is_git).map(cut).filter(|first| *first != last) {
         return format!("{first}; then: {last}");
@@ -300,12 +312,12 @@ pub(crate) fn explain(tail: &str) -> String {
     cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {}", cut(cause)))
 }
 
-/// The last line of an output that says something, or its beginning.
+/// Returns the last line that is not empty, cut to [`MAX_LINE`] bytes.
 fn last_line(tail: &str) -> &str {
     cut(tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)"))
 }
 
-/// At most [`MAX_LINE`] bytes of a line.
+/// Cuts a line to [`MAX_LINE`] bytes.
 fn cut(line: &str) -> &str {
     &line[..line.floor_char_boundary(MAX_LINE)]
 }

@@ -1,4 +1,5 @@
-//! A started child: its output, its deadline, its end.
+//! A started child: reads its output, waits for its end and kills its process group. Must not start
+//! children.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,13 +12,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{Interrupt, Sink};
 
-/// What a child's group has between SIGTERM and SIGKILL to clean up after itself.
+/// How long a child's group may clean up between SIGTERM and SIGKILL. A build may have to cancel a
+/// job elsewhere.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// How much of a child's last output is kept to explain its failure, in bytes.
+/// How much of a child's last output is kept to explain a failure, in bytes.
 const TAIL: usize = 16 * 1024;
 
-/// What ended the wait for a child.
+/// Why the wait for a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Exited,
@@ -26,7 +28,7 @@ pub(super) enum End {
     Interrupted,
 }
 
-/// A started child and what is read from it.
+/// A started child and its output so far.
 pub(super) struct Running {
     child: Child,
     group: Pid,
@@ -40,6 +42,7 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Watches `child`. If the system refuses, kills its group.
     pub(super) fn watch(mut child: Child, sink: Option<Box<dyn Sink>>) -> io::Result<Self> {
         let group = Pid::from_child(&child);
         let pidfd = match pidfd_open(group, PidfdFlags::empty()) {
@@ -53,7 +56,7 @@ impl Running {
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
         for pipe in [&stdout, &stderr].into_iter().flatten() {
-            // Cannot fail: the pipe is ours and open.
+            // These calls cannot fail: the pipe is open.
             let flags = rustix::fs::fcntl_getfl(pipe).unwrap_or(rustix::fs::OFlags::RDONLY);
             let _ = rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK);
         }
@@ -61,7 +64,8 @@ impl Running {
         Ok(Self { child, group, pidfd, stdout, stderr, stdout_bytes, tail, sink, exited: false })
     }
 
-    /// Waits until the child has exited or has to be ended, and in that case tells its group to end.
+    /// Waits until the child exits. On a deadline, a full output or an interrupt, sends its group
+    /// SIGTERM and waits up to `grace` for the group to exit.
     pub(super) fn wait(
         &mut self,
         limit: Option<Duration>,
@@ -87,14 +91,15 @@ impl Running {
         };
         let _ = kill_process_group(self.group, Signal::TERM);
         let deadline = Instant::now() + grace;
-        // As long as somebody holds the pipes, somebody of the group is still cleaning up.
+        // While a process holds the pipes, a member of the group is still cleaning up.
         while !(self.exited && self.stdout.is_none() && self.stderr.is_none()) && Instant::now() < deadline {
             self.step(Some(deadline), None, stdout_limit)?;
         }
         Ok(end)
     }
 
-    /// Sleeps until something happens, takes note of it, and says whether it was the interrupt.
+    /// Sleeps until output, the child's exit, the interrupt or `deadline`. Reads the output and
+    /// returns whether the interrupt was triggered.
     fn step(
         &mut self,
         deadline: Option<Instant>,
@@ -130,15 +135,16 @@ impl Running {
         Ok(is_ready[3])
     }
 
-    /// Ends what is left of the group and reaps the child. The group is killed
-    /// before its leader is reaped: until then nobody else can have its number.
+    /// Kills the rest of the group and reaps the child. The kill comes before the reaping:
+    /// afterwards the system may give the group's number to other processes.
     pub(super) fn finish(&mut self) -> io::Result<ExitStatus> {
         let _ = kill_process_group(self.group, Signal::KILL);
         self.child.wait()
     }
 }
 
-/// Reads what a pipe holds now; closes it at its end.
+/// Reads the bytes that are in `pipe` now, into `keep` or else into `tail` and `sink`. Closes the
+/// pipe at its end.
 fn drain(
     pipe: &mut Option<OwnedFd>,
     mut keep: Option<(&mut Vec<u8>, usize)>,
@@ -146,7 +152,7 @@ fn drain(
     sink: Option<&dyn Sink>,
 ) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
-    // A child that writes without pause must not keep this thread from seeing the deadline.
+    // Read a bounded number of times: a child that writes without pause must not hide the deadline.
     for _ in 0..64 {
         let Some(fd) = pipe else { break };
         match rustix::io::read(fd, &mut buffer) {

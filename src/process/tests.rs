@@ -1,4 +1,4 @@
-//! Children of every kind, run for real.
+//! Runs real children of every kind.
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -32,7 +32,7 @@ fn error(program: Program) -> String {
 }
 
 #[test]
-fn output_is_captured_to_its_limit() {
+fn captured_output_is_returned_up_to_its_limit() {
     let interrupt = Interrupt::new().unwrap();
     let output = sh("printf abc; echo noise >&2").capture_stdout(3).run(&interrupt).unwrap();
     assert_eq!(output.stdout, b"abc");
@@ -41,12 +41,12 @@ fn output_is_captured_to_its_limit() {
 }
 
 #[test]
-fn output_goes_to_the_log_as_it_comes_unless_it_is_captured() {
+fn output_not_captured_reaches_the_log_as_it_comes() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let log = Log(Rc::new(file.reopen().unwrap()));
     let path = file.path().display();
     let interrupt = Interrupt::new().unwrap();
-    // The child itself sees what it has just written in the log: nobody waits for its end.
+    // The child finds its own line in the log, so the log does not wait for the child's end.
     let script = format!("echo one; until grep -q one '{path}'; do :; done; echo two >&2");
     sh(&script).log_to(&log).deadline(Some(GRACE)).run(&interrupt).unwrap();
     sh("echo three; echo four >&2").log_to(&log).capture_stdout(10).run(&interrupt).unwrap();
@@ -56,7 +56,7 @@ fn output_goes_to_the_log_as_it_comes_unless_it_is_captured() {
 }
 
 #[test]
-fn a_failure_tells_status_and_last_line() {
+fn failure_tells_status_and_last_line() {
     assert_eq!(error(sh("echo one; echo two >&2; echo >&2; exit 3")), "sh exited with status 3: two");
     assert_eq!(error(sh("kill -9 $$")), "sh was ended by signal 9: (no output)");
     let missing = error(Program::new(Path::new("/nonexistent/tool")).arg("build"));
@@ -66,11 +66,11 @@ fn a_failure_tells_status_and_last_line() {
 }
 
 #[test]
-fn a_failure_is_explained_by_its_cause() {
+fn failure_with_several_lines_tells_its_cause() {
     let script = "echo 'make: no rule' >&2; echo >&2; echo 'peipkg-build: script failed: 2' >&2; exit 1";
     let expected = "sh exited with status 1: peipkg-build: script failed: 2; before that: make: no rule";
     assert_eq!(error(sh(script)), expected);
-    // What git has said meanwhile is not why it failed.
+    // An earlier line of git's is not the cause.
     let script = format!("echo 'fatal: not a git repository' >&2; {script}");
     assert_eq!(error(sh(&script)), expected);
     assert_eq!(error(sh("echo 'peipkg-repo: no' >&2; exit 1")), "sh exited with status 1: peipkg-repo: no");
@@ -86,7 +86,7 @@ fn deadline_tells_the_whole_group_to_end() {
     assert_eq!(text, "sh was still running after 1s: waiting");
     let text = error(sh("trap 'echo clean; exit 0' TERM; sleep 100 & wait").deadline(limit));
     assert_eq!(text, "sh was still running after 1s: clean");
-    assert!(started.elapsed() < GRACE, "the child of the child kept its pipe, so it was not ended");
+    assert!(started.elapsed() < GRACE, "the grandchild kept the pipe open, so it was still running");
 }
 
 /// A sink that triggers an interrupt when it sees the second process of [`STUBBORN`].
@@ -109,12 +109,13 @@ impl Sink for Trigger {
 const STUBBORN: &str =
     "trap '' TERM; sh -c 'echo $$; while :; do sleep 0.1; done' & echo $$; while :; do sleep 0.1; done";
 
-/// Runs [`STUBBORN`] to its end by `deadline` or by an interrupt, and expects that its whole group is killed.
+/// Runs [`STUBBORN`] to its end by `deadline` or by an interrupt, and expects that its whole group
+/// is killed.
 #[track_caller]
 fn check_stubborn(deadline: Option<Duration>, expected: &str) {
     let grace = Duration::from_millis(300);
     let interrupt = Interrupt::new().unwrap();
-    // Without a trigger, the deadline comes first.
+    // With a deadline, the sink triggers a switch that no child watches.
     let triggered = if deadline.is_some() { Interrupt::new().unwrap() } else { interrupt.clone() };
     let sink = Trigger(triggered, Rc::default());
     let started = Instant::now();
@@ -139,11 +140,11 @@ fn wait_gone(pid: i32) {
     let deadline = Instant::now() + GRACE;
     loop {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Gone, or a zombie that init has not yet reaped.
+        // The process is gone, or a zombie that init has not yet reaped.
         if state.is_empty() || state.contains(") Z ") {
             break;
         }
-        assert!(Instant::now() < deadline, "still there: {state}");
+        assert!(Instant::now() < deadline, "still running: {state}");
         std::thread::yield_now();
     }
 }
@@ -158,7 +159,7 @@ fn descendants_of_a_child_end_with_it() {
 }
 
 #[test]
-fn an_interrupt_ends_running_and_later_children() {
+fn interrupt_ends_running_and_later_children() {
     let interrupt = Interrupt::new().unwrap();
     let other = interrupt.clone();
     let thread = std::thread::spawn(move || sh("sleep 100").run(&other).unwrap_err().to_string());
@@ -169,9 +170,26 @@ fn an_interrupt_ends_running_and_later_children() {
 }
 
 #[test]
-fn the_environment_is_the_managers_and_what_is_added() {
+fn environment_has_inherited_and_added_variables() {
     let interrupt = Interrupt::new().unwrap();
     let script = "printf '%s %s' \"$ADDED\" \"${PATH:+inherited}\"; cat";
     let output = sh(script).env("ADDED", "yes").capture_stdout(100).run(&interrupt).unwrap();
     assert_eq!(output.stdout, b"yes inherited");
+}
+
+#[test]
+fn duration_in_an_error_is_rounded() {
+    for (nanos, expected) in [
+        (0, "0s"),
+        (50_400_000, "50ms"),
+        (999_999_999, "1s"),
+        (1_549_000_000, "1.5s"),
+        (59_989_146_701, "1m0s"),
+        (119_999_000_000, "2m0s"),
+        (3_543_400_000_000, "59m3s"),
+    ] {
+        let (program, tail) = ("sh".into(), "last".into());
+        let error = ProcessError::TimedOut { program, limit: Duration::from_nanos(nanos), tail };
+        assert_eq!(error.to_string(), format!("sh was still running after {expected}: last"));
+    }
 }
