@@ -14,11 +14,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
 use crate::config::Config;
+use crate::durable;
 use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
 use crate::signing_key::PublicKeys;
-use crate::state_dir::{self, StateDir};
+use crate::state_dir::StateDir;
 use crate::upstream::git::GitError;
 use crate::upstream::sources::{Source, Sources};
 use crate::upstream_url;
@@ -166,7 +167,7 @@ impl Builder {
         }
         let program = self.peipkg_build(job, &upstream.git, committed, &source.0, &stage.0, end);
         program.log_to(log).run(&self.interrupt).map_err(|error| self.with_whole_limit(error))?;
-        state_dir::remove(&scratch).map_err(|error| BuildError::File { path: scratch, error })?;
+        durable::remove(&scratch).map_err(|error| BuildError::File { path: scratch, error })?;
         log.note("check of the outputs");
         check_outputs(job, &out)?;
         Ok(self.publisher.keep(&stage.0, &job.key(), &job.recipe.packages)?)
@@ -295,7 +296,7 @@ struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        state_dir::clear(&self.0);
+        durable::clear(&self.0);
     }
 }
 

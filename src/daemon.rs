@@ -283,7 +283,7 @@ impl Loop {
     }
 
     fn refresh_archive(&mut self) {
-        let journal = self.publisher.state.journal();
+        let journal = self.publisher.journal();
         // What the index says in the middle of a publish need not be true, nor stay.
         if journal.exists() {
             return;

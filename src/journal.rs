@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::hex;
-use crate::state_dir;
 
 /// What a publish overwrites: the descriptor with its signature, and the indexes.
 const DESCRIPTOR: [&str; 2] = ["repo.json", "repo.json.sig"];
@@ -105,7 +105,7 @@ impl Journal {
         }
         let mut head = serde_json::to_vec(&header)?;
         head.push(b'\n');
-        write_synced(&self.path, |journal| {
+        durable::replace(&self.path, |journal| {
             let mut journal = Summed { file: journal, digest: digest::Context::new(&digest::SHA256) };
             journal.write_all(&head)?;
             let mut block = vec![0; BLOCK];
@@ -154,29 +154,29 @@ impl Journal {
         if has_changed {
             // A tool may exchange it by two renames, and end between them.
             fs::create_dir(&index)?;
-            sync_directory(&index)?;
+            durable::sync_parent(&index)?;
         }
         for (name, bytes) in &kept.files {
             let path = self.repo.join(name);
             if fs::read(&path).ok().as_ref() != Some(bytes) {
-                write_synced(&path, |file| file.write_all(bytes))?;
+                durable::replace(&path, |file| file.write_all(bytes))?;
                 has_changed = true;
             }
         }
         for name in index_files(&self.repo)? {
             if kept.files.iter().all(|(kept, _)| *kept != name) {
-                state_dir::remove(&self.repo.join(name))?;
+                durable::remove(&self.repo.join(name))?;
                 has_changed = true;
             }
         }
         // The next run of the tool would go on with what this one has begun, on top of what is no longer there.
         for name in hidden_names(&self.repo)?.iter().filter(|name| !kept.hidden.contains(name)) {
-            state_dir::remove(&self.repo.join(name))?;
+            durable::remove(&self.repo.join(name))?;
             has_changed = true;
         }
         // What is removed must not be there again when the journal is gone.
-        state_dir::sync(&index)?;
-        state_dir::sync(&self.repo)?;
+        durable::sync(&index)?;
+        durable::sync(&self.repo)?;
         self.forget().map(|()| has_changed)
     }
 
@@ -185,8 +185,8 @@ impl Journal {
     /// # Errors
     /// When the file system refuses.
     pub fn forget(&self) -> io::Result<()> {
-        state_dir::remove(&self.path)?;
-        sync_directory(&self.path)
+        durable::remove(&self.path)?;
+        durable::sync_parent(&self.path)
     }
 
     /// Makes what a tool has written over the small files of the repository at `repo` last.
@@ -196,7 +196,7 @@ impl Journal {
     pub fn sync_small_files(repo: &Path) -> io::Result<()> {
         let index = repo.join(INDEX);
         let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
-        names.chain([index, repo.to_owned()]).try_for_each(|path| state_dir::sync(&path))
+        names.chain([index, repo.to_owned()]).try_for_each(|path| durable::sync(&path))
     }
 
     /// Removes what a journal that was never finished has left.
@@ -204,7 +204,7 @@ impl Journal {
     /// # Errors
     /// When the file system refuses.
     pub fn clear(&self) -> io::Result<()> {
-        state_dir::remove(&unfinished(&self.path))
+        durable::remove(&durable::unfinished(&self.path))
     }
 }
 
@@ -308,29 +308,4 @@ fn checksum(digest: digest::Digest) -> String {
 /// Of several files that may be at fault, the error names the one.
 fn cannot_keep(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot keep {}: {error}", path.display()))
-}
-
-/// Replaces a file in one step: a reader or a crash sees the old bytes or the new ones.
-fn write_synced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let temporary = unfinished(path);
-    let mut file = File::create(&temporary)?;
-    let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // Out of space, perhaps: what is half written must not take more of it.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    sync_directory(path)
-}
-
-/// Where a file is written before it takes the place of `path`.
-fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
-/// Makes the renaming or removal of `path` last.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), state_dir::sync)
 }

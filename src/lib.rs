@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod document;
+pub mod durable;
 pub mod duration;
 pub mod error;
 pub mod exposure;

@@ -9,20 +9,18 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
-
-use log::warn;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::archive_file::{OwnChange, Stamp};
 use crate::build_log::BuildLog;
 use crate::config::Config;
+use crate::durable;
 use crate::farm::events::PendingOutputs;
 use crate::identity::PackageName;
 use crate::journal::Journal;
 use crate::process::{Interrupt, ProcessError, Program};
-use crate::state_dir::{self, StateDir};
+use crate::state_dir::StateDir;
+use crate::state_dir::lock::wait_for_tool;
 use crate::version::Version;
 
 use self::kept::read_kept;
@@ -34,9 +32,6 @@ pub(crate) use self::{kept::read_job, timestamp::generated_at};
 /// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
 /// disks. Everybody waits for the builder meanwhile.
 const TOOL_DEADLINE: Duration = Duration::from_mins(15);
-
-/// How often to look whether a tool of an earlier manager has ended.
-const SURVIVOR_POLL: Duration = Duration::from_millis(100);
 
 /// The repository and the tool that changes it.
 #[derive(Debug, Clone)]
@@ -148,10 +143,10 @@ impl Publisher {
             .map_err(PublishError::from)
             .and_then(|_| Journal::sync_small_files(&fresh).map_err(at(&fresh)))
             // And the rest, such as the keys: no publish writes that again.
-            .and_then(|()| state_dir::sync_file_system(&fresh).map_err(at(&fresh)))
+            .and_then(|()| durable::sync_file_system(&fresh).map_err(at(&fresh)))
             // An empty directory gives way to the rename.
             .and_then(|()| fs::rename(&fresh, &repo).map_err(at(&repo)))
-            .inspect_err(|_| drop(state_dir::remove(&fresh)))
+            .inspect_err(|_| drop(durable::remove(&fresh)))
     }
 
     /// Publishes kept outputs, whole or not at all; returns how this has changed the archive index.
@@ -173,7 +168,7 @@ impl Publisher {
         if self.settle(interrupt)? == Settled::Stands(outputs.directory.clone()) {
             return Ok(change());
         }
-        let (repo, journal) = (self.state.repo(), self.state.journal());
+        let (repo, journal) = (self.state.repo(), self.journal());
         let packages = self.packages_of(&outputs.directory);
         if !self.state.publish().join(&outputs.directory).exists() {
             return Err(PublishError::Gone(packages));
@@ -182,7 +177,8 @@ impl Publisher {
         let program = program.arg("--in").arg(&repo).arg("--new").arg(packages).arg("--out").arg(&repo);
         if self.uploads {
             // From here on the remote may lack something, even if this process dies.
-            self.state.note_upload(&self.state.upload_owed()).map_err(at(&self.state.upload_owed()))?;
+            let owed = self.state.upload_owed();
+            durable::create_marker(&owed).map_err(at(&owed))?;
         }
         journal.begin(&outputs.directory).map_err(at(journal.path()))?;
         let error = match program.log_to(log).run(interrupt) {
@@ -214,6 +210,11 @@ impl Publisher {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The journal of the publish that is under way.
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.state.journal(), self.state.repo())
+    }
+
     /// Checks the repository's signatures and indexes.
     ///
     /// # Errors
@@ -237,7 +238,7 @@ impl Publisher {
         // The file, and the names that lead to it: all of `p/<name>/<version>` may be new.
         for path in packages {
             for path in path.ancestors().take(4) {
-                state_dir::sync(path).map_err(at(path))?;
+                durable::sync(path).map_err(at(path))?;
             }
         }
         Ok(())
@@ -258,32 +259,13 @@ impl Publisher {
     }
 }
 
-/// Takes the lock that a tool holds while it changes something that it shares with
-/// others. A tool keeps it even when its manager is killed: the next manager
-/// waits here until it has ended, rather than let another join it.
+/// Waits for the lock of a tool (see [`wait_for_tool`]).
 ///
 /// # Errors
 /// When the lock file cannot be opened, or the wait is interrupted.
 pub fn lock(path: &Path, interrupt: &Interrupt) -> Result<File, PublishError> {
-    let write = File::options().write(true).create(true).truncate(true).open(path);
-    write.map_err(at(path))?;
-    // The tool gets this file as its standard input: it must not be able to write to it.
-    let file = File::open(path).map_err(at(path))?;
-    let mut told = false;
-    while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if errno != rustix::io::Errno::WOULDBLOCK {
-            return Err(at(path)(errno.into()));
-        }
-        if interrupt.is_triggered() {
-            return Err(ProcessError::Interrupted { program: "waiting for an earlier tool".into() }.into());
-        }
-        if !told {
-            warn!(lock = path.display().to_string(); "waiting for a tool of an earlier manager to end");
-            told = true;
-        }
-        thread::sleep(SURVIVOR_POLL);
-    }
-    Ok(file)
+    let lock = wait_for_tool(path, || interrupt.is_triggered()).map_err(at(path))?;
+    lock.ok_or_else(|| ProcessError::Interrupted { program: "waiting for an earlier tool".into() }.into())
 }
 
 /// Whether nothing at all is at `path`: a link to a disk that is not there is something.

@@ -106,6 +106,10 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
         uploads: config.upload != Upload::None,
         access: Arc::default(),
     };
+    if let Err(error) = publisher.journal().clear() {
+        let path = state.journal();
+        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+    }
     // First what was cut short: it may have cost the repository its descriptor.
     publisher.settle(interrupt).map_err(Error::Repository)?;
     publisher.init_repository(interrupt).map_err(Error::Repository)?;

@@ -15,25 +15,25 @@
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
 
+pub mod lock;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use log::warn;
-use rustix::fs::{Access, FlockOperation, Mode, access, flock, syncfs};
+use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::process::umask;
 
+use self::lock::ManagerLock;
 use crate::config::STATE_SUBDIRS;
-use crate::journal::Journal;
+use crate::durable;
 use crate::problem::Problem;
-use crate::removal::remove_directory;
 
 /// The directory of the build logs.
 const LOGS: &str = "logs";
@@ -42,7 +42,7 @@ const LOGS: &str = "logs";
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    lock: File,
+    _lock: ManagerLock,
     /// What tells the names of this process from those of any earlier one.
     token: u128,
     counter: AtomicU64,
@@ -80,10 +80,10 @@ impl StateDir {
             move |error| StateDirError::NotWritable { path, error }
         };
         fs::create_dir_all(root).map_err(not_writable(root))?;
-        let lock = lock(root)?;
+        let lock = ManagerLock::take(root)?;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let token = since_epoch.unwrap_or_default().as_millis();
-        let state = Self { root: root.to_owned(), lock, token, counter: AtomicU64::new(0) };
+        let state = Self { root: root.to_owned(), _lock: lock, token, counter: AtomicU64::new(0) };
         for directory in [state.sources(), state.stage(), state.publish()] {
             make_private(&directory).map_err(not_writable(&directory))?;
         }
@@ -102,7 +102,7 @@ impl StateDir {
         if let Err(problem) = probe_directory(root) {
             return vec![problem];
         }
-        let lock = root.join("lock");
+        let lock = root.join(lock::MANAGER);
         let unwritable =
             |error| Problem::of_file(&lock, format!("cannot write to the state_dir's lock: {error}"));
         let lock_error = match access(&lock, Access::READ_OK | Access::WRITE_OK) {
@@ -159,31 +159,19 @@ impl StateDir {
         self.repo().join("index/archive.json")
     }
 
+    /// Where the journal of a publish is.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
     /// The marker of an upload that is still owed.
     pub fn upload_owed(&self) -> PathBuf {
         self.root.join("upload-owed")
     }
 
-    /// The journal of the publish that is under way.
-    pub fn journal(&self) -> Journal {
-        Journal::new(self.root.join("journal"), self.repo())
-    }
-
-    /// The marker of an upload that has begun; becomes nothing when it has succeeded.
+    /// The marker of an upload that has begun and has not succeeded yet.
     pub fn upload_begun(&self) -> PathBuf {
         self.root.join("upload-begun")
-    }
-
-    /// Makes a marker that lasts, whatever happens next.
-    ///
-    /// # Errors
-    /// When the file system refuses.
-    pub fn note_upload(&self, marker: &Path) -> io::Result<()> {
-        if marker.exists() {
-            return Ok(());
-        }
-        File::create(marker)?.sync_all()?;
-        sync(&self.root)
     }
 
     /// The file whose lock rclone holds while it changes the remote.
@@ -202,8 +190,7 @@ impl StateDir {
         format!("{subject}.{:x}-{}", self.token, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Removes what an earlier manager has left in `sources/` and `stage/`, and a journal that it has not finished.
-    /// Returns what could not be removed, and why.
+    /// Removes what an earlier manager has left in `sources/` and `stage/`. Returns what could not be removed, and why.
     pub fn clear_leftovers(&self) -> Vec<(PathBuf, io::Error)> {
         let mut failed = Vec::new();
         for directory in [self.sources(), self.stage()] {
@@ -215,7 +202,7 @@ impl StateDir {
                         // Out of sight at once: a tool that has outlived its manager must find all of it or nothing, and
                         // rclone would take what is gone already for what the remote must not have.
                         let doomed = directory.join(self.unique_name("doomed"));
-                        match fs::rename(entry.path(), &doomed).and_then(|()| remove(&doomed)) {
+                        match fs::rename(entry.path(), &doomed).and_then(|()| durable::remove(&doomed)) {
                             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                                 failed.push((entry.path(), error));
                             }
@@ -226,16 +213,7 @@ impl StateDir {
                 Err(error) => failed.push((directory, error)),
             }
         }
-        let journal = self.journal();
-        failed.extend(journal.clear().err().map(|error| (journal.path().to_owned(), error)));
         failed
-    }
-}
-
-impl Drop for StateDir {
-    /// Whoever reads the lock file must not find the id of a process that has gone.
-    fn drop(&mut self) {
-        let _ = self.lock.set_len(0);
     }
 }
 
@@ -258,45 +236,6 @@ fn make_private(path: &Path) -> io::Result<()> {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
     }
     Ok(())
-}
-
-/// Removes work files that are not needed, or not to be trusted, any more; warns if that fails.
-pub fn clear(path: &Path) {
-    if let Err(error) = remove(path) {
-        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
-    }
-}
-
-/// Makes what was written to a file, or what names a directory has, outlast a power cut.
-///
-/// # Errors
-/// When there is none, or the file system refuses.
-pub fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// The same for all that was written to the file system that the directory at `path` is on.
-///
-/// # Errors
-/// When there is none, or the file system refuses.
-pub fn sync_file_system(path: &Path) -> io::Result<()> {
-    Ok(syncfs(File::open(path)?)?)
-}
-
-/// Removes a file or a directory with all it holds, without following links.
-///
-/// # Errors
-/// When something of it cannot be removed; its absence is no error.
-pub fn remove(path: &Path) -> io::Result<()> {
-    let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => remove_directory(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Whether files can be made in the directory at `path`, or, if it does not
@@ -325,26 +264,4 @@ fn probe_existing(place: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     Ok(access(place, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
-}
-
-/// Takes the manager's lock and writes this process's id into it.
-fn lock(root: &Path) -> Result<File, StateDirError> {
-    let path = root.join("lock");
-    let not_writable = |error: io::Error| StateDirError::NotWritable { path: path.clone(), error };
-    let mut options = File::options();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).open(&path).map_err(not_writable)?;
-    if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if errno != Errno::WOULDBLOCK {
-            return Err(not_writable(errno.into()));
-        }
-        let mut pid = String::new();
-        let holder = match file.read_to_string(&mut pid) {
-            Ok(_) if !pid.trim().is_empty() => format!(" (process {})", pid.trim()),
-            _ => String::new(),
-        };
-        return Err(StateDirError::InUse { path: root.to_owned(), holder });
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(not_writable)?;
-    Ok(file)
 }

@@ -25,11 +25,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::archive::each_package;
+use crate::durable;
 use crate::farm::events::{Event, UploadOutcome};
 use crate::identity::PackageName;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher, lock};
-use crate::state_dir::{self, StateDir};
+use crate::state_dir::StateDir;
 
 /// How long one pass may take: a first upload of a large repository over a thin
 /// line is a matter of hours; rclone ends stalled transfers by itself.
@@ -126,9 +127,9 @@ impl Uploader {
         let begun = self.state.upload_begun();
         let snapshot = self.state.stage().join(self.state.unique_name("upload"));
         let result = self.begin(&snapshot, interrupt).and_then(|()| self.copy(&snapshot, interrupt));
-        let cleared = state_dir::remove(&snapshot);
+        let cleared = durable::remove(&snapshot);
         result?;
-        let done = cleared.and_then(|()| state_dir::remove(&begun));
+        let done = cleared.and_then(|()| durable::remove(&begun));
         done.map_err(|error| PublishError::File { path: begun, error })
     }
 
@@ -139,7 +140,7 @@ impl Uploader {
         self.publisher.settle(interrupt)?;
         self.publisher.verify(interrupt)?;
         let (owed, begun) = (self.state.upload_owed(), self.state.upload_begun());
-        let noted = self.state.note_upload(&begun).and_then(|()| state_dir::remove(&owed));
+        let noted = durable::create_marker(&begun).and_then(|()| durable::remove(&owed));
         noted.map_err(|error| PublishError::File { path: begun, error })?;
         let copied = copy_entry_points(&self.state.repo(), snapshot);
         copied.map_err(|error| PublishError::File { path: snapshot.to_owned(), error })

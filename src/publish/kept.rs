@@ -19,9 +19,9 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::{PublishError, Publisher, at};
+use crate::durable;
 use crate::farm::events::{JobKey, PendingOutputs};
 use crate::identity::PackageName;
-use crate::state_dir;
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl Publisher {
         let package_dir = staged.join("packages");
         let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
         for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
-            state_dir::sync(&path).map_err(at(&path))?;
+            durable::sync(&path).map_err(at(&path))?;
         }
         loop {
             let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
@@ -66,7 +66,7 @@ impl Publisher {
             fs::rename(staged, &target).map_err(at(&target))?;
             let publish = self.state.publish();
             // They are built, whatever happens now: to build them again would be worse than to go on.
-            if let Err(error) = state_dir::sync(&publish) {
+            if let Err(error) = durable::sync(&publish) {
                 warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
             }
             return Ok(PendingOutputs { directory, key: key.clone(), packages: packages.to_vec() });
@@ -99,7 +99,7 @@ impl Publisher {
     pub fn discard(&self, outputs: &PendingOutputs) {
         let path = self.state.publish().join(&outputs.directory);
         let doomed = self.state.stage().join(&outputs.directory);
-        match fs::rename(&path, &doomed).and_then(|()| state_dir::remove(&doomed)) {
+        match fs::rename(&path, &doomed).and_then(|()| durable::remove(&doomed)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
             }

@@ -55,7 +55,7 @@ impl Publisher {
 
     /// The same, where it is known which publish it is.
     pub(super) fn settle_of(&self, whose: Whose, interrupt: &Interrupt) -> Result<Settled, PublishError> {
-        let (repo, journal) = (self.state.repo(), self.state.journal());
+        let (repo, journal) = (self.state.repo(), self.journal());
         let kept = match journal.read() {
             Ok(None) => return Ok(Settled::Nothing),
             Ok(Some(kept)) => Ok(kept),
@@ -137,7 +137,7 @@ impl Publisher {
     ) -> Result<Option<Settled>, PublishError> {
         // The packages may have been there since an earlier publish that was undone: the indexes come to their end last.
         let outputs = read_kept(&self.state.publish().join(&kept.outputs));
-        let Some(outputs) = outputs.filter(|_| self.state.journal().is_superseded(kept)) else {
+        let Some(outputs) = outputs.filter(|_| self.journal().is_superseded(kept)) else {
             return Ok(None);
         };
         let is_whole = self.missing(&outputs).is_none();

@@ -18,7 +18,7 @@ pub(super) fn remove_git_metadata(root: &Path) -> io::Result<()> {
             // The type of the entry itself: for a link that is `link`, whatever it points to.
             let is_directory = entry.file_type()?.is_dir();
             if entry.file_name() == ".git" {
-                crate::state_dir::remove(&entry.path())?;
+                crate::durable::remove(&entry.path())?;
             } else if is_directory {
                 pending.push(entry.path());
             }

@@ -20,10 +20,11 @@ use super::ahead::{Ahead, Fetched};
 use super::git::{Git, GitError};
 use super::{commit_times, source_tree};
 use crate::build_log::BuildLog;
+use crate::durable;
 use crate::farm::holds::SLOW;
 use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
-use crate::state_dir::{self, StateDir};
+use crate::state_dir::StateDir;
 
 /// How long fetching one version may take: enough for a large source over a thin
 /// line, not enough for an upstream that trickles to keep the builder from the others.
@@ -121,7 +122,7 @@ impl Sources {
                 Ok(fetched) => return self.check_out(kept, &fetched, source, directory, limits),
                 // Whatever is wrong with it may be the repository's fault: begin again without it.
                 Err(error) => {
-                    state_dir::clear(&kept.path);
+                    durable::clear(&kept.path);
                     // But not if there is no time left for it, or it has taken so long that it is the upstream's.
                     if error.is_final() || begun.elapsed() >= SLOW {
                         return Err(error);
@@ -134,7 +135,7 @@ impl Sources {
         match self.begin(&mut fresh, source, limits) {
             Ok(fetched) => self.check_out(fresh, &fetched, source, directory, limits),
             Err(error) => {
-                state_dir::clear(&fresh.path);
+                durable::clear(&fresh.path);
                 Err(error)
             }
         }
@@ -143,14 +144,14 @@ impl Sources {
     /// Forgets what was fetched of an upstream.
     pub fn forget(&mut self, url: &str) {
         for kept in self.kept.extract_if(.., |kept| kept.url == url) {
-            state_dir::clear(&kept.path);
+            durable::clear(&kept.path);
         }
     }
 
     /// Forgets everything that was fetched.
     pub fn forget_all(&mut self) {
         for kept in self.kept.drain(..) {
-            state_dir::clear(&kept.path);
+            durable::clear(&kept.path);
         }
     }
 
@@ -175,7 +176,7 @@ impl Sources {
             Err(GitError::Process(ProcessError::Failed { tail, .. }))
                 if tail.contains(OTHER_OBJECT_FORMAT) =>
             {
-                state_dir::clear(&repository.path);
+                durable::clear(&repository.path);
                 init(&repository.path, "--object-format=sha256")?;
                 self.fetch_into(repository, source, limits)
             }
@@ -251,16 +252,16 @@ impl Sources {
             fetched.committed.map_or_else(|| commit_times::of_tag(git(), source.tag, limits.interrupt), Ok)
         });
         // The work tree is the build's now: git must not look for it again.
-        let forgotten = state_dir::remove(&repository.path.join("worktrees"));
+        let forgotten = durable::remove(&repository.path.join("worktrees"));
         let usable = result.is_ok() && forgotten.is_ok();
         if !usable {
-            state_dir::clear(&repository.path);
+            durable::clear(&repository.path);
             return result;
         }
         repository.size = size_of(&repository.path).unwrap_or(MAX_KEPT);
         self.kept.push(repository);
         while self.kept.iter().map(|kept| kept.size).sum::<u64>() > MAX_KEPT {
-            state_dir::clear(&self.kept.remove(0).path);
+            durable::clear(&self.kept.remove(0).path);
         }
         result
     }
@@ -290,7 +291,7 @@ impl Sources {
             let reference = format!("refs/tags/{}", source.tag);
             let written = program.args(["read-tree", "-m", "-u", &reference]).run(limits.interrupt);
             // The next version is written to another place: an index would tell git that its files are there.
-            state_dir::remove(&index).map_err(tree)?;
+            durable::remove(&index).map_err(tree)?;
             written?;
         }
         source_tree::remove_git_metadata(directory)
