@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::durable;
+use crate::durable::{self, FileError, at};
 use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
@@ -54,9 +54,9 @@ enum BuildError {
     #[error(transparent)]
     Tool(#[from] ProcessError),
     #[error("cannot keep the outputs: {0}")]
-    Keep(#[from] PublishError),
-    #[error("{path}: {error}")]
-    File { path: PathBuf, error: io::Error },
+    Keep(FileError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error(
         "peipkg-build wrote {}, expected {} by the recipe's [[package]] stanzas",
         some_of(found),
@@ -162,15 +162,15 @@ impl Builder {
         let out = stage.0.join("packages");
         let scratch = stage.0.join("tmp");
         for directory in [&out, &scratch] {
-            let at = |error| BuildError::File { path: directory.clone(), error };
-            fs::create_dir_all(directory).map_err(at)?;
+            fs::create_dir_all(directory).map_err(at(directory))?;
         }
         let program = self.peipkg_build(job, &upstream.git, committed, &source.0, &stage.0, end);
         program.log_to(log).run(&self.interrupt).map_err(|error| self.with_whole_limit(error))?;
-        durable::remove(&scratch).map_err(|error| BuildError::File { path: scratch, error })?;
+        durable::remove(&scratch).map_err(at(&scratch))?;
         log.note("check of the outputs");
         check_outputs(job, &out)?;
-        Ok(self.publisher.keep(&stage.0, &job.key(), &job.recipe.packages)?)
+        let pending = self.publisher.pending();
+        pending.keep(&stage.0, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
 
     /// The build, ready to run.
@@ -231,7 +231,7 @@ impl Builder {
         match self.publisher.publish(&outputs, &self.interrupt, log) {
             Ok(change) => {
                 published(change);
-                self.publisher.discard(&outputs);
+                self.publisher.pending().discard(&outputs);
                 JobOutcome::Done
             }
             Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
@@ -261,18 +261,16 @@ impl BuildError {
     }
 
     fn without_upstream(job: &BuildJob) -> Self {
-        let error = io::Error::other("the recipe has no [upstream]");
-        Self::File { path: job.recipe.file(), error }
+        at(&job.recipe.file())(io::Error::other("the recipe has no [upstream]")).into()
     }
 }
 
 /// Holds the tool to the recipe: exactly the expected packages, nothing else.
 fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
-    let at = |error| BuildError::File { path: out.to_owned(), error };
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(out).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        let is_file = entry.file_type().map_err(at)?.is_file();
+    for entry in fs::read_dir(out).map_err(at(out))? {
+        let entry = entry.map_err(at(out))?;
+        let is_file = entry.file_type().map_err(at(out))?.is_file();
         let name = entry.file_name().to_string_lossy().into_owned();
         found.insert(if is_file { name } else { format!("{name} (not a file)") });
     }

@@ -199,7 +199,7 @@ impl Loop {
             this.serve(http)?;
         }
         this.refresh_archive();
-        this.handle(Event::OutputsFound(this.publisher.kept_outputs()));
+        this.handle(Event::OutputsFound(this.publisher.pending().list()));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
@@ -283,13 +283,12 @@ impl Loop {
     }
 
     fn refresh_archive(&mut self) {
-        let journal = self.publisher.journal();
         // What the index says in the middle of a publish need not be true, nor stay.
-        if journal.exists() {
+        if self.publisher.is_unsettled() {
             return;
         }
         let result = self.archive.read_if_changed();
-        if journal.exists() {
+        if self.publisher.is_unsettled() {
             self.archive.forget();
         } else if let Some(result) = result {
             self.handle(Event::ArchiveRead(result));
@@ -322,7 +321,7 @@ impl Loop {
             Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
             Effect::StartJob(job) => drop(self.jobs.send(job)),
             Effect::StartUpload => drop(self.uploads.send(())),
-            Effect::DiscardOutputs(outputs) => self.publisher.discard(&outputs),
+            Effect::DiscardOutputs(outputs) => self.publisher.pending().discard(&outputs),
             Effect::LoadRoster => {
                 self.lister.reload();
                 let roster = startup::load_roster(&self.config);

@@ -1,5 +1,7 @@
 //! Package names and what identifies a package (PSD-009 §2.1, §2.3). Pure.
 
+use std::path::PathBuf;
+
 use crate::version::Version;
 
 /// What a recipe's stanza declares and a version completes: `<name>` for `<architecture>`.
@@ -15,6 +17,11 @@ impl PackageName {
     /// `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
     pub fn file_name(&self, version: &Version) -> String {
         format!("{}_{version}_{}.peipkg", self.name, self.architecture)
+    }
+
+    /// Where a repository has it, relative to the repository (PSD-009 §6.4).
+    pub fn published_path(&self, version: &Version) -> PathBuf {
+        ["p", &self.name, version.as_str(), &self.file_name(version)].iter().collect()
     }
 }
 

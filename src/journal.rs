@@ -2,7 +2,7 @@
 //! can be undone.
 //!
 //! `peipkg-repo` may write its index files in place, the index before the
-//! packages. So before it runs, what it is going to overwrite is kept in one
+//! packages. So before it runs, the files that it is going to overwrite are saved in one
 //! synced file of the state directory. If the tool fails, or everything dies, the
 //! publish is either found whole or undone from there: at once, or at the next start.
 //!
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::durable::{self, FileError, at};
 use crate::hex;
 
 /// What a publish overwrites: the descriptor with its signature, and the indexes.
@@ -49,7 +49,7 @@ pub struct Journal {
 
 /// What a journal holds.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct Saved {
     /// The directory below `publish/` whose publish has begun.
     pub outputs: String,
     /// What had a hidden name in the repository before it: nobody's, or another tool's.
@@ -63,7 +63,7 @@ pub struct Kept {
 pub enum JournalError {
     /// The file cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] io::Error),
+    Unreadable(#[from] FileError),
     /// Its bytes are not those that were written: a disk has lost or changed them.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
@@ -88,18 +88,22 @@ impl Journal {
         &self.path
     }
 
-    /// Keeps the repository's small files, before `outputs` is published.
+    /// Saves the repository's small files, before `outputs` is published.
     ///
     /// # Errors
-    /// When the file system refuses; then nothing is kept.
-    pub fn begin(&self, outputs: &str) -> io::Result<()> {
+    /// When the file system refuses; then nothing is saved.
+    pub fn begin(&self, outputs: &str) -> Result<(), FileError> {
+        self.save(outputs).map_err(at(&self.path))
+    }
+
+    fn save(&self, outputs: &str) -> io::Result<()> {
         let hidden = hidden_names(&self.repo)?;
         let mut header = Header { outputs: outputs.to_owned(), hidden, files: Vec::new() };
         let mut files = Vec::new();
         for name in small_files(&self.repo)? {
             let path = self.repo.join(&name);
             let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (length, file) = opened.map_err(|error| cannot_keep(&path, &error))?;
+            let (length, file) = opened.map_err(|error| cannot_save(&path, &error))?;
             header.files.push((name, length));
             files.push((path, length, file));
         }
@@ -110,9 +114,9 @@ impl Journal {
             journal.write_all(&head)?;
             let mut block = vec![0; BLOCK];
             for (path, length, file) in &mut files {
-                let copied = journal.copy(file, &mut block).map_err(|error| cannot_keep(path, &error))?;
+                let copied = journal.copy(file, &mut block).map_err(|error| cannot_save(path, &error))?;
                 if copied != *length {
-                    return Err(cannot_keep(path, &io::Error::other("it has changed meanwhile")));
+                    return Err(cannot_save(path, &io::Error::other("it has changed meanwhile")));
                 }
             }
             journal.finish()
@@ -125,30 +129,35 @@ impl Journal {
         self.path.exists()
     }
 
-    /// What was kept before the publish that has begun and was not settled.
+    /// The files that were saved before the publish that has begun and was not settled.
     ///
     /// # Errors
     /// When the journal is there, but not as it was written.
-    pub fn read(&self) -> Result<Option<Kept>, JournalError> {
+    pub fn read(&self) -> Result<Option<Saved>, JournalError> {
         match fs::read(&self.path) {
             Ok(bytes) => parse(&bytes).map(Some).map_err(JournalError::Damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(at(&self.path)(error).into()),
         }
     }
 
     /// Whether both indexes are others now: each publish counts their versions on.
-    pub fn is_superseded(&self, kept: &Kept) -> bool {
-        let mut indexes = kept.files.iter().filter(|(name, _)| INDEXES.contains(&&**name));
+    pub fn is_superseded(&self, saved: &Saved) -> bool {
+        let mut indexes = saved.files.iter().filter(|(name, _)| INDEXES.contains(&&**name));
         indexes.all(|(name, bytes)| fs::read(self.repo.join(name)).is_ok_and(|now| now != *bytes))
     }
 
-    /// Brings the kept files back, removes what the tool has begun aside, and forgets both. Gives whether there was
+    /// Brings the saved files back, removes what the tool has begun aside, and forgets both. Gives whether there was
     /// anything to bring back or remove: a tool that has only refused has changed nothing.
     ///
     /// # Errors
-    /// When the file system refuses; what was kept stays, and this can be done again.
-    pub fn undo(&self, kept: &Kept) -> io::Result<bool> {
+    /// When the file system refuses; the saved files stay in the journal, and this can be done again.
+    pub fn undo(&self, saved: &Saved) -> Result<bool, FileError> {
+        let has_changed = self.restore(saved).map_err(at(&self.repo))?;
+        self.forget().map(|()| has_changed)
+    }
+
+    fn restore(&self, saved: &Saved) -> io::Result<bool> {
         let index = self.repo.join(INDEX);
         let mut has_changed = !index.exists();
         if has_changed {
@@ -156,7 +165,7 @@ impl Journal {
             fs::create_dir(&index)?;
             durable::sync_parent(&index)?;
         }
-        for (name, bytes) in &kept.files {
+        for (name, bytes) in &saved.files {
             let path = self.repo.join(name);
             if fs::read(&path).ok().as_ref() != Some(bytes) {
                 durable::replace(&path, |file| file.write_all(bytes))?;
@@ -164,48 +173,45 @@ impl Journal {
             }
         }
         for name in index_files(&self.repo)? {
-            if kept.files.iter().all(|(kept, _)| *kept != name) {
+            if saved.files.iter().all(|(saved, _)| *saved != name) {
                 durable::remove(&self.repo.join(name))?;
                 has_changed = true;
             }
         }
         // The next run of the tool would go on with what this one has begun, on top of what is no longer there.
-        for name in hidden_names(&self.repo)?.iter().filter(|name| !kept.hidden.contains(name)) {
+        for name in hidden_names(&self.repo)?.iter().filter(|name| !saved.hidden.contains(name)) {
             durable::remove(&self.repo.join(name))?;
             has_changed = true;
         }
         // What is removed must not be there again when the journal is gone.
         durable::sync(&index)?;
         durable::sync(&self.repo)?;
-        self.forget().map(|()| has_changed)
+        Ok(has_changed)
     }
 
-    /// Forgets the kept files: the publish stands.
+    /// Forgets the saved files: the publish stands.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn forget(&self) -> io::Result<()> {
-        durable::remove(&self.path)?;
-        durable::sync_parent(&self.path)
+    pub fn forget(&self) -> Result<(), FileError> {
+        let removed = durable::remove(&self.path).and_then(|()| durable::sync_parent(&self.path));
+        removed.map_err(at(&self.path))
     }
 
-    /// Makes what a tool has written over the small files of the repository at `repo` last.
-    ///
-    /// # Errors
-    /// When the file system refuses, or has no such files.
-    pub fn sync_small_files(repo: &Path) -> io::Result<()> {
-        let index = repo.join(INDEX);
-        let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
-        names.chain([index, repo.to_owned()]).try_for_each(|path| durable::sync(&path))
+    /// Removes what a journal that was never finished has left; warns if that fails.
+    pub fn clear_unfinished(&self) {
+        durable::clear(&durable::unfinished(&self.path));
     }
+}
 
-    /// Removes what a journal that was never finished has left.
-    ///
-    /// # Errors
-    /// When the file system refuses.
-    pub fn clear(&self) -> io::Result<()> {
-        durable::remove(&durable::unfinished(&self.path))
-    }
+/// Syncs the small files that a tool has written to the repository at `repo`.
+///
+/// # Errors
+/// When the file system refuses, or has no such files.
+pub fn sync_small_files(repo: &Path) -> io::Result<()> {
+    let index = repo.join(INDEX);
+    let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
+    names.chain([index, repo.to_owned()]).try_for_each(|path| durable::sync(&path))
 }
 
 /// All files that a publish overwrites, relative to the repository.
@@ -243,7 +249,7 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
 ///
 /// # Errors
 /// What about them is not as it was written.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Kept, &'static str> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Saved, &'static str> {
     let end = bytes.len().checked_sub(CHECKSUM).ok_or("it is too short")?;
     let (text, claimed) = bytes.split_at(end);
     if claimed != checksum(digest::digest(&digest::SHA256, text)).as_bytes() {
@@ -253,7 +259,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Kept, &'static str> {
 }
 
 /// Reads what comes before the checksum of a journal.
-pub(crate) fn parse_text(text: &[u8]) -> Result<Kept, &'static str> {
+pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
     let line = text.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
     let (header, mut contents) = (&text[..line], &text[line + 1..]);
     let mut header: Header =
@@ -266,7 +272,7 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Kept, &'static str> {
         contents = rest;
     }
     let Header { outputs, hidden, .. } = header;
-    if contents.is_empty() { Ok(Kept { outputs, hidden, files }) } else { Err("it is too long") }
+    if contents.is_empty() { Ok(Saved { outputs, hidden, files }) } else { Err("it is too long") }
 }
 
 /// A file that is written, and the checksum of what was.
@@ -306,6 +312,6 @@ fn checksum(digest: digest::Digest) -> String {
 }
 
 /// Of several files that may be at fault, the error names the one.
-fn cannot_keep(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot keep {}: {error}", path.display()))
+fn cannot_save(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot save {}: {error}", path.display()))
 }

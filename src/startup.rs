@@ -99,20 +99,8 @@ pub fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error>
     }
     build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| recipe.id.as_str()).collect());
     let config = Arc::new(config);
-    let publisher = Publisher {
-        peipkg_repo: tools.peipkg_repo.clone(),
-        config: config.clone(),
-        state: state.clone(),
-        uploads: config.upload != Upload::None,
-        access: Arc::default(),
-    };
-    if let Err(error) = publisher.journal().clear() {
-        let path = state.journal();
-        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
-    }
-    // First what was cut short: it may have cost the repository its descriptor.
-    publisher.settle(interrupt).map_err(Error::Repository)?;
-    publisher.init_repository(interrupt).map_err(Error::Repository)?;
+    let publisher = Publisher::new(tools.peipkg_repo.clone(), config.clone(), state.clone());
+    publisher.prepare_repository(interrupt).map_err(Error::Repository)?;
     let uploader = match (&config.upload, &tools.rclone) {
         (Upload::Rclone { remote }, Some(rclone)) => Some(Uploader {
             rclone: rclone.clone(),

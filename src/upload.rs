@@ -25,11 +25,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::archive::each_package;
-use crate::durable;
+use crate::durable::{self, FileError, at};
 use crate::farm::events::{Event, UploadOutcome};
 use crate::identity::PackageName;
 use crate::process::{Interrupt, ProcessError, Program};
-use crate::publish::{PublishError, Publisher, lock};
+use crate::publish::Publisher;
+use crate::publish::peipkg_repo::{ToolError, lock};
+use crate::publish::settle::SettleError;
 use crate::state_dir::StateDir;
 
 /// How long one pass may take: a first upload of a large repository over a thin
@@ -90,6 +92,58 @@ pub struct Uploader {
     pub publisher: Publisher,
 }
 
+/// Why the repository could not be uploaded.
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A publish that was cut short cannot be settled, so the indexes may be half written.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    /// The repository does not verify, or rclone has failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The repository has lost a package. Its index must not reach the remote, and nothing may be removed from there.
+    #[error("the archive index names {package}, but {found}; restore it before anything is uploaded")]
+    Lost { package: PathBuf, found: String },
+    /// The remote is ahead of the repository, which has been begun anew or set back.
+    #[error("the remote has index_version {theirs}, this repository {ours}: {NOT_OURS}")]
+    Newer { theirs: u64, ours: u64 },
+    /// The remote may have the last copy of a package, which the upload would remove.
+    #[error("the remote has {package}, and this repository has not, or another: {NOT_OURS}")]
+    Unknown { package: String },
+    /// The remote is no repository.
+    #[error("the remote has {name:?} and no index: {NOT_OURS}")]
+    Occupied { name: String },
+}
+
+/// What a refused remote is, and what to do about it.
+const NOT_OURS: &str = "it was not uploaded from this repository as it is; bring the repository back from the remote \
+                        or a backup, or give it another remote";
+
+impl UploadError {
+    /// Whether the manager's own shutdown ended it.
+    fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Settle(error) => error.is_interrupted(),
+            Self::Tool(error) => error.is_interrupted(),
+            _ => false,
+        }
+    }
+
+    /// Whether rclone has failed with the exit status for what is not there.
+    fn is_not_found(&self) -> bool {
+        let Self::Tool(ToolError::Process(ProcessError::Failed { status, .. })) = self else { return false };
+        NOT_FOUND.contains(&status.code())
+    }
+
+    /// Whether rclone has met a file that was being written.
+    fn is_overtaken(&self) -> bool {
+        let Self::Tool(ToolError::Process(ProcessError::Failed { tail, .. })) = self else { return false };
+        tail.contains("source file is being updated")
+    }
+}
+
 /// Starts the uploader thread, which answers each request with
 /// [`Event::UploadFinished`] and ends when `requests` is closed.
 ///
@@ -123,30 +177,29 @@ impl Uploader {
     }
 
     /// Makes the remote the same as the repository is now.
-    fn upload(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
+    fn upload(&self, interrupt: &Interrupt) -> Result<(), UploadError> {
         let begun = self.state.upload_begun();
         let snapshot = self.state.stage().join(self.state.unique_name("upload"));
         let result = self.begin(&snapshot, interrupt).and_then(|()| self.copy(&snapshot, interrupt));
         let cleared = durable::remove(&snapshot);
         result?;
         let done = cleared.and_then(|()| durable::remove(&begun));
-        done.map_err(|error| PublishError::File { path: begun, error })
+        Ok(done.map_err(at(&begun))?)
     }
 
     /// Copies the small files aside, if the repository is in order: what does not
     /// verify must not reach the remote.
-    fn begin(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
+    fn begin(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
         let _access = self.publisher.access();
         self.publisher.settle(interrupt)?;
-        self.publisher.verify(interrupt)?;
+        self.publisher.verify(interrupt).map_err(ToolError::from)?;
         let (owed, begun) = (self.state.upload_owed(), self.state.upload_begun());
         let noted = durable::create_marker(&begun).and_then(|()| durable::remove(&owed));
-        noted.map_err(|error| PublishError::File { path: begun, error })?;
-        let copied = copy_entry_points(&self.state.repo(), snapshot);
-        copied.map_err(|error| PublishError::File { path: snapshot.to_owned(), error })
+        noted.map_err(at(&begun))?;
+        Ok(copy_entry_points(&self.state.repo(), snapshot).map_err(at(snapshot))?)
     }
 
-    fn copy(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
+    fn copy(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
         let (repo, remote) = (self.state.repo(), OsStr::new(&self.remote));
         let exclude =
             |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
@@ -167,13 +220,12 @@ impl Uploader {
 
     /// Looks whether the remote is an earlier state of this repository: an archive index only grows. If `repo/` was lost
     /// and begun anew, it is not, and the upload would remove the last copy.
-    fn check_remote(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
+    fn check_remote(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
         // No filter of the later passes includes it.
         let fetched = snapshot.join("remote");
         let options = ["--include", ARCHIVE_INDEX];
         match self.pass("copy", &options, self.remote.as_ref(), fetched.as_ref(), interrupt) {
-            Err(PublishError::Process(ProcessError::Failed { status, .. }))
-                if NOT_FOUND.contains(&status.code()) => {}
+            Err(error) if error.is_not_found() => {}
             result => result?,
         }
         let theirs = archive_index(&fetched);
@@ -184,7 +236,7 @@ impl Uploader {
         let (hasher, mut have) = (RandomState::new(), HashSet::new());
         let ours = archive_index(snapshot);
         let version = read_index(&ours, |content: Content| _ = have.insert(hasher.hash_one(&content)))
-            .map_err(|error| PublishError::File { path: ours, error })?;
+            .map_err(at(&ours))?;
         let mut lacking = None;
         let read = read_index(&theirs, |content: Content| {
             if lacking.is_none() && !have.contains(&hasher.hash_one(&content)) {
@@ -192,24 +244,22 @@ impl Uploader {
             }
         });
         // One that was cut off by the end of an earlier upload tells what it can.
-        let newer = read.ok().flatten().filter(|theirs| version.is_some_and(|ours| *theirs > ours));
-        if let (Some(theirs), Some(ours)) = (newer, version) {
-            return Err(PublishError::OtherRemote(format!(
-                "has index_version {theirs}, this repository {ours}"
-            )));
+        if let (Some(theirs), Some(ours)) = (read.ok().flatten(), version)
+            && theirs > ours
+        {
+            return Err(UploadError::Newer { theirs, ours });
         }
         lacking.map_or(Ok(()), |Content { name, version, architecture, .. }| {
-            let package = format!("{name} {version} {architecture}");
-            Err(PublishError::OtherRemote(format!("has {package}, and this repository has not, or another")))
+            Err(UploadError::Unknown { package: format!("{name} {version} {architecture}") })
         })
     }
 
     /// Looks whether a remote without an index has nothing but what an upload that was cut short may have left there: the
     /// last pass would remove all else, be it the contents of a whole account.
-    fn check_first_upload(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
+    fn check_first_upload(&self, interrupt: &Interrupt) -> Result<(), UploadError> {
         let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &self.remote]);
-        let listing = match list.run(interrupt) {
-            Err(ProcessError::Failed { status, .. }) if NOT_FOUND.contains(&status.code()) => return Ok(()),
+        let listing = match list.run(interrupt).map_err(|error| UploadError::Tool(error.into())) {
+            Err(error) if error.is_not_found() => return Ok(()),
             result => result?.stdout,
         };
         let listing = String::from_utf8_lossy(&listing);
@@ -220,15 +270,13 @@ impl Uploader {
                 || name.starts_with('.')
                 || repo.join(name.trim_end_matches('/')).exists()
         };
-        listing
-            .lines()
-            .find(|name| !is_ours(name))
-            .map_or(Ok(()), |name| Err(PublishError::OtherRemote(format!("has {name:?} and no index"))))
+        let other = listing.lines().find(|name| !is_ours(name));
+        other.map_or(Ok(()), |name| Err(UploadError::Occupied { name: name.to_owned() }))
     }
 
     /// Looks whether the repository has every package that the index in `snapshot` names, in its size: `p/` may be a
     /// disk of its own that is not there, and the index alone does not tell.
-    fn check_packages(&self, snapshot: &Path) -> Result<(), PublishError> {
+    fn check_packages(&self, snapshot: &Path) -> Result<(), UploadError> {
         let path = archive_index(snapshot);
         let mut lost = None;
         let read = read_index(&path, |listed| {
@@ -236,15 +284,15 @@ impl Uploader {
                 lost = self.check_package(listed).err();
             }
         });
-        read.map_err(|error| PublishError::File { path, error })?;
+        read.map_err(at(&path))?;
         lost.map_or(Ok(()), Err)
     }
 
-    fn check_package(&self, listed: Listed) -> Result<(), PublishError> {
+    fn check_package(&self, listed: Listed) -> Result<(), UploadError> {
         let Listed { name, version, architecture, size_compressed } = listed;
-        let unreadable = |error| PublishError::File { path: self.state.archive_index(), error };
-        let version = version.parse().map_err(|error| unreadable(io::Error::other(error)))?;
-        let package = self.publisher.published_path(&PackageName { name, architecture }, &version);
+        let version = version.parse().map_err(io::Error::other).map_err(at(&self.state.archive_index()))?;
+        let package = PackageName { name, architecture }.published_path(&version);
+        let package = self.state.repo().join(package);
         let found = match (fs::metadata(&package), size_compressed) {
             (Ok(file), Some(size)) if file.len() != size => {
                 format!("it has {} bytes, expected {size}", file.len())
@@ -253,7 +301,7 @@ impl Uploader {
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => "it is not there".to_owned(),
             (Err(error), _) => error.to_string(),
         };
-        Err(PublishError::Lost { package, found })
+        Err(UploadError::Lost { package, found })
     }
 
     /// [`Uploader::run`], again if the next package was being published meanwhile, which a tool may write in place: that
@@ -265,11 +313,10 @@ impl Uploader {
         from: &OsStr,
         to: &OsStr,
         interrupt: &Interrupt,
-    ) -> Result<(), PublishError> {
+    ) -> Result<(), UploadError> {
         for _ in 0..OVERTAKEN {
             match self.run(command, options, from, to, interrupt) {
-                Err(PublishError::Process(ProcessError::Failed { tail, .. }))
-                    if tail.contains("source file is being updated") => {}
+                Err(error) if error.is_overtaken() => {}
                 result => return result,
             }
             // Until that publish is over.
@@ -285,14 +332,14 @@ impl Uploader {
         from: &OsStr,
         to: &OsStr,
         interrupt: &Interrupt,
-    ) -> Result<(), PublishError> {
+    ) -> Result<(), UploadError> {
         let program = self.rclone(interrupt)?.arg(command).args(options.iter().copied());
-        program.arg("--").arg(from).arg(to).run(interrupt)?;
+        program.arg("--").arg(from).arg(to).run(interrupt).map_err(ToolError::from)?;
         Ok(())
     }
 
     /// rclone, as soon as none of an earlier manager is at work.
-    fn rclone(&self, interrupt: &Interrupt) -> Result<Program, PublishError> {
+    fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ToolError> {
         let program = Program::new(&self.rclone).hold(lock(&self.state.upload_lock(), interrupt)?);
         Ok(program.deadline(Some(PASS_DEADLINE)))
     }

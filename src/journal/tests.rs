@@ -22,13 +22,13 @@ fn a_publish_is_undone_to_the_byte() {
     assert_eq!(journal.read().unwrap(), None);
     fs::write(repo.join(".others"), "").unwrap();
     journal.begin("a@1-1.0").unwrap();
-    let kept = journal.read().unwrap().unwrap();
-    assert_eq!(kept.outputs, "a@1-1.0");
+    let saved = journal.read().unwrap().unwrap();
+    assert_eq!(saved.outputs, "a@1-1.0");
     fs::write(repo.join("index/archive.json"), "half a new ind").unwrap();
     fs::write(repo.join("index/fresh.json"), "").unwrap();
     fs::create_dir_all(repo.join(".work/index")).unwrap();
     fs::remove_file(repo.join("repo.json")).unwrap();
-    assert!(journal.undo(&kept).unwrap());
+    assert!(journal.undo(&saved).unwrap());
     for name in NAMES {
         assert_eq!(fs::read_to_string(repo.join(name)).unwrap(), format!("old {name}\n"));
     }
@@ -46,9 +46,9 @@ fn to_undo_nothing_changes_nothing() {
         journal.read().unwrap().unwrap()
     };
     // Packages that no index names stay.
-    let kept = begin();
+    let saved = begin();
     fs::create_dir(repo.join("p")).unwrap();
-    assert!(!journal.undo(&kept).unwrap());
+    assert!(!journal.undo(&saved).unwrap());
     assert!(!journal.exists());
     let changes: [&dyn Fn(); 4] = [
         &|| fs::write(repo.join("repo.json"), "").unwrap(),
@@ -57,10 +57,10 @@ fn to_undo_nothing_changes_nothing() {
         &|| fs::remove_dir_all(repo.join("index")).unwrap(),
     ];
     for (number, change) in changes.iter().enumerate() {
-        let kept = begin();
+        let saved = begin();
         change();
-        assert!(journal.undo(&kept).unwrap(), "change {number}");
-        assert!(!journal.undo(&kept).unwrap(), "change {number}");
+        assert!(journal.undo(&saved).unwrap(), "change {number}");
+        assert!(!journal.undo(&saved).unwrap(), "change {number}");
     }
 }
 
@@ -69,7 +69,10 @@ fn without_a_descriptor_nothing_is_begun() {
     let (directory, journal) = repository();
     fs::remove_file(directory.path().join("repo/repo.json")).unwrap();
     let error = journal.begin("a@1-1.0").unwrap_err().to_string();
-    assert!(error.starts_with("cannot keep ") && error.contains("repo/repo.json: No such file"), "{error}");
+    assert!(
+        error.contains("/journal: cannot save ") && error.contains("repo/repo.json: No such file"),
+        "{error}"
+    );
     assert!(!journal.exists());
 }
 
@@ -87,14 +90,14 @@ fn a_publish_that_stands_is_not_touched() {
 fn a_publish_has_not_come_to_its_end_as_long_as_an_index_is_the_old_one() {
     let (directory, journal) = repository();
     journal.begin("a@1-1.0").unwrap();
-    let kept = journal.read().unwrap().unwrap();
-    assert!(!journal.is_superseded(&kept));
+    let saved = journal.read().unwrap().unwrap();
+    assert!(!journal.is_superseded(&saved));
     for (name, expected) in [("archive.json", false), ("active.json", true)] {
         fs::write(directory.path().join("repo/index").join(name), "new").unwrap();
-        assert_eq!(journal.is_superseded(&kept), expected, "{name}");
+        assert_eq!(journal.is_superseded(&saved), expected, "{name}");
     }
     fs::remove_file(directory.path().join("repo/index/active.json")).unwrap();
-    assert!(!journal.is_superseded(&kept));
+    assert!(!journal.is_superseded(&saved));
 }
 
 #[test]
@@ -121,7 +124,7 @@ fn a_journal_that_was_never_finished_goes() {
     let (directory, journal) = repository();
     let unfinished = directory.path().join("journal.new");
     fs::write(&unfinished, "half").unwrap();
-    journal.clear().unwrap();
+    journal.clear_unfinished();
     assert!(!unfinished.exists());
-    journal.clear().unwrap();
+    journal.clear_unfinished();
 }

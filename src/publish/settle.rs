@@ -1,83 +1,130 @@
-//! Whether a publish has come to its end: asked of one that is just over, and of one that was cut short.
+//! Settles a publish that is over or was cut short: it stands, or its journal undoes it.
 //!
 //! A publish stands if all that was to be published is in the repository, to the
 //! byte, and the repository verifies. Else its journal brings the repository back
 //! to what it was. A journal that is damaged cannot do that; then it is enough
 //! that the repository is whole as it is, with the outputs or without them.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read};
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::warn;
 
-use super::{PublishError, Publisher, at, is_empty, is_missing, lock, read_kept};
-use crate::archive::{Archive, Presence};
-use crate::farm::events::PendingOutputs;
-use crate::identity::PackageName;
-use crate::journal::{JournalError, Kept};
+use super::peipkg_repo::{PeipkgRepo, ToolError};
+use super::pending::Pending;
+use super::published::Published;
+use crate::durable::{FileError, at};
+use crate::journal::{Journal, JournalError, Saved};
 use crate::process::{Interrupt, ProcessError};
+use crate::state_dir::StateDir;
 
-/// How much of an index is looked at at a time, in bytes.
-const BLOCK: usize = 64 * 1024;
-
-/// How much of the end of an index may be white space, in bytes, but for what closes it.
-const TAIL: usize = 64;
-
-/// How a publish that was cut short has ended.
+/// How a publish was settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// There was none, or it has left nothing to settle.
     Nothing,
-    /// It was whole: that of these kept outputs, in their directory below `publish/`.
+    /// It was whole: the publish of the outputs in this directory below `publish/`.
     Stands(String),
     /// It was not, and the repository is as it was before.
     Undone,
 }
 
-/// Which publish is to be settled.
+/// Which publish to settle.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
+pub enum Whose {
     /// One that has just ended: what is in the repository now is its tool's work.
     Own,
     /// One that may have ended long ago: others may have published since.
     Earlier,
 }
 
-impl Publisher {
+/// Why a publish could not be settled.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A tool is in the way, or `peipkg-repo verify` could not be run.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// Nobody can tell any more what the last publish has changed.
+    #[error(
+        "{journal}: cannot be used to undo the last publish, {reason}; and the repository is not whole: {found}; \
+         restore its index or make it anew from its packages, then start again"
+    )]
+    Damaged {
+        /// The journal.
+        journal: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+        /// What is wrong with the repository.
+        found: String,
+    },
+    /// A publish was cut short in a `repo/` that is empty now, as where a disk is not mounted.
+    #[error(
+        "{repo} is empty, but a publish in it was cut short; mount it, or remove {journal} if it is lost"
+    )]
+    Emptied {
+        /// The directory.
+        repo: PathBuf,
+        /// What can undo the publish.
+        journal: PathBuf,
+    },
+}
+
+impl SettleError {
+    /// Whether the manager's own shutdown ended it.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Tool(error) if error.is_interrupted())
+    }
+}
+
+/// The repository, and what tells how a publish in it went.
+#[derive(Debug, Clone)]
+pub struct Settler {
+    repo: PathBuf,
+    journal: Journal,
+    pending: Pending,
+    published: Published,
+    tool: PeipkgRepo,
+}
+
+impl Settler {
+    /// That of the repository of a state directory.
+    pub fn new(state: &Arc<StateDir>, journal: Journal, tool: PeipkgRepo) -> Self {
+        let (pending, published) = (Pending::new(state.clone()), Published::new(state.clone()));
+        Self { repo: state.repo(), journal, pending, published, tool }
+    }
+
     /// Ends a publish that was cut short: it stands if it is whole, else it is undone.
     ///
     /// # Errors
     /// When the repository cannot be brought back; this can be tried again.
-    pub fn settle(&self, interrupt: &Interrupt) -> Result<Settled, PublishError> {
-        self.settle_of(Whose::Earlier, interrupt)
-    }
-
-    /// The same, where it is known which publish it is.
-    pub(super) fn settle_of(&self, whose: Whose, interrupt: &Interrupt) -> Result<Settled, PublishError> {
-        let (repo, journal) = (self.state.repo(), self.journal());
-        let kept = match journal.read() {
+    pub fn settle(&self, whose: Whose, interrupt: &Interrupt) -> Result<Settled, SettleError> {
+        let (repo, journal) = (&self.repo, &self.journal);
+        let saved = match journal.read() {
             Ok(None) => return Ok(Settled::Nothing),
-            Ok(Some(kept)) => Ok(kept),
+            Ok(Some(saved)) => Ok(saved),
             Err(JournalError::Damaged(reason)) => Err(reason),
-            Err(JournalError::Unreadable(error)) => return Err(at(journal.path())(error)),
+            Err(JournalError::Unreadable(error)) => return Err(error.into()),
         };
-        if is_missing(&repo) {
+        if is_missing(repo) {
             // Somebody has taken the repository away, and with it all that could be mended.
-            journal.forget().map_err(at(journal.path()))?;
+            journal.forget()?;
             return Ok(Settled::Nothing);
         }
-        if is_empty(&repo)? {
-            // Perhaps it is to come back, and then nothing else can mend it.
-            return Err(PublishError::Emptied { repo, journal: journal.path().to_owned() });
+        if is_empty(repo)? {
+            // Its disk may be mounted again, and then only the journal can mend it.
+            return Err(SettleError::Emptied { repo: repo.clone(), journal: journal.path().to_owned() });
         }
-        // The tool may have outlived its manager, and be at it still.
-        drop(lock(&self.state.tool_lock(), interrupt)?);
-        let settled = match kept {
-            Ok(kept) => {
-                let Some(settled) = self.standing(&kept, whose, interrupt)? else {
-                    if journal.undo(&kept).map_err(at(&repo))? {
-                        warn!(outputs = kept.outputs; "publish was cut short, repository restored");
+        self.tool.wait_for_writer(interrupt)?;
+        let settled = match saved {
+            Ok(saved) => {
+                let Some(settled) = self.standing(&saved, whose, interrupt)? else {
+                    if journal.undo(&saved)? {
+                        warn!(outputs = saved.outputs; "publish was cut short, repository restored");
                     }
                     return Ok(Settled::Undone);
                 };
@@ -86,210 +133,81 @@ impl Publisher {
             Err(reason) => {
                 if let Some(found) = self.unsoundness(interrupt)? {
                     let journal = journal.path().to_owned();
-                    return Err(PublishError::CannotSettle { journal, reason, found });
+                    return Err(SettleError::Damaged { journal, reason, found });
                 }
-                for outputs in self.kept_outputs().iter().filter(|outputs| self.missing(outputs).is_none()) {
-                    self.sync_published(outputs)?;
+                let pending = self.pending.list();
+                for outputs in pending.iter().filter(|outputs| self.published.missing(outputs).is_none()) {
+                    self.published.sync(outputs)?;
                 }
                 warn!(path = journal.path().display().to_string(), reason; "journal is damaged, but the repository is whole");
                 Settled::Nothing
             }
         };
-        journal.forget().map_err(at(journal.path()))?;
+        journal.forget()?;
         Ok(settled)
     }
 
-    /// What of `outputs` is not in the repository, or not as it was built.
-    pub(super) fn missing(&self, outputs: &PendingOutputs) -> Option<String> {
-        let version = &outputs.key.version;
-        if !self.are_listed_plainly(outputs) {
-            let archive = match self.read_archive() {
-                Ok(archive) => archive,
-                Err(error) => return Some(error),
-            };
-            if let Some(package) = outputs.packages.iter().find(|package| !archive.has(package, version)) {
-                return Some(format!("{} is not in the archive index", package.file_name(version)));
-            }
-        }
-        let other = outputs.packages.iter().find(|package| !self.is_published_as_kept(outputs, package));
-        other.map(|package| format!("{} is not the file that was built", package.file_name(version)))
-    }
-
-    /// Whether the archive index has all of `outputs` in the form in which tools write it: compact, with the keys in the
-    /// order of PSD-009 §6.2.4. Quotes within strings are escaped, so such bytes are an entry. This is asked after each
-    /// publish, of an index that may be long: to understand all of it takes ten times as long.
-    fn are_listed_plainly(&self, outputs: &PendingOutputs) -> bool {
-        let version = &outputs.key.version;
-        let begins = |PackageName { name, architecture }: &PackageName| {
-            format!("{{\"name\":\"{name}\",\"version\":\"{version}\",\"architecture\":\"{architecture}\",")
-        };
-        let entries = outputs.packages.iter().map(begins).collect();
-        File::open(self.state.archive_index()).is_ok_and(|index| has_all(index, entries).unwrap_or(false))
-    }
-
-    /// What becomes of the publish that `kept` would undo, if that is not to be done: it is whole, or it has left no
-    /// trace and somebody else has published since, which to undo would lose.
+    /// What becomes of the publish that `saved` would undo, if it must not be undone: it is whole, or it has left no
+    /// trace and somebody else has published since, which the undo would lose.
     fn standing(
         &self,
-        kept: &Kept,
+        saved: &Saved,
         whose: Whose,
         interrupt: &Interrupt,
-    ) -> Result<Option<Settled>, PublishError> {
+    ) -> Result<Option<Settled>, SettleError> {
         // The packages may have been there since an earlier publish that was undone: the indexes come to their end last.
-        let outputs = read_kept(&self.state.publish().join(&kept.outputs));
-        let Some(outputs) = outputs.filter(|_| self.journal().is_superseded(kept)) else {
+        let outputs = self.pending.get(&saved.outputs);
+        let Some(outputs) = outputs.filter(|_| self.journal.is_superseded(saved)) else {
             return Ok(None);
         };
-        let is_whole = self.missing(&outputs).is_none();
-        let is_of_others = !is_whole && whose == Whose::Earlier && self.has_none_of(&outputs);
+        let is_whole = self.published.missing(&outputs).is_none();
+        let is_of_others = !is_whole && whose == Whose::Earlier && self.published.has_none_of(&outputs);
         if !(is_whole || is_of_others) || self.fault(interrupt)?.is_some() {
             return Ok(None);
         }
         if is_of_others {
             return Ok(Some(Settled::Nothing));
         }
-        self.sync_published(&outputs)?;
+        self.published.sync(&outputs)?;
         Ok(Some(Settled::Stands(outputs.directory)))
     }
 
-    /// Whether the archive index can be read, and names none of the packages of `outputs`.
-    fn has_none_of(&self, PendingOutputs { key, packages, .. }: &PendingOutputs) -> bool {
-        self.read_archive().is_ok_and(|archive| archive.presence(packages, &key.version) == Presence::Absent)
-    }
-
-    /// Why the repository is not whole, if a publish of any of the kept outputs may have been cut short in it.
-    fn unsoundness(&self, interrupt: &Interrupt) -> Result<Option<String>, PublishError> {
+    /// Why the repository is not whole, if a publish of any of the pending outputs may have been cut short in it.
+    fn unsoundness(&self, interrupt: &Interrupt) -> Result<Option<String>, SettleError> {
         if let Some(found) = self.fault(interrupt)? {
             return Ok(Some(found));
         }
-        let archive = match self.read_archive() {
+        let archive = match self.published.read_archive() {
             Ok(archive) => archive,
-            Err(error) => return Ok(Some(error)),
+            Err(error) => return Ok(Some(error.to_string())),
         };
-        let publish = self.state.publish();
-        for entry in fs::read_dir(&publish).map_err(at(&publish))? {
-            let path = entry.map_err(at(&publish))?.path();
-            let Some(outputs) = read_kept(&path) else {
-                return Ok(Some(format!("{} may have been published and cannot be read", path.display())));
-            };
-            let version = &outputs.key.version;
-            let mut listed = outputs.packages.iter().filter(|package| archive.has(package, version));
-            if let Some(package) = listed.find(|package| !self.is_published_as_kept(&outputs, package)) {
-                return Ok(Some(format!("{} is not the file that was built", package.file_name(version))));
-            }
-        }
-        Ok(None)
+        let check = |(path, outputs): (PathBuf, _)| match outputs {
+            Some(outputs) => self.published.listed_but_altered(&archive, &outputs),
+            None => Some(format!("{} may have been published and cannot be read", path.display())),
+        };
+        Ok(self.pending.entries()?.into_iter().find_map(check))
     }
 
-    /// What `peipkg-repo verify` finds wrong, if anything.
-    fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, PublishError> {
-        match self.verify(interrupt) {
+    /// What `peipkg-repo verify` finds wrong, if anything. If it could not run, that is an error: the repository may be
+    /// whole.
+    fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ToolError> {
+        match self.tool.verify(interrupt) {
             Ok(()) => Ok(None),
-            Err(error @ PublishError::Process(ProcessError::Failed { .. })) => Ok(Some(error.to_string())),
-            // What could not be asked is not answered with no.
-            Err(error) => Err(error),
+            Err(error @ ProcessError::Failed { .. }) => Ok(Some(error.to_string())),
+            Err(error) => Err(error.into()),
         }
-    }
-
-    fn read_archive(&self) -> Result<Archive, String> {
-        let path = self.state.archive_index();
-        let archive = File::open(&path).and_then(|file| Ok(Archive::read(BufReader::new(file))?));
-        archive.map_err(|error| format!("{}: {error}", path.display()))
-    }
-
-    fn is_published_as_kept(&self, outputs: &PendingOutputs, package: &PackageName) -> bool {
-        let version = &outputs.key.version;
-        let kept = self.packages_of(&outputs.directory).join(package.file_name(version));
-        is_same_file(&kept, &self.published_path(package, version)).unwrap_or(false)
     }
 }
 
-/// Whether each of `entries`, which are objects' beginnings, is somewhere in an index, which is whole.
-fn has_all(mut index: impl Read, mut entries: Vec<String>) -> io::Result<bool> {
-    let longest = entries.iter().map(String::len).max().unwrap_or(0);
-    let mut block = vec![0; longest + BLOCK];
-    let mut filled = 0;
-    loop {
-        match index.read(&mut block[filled..])? {
-            0 => return Ok(entries.is_empty() && block[..filled].trim_ascii_end().ends_with(b"]}")),
-            length => filled += length,
-        }
-        let text = &block[..filled];
-        entries.retain(|entry| {
-            let mut objects = text.iter().enumerate().filter(|(_, byte)| **byte == b'{');
-            !objects.any(|(at, _)| text[at..].starts_with(entry.as_bytes()))
-        });
-        // An entry may go on in the next block; so may the end of all.
-        let kept = filled.min(longest.max(TAIL));
-        block.copy_within(filled - kept..filled, 0);
-        filled = kept;
-    }
+/// Whether nothing at all is at `path`: a link to a disk that is not there is something.
+pub fn is_missing(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether two files have the same bytes.
-fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
-    let (a, b) = (File::open(a)?, File::open(b)?);
-    if a.metadata()?.len() != b.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut a, mut b) = (BufReader::with_capacity(64 * 1024, a), BufReader::with_capacity(64 * 1024, b));
-    loop {
-        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
-        let length = left.len().min(right.len());
-        if length == 0 || left[..length] != right[..length] {
-            return Ok(left.is_empty() && right.is_empty());
-        }
-        a.consume(length);
-        b.consume(length);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Gives as much as `step` bytes at a time.
-    struct Slow<'a>(&'a [u8], usize);
-
-    impl Read for Slow<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = buffer.len().min(self.1);
-            self.0.read(&mut buffer[..length])
-        }
-    }
-
-    #[test]
-    fn entries_are_found_wherever_a_block_ends() {
-        let entry =
-            |name: &str| format!("{{\"name\":\"{name}\",\"version\":\"1-1\",\"architecture\":\"noarch\",");
-        let filler: String = (0..20_000).map(|n| entry(&format!("filler-{n}")) + "\"x\":{}},").collect();
-        let index =
-            format!("{{\"packages\":[{}\"x\":1}},{filler}{}\"x\":1}}]}}\n", entry("first"), entry("last"));
-        let check = |index: &str, names: &[&str], expected: bool| {
-            for step in [1, 1000, 65_536, usize::MAX] {
-                // Byte by byte, a short one has to do.
-                if step > 1 || index.len() < 10_000 {
-                    let found =
-                        has_all(Slow(index.as_bytes(), step), names.iter().map(|n| entry(n)).collect());
-                    assert_eq!(found.unwrap(), expected, "{names:?} by {step}");
-                }
-            }
-        };
-        for all in
-            [&["first"][..], &["last"], &["last", "filler-9999", "first"], &["filler-0", "filler-19999"]]
-        {
-            check(&index, all, true);
-        }
-        check(&index, &["first", "lost"], false);
-        check(&index, &["las"], false);
-        check(&index[..index.len() - 3], &["first"], false);
-        let short = format!("{{\"packages\":[{}\"x\":1}},{}\"x\":1}}]}}\n", entry("first"), entry("last"));
-        check(&short, &["first", "last"], true);
-        check(&short, &["other"], false);
-        check(&short[..short.len() - 2], &["first"], false);
-        // What a string says is no entry: its quotes are escaped.
-        let quoted = format!("{{\"packages\":[{{\"name\":{:?}}}]}}", entry("first"));
-        check(&quoted, &["first"], false);
-        check("", &["first"], false);
-    }
+/// Whether there is nothing in the directory at `path`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_empty(path: &Path) -> Result<bool, FileError> {
+    Ok(fs::read_dir(path).map_err(at(path))?.next().is_none())
 }

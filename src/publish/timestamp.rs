@@ -27,7 +27,7 @@ const SLIGHT: Duration = Duration::from_mins(1);
 
 /// The `--timestamp` of a command that writes the indexes of the repository at `repo`. An index that is not there, or
 /// does not tell its time, does not count: what is wrong with it, the tool says.
-pub(super) fn for_repository(repo: &Path) -> String {
+pub(crate) fn for_repository(repo: &Path) -> String {
     let indexes = INDEXES.iter().filter_map(|name| generated_at(File::open(repo.join(name)).ok()?));
     let (timestamp, ahead) = choose(SystemTime::now(), indexes);
     if ahead > SLIGHT {

@@ -14,14 +14,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::warn;
 use serde::{Deserialize, Serialize};
 
-use super::{PublishError, Publisher, at};
-use crate::durable;
+use crate::durable::{self, FileError, at};
 use crate::farm::events::{JobKey, PendingOutputs};
 use crate::identity::PackageName;
+use crate::state_dir::StateDir;
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]
@@ -32,7 +33,18 @@ struct JobFile {
     packages: Vec<(String, String)>,
 }
 
-impl Publisher {
+/// The directories below `state_dir/publish`.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    state: Arc<StateDir>,
+}
+
+impl Pending {
+    /// Those of a state directory.
+    pub fn new(state: Arc<StateDir>) -> Self {
+        Self { state }
+    }
+
     /// Takes the packages that a build has left in `staged/packages`, syncs them
     /// and moves them to `publish/` in one step.
     ///
@@ -43,15 +55,15 @@ impl Publisher {
         staged: &Path,
         key: &JobKey,
         packages: &[PackageName],
-    ) -> Result<PendingOutputs, PublishError> {
+    ) -> Result<PendingOutputs, FileError> {
         let job = JobFile {
             recipe: key.recipe.to_string(),
             version: key.version.to_string(),
             packages: packages.iter().map(|p| (p.name.clone(), p.architecture.clone())).collect(),
         };
         let job_file = staged.join("job.json");
-        let json = serde_json::to_vec(&job).map_err(io::Error::from).map_err(at(&job_file))?;
-        fs::write(&job_file, json).map_err(at(&job_file))?;
+        let json = serde_json::to_vec(&job).map_err(io::Error::from);
+        json.and_then(|json| fs::write(&job_file, json)).map_err(at(&job_file))?;
         let package_dir = staged.join("packages");
         let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
         for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
@@ -59,7 +71,7 @@ impl Publisher {
         }
         loop {
             let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
-            let target = self.state.publish().join(&directory);
+            let target = self.path_of(&directory);
             if target.exists() {
                 continue; // left by an earlier process
             }
@@ -73,31 +85,50 @@ impl Publisher {
         }
     }
 
-    /// The outputs of earlier builds that still lie in `publish/`. What cannot be
-    /// understood is left alone, with a warning.
-    pub fn kept_outputs(&self) -> Vec<PendingOutputs> {
-        let publish = self.state.publish();
-        let entries = match fs::read_dir(&publish) {
-            Ok(entries) => entries,
-            Err(error) => {
-                warn!(path = publish.display().to_string(), error:%; "cannot look for outputs to publish");
-                return Vec::new();
-            }
-        };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        paths.iter().filter_map(|path| read_kept(path)).collect()
+    /// The outputs of earlier builds. What it cannot understand it leaves alone, with a warning.
+    pub fn list(&self) -> Vec<PendingOutputs> {
+        let entries = self.entries().unwrap_or_else(|FileError { path, error }| {
+            warn!(path = path.display().to_string(), error:%; "cannot look for outputs to publish");
+            Vec::new()
+        });
+        entries.into_iter().filter_map(|(_, outputs)| outputs).collect()
     }
 
-    /// Where the packages of kept outputs are.
-    pub(super) fn packages_of(&self, directory: &str) -> PathBuf {
-        self.state.publish().join(directory).join("packages")
+    /// All that is in `publish/`, in the order of the names; each with its outputs, if they can be understood.
+    ///
+    /// # Errors
+    /// When `publish/` cannot be read.
+    pub fn entries(&self) -> Result<Vec<(PathBuf, Option<PendingOutputs>)>, FileError> {
+        let publish = self.state.publish();
+        let paths = || fs::read_dir(&publish)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let mut paths = paths().map_err(at(&publish))?;
+        paths.sort();
+        let with_outputs = |path: PathBuf| {
+            let outputs = read(&path);
+            (path, outputs)
+        };
+        Ok(paths.into_iter().map(with_outputs).collect())
+    }
+
+    /// The outputs in `directory` below `publish/`, if they are there and can be understood.
+    pub fn get(&self, directory: &str) -> Option<PendingOutputs> {
+        read(&self.path_of(directory))
+    }
+
+    /// Whether the outputs in `directory` are there.
+    pub fn contains(&self, directory: &str) -> bool {
+        self.path_of(directory).exists()
+    }
+
+    /// Where the packages of the outputs in `directory` are.
+    pub fn packages_of(&self, directory: &str) -> PathBuf {
+        self.path_of(directory).join("packages")
     }
 
     /// Removes outputs that are published. They leave `publish/` in one step: half of them would be found by the next
     /// start, and understood by nobody.
     pub fn discard(&self, outputs: &PendingOutputs) {
-        let path = self.state.publish().join(&outputs.directory);
+        let path = self.path_of(&outputs.directory);
         let doomed = self.state.stage().join(&outputs.directory);
         match fs::rename(&path, &doomed).and_then(|()| durable::remove(&doomed)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -106,10 +137,14 @@ impl Publisher {
             _ => {}
         }
     }
+
+    fn path_of(&self, directory: &str) -> PathBuf {
+        self.state.publish().join(directory)
+    }
 }
 
-/// The kept outputs at `path`, if they can be understood.
-pub(super) fn read_kept(path: &Path) -> Option<PendingOutputs> {
+/// The outputs at `path`, if they can be understood.
+fn read(path: &Path) -> Option<PendingOutputs> {
     let read = || -> io::Result<PendingOutputs> {
         let directory = path.file_name().and_then(|name| name.to_str());
         let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;

@@ -1,0 +1,84 @@
+//! `peipkg-repo`, and the lock that a tool holds while it changes what it shares with others.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::timestamp;
+use crate::durable::{FileError, at};
+use crate::process::{Interrupt, ProcessError, Program};
+use crate::state_dir::StateDir;
+use crate::state_dir::lock::wait_for_tool;
+
+/// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
+/// disks. Everybody waits for the builder meanwhile.
+const DEADLINE: Duration = Duration::from_mins(15);
+
+/// Why a tool did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// Its lock cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] FileError),
+    /// It could not be run, or has failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl ToolError {
+    /// Whether the manager's own shutdown ended it.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Process(ProcessError::Interrupted { .. }))
+    }
+}
+
+/// Takes the lock of a tool, as soon as no tool of an earlier manager holds it.
+///
+/// # Errors
+/// When the lock file cannot be used, or the wait is interrupted.
+pub fn lock(path: &Path, interrupt: &Interrupt) -> Result<File, ToolError> {
+    let lock = wait_for_tool(path, || interrupt.is_triggered()).map_err(at(path))?;
+    lock.ok_or_else(|| ProcessError::Interrupted { program: "waiting for an earlier tool".into() }.into())
+}
+
+/// The tool, for one repository.
+#[derive(Debug, Clone)]
+pub struct PeipkgRepo {
+    /// Where it is.
+    pub program: PathBuf,
+    /// The key that it signs with.
+    pub key_file: PathBuf,
+    /// The state directory that has the repository.
+    pub state: Arc<StateDir>,
+}
+
+impl PeipkgRepo {
+    /// A sub-command that changes the repository, with the options that all of these need.
+    ///
+    /// # Errors
+    /// When its lock cannot be taken.
+    pub fn writer(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, ToolError> {
+        let program = Program::new(&self.program).hold(lock(&self.state.tool_lock(), interrupt)?);
+        let timestamp = timestamp::for_repository(&self.state.repo());
+        let program = program.deadline(Some(DEADLINE)).arg(sub_command).arg("--sign-key");
+        Ok(program.arg(&self.key_file).args(["--timestamp", &timestamp]))
+    }
+
+    /// Waits until no writer of an earlier manager is at work.
+    ///
+    /// # Errors
+    /// When the lock file cannot be used, or the wait is interrupted.
+    pub fn wait_for_writer(&self, interrupt: &Interrupt) -> Result<(), ToolError> {
+        lock(&self.state.tool_lock(), interrupt).map(drop)
+    }
+
+    /// Checks the repository's signatures and indexes.
+    ///
+    /// # Errors
+    /// When `peipkg-repo verify` finds something wrong, or cannot be run.
+    pub fn verify(&self, interrupt: &Interrupt) -> Result<(), ProcessError> {
+        let program = Program::new(&self.program).deadline(Some(DEADLINE)).arg("verify").arg("--repo");
+        program.arg(self.state.repo()).args(["--mode", "metadata"]).run(interrupt).map(drop)
+    }
+}
