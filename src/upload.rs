@@ -6,28 +6,23 @@
 //! files are copied aside at the start: while an upload runs, the next version may
 //! be published, and its packages are not on their way.
 //!
-//! The remote may be the last copy there is. So nothing goes there, and nothing is
-//! removed from there, when the repository has lost what its index names, or when
-//! the remote's index names what the repository has never had.
+//! Nothing is changed on a remote that may be the last copy: see [`refusal`].
 
-use std::collections::HashSet;
+mod refusal;
+
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, BufReader};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use crate::archive::each_package;
+use self::refusal::Refusal;
 use crate::durable::{self, FileError, at};
 use crate::farm::events::{Event, UploadOutcome};
-use crate::identity::PackageName;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::Publisher;
 use crate::publish::peipkg_repo::{ToolError, lock};
@@ -49,29 +44,6 @@ const MAX_LISTING: usize = 16 * 1024 * 1024;
 
 /// What tools are still writing.
 const WORK_FILES: [&str; 2] = [".*", ".*/**"];
-
-/// A package as the archive index has it (PSD-009 §6.2.3).
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
-    version: String,
-    architecture: String,
-    size_compressed: Option<u64>,
-}
-
-/// Which package, to the byte, an index names (PSD-009 §6.2.3).
-#[derive(Deserialize, Hash)]
-struct Content {
-    name: String,
-    version: String,
-    architecture: String,
-    hash: Option<Digest>,
-}
-
-#[derive(Deserialize, Hash)]
-struct Digest {
-    value: String,
-}
 
 /// The index in a copy of the small files, and as an rclone filter.
 const ARCHIVE_INDEX: &str = "/index/archive.json";
@@ -103,23 +75,10 @@ enum UploadError {
     /// The repository does not verify, or rclone has failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// The repository has lost a package. Its index must not reach the remote, and nothing may be removed from there.
-    #[error("the archive index names {package}, but {found}; restore it before anything is uploaded")]
-    Lost { package: PathBuf, found: String },
-    /// The remote is ahead of the repository, which has been begun anew or set back.
-    #[error("the remote has index_version {theirs}, this repository {ours}: {NOT_OURS}")]
-    Newer { theirs: u64, ours: u64 },
-    /// The remote may have the last copy of a package, which the upload would remove.
-    #[error("the remote has {package}, and this repository has not, or another: {NOT_OURS}")]
-    Unknown { package: String },
-    /// The remote is no repository.
-    #[error("the remote has {name:?} and no index: {NOT_OURS}")]
-    Occupied { name: String },
+    /// The upload would lose something.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
-
-/// What a refused remote is, and what to do about it.
-const NOT_OURS: &str = "it was not uploaded from this repository as it is; bring the repository back from the remote \
-                        or a backup, or give it another remote";
 
 impl UploadError {
     /// Whether the manager's own shutdown ended it.
@@ -218,8 +177,8 @@ impl Uploader {
         self.pass("sync", &[&["--delete-after"][..], &packages].concat(), repo.as_ref(), remote, interrupt)
     }
 
-    /// Looks whether the remote is an earlier state of this repository: an archive index only grows. If `repo/` was lost
-    /// and begun anew, it is not, and the upload would remove the last copy.
+    /// Looks whether the remote is an earlier state of this repository, or has nothing but what an upload that was cut
+    /// short may have left there.
     fn check_remote(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
         // No filter of the later passes includes it.
         let fetched = snapshot.join("remote");
@@ -229,79 +188,23 @@ impl Uploader {
             result => result?,
         }
         let theirs = archive_index(&fetched);
-        if !theirs.exists() {
-            return self.check_first_upload(interrupt);
+        if theirs.exists() {
+            return Ok(refusal::of_other_remote(&archive_index(snapshot), &theirs)?);
         }
-        // A few bytes of each package, as there may be many.
-        let (hasher, mut have) = (RandomState::new(), HashSet::new());
-        let ours = archive_index(snapshot);
-        let version = read_index(&ours, |content: Content| _ = have.insert(hasher.hash_one(&content)))
-            .map_err(at(&ours))?;
-        let mut lacking = None;
-        let read = read_index(&theirs, |content: Content| {
-            if lacking.is_none() && !have.contains(&hasher.hash_one(&content)) {
-                lacking = Some(content);
-            }
-        });
-        // One that was cut off by the end of an earlier upload tells what it can.
-        if let (Some(theirs), Some(ours)) = (read.ok().flatten(), version)
-            && theirs > ours
-        {
-            return Err(UploadError::Newer { theirs, ours });
-        }
-        lacking.map_or(Ok(()), |Content { name, version, architecture, .. }| {
-            Err(UploadError::Unknown { package: format!("{name} {version} {architecture}") })
-        })
-    }
-
-    /// Looks whether a remote without an index has nothing but what an upload that was cut short may have left there: the
-    /// last pass would remove all else, be it the contents of a whole account.
-    fn check_first_upload(&self, interrupt: &Interrupt) -> Result<(), UploadError> {
+        // The last pass would remove all that the repository has not, be it the contents of a whole account.
         let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &self.remote]);
-        let listing = match list.run(interrupt).map_err(|error| UploadError::Tool(error.into())) {
-            Err(error) if error.is_not_found() => return Ok(()),
-            result => result?.stdout,
-        };
-        let listing = String::from_utf8_lossy(&listing);
-        let repo = self.state.repo();
-        // What is out of sight no pass touches.
-        let is_ours = |name: &&str| {
-            name.starts_with("repo.json")
-                || name.starts_with('.')
-                || repo.join(name.trim_end_matches('/')).exists()
-        };
-        let other = listing.lines().find(|name| !is_ours(name));
-        other.map_or(Ok(()), |name| Err(UploadError::Occupied { name: name.to_owned() }))
+        match list.run(interrupt).map_err(|error| UploadError::Tool(error.into())) {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => {
+                let listing = result?.stdout;
+                Ok(refusal::of_occupied_remote(&String::from_utf8_lossy(&listing), &self.state.repo())?)
+            }
+        }
     }
 
-    /// Looks whether the repository has every package that the index in `snapshot` names, in its size: `p/` may be a
-    /// disk of its own that is not there, and the index alone does not tell.
+    /// Looks whether the repository has every package that the index in `snapshot` names.
     fn check_packages(&self, snapshot: &Path) -> Result<(), UploadError> {
-        let path = archive_index(snapshot);
-        let mut lost = None;
-        let read = read_index(&path, |listed| {
-            if lost.is_none() {
-                lost = self.check_package(listed).err();
-            }
-        });
-        read.map_err(at(&path))?;
-        lost.map_or(Ok(()), Err)
-    }
-
-    fn check_package(&self, listed: Listed) -> Result<(), UploadError> {
-        let Listed { name, version, architecture, size_compressed } = listed;
-        let version = version.parse().map_err(io::Error::other).map_err(at(&self.state.archive_index()))?;
-        let package = PackageName { name, architecture }.published_path(&version);
-        let package = self.state.repo().join(package);
-        let found = match (fs::metadata(&package), size_compressed) {
-            (Ok(file), Some(size)) if file.len() != size => {
-                format!("it has {} bytes, expected {size}", file.len())
-            }
-            (Ok(_), _) => return Ok(()),
-            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => "it is not there".to_owned(),
-            (Err(error), _) => error.to_string(),
-        };
-        Err(UploadError::Lost { package, found })
+        Ok(refusal::of_lost_packages(&archive_index(snapshot), &self.state.repo())?)
     }
 
     /// [`Uploader::run`], again if the next package was being published meanwhile, which a tool may write in place: that
@@ -348,11 +251,6 @@ impl Uploader {
 /// Where a copy of the small files has the archive index.
 fn archive_index(copy: &Path) -> PathBuf {
     copy.join(&ARCHIVE_INDEX[1..])
-}
-
-/// Hands what the index at `path` says of each package to `each`; gives its `index_version`.
-fn read_index<E: DeserializeOwned>(path: &Path, each: impl FnMut(E)) -> io::Result<Option<u64>> {
-    Ok(each_package(BufReader::with_capacity(64 * 1024, File::open(path)?), each)?)
 }
 
 /// Copies descriptor and indexes, with their signatures.

@@ -212,6 +212,7 @@ fn a_remote_that_is_something_else_is_left_alone() {
     let farm = uploading(&repo, remote.path()).build();
     let failed = farm.once().assert_success().assert_only_events().event("upload failed");
     assert!(failed["error"].starts_with("the remote has \"photos/\" and no index: "), "{failed:?}");
+    assert!(failed["error"].ends_with("give the repository another remote, or empty this one"), "{failed:?}");
     assert!(tree(remote.path()) == before);
     // What an upload has left that was cut short is no hindrance; nor is what none would remove.
     fs::rename(remote.path().join("photos"), remote.path().join("p")).unwrap();
