@@ -1,9 +1,13 @@
 //! The archive index as a file: read again only when it has changed.
+//!
+//! The loop reads it, and the publisher changes it. Both share one [`ArchiveFile`], so that the loop does not read what
+//! the farm has just published itself.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::archive::Archive;
 
@@ -11,7 +15,8 @@ use crate::archive::Archive;
 #[derive(Debug)]
 pub struct ArchiveFile {
     path: PathBuf,
-    seen: Option<Stamp>,
+    /// Locked only to look or to note, never while the file is read.
+    seen: Mutex<Option<Stamp>>,
 }
 
 /// What changes when a file is replaced or rewritten: device, inode, length, seconds and nanoseconds.
@@ -19,60 +24,56 @@ pub struct ArchiveFile {
 pub struct Stamp(u64, u64, u64, i64, i64);
 
 impl Stamp {
-    /// How the file at `path` looks now; `None` if there is none.
-    pub fn of_file(path: &Path) -> Option<Self> {
-        path.metadata().ok().as_ref().map(Self::of)
-    }
-
     fn of(metadata: &Metadata) -> Self {
         let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
         Self(device, inode, length, metadata.mtime(), metadata.mtime_nsec())
     }
 }
 
-/// How a publish of this process has changed the file.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnChange {
-    /// How it looked before.
-    pub before: Option<Stamp>,
-    /// How it looked at the end.
-    pub after: Option<Stamp>,
-}
-
 impl ArchiveFile {
     /// The file at `path`, not yet read.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, seen: None }
+        Self { path, seen: Mutex::default() }
     }
 
     /// The archive, if the file has changed since it was read or acknowledged
     /// last; why it cannot be read, as long as that is so.
-    pub fn read_if_changed(&mut self) -> Option<Result<Archive, String>> {
+    pub fn read_if_changed(&self) -> Option<Result<Archive, String>> {
         let result = (|| {
             let file = File::open(&self.path)?;
             let stamp = Stamp::of(&file.metadata()?);
-            if self.seen == Some(stamp) {
+            if *self.seen() == Some(stamp) {
                 return Ok(None);
             }
-            self.seen = None;
+            self.forget();
             let archive = Archive::read(BufReader::with_capacity(64 * 1024, file))?;
-            self.seen = Some(stamp);
+            *self.seen() = Some(stamp);
             Ok(Some(archive))
         })();
         result.map_err(|error: io::Error| format!("{}: {error}", self.path.display())).transpose()
     }
 
     /// Forgets that the file was read: it is read again next time.
-    pub fn forget(&mut self) {
-        self.seen = None;
+    pub fn forget(&self) {
+        *self.seen() = None;
     }
 
-    /// Takes the file after `change` for read: what has changed is known. If it was not as it was read
-    /// when the change began, somebody else has changed it too, and it is read again next time.
-    pub fn acknowledge(&mut self, change: OwnChange) {
-        if self.seen == change.before {
-            self.seen = change.after;
+    /// How the file looks now; `None` if there is none.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.path.metadata().ok().as_ref().map(Stamp::of)
+    }
+
+    /// Takes the file as of `after` for read, since a publish of this process has changed it from `before`. If it was not
+    /// as it was read when the publish began, somebody else has changed it too, and it is read again next time.
+    pub fn acknowledge(&self, before: Option<Stamp>, after: Option<Stamp>) {
+        let mut seen = self.seen();
+        if *seen == before {
+            *seen = after;
         }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,7 +85,7 @@ mod tests {
     fn a_file_is_read_when_it_has_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive.json");
-        let mut file = ArchiveFile::new(path.clone());
+        let file = ArchiveFile::new(path.clone());
         assert!(file.read_if_changed().unwrap().unwrap_err().contains("archive.json: No such file"));
         std::fs::write(&path, r#"{"kind":"archive","packages":[]}"#).unwrap();
         assert!(file.read_if_changed().unwrap().unwrap().is_empty());
@@ -102,27 +103,28 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive.json");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let file = ArchiveFile::new(path.clone());
         let change = |text: &str| {
-            let before = Stamp::of_file(&path);
+            let before = file.stamp();
             write(text);
-            OwnChange { before, after: Stamp::of_file(&path) }
+            (before, file.stamp())
         };
-        let mut file = ArchiveFile::new(path.clone());
+        let acknowledge = |(before, after)| file.acknowledge(before, after);
         write(r#"{"kind":"archive","packages":[]}"#);
         assert!(file.read_if_changed().unwrap().is_ok());
-        file.acknowledge(change("{}"));
+        acknowledge(change("{}"));
         assert!(file.read_if_changed().is_none(), "an own change");
         let own = change("{ }");
         write(" {}  ");
-        file.acknowledge(own);
+        acknowledge(own);
         assert!(file.read_if_changed().is_some(), "somebody else's after it");
         write(r#"{"kind":"archive","packages":[]} "#);
         assert!(file.read_if_changed().unwrap().is_ok());
         write("{");
-        file.acknowledge(change("{}"));
+        acknowledge(change("{}"));
         assert!(file.read_if_changed().is_some(), "somebody else's before it");
         file.forget();
-        file.acknowledge(change("{ }"));
+        acknowledge(change("{ }"));
         assert!(file.read_if_changed().is_some(), "what was never read");
     }
 }

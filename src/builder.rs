@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::archive_file::OwnChange;
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::durable::{self, FileError, at};
@@ -65,12 +64,12 @@ enum BuildError {
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
 }
 
-/// Starts the builder thread, which answers each job with [`Event::LogBegun`], if it has a log, with the [`OwnChange`]
-/// of a publish, and with [`Event::JobFinished`], and ends when `jobs` is closed.
+/// Starts the builder thread, which answers each job with [`Event::LogBegun`], if it has a log, and with
+/// [`Event::JobFinished`], and ends when `jobs` is closed.
 ///
 /// # Errors
 /// When the system refuses a thread.
-pub fn start<M: From<Event> + From<OwnChange> + Send + 'static>(
+pub fn start<M: From<Event> + Send + 'static>(
     mut builder: Builder,
     jobs: Receiver<Job>,
     answers: Sender<M>,
@@ -79,10 +78,9 @@ pub fn start<M: From<Event> + From<OwnChange> + Send + 'static>(
         while let Some(job) = builder.next(&jobs) {
             // The loop outlives its builder, unless it failed; then nobody wants the answer.
             let answer = |event: Event| drop(answers.send(event.into()));
-            let published = |change: OwnChange| drop(answers.send(change.into()));
             let log = builder.begin_log(&job);
             log.path().map(Event::LogBegun).map(answer);
-            answer(Event::JobFinished(builder.run(job, &log, &published)));
+            answer(Event::JobFinished(builder.run(job, &log)));
         }
     })
 }
@@ -109,8 +107,8 @@ impl Builder {
         BuildLog::begin(&self.state.logs(), &key.recipe, &key.version, &what, url)
     }
 
-    fn run(&mut self, job: Job, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
-        let outcome = self.attempt(job, log, published);
+    fn run(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
+        let outcome = self.attempt(job, log);
         match &outcome {
             JobOutcome::Done => {
                 log.note("done");
@@ -126,17 +124,17 @@ impl Builder {
         outcome
     }
 
-    fn attempt(&mut self, job: Job, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
+    fn attempt(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
         match job {
             Job::Build(job) => match self.build(&job, log) {
-                Ok(outputs) => self.publish(outputs, log, published),
+                Ok(outputs) => self.publish(outputs, log),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
                 Err(error) => JobOutcome::Failed {
                     reason: upstream_url::redact(&error.to_string(), job.url()),
                     blame: error.blame(),
                 },
             },
-            Job::Publish(outputs) => self.publish(outputs, log, published),
+            Job::Publish(outputs) => self.publish(outputs, log),
         }
     }
 
@@ -227,10 +225,9 @@ impl Builder {
         }
     }
 
-    fn publish(&self, outputs: PendingOutputs, log: &BuildLog, published: &dyn Fn(OwnChange)) -> JobOutcome {
+    fn publish(&self, outputs: PendingOutputs, log: &BuildLog) -> JobOutcome {
         match self.publisher.publish(&outputs, &self.interrupt, log) {
-            Ok(change) => {
-                published(change);
+            Ok(()) => {
                 self.publisher.pending().discard(&outputs);
                 JobOutcome::Done
             }

@@ -13,7 +13,6 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
 
-use crate::archive_file::{ArchiveFile, OwnChange};
 use crate::builder::{self, Builder};
 use crate::config::Config;
 use crate::error::Error;
@@ -43,16 +42,8 @@ const MESSAGES_A_TURN: usize = 64;
 enum Message {
     /// Something for the core.
     Event(Event),
-    /// The builder has changed the archive index; what by, its [`Event::JobFinished`] is going to tell.
-    Published(OwnChange),
     /// A signal has come: look at the flags.
     Wake,
-}
-
-impl From<OwnChange> for Message {
-    fn from(change: OwnChange) -> Self {
-        Self::Published(change)
-    }
 }
 
 impl From<Event> for Message {
@@ -111,7 +102,6 @@ struct Loop {
     config: Arc<Config>,
     signals: Signals,
     stop_asked: bool,
-    archive: ArchiveFile,
     publisher: Publisher,
     sender: Sender<Message>,
     messages: Receiver<Message>,
@@ -174,7 +164,6 @@ impl Loop {
             farm: Farm::new(options),
             started: Instant::now(),
             calendar: Calendar { started: SystemTime::now() },
-            archive: ArchiveFile::new(state.archive_index()),
             farm_id: Arc::from(config.manager.id.as_str()),
             config,
             signals,
@@ -256,9 +245,8 @@ impl Loop {
         let behind: Vec<Message> = self.messages.try_iter().take(MESSAGES_A_TURN - 1).collect();
         for message in std::iter::once(first).chain(behind) {
             match message {
-                Message::Wake => self.on_signal(),
-                Message::Event(event) => self.on_event(event),
-                Message::Published(change) => self.archive.acknowledge(change),
+                Message::Wake => self.look_at_signals(),
+                Message::Event(event) => self.take(event),
             }
         }
     }
@@ -287,9 +275,9 @@ impl Loop {
         if self.publisher.is_unsettled() {
             return;
         }
-        let result = self.archive.read_if_changed();
+        let result = self.publisher.archive().read_if_changed();
         if self.publisher.is_unsettled() {
-            self.archive.forget();
+            self.publisher.archive().forget();
         } else if let Some(result) = result {
             self.handle(Event::ArchiveRead(result));
         }

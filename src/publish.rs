@@ -16,7 +16,7 @@ use self::published::Published;
 use self::settle::{SettleError, Settled, Settler, Whose, is_empty, is_missing};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::{pending::read_job, timestamp::generated_at};
-use crate::archive_file::{OwnChange, Stamp};
+use crate::archive_file::ArchiveFile;
 use crate::build_log::BuildLog;
 use crate::config::{Config, Upload};
 use crate::durable::{self, FileError, at};
@@ -35,6 +35,7 @@ pub struct Publisher {
     pending: Pending,
     published: Published,
     settler: Settler,
+    archive: Arc<ArchiveFile>,
     /// Held while the repository is changed, or must not change.
     access: Arc<Mutex<()>>,
 }
@@ -85,6 +86,7 @@ impl Publisher {
             settler: Settler::new(&state, journal.clone(), tool.clone()),
             pending: Pending::new(state.clone()),
             published: Published::new(state.clone()),
+            archive: Arc::new(ArchiveFile::new(state.archive_index())),
             config,
             state,
             tool,
@@ -96,6 +98,11 @@ impl Publisher {
     /// The outputs that wait to be published.
     pub fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// The archive index, as far as it was read.
+    pub fn archive(&self) -> &ArchiveFile {
+        &self.archive
     }
 
     /// Settles what an earlier manager has left, then creates the repository if there is none yet. It appears whole or
@@ -132,8 +139,9 @@ impl Publisher {
         Ok(durable::sync_file_system(fresh).map_err(at(fresh))?)
     }
 
-    /// Publishes pending outputs, whole or not at all; returns how this has changed the archive index.
-    /// What the tool says goes to `log`.
+    /// Publishes pending outputs, whole or not at all. What the tool says goes to `log`.
+    ///
+    /// How this changes the archive index, the archive file counts as read: the caller tells the farm what was published.
     ///
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before.
@@ -142,14 +150,12 @@ impl Publisher {
         outputs: &PendingOutputs,
         interrupt: &Interrupt,
         log: &BuildLog,
-    ) -> Result<OwnChange, PublishError> {
+    ) -> Result<(), PublishError> {
         let _access = self.access();
-        let index = self.state.archive_index();
-        let before = Stamp::of_file(&index);
-        let change = || OwnChange { before, after: Stamp::of_file(&index) };
+        let before = self.archive.stamp();
         // An earlier publish that could not be undone then must not be built upon. It may have been this one.
         if self.settle(interrupt)? == Settled::Stands(outputs.directory.clone()) {
-            return Ok(change());
+            return Ok(());
         }
         let packages = self.pending.packages_of(&outputs.directory);
         if !self.pending.contains(&outputs.directory) {
@@ -166,13 +172,14 @@ impl Publisher {
         self.journal.begin(&outputs.directory)?;
         let error = match program.log_to(log).run(interrupt) {
             Ok(_) => {
-                let change = change();
+                let after = self.archive.stamp();
                 // What it says is not enough: the pending outputs are about to go.
                 match self.published.missing(outputs) {
                     None => {
                         self.published.sync(outputs)?;
                         self.journal.forget()?;
-                        return Ok(change);
+                        self.archive.acknowledge(before, after);
+                        return Ok(());
                     }
                     Some(missing) => PublishError::NotPublished { missing },
                 }
@@ -183,7 +190,7 @@ impl Publisher {
         };
         match self.settler.settle(Whose::Own, interrupt)? {
             // It has failed after it was done.
-            Settled::Stands(_) => Ok(change()),
+            Settled::Stands(_) => Ok(()),
             Settled::Undone | Settled::Nothing => Err(error),
         }
     }
