@@ -18,7 +18,7 @@ use self::settle::{SettleError, Settled, Settler, Whose, is_empty, is_missing};
 pub(crate) use self::{pending::read_job, timestamp::generated_at};
 use crate::archive_file::ArchiveFile;
 use crate::build_log::BuildLog;
-use crate::config::{Config, Upload};
+use crate::config::{Config, Repo, Upload};
 use crate::durable::{self, FileError, at};
 use crate::farm::events::PendingOutputs;
 use crate::journal::{self, Journal};
@@ -122,26 +122,29 @@ impl Publisher {
             return Err(PublishError::NoRepository(repo));
         }
         let fresh = self.state.stage().join(self.state.unique_name("repo"));
-        let created = self.create_repository(&fresh, interrupt);
-        // An empty directory gives way to the rename.
-        created
-            .and_then(|()| Ok(fs::rename(&fresh, &repo).map_err(at(&repo))?))
-            .inspect_err(|_| drop(durable::remove(&fresh)))
+        self.create_repository(&fresh, &repo, interrupt).inspect_err(|_| drop(durable::remove(&fresh)))
     }
 
-    fn create_repository(&self, fresh: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
-        let repo = &self.config.repo;
-        let program = self.tool.writer("init", interrupt)?;
-        let program = program.args(["--name", &repo.name, "--description", &repo.description]);
+    fn create_repository(
+        &self,
+        fresh: &Path,
+        repo: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<(), PublishError> {
+        let Repo { name, description } = &self.config.repo;
+        let program =
+            self.tool.writer("init", interrupt)?.args(["--name", name, "--description", description]);
         program.arg("--out").arg(fresh).run(interrupt).map_err(ToolError::from)?;
         journal::sync_small_files(fresh).map_err(at(fresh))?;
         // And the rest, such as the keys: no publish writes that again.
-        Ok(durable::sync_file_system(fresh).map_err(at(fresh))?)
+        durable::sync_file_system(fresh).map_err(at(fresh))?;
+        // If `repo` is an empty directory, the rename replaces it.
+        Ok(fs::rename(fresh, repo).map_err(at(repo))?)
     }
 
     /// Publishes pending outputs, whole or not at all. What the tool says goes to `log`.
     ///
-    /// How this changes the archive index, the archive file counts as read: the caller tells the farm what was published.
+    /// The index that this leaves counts as read, as the caller tells the farm what was published.
     ///
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before.

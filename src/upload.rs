@@ -207,8 +207,8 @@ impl Uploader {
         Ok(refusal::of_lost_packages(&archive_index(snapshot), &self.state.repo())?)
     }
 
-    /// [`Uploader::run`], again if the next package was being published meanwhile, which a tool may write in place: that
-    /// is no fault, and what this upload is about is still to be copied.
+    /// Runs rclone, and again if the next package was being published meanwhile, which a tool may write in place: this is
+    /// no fault, and the rest of the upload still waits.
     fn pass(
         &self,
         command: &str,
@@ -217,28 +217,17 @@ impl Uploader {
         to: &OsStr,
         interrupt: &Interrupt,
     ) -> Result<(), UploadError> {
-        for _ in 0..OVERTAKEN {
-            match self.run(command, options, from, to, interrupt) {
-                Err(error) if error.is_overtaken() => {}
-                result => return result,
+        let mut repeats = 0;
+        loop {
+            let program = self.rclone(interrupt)?.arg(command).args(options.iter().copied());
+            let result = program.arg("--").arg(from).arg(to).run(interrupt);
+            match result.map_err(|error| UploadError::Tool(error.into())) {
+                Err(error) if error.is_overtaken() && repeats < OVERTAKEN => repeats += 1,
+                result => return result.map(drop),
             }
-            // Until that publish is over.
+            // Wait until that publish is over.
             drop(self.publisher.access());
         }
-        self.run(command, options, from, to, interrupt)
-    }
-
-    fn run(
-        &self,
-        command: &str,
-        options: &[&str],
-        from: &OsStr,
-        to: &OsStr,
-        interrupt: &Interrupt,
-    ) -> Result<(), UploadError> {
-        let program = self.rclone(interrupt)?.arg(command).args(options.iter().copied());
-        program.arg("--").arg(from).arg(to).run(interrupt).map_err(ToolError::from)?;
-        Ok(())
     }
 
     /// rclone, as soon as none of an earlier manager is at work.

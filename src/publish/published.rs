@@ -184,8 +184,10 @@ mod tests {
         for length in 0..whole.len() - 1 {
             check(&whole[..length], &["first"], false);
         }
-        // Nothing is added to what is taken for the end.
-        check(&format!("{whole}{}", "x".repeat(2 * BLOCK)), &["first"], false);
+        check(&format!("{whole}x"), &["first"], false);
+        // Where the scan gives up is not the end.
+        let long = "x".repeat(BLOCK - 2);
+        check(&format!("{{{}\"x\":{{{long}]}}and more", fields("first")), &["first"], false);
     }
 
     #[test]
