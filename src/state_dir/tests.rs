@@ -9,6 +9,11 @@ fn a_second_manager_is_told_who_holds_the_directory() {
     let error = StateDir::open(root.path()).unwrap_err().to_string();
     assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
     drop(state);
+    assert_eq!(
+        fs::read_to_string(root.path().join("lock")).unwrap(),
+        "",
+        "the id of a process that has gone"
+    );
     StateDir::open(root.path()).unwrap();
 }
 
