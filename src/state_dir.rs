@@ -30,10 +30,13 @@ use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::process::umask;
 
-use self::lock::ManagerLock;
+use self::lock::{LockError, ManagerLock};
 use crate::config::STATE_SUBDIRS;
 use crate::durable;
 use crate::problem::Problem;
+
+/// The lock of the manager.
+const LOCK: &str = "lock";
 
 /// The directory of the build logs.
 const LOGS: &str = "logs";
@@ -79,8 +82,14 @@ impl StateDir {
             let path = path.to_owned();
             move |error| StateDirError::NotWritable { path, error }
         };
+        let in_use = |holder| StateDirError::InUse { path: root.to_owned(), holder };
         fs::create_dir_all(root).map_err(not_writable(root))?;
-        let lock = ManagerLock::take(root)?;
+        let lock_path = root.join(LOCK);
+        let lock = ManagerLock::take(&lock_path).map_err(|error| match error {
+            LockError::Unusable(error) => not_writable(&lock_path)(error),
+            LockError::Held(pid) if pid.is_empty() => in_use(String::new()),
+            LockError::Held(pid) => in_use(format!(" (process {pid})")),
+        })?;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let token = since_epoch.unwrap_or_default().as_millis();
         let state = Self { root: root.to_owned(), _lock: lock, token, counter: AtomicU64::new(0) };
@@ -102,7 +111,7 @@ impl StateDir {
         if let Err(problem) = probe_directory(root) {
             return vec![problem];
         }
-        let lock = root.join(lock::MANAGER);
+        let lock = root.join(LOCK);
         let unwritable =
             |error| Problem::of_file(&lock, format!("cannot write to the state_dir's lock: {error}"));
         let lock_error = match access(&lock, Access::READ_OK | Access::WRITE_OK) {

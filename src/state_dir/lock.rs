@@ -1,7 +1,7 @@
 //! Locks: one manager for a state directory, one tool for what it changes.
 //!
-//! A lock file holds the state of nothing. The kernel frees a lock with the last process that has its file open, so that
-//! none outlives a crash.
+//! The kernel frees a lock with the last process that has its file open, so that none outlives a crash. The content of a
+//! lock file decides nothing.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -13,11 +13,6 @@ use log::warn;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::StateDirError;
-
-/// The name of the manager's lock in the state directory.
-pub(super) const MANAGER: &str = "lock";
-
 /// How often to try for the lock of a tool that has outlived its manager.
 const SURVIVOR_POLL: Duration = Duration::from_millis(100);
 
@@ -25,23 +20,27 @@ const SURVIVOR_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct ManagerLock(File);
 
+/// Why the manager's lock cannot be taken.
+pub(super) enum LockError {
+    /// The file cannot be written or locked.
+    Unusable(io::Error),
+    /// Another manager holds it: the process with this id, as the file says. It may say nothing.
+    Held(String),
+}
+
 impl ManagerLock {
-    /// Takes the lock of the state directory at `root` and writes this process's id into it.
-    pub(super) fn take(root: &Path) -> Result<Self, StateDirError> {
-        let path = root.join(MANAGER);
-        let not_writable = |error: io::Error| StateDirError::NotWritable { path: path.clone(), error };
+    /// Takes the lock at `path` and writes this process's id into it.
+    pub(super) fn take(path: &Path) -> Result<Self, LockError> {
         let mut options = File::options();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(not_writable)?;
-        if !try_lock(&file).map_err(not_writable)? {
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path).map_err(LockError::Unusable)?;
+        if !try_lock(&file).map_err(LockError::Unusable)? {
             let mut pid = String::new();
-            let holder = match file.read_to_string(&mut pid) {
-                Ok(_) if !pid.trim().is_empty() => format!(" (process {})", pid.trim()),
-                _ => String::new(),
-            };
-            return Err(StateDirError::InUse { path: root.to_owned(), holder });
+            let read = file.read_to_string(&mut pid);
+            return Err(LockError::Held(read.map(|_| pid.trim().to_owned()).unwrap_or_default()));
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(not_writable)?;
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(LockError::Unusable)?;
         Ok(Self(file))
     }
 }
