@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::peipkg_repo::{PeipkgRepo, ToolError};
+use self::peipkg_repo::PeipkgRepo;
 use self::pending::Pending;
 use self::published::Published;
 use self::settle::{SettleError, Settled, Settler, Whose, is_empty, is_missing};
@@ -45,7 +45,7 @@ pub struct Publisher {
 pub enum PublishError {
     /// `peipkg-repo` failed.
     #[error(transparent)]
-    Tool(#[from] ToolError),
+    Tool(#[from] ProcessError),
     /// A file could not be read, written or moved.
     #[error(transparent)]
     File(#[from] FileError),
@@ -70,7 +70,7 @@ impl PublishError {
     /// Whether it was the manager's own shutdown that ended it.
     pub fn is_interrupted(&self) -> bool {
         match self {
-            Self::Tool(error) => error.is_interrupted(),
+            Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
             Self::Settle(error) => error.is_interrupted(),
             _ => false,
         }
@@ -134,7 +134,7 @@ impl Publisher {
         let Repo { name, description } = &self.config.repo;
         let program =
             self.tool.writer("init", interrupt)?.args(["--name", name, "--description", description]);
-        program.arg("--out").arg(fresh).run(interrupt).map_err(ToolError::from)?;
+        program.arg("--out").arg(fresh).run(interrupt)?;
         journal::sync_small_files(fresh).map_err(at(fresh))?;
         // And the rest, such as the keys: no publish writes that again.
         durable::sync_file_system(fresh).map_err(at(fresh))?;
@@ -188,8 +188,8 @@ impl Publisher {
                 }
             }
             // The shutdown does not wait: the next start settles it.
-            Err(error @ ProcessError::Interrupted { .. }) => return Err(ToolError::from(error).into()),
-            Err(error) => ToolError::from(error).into(),
+            Err(error @ ProcessError::Interrupted { .. }) => return Err(error.into()),
+            Err(error) => error.into(),
         };
         match self.settler.settle(Whose::Own, interrupt)? {
             // It has failed after it was done.

@@ -25,7 +25,7 @@ use crate::durable::{self, FileError, at};
 use crate::farm::events::{Event, UploadOutcome};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::Publisher;
-use crate::publish::peipkg_repo::{ToolError, lock};
+use crate::publish::peipkg_repo::exclusive;
 use crate::publish::settle::SettleError;
 use crate::state_dir::StateDir;
 
@@ -74,7 +74,7 @@ enum UploadError {
     Settle(#[from] SettleError),
     /// The repository does not verify, or rclone has failed.
     #[error(transparent)]
-    Tool(#[from] ToolError),
+    Tool(#[from] ProcessError),
     /// The upload would lose something.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -85,20 +85,20 @@ impl UploadError {
     fn is_interrupted(&self) -> bool {
         match self {
             Self::Settle(error) => error.is_interrupted(),
-            Self::Tool(error) => error.is_interrupted(),
+            Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
             _ => false,
         }
     }
 
     /// Whether rclone has failed with the exit status for what is not there.
     fn is_not_found(&self) -> bool {
-        let Self::Tool(ToolError::Process(ProcessError::Failed { status, .. })) = self else { return false };
+        let Self::Tool(ProcessError::Failed { status, .. }) = self else { return false };
         NOT_FOUND.contains(&status.code())
     }
 
     /// Whether rclone has met a file that was being written.
     fn is_overtaken(&self) -> bool {
-        let Self::Tool(ToolError::Process(ProcessError::Failed { tail, .. })) = self else { return false };
+        let Self::Tool(ProcessError::Failed { tail, .. }) = self else { return false };
         tail.contains("source file is being updated")
     }
 }
@@ -151,7 +151,7 @@ impl Uploader {
     fn begin(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
         let _access = self.publisher.access();
         self.publisher.settle(interrupt)?;
-        self.publisher.verify(interrupt).map_err(ToolError::from)?;
+        self.publisher.verify(interrupt)?;
         let (owed, begun) = (self.state.upload_owed(), self.state.upload_begun());
         let noted = durable::create_marker(&begun).and_then(|()| durable::remove(&owed));
         noted.map_err(at(&begun))?;
@@ -193,7 +193,7 @@ impl Uploader {
         }
         // The last pass would remove all that the repository has not, be it the contents of a whole account.
         let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &self.remote]);
-        match list.run(interrupt).map_err(|error| UploadError::Tool(error.into())) {
+        match list.run(interrupt).map_err(UploadError::Tool) {
             Err(error) if error.is_not_found() => Ok(()),
             result => {
                 let listing = result?.stdout;
@@ -221,7 +221,7 @@ impl Uploader {
         loop {
             let program = self.rclone(interrupt)?.arg(command).args(options.iter().copied());
             let result = program.arg("--").arg(from).arg(to).run(interrupt);
-            match result.map_err(|error| UploadError::Tool(error.into())) {
+            match result.map_err(UploadError::Tool) {
                 Err(error) if error.is_overtaken() && repeats < OVERTAKEN => repeats += 1,
                 result => return result.map(drop),
             }
@@ -231,8 +231,8 @@ impl Uploader {
     }
 
     /// rclone, as soon as none of an earlier manager is at work.
-    fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ToolError> {
-        let program = Program::new(&self.rclone).hold(lock(&self.state.upload_lock(), interrupt)?);
+    fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ProcessError> {
+        let program = exclusive(&self.rclone, &self.state.upload_lock(), interrupt)?;
         Ok(program.deadline(Some(PASS_DEADLINE)))
     }
 }

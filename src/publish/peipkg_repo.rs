@@ -1,12 +1,12 @@
 //! `peipkg-repo`, and the lock that a tool holds while it changes what it shares with others.
 
-use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::timestamp;
-use crate::durable::{FileError, at};
+use crate::durable::at;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::StateDir;
 use crate::state_dir::lock::wait_for_tool;
@@ -15,31 +15,19 @@ use crate::state_dir::lock::wait_for_tool;
 /// disks. Everybody waits for the builder meanwhile.
 const DEADLINE: Duration = Duration::from_mins(15);
 
-/// Why a tool did not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolError {
-    /// Its lock cannot be taken.
-    #[error(transparent)]
-    Lock(#[from] FileError),
-    /// It could not be run, or has failed.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-}
-
-impl ToolError {
-    /// Whether the manager's own shutdown ended it.
-    pub fn is_interrupted(&self) -> bool {
-        matches!(self, Self::Process(ProcessError::Interrupted { .. }))
-    }
-}
-
-/// Takes the lock of a tool, as soon as no tool of an earlier manager holds it.
+/// A run of `program` that holds `lock`, as soon as no run of an earlier manager does.
 ///
 /// # Errors
 /// When the lock file cannot be used, or the wait is interrupted.
-pub fn lock(path: &Path, interrupt: &Interrupt) -> Result<File, ToolError> {
-    let lock = wait_for_tool(path, || interrupt.is_triggered()).map_err(at(path))?;
-    lock.ok_or_else(|| ProcessError::Interrupted { program: "waiting for an earlier tool".into() }.into())
+pub fn exclusive(program: &Path, lock: &Path, interrupt: &Interrupt) -> Result<Program, ProcessError> {
+    let name = || program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match wait_for_tool(lock, || interrupt.is_triggered()) {
+        Ok(Some(file)) => Ok(Program::new(program).hold(file)),
+        Ok(None) => Err(ProcessError::Interrupted { program: name() }),
+        Err(error) => {
+            Err(ProcessError::NotStarted { program: name(), error: io::Error::other(at(lock)(error)) })
+        }
+    }
 }
 
 /// The tool, for one repository.
@@ -58,8 +46,8 @@ impl PeipkgRepo {
     ///
     /// # Errors
     /// When its lock cannot be taken.
-    pub fn writer(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, ToolError> {
-        let program = Program::new(&self.program).hold(lock(&self.state.tool_lock(), interrupt)?);
+    pub fn writer(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, ProcessError> {
+        let program = exclusive(&self.program, &self.state.tool_lock(), interrupt)?;
         let timestamp = timestamp::for_repository(&self.state.repo());
         let program = program.deadline(Some(DEADLINE)).arg(sub_command).arg("--sign-key");
         Ok(program.arg(&self.key_file).args(["--timestamp", &timestamp]))
@@ -69,8 +57,8 @@ impl PeipkgRepo {
     ///
     /// # Errors
     /// When the lock file cannot be used, or the wait is interrupted.
-    pub fn wait_for_writer(&self, interrupt: &Interrupt) -> Result<(), ToolError> {
-        lock(&self.state.tool_lock(), interrupt).map(drop)
+    pub fn wait_for_writer(&self, interrupt: &Interrupt) -> Result<(), ProcessError> {
+        exclusive(&self.program, &self.state.tool_lock(), interrupt).map(drop)
     }
 
     /// Checks the repository's signatures and indexes.

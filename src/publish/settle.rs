@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::peipkg_repo::{PeipkgRepo, ToolError};
+use super::peipkg_repo::PeipkgRepo;
 use super::pending::Pending;
 use super::published::Published;
 use crate::durable::{FileError, at};
@@ -48,7 +48,7 @@ pub enum SettleError {
     File(#[from] FileError),
     /// A tool is in the way, or `peipkg-repo verify` could not be run.
     #[error(transparent)]
-    Tool(#[from] ToolError),
+    Tool(#[from] ProcessError),
     /// Nobody can tell any more what the last publish has changed.
     #[error(
         "{journal}: cannot be used to undo the last publish, {reason}; and the repository is not whole: {found}; \
@@ -77,7 +77,7 @@ pub enum SettleError {
 impl SettleError {
     /// Whether the manager's own shutdown ended it.
     pub fn is_interrupted(&self) -> bool {
-        matches!(self, Self::Tool(error) if error.is_interrupted())
+        matches!(self, Self::Tool(ProcessError::Interrupted { .. }))
     }
 }
 
@@ -190,11 +190,11 @@ impl Settler {
 
     /// What `peipkg-repo verify` finds wrong, if anything. If it could not run, that is an error: the repository may be
     /// whole.
-    fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ToolError> {
+    fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ProcessError> {
         match self.tool.verify(interrupt) {
             Ok(()) => Ok(None),
             Err(error @ ProcessError::Failed { .. }) => Ok(Some(error.to_string())),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }
