@@ -245,8 +245,8 @@ impl Loop {
         let behind: Vec<Message> = self.messages.try_iter().take(MESSAGES_A_TURN - 1).collect();
         for message in std::iter::once(first).chain(behind) {
             match message {
-                Message::Wake => self.look_at_signals(),
-                Message::Event(event) => self.take(event),
+                Message::Wake => self.on_signal(),
+                Message::Event(event) => self.on_event(event),
             }
         }
     }

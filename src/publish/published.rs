@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::pending::Pending;
 use crate::archive::{Archive, Presence};
 use crate::durable::{self, FileError, at};
-use crate::farm::event::KeptOutputs;
+use crate::farm::events::PendingOutputs;
 use crate::identity::PackageName;
 use crate::journal;
 use crate::state_dir::StateDir;
@@ -31,7 +31,7 @@ impl Published {
     }
 
     /// What of `outputs` is not in the repository, or not as it was built; the end of a sentence.
-    pub(crate) fn missing(&self, outputs: &KeptOutputs) -> Option<String> {
+    pub(crate) fn missing(&self, outputs: &PendingOutputs) -> Option<String> {
         let version = &outputs.key.version;
         if !self.are_listed_plainly(outputs) {
             let archive = match self.read_archive() {
@@ -46,14 +46,14 @@ impl Published {
     }
 
     /// What is wrong with those of the packages of `outputs` that `archive` names.
-    pub(crate) fn listed_but_altered(&self, archive: &Archive, outputs: &KeptOutputs) -> Option<String> {
+    pub(crate) fn listed_but_altered(&self, archive: &Archive, outputs: &PendingOutputs) -> Option<String> {
         let version = &outputs.key.version;
         let mut listed = outputs.packages.iter().filter(|package| archive.has(package, version));
         listed.find_map(|package| self.altered(outputs, package))
     }
 
     /// Whether the archive index can be read, and names none of the packages of `outputs`.
-    pub(crate) fn has_none_of(&self, KeptOutputs { key, packages, .. }: &KeptOutputs) -> bool {
+    pub(crate) fn has_none_of(&self, PendingOutputs { key, packages, .. }: &PendingOutputs) -> bool {
         self.read_archive().is_ok_and(|archive| archive.presence(packages, &key.version) == Presence::Absent)
     }
 
@@ -71,7 +71,7 @@ impl Published {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(crate) fn sync(&self, outputs: &KeptOutputs) -> Result<(), FileError> {
+    pub(crate) fn sync(&self, outputs: &PendingOutputs) -> Result<(), FileError> {
         let repo = self.state.repo();
         journal::sync_small_files(&repo).map_err(at(&repo))?;
         for package in &outputs.packages {
@@ -84,7 +84,7 @@ impl Published {
     }
 
     /// Says that `package` is not published as it was built, if so.
-    fn altered(&self, outputs: &KeptOutputs, package: &PackageName) -> Option<String> {
+    fn altered(&self, outputs: &PendingOutputs, package: &PackageName) -> Option<String> {
         let version = &outputs.key.version;
         let file_name = package.file_name(version);
         let built = self.pending.packages_of(&outputs.directory).join(&file_name);
@@ -99,7 +99,7 @@ impl Published {
     /// Whether the archive index has all of `outputs` in the form in which tools write it: compact, with the keys in the
     /// order of PSD-009 §6.2.4. If not, the caller parses the index. The scan is here because each publish asks: of 1,000
     /// entries it takes 0.2 ms, a parse 5 ms; of 50,000 entries 10 ms and 270 ms.
-    fn are_listed_plainly(&self, outputs: &KeptOutputs) -> bool {
+    fn are_listed_plainly(&self, outputs: &PendingOutputs) -> bool {
         let version = &outputs.key.version;
         let fields = |PackageName { name, architecture }: &PackageName| {
             format!("\"name\":\"{name}\",\"version\":\"{version}\",\"architecture\":\"{architecture}\",")
