@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::archive::Archive;
+use peipkg_format::archive_index::Archive;
 
 /// The file, and how it looked when it was read last.
 #[derive(Debug)]

@@ -17,11 +17,11 @@ use crate::durable::{self, FileError, at};
 use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::publish::{PublishError, Publisher};
-use crate::signing_key::PublicKeys;
 use crate::state_dir::StateDir;
 use crate::upstream::git::GitError;
 use crate::upstream::sources::{Source, Sources};
 use crate::upstream_url;
+use peipkg_format::signing_key::PublicKeys;
 
 /// How long fetched sources are kept for a version that was expected, but is not built after all.
 const SOURCES_IDLE: Duration = Duration::from_mins(1);

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Draft, Http, ListenAddr, Upload};
 use crate::exposure;
-use crate::problem::Problem;
 use crate::roster;
 use crate::startup;
 use crate::state_dir::StateDir;
+use peipkg_format::problem::Problem;
 
 /// What a check has found. Its `Display` form is what `--check` prints.
 #[derive(Debug, Default)]

@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::draft::Draft;
-pub use self::keys::{BinaryKey, Grant, InjectedKey};
-pub use self::listen_addr::{ListenAddr, ListenAddrError};
-use crate::document::{At, Section};
-use crate::duration;
-use crate::problem::Problem;
+pub use crate::config::draft::Draft;
+pub use crate::config::keys::{BinaryKey, Grant, InjectedKey};
+pub use crate::config::listen_addr::{ListenAddr, ListenAddrError};
 use crate::recipe::{self, Recipe};
+use peipkg_format::duration;
+use peipkg_format::problem::Problem;
+use peipkg_format::strict_toml::{At, Section};
 
 /// The directories below the state directory whose contents come and go, or get published.
 pub const STATE_SUBDIRS: [&str; 5] = ["sources", "stage", "publish", "repo", "logs"];

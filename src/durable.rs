@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use rustix::fs::syncfs;
 
-use crate::removal::remove_directory;
+use peipkg_format::remove_tree::remove_directory;
 
 /// A file or directory that could not be read, written, moved or removed.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,10 @@ use std::io;
 
 use crate::cli::UsageError;
 use crate::config::ListenAddr;
-use crate::problem::Problem;
 use crate::publish::PublishError;
 use crate::state_dir::StateDirError;
 use crate::tools::MissingTool;
+use peipkg_format::problem::Problem;
 
 /// An error that ends the manager. Its `Display` form is one line per defect.
 #[derive(Debug)]

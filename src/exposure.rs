@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::config::BinaryKey;
-use crate::problem::Problem;
+use peipkg_format::problem::Problem;
 
 /// What is to be said about the key files that a configuration names.
 pub fn warnings(

@@ -25,7 +25,7 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, FileError, at};
-use crate::hex;
+use peipkg_format::hex;
 
 /// What a publish overwrites: the descriptor with its signature, and the indexes.
 const DESCRIPTOR: [&str; 2] = ["repo.json", "repo.json.sig"];

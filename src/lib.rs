@@ -6,7 +6,6 @@
 //! the pure core in [`farm`] decide; pollers, builder and listener only send it
 //! events. ARCHITECTURE.md has the map.
 
-pub mod archive;
 pub mod archive_file;
 pub mod build_log;
 pub mod builder;
@@ -14,32 +13,25 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
-pub mod document;
 pub mod durable;
-pub mod duration;
 pub mod error;
 pub mod exposure;
 pub mod farm;
-pub mod hex;
 pub mod http;
-pub mod identity;
 pub mod journal;
 pub mod logging;
 #[cfg(test)]
 mod mutation_tests;
 pub mod poller;
-pub mod problem;
 pub mod process;
 pub mod progress;
 pub mod publish;
 #[cfg(any(test, fuzzing))]
 pub mod readers;
 pub mod recipe;
-pub mod removal;
 pub mod report;
 pub mod roster;
 pub mod signals;
-pub mod signing_key;
 pub mod startup;
 pub mod state_dir;
 pub mod status;
@@ -48,5 +40,4 @@ pub mod tools;
 pub mod upload;
 pub mod upstream;
 pub mod upstream_url;
-pub mod version;
 pub mod webhook;

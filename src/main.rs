@@ -5,10 +5,10 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use peipkg_format::problem::OneLine;
 use peipkg_manager::cli::{self, Command, Mode};
 use peipkg_manager::error::Error;
 use peipkg_manager::farm::Outcome;
-use peipkg_manager::problem::OneLine;
 use peipkg_manager::progress::Line;
 use peipkg_manager::{check, daemon, logging, startup};
 

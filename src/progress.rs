@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::duration;
 use crate::farm::moment::Moment;
-use crate::problem::OneLine;
+use peipkg_format::duration;
+use peipkg_format::problem::OneLine;
 
 /// How often the line is drawn anew while something goes on: it counts seconds.
 const TICK: Duration = Duration::from_secs(1);

@@ -10,12 +10,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::peipkg_repo::PeipkgRepo;
-use self::pending::Pending;
-use self::published::Published;
-use self::settle::{SettleError, Settled, Settler, Whose, is_empty, is_missing};
-#[cfg(any(test, fuzzing))]
-pub(crate) use self::{pending::read_job, timestamp::generated_at};
 use crate::archive_file::ArchiveFile;
 use crate::build_log::BuildLog;
 use crate::config::{Config, Repo, Upload};
@@ -23,6 +17,12 @@ use crate::durable::{self, FileError, at};
 use crate::farm::events::PendingOutputs;
 use crate::journal::{self, Journal};
 use crate::process::{Interrupt, ProcessError};
+use crate::publish::peipkg_repo::PeipkgRepo;
+use crate::publish::pending::Pending;
+use crate::publish::published::Published;
+use crate::publish::settle::{SettleError, Settled, Settler, Whose, is_empty, is_missing};
+#[cfg(any(test, fuzzing))]
+pub(crate) use crate::publish::{pending::read_job, timestamp::generated_at};
 use crate::state_dir::StateDir;
 
 /// The repository and the tool that changes it. Clones share it.

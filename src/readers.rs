@@ -6,17 +6,25 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::archive::Archive;
+use crate::build_log;
 use crate::config::{Config, ListenAddr};
+use crate::http;
+use crate::journal;
 use crate::logging::Quoted;
-use crate::problem::OneLine;
+use crate::process;
+use crate::publish;
 use crate::recipe::Recipe;
 use crate::tag_pattern::TagPattern;
 use crate::upstream::ls_refs::{self, ObjectFormat, Server};
 use crate::upstream::pkt_line::{self, Packets};
 use crate::upstream::{commit_times, git, http_url, ref_name, retry_after};
-use crate::version::Version;
-use crate::{build_log, duration, http, journal, process, publish, signing_key, upstream_url, webhook};
+use crate::upstream_url;
+use crate::webhook;
+use peipkg_format::archive_index::Archive;
+use peipkg_format::duration;
+use peipkg_format::problem::OneLine;
+use peipkg_format::signing_key;
+use peipkg_format::version::Version;
 
 /// What is given bytes.
 pub type Reader = fn(&[u8]);

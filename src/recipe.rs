@@ -10,12 +10,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::document::{At, Document, Section};
-use crate::duration;
-use crate::identity::{self, PackageName};
-use crate::problem::Problem;
 use crate::tag_pattern::TagPattern;
-use crate::version::{Version, VersionError};
+use peipkg_format::duration;
+use peipkg_format::package::{self, PackageName};
+use peipkg_format::problem::Problem;
+use peipkg_format::strict_toml::{At, Document, Section};
+use peipkg_format::version::{Version, VersionError};
 
 /// The name of the file within a recipe's directory.
 pub const FILE_NAME: &str = "peipkg.toml";
@@ -250,10 +250,10 @@ fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<(PackageName, usize)> {
         let name = stanza.required::<String>("name");
         let architecture = stanza.required::<String>("architecture");
         let (Some(name), Some(architecture)) = (name, architecture) else { continue };
-        if let Err(reason) = identity::check_package_name(&name.value) {
+        if let Err(reason) = package::check_package_name(&name.value) {
             stanza.report(&name.span, format!("[[package]] name {:?} {reason}", name.value));
         }
-        if let Err(reason) = identity::check_architecture(&architecture.value) {
+        if let Err(reason) = package::check_architecture(&architecture.value) {
             let message = format!("[[package]] architecture {:?} {reason}", architecture.value);
             stanza.report(&architecture.span, message);
         }

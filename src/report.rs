@@ -3,10 +3,10 @@
 
 use log::{debug, error, info, warn};
 
-use crate::duration;
 use crate::farm::events::{JobKey, Notice};
 use crate::farm::holds::Hold;
 use crate::upstream_url::without_password;
+use peipkg_format::duration;
 
 /// Writes one notice to the log.
 pub fn log(notice: &Notice) {

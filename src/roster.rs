@@ -8,8 +8,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::problem::Problem;
 use crate::recipe::{FILE_NAME, Recipe};
+use peipkg_format::problem::Problem;
 
 /// Fewer recipes than these are not worth a thread that helps to read them.
 const SHARE: usize = 256;

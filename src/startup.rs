@@ -16,15 +16,15 @@ use crate::config::{BinaryKey, Config, Draft, Upload};
 use crate::error::Error;
 use crate::exposure;
 use crate::http;
-use crate::problem::Problem;
 use crate::process::Interrupt;
 use crate::publish::Publisher;
 use crate::recipe::Recipe;
 use crate::roster;
-use crate::signing_key::{self, KeyError, PublicKeys};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::tools::{MissingTool, Tools};
 use crate::upload::Uploader;
+use peipkg_format::problem::Problem;
+use peipkg_format::signing_key::{self, KeyError, PublicKeys};
 
 /// Longest webhook secret that is read, in bytes: far above any secret, far below a mistake like a disk image.
 const MAX_SECRET_FILE: u64 = 64 * 1024;

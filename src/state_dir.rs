@@ -30,10 +30,10 @@ use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::process::umask;
 
-use self::lock::{LockError, ManagerLock};
 use crate::config::STATE_SUBDIRS;
 use crate::durable;
-use crate::problem::Problem;
+use crate::state_dir::lock::{LockError, ManagerLock};
+use peipkg_format::problem::Problem;
 
 /// The lock of the manager.
 const LOCK: &str = "lock";

@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use self::refusal::Refusal;
 use crate::durable::{self, FileError, at};
 use crate::farm::events::{Event, UploadOutcome};
 use crate::process::{Interrupt, ProcessError, Program};
@@ -28,6 +27,7 @@ use crate::publish::Publisher;
 use crate::publish::peipkg_repo::exclusive;
 use crate::publish::settle::SettleError;
 use crate::state_dir::StateDir;
+use crate::upload::refusal::Refusal;
 
 /// How long one pass may take: a first upload of a large repository over a thin
 /// line is a matter of hours; rclone ends stalled transfers by itself.

@@ -131,7 +131,7 @@ mod tests {
         assert!(!is_signed(b"another", Some(SIGNATURE), BODY));
         // The true HMAC of the empty key: nobody may sign with no secret at all.
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b""), BODY);
-        let digest = format!("sha256={}", crate::hex::encode(tag.as_ref()));
+        let digest = format!("sha256={}", peipkg_format::hex::encode(tag.as_ref()));
         assert!(!is_signed(b"", Some(&digest), BODY));
     }
 

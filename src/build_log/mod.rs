@@ -33,11 +33,11 @@ use std::time::SystemTime;
 
 use log::warn;
 
-use self::capped_file::CappedFile;
-use self::text::Cleaner;
+use crate::build_log::capped_file::CappedFile;
+use crate::build_log::text::Cleaner;
 use crate::process::Sink;
 use crate::upstream_url::Secrets;
-use crate::version::Version;
+use peipkg_format::version::Version;
 
 /// How many removed recipes keep their logs, newest first. An operator may still ask why a recipe
 /// was given up.

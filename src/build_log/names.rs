@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(success, "20231114T221320.042Z_1:2.0~rc1-3_7.ok.log");
         expected.is_of_success = true;
         assert_eq!(parse(&success).unwrap(), expected);
-        let longest = name(time, &"9".repeat(crate::version::Version::MAX_LEN), u32::MAX);
+        let longest = name(time, &"9".repeat(peipkg_format::version::Version::MAX_LEN), u32::MAX);
         let longest = name_of_success(&longest);
         assert!(longest.len() <= 255, "{longest}");
     }

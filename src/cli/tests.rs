@@ -1,6 +1,6 @@
 //! What is a command line, and what is told of one that is not.
 
-use super::*;
+use crate::cli::*;
 
 fn parse_words(line: &str) -> Result<Command, UsageError> {
     parse(line.split_whitespace().map(OsString::from))

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{
+use crate::config::{
     BinaryKey, Config, DEFAULT_BUILD_TIMEOUT, Grant, Http, Manager, Poll, Repo, SAMPLE_ID, Upload,
     build_timeout, file, keys, line,
 };
-use crate::document::{Document, Section};
-use crate::problem::Problem;
+use peipkg_format::problem::Problem;
+use peipkg_format::strict_toml::{Document, Section};
 
 /// What a configuration says. What is `None` is missing or wrong, and has been reported.
 #[derive(Debug, Clone, Default)]

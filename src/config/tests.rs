@@ -1,6 +1,6 @@
 //! Tables of what configurations mean, and of what is said about those that mean nothing.
 
-use super::*;
+use crate::config::*;
 
 /// Exactly what is required.
 const MINIMAL: &str = r#"[manager]

@@ -15,10 +15,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{Blame, BuildJob, JobKey, JobOutcome, Notice};
-use super::moment::Moment;
-use super::queue::Candidate;
-use super::{Farm, backoff};
+use crate::farm::events::{Blame, BuildJob, JobKey, JobOutcome, Notice};
+use crate::farm::moment::Moment;
+use crate::farm::queue::Candidate;
+use crate::farm::{Farm, backoff};
 
 /// From what time on an attempt counts: one that fails at once keeps nobody waiting.
 pub const SLOW: Duration = Duration::from_secs(10);

@@ -25,11 +25,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::{Archive, Presence};
 use crate::recipe::Recipe;
 use events::{Effect, Event, Job, JobKey, Notice, PendingOutputs};
 use holds::Holds;
 use moment::Moment;
+use peipkg_format::archive_index::{Archive, Presence};
 use queue::{Candidate, Queue};
 use schedule::Schedule;
 use uploads::Upload;

@@ -8,8 +8,8 @@ mod outcomes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use super::tests::{archive, outputs, recipe};
-use super::*;
+use crate::farm::tests::{archive, outputs, recipe};
+use crate::farm::*;
 
 const SEEDS: Range<u64> = 0..400;
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::version::Version;
+use peipkg_format::version::Version;
 
 /// A version that is to be built, and the tag it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::hosts::{Hosts, Turn, Waiter};
-use super::backoff;
-use super::events::{PollError, PollFault};
-use super::moment::Moment;
+use crate::farm::backoff;
+use crate::farm::events::{PollError, PollFault};
+use crate::farm::moment::Moment;
+use crate::farm::schedule::hosts::{Hosts, Turn, Waiter};
 
 /// The polls of all upstreams.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Farm;
-use super::events::{Job, JobKey, PendingOutputs};
-use super::moment::Moment;
+use crate::farm::Farm;
+use crate::farm::events::{Job, JobKey, PendingOutputs};
+use crate::farm::moment::Moment;
 use crate::progress::Progress;
 use crate::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 

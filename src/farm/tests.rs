@@ -8,9 +8,9 @@ mod versions;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
-use super::*;
-use crate::identity::PackageName;
+use crate::farm::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
+use crate::farm::*;
+use peipkg_format::package::PackageName;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);

@@ -7,9 +7,9 @@ mod tests;
 
 use std::time::Duration;
 
-use super::events::{Effect, Notice, UploadOutcome};
-use super::moment::Moment;
-use super::{Effects, Farm, Outcome, backoff};
+use crate::farm::events::{Effect, Notice, UploadOutcome};
+use crate::farm::moment::Moment;
+use crate::farm::{Effects, Farm, Outcome, backoff};
 
 /// How the remote stands.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
-use super::frame::{self, Refusal};
+use crate::http::frame::{self, Refusal};
 
 /// How long a client may take for a head, or keep a connection without a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);

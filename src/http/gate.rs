@@ -24,10 +24,10 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::process::{Resource, getrlimit};
 
-use super::Board;
-use super::client::{Backend, Client, Readiness, Step};
-use super::frame::{MAX_BODY, Refusal};
-use super::slots::Slots;
+use crate::http::Board;
+use crate::http::client::{Backend, Client, Readiness, Step};
+use crate::http::frame::{MAX_BODY, Refusal};
+use crate::http::slots::Slots;
 
 /// The most clients held at a time, if the limit on open files allows as many.
 const MAX_CLIENTS: u64 = 1000;

@@ -9,9 +9,9 @@ use crossbeam_channel::Sender;
 use log::warn;
 use tiny_http::{Header, Method, Request, Response, Server};
 
-use super::Board;
-use super::frame::MAX_BODY;
 use crate::farm::events::Event;
+use crate::http::Board;
+use crate::http::frame::MAX_BODY;
 use crate::status::Status;
 use crate::webhook::{self, Payload};
 

@@ -1,6 +1,6 @@
 //! Publishes that are undone, and journals that cannot be.
 
-use super::*;
+use crate::journal::*;
 
 const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"];
 

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-pub use self::interrupt::Interrupt;
-use self::running::{End, GRACE, Running};
+pub use crate::process::interrupt::Interrupt;
+use crate::process::running::{End, GRACE, Running};
 
 /// Environment variables by which an init system addresses the manager. A child that inherited them
 /// could report the manager's readiness or accept on its sockets.
@@ -88,7 +88,7 @@ pub enum ProcessError {
         tail: String,
     },
     /// It was still running at its deadline.
-    #[error("{program} was still running after {}: {}", crate::duration::format(rounded(*limit)), last_line(tail))]
+    #[error("{program} was still running after {}: {}", peipkg_format::duration::format(rounded(*limit)), last_line(tail))]
     TimedOut {
         /// The program's name.
         program: String,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::timestamp;
 use crate::durable::at;
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::publish::timestamp;
 use crate::state_dir::StateDir;
 use crate::state_dir::lock::wait_for_tool;
 

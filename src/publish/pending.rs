@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, FileError, at};
 use crate::farm::events::{JobKey, PendingOutputs};
-use crate::identity::PackageName;
 use crate::state_dir::StateDir;
+use peipkg_format::package::PackageName;
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]

@@ -5,14 +5,14 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::pending::Pending;
-use crate::archive::{Archive, Presence};
 use crate::durable::{self, FileError, at};
 use crate::farm::events::PendingOutputs;
-use crate::identity::PackageName;
 use crate::journal;
+use crate::publish::pending::Pending;
 use crate::state_dir::StateDir;
-use crate::version::Version;
+use peipkg_format::archive_index::{Archive, Presence};
+use peipkg_format::package::PackageName;
+use peipkg_format::version::Version;
 
 /// How much of a file is held in memory at a time, in bytes.
 const BLOCK: usize = 64 * 1024;

@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::peipkg_repo::PeipkgRepo;
-use super::pending::Pending;
-use super::published::Published;
 use crate::durable::{FileError, at};
 use crate::journal::{Journal, JournalError, Saved};
 use crate::process::{Interrupt, ProcessError};
+use crate::publish::peipkg_repo::PeipkgRepo;
+use crate::publish::pending::Pending;
+use crate::publish::published::Published;
 use crate::state_dir::StateDir;
 
 /// How a publish was settled.

@@ -14,7 +14,7 @@ use log::warn;
 use serde::Deserializer as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-use crate::duration;
+use peipkg_format::duration;
 
 /// The indexes, below the repository (PSD-009 §6.2, §6.3).
 const INDEXES: [&str; 2] = ["index/archive.json", "index/active.json"];

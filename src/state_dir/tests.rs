@@ -1,6 +1,6 @@
 //! The lock, the leftovers and the rights of a state directory.
 
-use super::*;
+use crate::state_dir::*;
 
 #[test]
 fn a_second_manager_is_told_who_holds_the_directory() {

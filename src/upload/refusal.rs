@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::archive::each_package;
 use crate::durable::{FileError, at};
-use crate::identity::PackageName;
+use peipkg_format::archive_index::each_package;
+use peipkg_format::package::PackageName;
 
 /// Why an upload is refused. Nothing on the remote has changed.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use ureq::unversioned::resolver::ResolvedSocketAddrs;
 use ureq::unversioned::transport::time::Duration as Time;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, TcpConnector, Transport};
 
-use super::tls;
+use crate::upstream::tls;
 
 /// What an address may take to answer while there are others: a handshake around the
 /// world takes a third of a second, and one packet lost a second more.

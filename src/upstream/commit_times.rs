@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use super::git::{GitError, unexpected};
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::upstream::git::{GitError, unexpected};
 
 /// What git is to say of a tag: its object's type and committer time, or those of the object it points to.
 const TAG_FORMAT: &str = "--format=%(objecttype)|%(committerdate:unix)|%(*objecttype)|%(*committerdate:unix)\

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::retry_after;
 use crate::farm::events::{PollError, PollFault};
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::upstream::retry_after;
 
 /// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);

@@ -18,9 +18,9 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use super::git::{CONFIG_DEADLINE, Git};
-use super::route::{self, Settings};
 use crate::process::Interrupt;
+use crate::upstream::git::{CONFIG_DEADLINE, Git};
+use crate::upstream::route::{self, Settings};
 
 /// The longest configuration or netrc file that is searched here, in bytes; git is asked about a longer one.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -5,8 +5,8 @@
 
 use std::io::Read;
 
-use super::pkt_line::{self, Packet, PacketError, Packets};
-use super::ref_name;
+use crate::upstream::pkt_line::{self, Packet, PacketError, Packets};
+use crate::upstream::ref_name;
 
 /// What a listing has to start with.
 const NAMESPACE: &[u8] = b"refs/tags/";

@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use self::git::Git;
-use self::git_settings::Known;
-use self::route::{Settings, Way};
-use self::smart_http::{NativeError, SmartHttp};
 use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
+use crate::upstream::git::Git;
+use crate::upstream::git_settings::Known;
+use crate::upstream::route::{Settings, Way};
+use crate::upstream::smart_http::{NativeError, SmartHttp};
 use crate::upstream_url;
 
 /// How long a listing may take: far longer than any answer, short enough that an

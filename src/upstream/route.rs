@@ -5,7 +5,7 @@
 //! git does it itself; a doubt counts as a yes. A plain `credential.helper` is no
 //! such change: git asks it only after a 401, and after a 401 git is asked anyway.
 
-use super::http_url::{self, HttpUrl, Unusual};
+use crate::upstream::http_url::{self, HttpUrl, Unusual};
 
 /// A way to list an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]

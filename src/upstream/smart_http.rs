@@ -13,15 +13,15 @@ use ureq::http::{Response, StatusCode};
 use ureq::unversioned::transport::Connector as _;
 use ureq::{Agent, Body, BodyReader, Error};
 
-use super::addresses::AddressConnector;
-use super::http_url::{self, HttpUrl};
-use super::ls_refs::{self, AnswerError, Server};
-use super::resolver::RememberingResolver;
-use super::retry_after;
-use super::tls::{NoTls, TlsConnector};
-use crate::duration;
 use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
+use crate::upstream::addresses::AddressConnector;
+use crate::upstream::http_url::{self, HttpUrl};
+use crate::upstream::ls_refs::{self, AnswerError, Server};
+use crate::upstream::resolver::RememberingResolver;
+use crate::upstream::retry_after;
+use crate::upstream::tls::{NoTls, TlsConnector};
+use peipkg_format::duration;
 
 /// The longest answer, in bytes: about 250,000 tags. Each poller may be at such a one, and
 /// keeps a name or two for each line of it.

@@ -16,15 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::ahead::{Ahead, Fetched};
-use super::git::{Git, GitError};
-use super::{commit_times, source_tree};
 use crate::build_log::BuildLog;
 use crate::durable;
 use crate::farm::holds::SLOW;
 use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::state_dir::StateDir;
+use crate::upstream::ahead::{Ahead, Fetched};
+use crate::upstream::git::{Git, GitError};
+use crate::upstream::{commit_times, source_tree};
 
 /// How long fetching one version may take: enough for a large source over a thin
 /// line, not enough for an upstream that trickles to keep the builder from the others.

@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use super::http_url;
+use crate::upstream::http_url;
 
 /// Puts TLS around connections of `https` URLs.
 #[derive(Default)]

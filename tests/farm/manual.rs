@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use peipkg_format::problem::Problem;
 use peipkg_manager::cli;
 use peipkg_manager::config::Config;
-use peipkg_manager::problem::Problem;
 use peipkg_manager::recipe::{Recipe, TagVersion};
 use peipkg_manager::status;
 use serde_json::Value;

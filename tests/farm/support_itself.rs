@@ -356,7 +356,7 @@ fn a_stand_in_hides_a_program_and_can_call_it() {
 fn the_pem_key_is_the_raw_key() {
     let farm = Farm::builder().pem_key().build();
     let pem = fs::read(farm.key_path()).unwrap();
-    let key = peipkg_manager::signing_key::parse(&pem).unwrap();
+    let key = peipkg_format::signing_key::parse(&pem).unwrap();
     assert_eq!(*key.seed(), SEED);
 }
 

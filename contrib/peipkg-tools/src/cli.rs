@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use peipkg_manager::problem::Problem;
+use peipkg_format::problem::Problem;
 
 /// How a command can fail.
 #[derive(Debug)]

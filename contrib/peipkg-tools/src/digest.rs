@@ -1,6 +1,6 @@
 //! SHA-256 values, the only digests of the format (PSD-009 §3.5.5), and hexadecimal.
 
-pub use peipkg_manager::hex::encode as hex;
+pub use peipkg_format::hex::encode as hex;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 value.

@@ -4,7 +4,7 @@
 //! Each check returns what is wrong as the end of a sentence that starts with
 //! the value.
 
-use peipkg_manager::version::Version;
+use peipkg_format::version::Version;
 
 /// The side effects that exist (PSD-009 §4.3.4).
 pub const SIDE_EFFECTS: [&str; 3] = ["ldconfig", "depmod", "man-db"];

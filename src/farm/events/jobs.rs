@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::farm::queue::Candidate;
-use crate::identity::PackageName;
 use crate::recipe::Recipe;
-use crate::version::Version;
+use peipkg_format::package::PackageName;
+use peipkg_format::version::Version;
 
 /// A version of a recipe: the unit of builds, failures and retries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

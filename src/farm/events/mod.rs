@@ -6,13 +6,15 @@ mod polls;
 
 use std::sync::Arc;
 
-use crate::archive::Archive;
-use crate::problem::Problem;
 use crate::recipe::Recipe;
+use peipkg_format::archive_index::Archive;
+use peipkg_format::problem::Problem;
 
-pub use self::jobs::{Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome};
-pub use self::notices::Notice;
-pub use self::polls::{PollError, PollFault};
+pub use crate::farm::events::jobs::{
+    Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome,
+};
+pub use crate::farm::events::notices::Notice;
+pub use crate::farm::events::polls::{PollError, PollFault};
 
 /// Something that has happened.
 #[derive(Debug)]

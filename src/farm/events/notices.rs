@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::JobKey;
+use crate::farm::events::JobKey;
 use crate::farm::holds::Hold;
-use crate::problem::Problem;
+use peipkg_format::problem::Problem;
 
 /// Something the operator is told; one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::World;
 use crate::farm::events::{BuildJob, JobKey};
+use crate::farm::model_tests::World;
 use crate::farm::queue::Candidate;
 use crate::recipe::TagVersion;
 

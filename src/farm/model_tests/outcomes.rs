@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::events::{
+use crate::farm::events::{
     Blame, BuildJob, Event, Job, JobKey, JobOutcome, PendingOutputs, PollError, PollFault, UploadOutcome,
 };
-use super::super::tests::outputs;
-use super::{World, below, next};
+use crate::farm::model_tests::{World, below, next};
+use crate::farm::tests::outputs;
 use crate::recipe::{Recipe, TagVersion};
 
 impl World {
@@ -145,7 +145,7 @@ impl World {
         pending
     }
 
-    pub(super) fn publish(&mut self, key: &JobKey, packages: &[crate::identity::PackageName]) {
+    pub(super) fn publish(&mut self, key: &JobKey, packages: &[peipkg_format::package::PackageName]) {
         for package in packages {
             self.published.insert((package.name.clone(), key.version.to_string()));
         }

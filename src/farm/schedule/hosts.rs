@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Moment, PollFault};
+use crate::farm::schedule::{Moment, PollFault};
 use crate::upstream_url;
 
 /// How many listings of one host may run at once, so that a host that serves

@@ -2,7 +2,7 @@
 
 mod hosts;
 
-use super::*;
+use crate::farm::schedule::*;
 use crate::farm::tests::at;
 
 const HOUR: Duration = Duration::from_hours(1);

@@ -1,6 +1,6 @@
 //! Reloads, changed recipes and signals.
 
-use super::*;
+use crate::farm::tests::*;
 
 #[test]
 fn a_reload_replaces_the_roster_or_leaves_it() {

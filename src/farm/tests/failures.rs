@@ -1,6 +1,6 @@
 //! What has failed, when it is tried again, and what is told of it.
 
-use super::*;
+use crate::farm::tests::*;
 
 #[test]
 fn a_failed_build_is_retried_at_its_own_time() {

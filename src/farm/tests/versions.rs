@@ -1,6 +1,6 @@
 //! Which versions are built, of which tags, and in which order.
 
-use super::*;
+use crate::farm::tests::*;
 
 #[test]
 fn a_sweep_builds_what_is_not_published_and_ends() {

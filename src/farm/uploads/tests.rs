@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::Outcome;
-use super::super::events::{Blame, Event, JobOutcome, UploadOutcome};
-use super::super::tests::{Bench, at, recipe};
+use crate::farm::Outcome;
+use crate::farm::events::{Blame, Event, JobOutcome, UploadOutcome};
+use crate::farm::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);
 

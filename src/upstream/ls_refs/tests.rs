@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, Read};
 
-use super::*;
+use crate::upstream::ls_refs::*;
 
 const ID: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
-use peipkg_manager::signing_key;
-use peipkg_manager::version::Version;
+use peipkg_format::signing_key;
+use peipkg_format::version::Version;
 
 use super::script::FIXED_VARIABLES;
 use crate::cli::{Failure, Options, Timestamp};

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use peipkg_manager::document::{At, Document, Section};
-use peipkg_manager::identity::{PackageName, check_package_name};
-use peipkg_manager::problem::Problem;
-use peipkg_manager::version::Version;
+use peipkg_format::package::{PackageName, check_package_name};
+use peipkg_format::problem::Problem;
+use peipkg_format::strict_toml::{At, Document, Section};
+use peipkg_format::version::Version;
 
 use super::pattern::Pattern;
 use crate::expression::{

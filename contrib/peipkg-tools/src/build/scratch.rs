@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::{fs, io};
 
-use peipkg_manager::removal::remove_directory;
+use peipkg_format::remove_tree::remove_directory;
 
 use super::PROGRAM;
 use crate::cli::note;

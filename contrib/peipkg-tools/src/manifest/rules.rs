@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use peipkg_manager::identity::{check_architecture, check_package_name};
-use peipkg_manager::version::Version;
+use peipkg_format::package::{check_architecture, check_package_name};
+use peipkg_format::version::Version;
 
 use super::{
     Claim, Dependency, MAX_OVERRIDES, MAX_RELATIONS, MAX_REPLACES, MAX_SLOTS, Manifest, SCHEMA_VERSION,

@@ -3,8 +3,8 @@
 //! Owns their validity and hands on what a repository index repeats of the
 //! manifest. Pure: it gets bytes.
 
-use peipkg_manager::identity::PackageName;
-use peipkg_manager::version::Version;
+use peipkg_format::package::PackageName;
+use peipkg_format::version::Version;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use peipkg_manager::signing_key::KeyError;
+use peipkg_format::signing_key::KeyError;
 
 use crate::cli::Failure;
 use crate::package_reader::PackageError;

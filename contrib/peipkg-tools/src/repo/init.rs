@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
-use peipkg_manager::signing_key;
+use peipkg_format::signing_key;
 
 use super::descriptor::{Descriptor, key_path, public_key_file, signature_path};
 use super::error::RepoError;

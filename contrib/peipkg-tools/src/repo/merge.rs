@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use peipkg_manager::version::{Version, VersionError};
+use peipkg_format::version::{Version, VersionError};
 
 use super::index::Entry;
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use peipkg_manager::identity::{check_architecture, check_package_name};
-use peipkg_manager::signing_key;
-use peipkg_manager::version::Version;
+use peipkg_format::package::{check_architecture, check_package_name};
+use peipkg_format::signing_key;
+use peipkg_format::version::Version;
 
 use super::descriptor::{Descriptor, MAX_KEY, key_path, public_key_file, signature_path};
 use super::error::RepoError;

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use peipkg_manager::identity::{check_architecture, check_package_name};
-use peipkg_manager::version::Version;
+use peipkg_format::package::{check_architecture, check_package_name};
+use peipkg_format::version::Version;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::identity::PackageName;
+use crate::package::PackageName;
 use crate::version::Version;
 
 /// The set of published packages.
