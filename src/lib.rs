@@ -1,43 +1,32 @@
 //! peipkg-manager: the build-farm daemon of the Peios package system.
 //!
-//! It watches git upstreams for new tags, builds each new version with
-//! `peipkg-build`, publishes it with `peipkg-repo` and uploads the repository
-//! with `rclone`. One thread, the loop in [`daemon`], owns all state and lets
-//! the pure core in [`farm`] decide; pollers, builder and listener only send it
-//! events. ARCHITECTURE.md has the map.
+//! It watches git upstreams for new tags, builds each new version with `peipkg-build`, publishes it
+//! with `peipkg-repo` and uploads the repository with rclone. One thread, the loop in
+//! `app::daemon`, owns all state and lets the pure core in `farm` decide; the other threads only
+//! send it events. ARCHITECTURE.md has the map.
+//!
+//! The program is [`run`]. The other public items are for its tests.
 
-pub mod archive_file;
-pub mod build_log;
-pub mod builder;
-pub mod check;
-pub mod cli;
-pub mod config;
-pub mod daemon;
-pub mod durable;
-pub mod error;
-pub mod exposure;
-pub mod farm;
-pub mod http;
-pub mod journal;
-pub mod logging;
+mod app;
+mod build_log;
+mod config;
+mod farm;
+mod http;
 #[cfg(test)]
 mod mutation_tests;
-pub mod poller;
-pub mod process;
-pub mod progress;
-pub mod publish;
+mod process;
 #[cfg(any(test, fuzzing))]
 pub mod readers;
-pub mod recipe;
-pub mod report;
-pub mod roster;
-pub mod signals;
-pub mod startup;
-pub mod state_dir;
-pub mod status;
-pub mod tag_pattern;
-pub mod tools;
-pub mod upload;
-pub mod upstream;
-pub mod upstream_url;
-pub mod webhook;
+mod recipe;
+mod repository;
+mod state;
+mod upstream;
+
+pub use crate::app::{cli, run};
+pub use crate::config::Config;
+pub use crate::farm::events::{PollError, PollFault};
+pub use crate::farm::status;
+pub use crate::process::Interrupt;
+pub use crate::recipe::{Recipe, TagVersion};
+pub use crate::upstream::git::Git;
+pub use crate::upstream::listing::{LISTING_DEADLINE, Lister, ref_name, smart_http};

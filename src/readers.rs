@@ -6,38 +6,43 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::build_log;
-use crate::config::{Config, ListenAddr};
-use crate::http;
-use crate::journal;
-use crate::logging::Quoted;
-use crate::process;
-use crate::publish;
-use crate::recipe::Recipe;
-use crate::tag_pattern::TagPattern;
-use crate::upstream::ls_refs::{self, ObjectFormat, Server};
-use crate::upstream::pkt_line::{self, Packets};
-use crate::upstream::{commit_times, git, http_url, ref_name, retry_after};
-use crate::upstream_url;
-use crate::webhook;
 use peipkg_format::archive_index::Archive;
 use peipkg_format::duration;
 use peipkg_format::problem::OneLine;
 use peipkg_format::signing_key;
 use peipkg_format::version::Version;
 
+use crate::app::logging::Quoted;
+use crate::build_log;
+use crate::config::{Config, ListenAddr};
+use crate::http;
+use crate::http::webhook;
+use crate::process;
+use crate::recipe::Recipe;
+use crate::recipe::tag_pattern::TagPattern;
+use crate::recipe::upstream_url;
+use crate::repository::journal;
+use crate::repository::{pending, timestamp};
+use crate::upstream::git;
+use crate::upstream::listing::http_url;
+use crate::upstream::listing::ls_refs::{self, ObjectFormat, Server};
+use crate::upstream::listing::pkt_line::{self, Packets};
+use crate::upstream::listing::ref_name;
+use crate::upstream::listing::retry_after;
+use crate::upstream::source::commit_times;
+
 /// What is given bytes.
 pub type Reader = fn(&[u8]);
 
 /// The readers, each by the name of its directory.
 pub const READERS: [(&str, Reader); 18] = [
-    ("archive", |bytes| drop((Archive::read(bytes), publish::generated_at(bytes)))),
+    ("archive", |bytes| drop((Archive::read(bytes), timestamp::generated_at(bytes)))),
     ("build-log", read_output),
     ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
     ("duration", read_duration),
     ("git-listing", read_git),
     ("http-head", read_head),
-    ("job", |bytes| drop(publish::read_job("a@1-1.0", bytes))),
+    ("job", |bytes| drop(pending::read_job("a@1-1.0", bytes))),
     ("journal", read_journal),
     ("key", |bytes| drop(signing_key::parse(bytes))),
     ("listen-addr", read_address),

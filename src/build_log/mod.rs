@@ -32,12 +32,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use log::warn;
+use peipkg_format::version::Version;
 
 use crate::build_log::capped_file::CappedFile;
 use crate::build_log::text::Cleaner;
 use crate::process::Sink;
-use crate::upstream_url::Secrets;
-use peipkg_format::version::Version;
+use crate::recipe::upstream_url::Secrets;
 
 /// How many removed recipes keep their logs, newest first. An operator may still ask why a recipe
 /// was given up.
@@ -45,7 +45,7 @@ const KEPT_OF_THE_GONE: usize = 20;
 
 /// The log of one attempt. Clones write to the same file.
 #[derive(Clone)]
-pub struct BuildLog(Rc<RefCell<Inner>>);
+pub(crate) struct BuildLog(Rc<RefCell<Inner>>);
 
 struct Inner {
     path: PathBuf,
@@ -59,7 +59,7 @@ impl BuildLog {
     /// `version`. Its first line names the attempt and `what` it tries. The log redacts the secrets
     /// of `url`, the upstream's or empty. If the file cannot be created, the log warns and discards
     /// all output.
-    pub fn begin(logs: &Path, recipe: &str, version: &Version, what: &str, url: &str) -> Self {
+    pub(crate) fn begin(logs: &Path, recipe: &str, version: &Version, what: &str, url: &str) -> Self {
         let directory = logs.join(recipe);
         let (path, file, attempt) = match create(&directory, recipe, version) {
             Ok((path, file, attempt)) => (path, Some(CappedFile::new(file, capped_file::CAP)), attempt),
@@ -74,13 +74,13 @@ impl BuildLog {
     }
 
     /// Returns the file's path, or none if the file could not be created or a write has failed.
-    pub fn path(&self) -> Option<Arc<str>> {
+    pub(crate) fn path(&self) -> Option<Arc<str>> {
         let inner = self.0.borrow();
         inner.file.as_ref().map(|_| Arc::from(inner.path.display().to_string()))
     }
 
     /// Adds a line of the manager's with the time: a step that begins, or how the attempt ended.
-    pub fn note(&self, line: impl fmt::Display) {
+    pub(crate) fn note(&self, line: impl fmt::Display) {
         let mut inner = self.0.borrow_mut();
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let text = inner.cleaner.line(&format!("== {now} {line}"));
@@ -89,7 +89,7 @@ impl BuildLog {
 
     /// Renames the file to end in `.ok.log`, so that it is removed before the logs of failures.
     /// Call it at most once.
-    pub fn mark_success(&self) {
+    pub(crate) fn mark_success(&self) {
         let mut inner = self.0.borrow_mut();
         if inner.file.is_none() {
             return;
@@ -143,7 +143,7 @@ pub(crate) fn cleaned<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> 
 
 /// Removes the logs of all removed recipes but the newest [`KEPT_OF_THE_GONE`]. `recipes` are the
 /// present ones.
-pub fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
+pub(crate) fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
     // An empty roster more likely means a file system that is not mounted.
     if recipes.is_empty() {
         return;

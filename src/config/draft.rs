@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use peipkg_format::problem::Problem;
+use peipkg_format::strict_toml::{Document, Section};
+
 use crate::config::{
     BinaryKey, Config, DEFAULT_BUILD_TIMEOUT, Grant, Http, Manager, Poll, Repo, SAMPLE_ID, Upload,
     build_timeout, file, keys, line,
 };
-use peipkg_format::problem::Problem;
-use peipkg_format::strict_toml::{Document, Section};
 
 /// What a configuration says. What is `None` is missing or wrong, and has been reported.
 #[derive(Debug, Clone, Default)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// The file it was read from.
     pub path: PathBuf,
     /// `[manager] recipes_dir`.
@@ -45,7 +46,7 @@ pub struct Draft {
 
 impl Draft {
     /// Reads what can be read from the text of the file at `path`, and all problems of the file.
-    pub fn read(path: &Path, text: &str) -> (Self, Vec<Problem>) {
+    pub(crate) fn read(path: &Path, text: &str) -> (Self, Vec<Problem>) {
         match Document::parse(path, text) {
             Ok(document) => {
                 let draft = Self::of(path, document.root());
@@ -56,13 +57,13 @@ impl Draft {
     }
 
     /// The draft of a file that says nothing.
-    pub fn empty(path: &Path) -> Self {
+    pub(crate) fn empty(path: &Path) -> Self {
         Self { path: path.to_owned(), ..Self::default() }
     }
 
     /// The configuration, if nothing that it needs is missing or wrong. It is
     /// only to be used if the file has no problems at all.
-    pub fn complete(self) -> Option<Config> {
+    pub(crate) fn complete(self) -> Option<Config> {
         let manager = Manager { id: self.id?, recipes_dir: self.recipes_dir?, state_dir: self.state_dir? };
         Some(Config {
             path: self.path,

@@ -5,9 +5,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use peipkg_format::strict_toml::{At, Section};
+
 use crate::config::{file, optional_text};
 use crate::recipe;
-use peipkg_format::strict_toml::{At, Section};
 
 /// The variables that a build script gets anyway; none may be replaced by a public key.
 const BUILD_VARIABLES: [&str; 6] = ["SOURCE_DIR", "DESTDIR", "SOURCE_DATE_EPOCH", "LC_ALL", "TZ", "PATH"];

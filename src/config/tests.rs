@@ -1,6 +1,7 @@
 //! Tables of what configurations mean, and of what is said about those that mean nothing.
 
-use crate::config::*;
+use super::keys::InjectedKey;
+use super::*;
 
 /// Exactly what is required.
 const MINIMAL: &str = r#"[manager]

@@ -18,7 +18,7 @@ const WAITS: [Duration; 6] = [
 ];
 
 /// The wait after `failures` failures in a row (at least one).
-pub fn wait_after(failures: u32) -> Duration {
+pub(crate) fn wait_after(failures: u32) -> Duration {
     let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     WAITS[index.min(WAITS.len() - 1)]
 }

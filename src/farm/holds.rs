@@ -21,7 +21,7 @@ use crate::farm::queue::Candidate;
 use crate::farm::{Farm, backoff};
 
 /// From what time on an attempt counts: one that fails at once keeps nobody waiting.
-pub const SLOW: Duration = Duration::from_secs(10);
+pub(crate) const SLOW: Duration = Duration::from_secs(10);
 
 /// The longest hold that follows from how often attempts have failed: so often a version that was
 /// never tried gets its chance.
@@ -55,7 +55,7 @@ struct Loss {
 
 /// How long somebody is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub(crate) enum Hold {
     /// For so long.
     For(Duration),
     /// For the rest of a single sweep.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::archive_index::Presence;
+
 use crate::farm::events::{BuildJob, Effect, FETCH_AHEAD, Job, JobKey, JobOutcome, Notice, PendingOutputs};
 use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
 use crate::farm::{Effects, Failure, Farm, Flight, backoff};
 use crate::recipe::Recipe;
-use peipkg_format::archive_index::Presence;
 
 impl Farm {
     pub(super) fn on_job_finished(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {

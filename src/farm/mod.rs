@@ -6,17 +6,19 @@
 //! and when a sweep is over are decided here, without I/O, threads or clocks,
 //! so that days of a farm's life are a table test.
 
-pub mod backoff;
-pub mod events;
-pub mod holds;
+pub(crate) mod backoff;
+pub(crate) mod events;
+pub(crate) mod holds;
 mod jobs;
 #[cfg(test)]
 mod model_tests;
-pub mod moment;
+pub(crate) mod moment;
 mod polls;
-pub mod queue;
-pub mod schedule;
+pub(crate) mod progress;
+pub(crate) mod queue;
+pub(crate) mod schedule;
 mod snapshot;
+pub mod status;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -25,7 +27,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::recipe::Recipe;
 use events::{Effect, Event, Job, JobKey, Notice, PendingOutputs};
 use holds::Holds;
 use moment::Moment;
@@ -34,13 +35,15 @@ use queue::{Candidate, Queue};
 use schedule::Schedule;
 use uploads::Upload;
 
+use crate::recipe::Recipe;
+
 /// How long a stopping farm waits for listings. A git process ends as soon as it
 /// is told to; a listing that waits for a silent server has nothing to lose.
 const POLLS_GRACE: Duration = Duration::from_secs(2);
 
 /// What of the configuration the decisions depend on.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Stop after one sweep (`--once`) instead of running until told to stop.
     pub once: bool,
     /// The poll interval of recipes that name none.
@@ -55,7 +58,7 @@ pub struct Options {
 
 /// Why the farm is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The sweep is done, or the daemon has drained.
     Clean,
     /// A second signal cut the drain short.
@@ -64,7 +67,7 @@ pub enum Outcome {
 
 /// The state of the farm.
 #[derive(Debug)]
-pub struct Farm {
+pub(crate) struct Farm {
     options: Options,
     roster: BTreeMap<Arc<str>, Arc<Recipe>>,
     /// The recipes of each upstream.
@@ -120,7 +123,7 @@ struct Stop {
 
 impl Farm {
     /// A farm without recipes; its first [`Event::RosterLoaded`] starts it.
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         Self {
             schedule: Schedule::new(options.poll_jobs, !options.once, options.order_seed),
             options,
@@ -142,7 +145,7 @@ impl Farm {
     }
 
     /// Notes `event` and decides what to do about it.
-    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
         let mut effects = Effects::default();
         match event {
             Event::DeadlineReached => {}
@@ -171,7 +174,7 @@ impl Farm {
     }
 
     /// When [`Event::DeadlineReached`] is to be handled, if nothing happens before.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         if let Some(stop) = &self.stopping {
             return (self.in_flight.is_none()
                 && self.upload.running.is_none()
@@ -185,7 +188,7 @@ impl Farm {
     }
 
     /// Whether the farm is over, and how.
-    pub fn outcome(&self, now: Moment) -> Option<Outcome> {
+    pub(crate) fn outcome(&self, now: Moment) -> Option<Outcome> {
         // An aborted farm starts no upload, however much one is owed.
         let is_aborted = self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted);
         let upload_is_over =

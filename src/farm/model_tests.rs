@@ -8,8 +8,8 @@ mod outcomes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
+use super::*;
 use crate::farm::tests::{archive, outputs, recipe};
-use crate::farm::*;
 
 const SEEDS: Range<u64> = 0..400;
 
@@ -319,7 +319,7 @@ impl World {
 }
 
 fn webhook_name(upstream: &str) -> String {
-    crate::upstream_url::repository_name(upstream)
+    crate::recipe::upstream_url::repository_name(upstream)
 }
 
 /// xorshift64.

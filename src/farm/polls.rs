@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use peipkg_format::archive_index::Presence;
+
 use crate::farm::events::{Effect, JobKey, Notice, PollError, PollFault};
 use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
 use crate::farm::{Effects, Farm};
+use crate::recipe::upstream_url;
 use crate::recipe::{Recipe, TagVersion, Upstream};
-use crate::upstream_url;
-use peipkg_format::archive_index::Presence;
 
 /// How many unusable tags of one recipe are named in the log, each once; the
 /// rest is only counted, so that a hostile upstream cannot fill the log.

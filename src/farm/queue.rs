@@ -9,7 +9,7 @@ use peipkg_format::version::Version;
 
 /// A version that is to be built, and the tag it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The upstream's tag, without `refs/tags/`.
     pub tag: String,
     /// The package version it stands for.
@@ -18,7 +18,7 @@ pub struct Candidate {
 
 /// The versions waiting to be built, of all recipes.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     lanes: BTreeMap<Arc<str>, Lane>,
     /// The recipes that have something waiting, the next one first.
     turns: VecDeque<Arc<str>>,
@@ -34,7 +34,7 @@ struct Lane {
 impl Queue {
     /// Replaces what waits for `recipe` by `candidates`. What a webhook has
     /// brought (`urgent`) and did not wait before goes ahead of all recipes.
-    pub fn replace(&mut self, recipe: &Arc<str>, candidates: Vec<Candidate>, urgent: bool) {
+    pub(crate) fn replace(&mut self, recipe: &Arc<str>, candidates: Vec<Candidate>, urgent: bool) {
         let before = self.lanes.remove(recipe).unwrap_or_default();
         let texts = |list: &[Candidate]| -> HashSet<String> {
             list.iter().map(|candidate| candidate.version.as_str().to_owned()).collect()
@@ -60,7 +60,7 @@ impl Queue {
     }
 
     /// Adds one version, unless it waits already.
-    pub fn add(&mut self, recipe: &Arc<str>, candidate: Candidate) {
+    pub(crate) fn add(&mut self, recipe: &Arc<str>, candidate: Candidate) {
         let mut lane = self.lanes.remove(recipe).unwrap_or_default();
         if !lane.urgent.contains(&candidate) && !lane.ordinary.contains(&candidate) {
             let place = lane.ordinary.partition_point(|other| order(other, &candidate).is_lt());
@@ -70,14 +70,14 @@ impl Queue {
     }
 
     /// Drops the versions of every recipe that `keep` refuses.
-    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.lanes.retain(|recipe, _| keep(recipe));
         self.turns.retain(|recipe| keep(recipe));
     }
 
     /// Takes the version to build next, of those that `may` be built now, with whether a webhook has brought it: such a
     /// one always may.
-    pub fn pop(
+    pub(crate) fn pop(
         &mut self,
         may: impl Fn(&Arc<str>, &Candidate) -> bool,
     ) -> Option<(Arc<str>, Candidate, bool)> {
@@ -100,7 +100,7 @@ impl Queue {
     }
 
     /// Has what a webhook has brought for `recipe` wait for its turn like all else.
-    pub fn calm(&mut self, recipe: &str) {
+    pub(crate) fn calm(&mut self, recipe: &str) {
         if let Some(lane) = self.lanes.get_mut(recipe) {
             lane.ordinary.append(&mut lane.urgent);
             lane.sort();
@@ -108,29 +108,24 @@ impl Queue {
     }
 
     /// Whether a version of `recipe` waits.
-    pub fn has(&self, recipe: &str) -> bool {
+    pub(crate) fn has(&self, recipe: &str) -> bool {
         self.lanes.contains_key(recipe)
     }
 
     /// The tags of `recipe` that wait, the next one first.
-    pub fn tags_of(&self, recipe: &str) -> impl Iterator<Item = &String> {
+    pub(crate) fn tags_of(&self, recipe: &str) -> impl Iterator<Item = &String> {
         let lane = self.lanes.get(recipe);
         let lists = lane.into_iter().flat_map(|lane| [&lane.urgent, &lane.ordinary]);
         lists.flat_map(|list| list.iter().rev().map(|candidate| &candidate.tag))
     }
 
     /// How many versions wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lanes.values().map(|lane| lane.urgent.len() + lane.ordinary.len()).sum()
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
     /// Everything that waits, recipe by recipe, with whether a webhook brought it.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Candidate, bool)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Candidate, bool)> {
         self.lanes.iter().flat_map(|(recipe, lane)| {
             let urgent = lane.urgent.iter().rev().map(move |candidate| (recipe, candidate, true));
             urgent.chain(lane.ordinary.iter().rev().map(move |candidate| (recipe, candidate, false)))
@@ -189,7 +184,7 @@ mod tests {
         queue.replace(&"b".into(), candidates(&["2"]), false);
         queue.replace(&"c".into(), candidates(&["3", "4"]), false);
         assert_eq!(drain(&mut queue), ["a v1.10", "b v2", "c v4", "a v1.9", "c v3", "a v1.0", "a v1.0-rc1"]);
-        assert!(queue.is_empty());
+        assert!(queue.len() == 0);
     }
 
     #[test]

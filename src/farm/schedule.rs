@@ -20,7 +20,7 @@ use crate::farm::schedule::hosts::{Hosts, Turn, Waiter};
 
 /// The polls of all upstreams.
 #[derive(Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// How many listings may run at once.
     workers: usize,
     /// Whether upstreams are polled again after their first time.
@@ -36,7 +36,7 @@ pub struct Schedule {
 
 /// What [`Schedule::start_due`] found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Due {
+pub(crate) struct Due {
     /// To be listed now; each is then being listed until [`Schedule::finished`].
     pub start: Vec<Arc<str>>,
     /// Not to be listed in this sweep, and why: their hosts asked for a longer pause than it
@@ -74,7 +74,7 @@ enum Phase {
 
 /// How the polls of one upstream stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PollState {
+pub(crate) struct PollState {
     /// When the last listing ended, and the number of tags or what went wrong.
     pub last: Option<(Moment, Result<usize, Arc<str>>)>,
     /// When the next one is due; `None` while one waits or runs.
@@ -87,7 +87,7 @@ impl Schedule {
     ///
     /// A host may answer a few requests only. An `order_seed` that differs from start to
     /// start lets none of its upstreams be the last one always.
-    pub fn new(workers: usize, repeats: bool, order_seed: Option<u64>) -> Self {
+    pub(crate) fn new(workers: usize, repeats: bool, order_seed: Option<u64>) -> Self {
         Self {
             workers,
             repeats,
@@ -101,7 +101,7 @@ impl Schedule {
 
     /// Watches exactly these upstreams from now on, each with its interval, and
     /// asks for a poll of every one of them.
-    pub fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>, now: Moment) {
+    pub(crate) fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>, now: Moment) {
         self.waiting.retain(|waiter| wanted.contains_key(&waiter.url));
         self.upstreams.retain(|url, upstream| {
             if !wanted.contains_key(url) && upstream.is_listing() {
@@ -139,7 +139,7 @@ impl Schedule {
     /// A webhook has told of news: polls `url` before all others, whatever the waits after failures
     /// say, but not within a pause that a host has asked for. Returns whether that asks for a poll
     /// that was not about to happen anyway.
-    pub fn trigger(&mut self, url: &Arc<str>) -> bool {
+    pub(crate) fn trigger(&mut self, url: &Arc<str>) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
         let coalesced = upstream.urgent && upstream.phase == Phase::Waiting;
         match upstream.phase {
@@ -158,14 +158,14 @@ impl Schedule {
     }
 
     /// Makes the next regular poll of `url` due, unless it is being polled.
-    pub fn expedite(&mut self, url: &str) {
+    pub(crate) fn expedite(&mut self, url: &str) {
         if let Some(upstream) = self.upstreams.get_mut(url) {
             upstream.due = Moment::ZERO;
         }
     }
 
     /// The upstreams whose turn it is.
-    pub fn start_due(&mut self, now: Moment) -> Due {
+    pub(crate) fn start_due(&mut self, now: Moment) -> Due {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
                 self.waiting.push_back(upstream.wait(url.clone(), false));
@@ -197,7 +197,7 @@ impl Schedule {
 
     /// Notes the end of a listing. Returns whether a webhook had asked for it,
     /// or `None` when nobody wants the answer any more.
-    pub fn finished(
+    pub(crate) fn finished(
         &mut self,
         url: &Arc<str>,
         result: Result<usize, PollError>,
@@ -244,7 +244,7 @@ impl Schedule {
     }
 
     /// When the next regular poll falls due; `None` while no idle upstream is watched.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
         let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::NEVER);
         // Who waits for a place is started when a listing ends; who waits for a host, when its pause does.
@@ -266,22 +266,22 @@ impl Schedule {
     }
 
     /// Whether no poll waits or runs.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.running == 0 && self.waiting.is_empty()
     }
 
     /// Whether no poll runs.
-    pub fn nothing_runs(&self) -> bool {
+    pub(crate) fn nothing_runs(&self) -> bool {
         self.running == 0
     }
 
     /// How many upstreams have been listed, with success or without, and how many there are.
-    pub fn listed(&self) -> (usize, usize) {
+    pub(crate) fn listed(&self) -> (usize, usize) {
         (self.upstreams.values().filter(|upstream| upstream.last.is_some()).count(), self.upstreams.len())
     }
 
     /// How the polls of `url` stand, if it is watched.
-    pub fn state(&self, url: &str) -> Option<PollState> {
+    pub(crate) fn state(&self, url: &str) -> Option<PollState> {
         let upstream = self.upstreams.get(url)?;
         let next = (upstream.phase == Phase::Idle).then_some(upstream.due);
         Some(PollState { last: upstream.last.clone(), next })

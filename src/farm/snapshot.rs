@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::progress::Progress;
 use crate::farm::Farm;
 use crate::farm::events::{Job, JobKey, PendingOutputs};
 use crate::farm::moment::Moment;
-use crate::progress::Progress;
-use crate::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
+use crate::farm::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 
 /// How many versions that wait are listed. A snapshot is made whenever something has happened, and an upstream can
 /// have as many tags as it likes.
@@ -15,7 +15,7 @@ const LISTED: usize = 1000;
 
 impl Farm {
     /// A snapshot for `/status`.
-    pub fn status(&self, farm_id: &Arc<str>, calendar: Calendar) -> Status {
+    pub(crate) fn status(&self, farm_id: &Arc<str>, calendar: Calendar) -> Status {
         let failures: BTreeMap<String, Failure> = self
             .failures
             .iter()
@@ -56,7 +56,7 @@ impl Farm {
     }
 
     /// How the sweep stands, for somebody who watches it.
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         let (polled, upstreams) = self.schedule.listed();
         let building = self.in_flight.as_ref().map(|flight| {
             let JobKey { recipe, version } = flight.job.key();

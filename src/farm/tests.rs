@@ -8,9 +8,10 @@ mod versions;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::farm::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
-use crate::farm::*;
 use peipkg_format::package::PackageName;
+
+use super::*;
+use crate::farm::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);

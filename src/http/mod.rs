@@ -7,6 +7,7 @@ pub(crate) mod frame;
 mod gate;
 mod routes;
 mod slots;
+pub(crate) mod webhook;
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -25,7 +26,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::config::ListenAddr;
 use crate::farm::events::Event;
-use crate::status::Status;
+use crate::farm::status::Status;
 
 /// How many connections may wait to be taken. The gate takes them at once; this is for a burst.
 const BACKLOG: i32 = 1024;
@@ -33,21 +34,21 @@ const BACKLOG: i32 = 1024;
 /// Where the loop publishes its snapshot and the routes find it. The lock is
 /// held for the copy of a pointer only.
 #[derive(Debug, Default)]
-pub struct Board {
+pub(crate) struct Board {
     latest: Mutex<Arc<Status>>,
     version: AtomicU64,
 }
 
 impl Board {
     /// Replaces the snapshot.
-    pub fn publish(&self, status: Status) {
+    pub(crate) fn publish(&self, status: Status) {
         let status = Arc::new(status);
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = status;
         self.version.fetch_add(1, Ordering::Release);
     }
 
     /// The latest snapshot.
-    pub fn latest(&self) -> Arc<Status> {
+    pub(crate) fn latest(&self) -> Arc<Status> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -61,7 +62,7 @@ impl Board {
 ///
 /// # Errors
 /// When the host is unknown or the port is taken or not allowed.
-pub fn bind(addr: &ListenAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(addr: &ListenAddr) -> io::Result<TcpListener> {
     match &addr.host {
         Some(host) => {
             let listener = TcpListener::bind((host.as_str(), addr.port))?;
@@ -92,7 +93,7 @@ fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
 }
 
 /// A server that has its sockets, and answers nobody yet.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     behind: tiny_http::Server,
     path: PathBuf,
@@ -106,7 +107,7 @@ impl Server {
     ///
     /// # Errors
     /// When the system refuses the second one.
-    pub fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
         let (path, directory) = socket_path(directory)?;
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -123,7 +124,7 @@ impl Server {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start<M: From<Event> + Send + 'static>(
+    pub(crate) fn start<M: From<Event> + Send + 'static>(
         self,
         secret: Option<Vec<u8>>,
         board: Arc<Board>,

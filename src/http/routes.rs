@@ -10,10 +10,10 @@ use log::warn;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
+use crate::farm::status::Status;
 use crate::http::Board;
 use crate::http::frame::MAX_BODY;
-use crate::status::Status;
-use crate::webhook::{self, Payload};
+use crate::http::webhook::{self, Payload};
 
 /// How often a bad signature is logged; what came meanwhile is counted. Anybody
 /// can send one, so anybody could fill the log.

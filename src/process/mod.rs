@@ -38,7 +38,7 @@ pub(crate) const MAX_LINE: usize = 1000;
 /// A program and how to run it.
 #[derive(Debug)]
 #[must_use = "a program does nothing until it is run"]
-pub struct Program {
+pub(crate) struct Program {
     path: PathBuf,
     args: Vec<OsString>,
     env: Vec<(&'static str, Option<OsString>)>,
@@ -51,7 +51,7 @@ pub struct Program {
 }
 
 /// Receives the output of children as it comes.
-pub trait Sink: fmt::Debug {
+pub(crate) trait Sink: fmt::Debug {
     /// Begins the output of `program`, such as `git fetch`.
     fn begin(&self, program: &str);
 
@@ -61,14 +61,14 @@ pub trait Sink: fmt::Debug {
 
 /// The output of a child that succeeded.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// The whole standard output if [`Program::capture_stdout`] was called, or else nothing.
     pub stdout: Vec<u8>,
 }
 
 /// Why a child did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
+pub(crate) enum ProcessError {
     /// The system could not start it.
     #[error("cannot start {program}: {error}")]
     NotStarted {
@@ -123,7 +123,7 @@ pub enum ProcessError {
 
 impl Program {
     /// Describes the program at `path`, without arguments or deadline.
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             args: Vec::new(),
@@ -138,50 +138,50 @@ impl Program {
     }
 
     /// Adds an argument.
-    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+    pub(crate) fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
     /// Adds arguments.
-    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+    pub(crate) fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets a variable in the child's environment. The child inherits the manager's other
     /// variables.
-    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.env.push((name, Some(value.into())));
         self
     }
 
     /// Removes a variable from the child's environment.
-    pub fn without_env(mut self, name: &'static str) -> Self {
+    pub(crate) fn without_env(mut self, name: &'static str) -> Self {
         self.env.push((name, None));
         self
     }
 
     /// Runs it in `directory`.
-    pub fn directory(mut self, directory: &Path) -> Self {
+    pub(crate) fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
         self
     }
 
     /// Ends it when it has run for `deadline`.
-    pub fn deadline(mut self, deadline: Option<Duration>) -> Self {
+    pub(crate) fn deadline(mut self, deadline: Option<Duration>) -> Self {
         self.deadline = deadline;
         self
     }
 
     /// Sets the time between SIGTERM and SIGKILL, instead of ten seconds.
-    pub fn grace(mut self, grace: Duration) -> Self {
+    pub(crate) fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
     /// Captures its standard output, of at most `limit` bytes. More output ends the child.
-    pub fn capture_stdout(mut self, limit: usize) -> Self {
+    pub(crate) fn capture_stdout(mut self, limit: usize) -> Self {
         self.stdout_limit = limit;
         self
     }
@@ -189,13 +189,13 @@ impl Program {
     /// Gives it an empty, locked file as its standard input. The child and its descendants share
     /// the file's lock, even if they outlive the manager. When the child has ended, [`Self::run`]
     /// releases the lock.
-    pub fn hold(mut self, file: File) -> Self {
+    pub(crate) fn hold(mut self, file: File) -> Self {
         self.held_file = Some(file);
         self
     }
 
     /// Passes its name and its output to `log` as they come. Captured output stays out of the log.
-    pub fn log_to(mut self, log: &(impl Sink + Clone + 'static)) -> Self {
+    pub(crate) fn log_to(mut self, log: &(impl Sink + Clone + 'static)) -> Self {
         self.sink = Some(Box::new(log.clone()));
         self
     }
@@ -204,7 +204,7 @@ impl Program {
     ///
     /// # Errors
     /// If it does not exit with status 0.
-    pub fn run(mut self, interrupt: &Interrupt) -> Result<Output, ProcessError> {
+    pub(crate) fn run(mut self, interrupt: &Interrupt) -> Result<Output, ProcessError> {
         let name = self.name();
         if interrupt.is_triggered() {
             return Err(ProcessError::Interrupted { program: name });

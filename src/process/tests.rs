@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::*;
 use crate::process::running::GRACE;
-use crate::process::*;
 
 fn sh(script: &str) -> Program {
     Program::new(Path::new("/bin/sh")).arg("-c").arg(script)

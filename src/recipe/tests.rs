@@ -1,6 +1,6 @@
 //! Tables of what recipes mean, and of what is said about those that mean nothing.
 
-use crate::recipe::*;
+use super::*;
 
 const PACKAGE: &str = "[[package]]\nname = \"jq\"\narchitecture = \"x86_64\"\n";
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::farm::events::{PollError, PollFault};
 use crate::process::{Interrupt, ProcessError, Program};
-use crate::upstream::retry_after;
+use crate::upstream::listing::retry_after;
 
 /// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub struct Git {
 
 /// Why a git operation failed.
 #[derive(Debug, thiserror::Error)]
-pub enum GitError {
+pub(crate) enum GitError {
     /// git itself failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -77,7 +77,7 @@ pub enum GitError {
 
 impl GitError {
     /// Whether it was the manager's own shutdown that ended it.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self, Self::Process(ProcessError::Interrupted { .. }))
     }
 

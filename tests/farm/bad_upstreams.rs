@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use peipkg_manager::farm::events::{PollError, PollFault};
-use peipkg_manager::process::Interrupt;
-use peipkg_manager::upstream::LISTING_DEADLINE;
-use peipkg_manager::upstream::smart_http::{self, NativeError};
+use peipkg_manager::Interrupt;
+use peipkg_manager::LISTING_DEADLINE;
+use peipkg_manager::smart_http::{self, NativeError};
+use peipkg_manager::{PollError, PollFault};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;

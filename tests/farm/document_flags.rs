@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use peipkg_manager::config::Config;
-use peipkg_manager::recipe::Recipe;
+use peipkg_manager::Config;
+use peipkg_manager::Recipe;
 use regex_lite::Regex;
 
 use crate::support::desk::{Desk, help_of};

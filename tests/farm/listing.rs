@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use peipkg_manager::farm::events::PollFault;
-use peipkg_manager::process::Interrupt;
-use peipkg_manager::upstream::git::Git;
-use peipkg_manager::upstream::smart_http::{self, NativeError};
-use peipkg_manager::upstream::{LISTING_DEADLINE, Lister, ref_name};
+use peipkg_manager::Git;
+use peipkg_manager::Interrupt;
+use peipkg_manager::PollFault;
+use peipkg_manager::smart_http::{self, NativeError};
+use peipkg_manager::{LISTING_DEADLINE, Lister, ref_name};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, git_command, run};

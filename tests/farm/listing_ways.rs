@@ -4,9 +4,9 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use peipkg_manager::process::Interrupt;
-use peipkg_manager::upstream::git::Git;
-use peipkg_manager::upstream::{LISTING_DEADLINE, Lister};
+use peipkg_manager::Git;
+use peipkg_manager::Interrupt;
+use peipkg_manager::{LISTING_DEADLINE, Lister};
 
 use rustix::process::Signal;
 

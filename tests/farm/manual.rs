@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use peipkg_format::problem::Problem;
+use peipkg_manager::Config;
 use peipkg_manager::cli;
-use peipkg_manager::config::Config;
-use peipkg_manager::recipe::{Recipe, TagVersion};
 use peipkg_manager::status;
+use peipkg_manager::{Recipe, TagVersion};
 use serde_json::Value;
 
 use crate::support::optional::require;

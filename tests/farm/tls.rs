@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use peipkg_manager::process::Interrupt;
-use peipkg_manager::upstream::LISTING_DEADLINE;
-use peipkg_manager::upstream::smart_http;
+use peipkg_manager::Interrupt;
+use peipkg_manager::LISTING_DEADLINE;
+use peipkg_manager::smart_http;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};

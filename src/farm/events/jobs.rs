@@ -3,14 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::farm::queue::Candidate;
-use crate::recipe::Recipe;
 use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
 
+use crate::farm::queue::Candidate;
+use crate::recipe::Recipe;
+
 /// A version of a recipe: the unit of builds, failures and retries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct JobKey {
+pub(crate) struct JobKey {
     /// The recipe's id.
     pub recipe: Arc<str>,
     /// The package version.
@@ -26,11 +27,11 @@ impl fmt::Display for JobKey {
 
 /// How many sources one fetch may bring beside the version that is built. A backlog then costs a
 /// fraction of the round trips.
-pub const FETCH_AHEAD: usize = 64;
+pub(crate) const FETCH_AHEAD: usize = 64;
 
 /// A build: one version of one recipe.
 #[derive(Debug, Clone)]
-pub struct BuildJob {
+pub(crate) struct BuildJob {
     /// The recipe, as it was when the build was decided.
     pub recipe: Arc<Recipe>,
     /// The version and its tag.
@@ -46,7 +47,7 @@ pub struct BuildJob {
 
 /// The outputs of a finished build that still have to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingOutputs {
+pub(crate) struct PendingOutputs {
     /// Their directory's name below `state_dir/publish`.
     pub directory: String,
     /// The version that they are the outputs of.
@@ -57,7 +58,7 @@ pub struct PendingOutputs {
 
 /// The builder's work, one job at a time.
 #[derive(Debug, Clone)]
-pub enum Job {
+pub(crate) enum Job {
     /// Fetch, build and publish.
     Build(BuildJob),
     /// Publish the pending outputs of an earlier build.
@@ -66,7 +67,7 @@ pub enum Job {
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobOutcome {
+pub(crate) enum JobOutcome {
     /// Published, after its build if it had one.
     Done,
     /// The job failed, and nothing is left of it.
@@ -91,7 +92,7 @@ pub enum JobOutcome {
 
 /// Which other versions are likely to fail the same way as a failed job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
+pub(crate) enum Blame {
     /// Those of its upstream: the source could not be fetched.
     Upstream,
     /// Those of its recipe: the build did not end in time.
@@ -102,7 +103,7 @@ pub enum Blame {
 
 /// How an upload ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UploadOutcome {
+pub(crate) enum UploadOutcome {
     /// The remote has what the repository had when the upload was started.
     Done,
     /// The remote lacks some of it.
@@ -116,12 +117,12 @@ pub enum UploadOutcome {
 
 impl BuildJob {
     /// The version this builds.
-    pub fn key(&self) -> JobKey {
+    pub(crate) fn key(&self) -> JobKey {
         JobKey { recipe: Arc::from(self.recipe.id.as_str()), version: self.candidate.version.clone() }
     }
 
     /// The upstream's URL; builds are only made of recipes with an upstream.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git)
     }
 }

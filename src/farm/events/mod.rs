@@ -6,19 +6,19 @@ mod polls;
 
 use std::sync::Arc;
 
-use crate::recipe::Recipe;
 use peipkg_format::archive_index::Archive;
 use peipkg_format::problem::Problem;
 
-pub use crate::farm::events::jobs::{
+pub(crate) use crate::farm::events::jobs::{
     Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome,
 };
-pub use crate::farm::events::notices::Notice;
+pub(crate) use crate::farm::events::notices::Notice;
 pub use crate::farm::events::polls::{PollError, PollFault};
+use crate::recipe::Recipe;
 
 /// Something that has happened.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Nothing but time has passed.
     DeadlineReached,
     /// The recipes were read, at the start or for a reload.
@@ -44,7 +44,7 @@ pub enum Event {
     UploadFinished(UploadOutcome),
     /// A signed webhook has told of news in a repository.
     WebhookReceived {
-        /// Its names (see [`crate::upstream_url::repository_name`]).
+        /// Its names (see [`crate::recipe::upstream_url::repository_name`]).
         repositories: Vec<String>,
     },
     /// SIGHUP.
@@ -57,7 +57,7 @@ pub enum Event {
 
 /// Something that is to be done.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// List the tags of this upstream; answer with [`Event::PollFinished`].
     StartPoll(Arc<str>),
     /// Give the builder this job; it answers with [`Event::JobFinished`].

@@ -1,11 +1,12 @@
-//! The operator's news, each a line of the log. Only [`crate::report`] puts them into words. Pure.
+//! The operator's news, each a line of the log. Only [`crate::app::notices`] puts them into words. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::problem::Problem;
+
 use crate::farm::events::JobKey;
 use crate::farm::holds::Hold;
-use peipkg_format::problem::Problem;
 
 /// Something the operator is told; one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ use peipkg_format::problem::Problem;
     missing_docs,
     reason = "the variants and fields are the log's own vocabulary, documented with the log events"
 )]
-pub enum Notice {
+pub(crate) enum Notice {
     RosterLoaded { count: usize },
     ReloadRefused { problems: Vec<Problem> },
     WebhookAccepted { recipe: Arc<str> },

@@ -1,7 +1,7 @@
 //! Who is held and for how long, in the ledger and in a farm.
 
+use super::*;
 use crate::farm::events::Event;
-use crate::farm::holds::*;
 use crate::farm::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);

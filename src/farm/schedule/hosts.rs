@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::farm::schedule::{Moment, PollFault};
-use crate::upstream_url;
+use crate::recipe::upstream_url;
 
 /// How many listings of one host may run at once, so that a host that serves
 /// many of a farm's upstreams is neither flooded nor keeps the others waiting.

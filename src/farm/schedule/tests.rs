@@ -2,7 +2,7 @@
 
 mod hosts;
 
-use crate::farm::schedule::*;
+use super::*;
 use crate::farm::tests::at;
 
 const HOUR: Duration = Duration::from_hours(1);

@@ -1,6 +1,6 @@
 //! Reloads, changed recipes and signals.
 
-use crate::farm::tests::*;
+use super::*;
 
 #[test]
 fn a_reload_replaces_the_roster_or_leaves_it() {
@@ -88,7 +88,7 @@ fn what_a_changed_recipe_no_longer_builds_is_neither_built_nor_retried() {
     bench.fail();
     assert_eq!(bench.seen(), ["build a@2-1", "failed a@2-1 1m", "build a@1-1"]);
     bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
-    assert!(bench.farm.failures.is_empty() && bench.farm.queue.is_empty());
+    assert!(bench.farm.failures.is_empty() && bench.farm.queue.len() == 0);
     bench.finish(JobOutcome::Done);
     bench.tags("u", &["v1", "v2"]);
     assert_eq!(bench.seen(), ["build a@2-2"]);

@@ -1,6 +1,6 @@
 //! What has failed, when it is tried again, and what is told of it.
 
-use crate::farm::tests::*;
+use super::*;
 
 #[test]
 fn a_failed_build_is_retried_at_its_own_time() {
@@ -32,7 +32,7 @@ fn a_failure_has_the_log_of_its_own_attempt() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::LogBegun("early".into()));
     bench.tags("u", &["v2", "v1"]);
-    let calendar = crate::status::Calendar { started: std::time::UNIX_EPOCH };
+    let calendar = crate::farm::status::Calendar { started: std::time::UNIX_EPOCH };
     let logs = |bench: &mut Bench| {
         let reported = bench.effects.drain(..).filter_map(|effect| match effect {
             Effect::Report(Notice::BuildFailed { log, .. } | Notice::PublishFailed { log, .. }) => Some(log),
@@ -78,7 +78,7 @@ fn the_status_tells_what_waits_and_what_failed() {
     bench.tags("u", &["v1", "v2"]);
     bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
     bench.fail();
-    let calendar = crate::status::Calendar { started: std::time::SystemTime::UNIX_EPOCH };
+    let calendar = crate::farm::status::Calendar { started: std::time::SystemTime::UNIX_EPOCH };
     let status = bench.farm.status(&"farm".into(), calendar);
     let in_flight = status.in_flight.unwrap();
     assert_eq!((&*in_flight.recipe, in_flight.version.as_str()), ("a", "1-1"));

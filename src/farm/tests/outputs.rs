@@ -1,6 +1,6 @@
 //! What is built and not yet published.
 
-use crate::farm::tests::*;
+use super::*;
 
 #[test]
 fn a_failed_publish_keeps_its_outputs_and_delays_nobody() {

@@ -1,6 +1,6 @@
 //! Which versions are built, of which tags, and in which order.
 
-use crate::farm::tests::*;
+use super::*;
 
 #[test]
 fn a_sweep_builds_what_is_not_published_and_ends() {
@@ -100,7 +100,7 @@ fn a_pattern_that_no_tag_matches_is_warned_about_once() {
     // Another pattern is another mistake.
     let mut other = recipe("a", "u", &["pa"], "");
     let upstream = other.upstream.as_mut().unwrap();
-    upstream.tag_pattern = crate::tag_pattern::TagPattern::parse("^release-(.*)$").unwrap().0;
+    upstream.tag_pattern = crate::recipe::tag_pattern::TagPattern::parse("^release-(.*)$").unwrap().0;
     bench.event(Event::RosterLoaded(Ok(vec![other])));
     bench.sleep_until(bench.now + HOUR);
     bench.polls();

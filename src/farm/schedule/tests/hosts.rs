@@ -1,7 +1,7 @@
 //! Hosts that many upstreams share: their share of the pool, their pauses, their silence.
 
+use super::*;
 use crate::farm::schedule::hosts::{GIVEN_UP_AFTER, JOBS_PER_HOST, SWEEP_PATIENCE};
-use crate::farm::schedule::tests::*;
 
 #[test]
 fn one_host_gets_a_few_listings_at_a_time_and_the_others_their_share() {

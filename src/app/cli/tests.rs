@@ -1,0 +1,108 @@
+//! What is a command line, and what is told of one that is not.
+
+use super::*;
+
+fn parse_words(line: &str) -> Result<Command, UsageError> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+#[track_caller]
+fn check(line: &str, config: &str, log_level: LogLevel, mode: Mode) {
+    let options = Options { config: config.into(), log_level, mode };
+    assert_eq!(parse_words(line), Ok(Command::Run(options)), "{line}");
+}
+
+#[track_caller]
+fn check_error(line: &str, expected: &str) {
+    assert_eq!(parse_words(line).expect_err(line).to_string(), expected);
+}
+
+#[test]
+fn ways_to_run() {
+    const DEFAULT: &str = "/etc/peipkg-manager/config.toml";
+    use LogLevel::{Debug, Error, Info, Warn};
+    check("", DEFAULT, Info, Mode::Daemon);
+    check("--once", DEFAULT, Info, Mode::Once);
+    check("--check", DEFAULT, Info, Mode::Check);
+    check("--config c.toml --log-level debug", "c.toml", Debug, Mode::Daemon);
+    check("--config=c.toml --log-level=warn --once", "c.toml", Warn, Mode::Once);
+    check("--config a --config b --log-level error", "b", Error, Mode::Daemon);
+    check("--once --once=false --check=true", DEFAULT, Info, Mode::Check);
+}
+
+#[test]
+fn one_dash_is_enough() {
+    check("-once -config c.toml", "c.toml", LogLevel::Info, Mode::Once);
+    check("-config=c.toml -log-level=debug -once=true", "c.toml", LogLevel::Debug, Mode::Once);
+    check("-config -once", "-once", LogLevel::Info, Mode::Daemon);
+    check("--config -h", "-h", LogLevel::Info, Mode::Daemon);
+}
+
+#[test]
+fn texts_instead_of_a_run() {
+    for line in ["-h", "--help", "-help", "--once -h", "-hV"] {
+        assert_eq!(parse_words(line), Ok(Command::Help), "{line}");
+    }
+    for line in ["-V", "--version", "-version"] {
+        assert_eq!(parse_words(line), Ok(Command::Version), "{line}");
+    }
+    assert_eq!(version(), format!("peipkg-manager {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn what_is_not_understood() {
+    check_error("--onec", "unknown flag \"--onec\"; did you mean \"--once\"?");
+    check_error("-onec", "unknown flag \"--onec\"; did you mean \"--once\"?");
+    check_error("--log_level=info", "unknown flag \"--log_level\"; did you mean \"--log-level\"?");
+    check_error("--frobnicate", "unknown flag \"--frobnicate\"; --help lists those there are");
+    check_error("-x", "unknown flag \"-x\"; --help lists those there are");
+    check_error("--config", "--config needs a value: --config PATH");
+    check_error("--config=", "--config needs a value: --config PATH");
+    check_error("--once --log-level", "--log-level needs a value: --log-level LEVEL");
+    check_error("--log-level loud", "--log-level must be debug, info, warn or error, found \"loud\"");
+    check_error("--log-level INFO", "--log-level must be debug, info, warn or error, found \"INFO\"");
+    check_error("--once=maybe", "--once is on or off: expected true or false, found \"maybe\"");
+    let positional = "only flags are understood; --help lists them";
+    check_error("build", &format!("unexpected argument \"build\", {positional}"));
+    check_error("-", &format!("unexpected argument \"-\", {positional}"));
+    check_error("--once true", &format!("unexpected argument \"true\", {positional}"));
+    check_error("--check --once", "--once and --check exclude each other, choose one");
+}
+
+#[test]
+fn arguments_that_are_not_unicode() {
+    use std::os::unix::ffi::OsStringExt;
+    let raw = OsString::from_vec(b"/etc/\xff".to_vec());
+    let Ok(Command::Run(options)) = parse(["--config".into(), raw.clone()]) else { panic!("not a run") };
+    assert_eq!(options.config, PathBuf::from(raw.clone()));
+    let error = parse([raw]).unwrap_err().to_string();
+    assert!(error.starts_with("unexpected argument \"/etc/\\xFF\", "), "{error}");
+    let error = parse([OsString::from_vec(b"-\xff\n".to_vec())]).unwrap_err().to_string();
+    assert_eq!(error, "unknown flag \"-\u{fffd}\"; --help lists those there are");
+}
+
+#[test]
+fn the_help_lists_every_flag() {
+    let expected = "\
+peipkg-manager: the build-farm daemon of the Peios package system
+
+Usage: peipkg-manager [flags]
+
+Without --once or --check it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.
+
+Flags:
+      --config PATH      The configuration file [default: /etc/peipkg-manager/config.toml]
+      --log-level LEVEL  The least level to log: debug, info, warn or error [default: info]
+      --once             Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule
+      --check            Check configuration, recipes, tools and keys, print every problem, and exit
+  -h, --help             Print this help and exit
+  -V, --version          Print the version and exit
+
+Exit codes: 0 done, failed builds included; 1 runtime error; 2 bad flag or configuration.
+";
+    assert_eq!(help(), expected);
+    for flag in FLAGS {
+        let value = flag.value.map_or("", |_| " info");
+        assert!(parse_words(&format!("--{}{value}", flag.long)).is_ok(), "--{} is not parsed", flag.long);
+    }
+}

@@ -1,0 +1,159 @@
+//! The log: one event a line on standard error, in logfmt.
+//!
+//! The line's keys come in the order `time level msg` and then the event's own
+//! fields. A value that is not plain is quoted and escaped, so that no tag,
+//! URL or tool output can forge a line or reach a terminal raw.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::time::SystemTime;
+
+use env_logger::Target;
+use log::kv::{Key, Value, VisitSource, VisitValue};
+use log::{LevelFilter, Record};
+
+use crate::app::progress::Line;
+
+/// Starts logging at `level`. Other crates' messages are only let through as
+/// warnings: their details are not the operator's. No environment variable is read.
+///
+/// Lines go to standard error, or above the live `line` of its terminal.
+pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
+    let target = line.map_or(Target::Stderr, |line| Target::Pipe(Box::new(line)));
+    env_logger::Builder::new()
+        .target(target)
+        .filter_level(level.min(LevelFilter::Warn))
+        .filter_module("peipkg_manager", level)
+        .write_style(env_logger::WriteStyle::Never)
+        .format(|formatter, record| write_record(formatter, record, SystemTime::now()))
+        .init();
+}
+
+fn write_record(out: &mut impl io::Write, record: &Record<'_>, now: SystemTime) -> io::Result<()> {
+    let mut line = Fields(String::with_capacity(160));
+    line.field("time", &humantime::format_rfc3339_millis(now).to_string());
+    line.field("level", &record.level().as_str().to_ascii_lowercase());
+    line.field("msg", &record.args().to_string());
+    // A line is never refused for one of its fields.
+    let _ = record.key_values().visit(&mut line);
+    line.0.push('\n');
+    out.write_all(line.0.as_bytes())
+}
+
+struct Fields(String);
+
+impl Fields {
+    fn field(&mut self, key: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push(' ');
+        }
+        self.0.push_str(key);
+        self.0.push('=');
+        let _ = write!(self.0, "{}", Quoted(value)); // writing to a string cannot fail
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let mut presence = Presence(true);
+        value.visit(&mut presence)?;
+        if presence.0 {
+            self.field(key.as_str(), &value.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value is there: a field whose value is `None` is left out.
+struct Presence(bool);
+
+impl VisitValue<'_> for Presence {
+    fn visit_any(&mut self, _: Value<'_>) -> Result<(), log::kv::Error> {
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), log::kv::Error> {
+        self.0 = false;
+        Ok(())
+    }
+}
+
+/// A value as logfmt wants it: bare if it is plain, else in double quotes.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
+        if !self.0.is_empty() && self.0.chars().all(is_plain) {
+            return f.write_str(self.0);
+        }
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                '\'' => f.write_char(c)?,
+                // What the standard library would escape is what a terminal might act upon.
+                _ if c.escape_debug().len() == 1 => f.write_char(c)?,
+                _ if u32::from(c) <= 0xffff => write!(f, "\\u{:04x}", u32::from(c))?,
+                _ => write!(f, "\\U{:08x}", u32::from(c))?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: &str, expected: &str) {
+        assert_eq!(Quoted(value).to_string(), expected);
+    }
+
+    #[test]
+    fn values_are_quoted_when_they_need_to_be() {
+        check("libz", "libz");
+        check("https://example.org/a?b", "https://example.org/a?b");
+        check("a=b", "\"a=b\"");
+        check("", "\"\"");
+        check("build failed", "\"build failed\"");
+        check("it's", "it's");
+        check("it's so", "\"it's so\"");
+        check("say \"hi\" \\", "\"say \\\"hi\\\" \\\\\"");
+        check("a\nlevel=error\tb\r", "\"a\\nlevel=error\\tb\\r\"");
+        check("\u{1b}[31mred", "\"\\u001b[31mred\"");
+        check("grün", "\"grün\"");
+        check("\u{202e}x\u{2028}\u{7f}\u{e0001}", "\"\\u202ex\\u2028\\u007f\\U000e0001\"");
+    }
+
+    #[test]
+    fn a_line_has_its_keys_in_order() {
+        let mut out = Vec::new();
+        let fields = [("recipe", "libz"), ("tags_seen", "41")];
+        let record = Record::builder()
+            .level(log::Level::Info)
+            .args(format_args!("poll complete"))
+            .key_values(&fields)
+            .build();
+        write_record(&mut out, &record, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "time=1970-01-01T00:00:00.000Z level=info msg=\"poll complete\" recipe=libz tags_seen=41\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let mut out = Vec::new();
+        let fields = [("log", None), ("next_poll_after", Some("1m0s"))];
+        let record =
+            Record::builder().args(format_args!("x")).key_values(&fields).level(log::Level::Warn).build();
+        write_record(&mut out, &record, SystemTime::UNIX_EPOCH).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        assert!(line.ends_with("level=warn msg=x next_poll_after=1m0s\n"), "{line}");
+    }
+}

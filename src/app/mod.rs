@@ -1,0 +1,84 @@
+//! The program: command line, start, the loop, its threads, and what they say.
+//!
+//! This room knows all others, and none of them knows it. Decisions belong into `farm`.
+//! Only this file prints errors and chooses the exit code.
+
+mod builder;
+mod check;
+pub mod cli;
+mod daemon;
+mod error;
+mod key_permissions;
+pub(crate) mod logging;
+mod notices;
+mod poller;
+mod progress;
+mod roster;
+mod signals;
+mod startup;
+mod tools;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use peipkg_format::problem::OneLine;
+
+use crate::app::cli::{Command, Mode};
+use crate::app::error::Error;
+use crate::app::progress::Line;
+use crate::farm::Outcome;
+
+/// Runs the program with the arguments `args`, without its name. Prints an error that ends it,
+/// one line a defect, and returns the exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match try_run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                complain(line);
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> {
+    let options = match cli::parse(args)? {
+        Command::Run(options) => options,
+        Command::Help => return Ok(print(cli::help(), ExitCode::SUCCESS)),
+        Command::Version => return Ok(print(cli::version(), ExitCode::SUCCESS)),
+    };
+    if options.mode == Mode::Check {
+        let report = check::check(&options.config);
+        let code = ExitCode::from(report.exit_code());
+        return Ok(print(report, code));
+    }
+    let once = options.mode == Mode::Once;
+    let line = if once { Line::of_stderr() } else { None };
+    logging::init(options.log_level.into(), line.clone());
+    let config = startup::read_config(&options.config)?;
+    Ok(match daemon::run(config, once, line)? {
+        Outcome::Clean => ExitCode::SUCCESS,
+        Outcome::Aborted => ExitCode::FAILURE,
+    })
+}
+
+/// Prints a line to standard error, if anybody can read it.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "peipkg-manager: {}", OneLine(line));
+}
+
+/// Prints `text` and gives `code`, or a failure if the text could not be written. A reader that has seen
+/// enough, such as `head`, is no failure.
+fn print(text: impl Display, code: ExitCode) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => code,
+    }
+}

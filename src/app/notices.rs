@@ -1,0 +1,110 @@
+//! What the core reports, put into the log. Operators alert on these texts:
+//! they are part of the interface and listed in the monitoring page.
+
+use log::{debug, error, info, warn};
+use peipkg_format::duration;
+
+use crate::farm::events::{JobKey, Notice};
+use crate::farm::holds::Hold;
+use crate::recipe::upstream_url::without_password;
+
+/// Writes one notice to the log.
+pub(super) fn log(notice: &Notice) {
+    match notice {
+        Notice::RosterLoaded { count } => info!(count; "recipe roster loaded"),
+        Notice::ReloadRefused { problems } => {
+            for problem in problems {
+                error!(problem:%; "reload refused, the current recipes stay");
+            }
+        }
+        Notice::WebhookAccepted { recipe } => {
+            info!(recipe:%; "webhook accepted, triggering immediate poll");
+        }
+        Notice::PollStarted { recipe, upstream } => {
+            let upstream = without_password(upstream);
+            info!(recipe:%, upstream; "polling upstream");
+        }
+        Notice::PollComplete { recipe, tags_seen, matches, queued } => {
+            info!(recipe:%, tags_seen, matches_emitted = matches, queued; "poll complete");
+        }
+        Notice::PollFailed { recipe, upstream, reason, next_poll } => {
+            let upstream = without_password(upstream);
+            let next_poll_after = next_poll.map(duration::format);
+            warn!(recipe:%, upstream, error = reason, next_poll_after; "poll failed");
+        }
+        Notice::NoTagMatches { recipe, tag_pattern, example } => {
+            warn!(recipe:%, tag_pattern, example; "no tag matches tag_pattern");
+        }
+        Notice::TagSkipped { recipe, tag, reason } => warn!(recipe:%, tag, reason; "tag skipped"),
+        Notice::MoreTagsSkipped { recipe, count } => warn!(recipe:%, count; "more tags skipped"),
+        Notice::PartlyPublished { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%, advice = "raise peios_revision"; "version is only partly published, skipping it");
+        }
+        Notice::DedupCheckFailed { recipe, reason } => {
+            warn!(recipe:%, error = reason; "dedup check failed");
+        }
+        Notice::BuildStarted { key: JobKey { recipe, version }, tag } => {
+            info!(recipe:%, version:%, tag; "starting build");
+        }
+        Notice::AlreadyPublished { key: JobKey { recipe, version } } => {
+            info!(recipe:%, version:%; "kept outputs are published already, removing them");
+        }
+        Notice::PublishStarted { key: JobKey { recipe, version } } => {
+            info!(recipe:%, version:%; "publishing kept outputs");
+        }
+        Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
+            let took = rounded(*took);
+            info!(recipe:%, version:%, took; "build + publish complete");
+        }
+        Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            let log = log.as_deref();
+            error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "build failed");
+        }
+        Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            let log = log.as_deref();
+            error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
+        }
+        Notice::RecipeHeld { recipe, versions, hold } => {
+            let held_for = in_words(*hold);
+            warn!(recipe:%, versions, held_for; "builds do not end, holding the recipe's other versions");
+        }
+        Notice::UpstreamHeld { upstream, versions, hold } => {
+            let (upstream, held_for) = (without_password(upstream), in_words(*hold));
+            warn!(upstream, versions, held_for; "sources do not come, holding the upstream's other versions");
+        }
+        Notice::OutputsGone { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%; "kept outputs are gone, the version is built anew");
+        }
+        Notice::JobInterrupted { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%; "build interrupted");
+        }
+        Notice::UploadStarted => debug!("starting upload"),
+        Notice::UploadComplete { took } => {
+            let took = rounded(*took);
+            info!(took; "upload complete");
+        }
+        Notice::UploadFailed { failures, retry_after, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            error!(failures, next_retry_after, error = reason; "upload failed");
+        }
+        Notice::Draining { in_flight: Some(JobKey { recipe, version }) } => {
+            info!(recipe:%, version:%; "stopping after the build in progress");
+        }
+        Notice::Draining { in_flight: None } => info!("stopping, no build in progress"),
+        Notice::Aborting => warn!("stopping at once"),
+    }
+}
+
+fn in_words(hold: Hold) -> String {
+    match hold {
+        Hold::For(hold) => duration::format(hold),
+        Hold::ThisSweep => "the rest of the sweep".to_owned(),
+    }
+}
+
+/// A time span for people: to the millisecond.
+fn rounded(span: std::time::Duration) -> String {
+    duration::format(std::time::Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+}

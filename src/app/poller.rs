@@ -1,0 +1,42 @@
+//! The poller pool: threads that list upstreams, each one listing at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::farm::events::{Event, PollError};
+use crate::process::Interrupt;
+use crate::recipe::upstream_url;
+use crate::upstream::listing::Lister;
+
+/// Starts `count` pollers that answer the URLs from `requests` with
+/// [`Event::PollFinished`]. They end when `requests` is closed.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub(super) fn start<M: From<Event> + Send + 'static>(
+    count: usize,
+    lister: &Arc<Lister>,
+    requests: &Receiver<Arc<str>>,
+    answers: &Sender<M>,
+    interrupt: &Interrupt,
+) -> io::Result<()> {
+    let start_one = |number| {
+        let (lister, requests, answers) = (lister.clone(), requests.clone(), answers.clone());
+        let interrupt = interrupt.clone();
+        thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
+            for upstream in requests {
+                let tags = lister.list_tags(&upstream, &interrupt);
+                let tags = tags.map_err(|error| PollError {
+                    reason: upstream_url::redact(&error.reason, &upstream),
+                    ..error
+                });
+                // The loop outlives its pollers, unless it failed; then nobody wants the answer.
+                let _ = answers.send(Event::PollFinished { upstream, tags }.into());
+            }
+        })
+    };
+    (0..count).try_for_each(|number| start_one(number).map(drop))
+}

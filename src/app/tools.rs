@@ -1,0 +1,87 @@
+//! The programs that do the work, found on `PATH` once at the start and pinned
+//! as absolute paths, so that a later change of the environment changes nothing.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    /// `git`, which lists and fetches.
+    pub git: PathBuf,
+    /// `peipkg-build`, which builds.
+    pub peipkg_build: PathBuf,
+    /// `peipkg-repo`, which publishes.
+    pub peipkg_repo: PathBuf,
+    /// `rclone`, which uploads, if it is wanted.
+    pub rclone: Option<PathBuf>,
+}
+
+/// A program that is needed and not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{program} is not on PATH ({searched}); it is needed to {purpose}")]
+pub(super) struct MissingTool {
+    program: &'static str,
+    purpose: &'static str,
+    searched: String,
+}
+
+impl Tools {
+    /// Looks for the programs in the directories of `path`, the value of `PATH`.
+    ///
+    /// # Errors
+    /// Every program that is missing.
+    pub(super) fn find(path: Option<&OsStr>, with_rclone: bool) -> Result<Self, Vec<MissingTool>> {
+        let mut missing = Vec::new();
+        let mut find = |program, purpose| {
+            find_program(path, program).unwrap_or_else(|| {
+                let searched = path.unwrap_or_default().to_string_lossy().into_owned();
+                missing.push(MissingTool { program, purpose, searched });
+                PathBuf::new()
+            })
+        };
+        let tools = Self {
+            git: find("git", "list and fetch upstreams"),
+            peipkg_build: find("peipkg-build", "build packages"),
+            peipkg_repo: find("peipkg-repo", "publish packages"),
+            rclone: with_rclone.then(|| find("rclone", "upload to [upload] remote")),
+        };
+        if missing.is_empty() { Ok(tools) } else { Err(missing) }
+    }
+}
+
+/// The first executable file of that name. Relative entries of `PATH` are taken
+/// from the current directory, as a shell takes them.
+fn find_program(path: Option<&OsStr>, program: &str) -> Option<PathBuf> {
+    let candidates = env::split_paths(path?).map(|directory| directory.join(program));
+    candidates.filter(|candidate| is_executable(candidate)).find_map(|found| std::path::absolute(found).ok())
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_executable_of_the_path_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+        for (place, mode) in [(&first, 0o644), (&second, 0o755)] {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("git"), "").unwrap();
+            fs::set_permissions(place.join("git"), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let path = env::join_paths([&first, &second]).unwrap();
+        assert_eq!(find_program(Some(&path), "git"), Some(second.join("git")));
+        let missing = Tools::find(Some(&path), true).unwrap_err();
+        let names: Vec<_> = missing.iter().map(|missing| missing.program).collect();
+        assert_eq!(names, ["peipkg-build", "peipkg-repo", "rclone"]);
+        assert_eq!(Tools::find(None, false).unwrap_err().len(), 3);
+    }
+}

@@ -1,0 +1,130 @@
+//! The archive index as a file: read again only when it has changed.
+//!
+//! The loop reads it, and the publisher changes it. Both share one [`ArchiveFile`], so that the loop does not read what
+//! the farm has just published itself.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use peipkg_format::archive_index::Archive;
+
+/// The file, and how it looked when it was read last.
+#[derive(Debug)]
+pub(crate) struct ArchiveFile {
+    path: PathBuf,
+    /// Locked only to look or to note, never while the file is read.
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// What changes when a file is replaced or rewritten: device, inode, length, seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(u64, u64, u64, i64, i64);
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
+        Self(device, inode, length, metadata.mtime(), metadata.mtime_nsec())
+    }
+}
+
+impl ArchiveFile {
+    /// The file at `path`, not yet read.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, seen: Mutex::default() }
+    }
+
+    /// The archive, if the file has changed since it was read or acknowledged
+    /// last; why it cannot be read, as long as that is so.
+    pub(crate) fn read_if_changed(&self) -> Option<Result<Archive, String>> {
+        let result = (|| {
+            let file = File::open(&self.path)?;
+            let stamp = Stamp::of(&file.metadata()?);
+            if *self.seen() == Some(stamp) {
+                return Ok(None);
+            }
+            self.forget();
+            let archive = Archive::read(BufReader::with_capacity(64 * 1024, file))?;
+            *self.seen() = Some(stamp);
+            Ok(Some(archive))
+        })();
+        result.map_err(|error: io::Error| format!("{}: {error}", self.path.display())).transpose()
+    }
+
+    /// Forgets that the file was read: it is read again next time.
+    pub(crate) fn forget(&self) {
+        *self.seen() = None;
+    }
+
+    /// How the file looks now; `None` if there is none.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.path.metadata().ok().as_ref().map(Stamp::of)
+    }
+
+    /// Takes the file as of `after` for read, since a publish of this process has changed it from `before`. If it was not
+    /// as it was read when the publish began, somebody else has changed it too, and it is read again next time.
+    pub(crate) fn acknowledge(&self, before: Option<Stamp>, after: Option<Stamp>) {
+        let mut seen = self.seen();
+        if *seen == before {
+            *seen = after;
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_when_it_has_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("archive.json");
+        let file = ArchiveFile::new(path.clone());
+        assert!(file.read_if_changed().unwrap().unwrap_err().contains("archive.json: No such file"));
+        std::fs::write(&path, r#"{"kind":"archive","packages":[]}"#).unwrap();
+        assert!(file.read_if_changed().unwrap().unwrap().is_empty());
+        assert!(file.read_if_changed().is_none());
+        std::fs::write(&path, "{").unwrap();
+        assert!(file.read_if_changed().unwrap().is_err());
+        assert!(file.read_if_changed().unwrap().is_err(), "a broken file stays an error");
+        let entry = r#"{"kind":"archive","packages":[{"name":"a","version":"1-1","architecture":"noarch"}]}"#;
+        std::fs::write(&path, entry).unwrap();
+        assert_eq!(file.read_if_changed().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_own_change_is_not_read_but_somebody_elses_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("archive.json");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let file = ArchiveFile::new(path.clone());
+        let change = |text: &str| {
+            let before = file.stamp();
+            write(text);
+            (before, file.stamp())
+        };
+        let acknowledge = |(before, after)| file.acknowledge(before, after);
+        write(r#"{"kind":"archive","packages":[]}"#);
+        assert!(file.read_if_changed().unwrap().is_ok());
+        acknowledge(change("{}"));
+        assert!(file.read_if_changed().is_none(), "an own change");
+        let own = change("{ }");
+        write(" {}  ");
+        acknowledge(own);
+        assert!(file.read_if_changed().is_some(), "somebody else's after it");
+        write(r#"{"kind":"archive","packages":[]} "#);
+        assert!(file.read_if_changed().unwrap().is_ok());
+        write("{");
+        acknowledge(change("{}"));
+        assert!(file.read_if_changed().is_some(), "somebody else's before it");
+        file.forget();
+        acknowledge(change("{ }"));
+        assert!(file.read_if_changed().is_some(), "what was never read");
+    }
+}

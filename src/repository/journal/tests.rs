@@ -1,0 +1,130 @@
+//! Publishes that are undone, and journals that cannot be.
+
+use super::*;
+
+const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"];
+
+fn repository() -> (tempfile::TempDir, Journal) {
+    let directory = tempfile::tempdir().unwrap();
+    let repo = directory.path().join("repo");
+    fs::create_dir_all(repo.join("index")).unwrap();
+    for name in NAMES {
+        fs::write(repo.join(name), format!("old {name}\n")).unwrap();
+    }
+    let journal = Journal::new(directory.path().join("journal"), repo);
+    (directory, journal)
+}
+
+#[test]
+fn a_publish_is_undone_to_the_byte() {
+    let (directory, journal) = repository();
+    let repo = directory.path().join("repo");
+    assert_eq!(journal.read().unwrap(), None);
+    fs::write(repo.join(".others"), "").unwrap();
+    journal.begin("a@1-1.0").unwrap();
+    let saved = journal.read().unwrap().unwrap();
+    assert_eq!(saved.outputs, "a@1-1.0");
+    fs::write(repo.join("index/archive.json"), "half a new ind").unwrap();
+    fs::write(repo.join("index/fresh.json"), "").unwrap();
+    fs::create_dir_all(repo.join(".work/index")).unwrap();
+    fs::remove_file(repo.join("repo.json")).unwrap();
+    assert!(journal.undo(&saved).unwrap());
+    for name in NAMES {
+        assert_eq!(fs::read_to_string(repo.join(name)).unwrap(), format!("old {name}\n"));
+    }
+    assert!(!repo.join("index/fresh.json").exists() && !repo.join(".work").exists());
+    assert!(repo.join(".others").exists());
+    assert_eq!(journal.read().unwrap(), None);
+}
+
+#[test]
+fn to_undo_nothing_changes_nothing() {
+    let (directory, journal) = repository();
+    let repo = directory.path().join("repo");
+    let begin = || {
+        journal.begin("a@1-1.0").unwrap();
+        journal.read().unwrap().unwrap()
+    };
+    // Packages that no index names stay.
+    let saved = begin();
+    fs::create_dir(repo.join("p")).unwrap();
+    assert!(!journal.undo(&saved).unwrap());
+    assert!(!journal.exists());
+    let changes: [&dyn Fn(); 4] = [
+        &|| fs::write(repo.join("repo.json"), "").unwrap(),
+        &|| fs::write(repo.join("index/fresh.json"), "").unwrap(),
+        &|| fs::create_dir(repo.join(".work")).unwrap(),
+        &|| fs::remove_dir_all(repo.join("index")).unwrap(),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let saved = begin();
+        change();
+        assert!(journal.undo(&saved).unwrap(), "change {number}");
+        assert!(!journal.undo(&saved).unwrap(), "change {number}");
+    }
+}
+
+#[test]
+fn without_a_descriptor_nothing_is_begun() {
+    let (directory, journal) = repository();
+    fs::remove_file(directory.path().join("repo/repo.json")).unwrap();
+    let error = journal.begin("a@1-1.0").unwrap_err().to_string();
+    assert!(
+        error.contains("/journal: cannot save ") && error.contains("repo/repo.json: No such file"),
+        "{error}"
+    );
+    assert!(!journal.exists());
+}
+
+#[test]
+fn a_publish_that_stands_is_not_touched() {
+    let (directory, journal) = repository();
+    journal.begin("a@1-1.0").unwrap();
+    fs::write(directory.path().join("repo/index/archive.json"), "new").unwrap();
+    journal.forget().unwrap();
+    assert_eq!(journal.read().unwrap(), None);
+    assert_eq!(fs::read_to_string(directory.path().join("repo/index/archive.json")).unwrap(), "new");
+}
+
+#[test]
+fn a_publish_has_not_come_to_its_end_as_long_as_an_index_is_the_old_one() {
+    let (directory, journal) = repository();
+    journal.begin("a@1-1.0").unwrap();
+    let saved = journal.read().unwrap().unwrap();
+    assert!(!journal.is_superseded(&saved));
+    for (name, expected) in [("archive.json", false), ("active.json", true)] {
+        fs::write(directory.path().join("repo/index").join(name), "new").unwrap();
+        assert_eq!(journal.is_superseded(&saved), expected, "{name}");
+    }
+    fs::remove_file(directory.path().join("repo/index/active.json")).unwrap();
+    assert!(!journal.is_superseded(&saved));
+}
+
+#[test]
+fn whatever_happens_to_a_byte_is_noticed() {
+    let (directory, journal) = repository();
+    journal.begin("a@1-1.0").unwrap();
+    let whole = fs::read(directory.path().join("journal")).unwrap();
+    assert!(parse(&whole).is_ok());
+    for at in 0..whole.len() {
+        assert!(parse(&whole[..at]).is_err(), "cut off at {at}");
+        let mut other = whole.clone();
+        other[at] ^= 4;
+        assert!(parse(&other).is_err(), "changed at {at}");
+        other[at] = 0;
+        assert!(parse(&other).is_err(), "no more at {at}");
+    }
+    assert!(parse(&[&whole[..], b"x"].concat()).is_err());
+    fs::write(directory.path().join("journal"), "").unwrap();
+    assert!(matches!(journal.read(), Err(JournalError::Damaged("it is too short"))));
+}
+
+#[test]
+fn a_journal_that_was_never_finished_goes() {
+    let (directory, journal) = repository();
+    let unfinished = directory.path().join("journal.new");
+    fs::write(&unfinished, "half").unwrap();
+    journal.clear_unfinished();
+    assert!(!unfinished.exists());
+    journal.clear_unfinished();
+}

@@ -1,0 +1,91 @@
+//! The lock, the leftovers and the rights of a state directory.
+
+use super::*;
+
+#[test]
+fn a_second_manager_is_told_who_holds_the_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(root.path()).unwrap();
+    let error = StateDir::open(root.path()).unwrap_err().to_string();
+    assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+    drop(state);
+    assert_eq!(
+        fs::read_to_string(root.path().join("lock")).unwrap(),
+        "",
+        "the id of a process that has gone"
+    );
+    StateDir::open(root.path()).unwrap();
+}
+
+#[test]
+fn only_the_repository_is_for_others_to_look_at() {
+    let root = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let state = StateDir::open(root.path()).unwrap();
+    let private = [state.sources(), state.stage(), state.publish(), state.logs()];
+    assert_eq!(private.each_ref().map(|path| mode(path)), [0o700; 4]);
+    drop(state);
+    // As an earlier version has made them.
+    for path in &private {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    drop(StateDir::open(root.path()).unwrap());
+    assert_eq!(private.each_ref().map(|path| mode(path)), [0o700, 0o750, 0o750, 0o750]);
+}
+
+#[test]
+fn leftovers_go_and_links_are_not_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("precious"), "").unwrap();
+    let state = StateDir::open(root.path()).unwrap();
+    fs::create_dir_all(state.sources().join("a/b")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), state.sources().join("a/link")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), state.stage().join("link")).unwrap();
+    fs::write(state.publish().join("kept"), "").unwrap();
+    assert!(state.clear_leftovers().is_empty());
+    assert!(fs::read_dir(state.sources()).unwrap().next().is_none());
+    assert!(fs::read_dir(state.stage()).unwrap().next().is_none());
+    assert!(state.publish().join("kept").exists());
+    assert!(outside.path().join("precious").exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to() {
+    let error = StateDir::open(Path::new("/dev/null/state")).unwrap_err().to_string();
+    assert!(error.starts_with("state_dir /dev/null/state: "), "{error}");
+}
+
+#[test]
+fn a_probe_finds_what_is_in_the_way_and_creates_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("var/state");
+    let probe = || StateDir::probe(&root).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(probe().is_empty());
+    assert!(fs::read_dir(home.path()).unwrap().next().is_none());
+
+    fs::write(home.path().join("var"), "").unwrap();
+    let found = probe();
+    assert!(matches!(&found[..], [one] if one.contains("Not a directory")), "{found:?}");
+
+    fs::remove_file(home.path().join("var")).unwrap();
+    fs::create_dir(home.path().join("var")).unwrap();
+    std::os::unix::fs::symlink("nowhere", &root).unwrap();
+    let found = probe();
+    assert!(matches!(&found[..], [one] if one.contains("No such file")), "{found:?}");
+
+    fs::remove_file(&root).unwrap();
+    drop(StateDir::open(&root).unwrap());
+    assert!(probe().is_empty());
+    for name in ["stage", "publish"] {
+        fs::remove_dir(root.join(name)).unwrap();
+        fs::write(root.join(name), "").unwrap();
+    }
+    let found = probe();
+    let expected = ["stage", "publish"].map(|name| {
+        let reason =
+            "cannot write to the state_dir: not a directory; the manager must be able to write there";
+        format!("{}: {reason}", root.join(name).display())
+    });
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,170 @@
+//! What client and server say to each other to list tags: git's protocol version 2
+//! (gitprotocol-v2, "Capability Advertisement" and "ls-refs"). Pure: bytes in, tags out.
+//!
+//! Peeled objects and symbolic refs are not asked for: only names are needed.
+
+use std::io::Read;
+
+use crate::upstream::listing::pkt_line::{self, Packet, PacketError, Packets};
+use crate::upstream::listing::ref_name;
+
+/// What a listing has to start with.
+const NAMESPACE: &[u8] = b"refs/tags/";
+
+/// How a repository names its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ObjectFormat {
+    /// 40 hexadecimal digits.
+    Sha1,
+    /// 64 hexadecimal digits.
+    Sha256,
+}
+
+/// What a server that speaks version 2 has said about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Its object format; `None` when it does not say, which means SHA-1.
+    pub object_format: Option<ObjectFormat>,
+}
+
+/// Why an answer is not one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    /// The server speaks an older version only.
+    #[error("the server does not speak protocol version 2")]
+    OlderVersion,
+    /// The server cannot do what is needed, or says what we do not understand.
+    #[error("the answer is not understood: {0}")]
+    NotUnderstood(String),
+    /// Reading failed.
+    #[error("{0}")]
+    Read(std::io::Error),
+    /// The server has said what is wrong, on one line.
+    #[error("the server says: {0}")]
+    Remote(String),
+}
+
+impl From<PacketError> for AnswerError {
+    fn from(error: PacketError) -> Self {
+        match error {
+            PacketError::Read(error) => Self::Read(error),
+            PacketError::Malformed(reason) => Self::NotUnderstood(reason),
+            PacketError::Remote(message) => Self::Remote(message),
+        }
+    }
+}
+
+/// Reads the answer to `GET <url>/info/refs?service=git-upload-pack`, to its end.
+///
+/// # Errors
+/// When it is not the advertisement of a server that lists refs in version 2.
+pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerError> {
+    let mut packets = Packets::new(reader);
+    let mut first = packets.next_packet()?;
+    if first == Some(Packet::Data(b"# service=git-upload-pack")) {
+        if packets.next_packet()? != Some(Packet::Flush) {
+            return Err(not_understood("no flush packet after the service's name"));
+        }
+        first = packets.next_packet()?;
+    }
+    match first {
+        Some(Packet::Data(b"version 2")) => {}
+        // Version 1 says so; version 0 starts with a ref, or says that there is none.
+        Some(Packet::Data(line)) if line == b"version 1" || line.contains(&0) => {
+            return Err(AnswerError::OlderVersion);
+        }
+        _ => return Err(not_understood("it does not start with a protocol version")),
+    }
+    let (mut lists_refs, mut object_format) = (false, None);
+    loop {
+        match packets.next_packet()? {
+            Some(Packet::Data(line)) => {
+                lists_refs |= line == b"ls-refs" || line.starts_with(b"ls-refs=");
+                if let Some(format) = line.strip_prefix(b"object-format=") {
+                    object_format = Some(parse_format(format)?);
+                }
+            }
+            Some(Packet::Flush) => break,
+            _ => return Err(not_understood("the capabilities do not end with a flush packet")),
+        }
+    }
+    packets.expect_end()?;
+    if !lists_refs {
+        return Err(not_understood("the server cannot list refs"));
+    }
+    Ok(Server { object_format })
+}
+
+/// The body of the request that lists the tags of `server`.
+pub(crate) fn request(server: Server) -> Vec<u8> {
+    let mut body = Vec::with_capacity(100);
+    pkt_line::write(&mut body, b"command=ls-refs\n");
+    match server.object_format {
+        Some(ObjectFormat::Sha1) => pkt_line::write(&mut body, b"object-format=sha1\n"),
+        Some(ObjectFormat::Sha256) => pkt_line::write(&mut body, b"object-format=sha256\n"),
+        None => {}
+    }
+    pkt_line::write_delimiter(&mut body);
+    pkt_line::write(&mut body, &[b"ref-prefix ", NAMESPACE, b"\n"].concat());
+    pkt_line::write_flush(&mut body);
+    body
+}
+
+/// Reads the answer to [`request`], to its end: the tags without `refs/tags/`, in the
+/// server's order, less those whose name git does not accept. Other refs are left
+/// out: the prefix is a wish that a server need not fulfil.
+///
+/// # Errors
+/// When it is not such an answer.
+pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Vec<String>, AnswerError> {
+    let digits = match server.object_format {
+        None | Some(ObjectFormat::Sha1) => 40,
+        Some(ObjectFormat::Sha256) => 64,
+    };
+    let mut packets = Packets::new(reader);
+    let mut tags = Vec::new();
+    loop {
+        match packets.next_packet()? {
+            Some(Packet::Data(line)) => tags.extend(parse_ref(line, digits)?),
+            Some(Packet::Flush) => break,
+            _ => return Err(not_understood("the refs do not end with a flush packet")),
+        }
+    }
+    packets.expect_end()?;
+    Ok(tags)
+}
+
+/// Reads `<object id> SP <name> [SP <attribute>]…`; `None` if it is not a tag.
+fn parse_ref(line: &[u8], digits: usize) -> Result<Option<String>, AnswerError> {
+    let is_id = |id: &[u8]| id.len() == digits && id.iter().all(u8::is_ascii_hexdigit);
+    let mut fields = line.split(|byte| *byte == b' ');
+    let (Some(id), Some(name)) = (fields.next(), fields.next()) else {
+        return Err(not_understood(format!("{:?} is not a ref", pkt_line::one_line(line))));
+    };
+    if id == b"unborn" {
+        return Ok(None);
+    }
+    let mut peeled = fields.filter_map(|field| field.strip_prefix(b"peeled:"));
+    // A zero byte would end the line for git, but not for us.
+    if !is_id(id) || !peeled.all(is_id) || line.contains(&0) {
+        return Err(not_understood(format!("{:?} is not a ref", pkt_line::one_line(line))));
+    }
+    let Some(tag) = name.strip_prefix(NAMESPACE) else { return Ok(None) };
+    let is_valid = ref_name::is_valid(&name[b"refs/".len()..]);
+    Ok(is_valid.then(|| String::from_utf8_lossy(tag).into_owned()))
+}
+
+fn parse_format(format: &[u8]) -> Result<ObjectFormat, AnswerError> {
+    match format {
+        b"sha1" => Ok(ObjectFormat::Sha1),
+        b"sha256" => Ok(ObjectFormat::Sha256),
+        _ => Err(not_understood(format!("object format {:?}", pkt_line::one_line(format)))),
+    }
+}
+
+fn not_understood(reason: impl Into<String>) -> AnswerError {
+    AnswerError::NotUnderstood(reason.into())
+}
+
+#[cfg(test)]
+mod tests;

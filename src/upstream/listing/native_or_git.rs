@@ -1,0 +1,279 @@
+//! Which way an upstream is listed: natively, or by `git ls-remote`. Pure.
+//!
+//! Native listing is for the plain case only. Whenever git's environment, its
+//! configuration or the netrc file might change what git would send, or to whom,
+//! git does it itself; a doubt counts as a yes. A plain `credential.helper` is no
+//! such change: git asks it only after a 401, and after a 401 git is asked anyway.
+
+use crate::upstream::listing::http_url::{self, HttpUrl, Unusual};
+
+/// A way to list an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By our own HTTP client.
+    Native,
+    /// By git, for this reason.
+    Git(String),
+}
+
+/// What decides the way besides the URL itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// Environment variables; see [`is_relevant_variable`].
+    pub environment: Vec<(String, String)>,
+    /// git's configuration: keys as `git config --list` writes them, and values.
+    pub configuration: Vec<(String, String)>,
+    /// What the netrc file holds.
+    pub netrc: String,
+    /// Why some of the above could not be read: then everything goes to git.
+    pub unreadable: Option<String>,
+}
+
+impl Settings {
+    /// The way for `url`.
+    pub(crate) fn way(&self, url: &str) -> Way {
+        let parsed = match HttpUrl::parse(url) {
+            Ok(parsed) => parsed,
+            Err(Unusual::Scheme) => return Way::Git("it is not an http or https URL".to_owned()),
+            Err(Unusual::UserInfo) => return Way::Git("the URL names a user".to_owned()),
+            Err(Unusual::Form) => return Way::Git("the URL is not a plain one".to_owned()),
+        };
+        let reason = self
+            .unreadable
+            .clone()
+            .or_else(|| self.variable(parsed.scheme))
+            .or_else(|| self.entry(url, &parsed.host()))
+            .or_else(|| names_host(&self.netrc, &parsed.host()).then(|| "netrc names the host".to_owned()));
+        reason.map_or(Way::Native, Way::Git)
+    }
+
+    /// Why nothing at all is listed natively, if so.
+    pub(crate) fn against_all(&self) -> Option<String> {
+        // Nothing is configured for a host of this name.
+        match (self.way("http://any.invalid/"), self.way("https://any.invalid/")) {
+            (Way::Git(reason), Way::Git(_)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The environment variable that stands against native listing.
+    fn variable(&self, scheme: &str) -> Option<String> {
+        let counts = |(name, value): &&(String, String)| match name.as_str() {
+            // curl never reads HTTP_PROXY, which a CGI client can set.
+            "http_proxy" => scheme == "http" && !value.is_empty(),
+            "https_proxy" | "HTTPS_PROXY" => scheme == "https" && !value.is_empty(),
+            "SSL_CERT_FILE" | "SSL_CERT_DIR" | "SSLKEYLOGFILE" => scheme == "https",
+            name if name.starts_with("GIT_SSL_") => scheme == "https",
+            name => is_relevant_variable(name) && !value.is_empty(),
+        };
+        let (name, _) = self.environment.iter().find(counts)?;
+        Some(format!("the environment sets {name}"))
+    }
+
+    /// The configuration entry that stands against native listing.
+    fn entry(&self, url: &str, host: &str) -> Option<String> {
+        self.configuration.iter().find_map(|(key, value)| entry_reason(key, value, url, host))
+    }
+}
+
+/// Whether an environment variable can change what git sends, or where.
+pub(crate) fn is_relevant_variable(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "http_proxy",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "SSLKEYLOGFILE",
+        "NETRC",
+        "GIT_ALLOW_PROTOCOL",
+        "GIT_PROTOCOL_FROM_USER",
+        "GIT_SMART_HTTP",
+        "GIT_CURL_VERBOSE",
+        "GIT_EXEC_PATH",
+    ];
+    const PREFIXES: [&str; 4] = ["GIT_SSL_", "GIT_HTTP_", "GIT_PROXY_", "GIT_TRACE"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Why one configuration entry stands against listing `url` natively. Keys are
+/// named without their URLs, which may hold passwords.
+fn entry_reason(key: &str, value: &str, url: &str, host: &str) -> Option<String> {
+    let (section, rest) = key.split_once('.')?;
+    let (subsection, name) = rest.rsplit_once('.').map_or((None, rest), |(sub, name)| (Some(sub), name));
+    let name = name.to_ascii_lowercase();
+    let shown = match (section.to_ascii_lowercase().as_str(), subsection) {
+        ("url", Some(_)) => (name == "insteadof" && url.starts_with(value)).then_some("url.*.insteadOf"),
+        // A URL that is the name of a remote stands for what is configured there.
+        ("remote", Some(remote)) => (remote == url).then_some("remote.* for this URL"),
+        // How much is sent, or kept open, at once: a listing is too small for it.
+        ("http", None) if ["postbuffer", "maxrequests", "minsessions"].contains(&name.as_str()) => None,
+        ("http", None) => return Some(format!("git's configuration sets http.{name}")),
+        ("http", Some(pattern)) => may_name_host(pattern, host).then_some("http.* for this host"),
+        ("credential", Some(pattern)) => may_name_host(pattern, host).then_some("credential.* for this host"),
+        ("protocol", None) if name == "version" && value == "2" => None,
+        ("protocol", None) => return Some(format!("git's configuration sets protocol.{name}")),
+        ("protocol", Some(protocol)) => {
+            ["http", "https"].contains(&protocol).then_some("protocol.* for HTTP")
+        }
+        _ => None,
+    };
+    shown.map(|shown| format!("git's configuration sets {shown}"))
+}
+
+/// Whether the URL pattern of a configuration section may be meant for `host`.
+/// Path, port and user are left to git.
+fn may_name_host(pattern: &str, host: &str) -> bool {
+    let Some((_, rest)) = pattern.split_once("://") else { return true };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let named = http_url::host_of(authority.rsplit('@').next().unwrap_or_default());
+    named.is_empty() || named.contains(['*', '%']) || named == host
+}
+
+/// Whether the netrc file has credentials for `host`.
+fn names_host(netrc: &str, host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut words = netrc.split_whitespace();
+    while let Some(word) = words.next() {
+        if word == "default"
+            || word == "machine" && words.next().is_some_and(|name| name.eq_ignore_ascii_case(host))
+        {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "https://example.org/a/b.git";
+
+    #[track_caller]
+    fn check(settings: &Settings, url: &str, expected: Option<&str>) {
+        let expected = expected.map_or(Way::Native, |reason| Way::Git(reason.to_owned()));
+        assert_eq!(settings.way(url), expected, "{url}");
+    }
+
+    #[test]
+    fn urls() {
+        let settings = Settings::default();
+        check(&settings, URL, None);
+        check(&settings, "http://example.org:8080/a", None);
+        check(&settings, "git@example.org:a", Some("it is not an http or https URL"));
+        check(&settings, "https://me:secret@example.org/a", Some("the URL names a user"));
+        check(&settings, "https://example.org/a?b", Some("the URL is not a plain one"));
+    }
+
+    #[track_caller]
+    fn check_variable(name: &str, value: &str, http: bool, https: bool) {
+        let settings =
+            Settings { environment: vec![(name.to_owned(), value.to_owned())], ..Settings::default() };
+        let reason = format!("the environment sets {name}");
+        check(&settings, "http://example.org/a", http.then_some(reason.as_str()));
+        check(&settings, URL, https.then_some(reason.as_str()));
+    }
+
+    #[test]
+    fn environment_variables() {
+        check_variable("http_proxy", "http://p", true, false);
+        check_variable("http_proxy", "", false, false);
+        check_variable("https_proxy", "http://p", false, true);
+        check_variable("HTTPS_PROXY", "http://p", false, true);
+        check_variable("HTTP_PROXY", "http://p", false, false);
+        check_variable("ALL_PROXY", "http://p", true, true);
+        check_variable("all_proxy", "http://p", true, true);
+        check_variable("SSL_CERT_FILE", "/x", false, true);
+        check_variable("SSL_CERT_DIR", "/x", false, true);
+        check_variable("GIT_SSL_NO_VERIFY", "", false, true);
+        check_variable("GIT_HTTP_USER_AGENT", "x", true, true);
+        check_variable("GIT_PROXY_SSL_CERT", "x", true, true);
+        check_variable("GIT_ALLOW_PROTOCOL", "https", true, true);
+        check_variable("GIT_TRACE_CURL", "1", true, true);
+        check_variable("GIT_TRACE2_EVENT", "/x", true, true);
+        check_variable("GIT_CURL_VERBOSE", "1", true, true);
+        check_variable("GIT_TERMINAL_PROMPT", "0", false, false);
+        check_variable("GIT_CONFIG_GLOBAL", "/x", false, false);
+    }
+
+    #[track_caller]
+    fn check_entry(key: &str, value: &str, expected: Option<&str>) {
+        let settings =
+            Settings { configuration: vec![(key.to_owned(), value.to_owned())], ..Settings::default() };
+        let reason = expected.map(|reason| format!("git's configuration sets {reason}"));
+        check(&settings, URL, reason.as_deref());
+    }
+
+    #[test]
+    fn configuration_entries() {
+        let instead = Some("url.*.insteadOf");
+        check_entry("url.ssh://git@example.org/.insteadof", "https://example.org/", instead);
+        check_entry("url.https://t.k@mirror/.insteadof", "https://", instead);
+        check_entry("url.x.insteadof", "https://example.com/", None);
+        check_entry("url.x.pushinsteadof", "https://example.org/", None);
+        check_entry("http.proxy", "http://p", Some("http.proxy"));
+        check_entry("http.extraheader", "X: y", Some("http.extraheader"));
+        check_entry("http.sslcainfo", "/x", Some("http.sslcainfo"));
+        check_entry("http.postbuffer", "1048576", None);
+        let http = Some("http.* for this host");
+        check_entry("http.https://example.org/.extraheader", "X: y", http);
+        check_entry("http.https://Example.org:443/a.b/.proxy", "", http);
+        check_entry("http.https://me@example.org.proxy", "", http);
+        check_entry("http.https://*.org/.proxy", "", http);
+        check_entry("http.https://*.example.com/.proxy", "", http);
+        check_entry("http.example.org.proxy", "", http);
+        check_entry("http.https://example.com/.proxy", "", None);
+        check_entry("credential.helper", "store", None);
+        check_entry("credential.https://example.org.helper", "store", Some("credential.* for this host"));
+        check_entry("credential.https://example.com.helper", "store", None);
+        check_entry("protocol.version", "1", Some("protocol.version"));
+        check_entry("protocol.version", "2", None);
+        check_entry("protocol.allow", "never", Some("protocol.allow"));
+        check_entry("protocol.https.allow", "never", Some("protocol.* for HTTP"));
+        check_entry("protocol.file.allow", "always", None);
+        let remote = Some("remote.* for this URL");
+        check_entry("remote.https://example.org/a/b.git.url", "https://example.com/", remote);
+        check_entry("remote.https://example.org/a/b.git.proxy", "http://p", remote);
+        check_entry("remote.https://example.org/a/b.url", "https://example.com/", None);
+        check_entry("remote.origin.url", "https://example.org/a/b.git", None);
+        check_entry("remote.pushdefault", "https://example.org/a/b.git", None);
+        check_entry("user.name", "x", None);
+        check_entry("core.askpass", "x", None);
+    }
+
+    #[test]
+    fn netrc_files() {
+        let check_netrc = |netrc: &str, expected: bool| {
+            let settings = Settings { netrc: netrc.to_owned(), ..Settings::default() };
+            check(&settings, URL, expected.then_some("netrc names the host"));
+        };
+        check_netrc("machine example.org login a password b", true);
+        check_netrc("machine example.com\nlogin a\nmachine\tEXAMPLE.org\n", true);
+        check_netrc("default login a", true);
+        check_netrc("machine example.com login default2 password x", false);
+        check_netrc("", false);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_to_git() {
+        let settings = Settings { unreadable: Some("why".to_owned()), ..Settings::default() };
+        check(&settings, URL, Some("why"));
+        assert_eq!(settings.against_all().as_deref(), Some("why"));
+    }
+
+    #[test]
+    fn what_stands_against_some_does_not_stand_against_all() {
+        let check_all = |key: &str, value: &str, expected: Option<&str>| {
+            let configuration = vec![(key.to_owned(), value.to_owned())];
+            let settings = Settings { configuration, ..Settings::default() };
+            assert_eq!(settings.against_all().as_deref(), expected, "{key}");
+        };
+        check_all("http.proxy", "http://p", Some("git's configuration sets http.proxy"));
+        check_all("http.https://example.org.proxy", "http://p", None);
+        check_all("url.x.insteadof", "https://", None);
+        check_all("protocol.https.allow", "never", Some("git's configuration sets protocol.* for HTTP"));
+    }
+}

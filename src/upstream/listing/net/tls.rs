@@ -1,0 +1,186 @@
+//! TLS for the HTTP client: rustls, and the certificates that the system trusts.
+//!
+//! ureq brings a connector of its own. This one is here because it prepares the trust
+//! store exactly once, however many connections begin at the same time: parsing it is
+//! by far the most memory and time that a listing takes. It also leaves out what would
+//! sign with a certificate of ours, which no upstream gets without git. And it tells what
+//! went wrong before an answer began ([`NoTls`]): git's TLS may be luckier.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use ureq::Error;
+use ureq::unversioned::transport::time::{Duration, Instant};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use crate::upstream::listing::http_url;
+
+/// Puts TLS around connections of `https` URLs.
+#[derive(Default)]
+pub(in crate::upstream::listing) struct TlsConnector {
+    /// Empty until there are certificates: an administrator may mend a system that has none.
+    config: Mutex<Option<Arc<ClientConfig>>>,
+}
+
+/// Why there was no answer over TLS, not even its first byte.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::upstream::listing) struct NoTls(String);
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let config = self.config().map_err(no_tls)?;
+        let host = details.uri.authority().map(|authority| http_url::host_of(authority.as_str()));
+        let host = host.unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| Error::BadUri(details.uri.to_string()))?;
+        let mut connection =
+            ClientConnection::new(config, name).map_err(|error| no_tls(error.to_string()))?;
+        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        socket.set_timeout(left(details));
+        connection.complete_io(&mut socket).map_err(into_no_tls)?;
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let stream = StreamOwned::new(connection, socket);
+        Ok(Some(Either::B(TlsTransport { buffers, stream, has_answered: false })))
+    }
+}
+
+impl TlsConnector {
+    /// The settings of all connections. Who needs them while they are prepared waits.
+    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = &*config {
+            return Ok(config.clone());
+        }
+        Ok(config.insert(client_config()?).clone())
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnector").finish_non_exhaustive()
+    }
+}
+
+/// What is left of the time to connect.
+pub(in crate::upstream::listing) fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let mut timeout = details.timeout;
+    let now = (details.current_time)();
+    if let (Duration::Exact(limit), Instant::Exact(now), Instant::Exact(start)) =
+        (timeout.after, now, details.now)
+    {
+        timeout.after = Duration::Exact(limit.saturating_sub(now.saturating_duration_since(start)));
+    }
+    timeout
+}
+
+/// Reads the system's certificates.
+fn client_config() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A store may hold certificates that rustls cannot read; the others count.
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(format!("the system has no trusted certificates{reason}"));
+    }
+    let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+fn no_tls(reason: impl Into<String>) -> Error {
+    Error::Other(NoTls(reason.into()).into())
+}
+
+/// `error` as one that [`NoTls`] is the reason for, unless it is about the time.
+fn into_no_tls(error: io::Error) -> Error {
+    match Error::from(error) {
+        Error::Io(error) => no_tls(error.to_string()),
+        error => error,
+    }
+}
+
+/// A connection over TLS.
+pub(in crate::upstream::listing) struct TlsTransport {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+    /// Whether anything has ever come over it.
+    has_answered: bool,
+}
+
+impl TlsTransport {
+    /// A server that does not like the handshake may say so when we think that it is over,
+    /// by an alert or by hanging up.
+    fn error(&self, error: io::Error) -> Error {
+        if self.has_answered { error.into() } else { into_no_tls(error) }
+    }
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.sock.set_timeout(timeout);
+        let written = self.stream.write_all(&self.buffers.output()[..amount]);
+        written.map_err(|error| self.error(error))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.sock.set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.error(error))?;
+        if amount == 0 && !self.has_answered {
+            return Err(no_tls("the server closed the connection before it had answered"));
+        }
+        self.has_answered = true;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsTransport").finish_non_exhaustive()
+    }
+}
+
+/// Loads no private keys.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("client certificates are not used".to_owned()))
+    }
+}

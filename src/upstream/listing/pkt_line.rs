@@ -1,0 +1,216 @@
+//! pkt-lines, the framing of git's protocol (gitprotocol-common, "pkt-line format"):
+//! four hexadecimal digits that count themselves and what follows them. Pure: it
+//! reads whatever it is given, one packet at a time, and keeps one packet only.
+
+use std::io::{self, Read};
+
+/// The most that one packet holds besides its length, in bytes: git's own limit.
+pub(crate) const MAX_DATA: usize = 65_516;
+
+/// The digits of the length.
+const HEADER: usize = 4;
+
+/// One packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packet<'a> {
+    /// A line, without the line feed that may end it.
+    Data(&'a [u8]),
+    /// `0000`: the end of a message.
+    Flush,
+    /// `0001`: the end of a section.
+    Delimiter,
+    /// `0002`: the end of a response.
+    ResponseEnd,
+}
+
+/// Why there is no packet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PacketError {
+    /// The bytes could not be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// The bytes are no packet.
+    #[error("{0}")]
+    Malformed(String),
+    /// The other side says what went wrong (an `ERR` packet): its own words, on one line.
+    #[error("the server says: {0}")]
+    Remote(String),
+}
+
+/// Reads packets.
+#[derive(Debug)]
+pub(crate) struct Packets<R> {
+    reader: R,
+    /// The packet that was read last.
+    data: Vec<u8>,
+}
+
+impl<R: Read> Packets<R> {
+    /// The packets of `reader`, which is asked for few bytes at a time: it should be buffered.
+    pub(crate) fn new(reader: R) -> Self {
+        Self { reader, data: Vec::new() }
+    }
+
+    /// The next packet; `None` where the bytes end between two packets.
+    ///
+    /// # Errors
+    /// When what follows is not a packet, or is an `ERR` packet.
+    pub(crate) fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
+        let mut header = [0; HEADER];
+        match fill(&mut self.reader, &mut header)? {
+            0 => return Ok(None),
+            HEADER => {}
+            _ => return Err(malformed("it ends in the middle of a packet's length")),
+        }
+        let length = match parse_length(header)? {
+            0 => return Ok(Some(Packet::Flush)),
+            1 => return Ok(Some(Packet::Delimiter)),
+            2 => return Ok(Some(Packet::ResponseEnd)),
+            length => length,
+        };
+        let length = length.checked_sub(HEADER).filter(|length| *length <= MAX_DATA).ok_or_else(|| {
+            malformed(format!("a packet's length is {length}, expected 4 to {}", MAX_DATA + HEADER))
+        })?;
+        self.data.resize(length, 0);
+        if fill(&mut self.reader, &mut self.data)? < length {
+            return Err(malformed("it ends in the middle of a packet"));
+        }
+        let data = self.data.strip_suffix(b"\n").unwrap_or(&self.data);
+        if let Some(message) = data.strip_prefix(b"ERR ") {
+            return Err(PacketError::Remote(one_line(message)));
+        }
+        Ok(Some(Packet::Data(data)))
+    }
+
+    /// Checks that nothing follows.
+    ///
+    /// # Errors
+    /// When something does, or when that cannot be found out.
+    pub(crate) fn expect_end(&mut self) -> Result<(), PacketError> {
+        match fill(&mut self.reader, &mut [0])? {
+            0 => Ok(()),
+            _ => Err(malformed("it goes on after its end")),
+        }
+    }
+}
+
+/// Appends `line` as a packet.
+///
+/// # Panics
+/// When it is longer than [`MAX_DATA`]: the manager writes no such line.
+pub(crate) fn write(out: &mut Vec<u8>, line: &[u8]) {
+    assert!(line.len() <= MAX_DATA, "the line fits into a packet");
+    out.extend_from_slice(format!("{:04x}", line.len() + HEADER).as_bytes());
+    out.extend_from_slice(line);
+}
+
+/// Appends a [`Packet::Delimiter`].
+pub(crate) fn write_delimiter(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0001");
+}
+
+/// Appends a [`Packet::Flush`].
+pub(crate) fn write_flush(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0000");
+}
+
+/// Somebody else's bytes as one line of at most 200 characters.
+pub(crate) fn one_line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(1000)]);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(200).collect()
+}
+
+fn parse_length(header: [u8; HEADER]) -> Result<usize, PacketError> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let digits: Option<Vec<u32>> = header.iter().map(digit).collect();
+    let digits = digits.ok_or_else(|| {
+        malformed(format!("expected a packet's length in four digits, found {:?}", one_line(&header)))
+    })?;
+    Ok(digits.into_iter().fold(0, |length, digit| length << 4 | digit as usize))
+}
+
+/// Reads until `buffer` is full or the bytes end; how many there were.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn malformed(reason: impl Into<String>) -> PacketError {
+    PacketError::Malformed(reason.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets in short: lines in quotes, the others by name; an error ends the list.
+    #[track_caller]
+    fn check(bytes: &[u8], expected: &str) {
+        let mut packets = Packets::new(bytes);
+        let mut found = Vec::new();
+        loop {
+            match packets.next_packet() {
+                Ok(Some(Packet::Data(line))) => found.push(format!("{:?}", one_line(line))),
+                Ok(Some(other)) => found.push(format!("{other:?}")),
+                Ok(None) => break,
+                Err(error) => {
+                    found.push(error.to_string());
+                    break;
+                }
+            }
+        }
+        assert_eq!(found.join(", "), expected);
+    }
+
+    #[test]
+    fn packets_of_every_kind() {
+        check(b"", "");
+        check(b"0006a\n0005b0004", "\"a\", \"b\", \"\"");
+        check(b"0000000100020000", "Flush, Delimiter, ResponseEnd, Flush");
+        check(b"000Aabc\n\n\n", "\"abc\"");
+        check(b"0011ERR go\naway\n\n", "the server says: go away");
+    }
+
+    #[test]
+    fn what_is_no_packet() {
+        let middle_of_length = "it ends in the middle of a packet's length";
+        check(b"0", middle_of_length);
+        check(b"000", middle_of_length);
+        check(b"0006a", "it ends in the middle of a packet");
+        check(b"0005", "it ends in the middle of a packet");
+        check(b"0003", "a packet's length is 3, expected 4 to 65520");
+        check(b"fff1", "a packet's length is 65521, expected 4 to 65520");
+        check(b"ffffx", "a packet's length is 65535, expected 4 to 65520");
+        check(b"<htm", "expected a packet's length in four digits, found \"<htm\"");
+        check(b"+006ab", "expected a packet's length in four digits, found \"+006\"");
+        check(b"00 6ab", "expected a packet's length in four digits, found \"00 6\"");
+    }
+
+    #[test]
+    fn the_longest_packet() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &vec![b'x'; MAX_DATA]);
+        write_flush(&mut bytes);
+        assert!(bytes.starts_with(b"fff0"));
+        let mut packets = Packets::new(bytes.as_slice());
+        assert!(matches!(packets.next_packet(), Ok(Some(Packet::Data(data))) if data.len() == MAX_DATA));
+        assert!(matches!(packets.next_packet(), Ok(Some(Packet::Flush))));
+        packets.expect_end().unwrap();
+    }
+
+    #[test]
+    fn the_end_is_the_end() {
+        let mut packets = Packets::new(b"0000x".as_slice());
+        packets.next_packet().unwrap();
+        assert_eq!(packets.expect_end().unwrap_err().to_string(), "it goes on after its end");
+    }
+}

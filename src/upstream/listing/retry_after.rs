@@ -1,0 +1,52 @@
+//! How long a busy server wants to be left alone (RFC 9110 §10.2.3). Pure.
+
+use std::time::{Duration, SystemTime};
+
+/// The wait when a busy server names none.
+pub(crate) const DEFAULT: Duration = Duration::from_mins(1);
+
+/// The longest wait that a server may ask for: a mistaken one must not silence an upstream for a day.
+const MAX: Duration = Duration::from_hours(1);
+
+/// The shortest: a busy server that says "at once" is not taken at its word.
+const MIN: Duration = Duration::from_secs(1);
+
+/// The wait that the field `Retry-After` asks for at `now`: seconds, or a date.
+pub(crate) fn parse(field: Option<&str>, now: SystemTime) -> Duration {
+    let Some(field) = field.map(str::trim) else { return DEFAULT };
+    let is_number = !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        // What does not fit is longer than the longest wait.
+        Some(Duration::from_secs(field.parse().unwrap_or(u64::MAX)))
+    } else {
+        let date = httpdate::parse_http_date(field).ok();
+        date.map(|date| date.duration_since(now).unwrap_or_default())
+    };
+    wait.map_or(DEFAULT, |wait| wait.clamp(MIN, MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (field, seconds) in [
+            (None, 60),
+            (Some("7"), 7),
+            (Some(" 120 "), 120),
+            (Some("0"), 1),
+            (Some("86400"), 3600),
+            (Some("99999999999999999999999"), 3600),
+            (Some("Sun, 06 Nov 1994 08:51:37 GMT"), 120),
+            (Some("Sun, 06 Nov 1994 08:00:00 GMT"), 1),
+            (Some("Fri, 06 Nov 2099 08:00:00 GMT"), 3600),
+            (Some("soon"), 60),
+            (Some("-1"), 60),
+            (Some(""), 60),
+        ] {
+            assert_eq!(parse(field, now), Duration::from_secs(seconds), "{field:?}");
+        }
+    }
+}

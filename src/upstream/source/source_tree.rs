@@ -1,0 +1,59 @@
+//! A fetched source tree, made ready for a build.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Removes every `.git` below `root`, whatever it is, also in submodules, so
+/// that a build sees the released files and not how they were fetched. Links
+/// are removed as links and never followed: an upstream chooses their targets.
+///
+/// # Errors
+/// When a directory cannot be read or an entry cannot be removed.
+pub(super) fn remove_git_metadata(root: &Path) -> io::Result<()> {
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            // The type of the entry itself: for a link that is `link`, whatever it points to.
+            let is_directory = entry.file_type()?.is_dir();
+            if entry.file_name() == ".git" {
+                crate::state::durable::remove(&entry.path())?;
+            } else if is_directory {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn every_git_entry_goes_and_links_stay_unfollowed() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir(outside.path().join(".git")).unwrap();
+        fs::write(outside.path().join(".git/config"), "").unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        let root = tree.path();
+        for directory in [".git/objects", "sub/.git", "sub/deep"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        fs::write(root.join("sub/deep/.git"), "gitdir: ../../.git/modules/deep").unwrap();
+        fs::write(root.join(".gitignore"), "").unwrap();
+        symlink(outside.path(), root.join("link")).unwrap();
+        fs::create_dir(root.join("linked")).unwrap();
+        symlink(outside.path().join(".git"), root.join("linked/.git")).unwrap();
+        remove_git_metadata(root).unwrap();
+        for gone in [".git", "sub/.git", "sub/deep/.git", "linked/.git"] {
+            assert!(fs::symlink_metadata(root.join(gone)).is_err(), "{gone}");
+        }
+        for kept in [".gitignore", "sub/deep", "link"] {
+            assert!(fs::symlink_metadata(root.join(kept)).is_ok(), "{kept}");
+        }
+        assert!(outside.path().join(".git/config").exists());
+    }
+}
