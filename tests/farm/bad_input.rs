@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
+use crate::support::latch::Latch;
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
 use crate::support::tools::Tools;
@@ -322,13 +323,14 @@ fn a_state_directory_that_cannot_be_used() {
 fn a_state_directory_that_another_manager_holds() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().build();
-    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&farm.gate()));
+    let latch = Latch::new();
+    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&latch.script()));
     let first = farm.start(&["--once"]);
-    farm.wait_at_gate();
+    latch.wait_reached();
     let output = farm.once();
     let holder = format!("in use by another peipkg-manager (process {})", first.pid());
     output.assert_code(1).assert_one_line(&["state_dir ", "/state: ", &holder]);
-    farm.open_gate();
+    latch.open();
     first.wait_exit(PATIENCE).assert_success().event("build + publish complete");
     farm.assert_published(&["tool 1.0-1 noarch"]);
     farm.once().assert_success();

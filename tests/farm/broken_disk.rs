@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::support::client::webhook;
 use crate::support::farm::{Farm, SECRET};
 use crate::support::git_repo::{GitRepo, run};
+use crate::support::latch::Latch;
 use crate::support::optional::{not_permitted, skip};
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
@@ -180,10 +181,11 @@ fn what_an_index_says_in_the_middle_of_a_publish_is_not_believed() {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("tool", "https://example.org/tool.git").watch("github_webhook = true");
     let farm = Farm::builder().http().build();
-    let gate = farm.gate();
+    let latch = Latch::new();
+    let wait = latch.script();
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = publish ] || exec {{real}} \"$@\"\ncp state/repo/index/archive.json whole\n\
-         echo '{{' >state/repo/index/archive.json\n{gate}cp whole state/repo/index/archive.json\nexec {{real}} \"$@\"\n"
+         echo '{{' >state/repo/index/archive.json\n{wait}cp whole state/repo/index/archive.json\nexec {{real}} \"$@\"\n"
     );
     farm.write_program("peipkg-repo", &script);
     let config = format!("[url \"{}\"]\ninsteadOf = https://example.org/tool.git\n", repo.file_url());
@@ -193,11 +195,11 @@ fn what_an_index_says_in_the_middle_of_a_publish_is_not_believed() {
     let mut daemon =
         Running::spawn(command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig")));
     let addr = daemon.http_addr();
-    farm.wait_at_gate();
+    latch.wait_reached();
     let body = br#"{"repository":{"clone_url":"https://example.org/tool.git"}}"#;
     assert_eq!(webhook(addr, "push", SECRET, body).status, 200);
     daemon.wait_events("poll complete", 2, PATIENCE);
-    farm.open_gate();
+    latch.open();
     daemon.wait_event("build + publish complete", PATIENCE);
     let warned = daemon.events().into_iter().find(|event| event["msg"] == "dedup check failed");
     assert_eq!(warned, None, "{daemon}");

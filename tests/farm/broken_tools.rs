@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::farm::{Farm, published_in};
 use crate::support::git_repo::GitRepo;
+use crate::support::latch::Latch;
 use crate::support::optional::require;
 use crate::support::processes::status_number;
 use crate::support::recipes::Recipe;
@@ -235,10 +236,11 @@ fn what_a_tool_leaves_running_holds_nobody_up() {
 fn a_publish_that_outlives_its_manager_is_met_by_no_other() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
-    let script = format!("echo run >>\"$HOME/runs\"\n{}publish \"$@\"", farm.gate());
+    let latch = Latch::new();
+    let script = format!("echo run >>\"$HOME/runs\"\n{}publish \"$@\"", latch.script());
     farm.write_program("peipkg-repo", &publishing(&script));
     let first = farm.start(&["--once"]);
-    farm.wait_at_gate();
+    latch.wait_reached();
     first.kill(false);
     // One that is told to end does not wait for the end of the other.
     let mut second = farm.daemon();
@@ -249,7 +251,7 @@ fn a_publish_that_outlives_its_manager_is_met_by_no_other() {
     second.wait_exit(PATIENCE / 2).assert_code(0).assert_only_events();
     let mut third = farm.daemon();
     third.wait_event(waits, PATIENCE);
-    farm.open_gate();
+    latch.open();
     let event = third.wait_event("kept outputs are published already, removing them", PATIENCE);
     assert_eq!(event["version"], "1.0-1");
     third.wait_event("poll complete", PATIENCE);
@@ -269,16 +271,17 @@ fn an_upload_that_outlives_its_manager_is_met_by_no_other() {
     let copy = remote.path().join("copy");
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(&copy).build();
     // Each says when it begins and when it ends.
-    let log = "\"$HOME/runs\"";
-    let script = format!("#!/bin/sh\necho begin >>{log}\n{}{{real}} \"$@\"\necho end >>{log}\n", farm.gate());
+    let (latch, log) = (Latch::new(), "\"$HOME/runs\"");
+    let script =
+        format!("#!/bin/sh\necho begin >>{log}\n{}{{real}} \"$@\"\necho end >>{log}\n", latch.script());
     farm.write_program("rclone", &script);
     let first = farm.start(&["--once"]);
-    farm.wait_at_gate();
+    latch.wait_reached();
     first.kill(false);
     let mut second = farm.daemon();
     let event = second.wait_event("waiting for a tool of an earlier manager to end", PATIENCE);
     assert_eq!(event["lock"], farm.path("state/upload-lock").display().to_string());
-    farm.open_gate();
+    latch.open();
     second.wait_event("upload complete", PATIENCE);
     assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "begin\nend\n".repeat(6));
     assert_eq!(published_in(&copy), ["tool 1.0-1 noarch"]);

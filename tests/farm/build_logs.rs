@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::support::client;
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
+use crate::support::latch::Latch;
 use crate::support::logfmt::Event;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
@@ -237,17 +238,18 @@ fn the_log_of_a_failure_outlives_those_of_many_successes() {
 #[test]
 fn the_status_names_the_log_that_is_written_and_those_of_failures() {
     let repo = GitRepo::program(&["1.0"]);
-    let farm = Farm::builder().http().build();
-    let script = format!("echo begun\n{}echo 'not today' >&2; exit 1", farm.gate());
-    farm.add(&Recipe::program("bad", &repo.file_url()).build_sh(&script));
+    let latch = Latch::new();
+    let script = format!("echo begun\n{}echo 'not today' >&2; exit 1", latch.script());
+    let recipe = Recipe::program("bad", &repo.file_url()).build_sh(&script);
+    let farm = Farm::builder().http().with(&recipe).build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
     let status = || client::status(addr);
-    farm.wait_at_gate();
+    latch.wait_reached();
     let path = status()["in_flight"]["log"].as_str().expect("a log in flight").to_owned();
     wait_until("the output is there before the end", PATIENCE, || read(&path).ends_with("build\nbegun\n"));
     assert_eq!(status()["failures"], serde_json::Value::Null);
-    farm.open_gate();
+    latch.open();
     let failed = daemon.wait_event("build failed", PATIENCE);
     assert_eq!(failed["log"], path);
     wait_until("the failure is shown", PATIENCE, || status()["failures"]["bad@1.0-1"]["log"] == path);
@@ -306,16 +308,17 @@ fn a_log_that_cannot_grow_is_no_reason_to_fail() {
 #[test]
 fn the_log_of_a_killed_manager_stays_as_it_was() {
     let repo = GitRepo::program(&["1.0"]);
-    let farm = Farm::builder().build();
-    let script = format!("echo begun\n{}", farm.gate());
-    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&script));
+    let latch = Latch::new();
+    let script = format!("echo begun\n{}", latch.script());
+    let recipe = Recipe::program("tool", &repo.file_url()).before_build(&script);
+    let farm = Farm::builder().with(&recipe).build();
     let sweep = farm.start(&["--once"]);
-    farm.wait_at_gate();
+    latch.wait_reached();
     let first = logs_of(&farm, "tool").remove(0);
     wait_until("the output is there", PATIENCE, || read(&first).ends_with("begun\n"));
     let text = read(&first);
     sweep.kill(true);
-    farm.open_gate();
+    latch.open();
     farm.once().assert_success().event("build + publish complete");
     let logs = logs_of(&farm, "tool");
     assert!(logs.len() == 2 && logs[0] == first, "{logs:?}");
@@ -326,10 +329,11 @@ fn the_log_of_a_killed_manager_stays_as_it_was() {
 #[test]
 fn a_build_that_is_cut_short_says_so() {
     let repo = GitRepo::program(&["1.0"]);
-    let farm = Farm::builder().build();
-    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&farm.gate()));
+    let latch = Latch::new();
+    let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
+    let farm = Farm::builder().with(&recipe).build();
     let mut daemon = farm.daemon();
-    farm.wait_at_gate();
+    latch.wait_reached();
     daemon.signal(Signal::TERM);
     daemon.wait_event("stopping after the build in progress", PATIENCE);
     daemon.signal(Signal::TERM);

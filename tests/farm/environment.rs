@@ -1,20 +1,17 @@
-//! What surrounds the manager: its environment, its standard streams, its signals. It takes from them what it says it does,
-//! and passes on to its children what is theirs.
+//! The manager's environment, standard input and umask: the manager takes from them only the documented parts, and passes the
+//! rest on to its children. Signals are in `signals.rs`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
-use crate::support::processes;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
-use crate::support::wait::{PATIENCE, wait_until};
+use crate::support::wait::PATIENCE;
 
 /// A stand-in that notes its environment and whether its standard input is at its end, and then is the real program.
 const WITNESS: &str = "#!/bin/sh
@@ -151,96 +148,4 @@ fn git_asks_nobody_for_a_password() {
     let failed = output.event("poll failed");
     assert!(failed["error"].contains("could not read Username"), "{output}");
     assert!(!farm.path("asked").exists(), "somebody was asked");
-}
-
-#[test]
-fn a_signal_during_a_sweep_lets_the_build_be_published_and_starts_no_other() {
-    let repo = GitRepo::program(&["1.0", "1.1"]);
-    for signal in [Signal::TERM, Signal::INT] {
-        let farm = Farm::builder().build();
-        farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&farm.gate()));
-        let mut running = farm.start(&["--once"]);
-        farm.wait_at_gate();
-        running.signal(signal);
-        running.wait_event("stopping after the build in progress", PATIENCE);
-        farm.open_gate();
-        let output = running.wait_exit(PATIENCE);
-        output.assert_success().assert_only_events().event("peipkg-manager stopped");
-        assert_eq!(output.event("starting build")["version"], "1.1-1");
-        farm.assert_published(&["tool 1.1-1 noarch"]);
-        farm.assert_clean();
-        farm.assert_verifies();
-    }
-}
-
-#[test]
-fn a_signal_to_the_terminals_group_does_not_reach_the_build() {
-    let repo = GitRepo::program(&["1.0"]);
-    let farm = Farm::builder().build();
-    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&farm.gate()));
-    let mut running = farm.start(&["--once"]);
-    farm.wait_at_gate();
-    // As the terminal does it at a Ctrl-C: to everybody in the foreground group.
-    let group = rustix::process::Pid::from_raw(running.pid()).unwrap();
-    rustix::process::kill_process_group(group, Signal::INT).unwrap();
-    running.wait_event("stopping after the build in progress", PATIENCE);
-    farm.open_gate();
-    running.wait_exit(PATIENCE).assert_success().event("build + publish complete");
-    farm.assert_published(&["tool 1.0-1 noarch"]);
-}
-
-/// The processes that a build script has noted in the file `pids`, one a line; as many as `count`.
-#[track_caller]
-fn noted_pids(farm: &Farm, count: usize) -> Vec<i32> {
-    let file = farm.path("pids");
-    let read = || -> Vec<i32> {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse().ok()).collect()
-    };
-    wait_until("the build has started its processes", PATIENCE, || read().len() == count);
-    read()
-}
-
-/// Starts a sweep over two versions whose build is `script`, sends two signals, and holds the end to its promises.
-#[track_caller]
-fn abort(script: &str, processes: usize, limit: Duration) {
-    let repo = GitRepo::program(&["1.0", "1.1"]);
-    let farm = Farm::builder().build();
-    let script = format!("cd '{}'\n{script}", farm.home().display());
-    farm.add(&Recipe::program("tool", &repo.file_url()).build_sh(&script));
-    let mut running = farm.start(&["--once"]);
-    let pids = noted_pids(&farm, processes);
-    running.signal(Signal::TERM);
-    running.wait_event("stopping after the build in progress", PATIENCE);
-    running.signal(Signal::TERM);
-    let output = running.wait_exit(limit);
-    output.assert_code(1).assert_only_events().event("peipkg-manager stopped");
-    assert_eq!(output.event("build interrupted")["version"], "1.1-1");
-    for text in ["build failed", "publish failed", "build + publish complete"] {
-        assert!(output.events(text).is_empty(), "{output}");
-    }
-    assert_eq!(output.events("starting build").len(), 1, "{output}");
-    wait_until("the whole group has ended", PATIENCE, || !pids.iter().any(|pid| processes::is_alive(*pid)));
-    assert!(farm.published().is_empty());
-    farm.assert_clean();
-    farm.assert_verifies();
-}
-
-#[test]
-fn a_second_signal_ends_the_build_and_everything_it_has_started() {
-    abort("sh -c 'echo $$ >>pids; sleep 600' & echo $$ >>pids\nwait", 2, Duration::from_secs(8));
-}
-
-#[test]
-fn a_listing_in_progress_does_not_delay_the_end() {
-    let http = SmartHttp::new();
-    let url = http.serve("silent.git", &GitRepo::program(&["1.0"]));
-    http.fault("", crate::support::smart_http::Fault::Silent);
-    let farm = Farm::builder().with(&Recipe::program("silent", &url)).build();
-    let mut running = farm.start(&["--once"]);
-    wait_until("the upstream is asked", PATIENCE, || !http.requests().is_empty());
-    running.signal(Signal::TERM);
-    let output = running.wait_exit(Duration::from_secs(8));
-    output.assert_success().assert_only_events().event("peipkg-manager stopped");
-    assert!(output.events("poll failed").is_empty(), "{output}");
 }

@@ -1,20 +1,20 @@
 //! Signals: the drain, the abort, the terminal, and the end of builds that take too long.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::support::client;
-use crate::support::farm::{Farm, published_in};
+use crate::support::farm::{Farm, published_in, remote_directory};
 use crate::support::git_repo::GitRepo;
 use crate::support::latch::Latch;
 use crate::support::optional::require;
 use crate::support::processes::{self, Process};
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
+use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// How long the manager and everything it started may live after a second signal: ten seconds to clean up, and a moment.
@@ -39,7 +39,16 @@ fn polite(latch: &Latch) -> String {
 }
 
 fn farm_with(script: &str, repo: &GitRepo) -> Farm {
-    Farm::builder().with(&Recipe::program("slow", &repo.file_url()).before_build(script)).build()
+    Farm::builder().with(&slow(script, repo)).build()
+}
+
+/// A recipe for each version in `repo`, whose build begins with `script`.
+fn slow(script: &str, repo: &GitRepo) -> Recipe {
+    Recipe::program("slow", &repo.file_url()).before_build(script)
+}
+
+fn two_versions() -> GitRepo {
+    GitRepo::program(&["1.0", "1.1"])
 }
 
 /// Fails the test if any of `before` is still there.
@@ -50,58 +59,70 @@ fn assert_all_gone(before: &[Process]) {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
-/// Starts a build, sends `signal` in the middle of it, lets the build go on, and waits for the end.
+/// Waits for the build in `running` to reach the latch, sends the first signal, and returns the processes of the build.
 #[track_caller]
-fn drain(signal: Signal, remote: Option<&Path>) -> (Farm, Output) {
-    let (repo, latch) = (GitRepo::program(&["1.0", "1.1"]), Latch::new());
-    let mut builder =
-        Farm::builder().with(&Recipe::program("slow", &repo.file_url()).before_build(&latch.script()));
+fn signal_in_mid_build(running: &mut Running, latch: &Latch, signal: Signal) -> Vec<Process> {
+    latch.wait_reached();
+    running.signal(signal);
+    running.wait_event("stopping after the build in progress", PATIENCE);
+    running.descendants()
+}
+
+/// Sends `signal` in the middle of the first of two builds, lets the build go on, and checks that the manager publishes it and
+/// starts no other.
+#[track_caller]
+fn drain(arguments: &[&str], signal: Signal, remote: Option<&Path>) -> Output {
+    let (repo, latch) = (two_versions(), Latch::new());
+    let mut builder = Farm::builder().with(&slow(&latch.script(), &repo));
     if let Some(remote) = remote {
         builder = builder.rclone(remote);
     }
     let farm = builder.build();
-    let mut daemon = farm.daemon();
-    latch.wait_reached();
-    daemon.signal(signal);
-    daemon.wait_event("stopping after the build in progress", PATIENCE);
-    let before = daemon.descendants();
+    let mut running = farm.start(arguments);
+    let before = signal_in_mid_build(&mut running, &latch, signal);
     latch.open();
-    let output = daemon.wait_exit(PATIENCE);
+    let output = running.wait_exit(PATIENCE);
     output.assert_code(0).assert_only_events();
     assert_all_gone(&before);
-    // Of the two versions in the queue, the one in progress is finished and the other is not begun.
     assert_eq!(output.event("starting build")["version"], "1.1-1");
     assert_eq!(output.event("build + publish complete")["version"], "1.1-1");
     assert_eq!(output.all_events().last().expect("events")["msg"], "peipkg-manager stopped");
     farm.assert_published(&["slow 1.1-1 noarch"]);
     farm.assert_verifies();
     farm.assert_clean();
-    (farm, output)
+    output
 }
 
 #[test]
-fn sigterm_in_mid_build_lets_the_build_be_published_and_exits_0() {
-    drain(Signal::TERM, None);
+fn daemon_sigterm_in_mid_build_publishes_it_and_exits_0() {
+    drain(&[], Signal::TERM, None);
 }
 
 #[test]
-fn sigint_in_mid_build_lets_the_build_be_published_and_exits_0() {
-    drain(Signal::INT, None);
+fn daemon_sigint_in_mid_build_publishes_it_and_exits_0() {
+    drain(&[], Signal::INT, None);
 }
 
 #[test]
-fn what_is_built_while_draining_is_uploaded_as_well() {
-    if !require("rclone") {
-        return;
-    }
-    let remote = TempDir::with_prefix("remote-").expect("a temporary directory");
-    let (_farm, output) = drain(Signal::TERM, Some(remote.path()));
+fn sweep_sigterm_in_mid_build_publishes_it_and_exits_0() {
+    drain(&["--once"], Signal::TERM, None);
+}
+
+#[test]
+fn sweep_sigint_in_mid_build_publishes_it_and_exits_0() {
+    drain(&["--once"], Signal::INT, None);
+}
+
+#[test]
+fn build_finished_while_draining_is_uploaded() {
+    let Some((_home, remote)) = remote_directory() else { return };
+    let output = drain(&[], Signal::TERM, Some(&remote));
     output.event("upload complete");
-    assert_eq!(published_in(remote.path()), ["slow 1.1-1 noarch"]);
+    assert_eq!(published_in(&remote), ["slow 1.1-1 noarch"]);
 }
 
 #[test]
-fn an_idle_daemon_stops_at_once() {
+fn idle_daemon_signal_stops_at_once() {
     let repo = GitRepo::program(&["1"]);
     for signal in [Signal::TERM, Signal::INT] {
         let farm = Farm::builder().with(&Recipe::program("app", &repo.file_url())).build();
@@ -114,88 +135,87 @@ fn an_idle_daemon_stops_at_once() {
     }
 }
 
-/// Stops a build that would never end with two signals, and gives what is left of the farm and how long it took.
+/// Stops the first of two builds, which would never end, with two signals. Returns the time from the second signal to the
+/// manager's end, and the upstream and the farm, to go on with.
 #[track_caller]
-fn abort(script: &str, latch: &Latch, signal: Signal) -> (Farm, Duration) {
-    let repo = GitRepo::program(&["1"]);
+fn abort(arguments: &[&str], script: &str, latch: &Latch, signal: Signal) -> (Duration, GitRepo, Farm) {
+    let repo = two_versions();
     let farm = farm_with(script, &repo);
-    let mut daemon = farm.daemon();
-    latch.wait_reached();
-    daemon.signal(signal);
-    daemon.wait_event("stopping after the build in progress", PATIENCE);
-    let before = daemon.descendants();
+    let mut running = farm.start(arguments);
+    let before = signal_in_mid_build(&mut running, latch, signal);
     let begin = Instant::now();
-    daemon.signal(signal);
-    let output = daemon.wait_exit(PATIENCE);
+    running.signal(signal);
+    let output = running.wait_exit(PATIENCE);
     let took = begin.elapsed();
     assert_all_gone(&before);
-    output.assert_code(1).assert_only_events();
-    assert_eq!(output.event("build interrupted")["recipe"], "slow");
-    for message in ["build failed", "build + publish complete"] {
+    output.assert_code(1).assert_only_events().event("peipkg-manager stopped");
+    assert_eq!(output.event("starting build")["version"], "1.1-1");
+    let interrupted = output.event("build interrupted");
+    assert_eq!((interrupted["recipe"].as_str(), interrupted["version"].as_str()), ("slow", "1.1-1"));
+    for message in ["build failed", "publish failed", "build + publish complete"] {
         assert!(
             output.events(message).is_empty(),
             "an interrupted build has neither failed nor succeeded\n{output}"
         );
     }
     farm.assert_published(&[]);
-    (farm, took)
+    farm.assert_clean();
+    farm.assert_verifies();
+    (took, repo, farm)
 }
 
 #[test]
-fn a_second_sigterm_ends_the_builds_whole_group() {
+fn daemon_second_sigterm_ends_the_builds_whole_group() {
     let latch = Latch::new();
-    let (_, took) = abort(&polite(&latch), &latch, Signal::TERM);
+    let (took, ..) = abort(&[], &polite(&latch), &latch, Signal::TERM);
     assert!(latch.path("terminated").exists(), "the script was not asked to end");
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]
-fn a_second_sigint_ends_the_builds_whole_group() {
+fn sweep_second_sigint_ends_the_builds_whole_group() {
     let latch = Latch::new();
-    let (farm, took) = abort(&polite(&latch), &latch, Signal::INT);
+    let (took, ..) = abort(&["--once"], &polite(&latch), &latch, Signal::INT);
+    assert!(latch.path("terminated").exists(), "the script was not asked to end");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    farm.assert_clean();
 }
 
 /// The one test that waits out the whole ten seconds. The tests of `src/process` hold the rest with a shorter grace.
 #[test]
-fn a_build_that_ignores_sigterm_is_killed_with_its_grandchildren() {
+fn build_ignores_sigterm_is_killed_with_its_grandchildren() {
     let latch = Latch::new();
-    let (_, took) = abort(&stubborn(&latch), &latch, Signal::TERM);
+    let (took, ..) = abort(&[], &stubborn(&latch), &latch, Signal::TERM);
     assert!(took >= Duration::from_secs(9) && took <= ABORT_LIMIT, "{took:?}");
 }
 
 #[test]
-fn an_interrupted_build_is_built_at_the_next_start() {
-    let (repo, latch) = (GitRepo::program(&["1"]), Latch::new());
-    let farm = farm_with(&latch.script(), &repo);
-    let mut daemon = farm.daemon();
-    latch.wait_reached();
-    daemon.signal(Signal::TERM);
-    daemon.wait_event("stopping after the build in progress", PATIENCE);
-    daemon.signal(Signal::TERM);
-    daemon.wait_exit(PATIENCE).assert_code(1);
+fn interrupted_build_is_built_at_the_next_start() {
+    let latch = Latch::new();
+    let (_, _repo, farm) = abort(&[], &latch.script(), &latch, Signal::TERM);
     latch.open();
     farm.once().assert_success();
-    farm.assert_published(&["slow 1-1 noarch"]);
+    farm.assert_published(&["slow 1.0-1 noarch", "slow 1.1-1 noarch"]);
     farm.assert_verifies();
     farm.assert_clean();
 }
 
 #[test]
-fn a_signal_while_polls_hang_does_not_wait_for_them() {
-    use crate::support::smart_http::{Fault, SmartHttp};
-    let http = SmartHttp::new();
-    http.fault("", Fault::Silent);
-    let farm = Farm::builder().with(&Recipe::program("app", &http.url("a.git"))).build();
-    let mut daemon = farm.daemon();
-    wait_until("the upstream is asked", PATIENCE, || !http.requests().is_empty());
-    let before = daemon.descendants();
-    daemon.signal(Signal::TERM);
-    let begin = Instant::now();
-    daemon.wait_exit(PATIENCE).assert_code(0).assert_only_events();
-    assert!(begin.elapsed() < ABORT_LIMIT, "{:?}", begin.elapsed());
-    assert!(before.iter().all(|process| !processes::is_alive(process.pid)), "{before:?}");
+fn signal_while_a_listing_hangs_does_not_wait_for_it() {
+    for arguments in [&[][..], &["--once"]] {
+        let http = SmartHttp::new();
+        http.fault("", Fault::Silent);
+        let farm = Farm::builder().with(&Recipe::program("app", &http.url("a.git"))).build();
+        let mut running = farm.start(arguments);
+        wait_until("the upstream is asked", PATIENCE, || !http.requests().is_empty());
+        let before = running.descendants();
+        running.signal(Signal::TERM);
+        let begin = Instant::now();
+        let output = running.wait_exit(PATIENCE);
+        output.assert_code(0).assert_only_events().event("peipkg-manager stopped");
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        assert!(output.events("poll failed").is_empty(), "{output}");
+        assert!(before.iter().all(|process| !processes::is_alive(process.pid)), "{before:?}");
+    }
 }
 
 /// Runs a command in a terminal of its own, presses Ctrl-C as soon as a file is there, and passes the terminal's output on
@@ -232,17 +252,10 @@ fn ctrl_c_in_a_terminal_does_not_reach_the_build() {
     let mark = latch.path("terminated");
     let script = format!("trap ': > {}; exit 1' INT TERM HUP\n{}", mark.display(), latch.script());
     let farm = farm_with(&script, &repo);
-    let manager = farm.command(&[]);
-    let mut command = Command::new("python3");
-    command.args(["-c", IN_A_TERMINAL]).arg(latch.path("reached"));
-    command.arg(manager.get_program()).arg("--config").arg(farm.config_path());
-    for (name, value) in manager.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let mut terminal = Running::spawn(command.current_dir(farm.home()));
+    let mut manager = farm.command(&["--config"]);
+    manager.arg(farm.config_path()).env("IN_A_TERMINAL", IN_A_TERMINAL).env("MARK", latch.path("reached"));
+    let line = r#"exec python3 -c "$IN_A_TERMINAL" "$MARK" "$@""#;
+    let mut terminal = Running::spawn(&mut farm.shell(&manager, line));
     terminal.wait_event("stopping after the build in progress", PATIENCE);
     let before = terminal.descendants();
     latch.open();
@@ -257,23 +270,12 @@ fn ctrl_c_in_a_terminal_does_not_reach_the_build() {
 #[test]
 fn sigpipe_and_a_closed_standard_error_do_not_matter() {
     let (repo, latch) = (GitRepo::program(&["1"]), Latch::new());
-    let recipe = Recipe::program("slow", &repo.file_url()).before_build(&latch.script());
-    let farm = Farm::builder().with(&recipe).http().build();
-    // The reader of the log goes when it has seen one line; whatever the manager writes after that meets a broken pipe.
-    let code: PathBuf = farm.path("code");
-    let mut command = farm.command(&[]);
-    let manager = command.get_program().to_owned();
-    let envs: Vec<_> = command.get_envs().map(|(n, v)| (n.to_owned(), v.map(ToOwned::to_owned))).collect();
-    command = Command::new("sh");
-    let line = r#"{ "$0" --config "$1"; echo $? > "$2"; } 2>&1 | grep --line-buffered -m 1 -F "webhook server listening" >&2; wait"#;
-    command.args(["-c", line]).arg(manager).arg(farm.config_path()).arg(&code).current_dir(farm.home());
-    for (name, value) in envs {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let mut shell = Running::spawn(&mut command);
+    let farm = Farm::builder().with(&slow(&latch.script(), &repo)).http().build();
+    // The reader of the log ends after one line; whatever the manager writes after that meets a broken pipe.
+    let mut manager = farm.command(&["--config"]);
+    manager.arg(farm.config_path());
+    let line = r#"{ "$@"; echo $? >code; } 2>&1 | grep --line-buffered -m 1 -F "webhook server listening" >&2; wait"#;
+    let mut shell = Running::spawn(&mut farm.shell(&manager, line));
     let addr = shell.http_addr();
     latch.wait_reached();
     wait_until("the reader is gone", PATIENCE, || shell.descendants().iter().all(|p| p.name != "grep"));
@@ -288,7 +290,7 @@ fn sigpipe_and_a_closed_standard_error_do_not_matter() {
     wait_until("the build is published", PATIENCE, || client::status(addr)["builds_succeeded"] == 1);
     send(Signal::TERM);
     shell.wait_exit(PATIENCE);
-    assert_eq!(std::fs::read_to_string(code).expect("the exit code").trim(), "0");
+    assert_eq!(fs::read_to_string(farm.path("code")).expect("the exit code").trim(), "0");
     farm.assert_published(&["slow 1-1 noarch"]);
 }
 
@@ -296,8 +298,8 @@ fn sigpipe_and_a_closed_standard_error_do_not_matter() {
 #[track_caller]
 fn time_out(script: &str, latch: &Latch) -> Duration {
     let repo = GitRepo::program(&["1"]);
-    let recipe = Recipe::program("slow", &repo.file_url()).before_build(script);
-    let farm = Farm::builder().with(&recipe).http().config_extra("[build]\ntimeout = \"2s\"").build();
+    let farm =
+        Farm::builder().with(&slow(script, &repo)).http().config_extra("[build]\ntimeout = \"2s\"").build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
     latch.wait_reached();
@@ -316,9 +318,16 @@ fn time_out(script: &str, latch: &Latch) -> Duration {
 }
 
 #[test]
-fn a_build_that_takes_too_long_is_ended_with_its_group_and_has_failed() {
+fn build_takes_too_long_is_ended_with_its_group_and_has_failed() {
     let latch = Latch::new();
     let took = time_out(&polite(&latch), &latch);
     assert!(latch.path("terminated").exists(), "the script was not asked to end");
     assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+#[test]
+fn build_takes_too_long_and_ignores_sigterm_is_killed() {
+    let latch = Latch::new();
+    let took = time_out(&stubborn(&latch), &latch);
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(15), "{took:?}");
 }

@@ -233,24 +233,6 @@ impl Farm {
         fs::rename(fresh, file).expect("a stand-in");
     }
 
-    /// Shell text that says, with a file, that it was reached, and then waits for [`Farm::open_gate`].
-    pub fn gate(&self) -> String {
-        let home = self.home().display();
-        format!(": >'{home}/at-gate'\nuntil [ -e '{home}/gate-open' ]; do sleep 0.02; done\n")
-    }
-
-    /// Waits until a script has come to [`Farm::gate`].
-    #[track_caller]
-    pub fn wait_at_gate(&self) {
-        let mark = self.path("at-gate");
-        super::wait::wait_until("a script is at the gate", PATIENCE, || mark.exists());
-    }
-
-    /// Lets the scripts go on, now and later.
-    pub fn open_gate(&self) {
-        fs::write(self.path("gate-open"), "").expect("the open gate");
-    }
-
     /// The manager's command with `arguments`, in the farm's directory, isolated from the machine's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let tools = Tools::get();
