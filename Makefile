@@ -38,8 +38,10 @@ install uninstall:
 demo:
 	sh contrib/demo/demo.sh
 
-# Every test. What a missing optional program has kept from running is said at the end.
+# Every test. The tests that lack an optional program or a right are listed at the end.
 test:
+	@echo "After compiling, the tests take about four minutes on two cores. As root they also use mounts and namespaces of their own,"
+	@echo "to fill disks, boot systemd and cron in a copy of the machine, and start services; otherwise those are skipped and listed."
 	@mkdir -p $(dir $(SKIPPED)) && : > $(SKIPPED)
 	$(CARGO) test --workspace
 	@if [ -s $(SKIPPED) ]; then echo; echo "SKIPPED, for want of a program:"; cat $(SKIPPED); fi

@@ -379,25 +379,3 @@ fn the_monitoring_page_has_every_field_of_the_status() {
     let documented: BTreeSet<String> = rows(list).map(|row| row[0].to_owned()).collect();
     assert_eq!(documented, found);
 }
-
-#[test]
-fn the_code_map_has_every_file() {
-    let page = read("ARCHITECTURE.md");
-    let (_, map) = page.split_once("\n## Code map\n").unwrap();
-    let map = map.split("\n## ").next().unwrap();
-    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).collect();
-    let trees = [("src", ""), ("src/farm", "farm/"), ("contrib/peipkg-tools/src", "")];
-    for (tree, prefix) in trees {
-        for path in files_below(tree, "rs") {
-            let name = path.strip_prefix(root().join(tree)).unwrap().to_str().unwrap();
-            let name = name.strip_prefix(prefix).unwrap_or(name);
-            let is_of_tests = name.ends_with("tests.rs") || name.contains("tests/");
-            let is_of_another_tree = tree == "src" && name.starts_with("farm/");
-            // A crate's root and a directory that is named as a whole need no line of their own.
-            let is_named = named.contains(name)
-                || name == "lib.rs"
-                || named.iter().any(|known| known.ends_with('/') && name.starts_with(known));
-            assert!(is_of_tests || is_of_another_tree || is_named, "{tree}/{name} is not in the code map");
-        }
-    }
-}

@@ -10,22 +10,22 @@ use super::pages::{Block, fenced};
 
 /// How commands begin that are not run here, and why.
 pub const NOT_RUN: &[(&str, &str)] = &[
-    ("make install", "tests/farm/installing.rs does"),
-    ("make uninstall", "tests/farm/installing.rs does"),
+    ("make install", "tests/services/installing.rs does"),
+    ("make uninstall", "tests/services/installing.rs does"),
     ("make bench", "takes minutes"),
     ("make test", "is what runs this"),
     ("make", "builds for release; the test has built"),
     ("cargo ", "builds"),
     ("python3 contrib/bench/", "takes minutes"),
     ("sh contrib/bench/", "takes minutes"),
-    ("useradd ", "needs root; tests/farm/systemd.rs runs it in a copy of the machine"),
-    ("install -d -o ", "needs that user; tests/farm/systemd.rs runs it"),
+    ("useradd ", "needs root; tests/services/systemd.rs runs it in a copy of the machine"),
+    ("install -d -o ", "needs that user; tests/services/systemd.rs runs it"),
     ("chown ", "needs that user"),
-    ("systemctl ", "needs systemd; tests/farm/systemd.rs runs it in a copy of the machine"),
-    ("sv ", "needs runit; tests/farm/service_runit.rs has one"),
-    ("rc-", "needs OpenRC; tests/farm/service_openrc.rs has one"),
-    ("update-rc.d ", "needs sysvinit; tests/farm/service_sysvinit.rs has one"),
-    ("service ", "needs sysvinit; tests/farm/service_sysvinit.rs has one"),
+    ("systemctl ", "needs systemd; tests/services/systemd.rs runs it in a copy of the machine"),
+    ("sv ", "needs runit; tests/services/runit.rs has one"),
+    ("rc-", "needs OpenRC; tests/services/openrc.rs has one"),
+    ("update-rc.d ", "needs sysvinit; tests/services/sysvinit.rs has one"),
+    ("service ", "needs sysvinit; tests/services/sysvinit.rs has one"),
 ];
 
 /// Whether `command` is one of [`NOT_RUN`]. `make` alone is only that word.
