@@ -278,8 +278,8 @@ fn wrong_values() {
             format!("3: [upload] remote must be like \"remote:path\" or \"/path\", found \"{remote}\"");
         check_more(&format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n"), &[&expected]);
     }
-    let column = "11: not valid TOML: string values must be quoted, expected literal string (column 5)";
-    check_problems(&format!("{MINIMAL}a = b"), &[column]);
+    let found = parse(&format!("{MINIMAL}a = b")).unwrap_err();
+    assert!(matches!(&found[..], [one] if one.starts_with("c.toml:11: not valid TOML: ")), "{found:?}");
 }
 
 #[test]

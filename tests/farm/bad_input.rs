@@ -3,11 +3,13 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::io::Errno;
+
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::latch::Latch;
 use crate::support::recipes::Recipe;
-use crate::support::running::{Output, Running};
+use crate::support::running::{Output, Running, os_error};
 use crate::support::tools::Tools;
 use crate::support::wait::PATIENCE;
 
@@ -62,11 +64,11 @@ fn a_command_line_that_is_not_understood() {
 #[test]
 fn a_configuration_file_that_cannot_be_read() {
     let farm = Farm::builder().build();
-    for (path, reason) in [("absent.toml", "No such file"), ("recipes", "Is a directory")] {
-        let path = farm.path(path);
+    for (path, errno) in [("absent.toml", Errno::NOENT), ("recipes", Errno::ISDIR)] {
+        let (path, reason) = (farm.path(path), os_error(errno));
         let arguments = ["--once", "--config", path.to_str().unwrap()];
         let output = Running::spawn(&mut farm.command(&arguments)).wait_exit(PATIENCE);
-        let parts = [path.to_str().unwrap(), "cannot read the configuration", reason];
+        let parts = [path.to_str().unwrap(), "cannot read the configuration", &reason];
         assert_refused(&farm, &output, 1, &parts);
     }
     fs::write(farm.config_path(), b"# \xff\n").unwrap();
@@ -79,12 +81,7 @@ fn a_configuration_that_does_not_fit_its_schema() {
     let good = fs::read_to_string(farm.config_path()).unwrap();
     let interval = "default_interval = \"1000h\"";
     for (old, new, at, expected) in [
-        (
-            interval,
-            "default_interval = = \"1h\"",
-            "= =",
-            "not valid TOML: extra `=`, expected nothing (column 20)",
-        ),
+        (interval, "default_interval = = \"1h\"", "= =", "not valid TOML: "),
         (interval, "defualt_interval = \"1h\"", "[poll]", "missing key \"default_interval\" in [poll]"),
         (
             interval,
@@ -175,7 +172,7 @@ fn recipes_that_cannot_be_loaded() {
     let pattern = "tag_pattern = '^v(.+)$'";
     let git = "git = \"https://example.invalid/tool.git\"";
     for (old, new, at, expected) in [
-        ("[watch]", "[watch", "[watch", "not valid TOML: unclosed table, expected `]` (column 7)"),
+        ("[watch]", "[watch", "[watch", "not valid TOML: "),
         (pattern, "tag_pattern = '^v(.+$'", "tag_pattern", "\"^v(.+$\" is not a regular expression"),
         (
             pattern,
@@ -224,14 +221,14 @@ fn recipes_that_cannot_be_loaded() {
         &farm,
         &farm.once(),
         1,
-        &["recipes/tool/peipkg.toml: cannot read the recipe: Is a directory"],
+        &[&format!("recipes/tool/peipkg.toml: cannot read the recipe: {}", os_error(Errno::ISDIR))],
     );
     fs::remove_dir_all(farm.recipes_dir()).unwrap();
     assert_refused(
         &farm,
         &farm.once(),
         1,
-        &["/recipes: cannot read recipes_dir: No such file", "; make it, "],
+        &[&format!("/recipes: cannot read recipes_dir: {}; make it, ", os_error(Errno::NOENT))],
     );
 }
 
@@ -269,9 +266,19 @@ fn a_signing_key_that_is_none() {
     let place = format!("{}: ", key.display());
     let openssl = |arguments: &[&str]| run(Command::new("openssl").args(arguments).arg("-out").arg(&key));
     fs::remove_file(&key).unwrap();
-    assert_refused(&farm, &farm.once(), 1, &[&place, "cannot read the key: No such file", "openssl genpkey"]);
+    assert_refused(
+        &farm,
+        &farm.once(),
+        1,
+        &[&place, &format!("cannot read the key: {}", os_error(Errno::NOENT)), "openssl genpkey"],
+    );
     fs::create_dir(&key).unwrap();
-    assert_refused(&farm, &farm.once(), 1, &[&place, "cannot read the key: Is a directory"]);
+    assert_refused(
+        &farm,
+        &farm.once(),
+        1,
+        &[&place, &format!("cannot read the key: {}", os_error(Errno::ISDIR))],
+    );
     fs::remove_dir(&key).unwrap();
     for length in [0, 31, 33, 64] {
         fs::write(&key, vec![7; length]).unwrap();
@@ -300,7 +307,12 @@ fn a_signing_key_that_is_none() {
 fn the_key_of_a_grant_is_checked_before_anything_starts() {
     let keys = "[[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb\"\npubkey_env = \"TCB\"\n";
     let farm = Farm::builder().config_extra(keys).build();
-    assert_refused(&farm, &farm.once(), 1, &["/tcb: cannot read the key: No such file"]);
+    assert_refused(
+        &farm,
+        &farm.once(),
+        1,
+        &[&format!("/tcb: cannot read the key: {}", os_error(Errno::NOENT))],
+    );
 }
 
 #[test]
@@ -309,7 +321,8 @@ fn a_state_directory_that_cannot_be_used() {
     let good = fs::read_to_string(farm.config_path()).unwrap();
     // Nothing can be created below a file, not even by root.
     fs::write(farm.config_path(), good.replace("/state\"", "/farm.key/state\"")).unwrap();
-    let parts = ["/farm.key/state: Not a directory", "the manager must be able to write there"];
+    let reason = format!("/farm.key/state: {}", os_error(Errno::NOTDIR));
+    let parts = [reason.as_str(), "the manager must be able to write there"];
     assert_refused(&farm, &farm.once(), 1, &parts);
     fs::write(farm.config_path(), good).unwrap();
     fs::create_dir_all(farm.repo_dir()).unwrap();

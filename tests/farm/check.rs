@@ -7,10 +7,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::io::Errno;
+
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::recipes::Recipe;
-use crate::support::running::{Output, Running};
+use crate::support::running::{Output, Running, os_error};
 use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
@@ -113,14 +115,14 @@ fn every_problem_of_configuration_recipes_and_keys_is_listed() {
         "config.toml:10: [poll] default_interval",
         "config.toml:11: unknown key \"jobbs\" in [poll]; did you mean \"jobs\"?",
         "config.toml:16: warning: [[grant]] recipe \"gone\" does not exist",
-        "a-file/state: cannot write to the state_dir: Not a directory",
+        &format!("a-file/state: cannot write to the state_dir: {}", os_error(Errno::NOTDIR)),
         "recipes/one/peipkg.toml:2: unknown key \"github_webhok\" in [watch]; did you mean \"github_webhook\"?",
         "recipes/one/peipkg.toml:3: [watch] poll_interval",
         "recipes/three/peipkg.toml:1: not valid TOML",
         "recipes/two/peipkg.toml:2: warning: section [upstreem] is not read, did you mean [upstream]?",
         "recipes/two/peipkg.toml:5: [watch] poll_interval: expected a string, found integer",
         "rsa.pem: not an Ed25519 private key: found a PEM block \"RSA PRIVATE KEY\"",
-        "tcb.key: cannot read the key: No such file or directory",
+        &format!("tcb.key: cannot read the key: {}", os_error(Errno::NOENT)),
     ];
     assert_eq!(found.len(), expected.len(), "{output}");
     for (line, start) in found.iter().zip(expected) {
@@ -148,7 +150,7 @@ fn a_configuration_that_is_no_toml_or_not_there() {
     fs::write(farm.config_path(), b"id = \"\xff\"").expect("a file");
     check(&farm, 2, &["{home}/config.toml: not valid TOML: the file is not UTF-8"]);
     fs::remove_file(farm.config_path()).expect("a file");
-    let reason = "cannot read the configuration: No such file or directory (os error 2)";
+    let reason = format!("cannot read the configuration: {}", os_error(Errno::NOENT));
     let advice = "--config names another, docs/config.sample.toml is one to start from";
     check(&farm, 1, &[&format!("{{home}}/config.toml: {reason}; {advice}")]);
 }
@@ -162,8 +164,11 @@ fn the_sample_says_what_is_to_be_changed() {
     let lines = [
         "{home}/config.toml:7: warning: [manager] id is the sample's \"farm-1\", choose one; every package has it for good",
         "{home}/config.toml:15: warning: [repo] name is the sample's \"example\", choose one; the repository has it for good",
-        "{home}/farm.pem: cannot read the key: No such file or directory (os error 2); \
+        &format!(
+            "{{home}}/farm.pem: cannot read the key: {}; \
          \"openssl genpkey -algorithm ed25519 -out FILE\" makes one",
+            os_error(Errno::NOENT)
+        ),
     ];
     check(&farm, 1, &lines);
     fs::rename(farm.key_path(), farm.path("farm.pem")).expect("the key");
@@ -278,7 +283,7 @@ fn the_webhook_needs_its_secret() {
     fs::write(&secret, " \n").expect("a secret");
     check(&farm, 1, &["{home}/webhook-secret: cannot use the webhook secret: the file is empty"]);
     fs::remove_file(&secret).expect("a secret");
-    let reason = "cannot use the webhook secret: No such file or directory (os error 2)";
+    let reason = format!("cannot use the webhook secret: {}", os_error(Errno::NOENT));
     check(&farm, 1, &[&format!("{{home}}/webhook-secret: {reason}")]);
 
     let farm = Farm::builder().with(&hooked).config_extra("[http]\naddr = \"127.0.0.1:0\"").build();
@@ -323,7 +328,7 @@ fn it_runs_beside_a_manager_at_work() {
 fn a_state_directory_with_something_in_the_way() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).build();
     symlink("nowhere", farm.state_dir()).expect("a link");
-    let reason = "cannot write to the state_dir: No such file or directory (os error 2)";
+    let reason = format!("cannot write to the state_dir: {}", os_error(Errno::NOENT));
     let line = format!("{{home}}/state: {reason}; the manager must be able to write there");
     check(&farm, 1, &[&line]);
 }
@@ -386,7 +391,7 @@ fn who_may_not_write_is_told_so() {
     }
     let output = Running::spawn(&mut command).wait_exit(PATIENCE);
     mode(farm.home(), 0o755);
-    let reason = "cannot create the state_dir in {home}: Permission denied (os error 13)";
+    let reason = format!("cannot create the state_dir in {{home}}: {}", os_error(Errno::ACCESS));
     let line = format!("{{home}}/state: {reason}; the manager must be able to write there");
     assert_printed(&farm, &output, 1, &[&line]);
 }

@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::io::Errno;
+
 use crate::broken_disk::half_written;
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
-use crate::support::running::{Output, Running};
+use crate::support::running::{Output, Running, os_error};
 use crate::support::wait::PATIENCE;
 
 /// A `peipkg-repo` that does `damage` in place of the next publish once it is to die.
@@ -113,7 +115,7 @@ fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
     symlink(disk.join("repo"), farm.repo_dir()).unwrap();
     die(&farm, &repo);
     fs::rename(&disk, &elsewhere).unwrap();
-    farm.once().assert_code(1).assert_one_line(&["state/repo: No such file"]);
+    farm.once().assert_code(1).assert_one_line(&[&format!("state/repo: {}", os_error(Errno::NOENT))]);
     // A place to mount it, where nothing is mounted.
     fs::create_dir_all(disk.join("repo")).unwrap();
     let parts =
@@ -155,7 +157,7 @@ fn a_publish_that_could_not_be_undone_is_not_built_upon() {
         .build();
     let output = farm.once();
     output.assert_success().assert_only_events().event("publish was cut short, repository restored");
-    assert!(output.event("publish failed")["error"].contains("Is a directory"), "{output}");
+    assert!(output.event("publish failed")["error"].contains(&os_error(Errno::ISDIR)), "{output}");
     farm.assert_published(&["tool 1.0-1 noarch"]);
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
 }

@@ -217,7 +217,7 @@ fn an_archive_index_that_cannot_be_read_is_warned_about_and_does_not_stop_the_sw
     output.assert_success().assert_only_events();
     let warning = output.event("dedup check failed");
     assert_eq!((warning["level"].as_str(), warning["recipe"].as_str()), ("warn", "tool"));
-    assert!(warning["error"].contains("index/archive.json: EOF while parsing"), "{output}");
+    assert!(warning["error"].contains("index/archive.json: "), "{output}");
     assert_eq!(output.events("starting build").len(), 1, "the sweep goes on\n{output}");
     // peipkg-repo does not publish into what it cannot read; the outputs are kept for the day it can.
     assert_eq!(output.event("publish failed")["version"], "1.0-1");

@@ -1,7 +1,7 @@
 //! A child process under a deadline: its output as it comes, its events, its end. Dropped, it is killed with all its children.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt as _;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::logfmt::{self, Event};
@@ -313,4 +314,9 @@ fn report(
     let directory = directory.display();
     write!(f, "\n==========\ncommand:   {command}\ndirectory: {directory}\nstatus:    {status}\n")?;
     write!(f, "---------- stdout\n{stdout}\n---------- stderr\n{stderr}\n==========")
+}
+
+/// The system's text for an error, as the manager passes it on.
+pub fn os_error(errno: Errno) -> String {
+    io::Error::from(errno).to_string()
 }

@@ -210,7 +210,7 @@ fn manifests() {
     }
     let mut spoilt = manifest("aa", "1-1", "noarch");
     spoilt.as_object_mut().unwrap().remove("conflicts");
-    refused(&farm, &pack(&entries(spoilt, Vec::new()), Some(SEED)), "missing field `conflicts`");
+    refused(&farm, &pack(&entries(spoilt, Vec::new()), Some(SEED)), "`conflicts`");
     let other = pack(&entries(manifest("aa", "1-2", "noarch"), Vec::new()), Some(SEED));
     refused(&farm, &other, "its manifest calls for the file name aa_1-2_noarch.peipkg");
 }
