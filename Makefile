@@ -63,7 +63,7 @@ KILLS ?= 300
 SEED ?= $(shell date +%s)
 chaos:
 	PEIPKG_CHAOS_KILLS=$(KILLS) PEIPKG_CHAOS_SEED=$(SEED) $(CARGO) test --test farm -- --nocapture --test-threads 1 \
-		nothing_is_lost no_index_of_the_remote
+		manager_killed_at_any_instant remote_index_read_during_kills
 
 # Fuzzes each reader of outside bytes for FUZZ_SECONDS, from the files of tests/corpus on. Where cargo-fuzz is not installed, each
 # of these files is mutated blindly instead, ROUNDS times.
@@ -76,7 +76,7 @@ fuzz:
 # threads and open files at the end against those after the first twentieth. It takes some minutes.
 SOAK_ROUNDS ?= 500
 soak:
-	PEIPKG_SOAK_ROUNDS=$(SOAK_ROUNDS) $(CARGO) test --test farm -- --nocapture a_daemon_long_at_work
+	PEIPKG_SOAK_ROUNDS=$(SOAK_ROUNDS) $(CARGO) test --test farm -- --nocapture daemon_long_at_work
 
 clean:
 	$(CARGO) clean

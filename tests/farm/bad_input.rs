@@ -42,7 +42,7 @@ fn line_of(text: &str, part: &str) -> usize {
 }
 
 #[test]
-fn a_command_line_that_is_not_understood() {
+fn command_line_wrong_is_one_line() {
     let farm = Farm::builder().build();
     for (arguments, expected) in [
         (&["--onec"][..], "unknown flag \"--onec\"; did you mean \"--once\"?"),
@@ -62,7 +62,7 @@ fn a_command_line_that_is_not_understood() {
 }
 
 #[test]
-fn a_configuration_file_that_cannot_be_read() {
+fn config_unreadable_is_one_line() {
     let farm = Farm::builder().build();
     for (path, errno) in [("absent.toml", Errno::NOENT), ("recipes", Errno::ISDIR)] {
         let (path, reason) = (farm.path(path), os_error(errno));
@@ -76,7 +76,7 @@ fn a_configuration_file_that_cannot_be_read() {
 }
 
 #[test]
-fn a_configuration_that_does_not_fit_its_schema() {
+fn config_outside_its_schema_is_one_line_per_problem() {
     let farm = Farm::builder().build();
     let good = fs::read_to_string(farm.config_path()).unwrap();
     let interval = "default_interval = \"1000h\"";
@@ -167,7 +167,7 @@ fn a_configuration_that_does_not_fit_its_schema() {
 }
 
 #[test]
-fn recipes_that_cannot_be_loaded() {
+fn recipes_broken_are_named() {
     let farm = Farm::builder().recipe("tool", RECIPE, "").build();
     let pattern = "tag_pattern = '^v(.+)$'";
     let git = "git = \"https://example.invalid/tool.git\"";
@@ -233,7 +233,7 @@ fn recipes_that_cannot_be_loaded() {
 }
 
 #[test]
-fn a_program_that_is_not_on_the_path() {
+fn tool_missing_is_one_line() {
     let repo = GitRepo::program(&["1.0"]);
     let tool = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&tool).rclone("/nowhere/at/all".as_ref()).build();
@@ -260,7 +260,7 @@ fn a_program_that_is_not_on_the_path() {
 }
 
 #[test]
-fn a_signing_key_that_is_none() {
+fn signing_key_invalid_is_one_line() {
     let farm = Farm::builder().build();
     let key = farm.key_path();
     let place = format!("{}: ", key.display());
@@ -304,7 +304,7 @@ fn a_signing_key_that_is_none() {
 }
 
 #[test]
-fn the_key_of_a_grant_is_checked_before_anything_starts() {
+fn grant_key_is_checked_before_anything_starts() {
     let keys = "[[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb\"\npubkey_env = \"TCB\"\n";
     let farm = Farm::builder().config_extra(keys).build();
     assert_refused(
@@ -316,7 +316,7 @@ fn the_key_of_a_grant_is_checked_before_anything_starts() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_used() {
+fn state_directory_unusable_is_one_line() {
     let farm = Farm::builder().build();
     let good = fs::read_to_string(farm.config_path()).unwrap();
     // Nothing can be created below a file, not even by root.
@@ -333,7 +333,7 @@ fn a_state_directory_that_cannot_be_used() {
 }
 
 #[test]
-fn a_state_directory_that_another_manager_holds() {
+fn state_directory_held_by_another_manager_is_refused() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().build();
     let latch = Latch::new();

@@ -62,7 +62,7 @@ fn check_not_understood(result: &Result<Vec<String>, NativeError>, expected: &st
 }
 
 #[test]
-fn silence_has_an_end() {
+fn listing_upstream_is_silent_times_out() {
     for fault in [Fault::Silent, Fault::Trickle { every: Duration::from_millis(20) }] {
         for second in [false, true] {
             let (http, url) = server();
@@ -85,7 +85,7 @@ fn silence_has_an_end() {
 }
 
 #[test]
-fn an_endless_answer_has_an_end() {
+fn listing_answer_is_endless_is_cut_off() {
     let (http, url) = server();
     let too_long = "the answer is longer than 16 MiB";
     // A packet of 60,000 bytes, again and again; a page that never ends; no packet at all.
@@ -104,7 +104,7 @@ fn an_endless_answer_has_an_end() {
 }
 
 #[test]
-fn answers_that_are_none_are_left_to_git() {
+fn listing_answer_is_invalid_is_left_to_git() {
     let (http, url) = server();
     let check = |fault: Fault, expected: &str| {
         http.fault("a.git", fault);
@@ -139,7 +139,7 @@ fn answers_that_are_none_are_left_to_git() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_an_error_or_none() {
+fn listing_answer_breaks_off_is_an_error() {
     let (http, url) = server();
     let ended = failed("the server closed the connection before its answer was complete");
     for second in [false, true] {
@@ -158,14 +158,14 @@ fn an_answer_that_breaks_off_is_an_error_or_none() {
 }
 
 #[test]
-fn a_connection_that_was_closed_meanwhile_is_replaced() {
+fn listing_connection_closed_meanwhile_is_replaced() {
     let (http, url) = server();
     http.fault_times("a.git", Fault::CloseAfter { bytes: 0 }, 1);
     assert_eq!(list(&url, PATIENCE).unwrap(), ["v1", "v2"]);
 }
 
 #[test]
-fn a_busy_server_says_for_how_long() {
+fn listing_server_is_busy_reports_its_pause() {
     let (http, url) = server();
     for (code, retry_after, seconds) in
         [(429, Some("120"), 120), (429, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
@@ -181,7 +181,7 @@ fn a_busy_server_says_for_how_long() {
 }
 
 #[test]
-fn redirects_are_followed_as_git_follows_them() {
+fn listing_redirects_are_followed_as_git_does() {
     const QUERY: &str = "info/refs?service=git-upload-pack";
     let (http, url) = server();
     let (elsewhere, there) = server();
@@ -213,8 +213,8 @@ fn redirects_are_followed_as_git_follows_them() {
 }
 
 #[test]
-fn silence_behind_a_redirect_blames_only_the_host_that_is_silent() {
-    let (http, url) = server();
+fn listing_silence_behind_a_redirect_is_told_apart() {
+    let (http, _) = server();
     let (silent, there) = server();
     silent.fault("a.git", Fault::Silent);
     http.fault("a.git", Fault::Redirect { to: format!("{there}/info/refs?service=git-upload-pack") });
@@ -225,7 +225,7 @@ fn silence_behind_a_redirect_blames_only_the_host_that_is_silent() {
 }
 
 #[test]
-fn an_interrupted_listing_asks_nothing_more() {
+fn listing_interrupted_asks_nothing_more() {
     let (http, url) = server();
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let interrupt = Interrupt::new().unwrap();
@@ -235,7 +235,7 @@ fn an_interrupted_listing_asks_nothing_more() {
 }
 
 #[test]
-fn each_bad_upstream_is_one_warning_and_the_others_are_built() {
+fn upstreams_bad_warn_once_each_and_the_others_are_built() {
     let faults = [
         ("page", Fault::Page),
         ("gone", Fault::Status { code: 404, retry_after: None }),
@@ -284,7 +284,7 @@ fn each_bad_upstream_is_one_warning_and_the_others_are_built() {
 }
 
 #[test]
-fn upstreams_that_are_silent_or_slow_take_a_minute_and_nothing_from_the_others() {
+fn upstreams_silent_or_slow_time_out_after_a_minute_and_delay_no_other() {
     let (_http, url) = server();
     let mut servers = Vec::new();
     let mut farm = Farm::builder().with(&Recipe::program("good", &url)).with(&Recipe::program("zest", &url));

@@ -42,7 +42,7 @@ pub(crate) fn half_written(farm: &Farm) -> String {
 }
 
 #[test]
-fn a_file_that_cannot_grow_is_an_error_of_its_publish_alone() {
+fn file_cannot_grow_fails_only_its_publish() {
     let repo = GitRepo::program(&["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     // Room for each package, not for the index of all, nor for the journal.
@@ -68,7 +68,7 @@ fn a_file_that_cannot_grow_is_an_error_of_its_publish_alone() {
 }
 
 #[test]
-fn a_full_disk_delays_what_does_not_fit() {
+fn disk_full_delays_only_builds_that_do_not_fit() {
     if !may_mount() {
         return;
     }
@@ -106,7 +106,7 @@ fn a_full_disk_delays_what_does_not_fit() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_written_to_is_said_so() {
+fn state_directory_read_only_says_so() {
     if !may_mount() {
         return;
     }
@@ -120,7 +120,7 @@ fn a_state_directory_that_cannot_be_written_to_is_said_so() {
 }
 
 #[test]
-fn what_a_fresh_file_system_has_is_removed() {
+fn lost_and_found_of_another_owner_is_removed() {
     if !rustix::process::geteuid().is_root() {
         not_permitted("root's right to give files away");
         return;
@@ -138,7 +138,7 @@ fn what_a_fresh_file_system_has_is_removed() {
 }
 
 #[test]
-fn a_repository_that_refuses_for_a_while_gets_everything_afterwards() {
+fn repository_unwritable_for_a_while_gets_everything_afterwards() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     farm.once().assert_success();
@@ -157,7 +157,7 @@ fn a_repository_that_refuses_for_a_while_gets_everything_afterwards() {
 }
 
 #[test]
-fn an_index_that_cannot_be_read_is_not_overwritten() {
+fn index_unreadable_is_not_overwritten() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     farm.once().assert_success();
@@ -179,7 +179,7 @@ fn an_index_that_cannot_be_read_is_not_overwritten() {
 }
 
 #[test]
-fn what_an_index_says_in_the_middle_of_a_publish_is_not_believed() {
+fn index_broken_during_a_publish_is_not_believed() {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("tool", "https://example.org/tool.git").watch("github_webhook = true");
     let farm = Farm::builder().http().build();

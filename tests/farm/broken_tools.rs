@@ -29,7 +29,7 @@ fn publishing(script: &str) -> String {
 }
 
 #[test]
-fn a_publish_that_fails_after_it_was_done_counts() {
+fn publish_fails_after_it_was_done_counts() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder()
         .with(&Recipe::program("tool", &repo.file_url()))
@@ -43,7 +43,7 @@ fn a_publish_that_fails_after_it_was_done_counts() {
 }
 
 #[test]
-fn a_publish_that_is_found_done_at_the_next_start_is_not_done_again() {
+fn publish_found_done_at_the_next_start_is_not_repeated() {
     let repo = GitRepo::program(&["1.0"]);
     // Nobody can be asked whether the repository is whole: the tool has gone.
     let farm = Farm::builder()
@@ -73,7 +73,7 @@ fn a_publish_that_is_found_done_at_the_next_start_is_not_done_again() {
 }
 
 #[test]
-fn a_publish_that_has_published_nothing_does_not_count() {
+fn publish_succeeds_without_publishing_does_not_count() {
     let repo = GitRepo::program(&["1.0"]);
     let package = "p/tool/1.0-1/tool_1.0-1_noarch.peipkg";
     for (script, missing) in [
@@ -112,7 +112,7 @@ fn a_publish_that_has_published_nothing_does_not_count() {
 }
 
 #[test]
-fn what_a_tool_has_published_in_place_of_its_task_is_undone() {
+fn publish_of_something_else_is_undone() {
     let repo = GitRepo::program(&["1.0"]);
     let other = Farm::builder().with(&Recipe::program("other", &repo.file_url())).build();
     other.once().assert_success();
@@ -130,7 +130,7 @@ fn what_a_tool_has_published_in_place_of_its_task_is_undone() {
 }
 
 #[test]
-fn a_tool_that_is_killed_is_a_failure_of_what_it_was_at() {
+fn tool_killed_fails_its_task() {
     let repo = GitRepo::program(&["1.0"]);
     let url = repo.file_url();
     let dies = "#!/bin/sh\ncase \"$*\" in *recipes/crash/*) kill -SEGV $$ ;; esac\nexec {real} \"$@\"\n";
@@ -158,7 +158,7 @@ fn a_tool_that_is_killed_is_a_failure_of_what_it_was_at() {
 }
 
 #[test]
-fn a_gigabyte_of_output_costs_no_memory() {
+fn tool_writes_a_gigabyte_costs_no_memory() {
     let repo = GitRepo::program(&["1.0"]);
     let url = repo.file_url();
     let build = "#!/bin/sh
@@ -189,7 +189,7 @@ exec {real} \"$@\"
 }
 
 #[test]
-fn a_listing_without_end_costs_its_upstream_only() {
+fn git_lists_without_end_costs_only_its_upstream() {
     let repo = GitRepo::program(&["1.0"]);
     let lists =
         "#!/bin/sh\ncase \"$*\" in *ls-remote*endless*) yes 'a refs/tags/v1' ;; esac\nexec {real} \"$@\"\n";
@@ -207,7 +207,7 @@ fn a_listing_without_end_costs_its_upstream_only() {
 }
 
 #[test]
-fn what_a_tool_leaves_running_holds_nobody_up() {
+fn tool_leaves_a_process_running_delays_nothing() {
     if !require("setsid") || !require("rclone") {
         return;
     }
@@ -233,7 +233,7 @@ fn what_a_tool_leaves_running_holds_nobody_up() {
 }
 
 #[test]
-fn a_publish_that_outlives_its_manager_is_met_by_no_other() {
+fn publish_outlives_its_manager_the_next_waits_for_it() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let latch = Latch::new();
@@ -262,7 +262,7 @@ fn a_publish_that_outlives_its_manager_is_met_by_no_other() {
 }
 
 #[test]
-fn an_upload_that_outlives_its_manager_is_met_by_no_other() {
+fn upload_outlives_its_manager_the_next_waits_for_it() {
     if !require("rclone") {
         return;
     }
@@ -288,7 +288,7 @@ fn an_upload_that_outlives_its_manager_is_met_by_no_other() {
 }
 
 #[test]
-fn a_package_that_is_refused_for_ever_is_built_anew_when_it_is_taken_away() {
+fn saved_package_refused_is_built_anew_once_removed() {
     let repo = GitRepo::program(&["1.0"]);
     // As long as it is broken, two of three packages are none.
     let garbage = "#!/bin/sh\nprevious=\nfor argument; do\n[ \"$previous\" = --out ] && out=$argument\n\

@@ -58,7 +58,7 @@ fn named_by(event: &Event, farm: &Farm, recipe: &str) -> String {
 }
 
 #[test]
-fn a_failed_builds_log_has_all_of_its_output() {
+fn build_fails_its_log_has_all_of_the_output() {
     let repo = GitRepo::program(&["1.0"]);
     let script = "i=0; while [ $i -lt 3000 ]; do echo \"line $i\"; i=$((i + 1)); done\n\
                   printf 'a \\033[31mred\\033[0m word, \\377\\n' >&2\necho 'no such function' >&2; exit 7";
@@ -80,7 +80,7 @@ fn a_failed_builds_log_has_all_of_its_output() {
 }
 
 #[test]
-fn a_build_that_succeeds_has_its_log_too() {
+fn build_succeeds_has_a_log_too() {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("tool", &repo.file_url()).before_build("echo compiling");
     let farm = Farm::builder().with(&recipe).build();
@@ -105,7 +105,7 @@ fn bytes_of_seq(last: u64) -> u64 {
 }
 
 #[test]
-fn a_build_that_writes_without_end_leaves_head_mark_and_tail() {
+fn build_writes_without_end_leaves_head_mark_and_tail() {
     const LAST: u64 = 23_000_000;
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("loud", &repo.file_url()).build_sh(&format!("seq 1 {LAST}; exit 1"));
@@ -140,7 +140,7 @@ fn a_build_that_writes_without_end_leaves_head_mark_and_tail() {
 }
 
 #[test]
-fn each_attempt_has_its_own_log() {
+fn attempts_have_a_log_each() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::failing("bad", &repo.file_url())).build();
     let first = farm.once().event("build failed")["log"].clone();
@@ -153,7 +153,7 @@ fn each_attempt_has_its_own_log() {
 }
 
 #[test]
-fn a_publish_without_a_build_has_its_own_log() {
+fn publish_without_a_build_has_its_own_log() {
     let repo = GitRepo::program(&["1.0"]);
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/refuse\" ] || exec {real} \"$@\"\n\
                   echo 'about to refuse'; echo 'peipkg-repo: no space left' >&2; exit 1\n";
@@ -182,7 +182,7 @@ fn a_publish_without_a_build_has_its_own_log() {
 }
 
 #[test]
-fn old_logs_go() {
+fn old_logs_are_removed() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::failing("bad", &repo.file_url())).build();
     let directory = farm.path("state/logs/bad");
@@ -213,7 +213,7 @@ fn old_logs_go() {
 }
 
 #[test]
-fn the_log_of_a_failure_outlives_those_of_many_successes() {
+fn log_of_a_failure_outlives_those_of_many_successes() {
     // More versions than logs are kept: the one that is built first fails, and all others succeed.
     const VERSIONS: usize = KEPT + 10;
     let repo = GitRepo::program(&["0.1"]);
@@ -237,7 +237,7 @@ fn the_log_of_a_failure_outlives_those_of_many_successes() {
 }
 
 #[test]
-fn the_status_names_the_log_that_is_written_and_those_of_failures() {
+fn status_names_the_log_in_progress_and_those_of_failures() {
     let repo = GitRepo::program(&["1.0"]);
     let latch = Latch::new();
     let script = format!("echo begun\n{}echo 'not today' >&2; exit 1", latch.script());
@@ -258,7 +258,7 @@ fn the_status_names_the_log_that_is_written_and_those_of_failures() {
 }
 
 #[test]
-fn without_a_place_for_logs_the_farm_works() {
+fn log_directory_unusable_the_farm_works() {
     let repo = GitRepo::program(&["1.0"]);
     let (good, bad) = (Recipe::program("good", &repo.file_url()), Recipe::failing("bad", &repo.file_url()));
     let farm = Farm::builder().with(&good).with(&bad).build();
@@ -290,7 +290,7 @@ fn without_a_place_for_logs_the_farm_works() {
 }
 
 #[test]
-fn a_log_that_cannot_grow_is_no_reason_to_fail() {
+fn log_cannot_grow_the_build_succeeds() {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("tool", &repo.file_url()).before_build("seq 1 50000");
     let farm = Farm::builder().with(&recipe).build();
@@ -307,7 +307,7 @@ fn a_log_that_cannot_grow_is_no_reason_to_fail() {
 }
 
 #[test]
-fn the_log_of_a_killed_manager_stays_as_it_was() {
+fn manager_killed_its_log_stays_as_it_was() {
     let repo = GitRepo::program(&["1.0"]);
     let latch = Latch::new();
     let script = format!("echo begun\n{}", latch.script());
@@ -328,7 +328,7 @@ fn the_log_of_a_killed_manager_stays_as_it_was() {
 }
 
 #[test]
-fn a_build_that_is_cut_short_says_so() {
+fn build_interrupted_says_so_in_its_log() {
     let repo = GitRepo::program(&["1.0"]);
     let latch = Latch::new();
     let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
@@ -344,7 +344,7 @@ fn a_build_that_is_cut_short_says_so() {
 }
 
 #[test]
-fn no_password_gets_into_a_log() {
+fn password_in_a_url_does_not_reach_the_log() {
     let repo = GitRepo::program(&["1.0"]);
     let url = "https://me:s3cret@example.org/tool.git";
     let script = format!("echo 'cloned {url} with s3cret'; printf s3c; sleep 0; echo ret");

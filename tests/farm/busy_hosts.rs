@@ -23,7 +23,7 @@ fn on_localhost(url: &str) -> String {
 }
 
 #[test]
-fn a_redirect_to_a_busy_host_silences_only_that_one() {
+fn redirect_to_a_busy_host_pauses_only_that_host() {
     let (good, bad) = (SmartHttp::new(), SmartHttp::new());
     let repo = GitRepo::program(&["1"]);
     let url = good.serve("good.git", &repo);
@@ -48,7 +48,7 @@ fn a_redirect_to_a_busy_host_silences_only_that_one() {
 }
 
 #[test]
-fn a_sweep_waits_for_a_short_pause() {
+fn sweep_host_asks_for_a_short_pause_waits() {
     let http = SmartHttp::new();
     let repo = GitRepo::program(&["1"]);
     let mut farm = Farm::builder();
@@ -70,7 +70,7 @@ fn a_sweep_waits_for_a_short_pause() {
 }
 
 #[test]
-fn a_host_that_is_down_is_given_up_and_the_others_are_built() {
+fn sweep_host_is_down_gives_it_up_and_builds_the_others() {
     let http = SmartHttp::new();
     let url = http.serve("good.git", &GitRepo::program(&["1"]));
     // A port that was free a moment ago: connections are refused.

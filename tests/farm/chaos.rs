@@ -341,7 +341,7 @@ fn await_change(manager: &mut Running, path: &Path) {
 }
 
 #[test]
-fn nothing_is_lost_whenever_the_manager_or_all_of_it_is_killed() {
+fn manager_killed_at_any_instant_loses_nothing() {
     let kills = number_from_environment("PEIPKG_CHAOS_KILLS", KILLS);
     let seed = number_from_environment("PEIPKG_CHAOS_SEED", 1);
     println!("PEIPKG_CHAOS_SEED={seed} PEIPKG_CHAOS_KILLS={kills}");

@@ -58,7 +58,7 @@ fn listing(directory: &Path) -> BTreeMap<String, (u64, u64, i64, i64, i64, u32)>
 }
 
 #[test]
-fn a_good_farm_is_summed_up_and_nothing_is_changed() {
+fn check_good_farm_is_summed_up_and_unchanged() {
     let farm = Farm::builder()
         .with(&Recipe::program("jq", NOWHERE).watch("github_webhook = true"))
         .with(&Recipe::program("libz", NOWHERE))
@@ -73,13 +73,13 @@ fn a_good_farm_is_summed_up_and_nothing_is_changed() {
 }
 
 #[test]
-fn one_recipe_is_one() {
+fn check_one_recipe_says_one() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).build();
     check(&farm, 0, &["{home}/config.toml: ok, 1 recipe, 0 with an upstream"]);
 }
 
 #[test]
-fn a_used_farm_passes_and_stays_as_it_was() {
+fn check_used_farm_passes_and_changes_nothing() {
     let upstream = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("hello", &upstream.file_url())).build();
     farm.once().assert_success();
@@ -89,7 +89,7 @@ fn a_used_farm_passes_and_stays_as_it_was() {
 }
 
 #[test]
-fn every_problem_of_configuration_recipes_and_keys_is_listed() {
+fn check_lists_every_problem_of_configuration_recipes_and_keys() {
     let farm = Farm::builder()
         .config_text(
             "[manager]\nid = \"\"\nrecipes_dir = \"{home}/recipes\"\nstate_dir = \"{home}/a-file/state\"\n\
@@ -133,7 +133,7 @@ fn every_problem_of_configuration_recipes_and_keys_is_listed() {
 }
 
 #[test]
-fn a_broken_recipe_alone_is_no_fault_of_the_schema() {
+fn check_broken_recipe_does_not_blame_the_schema() {
     let farm = Farm::builder().recipe("one", "[watch]\npoll_interval = 5\n", "").build();
     let expected =
         "{home}/recipes/one/peipkg.toml:2: [watch] poll_interval: expected a string, found integer";
@@ -141,7 +141,7 @@ fn a_broken_recipe_alone_is_no_fault_of_the_schema() {
 }
 
 #[test]
-fn a_configuration_that_is_no_toml_or_not_there() {
+fn check_config_missing_or_no_toml_is_one_line() {
     let farm = Farm::builder().config_text("[manager]\nid = \n").build();
     let output = farm.run(&["--check"]);
     let start = format!("{}:2: not valid TOML: ", farm.config_path().display());
@@ -156,7 +156,7 @@ fn a_configuration_that_is_no_toml_or_not_there() {
 }
 
 #[test]
-fn the_sample_says_what_is_to_be_changed() {
+fn check_sample_says_what_to_change() {
     let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.sample.toml"));
     let sample = sample.expect("the sample").replace("/etc/peipkg-manager", "{home}");
     let sample = sample.replace("/var/lib/peipkg-manager", "{home}/state");
@@ -180,7 +180,7 @@ fn the_sample_says_what_is_to_be_changed() {
 }
 
 #[test]
-fn a_pattern_in_double_quotes_is_told_of_single_ones() {
+fn check_pattern_in_double_quotes_suggests_single_ones() {
     let recipe = "[upstream]\ngit = \"file:///x\"\ntag_pattern = \"^v(\\d+)$\"\n";
     let farm = Farm::builder().recipe("one", recipe, "").build();
     let output = farm.run(&["--check"]);
@@ -191,7 +191,7 @@ fn a_pattern_in_double_quotes_is_told_of_single_ones() {
 }
 
 #[test]
-fn warnings_alone_pass() {
+fn check_warnings_alone_pass() {
     let farm = Farm::builder()
         .recipe("one", "[meta]\n\n[[upstreams]]\n", "")
         .config_extra("[[grant]]\nrecipe = \"gone\"")
@@ -213,7 +213,7 @@ fn warnings_alone_pass() {
 }
 
 #[test]
-fn a_package_of_two_recipes_is_warned_about() {
+fn check_package_of_two_recipes_warns() {
     let farm = Farm::builder()
         .with(&Recipe::manual("one").package("tool"))
         .with(&Recipe::program("three", NOWHERE).package("other"))
@@ -229,7 +229,7 @@ fn a_package_of_two_recipes_is_warned_about() {
 }
 
 #[test]
-fn keys_that_everybody_may_read_are_warned_about() {
+fn check_keys_readable_by_all_warn() {
     let keys = "[[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb.key\"\n";
     let farm = Farm::builder().with(&Recipe::manual("tool")).http().config_extra(keys).build();
     let mode = |name: &str, mode| {
@@ -263,7 +263,7 @@ fn keys_that_everybody_may_read_are_warned_about() {
 }
 
 #[test]
-fn every_missing_tool_is_named() {
+fn check_names_every_missing_tool() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).rclone(Path::new("/backup")).build();
     let path = Tools::get().path_without(&["git", "rclone"]);
     let mut command = farm.command(&["--check", "--config"]);
@@ -276,7 +276,7 @@ fn every_missing_tool_is_named() {
 }
 
 #[test]
-fn the_webhook_needs_its_secret() {
+fn check_webhook_secret_missing_or_empty_is_a_problem() {
     let hooked = Recipe::program("jq", NOWHERE).watch("github_webhook = true");
     let farm = Farm::builder().with(&hooked).http().build();
     let secret = farm.path("webhook-secret");
@@ -292,7 +292,7 @@ fn the_webhook_needs_its_secret() {
 }
 
 #[test]
-fn the_address_must_resolve_but_may_be_taken() {
+fn check_address_must_resolve_but_may_be_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
     let farm = Farm::builder().with(&Recipe::manual("tool")).http_on(&format!("127.0.0.1:{port}")).build();
@@ -307,7 +307,7 @@ fn the_address_must_resolve_but_may_be_taken() {
 }
 
 #[test]
-fn it_runs_beside_a_manager_at_work() {
+fn check_runs_beside_a_manager_at_work() {
     let upstream = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().build();
     let (mark, gate) = (farm.path("building"), farm.path("gate"));
@@ -325,7 +325,7 @@ fn it_runs_beside_a_manager_at_work() {
 }
 
 #[test]
-fn a_state_directory_with_something_in_the_way() {
+fn check_state_directory_blocked_is_a_problem() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).build();
     symlink("nowhere", farm.state_dir()).expect("a link");
     let reason = format!("cannot write to the state_dir: {}", os_error(Errno::NOENT));
@@ -334,7 +334,7 @@ fn a_state_directory_with_something_in_the_way() {
 }
 
 #[test]
-fn a_long_list_is_printed_whole_and_may_be_cut_short() {
+fn check_long_list_is_whole_and_its_reader_may_stop() {
     const RECIPES: usize = 1000;
     let farm = Farm::builder().build();
     for number in 0..RECIPES {
@@ -359,7 +359,7 @@ fn a_long_list_is_printed_whole_and_may_be_cut_short() {
 }
 
 #[test]
-fn names_cannot_break_a_line() {
+fn check_names_cannot_break_a_line() {
     let farm = Farm::builder().recipe("a\n\x1b[2Jb: ok", "", "").build();
     let output = farm.run(&["--check"]);
     assert_eq!(output.stdout.lines().count(), 1, "{output}");
@@ -368,7 +368,7 @@ fn names_cannot_break_a_line() {
 }
 
 #[test]
-fn who_may_not_write_is_told_so() {
+fn check_state_directory_not_writable_is_a_problem() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).build();
     // The superuser may write everywhere, so then another user runs the check: with all it needs in places open to all.
     let manager = farm.path("manager");

@@ -27,7 +27,7 @@ fn generated_at(farm: &Farm, index: &str) -> String {
 }
 
 #[test]
-fn what_was_published_ahead_of_time_blocks_nothing() {
+fn clock_behind_the_repository_blocks_nothing() {
     const EVENT: &str = "the repository's index is ahead of the clock, publishing with its time";
     let ahead = "2137-01-02T03:04:05.5Z";
     let repo = GitRepo::program(&["1.0"]);
@@ -53,7 +53,7 @@ fn what_was_published_ahead_of_time_blocks_nothing() {
 }
 
 #[test]
-fn with_a_right_clock_it_is_now() {
+fn clock_right_publishes_with_the_time_now() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let before = now();

@@ -38,7 +38,7 @@ fn flags() -> Vec<String> {
 }
 
 #[test]
-fn bash_offers_every_flag_and_what_it_takes() {
+fn bash_completes_every_flag_and_its_value() {
     // What bash itself does on a tab: the words in an array, and the function is called.
     const SCRIPT: &str = r#"
         set -eu
@@ -61,7 +61,7 @@ fn bash_offers_every_flag_and_what_it_takes() {
 }
 
 #[test]
-fn zsh_offers_every_flag_and_what_it_takes() {
+fn zsh_completes_every_flag_and_its_value() {
     if !require("zsh") {
         return;
     }
@@ -93,7 +93,7 @@ fn zsh_offers_every_flag_and_what_it_takes() {
 }
 
 #[test]
-fn fish_offers_every_flag_and_what_it_takes() {
+fn fish_completes_every_flag_and_its_value() {
     if !require("fish") {
         return;
     }

@@ -34,7 +34,7 @@ fn assert_healthy(addr: SocketAddr) {
 }
 
 #[test]
-fn every_recipe_is_polled_at_the_start_and_again_after_sighup() {
+fn recipes_are_polled_at_the_start_and_again_after_sighup() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("app", &repo.file_url())).build();
     let mut daemon = farm.daemon();
@@ -87,7 +87,7 @@ fn sighup_adds_new_recipes_and_takes_dropped_ones_out_of_the_queue() {
 }
 
 #[test]
-fn a_recipe_that_is_dropped_while_it_is_built_is_still_published() {
+fn recipe_dropped_while_it_is_built_is_still_published() {
     let (repo, latch) = (GitRepo::program(&["1", "2"]), Latch::new());
     let recipe = Recipe::program("app", &repo.file_url()).before_build(&latch.script());
     let farm = Farm::builder().with(&recipe).http().build();
@@ -108,7 +108,7 @@ fn a_recipe_that_is_dropped_while_it_is_built_is_still_published() {
 }
 
 #[test]
-fn a_broken_recipe_refuses_the_reload_and_the_roster_stays() {
+fn reload_recipe_is_broken_keeps_the_old_roster() {
     let repo = GitRepo::program(&["1"]);
     let farm = Farm::builder().with(&Recipe::program("good", &repo.file_url())).http().build();
     let mut daemon = farm.daemon();
@@ -133,7 +133,7 @@ fn a_broken_recipe_refuses_the_reload_and_the_roster_stays() {
 }
 
 #[test]
-fn a_hundred_reloads_during_a_build_with_many_recipes_lose_nothing() {
+fn reload_a_hundred_times_during_a_build_loses_nothing() {
     const RECIPES: usize = 300;
     const UPSTREAMS: usize = 10;
     let latch = Latch::new();
@@ -194,7 +194,7 @@ fn a_hundred_reloads_during_a_build_with_many_recipes_lose_nothing() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_one_clear_line() {
+fn port_taken_is_one_clear_line() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let repo = GitRepo::program(&["1"]);
@@ -209,7 +209,7 @@ fn a_port_that_is_taken_is_one_clear_line() {
 }
 
 #[test]
-fn without_a_host_both_ip_versions_are_served() {
+fn address_without_host_serves_both_ip_versions() {
     for addr in [":0", "[::]:0"] {
         let farm = Farm::builder().http_on(addr).build();
         let mut daemon = farm.daemon();
@@ -225,7 +225,7 @@ fn without_a_host_both_ip_versions_are_served() {
 }
 
 #[test]
-fn http_answers_while_draining_and_its_port_is_free_afterwards() {
+fn http_while_draining_answers_and_its_port_is_free_afterwards() {
     let (repo, latch) = (GitRepo::program(&["1"]), Latch::new());
     let recipe = Recipe::program("app", &repo.file_url()).before_build(&latch.script());
     let farm = Farm::builder().with(&recipe).http().build();
@@ -256,7 +256,7 @@ fn http_answers_while_draining_and_its_port_is_free_afterwards() {
 }
 
 #[test]
-fn a_second_manager_is_refused_and_the_first_goes_on() {
+fn second_manager_is_refused_and_the_first_goes_on() {
     let farm = Farm::builder().http().build();
     let mut first = farm.daemon();
     let addr = first.http_addr();

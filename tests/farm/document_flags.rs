@@ -30,7 +30,7 @@ fn calls(text: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_flag_that_a_page_uses_exists() {
+fn pages_use_only_flags_that_exist() {
     let tools = Tools::get();
     // Long ones, and the manager's with one dash; others may be of a program that is given ours as an argument.
     let flag = Regex::new(r"--?[a-z][a-z-]+").unwrap();
@@ -59,7 +59,7 @@ fn every_flag_that_a_page_uses_exists() {
 }
 
 #[test]
-fn what_is_not_run_is_still_there() {
+fn commands_listed_as_not_run_are_still_in_a_page() {
     let scripts: Vec<String> =
         pages::all().iter().flat_map(|path| fenced(path)).filter_map(|block| block.script()).collect();
     for (start, _) in NOT_RUN {
@@ -87,7 +87,7 @@ fn displays(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_examples_of_the_manual_pages_work() {
+fn manual_page_examples_work() {
     let [sweep, cron, line] = displays("docs/peipkg-manager.8").try_into().unwrap();
     let desk = Desk::new();
     desk.key();
@@ -110,7 +110,7 @@ fn the_examples_of_the_manual_pages_work() {
 }
 
 #[test]
-fn the_example_of_each_key_is_right() {
+fn example_of_each_key_is_right() {
     let page = page("docs/peipkg-manager.toml.5");
     let mut checked = 0;
     for section in page.split("\n.Ss [").skip(1) {

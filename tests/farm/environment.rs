@@ -33,7 +33,7 @@ fn witnessed(repo: &GitRepo) -> Farm {
 }
 
 #[test]
-fn the_managers_environment_is_not_its_configuration() {
+fn environment_does_not_configure_the_manager_and_reaches_the_tools() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = witnessed(&repo);
     let config = farm.config_path();
@@ -95,7 +95,7 @@ fn unreadable_in(path: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn whatever_the_umask_the_repository_is_for_everybody_and_the_rest_is_not() {
+fn umask_of_any_kind_only_the_repository_is_readable_by_all() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     for umask in ["077", "022"] {
         let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
@@ -114,7 +114,7 @@ fn whatever_the_umask_the_repository_is_for_everybody_and_the_rest_is_not() {
 }
 
 #[test]
-fn no_child_waits_for_input() {
+fn children_never_wait_for_input() {
     let repo = GitRepo::program(&["1.0"]);
     // With its standard input closed altogether, or open and silent for ever.
     for script in ["exec \"$@\" <&-", "mkfifo pipe && exec 3<>pipe && exec \"$@\" <&3"] {
@@ -131,7 +131,7 @@ fn no_child_waits_for_input() {
 }
 
 #[test]
-fn git_asks_nobody_for_a_password() {
+fn git_needs_a_password_asks_nobody() {
     let http = SmartHttp::new();
     let url = http.serve("private.git", &GitRepo::program(&["1.0"]));
     http.require_auth("user", "password");

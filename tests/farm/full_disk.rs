@@ -110,7 +110,7 @@ fn fill(when: &str, pattern: &str, peipkg_repo: &str, uploads: bool) -> Seen {
 }
 
 #[test]
-fn before_the_packages_are_kept() {
+fn disk_full_before_packages_are_saved_fails_that_build() {
     if !may_mount() {
         return;
     }
@@ -130,7 +130,7 @@ fn before_the_packages_are_kept() {
 }
 
 #[test]
-fn in_the_middle_of_a_publish() {
+fn disk_full_in_a_publish_undoes_it() {
     if !may_mount() {
         return;
     }
@@ -151,7 +151,7 @@ fn in_the_middle_of_a_publish() {
 }
 
 #[test]
-fn in_the_first_publish_of_all() {
+fn disk_full_in_the_first_publish_leaves_no_repository() {
     if !may_mount() {
         return;
     }
@@ -161,7 +161,7 @@ fn in_the_first_publish_of_all() {
 }
 
 #[test]
-fn in_an_upload() {
+fn disk_full_in_an_upload_fails_it_and_the_next_goes_on() {
     if !may_mount() || !require("rclone") {
         return;
     }

@@ -36,7 +36,7 @@ fn values(farm: &Farm, recipe: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_key_reaches_the_recipes_that_it_is_granted_to_and_no_other() {
+fn key_reaches_only_the_recipes_that_it_is_granted_to() {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = |id: &str| {
         let dump =

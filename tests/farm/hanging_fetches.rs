@@ -15,7 +15,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 const BUILD_LIMIT: &str = "14s";
 
 #[test]
-fn a_fetch_that_hangs_holds_the_other_versions_of_its_upstream_and_nobody_else() {
+fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
     let (http, latch) = (SmartHttp::new(), Latch::new());
     let hangs = http.serve("hangs.git", &GitRepo::program(&["1", "2", "3", "4"]));
     let good = http.serve("good.git", &GitRepo::program(&["1", "2"]));

@@ -24,7 +24,7 @@ fn copier(id: &str, url: &str) -> Recipe {
 }
 
 #[test]
-fn submodules_that_point_into_the_machine_are_not_fetched() {
+fn submodule_points_into_the_machine_is_not_fetched() {
     let outside = tempfile::tempdir().unwrap();
     let secret = GitRepo::in_dir(outside.path(), "secret.git");
     let commit = secret.commit(&[("secret", "secret")], DAY);
@@ -60,7 +60,7 @@ fn submodules_that_point_into_the_machine_are_not_fetched() {
 }
 
 #[test]
-fn a_submodule_command_or_a_path_outside_is_refused() {
+fn submodule_with_a_command_or_an_outside_path_is_refused() {
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
     let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
@@ -104,7 +104,7 @@ fn tag_tree(repo: &GitRepo, tag: &str, tree: &str) {
 }
 
 #[test]
-fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
+fn links_in_place_of_submodules_and_git_files_lead_nowhere() {
     let outside = tempfile::tempdir().unwrap();
     fs::create_dir(outside.path().join(".git")).unwrap();
     fs::write(outside.path().join(".git/precious"), "secret").unwrap();
@@ -171,7 +171,7 @@ fn links_in_the_way_of_submodules_and_of_git_itself_lead_nowhere() {
 }
 
 #[test]
-fn a_tree_that_is_deeper_than_files_may_be_open_is_removed() {
+fn tree_deeper_than_files_may_be_open_is_removed() {
     let repo = GitRepo::new();
     repo.commit(&[(&("d/".repeat(300) + "file"), "")], DAY);
     repo.tag_light("v1");
@@ -183,7 +183,7 @@ fn a_tree_that_is_deeper_than_files_may_be_open_is_removed() {
 }
 
 #[test]
-fn no_spelling_of_a_name_gets_past_git() {
+fn names_in_any_spelling_do_not_get_past_git() {
     let outside = tempfile::tempdir().unwrap();
     let mark = outside.path().join("ran");
     let siblings = tempfile::tempdir().unwrap();

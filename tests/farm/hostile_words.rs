@@ -54,7 +54,7 @@ fn farm_with(program: &str, pattern: &str) -> (Farm, GitRepo) {
 }
 
 #[test]
-fn the_words_of_tools() {
+fn tool_output_hostile_stays_in_its_log_field() {
     if !require("rclone") {
         return;
     }
@@ -77,7 +77,7 @@ fn the_words_of_tools() {
 }
 
 #[test]
-fn the_names_of_what_a_build_leaves() {
+fn build_output_name_hostile_stays_in_its_log_field() {
     let repo = GitRepo::program(&["1.0"]);
     let script = format!(
         "#!/bin/sh\nfor argument; do [ \"$previous\" = --out ] && out=$argument; previous=$argument; done\n\
@@ -92,7 +92,7 @@ fn the_names_of_what_a_build_leaves() {
 }
 
 #[test]
-fn the_words_of_upstreams() {
+fn upstream_answer_hostile_stays_in_its_log_field() {
     let packet = |text: &str| format!("{:04x}{text}", text.len() + 4).into_bytes();
     let answer =
         |content_type: &str, body: Vec<u8>| Fault::Answer { content_type: content_type.to_owned(), body };
@@ -140,7 +140,7 @@ fn hook(text: &str) -> String {
 }
 
 #[test]
-fn the_words_of_clients() {
+fn client_request_hostile_stays_in_its_log_field() {
     let repo = GitRepo::program(&["1.0"]);
     let hooked = Recipe::program("tool", &repo.file_url()).watch("github_webhook = true");
     let farm = Farm::builder().http().with(&hooked).build();
@@ -183,7 +183,7 @@ fn the_words_of_clients() {
 }
 
 #[test]
-fn the_names_in_recipes() {
+fn recipe_name_hostile_stays_in_its_log_field() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let mut daemon = farm.daemon();

@@ -45,7 +45,7 @@ fn refused(addr: SocketAddr, status: u16, bytes: &[u8]) {
 }
 
 #[test]
-fn pages_methods_and_paths() {
+fn pages_answer_by_method_and_path() {
     let (_farm, _daemon, addr) = served();
     let health = get(addr, "/healthz");
     assert_eq!((health.status, health.body.as_slice()), (200, &b"ok"[..]));
@@ -100,7 +100,7 @@ fn pages_methods_and_paths() {
 }
 
 #[test]
-fn a_target_may_name_the_server() {
+fn target_in_absolute_form_is_answered() {
     let (_farm, _daemon, addr) = served();
     for target in [format!("http://{addr}/healthz"), "HTTP://farm.example.org/healthz?x".to_owned()] {
         assert_eq!(get(addr, &target).text(), "ok", "{target}");
@@ -143,7 +143,7 @@ fn connections_are_kept_and_closed_as_the_client_wishes() {
 }
 
 #[test]
-fn requests_sent_ahead_are_answered_in_order() {
+fn requests_pipelined_are_answered_in_order() {
     let (_farm, _daemon, addr) = served();
     let body = "x".repeat(3000);
     let asked = [
@@ -173,7 +173,7 @@ fn requests_sent_ahead_are_answered_in_order() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_the_connection_closed() {
+fn request_malformed_is_refused_and_the_connection_closed() {
     let (_farm, _daemon, addr) = served();
     let client_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n";
     for bytes in [
@@ -219,7 +219,7 @@ fn what_is_no_request_is_refused_and_the_connection_closed() {
 }
 
 #[test]
-fn a_body_may_be_25_mib_long_and_no_longer() {
+fn body_longer_than_25_mib_is_refused() {
     let (_farm, daemon, addr) = served();
     let post = |length: usize| format!("POST /webhooks/github HTTP/1.1\r\nContent-Length: {length}\r\n");
     let before = status_number(daemon.pid(), "VmHWM");
@@ -253,7 +253,7 @@ fn a_body_may_be_25_mib_long_and_no_longer() {
 }
 
 #[test]
-fn a_client_that_waits_for_a_go_ahead_gets_one_unless_the_body_is_refused() {
+fn client_expects_100_gets_it_unless_the_body_is_refused() {
     let (farm, _daemon, addr) = served();
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -299,7 +299,7 @@ fn a_client_that_waits_for_a_go_ahead_gets_one_unless_the_body_is_refused() {
 }
 
 #[test]
-fn curl_agrees() {
+fn curl_talks_to_every_page() {
     if !require("curl") {
         return;
     }
@@ -320,7 +320,7 @@ fn curl_agrees() {
 }
 
 #[test]
-fn many_requests_at_the_same_instant_are_all_answered() {
+fn requests_at_the_same_instant_are_all_answered() {
     let (_farm, mut daemon, addr) = served();
     let limit = Duration::from_secs(10);
     // The daemon finds all of them at once when it goes on: more than it answers at a time, and of all kinds.

@@ -46,7 +46,7 @@ fn until_closed(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn slow_and_silent_clients_are_cut_off_in_time() {
+fn clients_slow_or_silent_are_cut_off_in_time() {
     // The first deadline is 15 s; the looks at it are a second apart, and a refused client is listened to for two more.
     const LIMIT: Duration = Duration::from_secs(19);
     let (_farm, daemon, addr) = served();
@@ -99,7 +99,7 @@ fn slow_and_silent_clients_are_cut_off_in_time() {
 }
 
 #[test]
-fn clients_that_read_nothing_of_a_large_answer_do_not_block_others() {
+fn clients_not_reading_a_large_answer_do_not_block_others() {
     // 400 recipes that were polled make a status of more than what the sockets between two processes hold.
     let repo = GitRepo::new();
     repo.commit(&[], "2026-01-01T00:00:00Z");
@@ -140,7 +140,7 @@ fn clients_that_read_nothing_of_a_large_answer_do_not_block_others() {
 }
 
 #[test]
-fn hundreds_of_half_requests_do_not_delay_others() {
+fn half_requests_by_the_hundred_do_not_delay_others() {
     let (_farm, daemon, addr) = served();
     let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
     // The server starts its own threads before it takes its first request.
@@ -171,7 +171,7 @@ fn hundreds_of_half_requests_do_not_delay_others() {
 }
 
 #[test]
-fn when_there_are_too_many_clients_the_oldest_that_asks_for_nothing_makes_room() {
+fn clients_too_many_drops_the_oldest_idle_one() {
     let farm = Farm::builder().http().build();
     // Half of the files are for clients.
     let manager = farm.command(&[]);
@@ -197,7 +197,7 @@ fn when_there_are_too_many_clients_the_oldest_that_asks_for_nothing_makes_room()
 }
 
 #[test]
-fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
+fn client_never_stops_sending_does_not_delay_others() {
     const ANSWERS: usize = 100;
     // How much the gate takes from the others meanwhile depends on no clock, and so not on what else the machine does: two or
     // three million bytes, and twelve if it stays with a client for as long as there is something to read.

@@ -31,7 +31,7 @@ fn is_time(value: &Value) -> bool {
 }
 
 #[test]
-fn an_empty_farm_has_all_fields() {
+fn status_of_an_empty_farm_has_all_fields() {
     let farm = Farm::builder().http().build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
@@ -46,7 +46,7 @@ fn an_empty_farm_has_all_fields() {
 }
 
 #[test]
-fn a_build_in_progress_what_waits_and_the_polls_are_shown() {
+fn status_shows_the_build_the_queue_and_the_polls() {
     let (http, latch) = (SmartHttp::new(), Latch::new());
     let url = http.serve("lib.git", &GitRepo::program(&["1", "2", "3"]));
     let lib = Recipe::program("lib", &url).before_build(&latch.script());
@@ -84,7 +84,7 @@ fn a_build_in_progress_what_waits_and_the_polls_are_shown() {
 }
 
 #[test]
-fn failures_are_shown_with_their_reason_and_their_next_try() {
+fn status_shows_failures_with_reason_and_next_try() {
     let repo = GitRepo::program(&["1"]);
     let recipe = Recipe::failing("broken", &repo.file_url());
     let farm = Farm::builder().http().with(&recipe).build();
@@ -104,7 +104,7 @@ fn failures_are_shown_with_their_reason_and_their_next_try() {
 }
 
 #[test]
-fn failed_publishes_and_uploads_are_states_of_their_own() {
+fn status_tells_failed_publishes_and_uploads_apart() {
     let repo = GitRepo::program(&["1", "2"]);
     let fails = "#!/bin/sh\necho 'the remote is away' >&2\nexit 1\n";
     // The first publish fails, the second does not.
@@ -130,7 +130,7 @@ fn failed_publishes_and_uploads_are_states_of_their_own() {
 }
 
 #[test]
-fn nothing_secret_is_shown_or_logged() {
+fn status_and_log_show_no_secret() {
     let http = SmartHttp::new();
     http.require_auth("joe", "hunter2");
     let repo = GitRepo::program(&["1"]);

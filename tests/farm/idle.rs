@@ -25,7 +25,7 @@ fn activity(pid: i32) -> (u64, usize) {
 }
 
 #[test]
-fn an_idle_daemon_sleeps() {
+fn daemon_idle_does_not_wake_up() {
     let repo = GitRepo::program(&["1"]);
     let mut builder = Farm::builder().http().default_interval("168h");
     for number in 0..20 {

@@ -44,7 +44,7 @@ fn check_same(url: &str, count: usize) {
 }
 
 #[test]
-fn both_ways_give_the_same_tags() {
+fn listing_both_ways_gives_the_same_tags() {
     let http = SmartHttp::new();
     let repo = GitRepo::new();
     check_same(&http.serve("empty.git", &repo), 0);
@@ -69,14 +69,14 @@ fn both_ways_give_the_same_tags() {
 }
 
 #[test]
-fn a_hundred_thousand_tags_are_listed() {
+fn listing_of_a_hundred_thousand_tags_works() {
     let repo = GitRepo::program(&["1"]);
     repo.tag_many((0..100_000).map(|number| format!("n{number}")));
     check_same(&SmartHttp::new().serve("many.git", &repo), 100_001);
 }
 
 #[test]
-fn names_that_git_does_not_accept_are_left_out_both_ways() {
+fn listing_drops_names_that_git_refuses_both_ways() {
     let http = SmartHttp::new();
     let url = http.serve("odd.git", &GitRepo::program(&["1"]));
     let mut body = String::new();
@@ -94,7 +94,7 @@ fn names_that_git_does_not_accept_are_left_out_both_ways() {
 }
 
 #[test]
-fn ref_names_are_judged_as_git_judges_them() {
+fn ref_names_are_judged_as_git_does() {
     let pieces = [
         "a", ".", "..", "/", "@", "@{", ".lock", "-", "é", " ", "~", "^", ":", "?", "*", "[", "\\", "\t",
         "\u{7f}", "]", "{",
@@ -120,7 +120,7 @@ fn ref_names_are_judged_as_git_judges_them() {
 }
 
 #[test]
-fn all_of_a_listing_has_one_deadline() {
+fn listing_has_one_deadline_for_all_its_steps() {
     let home = tempfile::tempdir().unwrap();
     let git = home.path().join("bin/git");
     // It reads its settings for a long time, since the file of its own prefix has some.
@@ -144,7 +144,7 @@ fn all_of_a_listing_has_one_deadline() {
 }
 
 #[test]
-fn a_busy_host_is_left_alone_by_git_too() {
+fn listing_host_is_busy_git_leaves_it_alone_too() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"])).replace("//", "//user@");
     let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
@@ -161,7 +161,7 @@ fn a_busy_host_is_left_alone_by_git_too() {
 }
 
 #[test]
-fn a_sweep_with_nothing_new_starts_no_git_and_few_connections() {
+fn sweep_nothing_new_starts_no_git_and_few_connections() {
     let http = SmartHttp::new();
     let repo = GitRepo::program(&["1", "2"]);
     let mut farm = Farm::builder().program("git", NOTING_GIT).config_extra("");

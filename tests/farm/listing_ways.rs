@@ -37,7 +37,7 @@ fn check_way(url: &str, change: impl Fn(&Farm, &mut Command), expected: Option<&
 }
 
 #[test]
-fn each_upstream_goes_the_way_that_git_would() {
+fn upstream_of_each_kind_is_listed_as_git_would() {
     let http = SmartHttp::new();
     let repo = GitRepo::program(&["1"]);
     let url = http.serve("a.git", &repo);
@@ -63,7 +63,7 @@ fn each_upstream_goes_the_way_that_git_would() {
 }
 
 #[test]
-fn gits_configuration_is_honoured() {
+fn git_configuration_is_honoured() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1", "2"]));
     let configured = |text: String| {
@@ -112,7 +112,7 @@ fn gits_configuration_is_honoured() {
 }
 
 #[test]
-fn a_file_that_only_git_config_reads_hides_nothing() {
+fn git_config_only_file_hides_nothing() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let hidden = |farm: &Farm, command: &mut Command| {
@@ -124,7 +124,7 @@ fn a_file_that_only_git_config_reads_hides_nothing() {
 }
 
 #[test]
-fn a_checkout_around_the_state_directory_is_none_of_gits() {
+fn checkout_around_the_state_directory_does_not_matter() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let in_checkout = |farm: &Farm, _: &mut Command| {
@@ -139,7 +139,7 @@ fn a_checkout_around_the_state_directory_is_none_of_gits() {
 }
 
 #[test]
-fn a_remote_that_is_called_like_the_upstream_is_gits() {
+fn remote_called_like_the_upstream_is_left_to_git() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let there = http.serve("b.git", &GitRepo::program(&["1", "2"]));
@@ -154,7 +154,7 @@ fn a_remote_that_is_called_like_the_upstream_is_gits() {
 }
 
 #[test]
-fn a_home_that_is_none_has_no_netrc() {
+fn home_missing_has_no_netrc() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let no_home = |_: &Farm, command: &mut Command| {
@@ -166,7 +166,7 @@ fn a_home_that_is_none_has_no_netrc() {
 }
 
 #[test]
-fn that_git_lists_everything_is_said_once() {
+fn settings_leave_all_listings_to_git_says_so_once() {
     const SAID: &str = "git lists every upstream";
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
@@ -181,7 +181,7 @@ fn that_git_lists_everything_is_said_once() {
 }
 
 #[test]
-fn settings_that_could_not_be_read_are_read_again() {
+fn settings_unreadable_are_read_again() {
     const SAID: &str = "git's settings cannot be read, it lists every upstream";
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
@@ -202,7 +202,7 @@ fn settings_that_could_not_be_read_are_read_again() {
 }
 
 #[test]
-fn a_reload_reads_gits_settings_again() {
+fn reload_reads_gits_settings_again() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let there = http.serve("b.git", &GitRepo::program(&["1"]));
@@ -221,7 +221,7 @@ fn a_reload_reads_gits_settings_again() {
 }
 
 #[test]
-fn a_password_is_asked_for_by_git() {
+fn server_wants_a_password_is_left_to_git() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     http.require_auth("user", "pass");
@@ -236,7 +236,7 @@ fn a_password_is_asked_for_by_git() {
 }
 
 #[test]
-fn a_server_of_an_older_version_is_gits_from_then_on() {
+fn server_of_an_older_protocol_is_left_to_git_from_then_on() {
     let http = SmartHttp::new();
     let repo = GitRepo::program(&["1"]);
     let url = http.serve("old.git", &repo);

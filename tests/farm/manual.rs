@@ -73,7 +73,7 @@ fn manual_pages_are_clean() {
 }
 
 #[test]
-fn the_manual_page_has_every_flag_and_its_default() {
+fn manual_page_has_every_flag_and_its_default() {
     let page = read("docs/peipkg-manager.8");
     let items: BTreeMap<&str, &str> = page
         .split("\n.It ")
@@ -140,7 +140,7 @@ fn recipe_sections() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn the_manual_page_has_every_key() {
+fn manual_page_has_every_key() {
     let page = read("docs/peipkg-manager.toml.5");
     let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for section in page.split("\n.Ss ").skip(1) {
@@ -158,7 +158,7 @@ fn the_manual_page_has_every_key() {
 }
 
 #[test]
-fn the_sample_has_every_key_and_is_right_as_it_stands_and_with_all_of_it() {
+fn sample_has_every_key_and_is_right_with_all_of_them() {
     let sample = read("docs/config.sample.toml");
     let path = Path::new("config.sample.toml");
     let parsed = Config::parse(path, &sample).map_err(|problems| texts(&problems));
@@ -210,7 +210,7 @@ fn examples_in_the_pages_are_right() {
 }
 
 #[test]
-fn the_table_of_tag_patterns_is_right() {
+fn table_of_tag_patterns_is_right() {
     let page = read("docs/recipes.md");
     let mut rows = rows(&page).filter(|row| row[0].starts_with('^')).peekable();
     assert!(rows.peek().is_some());
@@ -226,7 +226,7 @@ fn the_table_of_tag_patterns_is_right() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_in_the_pages_lead_somewhere() {
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -307,7 +307,7 @@ fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 #[test]
-fn the_monitoring_page_has_every_event_with_its_level_and_fields() {
+fn monitoring_page_has_every_event_with_its_level_and_fields() {
     let page = read("docs/monitoring.md");
     let list = page.split("\n## ").find(|section| section.starts_with("The log")).unwrap();
     let set = |cell: &str| -> BTreeSet<String> {
@@ -347,7 +347,7 @@ fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_monitoring_page_has_every_field_of_the_status() {
+fn monitoring_page_has_every_field_of_the_status() {
     let text = || "x".to_owned();
     let time = status::Time::default;
     let failure =

@@ -82,7 +82,7 @@ fn screen(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_sweep_on_a_terminal_has_a_live_line_below_its_log() {
+fn sweep_on_a_terminal_has_a_live_line_below_its_log() {
     let (repo, latch) = (GitRepo::program(&["1.0", "1.1"]), Latch::new());
     let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
     let farm = Farm::builder().with(&recipe).build();
@@ -104,7 +104,7 @@ fn a_sweep_on_a_terminal_has_a_live_line_below_its_log() {
 }
 
 #[test]
-fn there_is_no_line_for_a_daemon_or_a_terminal_that_cannot_show_it() {
+fn daemon_or_dumb_terminal_has_no_live_line() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let terminal = Terminal::new();

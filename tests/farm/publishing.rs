@@ -29,7 +29,7 @@ fn spoiling(spoil: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_published_is_kept_blocks_nothing_and_is_not_built_again() {
+fn publish_fails_keeps_the_outputs_and_blocks_nothing() {
     let repo = GitRepo::program(&["1.0"]);
     let url = repo.file_url();
     let farm = Farm::builder()
@@ -64,7 +64,7 @@ fn what_cannot_be_published_is_kept_blocks_nothing_and_is_not_built_again() {
 }
 
 #[test]
-fn outputs_that_are_not_what_the_recipe_promises_fail_the_build() {
+fn outputs_other_than_promised_fail_the_build() {
     let repo = GitRepo::program(&["1.0"]);
     let spoil = "*/none/*) rm \"$out\"/* ;;
 */more/*) : >\"$out/extra_1.0-1_noarch.peipkg\" ;;
@@ -93,7 +93,7 @@ fn outputs_that_are_not_what_the_recipe_promises_fail_the_build() {
 }
 
 #[test]
-fn a_package_that_is_none_is_never_published() {
+fn output_is_no_package_is_never_published() {
     let repo = GitRepo::program(&["1.0"]);
     let spoil = "*/tool/*) echo garbage >\"$out/tool_1.0-1_noarch.peipkg\" ;;";
     let farm = Farm::builder()
@@ -108,7 +108,7 @@ fn a_package_that_is_none_is_never_published() {
 }
 
 #[test]
-fn a_build_that_takes_too_long_is_ended() {
+fn build_takes_too_long_is_ended() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder()
         .with(&Recipe::program("slow", &repo.file_url()).build_sh("sleep 600"))

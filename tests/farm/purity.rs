@@ -106,7 +106,7 @@ fn impurities(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn pure_files_do_no_more_than_compute() {
+fn pure_files_name_no_io_thread_or_clock() {
     let src = root().join("src");
     let mut count = 0;
     for file in PURE.iter().flat_map(|name| rust_files(&src.join(name))) {
@@ -119,7 +119,7 @@ fn pure_files_do_no_more_than_compute() {
 }
 
 #[test]
-fn what_is_impure_is_found() {
+fn impure_code_is_found() {
     assert!(impurities("//! Reads with std::fs.\nuse std::path::Path; // no std::fs\n").is_empty());
     assert_eq!(impurities("let now =\n    Instant::now();"), ["2: Instant::now"]);
     assert_eq!(impurities("use std::{fs, io};"), ["1: std::{"]);
@@ -147,7 +147,7 @@ fn source_files_open_with_their_purpose_and_are_short() {
 }
 
 #[test]
-fn no_asynchronous_runtime_gets_in() {
+fn dependencies_have_no_asynchronous_runtime() {
     let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
     let packages = lock["package"].as_array().expect("a list of packages");
     let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
@@ -158,7 +158,7 @@ fn no_asynchronous_runtime_gets_in() {
 }
 
 #[test]
-fn the_code_map_has_every_file() {
+fn code_map_has_every_file() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let (_, map) = page.split_once("\n## Code map\n").unwrap();
     let map = map.split("\n## ").next().unwrap();

@@ -90,7 +90,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn no_index_of_the_remote_names_a_package_that_is_not_there() {
+fn remote_index_read_during_kills_names_only_packages_that_are_there() {
     if !require("rclone") {
         return;
     }

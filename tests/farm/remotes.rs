@@ -36,7 +36,7 @@ fn uploading(repo: &GitRepo, remote: &Path) -> FarmBuilder {
 }
 
 #[test]
-fn the_remote_becomes_the_repository_and_stays_it() {
+fn upload_makes_the_remote_equal_to_the_repository() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let farm = uploading(&repo, &copy).build();
@@ -57,7 +57,7 @@ fn the_remote_becomes_the_repository_and_stays_it() {
 }
 
 #[test]
-fn the_packages_are_uploaded_before_the_files_that_name_them() {
+fn upload_sends_packages_before_the_files_that_name_them() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let script = format!(
@@ -75,7 +75,7 @@ fn the_packages_are_uploaded_before_the_files_that_name_them() {
 }
 
 #[test]
-fn an_upload_that_failed_is_made_up_for_by_the_next_sweep() {
+fn upload_failed_is_made_up_for_by_the_next_sweep() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let script = "#!/bin/sh\n[ -e \"$HOME/offline\" ] && { echo 'no route to host' >&2; exit 5; }\nexec {real} \"$@\"\n";
@@ -115,7 +115,7 @@ fn serve_webdav(root: &Path) -> (Running, String) {
 }
 
 #[test]
-fn a_remote_without_times_gets_every_index_and_signature() {
+fn upload_remote_has_no_times_sends_every_index_and_signature() {
     if !require("rclone") {
         return;
     }
@@ -133,7 +133,7 @@ fn a_remote_without_times_gets_every_index_and_signature() {
 }
 
 #[test]
-fn an_upload_that_did_not_even_begin_is_made_by_the_next_start() {
+fn upload_not_begun_is_made_by_the_next_start() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     // When the repository is verified before the upload, the manager dies: nothing but a marker tells of the publish.
@@ -147,7 +147,7 @@ fn an_upload_that_did_not_even_begin_is_made_by_the_next_start() {
 }
 
 #[test]
-fn a_repository_that_does_not_verify_is_not_uploaded() {
+fn upload_repository_does_not_verify_is_refused() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let farm = uploading(&repo, &copy).build();
@@ -165,7 +165,7 @@ fn a_repository_that_does_not_verify_is_not_uploaded() {
 }
 
 #[test]
-fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
+fn upload_repository_lost_packages_keeps_them_on_the_remote() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let farm = uploading(&repo, &copy).build();
@@ -200,7 +200,7 @@ fn what_the_repository_has_lost_is_not_removed_from_the_remote() {
 }
 
 #[test]
-fn a_remote_that_is_something_else_is_left_alone() {
+fn upload_remote_has_other_files_is_refused() {
     if !require("rclone") {
         return;
     }
@@ -226,7 +226,7 @@ fn a_remote_that_is_something_else_is_left_alone() {
 }
 
 #[test]
-fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
+fn upload_repository_begun_anew_does_not_replace_the_remote() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let farm = uploading(&repo, &copy).build();
@@ -273,7 +273,7 @@ fn a_repository_that_was_begun_anew_does_not_replace_its_last_copy() {
 }
 
 #[test]
-fn a_package_that_is_just_being_written_fails_no_upload() {
+fn upload_package_is_being_written_does_not_fail() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     // The words of rclone, once, in each pass over the packages.

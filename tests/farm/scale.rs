@@ -20,7 +20,7 @@ const VERSIONS: usize = 60;
 const LONG: Duration = PATIENCE.saturating_mul(5);
 
 #[test]
-fn many_versions_in_one_sweep_leave_nothing_behind() {
+fn sweep_of_many_versions_leaves_nothing_behind() {
     let repo = GitRepo::program(&["0"]);
     repo.tag_many((1..VERSIONS).map(|number| format!("v{number}")));
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
@@ -43,7 +43,7 @@ fn many_versions_in_one_sweep_leave_nothing_behind() {
 const SMALL_MACHINE: u64 = 256 * 1024;
 
 #[test]
-fn a_farm_of_200_recipes_fits_a_small_machine() {
+fn farm_of_200_recipes_fits_a_small_machine() {
     let repo = GitRepo::program(&["1.0"]);
     let http = SmartHttp::new();
     let mut builder = Farm::builder().http();

@@ -38,7 +38,7 @@ fn die(farm: &Farm, repo: &GitRepo) {
 }
 
 #[test]
-fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
+fn publish_dies_over_the_descriptor_is_undone_by_the_next_start() {
     let repo = GitRepo::program(&["1.0"]);
     // Its parent is the manager.
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n: >\"$HOME/died\"\n\
@@ -53,7 +53,7 @@ fn a_publish_that_dies_over_the_descriptor_is_undone_by_the_next_start() {
 }
 
 #[test]
-fn what_a_tool_has_begun_aside_is_undone_as_well() {
+fn publish_dies_with_files_aside_is_undone() {
     // Where directories cannot be exchanged, the companion tool moves its new index files into place one by one, and the next
     // publish goes on where this one ends: after the first.
     let script = dying(
@@ -68,7 +68,7 @@ fn what_a_tool_has_begun_aside_is_undone_as_well() {
 }
 
 #[test]
-fn a_publish_that_dies_between_the_two_indexes_is_undone() {
+fn publish_dies_between_the_two_indexes_is_undone() {
     // Each index with its signature, one after the other; and a tool that does not compare them when it verifies.
     let script = "#!/bin/sh\n[ \"$1\" = verify ] && exec {real} verify --repo \"$HOME/state/repo\" --mode hashes\n\
                   [ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
@@ -81,7 +81,7 @@ fn a_publish_that_dies_between_the_two_indexes_is_undone() {
 }
 
 #[test]
-fn a_publish_that_dies_between_two_index_directories_is_undone() {
+fn publish_dies_between_two_index_directories_is_undone() {
     let script =
         dying("mv \"$HOME/state/repo/index\" \"$HOME/state/repo/.index.old\" && kill -9 \"$PPID\"\n");
     let (farm, repo) = mortal(&script);
@@ -92,7 +92,7 @@ fn a_publish_that_dies_between_two_index_directories_is_undone() {
 }
 
 #[test]
-fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
+fn publish_died_and_the_repository_is_gone_is_forgotten() {
     let script = dying(": >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n");
     let (farm, repo) = mortal(&script);
     die(&farm, &repo);
@@ -104,7 +104,7 @@ fn a_publish_that_died_in_a_repository_that_is_gone_is_forgotten() {
 }
 
 #[test]
-fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
+fn repository_missing_keeps_the_journal_until_it_is_back() {
     let script = dying(": >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n");
     let (farm, repo) = mortal(&script);
     // A disk of its own, by way of a link.
@@ -128,7 +128,7 @@ fn a_repository_that_is_not_there_yet_is_waited_for_with_the_journal() {
 }
 
 #[test]
-fn what_somebody_else_has_published_since_is_not_undone() {
+fn publish_of_somebody_else_since_is_not_undone() {
     let script = dying("kill -9 \"$PPID\"\n");
     let (farm, repo) = mortal(&script);
     let other = Farm::builder().with(&Recipe::program("other", &repo.file_url())).build();
@@ -144,7 +144,7 @@ fn what_somebody_else_has_published_since_is_not_undone() {
 }
 
 #[test]
-fn a_publish_that_could_not_be_undone_is_not_built_upon() {
+fn publish_not_undone_is_not_built_upon() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     // Where the old index is to be written there is a directory, until the next version is being built.
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/failed\" ] || exec {real} \"$@\"\n: >\"$HOME/failed\"\n\
@@ -182,7 +182,7 @@ fn assert_goes_on(farm: &Farm) -> Output {
 }
 
 #[test]
-fn a_damaged_journal_does_not_matter_to_a_repository_that_is_whole() {
+fn journal_damaged_repository_whole_goes_on() {
     let package = "p/tool/1.1-1/tool_1.1-1_noarch.peipkg";
     for (damage, event) in [
         (":", "publishing kept outputs"),
@@ -205,7 +205,7 @@ fn a_damaged_journal_does_not_matter_to_a_repository_that_is_whole() {
 }
 
 #[test]
-fn a_damaged_journal_and_a_damaged_repository_are_for_a_person() {
+fn journal_and_repository_damaged_stops_for_a_person() {
     let package = "p/tool/1.1-1/tool_1.1-1_noarch.peipkg";
     for (damage, found) in [
         ("echo '{' >index/archive.json", "index/archive.json"),
@@ -243,7 +243,7 @@ fn a_damaged_journal_and_a_damaged_repository_are_for_a_person() {
 }
 
 #[test]
-fn a_journal_that_was_not_finished_is_removed() {
+fn journal_unfinished_is_removed() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     farm.once().assert_success();

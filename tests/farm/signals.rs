@@ -268,7 +268,7 @@ fn ctrl_c_in_a_terminal_does_not_reach_the_build() {
 }
 
 #[test]
-fn sigpipe_and_a_closed_standard_error_do_not_matter() {
+fn stderr_closed_and_sigpipe_do_not_matter() {
     let (repo, latch) = (GitRepo::program(&["1"]), Latch::new());
     let farm = Farm::builder().with(&slow(&latch.script(), &repo)).http().build();
     // The reader of the log ends after one line; whatever the manager writes after that meets a broken pipe.

@@ -234,7 +234,7 @@ impl Soak {
 }
 
 #[test]
-fn a_daemon_long_at_work_is_as_small_as_at_first() {
+fn daemon_long_at_work_does_not_grow() {
     let rounds = number_from_environment("PEIPKG_SOAK_ROUNDS", ROUNDS as u64);
     let rounds = usize::try_from(rounds).expect("a number of rounds").max(FIRST);
     let mut soak = Soak::new();

@@ -41,7 +41,7 @@ fn sweep_cleanly(farm: &Farm) {
 }
 
 #[test]
-fn both_kinds_of_tags_are_built_over_file_and_smart_http() {
+fn tags_of_both_kinds_are_built_over_file_and_smart_http() {
     let repo = GitRepo::new();
     repo.commit(&[("content", "one")], DAY);
     repo.tag_light("v1");
@@ -70,7 +70,7 @@ fn both_kinds_of_tags_are_built_over_file_and_smart_http() {
 }
 
 #[test]
-fn a_branch_with_a_tags_name_does_not_win() {
+fn branch_with_a_tags_name_does_not_win() {
     let repo = GitRepo::new();
     repo.commit(&[("content", "the tag's")], DAY);
     repo.tag_light("v1");
@@ -115,7 +115,7 @@ fn submodules_are_fetched_recursively_and_only_on_request() {
 }
 
 #[test]
-fn the_time_of_a_build_is_the_committers_in_utc() {
+fn build_time_is_the_committers_in_utc() {
     let repo = GitRepo::new();
     repo.commit(&[("content", "")], "2026-03-04T02:06:07+05:30");
     repo.tag_annotated("v1", "2026-06-07T08:09:10Z");
@@ -129,7 +129,7 @@ fn the_time_of_a_build_is_the_committers_in_utc() {
 }
 
 #[test]
-fn each_version_of_a_backlog_has_its_own_files_and_time_whatever_its_tag_points_to() {
+fn backlog_versions_have_their_own_files_and_time() {
     let repo = GitRepo::new();
     for number in 1..=9_u8 {
         repo.commit(&[("content", &format!("of {number}"))], &format!("2026-01-0{number}T00:00:00Z"));
@@ -168,7 +168,7 @@ fn asked_by_git(http: &SmartHttp) -> usize {
 }
 
 #[test]
-fn a_backlog_is_fetched_in_a_few_steps_also_by_recipes_that_share_it() {
+fn backlog_shared_by_recipes_is_fetched_in_a_few_steps() {
     let repo = GitRepo::new();
     let http = SmartHttp::new();
     for number in 1..=12 {
@@ -191,7 +191,7 @@ fn a_backlog_is_fetched_in_a_few_steps_also_by_recipes_that_share_it() {
 }
 
 #[test]
-fn what_a_version_says_of_its_submodules_is_not_said_of_the_next() {
+fn submodules_of_one_version_do_not_leak_into_the_next() {
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
     let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
@@ -211,7 +211,7 @@ fn what_a_version_says_of_its_submodules_is_not_said_of_the_next() {
 }
 
 #[test]
-fn what_git_says_is_understood_in_any_language() {
+fn git_in_another_language_is_understood() {
     let repo = GitRepo::sha256();
     repo.commit(&[("content", "long names")], DAY);
     repo.tag_light("v1");
@@ -226,7 +226,7 @@ fn what_git_says_is_understood_in_any_language() {
 }
 
 #[test]
-fn the_same_tag_gives_the_same_bytes_in_two_farms() {
+fn tag_built_in_two_farms_gives_the_same_bytes() {
     let repo = GitRepo::program(&["1.0"]);
     let packages = [1, 2].map(|_| {
         let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
@@ -237,7 +237,7 @@ fn the_same_tag_gives_the_same_bytes_in_two_farms() {
 }
 
 #[test]
-fn a_server_that_knows_nothing_of_git_is_an_upstream_too() {
+fn dumb_http_server_is_an_upstream_too() {
     let repo = GitRepo::new();
     repo.commit(&[("content", "old")], DAY);
     repo.commit(&[("content", "plain")], DAY);
@@ -253,7 +253,7 @@ fn a_server_that_knows_nothing_of_git_is_an_upstream_too() {
 }
 
 #[test]
-fn an_upstream_without_tags_is_no_error() {
+fn upstream_without_tags_is_no_error() {
     let repo = GitRepo::new();
     let farm = Farm::builder().with(&inspector("empty", &repo.file_url())).build();
     let output = farm.once();
@@ -263,7 +263,7 @@ fn an_upstream_without_tags_is_no_error() {
 }
 
 #[test]
-fn an_upstream_that_is_not_there_is_warned_about_once_and_delays_only_itself() {
+fn upstream_missing_warns_once_and_delays_only_itself() {
     let repo = GitRepo::program(&["1.0"]);
     let http = SmartHttp::new();
     let farm = Farm::builder()
@@ -296,7 +296,7 @@ fn an_upstream_that_is_not_there_is_warned_about_once_and_delays_only_itself() {
 }
 
 #[test]
-fn a_password_in_a_url_is_used_and_never_shown() {
+fn password_in_a_url_is_used_and_never_shown() {
     const PASSWORD: &str = "hunter2-hunter2";
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
@@ -331,7 +331,7 @@ fn a_password_in_a_url_is_used_and_never_shown() {
 }
 
 #[test]
-fn tags_that_would_mean_something_to_a_shell_or_a_terminal_are_just_names() {
+fn tags_with_shell_and_terminal_characters_are_only_names() {
     let repo = GitRepo::new();
     repo.commit(&[("content", "safe")], DAY);
     let tags = [

@@ -84,7 +84,7 @@ fn empty_and_sha256_repositories_are_served() {
 }
 
 #[test]
-fn a_shallow_clone_with_submodules_works_over_http() {
+fn shallow_clone_with_submodules_works_over_http() {
     let siblings = scratch();
     let lib = GitRepo::in_dir(siblings.path(), "lib.git");
     let commit = lib.commit(&[("lib.c", "int x;\n")], "2026-01-01T00:00:00Z");
@@ -114,7 +114,7 @@ fn a_shallow_clone_with_submodules_works_over_http() {
 }
 
 #[test]
-fn a_branch_may_have_a_tags_name() {
+fn branch_may_have_a_tags_name() {
     let repo = GitRepo::new();
     let tagged = repo.commit(&[("a", "tag")], "2026-01-01T00:00:00Z");
     repo.tag_light("v1");
@@ -125,7 +125,7 @@ fn a_branch_may_have_a_tags_name() {
 }
 
 #[test]
-fn a_password_can_be_required() {
+fn password_can_be_required() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     http.require_auth("user", "pass");
@@ -135,7 +135,7 @@ fn a_password_can_be_required() {
 }
 
 #[test]
-fn faults_happen_where_and_as_often_as_they_are_asked_for() {
+fn faults_happen_where_and_as_often_as_requested() {
     let http = SmartHttp::new();
     let (bad, good) = (GitRepo::program(&["1"]), GitRepo::program(&["2"]));
     http.serve("bad.git", &bad);
@@ -206,7 +206,7 @@ fn compressed_requests_are_understood() {
 }
 
 #[test]
-fn the_tools_are_found_and_can_be_hidden() {
+fn tools_are_found_and_can_be_hidden() {
     let tools = Tools::get();
     let shown = |path: &OsStr, name: &str| {
         std::env::split_paths(path).any(|directory| directory.join(name).is_file())
@@ -221,7 +221,7 @@ fn the_tools_are_found_and_can_be_hidden() {
 }
 
 #[test]
-fn log_lines() {
+fn log_lines_are_read_strictly() {
     #[track_caller]
     fn check(rest: &str, expected: Option<&[(&str, &str)]>) {
         let line = format!("time=2026-05-07T14:32:11.123Z level=info msg={rest}");
@@ -288,7 +288,7 @@ fn stand_in(script: &str) -> Running {
 }
 
 #[test]
-fn a_running_process_is_watched_and_signalled() {
+fn running_process_is_watched_and_signalled() {
     let mut running = stand_in(
         "trap 'log stopping signal=term; exit 3' TERM\n\
          echo out\nlog 'webhook server listening' addr=127.0.0.1:8080\n\
@@ -305,7 +305,7 @@ fn a_running_process_is_watched_and_signalled() {
 }
 
 #[test]
-fn a_dropped_process_takes_its_children_with_it() {
+fn running_dropped_ends_its_children() {
     // The child has a process group of its own, as the manager's children have.
     let mut running = stand_in("setsid sleep 600 & log started pid=$!\nwait");
     let pid: i32 = running.wait_event("started", PATIENCE)["pid"].parse().unwrap();
@@ -319,12 +319,12 @@ fn a_dropped_process_takes_its_children_with_it() {
 
 #[test]
 #[should_panic(expected = "ended before the condition was met")]
-fn waiting_for_a_process_that_has_ended_fails_at_once() {
+fn waiting_for_an_ended_process_fails_at_once() {
     stand_in("log done").wait_event("never", PATIENCE);
 }
 
 #[test]
-fn a_farm_has_its_files() {
+fn farm_built_has_its_files() {
     let farm = Farm::builder()
         .with(&Recipe::program("tool", "file:///nowhere").with_doc().upstream("peios_revision = 2"))
         .http()
@@ -345,7 +345,7 @@ fn a_farm_has_its_files() {
 }
 
 #[test]
-fn a_stand_in_hides_a_program_and_can_call_it() {
+fn stand_in_hides_a_program_and_can_call_it() {
     let farm = Farm::builder().program("git", "#!/bin/sh\necho in front\nexec {real} \"$@\"\n").build();
     let output =
         Running::spawn(Command::new("git").arg("--version").env("PATH", farm.bin_dir())).wait_exit(PATIENCE);
@@ -353,7 +353,7 @@ fn a_stand_in_hides_a_program_and_can_call_it() {
 }
 
 #[test]
-fn the_pem_key_is_the_raw_key() {
+fn pem_key_is_the_raw_key() {
     let farm = Farm::builder().pem_key().build();
     let pem = fs::read(farm.key_path()).unwrap();
     let key = peipkg_format::signing_key::parse(&pem).unwrap();

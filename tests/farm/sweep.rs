@@ -23,7 +23,7 @@ fn warnings(output: &Output) -> Vec<Event> {
 }
 
 #[test]
-fn a_recipe_of_several_packages_is_published_whole_and_not_built_again() {
+fn recipe_of_several_packages_is_published_whole_and_built_once() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     // The packages' names differ from the recipe's: it is they that are looked up in the archive.
     let recipe = Recipe::program("recipe", &repo.file_url()).package("tool").with_doc();
@@ -47,7 +47,7 @@ fn a_recipe_of_several_packages_is_published_whole_and_not_built_again() {
 }
 
 #[test]
-fn recipes_share_an_upstream_with_different_patterns() {
+fn recipes_share_an_upstream_each_builds_its_own_tags() {
     let repo = GitRepo::program(&["1.0"]);
     repo.tag_light("data-2026.1");
     repo.tag_light("1_2_rc3");
@@ -71,7 +71,7 @@ fn recipes_share_an_upstream_with_different_patterns() {
 }
 
 #[test]
-fn a_partly_published_version_is_skipped_until_its_revision_is_raised() {
+fn version_partly_published_is_skipped_until_its_revision_is_raised() {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&recipe).build();
@@ -95,7 +95,7 @@ fn a_partly_published_version_is_skipped_until_its_revision_is_raised() {
 }
 
 #[test]
-fn versions_older_than_the_oldest_wanted_are_not_built() {
+fn versions_below_the_minimum_are_not_built() {
     let repo = GitRepo::program(&["0.9", "1.0", "1.10", "1.9"]);
     let farm = Farm::builder()
         .with(&Recipe::program("tool", &repo.file_url()).upstream("min_version = \"1.9\""))
@@ -107,7 +107,7 @@ fn versions_older_than_the_oldest_wanted_are_not_built() {
 }
 
 #[test]
-fn a_recipe_without_an_upstream_is_listed_and_never_built() {
+fn recipe_without_upstream_is_listed_and_never_built() {
     let farm = Farm::builder().with(&Recipe::manual("by-hand")).build();
     fs::create_dir(farm.recipes_dir().join("not-a-recipe")).unwrap();
     let output = farm.once();
@@ -119,7 +119,7 @@ fn a_recipe_without_an_upstream_is_listed_and_never_built() {
 }
 
 #[test]
-fn recipes_take_turns_and_their_newest_versions_come_first() {
+fn queue_of_several_recipes_takes_turns_newest_first() {
     let repo = GitRepo::program(&["1.0", "1.9", "1.10", "2.0"]);
     let url = repo.file_url();
     // One listing serves all three, so that all of their versions are known before the first build.
@@ -135,7 +135,7 @@ fn recipes_take_turns_and_their_newest_versions_come_first() {
 }
 
 #[test]
-fn a_build_that_fails_stops_no_other_and_is_tried_again_by_the_next_sweep() {
+fn build_fails_others_go_on_and_the_next_sweep_retries_it() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let broken = Recipe::failing("broken", &repo.file_url());
     let farm = Farm::builder().with(&broken).with(&Recipe::program("tool", &repo.file_url())).build();
@@ -156,7 +156,7 @@ fn a_build_that_fails_stops_no_other_and_is_tried_again_by_the_next_sweep() {
 }
 
 #[test]
-fn a_pattern_that_no_tag_matches_is_told_with_an_example() {
+fn tag_pattern_matches_no_tag_warns_with_an_example() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let recipe = Recipe::program("tool", &repo.file_url()).tag_pattern(r"^release-(\d+\.\d+)$");
     let farm = Farm::builder().with(&recipe).with(&Recipe::program("well", &repo.file_url())).build();
@@ -171,7 +171,7 @@ fn a_pattern_that_no_tag_matches_is_told_with_an_example() {
 }
 
 #[test]
-fn the_texts_that_operators_alert_on() {
+fn messages_that_operators_alert_on_are_exact() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let output = farm.once();
@@ -206,7 +206,7 @@ fn the_texts_that_operators_alert_on() {
 }
 
 #[test]
-fn an_archive_index_that_cannot_be_read_is_warned_about_and_does_not_stop_the_sweep() {
+fn archive_index_unreadable_warns_and_the_sweep_goes_on() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     builds(&farm.once());
@@ -230,7 +230,7 @@ fn an_archive_index_that_cannot_be_read_is_warned_about_and_does_not_stop_the_sw
 }
 
 #[test]
-fn tags_whose_version_is_none_are_skipped_with_one_warning_each() {
+fn tags_without_a_valid_version_are_skipped_with_one_warning_each() {
     // Some of these names git would not let through, so a stand-in lists them: the manager is not to rely on that.
     let long = format!("v{}", "9".repeat(300));
     let names = ["v../../x", "v--help", &long, "v1.\u{e9}", "v2.0\u{1b}[31m", "v1.0 level=error"];

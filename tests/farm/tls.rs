@@ -22,10 +22,10 @@ use crate::support::running::Running;
 use crate::support::smart_http::{ADVERTISEMENT, Fault, RESULT, SmartHttp};
 use crate::support::wait::PATIENCE;
 
-/// Where the child of [`a_trusted_certificate_is_accepted`] finds what to list.
+/// Where the child of [`certificate_trusted_is_accepted`] finds what to list.
 const URL: &str = "PEIPKG_TEST_TLS_URL";
 
-/// Where that of [`what_tls_does_not_allow_is_left_to_git`] finds a server that hangs up.
+/// Where that of [`connection_tls_refuses_is_left_to_git`] finds a server that hangs up.
 const CLOSING_URL: &str = "PEIPKG_TEST_TLS_CLOSING_URL";
 
 /// Variables that point TLS clients at other certificates than the system's.
@@ -96,7 +96,7 @@ fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
 
 /// The system's trust store is the file that an environment variable names, so this test runs itself again with it.
 #[test]
-fn a_trusted_certificate_is_accepted() {
+fn certificate_trusted_is_accepted() {
     if let Ok(url) = std::env::var(URL) {
         assert_eq!(list(&url).unwrap(), ["v1"]);
         return;
@@ -104,7 +104,7 @@ fn a_trusted_certificate_is_accepted() {
     let directory = TempDir::with_prefix("tls-").unwrap();
     let addr = serve(&certify(directory.path()));
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "tls::a_trusted_certificate_is_accepted"]).env_remove("SSL_CERT_DIR");
+    command.args(["--exact", "tls::certificate_trusted_is_accepted"]).env_remove("SSL_CERT_DIR");
     command.env("SSL_CERT_FILE", directory.path().join("cert.pem"));
     let output = run(command.env(URL, format!("https://localhost:{}/x.git", addr.port())));
     assert!(output.contains("1 passed"), "{output}");
@@ -131,7 +131,7 @@ fn check_left_to_git(result: &Result<Vec<String>, smart_http::NativeError>, expe
 
 /// As for the test above, another process has the trust store of its own: first an empty one, then one with the certificate.
 #[test]
-fn what_tls_does_not_allow_is_left_to_git() {
+fn connection_tls_refuses_is_left_to_git() {
     if let (Ok(url), Ok(closing)) = (std::env::var(URL), std::env::var(CLOSING_URL)) {
         let store = PathBuf::from(std::env::var_os(TRUST[0]).unwrap());
         let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
@@ -152,14 +152,14 @@ fn what_tls_does_not_allow_is_left_to_git() {
     let store = directory.path().join("store.pem");
     std::fs::write(&store, "").unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "tls::what_tls_does_not_allow_is_left_to_git"]).env_remove(TRUST[1]);
+    command.args(["--exact", "tls::connection_tls_refuses_is_left_to_git"]).env_remove(TRUST[1]);
     command.env(TRUST[0], store).env(URL, format!("https://localhost:{}/x.git", addr.port()));
     let output = run(command.env(CLOSING_URL, format!("https://localhost:{}/x.git", closing.port())));
     assert!(output.contains("1 passed"), "{output}");
 }
 
 #[test]
-fn a_connection_that_ends_in_the_handshake_is_left_to_git() {
+fn connection_ends_in_the_handshake_is_left_to_git() {
     // With what the client has sent unread, the end is a reset; else it is an orderly one.
     let reset = serve_and_end(|mut stream| drop(stream.read_exact(&mut [0])));
     let closed = serve_and_end(|mut stream| drop(stream.read(&mut [0; 16 * 1024])));
@@ -170,7 +170,7 @@ fn a_connection_that_ends_in_the_handshake_is_left_to_git() {
 }
 
 #[test]
-fn an_untrusted_certificate_is_one_warning() {
+fn certificate_untrusted_warns_once() {
     let directory = TempDir::with_prefix("tls-").unwrap();
     let addr = serve(&certify(directory.path()));
     let http = SmartHttp::new();

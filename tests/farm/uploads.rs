@@ -24,7 +24,7 @@ fn uploading(remote: &Path, versions: &[&str]) -> (GitRepo, FarmBuilder) {
 }
 
 #[test]
-fn a_publish_that_could_not_be_undone_is_undone_before_an_upload() {
+fn publish_not_undone_is_undone_before_an_upload() {
     let Some((_home, copy)) = remote_directory() else { return };
     // The third publish leaves an index that verifies and names a package that is not there; where the old one is to be
     // written, there is a directory.
@@ -53,7 +53,7 @@ fn a_publish_that_could_not_be_undone_is_undone_before_an_upload() {
 }
 
 #[test]
-fn nothing_is_published_while_an_upload_looks_at_the_repository() {
+fn upload_reads_the_repository_publishing_waits() {
     let Some((_home, copy)) = remote_directory() else { return };
     // The first upload verifies the repository until the second version is about to be published, and a second more: time
     // enough for a publish that waits for nobody.

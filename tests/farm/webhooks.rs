@@ -68,7 +68,7 @@ fn stop(mut daemon: Running) {
 }
 
 #[test]
-fn a_pushed_tag_and_its_webhook_start_a_build() {
+fn webhook_for_a_pushed_tag_starts_a_build() {
     // A bare repository, as a forge has it, and somebody's clone of it.
     let home = TempDir::with_prefix("forge-").unwrap();
     let source = GitRepo::program(&["1.0"]);
@@ -96,7 +96,7 @@ fn a_pushed_tag_and_its_webhook_start_a_build() {
 }
 
 #[test]
-fn the_payloads_of_github_gitea_and_forgejo_are_understood() {
+fn webhook_of_github_gitea_and_forgejo_is_understood() {
     let http = SmartHttp::new();
     let repo = GitRepo::new();
     repo.commit(&[], "2026-01-01T00:00:00Z");
@@ -173,7 +173,7 @@ fn form(json: &str) -> String {
 }
 
 #[test]
-fn every_recipe_of_the_upstream_with_a_webhook_is_reported_and_only_those() {
+fn webhook_answer_names_exactly_the_recipes_with_a_webhook() {
     let http = SmartHttp::new();
     let repo = GitRepo::program(&["1"]);
     let (url, other) = (http.serve("lib.git", &repo), http.serve("other.git", &repo));
@@ -200,7 +200,7 @@ fn every_recipe_of_the_upstream_with_a_webhook_is_reported_and_only_those() {
 }
 
 #[test]
-fn hooks_for_a_recipe_without_webhook_or_an_unknown_repository_poll_nothing() {
+fn webhook_for_no_recipe_polls_nothing() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let plain = Recipe::program("lib", &url).tag_pattern(r"^x(\d+)$");
@@ -221,7 +221,7 @@ fn hooks_for_a_recipe_without_webhook_or_an_unknown_repository_poll_nothing() {
 }
 
 #[test]
-fn twenty_hooks_at_once_are_few_polls() {
+fn webhooks_twenty_at_once_are_few_polls() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
@@ -240,7 +240,7 @@ fn twenty_hooks_at_once_are_few_polls() {
 }
 
 #[test]
-fn only_the_right_signature_is_believed() {
+fn webhook_wrong_signature_is_refused() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
@@ -299,7 +299,7 @@ fn only_the_right_signature_is_believed() {
 }
 
 #[test]
-fn signed_payloads_that_say_nothing_are_refused_without_harm() {
+fn webhook_signed_nonsense_is_refused_without_harm() {
     let farm = Farm::builder().http().build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
@@ -314,7 +314,7 @@ fn signed_payloads_that_say_nothing_are_refused_without_harm() {
 }
 
 #[test]
-fn without_a_secret_no_webhook_is_accepted() {
+fn webhook_without_a_secret_is_refused() {
     let config = "[manager]\nid = \"test-farm\"\nrecipes_dir = \"{home}/recipes\"\nstate_dir = \"{home}/state\"\n\
                   [repo]\nname = \"test-repo\"\n[signing]\nkey_file = \"{home}/farm.key\"\n\
                   [poll]\ndefault_interval = \"1h\"\n[http]\naddr = \"127.0.0.1:0\"\n";
@@ -346,7 +346,7 @@ fn without_a_secret_no_webhook_is_accepted() {
 }
 
 #[test]
-fn a_webhook_is_answered_while_a_build_runs_and_polls_hang() {
+fn webhook_while_a_build_runs_and_polls_hang_is_answered() {
     let (http, latch) = (SmartHttp::new(), Latch::new());
     let repo = GitRepo::program(&["1"]);
     let url = http.serve("slow.git", &repo);
@@ -378,7 +378,7 @@ fn a_webhook_is_answered_while_a_build_runs_and_polls_hang() {
 }
 
 #[test]
-fn a_webhook_while_draining_is_answered_and_starts_nothing() {
+fn webhook_while_draining_is_answered_and_starts_nothing() {
     let (http, latch) = (SmartHttp::new(), Latch::new());
     let repo = GitRepo::program(&["1"]);
     let url = http.serve("slow.git", &repo);

@@ -116,7 +116,7 @@ fn cron_runs_the_sweep_and_its_log_goes_to_syslog() {
 }
 
 #[test]
-fn a_sweep_that_finds_another_at_work_is_silent() {
+fn sweep_another_is_at_work_is_silent() {
     if !require("flock") || !require("logger") {
         return;
     }
@@ -159,7 +159,7 @@ fn a_sweep_that_finds_another_at_work_is_silent() {
 }
 
 #[test]
-fn the_page_explains_the_line_as_it_is() {
+fn page_explains_the_line_as_it_is() {
     let table = page(TABLE);
     let line = table.lines().find(|line| line.starts_with("*/30 ")).unwrap();
     assert!(page("contrib/cron/README.md").contains(&format!("\n{line}\n")), "{line}");

@@ -16,7 +16,7 @@ use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
 #[test]
-fn every_page_is_followed() {
+fn pages_are_all_followed() {
     let this = include_str!("documents.rs");
     for path in pages::all() {
         let has_commands = fenced(&path).iter().any(|block| block.script().is_some());
@@ -25,7 +25,7 @@ fn every_page_is_followed() {
 }
 
 #[test]
-fn the_front_page() {
+fn front_page_commands_work() {
     let mut desk = Desk::new();
     desk.version("1.2.0", &[]);
     // The demo takes the programs that the test has built.
@@ -35,7 +35,7 @@ fn the_front_page() {
 }
 
 #[test]
-fn installing() {
+fn installing_page_commands_work() {
     let mut desk = Desk::new();
     desk.version("1.2.3", &[]);
     // What the page has changed by hand.
@@ -49,7 +49,7 @@ fn installing() {
 }
 
 #[test]
-fn configuration() {
+fn configuration_page_commands_work() {
     let mut desk = Desk::new();
     follow("docs/configuration.md", &mut desk, |desk, block| {
         let config = "/etc/peipkg-manager/config.toml";
@@ -72,7 +72,7 @@ fn configuration() {
 }
 
 #[test]
-fn recipes() {
+fn recipes_page_commands_work() {
     if !require("cc") {
         return;
     }
@@ -86,7 +86,7 @@ fn recipes() {
 }
 
 #[test]
-fn webhooks() {
+fn webhooks_page_commands_work() {
     let mut desk = Desk::new();
     desk.key();
     desk.recipe();
@@ -123,7 +123,7 @@ fn webhooks() {
 }
 
 #[test]
-fn monitoring() {
+fn monitoring_page_commands_work() {
     let mut desk = Desk::new();
     desk.key();
     desk.recipe();
@@ -142,7 +142,7 @@ fn monitoring() {
 }
 
 #[test]
-fn hosting() {
+fn hosting_page_commands_work() {
     if !require("rclone") {
         return;
     }
@@ -165,7 +165,7 @@ fn hosting() {
 }
 
 #[test]
-fn recovery() {
+fn recovery_page_commands_work() {
     if !require("rclone") {
         return;
     }
@@ -196,7 +196,7 @@ fn recovery() {
 }
 
 #[test]
-fn companion_tools() {
+fn companion_tools_page_commands_work() {
     let mut desk = Desk::new();
     desk.run("mkdir recipes hello-1.3.2\ncp -R contrib/recipes/hello recipes/\nopenssl genpkey -algorithm ed25519 -out farm.pem");
     desk.write("hello-1.3.2/hello.sh", "#!/bin/sh\necho hello\n");
@@ -204,7 +204,7 @@ fn companion_tools() {
 }
 
 #[test]
-fn scaling() {
+fn scaling_page_commands_work() {
     let mut desk = Desk::new();
     desk.recipe();
     let recipe = "/etc/peipkg-manager/recipes/hello/peipkg.toml";
@@ -220,7 +220,7 @@ fn scaling() {
 }
 
 #[test]
-fn moving() {
+fn moving_page_commands_work() {
     let mut desk = Desk::new();
     desk.key();
     // It is only built yet.
@@ -229,7 +229,7 @@ fn moving() {
 }
 
 #[test]
-fn builds_on_a_cluster() {
+fn slurm_page_commands_work() {
     let Some(slurm) = Slurm::start() else { return };
     let mut desk = Desk::new();
     let mut sample = std::process::Command::new("true");
@@ -250,7 +250,7 @@ fn builds_on_a_cluster() {
 }
 
 #[test]
-fn pages_that_only_copy() {
+fn pages_that_only_copy_work() {
     for path in [
         "contrib/cron/README.md",
         "contrib/nginx/README.md",

@@ -154,7 +154,7 @@ impl GitHub {
 }
 
 #[test]
-fn the_workflow_publishes_what_is_new_and_fails_if_a_build_does() {
+fn workflow_publishes_new_versions_and_fails_if_a_build_does() {
     let Some(workflow) = workflow() else { return };
     if !require("rclone") {
         return;
@@ -189,7 +189,7 @@ fn the_workflow_publishes_what_is_new_and_fails_if_a_build_does() {
 }
 
 #[test]
-fn a_remote_that_does_not_verify_is_not_built_upon() {
+fn workflow_remote_does_not_verify_is_not_built_upon() {
     let Some(workflow) = workflow() else { return };
     if !require("rclone") {
         return;
@@ -206,7 +206,7 @@ fn a_remote_that_does_not_verify_is_not_built_upon() {
 }
 
 #[test]
-fn the_page_names_what_the_workflow_wants() {
+fn page_names_the_workflows_settings() {
     let names = |text: &str, start: &str| -> BTreeSet<String> {
         let of = |rest: &str| {
             rest.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).next().unwrap().to_owned()
@@ -222,7 +222,7 @@ fn the_page_names_what_the_workflow_wants() {
 }
 
 #[test]
-fn the_workflow_does_not_run_for_strangers_nor_twice_at_once() {
+fn workflow_does_not_run_for_strangers_nor_twice_at_once() {
     let Some(workflow) = workflow() else { return };
     // YAML takes the key `on` for a truth value.
     let triggers: BTreeSet<&str> = workflow["true"].as_object().unwrap().keys().map(String::as_str).collect();

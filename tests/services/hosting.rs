@@ -96,7 +96,7 @@ fn count(asked: &[Asked], method: &str) -> usize {
 }
 
 #[test]
-fn a_store_gets_packages_first_and_with_the_wrapper_cache_headers() {
+fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
     let Some(site) = Site::new(true) else { return };
     let asked = site.sweep();
     let puts = puts(&asked);
@@ -122,7 +122,7 @@ fn a_store_gets_packages_first_and_with_the_wrapper_cache_headers() {
 }
 
 #[test]
-fn without_the_wrapper_each_package_and_directory_costs_two_requests() {
+fn upload_without_the_wrapper_costs_two_requests_per_package_and_directory() {
     let Some(site) = Site::new(false) else { return };
     let first = site.sweep();
     assert!(puts(&first).iter().all(|put| put.cache_control.is_none()), "{first:#?}");
@@ -134,7 +134,7 @@ fn without_the_wrapper_each_package_and_directory_costs_two_requests() {
 }
 
 #[test]
-fn an_upload_can_be_asked_for() {
+fn upload_can_be_asked_for() {
     let Some(site) = Site::new(true) else { return };
     site.sweep();
     // As the page says, for a repository that was there before its remote.
@@ -146,7 +146,7 @@ fn an_upload_can_be_asked_for() {
 }
 
 #[test]
-fn the_wrapper_is_plain_shell_and_leaves_other_commands_alone() {
+fn wrapper_is_plain_shell_and_passes_other_commands_on() {
     if require("shellcheck") {
         run(Command::new("shellcheck").args(["--shell", "sh"]).arg(wrapper()));
     }

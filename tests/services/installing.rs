@@ -24,7 +24,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_file_is_where_the_page_says() {
+fn install_puts_every_file_where_the_page_says() {
     let root = Root::new();
     root.install(&[]);
     let page = read_source("docs/installing.md");
@@ -62,7 +62,7 @@ fn every_file_is_where_the_page_says() {
 }
 
 #[test]
-fn nothing_is_left_of_what_was_not_touched() {
+fn uninstall_removes_every_unchanged_file() {
     let root = Root::new();
     fs::create_dir_all(root.path("/usr/local/bin")).unwrap();
     // A second time, as an update is; each init system's files as well.
@@ -75,7 +75,7 @@ fn nothing_is_left_of_what_was_not_touched() {
 }
 
 #[test]
-fn an_installed_farm_works_and_its_files_survive_the_programs() {
+fn installed_farm_works_and_its_files_survive_uninstall() {
     let root = Root::new();
     root.install(&[]);
     // What the page says, with the root before each path.
@@ -119,7 +119,7 @@ fn an_installed_farm_works_and_its_files_survive_the_programs() {
 }
 
 #[test]
-fn the_environment_says_what_the_command_line_may_say() {
+fn install_variables_in_the_environment_work_as_on_the_command_line() {
     let root = Root::new();
     let mut command = make_command("install", &[&destdir(root.dir())]);
     command.env("TOOLS", "no").env("INIT", "runit").env("PREFIX", "/opt/farm");
@@ -132,7 +132,7 @@ fn the_environment_says_what_the_command_line_may_say() {
 }
 
 #[test]
-fn files_have_the_paths_that_were_chosen() {
+fn install_with_chosen_paths_puts_them_into_the_files() {
     const LIVE: [(&str, &[&str]); 4] = [
         ("systemd", &["systemd/system/peipkg-manager.service", "sysusers.d/peipkg-manager.conf"]),
         ("sysvinit", &["init.d/peipkg-manager", "logrotate.d/peipkg-manager"]),
@@ -190,7 +190,7 @@ fn files_have_the_paths_that_were_chosen() {
 }
 
 #[test]
-fn what_make_cannot_do_is_one_line_and_changes_nothing() {
+fn install_impossible_is_one_line_and_changes_nothing() {
     let cases: [(&str, &[&str], &str); 10] = [
         ("install", &["INIT=upstart"], "INIT=upstart: expected systemd, sysvinit, openrc, runit or none"),
         ("install", &["TOOLS=maybe"], "TOOLS=maybe: expected yes or no"),

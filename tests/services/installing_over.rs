@@ -11,7 +11,7 @@ use crate::support::running::Running;
 use crate::support::wait::PATIENCE;
 
 #[test]
-fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
+fn files_of_others_are_neither_overwritten_nor_removed() {
     const TOOL: &str = "/usr/local/bin/peipkg-build";
     const PAGE: &str = "/usr/local/share/man/man8/peipkg-manager.8";
     let root = Root::new();
@@ -41,7 +41,7 @@ fn what_somebody_else_has_written_is_neither_overwritten_nor_removed() {
 }
 
 #[test]
-fn programs_of_somebody_else_are_only_replaced_when_that_is_asked_for() {
+fn programs_of_others_are_replaced_only_on_request() {
     const BUILD: &str = "/usr/local/bin/peipkg-build";
     let kept = format!("{BUILD}.orig");
     let root = Root::new();
@@ -86,7 +86,7 @@ fn programs_of_somebody_else_are_only_replaced_when_that_is_asked_for() {
 }
 
 #[test]
-fn an_install_that_fails_can_be_undone() {
+fn install_fails_can_be_undone() {
     let root = Root::new();
     root.write("/usr/local/share/man", "in the way");
     root.make("install", &[]).assert_code(2);
@@ -101,7 +101,7 @@ fn is_ignored(number: u32) -> bool {
 }
 
 #[test]
-fn an_install_that_a_signal_ends_can_be_undone() {
+fn install_ended_by_a_signal_can_be_undone() {
     for (signal, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         if is_ignored(number) {
             continue;
@@ -127,7 +127,7 @@ fn an_install_that_a_signal_ends_can_be_undone() {
 }
 
 #[test]
-fn a_service_file_of_another_prefix_stays_and_is_not_called_changed() {
+fn service_file_of_another_prefix_stays_and_is_not_called_changed() {
     const SCRIPT: &str = "/etc/init.d/peipkg-manager";
     let root = Root::new();
     root.install(&["INIT=sysvinit"]);
@@ -141,7 +141,7 @@ fn a_service_file_of_another_prefix_stays_and_is_not_called_changed() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_a_file_is_refused() {
+fn directory_in_the_place_of_a_file_is_refused() {
     const PAGE: &str = "/usr/local/share/doc/peipkg-manager/docs/recovery.md";
     for place in [UNIT, PAGE] {
         let root = Root::new();

@@ -154,7 +154,7 @@ fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn behind_nginx_webhooks_come_in_and_the_status_stays_in() {
+fn nginx_passes_webhooks_and_hides_the_status() {
     if !require("nginx") || !require("curl") {
         return;
     }
@@ -195,7 +195,7 @@ fn behind_nginx_webhooks_come_in_and_the_status_stays_in() {
 }
 
 #[test]
-fn nginx_serves_the_repository_and_says_what_may_be_kept() {
+fn nginx_serves_the_repository_with_cache_headers() {
     if !require("nginx") || !require("curl") {
         return;
     }

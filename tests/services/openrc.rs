@@ -131,7 +131,7 @@ fn assert_says(output: &Output, part: &str) {
 }
 
 #[test]
-fn a_service_starts_reloads_and_drains() {
+fn service_starts_reloads_and_drains() {
     let Some(service) = Service::new("") else { return };
     service.run("status", 3);
     service.run("reload", 1);
@@ -155,7 +155,7 @@ fn a_service_starts_reloads_and_drains() {
 }
 
 #[test]
-fn a_broken_configuration_stops_nothing_that_runs_and_starts_nothing() {
+fn configuration_broken_stops_nothing_and_starts_nothing() {
     let Some(service) = Service::new("") else { return };
     let pid = service.start_and_build();
     let problem = service.site.break_config();
@@ -180,7 +180,7 @@ fn a_broken_configuration_stops_nothing_that_runs_and_starts_nothing() {
 }
 
 #[test]
-fn a_build_that_takes_too_long_is_interrupted() {
+fn stop_build_takes_too_long_interrupts_it() {
     let Some(service) = Service::new("STOP_TIMEOUT=1\n") else { return };
     service.start_and_build();
     service.run("stop", 0);
@@ -191,7 +191,7 @@ fn a_build_that_takes_too_long_is_interrupted() {
 }
 
 #[test]
-fn a_stop_that_is_repeated_still_drains() {
+fn stop_repeated_still_drains() {
     let Some(service) = Service::new("") else { return };
     service.start_and_build();
     let impatient = service.begin("stop");
@@ -206,7 +206,7 @@ fn a_stop_that_is_repeated_still_drains() {
 }
 
 #[test]
-fn a_manager_that_was_killed_comes_back() {
+fn manager_killed_is_started_again() {
     let Some(service) = Service::new("") else { return };
     let pid = service.start_and_build();
     service.site.latch.open();

@@ -15,7 +15,7 @@ use crate::support::recipes::Recipe;
 use crate::support::wait::PATIENCE;
 
 #[test]
-fn nobody_else_can_read_the_secret_of_the_webhooks_at_any_time() {
+fn webhook_secret_is_never_readable_by_others() {
     let text = page("docs/webhooks.md");
     let lines = commands(section(&text, "## Set up the farm"));
     let home = TempDir::with_prefix("secret-").unwrap();
@@ -31,7 +31,7 @@ fn nobody_else_can_read_the_secret_of_the_webhooks_at_any_time() {
 }
 
 #[test]
-fn the_bare_reload_reaches_the_manager_and_a_stale_lock_nobody() {
+fn reload_command_reaches_the_manager_and_with_a_stale_lock_nobody() {
     if !require("fuser") {
         return;
     }

@@ -15,7 +15,7 @@ use crate::support::wait::PATIENCE;
 const LOG: &str = "/var/log/peipkg-manager.log";
 
 #[test]
-fn the_log_of_a_manager_at_work_is_rotated() {
+fn log_of_a_manager_at_work_is_rotated() {
     if !require("logrotate") {
         return;
     }

@@ -100,7 +100,7 @@ impl Service {
 }
 
 #[test]
-fn a_service_starts_reloads_and_drains() {
+fn service_starts_reloads_and_drains() {
     let Some(mut service) = Service::new() else { return };
     let pid = service.start_and_build();
     service.site.assert_users(pid);
@@ -127,7 +127,7 @@ fn a_service_starts_reloads_and_drains() {
 }
 
 #[test]
-fn runsv_told_to_exit_drains_as_well() {
+fn runsv_told_to_exit_drains() {
     let Some(mut service) = Service::new() else { return };
     service.start_and_build();
     service.sv(&["exit"]);
@@ -138,7 +138,7 @@ fn runsv_told_to_exit_drains_as_well() {
 }
 
 #[test]
-fn a_restart_drains_and_an_interrupt_cuts_it_short() {
+fn restart_drains_and_an_interrupt_cuts_it_short() {
     let Some(mut service) = Service::new() else { return };
     let pid = service.start_and_build();
     let children = processes::descendants(pid);
@@ -161,7 +161,7 @@ fn a_restart_drains_and_an_interrupt_cuts_it_short() {
 }
 
 #[test]
-fn a_broken_configuration_stops_nothing_that_runs_and_is_not_tried_twice() {
+fn configuration_broken_stops_nothing_and_is_tried_once() {
     let Some(mut service) = Service::new() else { return };
     let pid = service.start_and_build();
     let problem = service.site.break_config();

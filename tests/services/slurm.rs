@@ -66,7 +66,7 @@ fn without_queue(output: &Output) -> String {
 }
 
 #[test]
-fn a_build_is_a_job_with_the_same_outcome() {
+fn build_as_a_job_has_the_same_outcome() {
     let Some(slurm) = Slurm::start() else { return };
     let upstream = GitRepo::program(&["1.0"]);
     let (good, bad) =
@@ -131,7 +131,7 @@ fn settings_and_streams_reach_the_job() {
 }
 
 #[test]
-fn two_signals_to_the_manager_cancel_the_job() {
+fn manager_signalled_twice_cancels_the_job() {
     let Some(slurm) = Slurm::start() else { return };
     let (upstream, latch) = (GitRepo::program(&["1.0"]), Latch::new());
     let script = format!("echo $$ > {}\n{}", latch.path("pid").display(), latch.script());
@@ -166,7 +166,7 @@ fn two_signals_to_the_manager_cancel_the_job() {
 }
 
 #[test]
-fn who_signals_the_wrapper_alone_means_the_job() {
+fn wrapper_signalled_alone_cancels_the_job() {
     let Some(slurm) = Slurm::start() else { return };
     let (upstream, latch) = (GitRepo::program(&["1.0"]), Latch::new());
     let recipe = Recipe::program("slow", &upstream.file_url()).before_build(&latch.script());
@@ -186,7 +186,7 @@ fn who_signals_the_wrapper_alone_means_the_job() {
 }
 
 #[test]
-fn what_is_no_build_needs_no_cluster() {
+fn wrapper_called_for_no_build_needs_no_cluster() {
     let tools = Tools::get();
     let without = tools.path_without(&["srun"]);
     let path = || [("PATH", without.path().into())];
@@ -206,7 +206,7 @@ fn what_is_no_build_needs_no_cluster() {
 }
 
 #[test]
-fn the_wrapper_is_plain_shell() {
+fn wrapper_is_plain_shell() {
     if require("shellcheck") {
         run(Command::new("shellcheck").args(["--shell", "sh"]).arg(wrapper()));
     }

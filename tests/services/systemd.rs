@@ -144,7 +144,7 @@ fn upstream() -> GitRepo {
 }
 
 #[test]
-fn a_farm_lives_under_systemd_as_the_pages_say() {
+fn farm_under_systemd_works_as_the_pages_say() {
     if !require("/lib/systemd/systemd") || !require("python3") {
         return;
     }
@@ -226,7 +226,7 @@ fn ends_and_starts(farm: &Farm) {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+fn unit_verified_by_systemd_is_clean() {
     if !require("systemd-analyze") {
         return;
     }
@@ -247,7 +247,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 }
 
 #[test]
-fn the_user_that_sysusers_makes_is_that_of_the_page() {
+fn sysusers_file_makes_the_user_of_the_page() {
     if !require("systemd-sysusers") {
         return;
     }

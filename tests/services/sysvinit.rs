@@ -108,12 +108,12 @@ fn live(service: &Service) {
 }
 
 #[test]
-fn a_service_starts_reloads_and_drains() {
+fn service_starts_reloads_and_drains() {
     live(&Service::new());
 }
 
 #[test]
-fn busybox_alone_is_enough() {
+fn service_with_busybox_alone_works() {
     if !require("busybox") {
         return;
     }
@@ -129,7 +129,7 @@ fn busybox_alone_is_enough() {
 }
 
 #[test]
-fn a_broken_configuration_stops_nothing_that_runs_and_starts_nothing() {
+fn configuration_broken_stops_nothing_and_starts_nothing() {
     let service = Service::new();
     let pid = service.start_and_build();
     let problem = service.site.break_config();
@@ -163,7 +163,7 @@ fn a_broken_configuration_stops_nothing_that_runs_and_starts_nothing() {
 }
 
 #[test]
-fn exit_codes_without_a_manager() {
+fn commands_without_a_manager_have_their_exit_codes() {
     let service = Service::new();
     service.begin(&[]).wait_exit(PATIENCE).assert_code(2);
     service.begin(&["status", "now"]).wait_exit(PATIENCE).assert_code(2);
@@ -185,7 +185,7 @@ fn exit_codes_without_a_manager() {
 }
 
 #[test]
-fn a_service_without_its_user_is_not_configured_and_only_root_may_start_one() {
+fn service_without_its_user_or_root_is_refused() {
     let service = Service::with("RUN_AS=no-such-user-at-all\n", None);
     if crate::support::site::is_root() {
         assert_says(&service.run("start", 6), "there is no user no-such-user-at-all");
@@ -196,7 +196,7 @@ fn a_service_without_its_user_is_not_configured_and_only_root_may_start_one() {
 }
 
 #[test]
-fn a_manager_that_ends_at_once_has_not_started() {
+fn start_manager_ends_at_once_fails() {
     let service = Service::new();
     let pid = service.start_and_build();
     // What the check cannot know: somebody else has the state directory, here a manager that the script has forgotten.
@@ -210,7 +210,7 @@ fn a_manager_that_ends_at_once_has_not_started() {
 
 /// Processes that a pid file of another day may name.
 #[test]
-fn a_stale_pid_file_never_leads_to_another_process() {
+fn pid_file_stale_never_leads_to_another_process() {
     let service = Service::new();
     let mut sleep = Running::spawn(Command::new("sleep").arg("1000"));
     // The other farm's manager has the same name and the same program.
@@ -256,7 +256,7 @@ fn a_stale_pid_file_never_leads_to_another_process() {
 }
 
 #[test]
-fn a_build_that_takes_too_long_is_interrupted() {
+fn stop_build_takes_too_long_interrupts_it() {
     let service = Service::with("STOP_TIMEOUT=1\n", None);
     let pid = service.start_and_build();
     let children = processes::descendants(pid);
@@ -270,7 +270,7 @@ fn a_build_that_takes_too_long_is_interrupted() {
 }
 
 #[test]
-fn a_stop_that_is_repeated_still_drains() {
+fn stop_repeated_still_drains() {
     let service = Service::new();
     service.start_and_build();
     let impatient = service.begin(&["stop"]);
@@ -285,7 +285,7 @@ fn a_stop_that_is_repeated_still_drains() {
 
 /// The logger is a stand-in, because a test must not write to the machine's log.
 #[test]
-fn the_log_can_go_to_syslog() {
+fn log_can_go_to_syslog() {
     let service = Service::with("LOG=syslog\nPATH=$stand_ins:$PATH\n", None);
     let (defaults, bin) = (service.site.farm.path("defaults"), service.site.farm.path("stand-ins"));
     let logger =
@@ -307,7 +307,7 @@ fn the_log_can_go_to_syslog() {
 }
 
 #[test]
-fn the_runlevels_have_it_after_the_network() {
+fn runlevels_start_it_after_the_network() {
     if !require("insserv") {
         return;
     }
@@ -348,7 +348,7 @@ fn the_runlevels_have_it_after_the_network() {
 }
 
 #[test]
-fn the_shell_scripts_of_all_services_are_clean() {
+fn shell_scripts_of_all_services_are_clean() {
     if !require("shellcheck") {
         return;
     }

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps() {
+    fn timestamps_are_checked() {
         let time = Timestamp::parse("2026-05-01T12:00:00Z").unwrap();
         assert_eq!((time.as_str(), time.whole_seconds()), ("2026-05-01T12:00:00Z", Some(1_777_636_800)));
         assert_eq!(Timestamp::parse("2026-05-01T12:00:00.5Z").unwrap().whole_seconds(), None);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_known_and_given_once_unless_they_repeat() {
+    fn options_unknown_or_repeated_are_refused() {
         let options = parse(&["--out=x", "--build-env", "A=1", "--build-env", "B=2"]).unwrap().unwrap();
         assert_eq!(options.path("--out").ok(), Some("x".into()));
         assert_eq!(options.all("--build-env").collect::<Vec<_>>(), ["A=1", "B=2"]);

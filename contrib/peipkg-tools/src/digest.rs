@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_of_nothing() {
+    fn digest_of_nothing_is_the_known_one() {
         let known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(hex(&sha256(b"")), known);
     }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn virtual_names() {
+    fn virtual_names_are_checked() {
         let good = [
             "jq",
             "libGL.so.1",
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn constraints() {
+    fn constraints_are_checked() {
         let good = ["1.0", "= 1.0-1", ">=3.0,<4.0", " > 1 , != 2:1.5-3", "1.0-rc.1", "<= 1.0~rc1"];
         check(check_constraint, &good, &["", ">=", ">= 1,", "~> 1", "== 1", "> = 1", ">= 1 < 2", "é"]);
     }
 
     #[test]
-    fn texts() {
+    fn texts_are_checked() {
         check(check_description, &["", "A tool (small)."], &["a\nb", "naïve", "a\u{1b}[1m"]);
         let bad = [
             "",

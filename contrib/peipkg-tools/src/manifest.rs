@@ -206,7 +206,7 @@ mod tests {
         "conflicts":[],"size_installed":0,"later":{},"build":{"timestamp":"t","farm_id":"f","source_ref":"s"}}"#;
 
     #[test]
-    fn keys_stand_in_schema_order_and_empty_lists_are_written() {
+    fn keys_are_in_schema_order_and_empty_lists_are_written() {
         let manifest: Manifest = serde_json::from_str(SMALLEST).unwrap();
         let expected = "{\"schema_version\":1,\"name\":\"jq\",\"version\":\"1-1\",\"architecture\":\"noarch\",\
             \"description\":\"\",\"license\":\"\",\"homepage\":\"\",\"dependencies\":[],\
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_relation_does_not_say_is_left_out() {
+    fn relation_without_a_field_leaves_it_out() {
         let text = r#"{"name":"a","constraint":"= 1-1","claims":{"s":{"path":"/usr/bin/a"}}}"#;
         let dependency: Dependency = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&dependency).unwrap(), text);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_required_field_is_required() {
+    fn required_field_missing_is_refused() {
         let without = SMALLEST.replace("\"conflicts\":[],", "");
         let error = serde_json::from_str::<Manifest>(&without).unwrap_err().to_string();
         assert!(error.contains("conflicts"), "{error}");

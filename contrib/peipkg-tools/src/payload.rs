@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_of_a_path() {
+    fn path_form_is_checked() {
         for good in ["usr/bin/x", "etc/ä/b c", ".peipkgs", "usr/...", "a/-x"] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn destinations() {
+    fn path_destination_is_checked() {
         for good in [
             "usr/",
             "usr/lib/",
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn where_links_may_lead() {
+    fn link_target_is_checked() {
         let own = |path: &str| path == "usr/lib";
         for (link, target) in [
             ("usr/lib/x86_64-linux-peios/libz.so", "libz.so.1"),

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_survives_its_document() {
+    fn envelope_survives_its_document() {
         let envelope = Envelope::sign_bytes(&key(1), b"content");
         let text = String::from_utf8(envelope.to_json()).unwrap();
         assert!(text.starts_with("{\"schema_version\":1,\"algorithm\":\"ed25519\",\"key_fingerprint\":\""));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_and_other_content_are_told_apart() {
+    fn signature_of_another_key_or_content_is_told_apart() {
         let envelope = Envelope::sign_bytes(&key(1), b"content");
         let refuse =
             |key: &SigningKey, bytes: &[u8]| envelope.verify_bytes(&key.verifying_key(), bytes).unwrap_err();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_read_strictly() {
+    fn document_is_read_strictly() {
         let good = String::from_utf8(Envelope::sign_bytes(&key(1), b"").to_json()).unwrap();
         let cases = [
             ("\"schema_version\":1", "\"schema_version\":2", "schema version 2"),

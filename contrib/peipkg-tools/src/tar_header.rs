@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_a_file() {
+    fn header_of_a_file_has_every_field() {
         let block = header("usr/share/hello/MESSAGE", EntryType::File(14), 1_777_636_800);
         assert_eq!(block.len(), BLOCK);
         let expected = [
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_the_name_field() {
+    fn name_longer_than_its_field_gets_a_record() {
         let fits = "e".repeat(100);
         let block = header(&fits, EntryType::File(0), 0);
         assert_eq!((block.len(), field(&block, 0, 100)), (BLOCK, fits.as_str()));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn path_precedes_linkpath() {
+    fn record_of_path_precedes_linkpath() {
         let (path, target) = (format!("usr/{}", "p".repeat(100)), "t".repeat(120));
         let blocks = header(&path, EntryType::Symlink(&target), 7);
         let records = format!("114 path={path}\n134 linkpath={target}\n");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_records_length_counts_its_own_digits() {
+    fn record_length_counts_its_own_digits() {
         assert_eq!(record("path", "x"), "9 path=x\n");
         assert_eq!(record("path", &"x".repeat(89)).len(), 98);
         for length in 80..1100 {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_names_are_whole_characters_and_no_directories() {
+    fn name_cut_keeps_whole_characters_and_names_no_directory() {
         let path = format!("{}ü/x", "a".repeat(99));
         assert_eq!(
             field(&header(&path, EntryType::File(0), 0), 2 * BLOCK, 100),

@@ -38,7 +38,7 @@ fn openssl_verifies(farm: &Farm, document: &Path) {
 }
 
 #[test]
-fn a_new_repository() {
+fn init_makes_a_repository() {
     let farm = Farm::new();
     for document in ["repo.json", "index/active.json", "index/archive.json"] {
         openssl_verifies(&farm, &farm.repo().join(document));
@@ -68,7 +68,7 @@ fn a_new_repository() {
 }
 
 #[test]
-fn init_wants_an_empty_directory_and_forgives_its_own_remains() {
+fn init_directory_not_empty_is_refused_unless_its_own_remains() {
     let farm = Farm::new();
     let init = |out: &str| {
         farm.run(&["init", "--name", "n", "--sign-key", "KEY", "--timestamp", TIME, "--out", out])
@@ -90,7 +90,7 @@ fn init_wants_an_empty_directory_and_forgives_its_own_remains() {
 }
 
 #[test]
-fn what_a_publish_writes() {
+fn publish_writes_packages_and_indexes() {
     let farm = Farm::new();
     let mut described = manifest("jq", "1.7-1", "x86_64");
     described["dependencies"][0]["later"] = json!({"kept": "as it is"});
@@ -134,7 +134,7 @@ fn what_a_publish_writes() {
 }
 
 #[test]
-fn the_order_of_many_versions() {
+fn publish_many_versions_orders_them() {
     let farm = Farm::new();
     farm.publish_all(&["bb 1.9-1 noarch", "bb 1.10-1 noarch", "ab 1-1 noarch"]);
     farm.publish_all(&[
@@ -164,7 +164,7 @@ fn the_order_of_many_versions() {
 }
 
 #[test]
-fn several_architectures_of_one_version() {
+fn publish_several_architectures_of_one_version_works() {
     let farm = Farm::new();
     farm.publish_all(&["aa 2-1 aarch64", "aa 1-1 x86_64", "bb 1-1 aarch64"]);
     assert_eq!(farm.listed("active"), ["aa 2-1 aarch64", "bb 1-1 aarch64"]);
@@ -176,7 +176,7 @@ fn several_architectures_of_one_version() {
 }
 
 #[test]
-fn a_publish_without_packages_renews_the_indexes() {
+fn publish_without_packages_renews_the_indexes() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     let watched = || fs::metadata(farm.repo().join("repo.json")).unwrap().modified().unwrap();
@@ -189,7 +189,7 @@ fn a_publish_without_packages_renews_the_indexes() {
 
 /// Tools that write in place may be interrupted between the two indexes.
 #[test]
-fn index_version_exceeds_that_of_both_indexes() {
+fn publish_index_version_exceeds_both_old_ones() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     let set = |version: u64| {
@@ -211,7 +211,7 @@ fn index_version_exceeds_that_of_both_indexes() {
 }
 
 #[test]
-fn a_publish_into_another_directory_leaves_the_first_alone() {
+fn publish_into_another_directory_leaves_the_first_alone() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     let before = farm.snapshot();
@@ -234,7 +234,7 @@ fn a_publish_into_another_directory_leaves_the_first_alone() {
 }
 
 #[test]
-fn a_publish_into_another_directory_takes_nothing_from_it() {
+fn publish_into_another_directory_takes_nothing_from_it() {
     let farm = Farm::new();
     let mut arguments = Farm::PUBLISH;
     arguments[10] = "next";
@@ -255,7 +255,7 @@ fn a_publish_into_another_directory_takes_nothing_from_it() {
 }
 
 #[test]
-fn the_index_directory_keeps_its_mode() {
+fn publish_keeps_the_mode_of_the_index_directory() {
     let farm = Farm::new();
     let index = farm.repo().join("index");
     fs::set_permissions(&index, fs::Permissions::from_mode(0o2771)).unwrap();
@@ -265,7 +265,7 @@ fn the_index_directory_keeps_its_mode() {
 
 /// A directory in the place of the new repo.json stands in for a disk that fails.
 #[test]
-fn what_fails_after_the_commit_is_no_failure() {
+fn publish_fails_after_the_commit_exits_0() {
     let farm = Farm::new();
     farm.add("aa", "1-1", "noarch");
     fs::create_dir_all(farm.path("next/repo.json")).unwrap();
@@ -284,7 +284,7 @@ fn what_fails_after_the_commit_is_no_failure() {
 }
 
 #[test]
-fn url_templates_are_for_new_entries() {
+fn publish_url_template_applies_to_new_entries() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     farm.clear();
@@ -304,7 +304,7 @@ fn url_templates_are_for_new_entries() {
 }
 
 #[test]
-fn a_new_key_takes_over_while_the_old_one_is_in_transition() {
+fn publish_with_a_new_key_keeps_the_old_one_in_transition() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     let (new_seed, new_key) = ([9; 32], farm.path("new-key"));
@@ -337,7 +337,7 @@ fn a_new_key_takes_over_while_the_old_one_is_in_transition() {
 }
 
 #[test]
-fn packages_may_be_elsewhere_when_they_are_verified() {
+fn verify_packages_elsewhere_works() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
     fs::rename(farm.repo().join("p"), farm.path("elsewhere")).unwrap();
@@ -347,7 +347,7 @@ fn packages_may_be_elsewhere_when_they_are_verified() {
 }
 
 #[test]
-fn a_published_package_outlives_its_original() {
+fn published_package_outlives_its_original() {
     let farm = Farm::new();
     let path = farm.add("aa", "1-1", "noarch");
     check(&farm.publish(), 0, "");
@@ -359,7 +359,7 @@ fn a_published_package_outlives_its_original() {
 }
 
 #[test]
-fn what_peipkg_build_makes() {
+fn package_of_peipkg_build_is_published() {
     let farm = Farm::new();
     let recipe = "[meta]\nlicense = \"MIT\"\nbuild_script = \"build.sh\"\n\
         [[package]]\nname = \"tool\"\narchitecture = \"x86_64\"\ndescription = \"a tool\"\n\
@@ -388,7 +388,7 @@ fn what_peipkg_build_makes() {
 }
 
 #[test]
-fn help_and_version() {
+fn help_and_version_are_printed() {
     let farm = Farm::new();
     for arguments in [&["--help"][..], &["-h"], &["publish", "--help"], &["--version"]] {
         let output = farm.run(arguments);

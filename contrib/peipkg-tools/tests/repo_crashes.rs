@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 /// Kills a publish at every instant of its life, so to speak: the delays cover
 /// it from its start to beyond its end.
 #[test]
-fn a_kill_at_any_instant_leaves_a_repository_to_go_on_from() {
+fn publish_killed_at_any_instant_can_go_on() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     farm.publish_all(&["aa 2-1 noarch", "bb 2-1 noarch"]);
@@ -117,18 +117,18 @@ fn poll_while_publishing(pairs: bool, publishes: usize) {
 }
 
 #[test]
-fn readers_never_meet_half_a_publish() {
+fn readers_during_a_publish_never_see_half_of_it() {
     poll_while_publishing(true, 50);
 }
 
 #[test]
-fn readers_never_miss_a_package_where_directories_cannot_be_exchanged() {
+fn readers_without_directory_exchange_never_miss_a_package() {
     poll_while_publishing(false, 20);
 }
 
 /// In the middle of a publish, which holds the lock, verify has to wait.
 #[test]
-fn verify_looks_at_one_publish_at_a_time() {
+fn verify_during_a_publish_sees_one_state() {
     let farm = Farm::new();
     let lock = fs::File::open(farm.repo()).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
@@ -150,7 +150,7 @@ fn verify_looks_at_one_publish_at_a_time() {
 
 /// Every state between two of the moves that stand in for the exchange.
 #[test]
-fn interrupted_moves_are_undone_before_the_commit_and_completed_after_it() {
+fn moves_interrupted_are_undone_before_the_commit_and_completed_after() {
     const ORDER: [&str; 4] = ["archive.json", "archive.json.sig", "active.json", "active.json.sig"];
     for moved in 0..=ORDER.len() {
         let farm = Farm::new();
@@ -179,7 +179,7 @@ fn interrupted_moves_are_undone_before_the_commit_and_completed_after_it() {
 
 /// What was not committed stays so, although it takes time to remove it.
 #[test]
-fn a_kill_while_moves_are_undone() {
+fn moves_undone_and_killed_are_undone_again() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     let (index, next) = (farm.repo().join("index"), farm.repo().join(".index.next"));
@@ -211,7 +211,7 @@ fn a_kill_while_moves_are_undone() {
 }
 
 #[test]
-fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
+fn publish_interrupted_keeps_or_replaces_package_files() {
     let farm = Farm::new();
     let place = |name: &str, bytes: &[u8]| {
         let directory = farm.repo().join(format!("p/{name}/1-1"));
@@ -229,7 +229,7 @@ fn package_files_of_an_interrupted_publish_are_kept_or_replaced() {
 }
 
 #[test]
-fn a_disk_that_fills_up_is_no_fuller_afterwards() {
+fn publish_disk_full_leaves_nothing_behind() {
     let farm = Farm::new();
     // No two bytes alike for long, so that it stays long.
     let content: Vec<u8> =
@@ -252,7 +252,7 @@ fn a_disk_that_fills_up_is_no_fuller_afterwards() {
 
 /// Two publishes at once take turns, and neither is lost.
 #[test]
-fn publishes_at_the_same_time() {
+fn publishes_at_the_same_time_take_turns() {
     let farm = Farm::new();
     let directories: Vec<_> = (1..=6).map(|number| farm.path(&format!("new{number}"))).collect();
     for (number, directory) in directories.iter().enumerate() {
@@ -298,7 +298,7 @@ fn measure(farm: &Farm, arguments: &[&str]) -> (Option<i32>, u64) {
 
 /// A package larger than any buffer is read in bounded memory.
 #[test]
-fn a_large_package_streams() {
+fn publish_large_package_streams() {
     let farm = Farm::new();
     let content = vec![b'x'; 96 << 20];
     let package = pack(
@@ -316,7 +316,7 @@ fn a_large_package_streams() {
 
 /// Documents that are small in JSON and large in memory are not taken apart for a stranger.
 #[test]
-fn a_strangers_documents_cost_nothing() {
+fn documents_of_strangers_cost_nothing() {
     let farm = Farm::new();
     let mut manifest = manifest("aa", "1-1", "noarch");
     manifest["side_effects"] = vec![""; 4_000_000].into();

@@ -30,7 +30,7 @@ fn with_payload(payload: Vec<Raw>) -> Vec<u8> {
 }
 
 #[test]
-fn the_unspoilt_package_is_good() {
+fn package_unspoilt_is_accepted() {
     let farm = Farm::new();
     let mut all = start();
     // What a later version of the format may add to the metadata is ignored.
@@ -40,7 +40,7 @@ fn the_unspoilt_package_is_good() {
 }
 
 #[test]
-fn signatures() {
+fn package_signature_wrong_is_refused() {
     let farm = Farm::new();
     refused(&farm, &pack(&start(), None), "it has no signature");
     refused(&farm, &pack(&start(), Some([8; 32])), "does not list as active");
@@ -61,7 +61,7 @@ fn signatures() {
 }
 
 #[test]
-fn payloads() {
+fn package_payload_wrong_is_refused() {
     let farm = Farm::new();
     let cases: [(Raw, &str); 13] = [
         (file("/usr/share/a", b""), "component"),
@@ -97,7 +97,7 @@ fn payloads() {
 
 /// By the path in the archive: that of a directory ends in a slash.
 #[test]
-fn what_a_manifest_says_of_the_payload() {
+fn package_manifest_contradicts_its_payload_is_refused() {
     let farm = Farm::new();
     let payload = || {
         vec![
@@ -123,7 +123,7 @@ fn what_a_manifest_says_of_the_payload() {
 
 /// Outside the destinations, a link may lead to what the package itself has, wherever in the archive.
 #[test]
-fn links_to_directories_outside_the_destinations() {
+fn package_links_outside_the_destinations_are_refused() {
     let farm = Farm::new();
     let directory = |path: &str| Raw { typeflag: b'5', ..file(path, b"") };
     for target in ["../../tmp", "../../run", "../../usr", "../../usr/lib", "../../proc"] {
@@ -143,7 +143,7 @@ fn links_to_directories_outside_the_destinations() {
 }
 
 #[test]
-fn file_lists() {
+fn package_file_list_wrong_is_refused() {
     let farm = Farm::new();
     let spoilt = |from: &str, to: &str| {
         let mut all = start();
@@ -170,7 +170,7 @@ fn file_lists() {
 }
 
 #[test]
-fn manifests() {
+fn package_manifest_wrong_is_refused() {
     let farm = Farm::new();
     let cases = [
         ("schema_version", json!(2), "schema_version 2"),
@@ -216,7 +216,7 @@ fn manifests() {
 }
 
 #[test]
-fn archives() {
+fn package_archive_wrong_is_refused() {
     let farm = Farm::new();
     refused(&farm, b"", "cannot read the package");
     refused(&farm, b"not zstd at all", "cannot read the package");
@@ -251,7 +251,7 @@ fn archives() {
 }
 
 #[test]
-fn a_bomb_costs_neither_memory_nor_disk() {
+fn package_bomb_costs_neither_memory_nor_disk() {
     let farm = Farm::new();
     // 5 GiB of zeros in some hundred kilobytes, said to be a package's metadata.
     let mut header = tar(&[file(".peipkg/manifest.json", b"")]);

@@ -24,7 +24,7 @@ const REBUILD: [&str; 12] = [
 ];
 
 #[test]
-fn a_rebuild_loses_nothing_in_silence() {
+fn rebuild_loses_nothing_in_silence() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "aa 2-1 noarch", "bb 1-1 noarch"]);
     let mut older = REBUILD;
@@ -42,7 +42,7 @@ fn a_rebuild_loses_nothing_in_silence() {
 }
 
 #[test]
-fn a_rebuild_knows_the_keys_of_old() {
+fn rebuild_knows_the_old_keys() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     fs::write(farm.path("new-key"), [9; 32]).unwrap();
@@ -68,7 +68,7 @@ fn a_rebuild_knows_the_keys_of_old() {
 }
 
 #[test]
-fn a_rebuild_needs_nothing_but_the_packages() {
+fn rebuild_needs_only_the_packages() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "aa 2-1 x86_64", "bb 1-1 noarch"]);
     let archive = farm.listed("archive");

@@ -7,7 +7,7 @@ use std::fs;
 use repo_support::{Farm, SEED, TIME, check, entries, file, good, manifest, pack};
 
 #[test]
-fn one_bad_package_stops_the_whole_set() {
+fn publish_one_package_is_bad_publishes_none() {
     let farm = Farm::new();
     farm.add("aa", "1-1", "noarch");
     farm.put("bb", "1-1", "noarch", b"");
@@ -20,7 +20,7 @@ fn one_bad_package_stops_the_whole_set() {
 }
 
 #[test]
-fn a_package_is_a_file() {
+fn publish_package_is_no_file_is_refused() {
     let farm = Farm::new();
     let path = farm.new_dir().join("aa_1-1_noarch.peipkg");
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
@@ -33,7 +33,7 @@ fn a_package_is_a_file() {
 }
 
 #[test]
-fn duplicates() {
+fn publish_duplicates_are_refused() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch"]);
     farm.add("bb", "1-1", "noarch");
@@ -49,7 +49,7 @@ fn duplicates() {
 }
 
 #[test]
-fn keys() {
+fn publish_wrong_keys_are_refused() {
     let farm = Farm::new();
     farm.add("aa", "1-1", "noarch");
     let with_key = |seed: &[u8]| {
@@ -67,7 +67,7 @@ fn keys() {
 }
 
 #[test]
-fn a_spoilt_state_is_neither_published_onto_nor_verified() {
+fn repository_spoilt_is_neither_published_onto_nor_verified() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
     farm.clear();
@@ -110,7 +110,7 @@ fn a_spoilt_state_is_neither_published_onto_nor_verified() {
 }
 
 #[test]
-fn verify_finds_what_is_wrong_with_signed_indexes() {
+fn verify_signed_index_wrong_is_found() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "aa 2-1 noarch", "bb 1-1 noarch"]);
     let saved = |kind: &str| fs::read_to_string(farm.repo().join(format!("index/{kind}.json"))).unwrap();
@@ -182,7 +182,7 @@ fn verify_finds_what_is_wrong_with_signed_indexes() {
 }
 
 #[test]
-fn verify_finds_everything_that_is_wrong_with_a_descriptor() {
+fn verify_descriptor_wrong_lists_every_problem() {
     let farm = Farm::new();
     let path = farm.repo().join("repo.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -198,7 +198,7 @@ fn verify_finds_everything_that_is_wrong_with_a_descriptor() {
 }
 
 #[test]
-fn verify_finds_every_bad_package() {
+fn verify_bad_packages_are_all_found() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch", "cc 1-1 noarch"]);
     let package = |name: &str| farm.repo().join(format!("p/{name}/1-1/{name}_1-1_noarch.peipkg"));
@@ -222,7 +222,7 @@ fn verify_finds_every_bad_package() {
 }
 
 #[test]
-fn a_time_that_consumers_would_refuse() {
+fn publish_time_consumers_refuse_is_refused() {
     let farm = Farm::new();
     farm.add("aa", "1-1", "noarch");
     let mut arguments = Farm::PUBLISH;
@@ -233,7 +233,7 @@ fn a_time_that_consumers_would_refuse() {
 }
 
 #[test]
-fn the_exit_status_needs_no_reader() {
+fn exit_status_without_a_reader_is_the_same() {
     let farm = Farm::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -243,7 +243,7 @@ fn the_exit_status_needs_no_reader() {
 }
 
 #[test]
-fn command_lines() {
+fn command_lines_wrong_are_refused() {
     let farm = Farm::new();
     let cases: [(&[&str], i32, &str); 14] = [
         (&[], 2, "a command is missing"),

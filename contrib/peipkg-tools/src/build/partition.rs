@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn ancestors_follow_what_is_claimed() {
+    fn ancestors_of_claimed_files_come_along() {
         let paths = ["usr/", "usr/bin/", "usr/bin/a", "usr/share/", "usr/share/b", "usr/share-x", "etc/"];
         let (shares, left) =
             run(&[("a", &["usr/bin/*"]), ("b", &["usr/share/**", "usr/share-x"])], &paths).unwrap();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_is_claimed_by_a_final_slash() {
+    fn empty_directory_is_claimed_by_a_final_slash() {
         let paths = ["var/", "var/lib/", "var/lib/x/", "var/log/", "var/log/x/"];
         let (shares, left) = run(&[("a", &["var/lib/x/", "var/**"])], &paths).unwrap();
         assert_eq!(shares[0], ["var", "var/lib", "var/lib/x"]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_staged_is_an_empty_share() {
+    fn staging_empty_gives_an_empty_share() {
         assert_eq!(run(&[("a", &[])], &[]).unwrap().0, [Vec::<String>::new()]);
     }
 }

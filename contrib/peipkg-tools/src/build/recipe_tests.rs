@@ -38,7 +38,7 @@ fn read(text: &str) -> Result<Recipe, Vec<String>> {
 }
 
 #[test]
-fn a_recipe_with_everything() {
+fn recipe_with_everything_is_read() {
     let recipe = read(GOOD).unwrap();
     assert_eq!(recipe.script, Path::new("build.sh"));
     let names =
@@ -61,7 +61,7 @@ fn check(from: &str, to: &str, line: usize, expected: &str) {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_line() {
+fn problem_is_named_with_its_line() {
     check("homepage =", "homepag =", 4, "unknown key \"homepag\" in [meta]; did you mean \"homepage\"?");
     check("\"https://zlib", "\"ftp://zlib", 4, "is not an http or https URL");
     check("build_script = \"build.sh\"", "", 2, "missing key \"build_script\"");
@@ -88,7 +88,7 @@ fn what_is_wrong_is_named_with_its_line() {
 }
 
 #[test]
-fn all_problems_are_reported_together() {
+fn problems_are_reported_together() {
     let problems = read("[meta]\nx = 1\n[[package]]\nname = \"a\"\ny = 1\n").unwrap_err();
     assert_eq!(problems.len(), 6, "{problems:?}");
     assert_eq!(read("[meta]\nbuild_script = \"x\"\n").unwrap_err().len(), 1);
@@ -96,13 +96,13 @@ fn all_problems_are_reported_together() {
 }
 
 #[test]
-fn a_package_is_declared_once() {
+fn package_declared_twice_is_refused() {
     let problems = read(&GOOD.replace("libz-dev", "libz").replace(", same_build = true", "")).unwrap_err();
     assert!(problems[0].contains("already declared"), "{problems:?}");
 }
 
 #[test]
-fn signing_binaries_is_refused_in_one_line() {
+fn binary_signing_is_refused_in_one_line() {
     let problems = read("bad = 1\n[[sign]]\nkey = \"tcb\"\n").unwrap_err();
     assert_eq!(problems.len(), 1);
     assert!(problems[0].starts_with("r.toml:2: signing of binaries is not supported yet"), "{problems:?}");

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_that_nests_directories_without_end_leaves_nothing() {
+    fn build_nests_directories_without_end_leaves_nothing() {
         let scratch = Scratch::new().unwrap();
         let root = scratch.root.clone();
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn claims() {
+    fn files_claims_are_checked() {
         for list in ["dependencies", "optional_dependencies"] {
             check_claims(list, &json!({"binary": {"path": "/usr/bin/registryd"}}), "");
             check_claims(list, &json!({"sink": {"path": "/run/logsink.sock"}}), "");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_wrong() {
+    fn lists_wrong_are_refused() {
         assert_eq!(found("side_effects", json!(["man-db", "ldconfig"])), [""; 0]);
         let twice = found("side_effects", json!(["ldconfig", "ldconfig"]));
         assert_eq!(twice, ["side effect \"ldconfig\" is listed twice"]);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_format_allows_is_not_even_read() {
+    fn lists_over_the_formats_limit_are_not_read() {
         let slots: BTreeMap<String, Value> = (10..75).map(|at| (at.to_string(), json!({}))).collect();
         let entry = json!({"name": "aa", "claims": slots}).to_string();
         let error = serde_json::from_str::<Dependency>(&entry).unwrap_err().to_string();

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_whose_order_goes_in_circles_are_put_in_one() {
+    fn versions_of_circular_order_are_put_in_one_order() {
         // By the specification 1~r < 1 < 1+git < 1~r. Sorts of more than twenty look whether that can be.
         let forms = ["1~r", "1", "1+git", "1~s", "1+rest"];
         let texts: Vec<&'static str> = (0..200_usize)
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn orders() {
+    fn entries_merged_are_in_order() {
         check(&[], &[], &[], &[]);
         check(
             &[],
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn architectures_and_aliases() {
+    fn architectures_and_aliases_are_merged() {
         let all = ["a 2-1 aarch64", "a 2-1 noarch", "a 2-1 x86_64", "a 1-1 x86_64"];
         check(&all[3..], &[all[2], all[0], all[1]], &all, &["a 2-1 x86_64"]);
         let newer = ["a 2-1 aarch64", "a 1-1 x86_64"];
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_in_another_order_is_put_in_order() {
+    fn archive_in_another_order_is_put_in_order() {
         let sorted = ["a 1-1 noarch", "b 2-1 noarch", "b 1-1 noarch"];
         check(&[sorted[2], sorted[0]], &[sorted[1]], &sorted, &sorted[..2]);
     }
 
     #[test]
-    fn duplicates() {
+    fn duplicates_are_refused() {
         let published = ["a 1-1 noarch", "b 1-1 noarch"];
         let result = merge(entries(&published), entries(&["b 1-1 x86_64", "b 1-1 noarch"]));
         let Err(Conflict::Duplicates(found)) = result else { panic!("{result:?}") };

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates() {
+    fn url_templates_are_expanded() {
         let expand = |template: Template| template.expand("jq", "1-1", "noarch", "jq_1-1_noarch.peipkg");
         assert_eq!(expand(Template::default()), "/p/jq/1-1/jq_1-1_noarch.peipkg");
         let own = Template::parse("https://x.org/{arch}/{name}-{version}").unwrap();

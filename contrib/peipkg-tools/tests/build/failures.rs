@@ -39,7 +39,7 @@ fn orphans_and_overlaps_name_every_path() {
 }
 
 #[test]
-fn a_typo_in_the_recipe_names_its_line() {
+fn recipe_typo_names_its_line() {
     let fixture = good();
     let text = fs::read_to_string(fixture.path("recipe/peipkg.toml")).unwrap();
     fixture.write(
@@ -59,7 +59,7 @@ fn a_typo_in_the_recipe_names_its_line() {
 }
 
 #[test]
-fn binaries_cannot_be_signed_yet() {
+fn recipe_signs_binaries_is_refused() {
     let fixture = good();
     let text = fs::read_to_string(fixture.path("recipe/peipkg.toml")).unwrap();
     fixture.write("recipe/peipkg.toml", &format!("{text}[[sign]]\nkey = \"tcb\"\n"));
@@ -68,7 +68,7 @@ fn binaries_cannot_be_signed_yet() {
 }
 
 #[test]
-fn a_script_that_fails_passes_its_words_on() {
+fn script_fails_passes_its_output_on() {
     let fixture = Fixture::simple("\"etc/*\"", "echo progress; echo reason >&2; exit 3");
     let run = fixture.run();
     let place = fixture.path("recipe/build.sh").display().to_string();
@@ -78,7 +78,7 @@ fn a_script_that_fails_passes_its_words_on() {
 }
 
 #[test]
-fn missing_files_are_named() {
+fn files_missing_are_named() {
     let fixture = good();
     fs::remove_file(fixture.path("recipe/build.sh")).unwrap();
     fixture.fails(1, &["build script {}/recipe/build.sh: No such file or directory (os error 2)"]);
@@ -91,7 +91,7 @@ fn missing_files_are_named() {
 }
 
 #[test]
-fn values_of_flags_are_checked() {
+fn flag_values_are_checked() {
     let not_a_time = |text: &str| {
         format!("--timestamp: {text:?} is not an RFC 3339 time in UTC such as 2026-05-01T12:00:00Z")
     };
@@ -135,7 +135,7 @@ fn values_of_flags_are_checked() {
 }
 
 #[test]
-fn keys_are_checked_before_the_script_runs() {
+fn key_wrong_is_refused_before_the_script_runs() {
     let fixture = Fixture::simple("", "echo ran; exit 1");
     fixture.write("short", "secret");
     let short = fixture.path("short").display().to_string();
@@ -152,7 +152,7 @@ fn keys_are_checked_before_the_script_runs() {
 }
 
 #[test]
-fn payload_goes_where_the_format_permits() {
+fn payload_outside_the_destinations_is_refused() {
     let paths = [
         "usr/local/bin/x",
         "usr/lib/x86_64-linux-peios/x.so",
@@ -177,7 +177,7 @@ fn payload_goes_where_the_format_permits() {
 }
 
 #[test]
-fn links_lead_where_the_format_permits() {
+fn link_outside_the_destinations_is_refused() {
     let script = "mkdir -p $DESTDIR/etc; cd $DESTDIR/etc
         ln -s /etc/x absolute; ln -s nowhere dangling; ln -s ../../.. escape; ln -s ../tmp/x tmp; ln -s . self";
     Fixture::simple("\"etc/*\"", script).fails(
@@ -193,7 +193,7 @@ fn links_lead_where_the_format_permits() {
 }
 
 #[test]
-fn only_files_directories_and_links_under_clean_names() {
+fn payload_special_file_or_unclean_name_is_refused() {
     let script = "mkdir -p $DESTDIR/etc $DESTDIR/.peipkg; cd $DESTDIR/etc; mkfifo pipe; : >'a\\b'; : >\"$(printf 'u\\314\\210')\"
         : >\"$(printf 'l\\nine')\"; : >\"$(printf 'bad\\377')\"";
     Fixture::simple("\"**\"", script).fails(
@@ -210,7 +210,7 @@ fn only_files_directories_and_links_under_clean_names() {
 }
 
 #[test]
-fn the_packages_of_a_build_appear_together_or_not_at_all() {
+fn packages_of_a_build_appear_together_or_not_at_all() {
     let stanzas = "[[package]]\nname = \"aa\"\narchitecture = \"noarch\"\nfiles = [\"etc/a\"]\n\
         [[package]]\nname = \"bb\"\narchitecture = \"noarch\"\nfiles = [\"etc/b\"]\n";
     // A sparse file costs no space. What else is in the archive takes 9 KiB.
@@ -225,7 +225,7 @@ fn the_packages_of_a_build_appear_together_or_not_at_all() {
 }
 
 #[test]
-fn a_signal_ends_the_script_and_removes_everything() {
+fn signal_ends_the_script_and_removes_everything() {
     let fixture = Fixture::simple("\"etc/*\"", "echo ready; exec sleep 60");
     let mut child = fixture.command().stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -253,7 +253,7 @@ fn a_signal_ends_the_script_and_removes_everything() {
 
 /// What the script has started ends with it where the process group is the build's own.
 #[test]
-fn a_signal_reaches_the_whole_group() {
+fn signal_reaches_the_whole_group() {
     let fixture = Fixture::simple("\"etc/*\"", "sleep 60 & echo $!; wait");
     let mut child = fixture.command().process_group(0).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -275,7 +275,7 @@ fn a_signal_reaches_the_whole_group() {
 }
 
 #[test]
-fn the_command_line() {
+fn command_line_wrong_is_refused() {
     let run = |arguments: &[&str]| Run::of(binary().args(arguments));
     for arguments in [&["--help"][..], &["-h"], &["help"], &["build", "--help"], &["pack", "-h"]] {
         let help = run(arguments);

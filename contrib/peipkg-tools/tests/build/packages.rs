@@ -54,7 +54,7 @@ fn hello_archive() -> Vec<u8> {
 }
 
 #[test]
-fn an_unsigned_package_byte_for_byte() {
+fn package_unsigned_is_the_same_byte_for_byte() {
     let fixture = Fixture::new(HELLO, HELLO_SCRIPT).with("--sign-key", "");
     let run = fixture.build();
     let path = fixture.path("out/hello_1.2-3_noarch.peipkg");
@@ -68,7 +68,7 @@ fn an_unsigned_package_byte_for_byte() {
 }
 
 #[test]
-fn the_signature_is_over_what_precedes_it() {
+fn signature_covers_the_bytes_before_it() {
     let fixture = Fixture::new(HELLO, HELLO_SCRIPT);
     fixture.build();
     let bytes = fixture.tar("hello_1.2-3_noarch.peipkg");
@@ -114,7 +114,7 @@ fn hex_bytes(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn two_builds_and_both_key_forms_give_the_same_bytes() {
+fn build_twice_with_both_key_forms_gives_the_same_bytes() {
     let fixture = Fixture::new(HELLO, HELLO_SCRIPT);
     let name = "out/hello_1.2-3_noarch.peipkg";
     fixture.build();
@@ -128,7 +128,7 @@ fn two_builds_and_both_key_forms_give_the_same_bytes() {
 }
 
 #[test]
-fn long_paths_and_targets_get_an_extended_header() {
+fn path_or_target_long_gets_an_extended_header() {
     let directory = format!("usr/share/{}", "d".repeat(60));
     let (fits, long) = (format!("{directory}/{}", "e".repeat(29)), format!("{directory}/{}", "e".repeat(30)));
     let target = format!("../../../etc/{}", "t".repeat(120));
@@ -194,7 +194,7 @@ echo a >$DESTDIR/usr/include/foo.h; echo b >$DESTDIR/usr/include/foo/b.h; ln $DE
 mkdir $DESTDIR/usr/include/empty";
 
 #[test]
-fn several_packages_of_one_build() {
+fn build_of_several_packages_makes_each() {
     let fixture = Fixture::new(SPLIT, SPLIT_SCRIPT);
     let run = fixture.build();
     let packages =
@@ -244,7 +244,7 @@ fn several_packages_of_one_build() {
 }
 
 #[test]
-fn the_script_gets_exactly_its_environment() {
+fn script_gets_exactly_its_environment() {
     let script = "mkdir -p $DESTDIR/etc; tr '\\0' '\\n' </proc/$$/environ | sort >$DESTDIR/etc/env
         pwd >$DESTDIR/etc/pwd; ls -A >$DESTDIR/etc/ls; if read line; then exit 9; fi
         echo to-stdout; echo to-stderr >&2";
@@ -322,7 +322,7 @@ fn pack_makes_what_build_makes() {
 
 /// A list of many files is held once, as text.
 #[test]
-fn many_files_take_little_memory() {
+fn build_of_many_files_takes_little_memory() {
     let script =
         "mkdir -p $DESTDIR/usr/share/xx && cd $DESTDIR/usr/share/xx && seq -f %050g 50000 | xargs touch";
     let fixture = Fixture::simple("\"usr/**\"", script);
