@@ -1,4 +1,5 @@
-//! HTTP as bytes: what a test sends is exactly what it wrote. Signatures come from openssl, not from our own code.
+//! HTTP as bytes: sends exactly the bytes that a test wrote. Openssl computes the signatures, not
+//! our own code.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -36,7 +37,7 @@ pub struct Connection {
     limit: Duration,
 }
 
-/// A stream whose reads all end at one instant, however many there are: an answer that trickles in gets no extra time.
+/// A stream with one deadline for all its reads: an answer that trickles in gets no extra time.
 struct Timed {
     stream: TcpStream,
     end: Instant,
@@ -54,7 +55,7 @@ impl Read for Timed {
 }
 
 impl Connection {
-    /// Connects; every answer and every write may take `limit`.
+    /// Connects. `limit` applies to each answer and each write.
     ///
     /// # Errors
     /// When nobody accepts within `limit`.
@@ -74,7 +75,8 @@ impl Connection {
         self.stream.get_mut().stream.write_all(bytes)
     }
 
-    /// Reads one answer; `head` says that the request was a HEAD, whose answer has no body. Interim answers are passed over.
+    /// Reads one answer and skips interim ones. `head`: the request was a HEAD, so the answer has
+    /// no body.
     ///
     /// # Errors
     /// When the connection ends or time runs out before the answer is complete, or when it is not HTTP.
@@ -93,7 +95,8 @@ impl Connection {
         }
     }
 
-    /// Whether the other side has closed the connection, with nothing more to read. Waits for it as long as an answer may take.
+    /// Whether the server has closed the connection, with nothing more to read. Waits for that as
+    /// long as for an answer.
     pub fn is_closed(&mut self) -> bool {
         self.stream.get_mut().end = Instant::now() + self.limit;
         match self.stream.fill_buf() {
@@ -168,7 +171,7 @@ pub fn get(addr: SocketAddr, path: &str) -> Response {
     request(addr, "GET", path, &[], b"")
 }
 
-/// What `/status` says; fails the test unless it is a JSON document.
+/// Reads `/status`; fails the test unless it is a JSON document.
 #[track_caller]
 pub fn status(addr: SocketAddr) -> serde_json::Value {
     let response = get(addr, "/status");
@@ -196,7 +199,8 @@ pub fn request(
     exchange(addr, &bytes, PATIENCE).unwrap_or_else(|error| panic!("{method} http://{addr}{path}: {error}"))
 }
 
-/// Sends a signed webhook: `event` as GitHub names it, `body` as JSON, signed with `secret` by openssl.
+/// Sends a signed webhook: `event` as GitHub names it, `body` as JSON, signed with `secret` by
+/// openssl.
 #[track_caller]
 pub fn webhook(addr: SocketAddr, event: &str, secret: &str, body: &[u8]) -> Response {
     let signature = format!("sha256={}", openssl_hmac_sha256(secret.as_bytes(), body));
@@ -208,7 +212,8 @@ pub fn webhook(addr: SocketAddr, event: &str, secret: &str, body: &[u8]) -> Resp
     request(addr, "POST", "/webhooks/github", &headers, body)
 }
 
-/// The HMAC-SHA256 of `body` under `secret`, which must not be empty, as lower-case hexadecimal digits.
+/// The HMAC-SHA256 of `body` under `secret`, which must not be empty, as lower-case hexadecimal
+/// digits.
 #[track_caller]
 pub fn openssl_hmac_sha256(secret: &[u8], body: &[u8]) -> String {
     let key = format!("hexkey:{}", hex(secret));

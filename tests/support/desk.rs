@@ -1,5 +1,6 @@
-//! A desk at which a test does what a page says. The page's absolute paths are below a temporary directory, and the `PATH` has the
-//! programs of this list and no others: a command that nobody has thought of is not found, and so cannot do harm.
+//! A desk: a sandbox in which a test runs the commands of a page. The page's absolute paths lie
+//! below a temporary directory, and the `PATH` has only the programs of a list, so that an
+//! unforeseen command is not found and can do no harm.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +16,7 @@ use super::running::{Output, Running};
 use super::tools::Tools;
 use super::wait::PATIENCE;
 
-/// What the pages' commands, the demo and builds may call.
+/// The programs that the pages' commands, the demo and builds may call.
 const PROGRAMS: &[&str] = &[
     "as", "awk", "basename", "cat", "cc", "chmod", "cmp", "cp", "curl", "cut", "date", "dd", "diff",
     "dirname", "env", "find", "gcc", "git", "grep", "gzip", "head", "hostname", "install", "ld", "ln", "ls",
@@ -29,7 +30,7 @@ const MOVED: &[&str] = &["/etc/", "/var/lib/", "/srv/", "/root/", "/usr/local/",
 /// The upstream of all examples.
 pub const UPSTREAM: &str = "https://git.example.org/";
 
-/// The desk. Its directory goes, and a daemon on it ends, when it is dropped.
+/// The desk. Dropping it stops its daemon and removes its directory.
 pub struct Desk {
     daemon: Option<Running>,
     changes: Vec<(String, String)>,
@@ -66,7 +67,7 @@ impl Desk {
         for name in ["Cargo.toml", "Makefile", "contrib", "docs", "src"] {
             symlink(source.join(name), at("source").join(name)).expect("a link");
         }
-        // As `make install` leaves them.
+        // The same files as after `make install`.
         let documents = at("usr/local/share/doc/peipkg-manager");
         fs::create_dir_all(&documents).expect("a directory");
         symlink(source.join("contrib"), documents.join("contrib")).expect("a link");
@@ -85,14 +86,14 @@ impl Desk {
             symlink(tool, at("bin").join(name)).expect("a link");
             symlink(tool, at("usr/local/bin").join(name)).expect("a link");
         }
-        // The manager's default path is the machine's, so it is said.
+        // Name the configuration: the manager's default path is the machine's.
         let config = at("etc/peipkg-manager/config.toml");
         let manager = format!(
             "case \" $* \" in *' --config'*) ;; *) set -- \"$@\" --config '{}' ;; esac\nexec '{}' \"$@\"\n",
             config.display(),
             tools.manager.display()
         );
-        // Here, everybody is the user whom a page means.
+        // A page's users do not exist here, so run the command as the present one.
         let runuser = "while [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n";
         for (name, script) in
             [("peipkg-manager", manager.as_str()), ("runuser", runuser), ("sudo", "exec \"$@\"\n")]
@@ -114,12 +115,12 @@ impl Desk {
         desk
     }
 
-    /// Where the absolute `path` of a page is.
+    /// The path below the desk that stands for the absolute `path` of a page.
     pub fn path(&self, path: &str) -> PathBuf {
         self.home.path().join(path.trim_start_matches('/'))
     }
 
-    /// Where a file that a page names is: below the clone of the source if the name is relative.
+    /// The path of a file that a page names; a relative one is below the clone of the source.
     pub fn place(&self, name: &str) -> PathBuf {
         if name.starts_with('/') { self.path(name) } else { self.path("source").join(name) }
     }
@@ -138,27 +139,28 @@ impl Desk {
         fs::read_to_string(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()))
     }
 
-    /// From now on, pages have `to` where they say `from`.
+    /// Replaces `from` by `to` in the pages from now on.
     pub fn change(&mut self, from: &str, to: &str) {
         self.changes.push((from.to_owned(), to.to_owned()));
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable for the commands.
     pub fn variable(&mut self, name: &str, value: impl Into<OsString>) {
         self.variables.push((name.to_owned(), value.into()));
     }
 
-    /// A key where the examples have it.
+    /// Writes a key to the path in the examples.
     pub fn key(&self) {
         self.run("openssl genpkey -algorithm ed25519 -out /etc/peipkg-manager/farm.pem");
     }
 
-    /// The sample recipe, where the examples have it.
+    /// Copies the sample recipe to the path in the examples.
     pub fn recipe(&self) {
         self.run("cp -R contrib/recipes/hello /etc/peipkg-manager/recipes/");
     }
 
-    /// A version of the upstream: the tag `v<version>`, on a commit with a program that says so and `files`.
+    /// Adds a version to the upstream: the tag `v<version>`, on a commit of `files` and a program
+    /// that prints the version.
     pub fn version(&self, version: &str, files: &[(&str, &str)]) {
         let program = format!("#!/bin/sh\necho hello, version {version}\n");
         let all: Vec<(&str, &str)> =
@@ -167,7 +169,7 @@ impl Desk {
         self.upstream.tag_light(&format!("v{version}"));
     }
 
-    /// Puts `fragment`, tables of a configuration, into the configuration, in place of those tables.
+    /// Replaces the tables in `fragment` in the configuration.
     pub fn configure(&self, fragment: &str) {
         let config = self.read("/etc/peipkg-manager/config.toml");
         let is_header = |line: &str| line.starts_with('[');
@@ -190,7 +192,8 @@ impl Desk {
         Running::spawn(&mut self.command("sh", &["-c", &self.moved(script)])).wait_exit(PATIENCE)
     }
 
-    /// Runs shell text of a page, up to the first failure, which fails the test; what it has written, as the page would show it.
+    /// Runs shell text of a page and returns its output as the page would show it. The first
+    /// failure fails the test.
     #[track_caller]
     pub fn run(&self, script: &str) -> String {
         let output = self.try_run(&format!("exec 2>&1\nset -e\n{script}"));
@@ -198,7 +201,7 @@ impl Desk {
         self.shown(&output.stdout)
     }
 
-    /// Starts the daemon and waits until it has polled and built all there is.
+    /// Starts the daemon and waits until it has polled and built everything.
     #[track_caller]
     pub fn start_daemon(&mut self) {
         let mut daemon = Running::spawn(&mut self.command("peipkg-manager", &[]));
@@ -218,7 +221,7 @@ impl Desk {
         self.daemon.as_mut().expect("a daemon was started")
     }
 
-    /// Lets the daemon stop, as SIGTERM does.
+    /// Stops the daemon with SIGTERM.
     #[track_caller]
     pub fn stop_daemon(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
@@ -227,7 +230,7 @@ impl Desk {
         }
     }
 
-    /// `text` of a page as it is meant here.
+    /// Translates `text` of a page to the paths of the desk.
     pub fn moved(&self, text: &str) -> String {
         let changed = self.changes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
         let home = self.home.path().display().to_string();
@@ -236,7 +239,7 @@ impl Desk {
         while let Some(next) = rest.chars().next() {
             let before = result.chars().next_back();
             let begins = before.is_none_or(|c| !(c.is_alphanumeric() || "._-/}".contains(c)));
-            // What has been moved already stays where it is.
+            // Do not translate a path twice.
             if rest.starts_with(&home) {
                 result += &home;
                 rest = &rest[home.len()..];
@@ -251,7 +254,7 @@ impl Desk {
         result
     }
 
-    /// Output as the page would show it.
+    /// Translates output back to the paths of the page.
     pub fn shown(&self, output: &str) -> String {
         let home = self.home.path().display().to_string();
         let shown = self.changes.iter().fold(output.to_owned(), |text, (from, to)| text.replace(to, from));
@@ -269,14 +272,14 @@ impl Desk {
     }
 }
 
-/// Whether `script` is what a shell can read.
+/// Whether the shell accepts the syntax of `script`.
 #[track_caller]
 pub fn assert_syntax(place: &str, script: &str) {
     let output = Command::new("sh").args(["-n", "-c", script]).output().expect("sh");
     assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What `program --help` prints.
+/// Returns the output of `program --help`.
 #[track_caller]
 pub fn help_of(program: &Path) -> String {
     run(Command::new(program).arg("--help"))

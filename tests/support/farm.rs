@@ -1,4 +1,5 @@
-//! A farm in a temporary home: configuration, key, recipes and state, and the real manager run on it.
+//! A farm in a temporary home: configuration, key, recipes and state, and the real manager run on
+//! it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,7 +22,7 @@ pub const SEED: [u8; 32] = *b"a test farm's key, known to all!";
 /// The webhook secret of a farm with [`FarmBuilder::http`].
 pub const SECRET: &str = "it's a secret to everybody";
 
-/// What a farm is made of; [`FarmBuilder::build`] makes it.
+/// The description of a farm; [`FarmBuilder::build`] creates it.
 #[must_use]
 pub struct FarmBuilder {
     recipes: Vec<(String, String, String)>,
@@ -76,27 +77,28 @@ impl FarmBuilder {
         self
     }
 
-    /// Sets `[poll] default_interval`, which is `1000h` otherwise. A second poll comes at some time within it,
-    /// which the URL decides: of an hour, a test would see it once in a while.
+    /// Sets `[poll] default_interval`, which is `1000h` otherwise. The second poll falls anywhere
+    /// within the interval, depending on the URL: with an hour, it would fall into a test now and
+    /// then.
     pub fn default_interval(mut self, interval: &str) -> Self {
         interval.clone_into(&mut self.interval);
         self
     }
 
-    /// Has the signing key as PEM PKCS#8, written by openssl, in place of the raw seed of the same key.
+    /// Writes the signing key as PEM PKCS#8, by openssl, instead of as a raw seed.
     pub fn pem_key(mut self) -> Self {
         self.pem = true;
         self
     }
 
-    /// Puts a script called `name` (with its `#!` line) in front of the `PATH`: a stand-in for a tool. `{real}` in it stands for
-    /// the path of the program that it hides.
+    /// Puts a script called `name` (with its `#!` line) at the front of the `PATH`, as a stand-in
+    /// for a tool. `{real}` in the script becomes the path of the program that it hides.
     pub fn program(mut self, name: &str, script: &str) -> Self {
         self.programs.push((name.to_owned(), script.to_owned()));
         self
     }
 
-    /// Makes the farm's directories and files.
+    /// Creates the farm's directories and files.
     pub fn build(self) -> Farm {
         let home = TempDir::with_prefix("farm-").expect("a temporary directory");
         let farm = Farm { home };
@@ -136,13 +138,14 @@ impl FarmBuilder {
     }
 }
 
-/// A farm. Its directory goes when it is dropped: drop what runs in it first.
+/// A farm. Dropping it removes its directory, so drop the processes in it first.
 pub struct Farm {
     home: TempDir,
 }
 
 impl Farm {
-    /// Starts to describe a farm: no recipes, no HTTP, no upload, the raw key, polls an hour apart.
+    /// Describes a farm without recipes, HTTP or upload, with the raw key and a poll interval of
+    /// 1000 hours.
     pub fn builder() -> FarmBuilder {
         FarmBuilder {
             recipes: Vec::new(),
@@ -171,7 +174,7 @@ impl Farm {
         self.path("recipes")
     }
 
-    /// `state_dir`, which the manager makes.
+    /// `state_dir`, which the manager creates.
     pub fn state_dir(&self) -> PathBuf {
         self.path("state")
     }
@@ -214,7 +217,7 @@ impl Farm {
         fs::remove_dir_all(self.recipes_dir().join(id)).expect("a recipe to remove");
     }
 
-    /// What [`FarmBuilder::program`] does, at any time.
+    /// Adds or replaces a stand-in, as [`FarmBuilder::program`] does.
     pub fn write_program(&self, name: &str, script: &str) {
         let script = if script.contains("{real}") {
             let tools = Tools::get();
@@ -233,7 +236,8 @@ impl Farm {
         fs::rename(fresh, file).expect("a stand-in");
     }
 
-    /// The manager's command with `arguments`, in the farm's directory, isolated from the machine's configuration.
+    /// Prepares the manager with `arguments`, in the farm's directory, isolated from the machine's
+    /// configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let tools = Tools::get();
         let mut path = self.bin_dir().into_os_string();
@@ -245,7 +249,8 @@ impl Farm {
         command
     }
 
-    /// A shell that runs `script`, with the program and arguments of `command` as its arguments and its environment.
+    /// Prepares a shell that runs `script`, with the environment of `command` and its program and
+    /// arguments as `"$@"`.
     pub fn shell(&self, command: &Command, script: &str) -> Command {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(script).arg("sh").arg(command.get_program()).args(command.get_args());
@@ -259,19 +264,20 @@ impl Farm {
         shell
     }
 
-    /// Runs the manager with `arguments` and `--config`, to its end.
+    /// Runs the manager with `arguments` and `--config` and waits for its end.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.start(arguments).wait_exit(PATIENCE)
     }
 
-    /// Runs one sweep to its end.
+    /// Runs one sweep and waits for its end.
     #[track_caller]
     pub fn once(&self) -> Output {
         self.run(&["--once"])
     }
 
-    /// Runs a sweep that goes on with what is built, builds nothing again, and brings the repository to just these packages.
+    /// Runs a sweep that must publish the saved packages without a build. Afterwards exactly
+    /// `published` must be in the repository.
     #[track_caller]
     pub fn once_without_builds(&self, published: &[&str]) -> Output {
         let output = self.once();
@@ -295,13 +301,14 @@ impl Farm {
         Running::spawn(self.command(arguments).arg("--config").arg(self.config_path()))
     }
 
-    /// What the archive index lists, as sorted lines of `name version architecture`. Empty if there is no repository yet.
+    /// Lists the archive index as sorted lines of `name version architecture`; none without a
+    /// repository.
     #[track_caller]
     pub fn published(&self) -> Vec<String> {
         published_in(&self.repo_dir())
     }
 
-    /// The names of what is built and not yet published, in `publish/`.
+    /// The names of the pending packages' directories in `publish/`.
     #[track_caller]
     pub fn kept(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path("state/publish")).expect("publish/");
@@ -327,7 +334,8 @@ impl Farm {
         }
     }
 
-    /// Verifies the repository, metadata and packages, with `peipkg-repo`; fails the test if it does not verify.
+    /// Verifies the repository, metadata and packages, with `peipkg-repo`; fails the test if it
+    /// does not verify.
     #[track_caller]
     pub fn assert_verifies(&self) {
         let mut command = Command::new(&Tools::get().repo);
@@ -335,7 +343,8 @@ impl Farm {
     }
 }
 
-/// A place for a remote, in a directory of its own; nothing is there yet. `None` where there is no rclone.
+/// A temporary directory, and a path in it that does not exist yet, for a remote. `None` without
+/// rclone.
 pub fn remote_directory() -> Option<(TempDir, PathBuf)> {
     require("rclone").then(|| {
         let home = tempfile::tempdir().expect("a temporary directory");
@@ -344,7 +353,8 @@ pub fn remote_directory() -> Option<(TempDir, PathBuf)> {
     })
 }
 
-/// What the archive index of the repository at `repo` lists, as sorted lines of `name version architecture`.
+/// Lists the archive index of the repository at `repo` as sorted lines of `name version
+/// architecture`.
 #[track_caller]
 pub fn published_in(repo: &Path) -> Vec<String> {
     let file = repo.join("index/archive.json");
@@ -362,7 +372,8 @@ pub fn published_in(repo: &Path) -> Vec<String> {
 /// Writes the key of [`SEED`] to `path`, raw or as PEM.
 fn write_key(path: &Path, pem: bool) {
     if pem {
-        // PKCS#8 of an Ed25519 key is this prefix and the seed (RFC 8410 §7); openssl checks it and writes the PEM.
+        // PKCS#8 of an Ed25519 key is this prefix and the seed (RFC 8410 §7); openssl checks it and
+        // writes the PEM.
         let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
         der.extend(SEED);
         let file = path.with_extension("der");

@@ -1,14 +1,15 @@
-//! Doing what a page says, block by block, at a [`Desk`], and comparing what it shows with what its commands write.
+//! Runs the blocks of a page at a [`Desk`] and compares the output that the page shows with the
+//! output of its commands.
 //!
-//! A block that begins with a path in a comment is that file; tables of a configuration go into the configuration; `sh` and `console`
-//! are run, but for what is in [`NOT_RUN`].
+//! A block that begins with a path in a comment is that file; tables of a configuration go into the
+//! configuration; `sh` and `console` are run, but for what is in [`NOT_RUN`].
 
 use regex_lite::Regex;
 
 use super::desk::{Desk, assert_syntax};
 use super::pages::{Block, fenced};
 
-/// How commands begin that are not run here, and why.
+/// Prefixes of commands that are not run here, and why.
 pub const NOT_RUN: &[(&str, &str)] = &[
     ("make install", "tests/services/installing.rs does"),
     ("make uninstall", "tests/services/installing.rs does"),
@@ -40,7 +41,7 @@ fn is_not_run(command: &str) -> bool {
     NOT_RUN.iter().map(|(start, _)| start).any(is_it)
 }
 
-/// `script` without what is not run.
+/// Removes the commands of [`NOT_RUN`] from `script`.
 fn runnable(script: &str) -> String {
     let mut result = String::new();
     let mut drops = false;
@@ -55,7 +56,7 @@ fn runnable(script: &str) -> String {
     result
 }
 
-/// A text with what differs from one run to the next in the same words.
+/// Replaces the parts of a text that differ from run to run: times, hashes, numbers.
 pub fn masked(text: &str) -> String {
     let masks = [
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
@@ -72,7 +73,8 @@ pub fn masked(text: &str) -> String {
     })
 }
 
-/// Does what the page at `path` says. `before` prepares the desk for a block, if it needs more than what the page has said so far.
+/// Follows the page at `path`. `before` prepares the desk for a block that needs more than the page
+/// has said so far.
 #[track_caller]
 pub fn follow(path: &str, desk: &mut Desk, mut before: impl FnMut(&mut Desk, &Block)) {
     let mut written = String::new();
@@ -98,7 +100,7 @@ pub fn follow(path: &str, desk: &mut Desk, mut before: impl FnMut(&mut Desk, &Bl
                     }
                     do_steps(desk, place, &steps);
                 }
-                // A part of what the block before has written.
+                // The block shows a part of the previous block's output.
                 None => assert!(
                     masked(&written).contains(&masked(text)),
                     "{place}:\n{text}\n--- is not in\n{written}"
@@ -111,7 +113,8 @@ pub fn follow(path: &str, desk: &mut Desk, mut before: impl FnMut(&mut Desk, &Bl
     desk.stop_daemon();
 }
 
-/// Types the commands of a console into one shell, and compares what they write with what the page shows, if it shows anything.
+/// Types the commands of a console into one shell, and compares what they write with what the page
+/// shows, if it shows anything.
 #[track_caller]
 fn do_steps(desk: &mut Desk, place: &str, steps: &[(String, String)]) {
     const END: &str = "\u{1e}";

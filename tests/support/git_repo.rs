@@ -1,7 +1,9 @@
-//! Upstream repositories, made with the git command and independent of the machine's git configuration.
+//! Upstream repositories, made with the git command and independent of the machine's git
+//! configuration.
 //!
-//! Identities and dates are fixed, so that the same calls give the same hashes. The author date is always
-//! [`AUTHOR_DATE`] and thereby never the committer date: a test that reads the wrong one fails.
+//! Identities and dates are fixed, so that the same calls give the same hashes. The author date is
+//! always [`AUTHOR_DATE`] and never equals the committer date, so that a test fails where the
+//! manager reads the wrong one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,21 +35,24 @@ impl GitRepo {
         Self::in_own_home("sha256")
     }
 
-    /// An empty repository at `parent/name`. Repositories below one parent are siblings, for relative submodule URLs; call
-    /// them `lib.git` and so on, and the same relative URL holds for `file://` and over HTTP.
+    /// An empty repository at `parent/name`. Repositories below one parent are siblings, for
+    /// relative submodule URLs; call them `lib.git` and so on, and the same relative URL holds for
+    /// `file://` and over HTTP.
     pub fn in_dir(parent: &Path, name: &str) -> Self {
         Self::init(parent.join(name), None, "sha1")
     }
 
-    /// A repository with one commit and one light tag `v<version>` for each of `versions`, in that order, a day apart from
-    /// 2026-01-01 on. The files are those that [`super::recipes::Recipe::program`] installs.
+    /// A repository with one commit and one light tag `v<version>` for each of `versions`, in that
+    /// order, a day apart from 2026-01-01 on. The files are those that
+    /// [`super::recipes::Recipe::program`] installs.
     pub fn program(versions: &[&str]) -> Self {
         let repo = Self::new();
         repo.add_versions(versions);
         repo
     }
 
-    /// Adds to `self` what [`GitRepo::program`] starts with. The days go on from the number of commits there are.
+    /// Adds to `self` what [`GitRepo::program`] starts with. The days go on from the number of
+    /// commits there are.
     pub fn add_versions(&self, versions: &[&str]) {
         for version in versions {
             let day = 1 + self.commits();
@@ -72,7 +77,7 @@ impl GitRepo {
         repo
     }
 
-    /// What keeps the directory alive, if it is the repository's own.
+    /// Keeps the repository's own directory alive, if it has one.
     pub(super) fn home(&self) -> Option<Arc<TempDir>> {
         self.home.clone()
     }
@@ -92,7 +97,8 @@ impl GitRepo {
         format!("file://{}", self.path.display())
     }
 
-    /// Runs git in the repository, fails the test when git fails, and gives its standard output without the last line end.
+    /// Runs git in the repository and returns its standard output without the last line end. Fails
+    /// the test if git fails.
     #[track_caller]
     pub fn git(&self, arguments: &[&str]) -> String {
         run(git_command(&self.path).args(arguments))
@@ -115,20 +121,22 @@ impl GitRepo {
         symlink(target, self.parent_made(path)).expect("a symbolic link");
     }
 
-    /// Declares a submodule, for the next commit: `path` holds `commit` of the repository at `url`, absolute or relative.
-    /// Nothing is fetched, so `url` may be anything.
+    /// Declares a submodule, for the next commit: `path` holds `commit` of the repository at `url`,
+    /// absolute or relative. Nothing is fetched, so `url` may be anything.
     pub fn add_submodule(&self, path: &str, url: &str, commit: &str) {
         let set = |key: &str, value: &str| {
             self.git(&["config", "--file", ".gitmodules", &format!("submodule.{path}.{key}"), value]);
         };
         set("path", path);
         set("url", url);
-        // The empty directory is how a work tree shows a submodule that is not checked out; without it, `add` drops the entry.
+        // The empty directory is how a work tree shows a submodule that is not checked out; without
+        // it, `add` drops the entry.
         fs::create_dir_all(self.path.join(path)).expect("the submodule's directory");
         self.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")]);
     }
 
-    /// Writes `files`, commits the whole work tree with the committer date `date` (RFC 3339) and gives the commit's hash.
+    /// Writes `files`, commits the whole work tree with the committer date `date` (RFC 3339) and
+    /// returns the commit's hash.
     #[track_caller]
     pub fn commit(&self, files: &[(&str, &str)], date: &str) -> String {
         for (path, content) in files {
@@ -152,25 +160,26 @@ impl GitRepo {
         all.parse().expect("git counts commits")
     }
 
-    /// A light tag at the current commit. The name is passed on as it is, `--help` included.
+    /// Tags the current commit with a light tag of exactly this name, even `--help`.
     pub fn tag_light(&self, name: &str) {
         self.git(&["update-ref", &format!("refs/tags/{name}"), "HEAD"]);
     }
 
-    /// An annotated tag at the current commit, made at `date` (RFC 3339).
+    /// Tags the current commit with an annotated tag made at `date` (RFC 3339).
     pub fn tag_annotated(&self, name: &str, date: &str) {
         let mut command = git_command(&self.path);
         command.args(["tag", "--annotate", "--message", "a tag", "--", name]);
         run(command.env("GIT_COMMITTER_DATE", date));
     }
 
-    /// A branch at the current commit, which may have a tag's name.
+    /// Creates a branch at the current commit, possibly with a tag's name.
     pub fn branch(&self, name: &str) {
         self.git(&["update-ref", &format!("refs/heads/{name}"), "HEAD"]);
     }
 
-    /// Light tags at the current commit, written into `packed-refs` at once: a hundred thousand take a moment. Nothing checks
-    /// the names. Git itself does not advertise one that breaks its rules: for such a name see `Fault::Answer`.
+    /// Writes light tags of the current commit into `packed-refs`, which takes a moment for a
+    /// hundred thousand. Nothing checks the names, but git does not advertise one that breaks its
+    /// rules: use `Fault::Answer` for such a name.
     pub fn tag_many<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) {
         self.git(&["pack-refs", "--all"]);
         let file = self.git_dir().join("packed-refs");
@@ -202,7 +211,7 @@ impl GitRepo {
     }
 }
 
-/// The variables that keep git away from the machine's configuration and from the terminal, for any process of a test.
+/// Sets the variables that keep git away from the machine's configuration and from the terminal.
 pub fn isolate(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         // A test run from a git hook inherits variables that point at another repository.
@@ -214,7 +223,7 @@ pub fn isolate(command: &mut Command) -> &mut Command {
     command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").env("TZ", "UTC")
 }
 
-/// A git command in `directory`, isolated, with fixed identities and dates.
+/// Prepares an isolated git command in `directory`, with fixed identities and dates.
 pub fn git_command(directory: &Path) -> Command {
     let mut command = Command::new("git");
     isolate(&mut command).current_dir(directory).stdin(std::process::Stdio::null());
@@ -225,7 +234,8 @@ pub fn git_command(directory: &Path) -> Command {
     command
 }
 
-/// Runs `command` to its end, fails the test when it fails, and gives its standard output without the last line end.
+/// Runs `command` and returns its standard output without the last line end. Fails the test if the
+/// command fails.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -1,4 +1,5 @@
-//! `make install` and `make uninstall` with the binaries of this test run, and what they leave behind.
+//! `make install` and `make uninstall` with the binaries of this test run, and the files that they
+//! leave.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ pub const UNIT: &str = "/usr/local/lib/systemd/system/peipkg-manager.service";
 /// Where the list of what was installed is.
 pub const LIST: &str = "/usr/local/share/doc/peipkg-manager/installed-files";
 
-/// Runs `make TARGET VARIABLE=VALUE…` to its end, whatever that is. The programs are those of this test run.
+/// Runs `make TARGET VARIABLE=VALUE…` with the binaries of this test run, whether it succeeds or
+/// not.
 #[track_caller]
 pub fn make(target: &str, variables: &[&str]) -> Output {
     Running::spawn(&mut make_command(target, variables)).wait_exit(PATIENCE)
@@ -31,7 +33,7 @@ pub fn make(target: &str, variables: &[&str]) -> Output {
 pub fn make_command(target: &str, variables: &[&str]) -> Command {
     let mut command = Command::new("make");
     command.arg("--silent").arg(target).arg(format!("BUILT={}", built().display())).args(variables);
-    // What the tests were called with is not meant for this one.
+    // The variables of the `make` that runs the tests would reach this one too.
     for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
         command.env_remove(name);
     }
@@ -42,7 +44,8 @@ pub fn make_command(target: &str, variables: &[&str]) -> Command {
     command
 }
 
-/// Where the programs of this test run are, without their symbols: those make a debug build ten times as large.
+/// A directory with the stripped programs of this test run: symbols make a debug build ten times as
+/// large.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -51,7 +54,7 @@ pub fn built() -> &'static Path {
         fs::create_dir_all(&directory).expect("a directory below the target directory");
         for program in [&tools.manager, &tools.build, &tools.repo] {
             let name = program.file_name().expect("a name").to_string_lossy();
-            // Another test run may be at the same.
+            // Another test run may write the same files.
             let fresh = directory.join(format!(".{name}.{}", std::process::id()));
             run(Command::new("strip").arg("-o").arg(&fresh).arg(program));
             fs::rename(fresh, directory.join(&*name)).expect("a stripped program");
@@ -65,7 +68,8 @@ pub fn destdir(root: &Path) -> String {
     format!("DESTDIR={}", root.display())
 }
 
-/// Every file below `root`, as paths that begin where `root` ends, sorted; empty directories too, with a slash at their end.
+/// The sorted paths of all files below `root`, relative to it but with a leading slash; empty
+/// directories end in a slash.
 pub fn tree(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![root.to_owned()];
@@ -106,12 +110,12 @@ impl Root {
         self.home.path()
     }
 
-    /// Where in it `path` is.
+    /// The path of `path` below this root.
     pub fn path(&self, path: &str) -> PathBuf {
         self.dir().join(path.trim_start_matches('/'))
     }
 
-    /// Runs `make TARGET VARIABLE=VALUE…` for it.
+    /// Runs `make TARGET VARIABLE=VALUE…` with this root as `DESTDIR`.
     #[track_caller]
     pub fn make(&self, target: &str, variables: &[&str]) -> Output {
         let destdir = destdir(self.dir());
@@ -127,7 +131,7 @@ impl Root {
         output
     }
 
-    /// Removes what was installed with the usual paths.
+    /// Uninstalls an installation with the usual paths.
     #[track_caller]
     pub fn uninstall(&self) -> Output {
         let output = self.make("uninstall", &[]);
@@ -141,7 +145,7 @@ impl Root {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Writes a file in it, and makes what is missing above.
+    /// Writes a file in it and creates the missing directories above.
     #[track_caller]
     pub fn write(&self, path: &str, content: &str) {
         let path = self.path(path);

@@ -1,4 +1,4 @@
-//! A place in a build script where the build waits until the test lets it go on.
+//! A point in a script where a build, or another child, waits until the test opens it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::wait::{PATIENCE, wait_until};
 
-/// The latch; builds that wait at it go on when it is opened.
+/// The latch. Opening it lets every script at it go on.
 pub struct Latch {
     directory: TempDir,
 }
@@ -18,29 +18,29 @@ impl Latch {
         Self { directory: TempDir::with_prefix("latch-").expect("a temporary directory") }
     }
 
-    /// A path beside the latch, for marks of the script.
+    /// A path beside the latch, for files that the script leaves.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// The lines that wait, for a build script.
+    /// Shell lines that say they were reached, by a file, and wait for [`Latch::open`].
     pub fn script(&self) -> String {
         let (reached, open) = (self.path("reached"), self.path("open"));
         format!(": > {}\nwhile [ ! -e {} ]; do sleep 0.02; done\n", reached.display(), open.display())
     }
 
-    /// Whether a build has come to the latch.
+    /// Whether a script has reached the latch.
     pub fn is_reached(&self) -> bool {
         self.path("reached").exists()
     }
 
-    /// Waits for a build to come to the latch.
+    /// Waits until a script has reached the latch.
     #[track_caller]
     pub fn wait_reached(&self) {
-        wait_until("a build is at the latch", PATIENCE, || self.is_reached());
+        wait_until("a script is at the latch", PATIENCE, || self.is_reached());
     }
 
-    /// Lets builds go on, now and later.
+    /// Lets scripts go on, now and later.
     pub fn open(&self) {
         fs::write(self.path("open"), "").expect("the latch opens");
     }

@@ -1,4 +1,5 @@
-//! A strict reader of the manager's log lines: what it accepts is what an operator's tools may rely on.
+//! A strict reader of the manager's log lines. Operators' tools may rely on the form that it
+//! accepts.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ pub type Event = BTreeMap<String, String>;
 /// Reads one line, without its line end.
 ///
 /// # Errors
-/// What is wrong with it: the form, the order `time level msg`, a repeated key, a level or a time of another form.
+/// When the line has another form, the keys do not begin with `time level msg`, a key repeats, or a level or time is malformed.
 pub fn parse_line(line: &str) -> Result<Event, String> {
     let pairs = parse_pairs(line)?;
     let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).take(3).collect();
@@ -30,8 +31,8 @@ pub fn parse_line(line: &str) -> Result<Event, String> {
     Ok(event)
 }
 
-/// Reads the log lines of `text`: those that start with `time=`. Lines of another kind (the one line of a start-up error)
-/// are left out; [`plain_lines`] has them. An unfinished last line is left out as well.
+/// Reads the lines of `text` that start with `time=`. Skips an unfinished last line, and other
+/// lines, such as a start-up error; [`plain_lines`] returns those.
 #[track_caller]
 pub fn events(text: &str) -> Vec<Event> {
     finished_lines(text)
@@ -40,7 +41,7 @@ pub fn events(text: &str) -> Vec<Event> {
         .collect()
 }
 
-/// The finished lines of `text` that are no log lines.
+/// The finished lines of `text` that are not log lines.
 pub fn plain_lines(text: &str) -> Vec<&str> {
     finished_lines(text).filter(|line| !line.starts_with("time=")).collect()
 }
@@ -71,7 +72,7 @@ fn parse_pairs(line: &str) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-/// A value without quotes: not empty, and nothing in it that would have needed them.
+/// Reads a value without quotes: not empty, and without characters that need quotes.
 fn bare_value(text: &str) -> Result<(String, &str), String> {
     let (value, after) = text.split_at(text.find(' ').unwrap_or(text.len()));
     let needs_quotes = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '=' | '\\');
@@ -81,7 +82,7 @@ fn bare_value(text: &str) -> Result<(String, &str), String> {
     Ok((value.to_owned(), after))
 }
 
-/// The value after an opening quote, and what follows the closing one.
+/// Reads the value after an opening quote, and returns it with the text after the closing one.
 fn quoted_value(text: &str) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut rest = text.chars();

@@ -1,5 +1,6 @@
-//! A copy of this machine: what is on it may be read, what is written is nobody else's and gone at the end. In it, a test may do
-//! as root does: install, make users, boot an init system. `machine.sh` beside this file makes it.
+//! A copy of this machine, in namespaces: it shows the machine's files, and discards all writes at
+//! its end. There a test may work as root: install, add users, boot an init system. `machine.sh`
+//! beside this file creates it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,17 +16,17 @@ use super::wait::{PATIENCE, poll};
 
 /// A copy of this machine. It shares the network, so that loopback addresses are the test's.
 pub struct Machine {
-    /// `unshare`, with whose end everything in the copy ends.
+    /// `unshare`, whose end ends every process in the copy.
     holder: Running,
-    /// The copy's process 1, as this machine counts.
+    /// The number, on this machine, of the copy's process 1.
     init: i32,
     base: TempDir,
     group: String,
 }
 
 impl Machine {
-    /// Makes the copy, runs the shell text `prepare` in it, and then `init` as its process 1. `None`, and the calling test is to be
-    /// skipped, if this process may not do that.
+    /// Creates the copy, runs the shell text `prepare` in it, and then `init` as its process 1.
+    /// `None` if this process may not do that: skip the calling test.
     #[track_caller]
     pub fn boot(prepare: &str, init: &[&str]) -> Option<Self> {
         if !Self::permitted() {
@@ -53,7 +54,7 @@ impl Machine {
         }
     }
 
-    /// The command that runs the shell text `script` in the copy, as root, ending at the first failure.
+    /// Prepares the shell text `script` to run in the copy, as root, up to the first failure.
     pub fn command(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init.to_string(), "--mount", "--pid", "--cgroup", "--root", "--wd"]);
@@ -62,24 +63,24 @@ impl Machine {
         command
     }
 
-    /// Runs `script` to its end, whatever that is.
+    /// Runs `script`, whether it succeeds or not.
     #[track_caller]
     pub fn try_run(&self, script: &str) -> Output {
         Running::spawn(&mut self.command(script)).wait_exit(PATIENCE)
     }
 
-    /// Runs `script` and gives its standard output; fails the test unless it succeeds.
+    /// Runs `script` and returns its standard output. Fails the test unless it succeeds.
     #[track_caller]
     pub fn run(&self, script: &str) -> String {
         self.try_run(script).assert_success().stdout.clone()
     }
 
-    /// The file at the absolute `path` in the copy, as this process reaches it.
+    /// The path by which this process reaches the absolute `path` in the copy.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))
     }
 
-    /// Whether such a copy can be made: the superuser of a container may have lost the right.
+    /// Whether this process may create a copy: root in a container may lack the right.
     fn permitted() -> bool {
         let base = TempDir::with_prefix("machine-").expect("a temporary directory");
         let name = base.path().file_name().expect("a name").to_string_lossy().into_owned();
@@ -108,26 +109,27 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Process 1 takes all others of the copy with it, and so it goes before the control groups that they are in.
+        // Killing process 1 kills all others in the copy; their control groups can be removed only
+        // afterwards.
         processes::kill_group(self.holder.pid());
         poll(PATIENCE, || (self.holder.has_ended() && !processes::is_alive(self.init)).then_some(()));
         remove_group(self.base.path(), &self.group);
     }
 }
 
-/// Gives `command` the environment of a login of root, and nothing of the test's.
+/// Replaces the environment of `command` by that of a login as root.
 fn clean(command: &mut Command) {
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.env("HOME", "/root").env("LC_ALL", "C.UTF-8");
     isolate(command).current_dir("/");
 }
 
-/// Removes the control group `group` with those below it, which no process is in any more.
+/// Removes the empty control group `group` and those below it.
 fn remove_group(base: &Path, group: &str) {
     let script = "mount -t cgroup2 cgroup2 \"$1\" && find \"$1/$2\" -depth -type d -exec rmdir {} +";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(base).arg(group);
     clean(&mut command);
-    // Best effort: a group that is left is empty and costs nothing.
+    // Best effort: an empty group that stays costs nothing.
     Running::spawn(&mut command).wait_exit(PATIENCE);
 }

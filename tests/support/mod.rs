@@ -1,8 +1,10 @@
-//! What the process tests stand on: real upstreams, a farm in a temporary home, the tools, and patience with a limit.
+//! Shared support of the process tests: real upstreams, farms in temporary directories, the tools,
+//! and waiting with a deadline.
 //!
-//! It owns no expectation about the manager beyond its command line, its files and the form of its log lines.
+//! It owns no expectation about the manager beyond its command line, its files and the form of its
+//! log lines.
 //!
-//! | module | what it gives |
+//! | module | content |
 //! |---|---|
 //! | [`git_repo`] | upstream repositories, made with the git command |
 //! | [`site`] | a farm for an init system to run |
@@ -13,14 +15,14 @@
 //! | [`logfmt`] | a strict reader of log lines |
 //! | [`s3`] | an object store, as far as rclone asks |
 //! | [`slurm`] | a real Slurm cluster of one node |
-//! | [`latch`] | a build script that waits for the test |
+//! | [`latch`] | a point where a script waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
 //! | [`install`] | `make install` with the binaries of the test run |
 //! | [`machine`] | a copy of this machine, for root's work and init systems |
 //! | [`package`] | the content of published packages |
-//! | [`desk`] | a place to do what a page says |
-//! | [`follow`] | doing what a page says |
+//! | [`desk`] | a sandbox for the commands of a page |
+//! | [`follow`] | runs a page and compares its output |
 //! | [`pages`] | the documents, and the commands in them |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |

@@ -1,12 +1,12 @@
-//! Programs that a machine may lack: their tests are skipped, but never silently.
+//! Programs that a machine may lack: skips their tests, but never silently.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::{env, thread};
 
-/// Whether `program` is there for the calling test. When it is not, that is said on standard error and in
-/// [`skipped_list`]; with `PEIPKG_TEST_NO_SKIP=1` the test fails instead.
+/// Whether `program` is on the `PATH`. If not, reports the calling test as skipped on standard
+/// error and in [`skipped_list`], or fails it with `PEIPKG_TEST_NO_SKIP=1`.
 ///
 /// ```ignore
 /// if !require("rclone") { return; }
@@ -20,7 +20,8 @@ pub fn require(program: &str) -> bool {
     false
 }
 
-/// Says that the calling test is skipped for want of what it `needs`, as [`require`] does.
+/// Reports the calling test as skipped because the machine lacks `needs`, or fails it, as
+/// [`require`] does.
 pub fn skip(needs: &str) {
     assert!(
         env::var_os("PEIPKG_TEST_NO_SKIP").is_none_or(|value| value.is_empty() || value == "0"),
@@ -29,8 +30,8 @@ pub fn skip(needs: &str) {
     say_skipped(needs);
 }
 
-/// Says that the calling test is skipped because this machine does not permit what it `needs`. That is not a failure with
-/// `PEIPKG_TEST_NO_SKIP=1` either: a right cannot be installed.
+/// Reports the calling test as skipped because the machine does not permit `needs`. It does not
+/// fail with `PEIPKG_TEST_NO_SKIP=1` either: nobody can install a right.
 pub fn not_permitted(needs: &str) {
     say_skipped(needs);
 }
@@ -38,14 +39,16 @@ pub fn not_permitted(needs: &str) {
 fn say_skipped(needs: &str) {
     let thread = thread::current();
     let line = format!("SKIPPED: {} needs {needs}\n", thread.name().unwrap_or("a test"));
-    // Not `eprint!`, which the test harness captures: a skipped test passes, and nobody would read it.
+    // The test harness captures `eprint!` and drops it for a passed test, and a skipped test
+    // passes.
     io::stderr().write_all(line.as_bytes()).expect("standard error");
     let mut list =
         OpenOptions::new().create(true).append(true).open(skipped_list()).expect("the list of skipped tests");
     list.write_all(line.as_bytes()).expect("the list of skipped tests");
 }
 
-/// `target/skipped-tests.txt`, to which every skipped test adds a line. Who starts a run empties it.
+/// `target/skipped-tests.txt`, to which every skipped test appends a line. `make test` empties it
+/// first.
 pub fn skipped_list() -> PathBuf {
     // Cargo makes this directory below the target directory, wherever that is.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");

@@ -1,4 +1,4 @@
-//! The content of published packages, read as anybody would read them: with zstd and a tar reader, not with our own.
+//! The content of published packages, read by the crates zstd and tar and not by our own code.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The documents as a test needs them: their text, and the commands in them.
+//! Reads the documents: their text, and the commands in them.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ pub fn page(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The section of `page` under `heading` (`## Set up`), as far as the next heading of that rank.
+/// The section of `page` under `heading` (`## Set up`), up to the next heading of the same level.
 #[track_caller]
 pub fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let start = format!("\n{heading}\n");
@@ -19,7 +19,7 @@ pub fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     text.split(&format!("\n{rank} ")).next().expect("a first part")
 }
 
-/// The content of all fenced blocks of `language` in `text`, one after the other.
+/// Joins the content of all fenced blocks of `language` in `text`.
 #[track_caller]
 pub fn blocks(text: &str, language: &str) -> String {
     let fence = format!("```{language}\n");
@@ -28,7 +28,8 @@ pub fn blocks(text: &str, language: &str) -> String {
     found
 }
 
-/// The shell commands in `text` as root types them, but for the `make` that builds: the tests have built.
+/// The shell commands in `text`, without `sudo` and without the `make` that builds, which the test
+/// run has done.
 #[track_caller]
 pub fn commands(text: &str) -> String {
     let lines = blocks(text, "sh");
@@ -41,21 +42,22 @@ pub fn commands(text: &str) -> String {
 pub struct Block {
     /// `docs/recipes.md:35`, for messages.
     pub place: String,
-    /// What follows the fence: `sh`, `console`, `toml`, …; may be empty.
+    /// The word after the fence: `sh`, `console`, `toml`, …; may be empty.
     pub language: String,
-    /// The text, without the indentation of a list that it stands in.
+    /// The text, without the indentation of a list around it.
     pub text: String,
 }
 
 impl Block {
-    /// The path of the file that the block is, if its first line is a comment that says nothing else.
+    /// The path of the file that the block shows, if its first line is a comment with only a path.
     pub fn file(&self) -> Option<&str> {
         let path = self.text.lines().next()?.strip_prefix("# ")?;
         let is_path = path.contains('/') && !path.contains(' ') && path.contains('.');
         (is_path && ["sh", "toml", "ini"].contains(&self.language.as_str())).then_some(path)
     }
 
-    /// The commands of a console with what the page shows of their output; `None` if it begins with something else.
+    /// The commands of a console, each with the output that the page shows; `None` if the block
+    /// does not begin with a command.
     pub fn session(&self) -> Option<Vec<(String, String)>> {
         let mut steps: Vec<(String, String)> = Vec::new();
         let mut goes_on = false;
@@ -108,7 +110,8 @@ pub fn fenced(path: &str) -> Vec<Block> {
     blocks
 }
 
-/// The pages for operators that have commands to follow: the front page, those in `docs/`, and those beside the examples.
+/// The operators' pages with commands: the front page, those in `docs/`, and those beside the
+/// examples.
 pub fn all() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = vec!["README.md".to_owned()];

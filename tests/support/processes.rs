@@ -1,11 +1,11 @@
-//! Processes by number: who descends from whom, whether one still lives, and signals to groups.
+//! Processes by number: their descendants, whether one is alive, and signals to groups.
 
 use std::fmt::Display;
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
-/// What `/proc/<pid>/stat` says about a process.
+/// The fields of `/proc/<pid>/stat` that tests need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its number.
@@ -14,7 +14,7 @@ pub struct Process {
     pub parent: i32,
     /// Its process group.
     pub group: i32,
-    /// One letter: `Z` is a process that has ended and waits for its parent.
+    /// One letter. `Z`: the process has ended and its parent has not yet waited for it.
     pub state: char,
     /// The program's name, at most 15 characters.
     pub name: String,
@@ -28,13 +28,13 @@ pub fn status_field(process: impl Display, name: &str) -> String {
     field.split_whitespace().next().expect("a value").to_owned()
 }
 
-/// The same of a number: of memory, in KiB.
+/// A field of `/proc/<process>/status` as a number; memory is in KiB.
 #[track_caller]
 pub fn status_number(process: impl Display, name: &str) -> u64 {
     status_field(process, name).parse().expect("a number")
 }
 
-/// All processes below `ancestor`, without it. Empty where there is no `/proc`. One whose parent has died is not found.
+/// All descendants of `ancestor`; none without `/proc`. Misses a process whose parent has died.
 pub fn descendants(ancestor: i32) -> Vec<Process> {
     let all = all_processes();
     let mut found: Vec<Process> = Vec::new();
@@ -61,14 +61,14 @@ pub fn is_alive(pid: i32) -> bool {
 
 /// Kills process group `group` if it still exists.
 pub fn kill_group(group: i32) {
-    // Group 1 and below are never a test's: such a number would reach every process.
+    // Never signal group 1 or below: those numbers reach every process.
     if let Some(group) = Pid::from_raw(group).filter(|_| group > 1) {
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// All processes with `entry` (`NAME=value`) in their environment that have not ended: what a killed process has left behind,
-/// wherever it has moved.
+/// All live processes with `entry` (`NAME=value`) in their environment. Finds descendants even
+/// after they have left their group and lost their parent.
 pub fn with_environment(entry: &str) -> Vec<Process> {
     let has_it = |process: &Process| {
         let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
@@ -84,7 +84,7 @@ fn all_processes() -> Vec<Process> {
 
 fn read_process(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may itself contain some, and spaces.
+    // The name is in parentheses and may contain parentheses and spaces.
     let (head, tail) = stat.rsplit_once(") ")?;
     let mut fields = tail.split(' ');
     let state = fields.next()?.chars().next()?;

@@ -1,5 +1,4 @@
-//! Numbers that look random and are the same for the same seed: what they have broken is broken again by the seed that was
-//! printed.
+//! Pseudo-random numbers: the printed seed repeats a failure.
 
 use std::env;
 
@@ -37,7 +36,8 @@ impl Random {
     }
 }
 
-/// The number in the environment variable `name`, or `default`. `make` sets them: how long, and with which seed.
+/// The number in the environment variable `name`, or `default`. `make` sets the length and the seed
+/// of long tests this way.
 #[track_caller]
 pub fn number_from_environment(name: &str, default: u64) -> u64 {
     match env::var(name) {

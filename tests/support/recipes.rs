@@ -1,6 +1,7 @@
 //! Recipes that build real packages out of the repositories of `GitRepo::program`.
 
-/// A recipe to be written into a farm. Its name is the id; so is the first package's, unless [`Recipe::package`] says otherwise.
+/// A recipe for a farm. Its id is its name, and the first package's too unless [`Recipe::package`]
+/// changes that.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -16,8 +17,8 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// One noarch package with `usr/bin/<package>` and `usr/share/doc/<package>/README`, for each tag `v<digits and dots>` of
-    /// the upstream at `url`.
+    /// One noarch package with `usr/bin/<package>` and `usr/share/doc/<package>/README`, for each
+    /// tag `v<digits and dots>` of the upstream at `url`.
     pub fn program(id: &str, url: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -36,7 +37,7 @@ impl Recipe {
         Self::program(id, url).build_sh("echo 'this build fails on purpose' >&2\nexit 7\n")
     }
 
-    /// A recipe without `[upstream]`, which is built by hand only.
+    /// A recipe without `[upstream]`, which the manager never builds.
     pub fn manual(id: &str) -> Self {
         Self { url: None, ..Self::program(id, "") }
     }
@@ -47,7 +48,8 @@ impl Recipe {
         self
     }
 
-    /// Moves the documentation into a second package, `<package>-doc`, which depends on the first with `same_build`.
+    /// Moves the documentation into a second package, `<package>-doc`, which depends on the first
+    /// with `same_build`.
     pub fn with_doc(mut self) -> Self {
         self.doc_package = true;
         self
@@ -73,13 +75,13 @@ impl Recipe {
         self
     }
 
-    /// Replaces the build script. It is run as `sh <script>`; `set -eu` is put before it.
+    /// Replaces the build script, which runs as `sh <script>` after `set -eu`.
     pub fn build_sh(mut self, script: &str) -> Self {
         self.build_sh = Some(script.to_owned());
         self
     }
 
-    /// Runs `script` before the usual build, in place of [`Recipe::build_sh`]: to wait, to leave a mark, to look around.
+    /// Runs `script` before the usual build, for example to wait at a latch or to leave a file.
     pub fn before_build(self, script: &str) -> Self {
         let usual = self.usual_build();
         self.build_sh(&format!("{script}\n{usual}"))

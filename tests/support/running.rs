@@ -1,4 +1,5 @@
-//! A child process under a deadline: its output as it comes, its events, its end. Dropped, it is killed with all its children.
+//! A child process under a deadline: its output as it arrives, its events, its end. Dropping it
+//! kills it and its children.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -18,10 +19,11 @@ use super::logfmt::{self, Event};
 use super::processes::{self, Process};
 use super::wait;
 
-/// How long the readers may go on after the process has ended. Only a child that outlives it can hold the pipes open.
+/// How long to read on after the process has ended: a child that outlives it can hold the pipes
+/// open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
-/// What a process left behind.
+/// The result of a process that has ended.
 pub struct Output {
     /// The command line.
     pub command: String,
@@ -81,7 +83,7 @@ impl Output {
         logfmt::events(&self.stderr)
     }
 
-    /// Fails the test if standard error has a line that is no log line.
+    /// Fails the test if standard error has a line that is not a log line.
     #[track_caller]
     pub fn assert_only_events(&self) -> &Self {
         assert!(logfmt::plain_lines(&self.stderr).is_empty(), "expected log lines only\n{self}");
@@ -121,7 +123,7 @@ impl Running {
         Self { command: words.join(" "), directory, child, status: None, started, stdout, stderr }
     }
 
-    /// The process's number, which is that of its group as well.
+    /// The process's number, which is also its group's.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process number")
     }
@@ -132,7 +134,8 @@ impl Running {
         logfmt::events(&self.stderr.text())
     }
 
-    /// The events that have come since `seen` was last used here, at first 0: of a long log, each line is read once.
+    /// The events since the last call with `seen`, which starts at 0. Parses each line of a long
+    /// log only once.
     #[track_caller]
     pub fn events_since(&self, seen: &mut usize) -> Vec<Event> {
         let text = self.stderr.text_from(*seen);
@@ -151,15 +154,17 @@ impl Running {
         self.stdout.text()
     }
 
-    /// All processes below this one.
+    /// All descendants.
     pub fn descendants(&self) -> Vec<Process> {
         processes::descendants(self.pid())
     }
 
-    /// Waits until `condition` holds for the events so far. Fails the test when `limit` passes or the process ends first.
+    /// Waits until `condition` holds for the events so far. Fails the test when `limit` passes or
+    /// the process ends first.
     #[track_caller]
     pub fn wait_for(&mut self, limit: Duration, mut condition: impl FnMut(&[Event]) -> bool) {
-        // A line that is read with the process already gone still counts, so the end is looked at before the events.
+        // Check for the end before reading events: the last lines may arrive after the process has
+        // ended.
         let met = wait::poll(limit, || {
             let ended = self.poll_status().is_some() && self.stderr.is_finished();
             if condition(&self.events()) { Some(true) } else { ended.then_some(false) }
@@ -177,7 +182,7 @@ impl Running {
         self.wait_events(message, 1, limit).remove(0)
     }
 
-    /// Waits for `count` events whose message is `message`, and gives all there are then.
+    /// Waits for `count` events whose message is `message`, and returns all of them.
     #[track_caller]
     pub fn wait_events(&mut self, message: &str, count: usize, limit: Duration) -> Vec<Event> {
         let mut found = Vec::new();
@@ -188,7 +193,7 @@ impl Running {
         found
     }
 
-    /// The address in the `addr` of the event `webhook server listening`, which is waited for.
+    /// Waits for the event `webhook server listening` and returns its `addr`.
     #[track_caller]
     pub fn http_addr(&mut self) -> SocketAddr {
         let event = self.wait_event("webhook server listening", wait::PATIENCE);
@@ -209,13 +214,14 @@ impl Running {
         self.poll_status().is_some()
     }
 
-    /// Kills the process with SIGKILL, and all processes below it if `tree` says so; the others live on. Gives what it has
-    /// left behind: it may have ended by itself before.
+    /// Kills the process with SIGKILL, and with `tree` all its descendants, which otherwise live
+    /// on. Returns the result, which is that of a normal end if the process ended before.
     #[track_caller]
     pub fn kill(mut self, tree: bool) -> Output {
         if let (None, Some(pid)) = (self.poll_status(), Pid::from_raw(self.pid())) {
             if tree {
-                // Stopped, it starts no more children while they are looked for. Each leads a group of its own.
+                // Stop it first, so that it starts no more children during the search. Each child
+                // leads its own group.
                 let _ = kill_process(pid, Signal::STOP);
                 for child in self.descendants().iter().filter(|child| child.group == child.pid) {
                     processes::kill_group(child.group);
@@ -248,8 +254,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The children have groups of their own and would outlive their parent, so they are noted before it is killed. A
-        // process that has been waited for is left alone: its number may already be another's.
+        // List the children before the kill: they have groups of their own and would outlive their
+        // parent. Do not signal a process that has been waited for: the system may have reused its
+        // number.
         if self.status.is_none() {
             let children = self.descendants();
             processes::kill_group(self.pid());
@@ -270,7 +277,7 @@ impl fmt::Display for Running {
     }
 }
 
-/// The text of a pipe, read by a thread until the pipe closes.
+/// The text of a pipe, which a thread reads until the pipe closes.
 struct Stream {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,

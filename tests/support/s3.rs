@@ -1,4 +1,5 @@
-//! An object store on loopback that speaks as much of S3 as rclone uses, keeps what it is given, and tells what it was asked.
+//! An object store on loopback: the part of S3 that rclone uses. It keeps objects in memory and
+//! logs the requests.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read as _, Write as _};
@@ -9,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::smart_http::Incoming;
 
-/// One request, as far as a test may want to know.
+/// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// `PUT`, `HEAD`, `DELETE`, `GET`; and `LIST` for a `GET` of the bucket.
@@ -35,7 +36,7 @@ struct Object {
     cache_control: Option<String>,
 }
 
-/// The store, with buckets of any name. It ends with its value.
+/// The store, with buckets of any name. Dropping it stops it.
 pub struct ObjectStore {
     addr: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -54,7 +55,8 @@ impl ObjectStore {
                 if shared.lock().expect("no answer panics").stopped {
                     break;
                 }
-                // rclone opens connections that it never uses, so each has a thread, which ends when rclone does.
+                // rclone opens connections that it never uses, so give each a thread; it ends when
+                // rclone does.
                 let shared = shared.clone();
                 thread::spawn(move || answer(&stream, &shared));
             }
@@ -79,7 +81,7 @@ impl ObjectStore {
         state.objects.iter().map(|(key, object)| (key.clone(), object.cache_control.clone())).collect()
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().expect("no answer panics").asked)
     }
@@ -92,7 +94,7 @@ impl Drop for ObjectStore {
         }
         let _ = TcpStream::connect(self.addr);
         if let Some(thread) = self.thread.take() {
-            // A panic there has shown itself already.
+            // A panic in the thread has already been printed.
             let _ = thread.join();
         }
     }
@@ -121,7 +123,8 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     let (status, about, content) = match method {
         "LIST" => (200, None, list(&state, &key, &request.query).into_bytes()),
         "PUT" => {
-            // A copy, by which rclone sets times, keeps the bytes and takes all else from the request.
+            // rclone sets times by a copy: keep the bytes and take everything else from the
+            // request.
             let source = copied.and_then(|source| state.objects.get(&source).cloned());
             let content = if source.is_some() { &b"<CopyObjectResult></CopyObjectResult>"[..] } else { b"" };
             let (bytes, md5) = if let Some(source) = source {
@@ -184,7 +187,7 @@ fn list(state: &State, bucket: &str, query: &str) -> String {
     text + "</ListBucketResult>"
 }
 
-/// The hash that S3 calls an object's `ETag`.
+/// The `ETag` of an object.
 fn md5(bytes: &[u8]) -> String {
     let mut openssl = Command::new("openssl");
     openssl.args(["dgst", "-md5", "-r"]).stdin(Stdio::piped()).stdout(Stdio::piped());

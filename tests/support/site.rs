@@ -1,5 +1,5 @@
-//! A farm as an init system finds it: files of a user of its own, the programs beside each other, a build that waits for the
-//! test, and an end for whatever still runs.
+//! A farm for an init system to run: files of another user, the programs in one directory, a build
+//! that waits at a latch. It kills every process that a test leaves.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
@@ -14,26 +14,27 @@ use super::recipes::Recipe;
 use super::tools::Tools;
 use super::wait::{PATIENCE, wait_until};
 
-/// Whom the superuser runs services as. Every machine has this user, and nothing is its own.
+/// The user that root runs services as: every machine has it, and it owns no files.
 const USER: &str = "nobody";
 
 /// The number of [`USER`] and of its group.
 const USER_ID: u32 = 65534;
 
-/// What marks the processes of a site, in their environment.
+/// The environment variable that marks the processes of a site.
 const MARK: &str = "PEIPKG_TEST_SITE";
 
-/// A farm for a service. Dropped, it ends the processes that have its settings in their environment.
+/// A farm for a service. Dropping it kills the processes with its mark in their environment.
 pub struct Site {
     /// The farm. Its one recipe, `slow`, has one version, whose build waits at the latch.
     pub farm: Farm,
-    /// Where the build waits.
+    /// The latch at which the build waits.
     pub latch: Latch,
     upstream: GitRepo,
 }
 
 impl Site {
-    /// A farm that belongs to the user its service runs as: another one if the test is the superuser's, else the test's own.
+    /// Creates a farm that belongs to the service's user: [`USER`] if the test runs as root, else
+    /// the test's own.
     pub fn new() -> Self {
         let (upstream, latch) = (GitRepo::program(&["1.0"]), Latch::new());
         let slow = Recipe::program("slow", &upstream.file_url()).before_build(&latch.script());
@@ -52,7 +53,7 @@ impl Site {
         Self { farm, latch, upstream }
     }
 
-    /// The user of the service; empty if that is the test's own.
+    /// The user of the service; empty for the test's own.
     pub fn user() -> &'static str {
         if is_root() { USER } else { "" }
     }
@@ -67,7 +68,7 @@ impl Site {
         self.farm.bin_dir().join("peipkg-manager")
     }
 
-    /// The settings that all services take, as lines for a shell.
+    /// The settings common to all services, as shell lines.
     pub fn settings(&self) -> String {
         let mut text = String::new();
         text += &format!("DAEMON={}\n", self.daemon().display());
@@ -77,7 +78,8 @@ impl Site {
         text + &format!("export {}\n", self.mark())
     }
 
-    /// Copies a file of `contrib` to `to`, executable, and replaces the value of the assignment `NAME=` by `value` for each pair.
+    /// Copies a file of `contrib` to `to`, executable, and replaces the value of the assignment
+    /// `NAME=` by `value` for each pair.
     #[track_caller]
     pub fn install(from: &str, to: &Path, assignments: &[(&str, &Path)]) {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(from);
@@ -98,7 +100,7 @@ impl Site {
         self.farm.add(&Recipe::program(id, &self.upstream.file_url()).tag_pattern("^never-(1)$"));
     }
 
-    /// Makes the configuration one that does not fit, and gives what is said about it.
+    /// Breaks the configuration, and returns the error that the manager reports for it.
     pub fn break_config(&self) -> String {
         let text = fs::read_to_string(self.farm.config_path()).expect("the configuration");
         let broken = text.replace("default_interval = \"1000h\"", "default_interval = 3");
@@ -116,7 +118,7 @@ impl Site {
         fs::write(self.farm.config_path(), whole).expect("the configuration");
     }
 
-    /// Waits for `count` events `message` in the log at `log`, and gives all there are then.
+    /// Waits for `count` events `message` in the log at `log`, and returns all of them.
     #[track_caller]
     pub fn wait_events(log: &Path, message: &str, count: usize) -> Vec<Event> {
         let mut found = Vec::new();
@@ -129,7 +131,8 @@ impl Site {
         found
     }
 
-    /// Fails the test unless the log at `log` tells of one build, finished and published while the manager was stopping.
+    /// Fails the test unless the log at `log` tells of one build, finished and published while the
+    /// manager was stopping.
     #[track_caller]
     pub fn assert_drained(&self, log: &Path) {
         let events = logfmt::events(&fs::read_to_string(log).expect("the log"));
@@ -143,7 +146,7 @@ impl Site {
         self.farm.assert_clean();
     }
 
-    /// The manager of this site that runs, if exactly one does.
+    /// The running manager of this site, if there is exactly one.
     pub fn manager(&self) -> Option<i32> {
         let found = processes::with_environment(&self.mark());
         let mut managers = found.iter().filter(|process| process.name == "peipkg-manager");
@@ -151,8 +154,8 @@ impl Site {
         managers.next().is_none().then_some(pid)
     }
 
-    /// Fails the test unless process `pid` is that of the service's user, with that user's home and the programs' directory in front
-    /// of its `PATH`.
+    /// Fails the test unless process `pid` is that of the service's user, with that user's home and
+    /// the programs' directory in front of its `PATH`.
     #[track_caller]
     pub fn assert_users(&self, pid: i32) {
         let owner = fs::metadata(format!("/proc/{pid}")).expect("the process").uid();
@@ -176,7 +179,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // Build scripts have an environment of their own: they end because nothing holds them any more.
+        // Build scripts lack the mark: open the latch, so that they end by themselves.
         self.latch.open();
         let own = rustix::process::getpgrp().as_raw_nonzero().get();
         for process in processes::with_environment(&self.mark()) {
@@ -187,22 +190,22 @@ impl Drop for Site {
     }
 }
 
-/// Whether the tests run with all rights.
+/// Whether the tests run as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Makes `program` reachable as `to`, whoever may look into the directory where it was built.
+/// Copies or links `program` to `to`, for users who cannot enter the directory where it was built.
 fn place(program: &Path, to: &Path) {
     if fs::hard_link(program, to).is_err() {
         fs::copy(program, to).expect("a program");
     }
 }
 
-/// Makes `path` and what is below it the service's user's.
+/// Gives `path` and everything below it to the service's user.
 fn give_away(path: &Path) {
     let meta = fs::symlink_metadata(path).expect("a file");
-    // A program may have another name, where it is somebody else's.
+    // Do not give away a hard link: the owner would change at the other path too.
     if meta.is_dir() || meta.nlink() == 1 {
         lchown(path, Some(USER_ID), Some(USER_ID)).expect("an owner");
     }

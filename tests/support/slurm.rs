@@ -1,5 +1,5 @@
-//! A Slurm cluster of one node on loopback: the real controller, node daemon and authentication, in a temporary directory and with a
-//! configuration of their own. It ends with its value.
+//! A Slurm cluster of one node on loopback: the real controller, node daemon and authentication,
+//! with their own configuration in a temporary directory. Dropping it stops it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use super::wait::{PATIENCE, poll, wait_until};
 
 /// A running cluster: a partition `build` with one node of one processor.
 pub struct Slurm {
-    // Dropped in this order: who authenticates goes last.
+    // Dropped in this order: the other daemons need authentication to the end.
     node: Option<Running>,
     controller: Option<Running>,
     munge: Option<Running>,
@@ -25,7 +25,8 @@ pub struct Slurm {
 }
 
 impl Slurm {
-    /// Starts a cluster; `None`, and the calling test is to be skipped, if Slurm is not installed or would not be the superuser's.
+    /// Starts a cluster. `None` if Slurm is not installed or the test does not run as root: skip
+    /// the calling test.
     #[track_caller]
     pub fn start() -> Option<Self> {
         for program in ["munged", "slurmctld", "slurmd", "srun", "squeue"] {
@@ -57,11 +58,11 @@ impl Slurm {
         ] {
             munge.arg(format!("--{option}={}", slurm.path(file).display()));
         }
-        // By force, since the directory above is anybody's to write to.
+        // munged refuses a directory below one that anybody may write to, unless forced.
         slurm.munge = Some(Running::spawn(munge.args(["--foreground", "--force", "--num-threads=1"])));
         wait_until("munged is up", PATIENCE, || slurm.path("munge.socket").exists());
         slurm.controller = Some(Running::spawn(slurm.command("slurmctld").args(["-D", "-i"])));
-        // A node that finds no controller takes half a minute to try again.
+        // Start the controller first: a node that finds none retries only after half a minute.
         wait_until("the controller answers", PATIENCE, || {
             slurm.command("scontrol").arg("ping").output().is_ok_and(|output| output.status.success())
         });
@@ -73,7 +74,7 @@ impl Slurm {
         Some(slurm)
     }
 
-    /// `program` as a user of this cluster.
+    /// Prepares `program` to use this cluster.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         isolate(&mut command);
@@ -81,12 +82,12 @@ impl Slurm {
         command
     }
 
-    /// Makes `command` a user of this cluster.
+    /// Sets the variables by which `command` uses this cluster.
     pub fn environment(&self, command: &mut Command) {
         command.env("SLURM_CONF", self.conf());
     }
 
-    /// The jobs that wait or run: `name state`, one a line.
+    /// The waiting and running jobs: lines of `name state`.
     pub fn jobs(&self) -> String {
         run(self.command("squeue").args(["--noheader", "--format=%j %T"]))
     }
@@ -118,9 +119,9 @@ impl Slurm {
 
     fn configuration(&self) -> String {
         let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("the machine's name");
-        // Slurm knows machines by the first part of their names.
+        // Slurm uses only the first part of a machine's name.
         let host = name.trim().split('.').next().unwrap_or_default();
-        // Held together until all are known, so that none is given twice.
+        // Hold all sockets until all ports are known, so that none is given twice.
         let listeners: Vec<TcpListener> =
             (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let ports: Vec<u16> =
@@ -145,7 +146,8 @@ impl Slurm {
 
 impl Drop for Slurm {
     fn drop(&mut self) {
-        // Jobs first, while there is somebody to end them; then the daemons; then whatever has left their groups.
+        // End the jobs first, while the controller runs; then the daemons; then processes that have
+        // left their groups.
         let _ = self.command("scancel").args(["--quiet", "--user=root"]).output();
         poll(PATIENCE, || {
             let jobs = self.command("squeue").arg("--noheader").output();

@@ -1,4 +1,5 @@
-//! Where the binaries are: the manager as cargo built it for the tests, the companion tools built once per run.
+//! The paths of the binaries: cargo has built the manager for the tests; the companion tools are
+//! built once per run.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,32 +23,34 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The manager, as cargo built it for this test run. Needs no companion tool.
+    /// The manager's path. Does not build the companion tools.
     pub fn manager() -> &'static Path {
         Path::new(env!("CARGO_BIN_EXE_peipkg-manager"))
     }
 
-    /// The tools; the first call builds the companion tools. Fails the test when they cannot be built.
+    /// The tools. The first call builds the companion tools, and fails the test if that fails.
     pub fn get() -> &'static Self {
         static TOOLS: OnceLock<Tools> = OnceLock::new();
         TOOLS.get_or_init(Self::prepare)
     }
 
-    /// The tools' directory before the machine's own `PATH`: our tools win over installed ones.
+    /// The machine's `PATH` after the tools' directory, so that our tools win over installed ones.
     pub fn path(&self) -> OsString {
         let machine = std::env::var_os("PATH").unwrap_or_default();
         let all = std::iter::once(self.directory.clone()).chain(std::env::split_paths(&machine));
         std::env::join_paths(all).expect("no directory of the PATH contains a colon")
     }
 
-    /// A directory that, as the only one of a `PATH`, offers all that [`Tools::path`] does but the programs called `missing`.
+    /// A directory of links to all programs on [`Tools::path`] except `missing`, to be the whole
+    /// `PATH`.
     pub fn path_without(&self, missing: &[&str]) -> TempDir {
         let mirror = TempDir::with_prefix("path-").expect("a temporary directory");
         for directory in std::env::split_paths(&self.path()) {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 if !missing.iter().any(|missing| name == *missing) {
-                    // A name that exists is one that an earlier directory of the PATH has already given: it wins.
+                    // The link exists if an earlier directory of the PATH has the program, and that
+                    // one wins.
                     let _ = symlink(entry.path(), mirror.path().join(name));
                 }
             }
@@ -59,7 +62,7 @@ impl Tools {
         let manager = Self::manager().to_owned();
         let binaries = manager.parent().expect("the profile's directory");
         build_companions(binaries);
-        // One directory for each target directory and not for each run: the links never change, so runs may share it.
+        // All runs share the directory: the links never change.
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
         fs::create_dir_all(&directory).expect("the tools' directory");
         let link = |name: &str| {
@@ -77,8 +80,8 @@ impl Tools {
     }
 }
 
-/// Builds `peipkg-tools` with the profile and into the target directory that `binaries` belongs to. Cargo offers a test only
-/// the binaries of its own package.
+/// Builds `peipkg-tools` with the profile and into the target directory that `binaries` belongs to.
+/// Cargo offers a test only the binaries of its own package.
 fn build_companions(binaries: &Path) {
     let profile = match binaries.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
@@ -90,8 +93,9 @@ fn build_companions(binaries: &Path) {
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--package", "peipkg-tools", "--bins", "--profile", profile]);
     command.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // What cargo tells a test of its package, build scripts of dependencies look at: with it they are run again each time, and
-    // without it the next time, and all that depends on them is compiled anew.
+    // Build scripts of dependencies depend on the package variables that cargo sets for a test.
+    // Passed on, they would make cargo run these scripts, and compile everything that depends on
+    // them, in each test run and again in the next build.
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
             command.env_remove(name);

@@ -1,15 +1,17 @@
-//! Waiting for a condition: looked at again and again, never longer than its deadline.
+//! Waits for a condition: checks it again and again until a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The pause between two looks: short beside any process start, long enough to leave the processor to others.
+/// The pause between two checks: short compared with a process start, long enough to leave the
+/// processor to others.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Long enough for any single step of a test on a slow and busy machine; a passing test never waits that long.
+/// Long enough for any single step of a test on a slow and busy machine; a passing test never waits
+/// that long.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What `probe` gives as soon as it gives something; `None` when `limit` has passed.
+/// Calls `probe` until it returns something. `None` once `limit` has passed.
 pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
@@ -23,7 +25,7 @@ pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// Waits until `condition` holds, and fails the test after `limit`, saying `what` was waited for.
+/// Waits until `condition` holds. After `limit`, fails the test with `what` in the message.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     assert!(poll(limit, || condition().then_some(())).is_some(), "not within {limit:?}: {what}");

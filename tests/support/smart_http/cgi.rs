@@ -1,4 +1,5 @@
-//! One request through `git http-backend`, by CGI (RFC 3875): the body streams in, the answer streams out.
+//! One request through `git http-backend`, by CGI (RFC 3875): the body streams in, the answer
+//! streams out.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -25,9 +26,9 @@ pub(super) fn serve(
     let mut stdin = child.0.stdin.take().expect("a pipe was asked for");
     let stdout = child.0.stdout.take().expect("a pipe was asked for");
     thread::scope(|scope| {
-        // The backend may answer before it has read everything, so both directions go on at once.
+        // The backend may answer before it has read everything, so copy both directions at once.
         let feeder = scope.spawn(move || {
-            // It may also end early; the rest of the body has to be read all the same.
+            // It may also end early; still drain the body, so that the next request can be read.
             let _ = io::copy(incoming.body(), &mut stdin);
             drop(stdin);
             incoming.drain()
@@ -41,7 +42,7 @@ pub(super) fn serve(
     })
 }
 
-/// The backend with the variables that describe `request`.
+/// Prepares the backend with the variables that describe `request`.
 fn command(request: &Request, root: &Path, chunked: bool) -> Command {
     let mut command = Command::new(backend());
     isolate(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -61,7 +62,7 @@ fn command(request: &Request, root: &Path, chunked: bool) -> Command {
             None => command.env_remove(variable),
         };
     }
-    // Without a length the backend reads to the end of the pipe, which is what chunks need.
+    // Chunks have no length in advance, and without one the backend reads to the end of the pipe.
     if chunked {
         command.env_remove("CONTENT_LENGTH");
     } else {
@@ -70,7 +71,8 @@ fn command(request: &Request, root: &Path, chunked: bool) -> Command {
     command
 }
 
-/// Turns the backend's output into an answer: in chunks, or up to the end of the connection for an HTTP/1.0 client.
+/// Sends the backend's output as an answer: in chunks, or to the end of the connection for an
+/// HTTP/1.0 client.
 fn answer(mut output: impl BufRead, out: &mut impl Write, request: &Request) -> io::Result<()> {
     let mut status = "200 OK".to_owned();
     let mut fields = String::new();
@@ -103,7 +105,7 @@ fn answer(mut output: impl BufRead, out: &mut impl Write, request: &Request) -> 
     }
 }
 
-/// A child that is waited for in any case.
+/// A child that is waited for when dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -118,7 +120,7 @@ fn backend() -> &'static Path {
     BACKEND.get_or_init(|| Path::new(&run(Command::new("git").arg("--exec-path"))).join("git-http-backend"))
 }
 
-/// `path` with its `%XX` decoded; what is no such escape stays.
+/// Decodes each `%XX` in `path`, and leaves invalid escapes as they are.
 fn percent_decoded(path: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = path.as_bytes();

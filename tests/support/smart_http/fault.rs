@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::message::{self, Incoming};
 use super::{Shared, cgi};
 
-/// What to do instead of, or to, the right answer.
+/// A fault, in place of the right answer or applied to it.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// Takes the request and never answers.
     Silent,
     /// Sends this and nothing more, and keeps the connection.
     Stalled {
-        /// What an answer might begin with.
+        /// The beginning of an answer.
         start: String,
     },
     /// The right answer, one byte at a time.
@@ -29,7 +29,7 @@ pub enum Fault {
         /// The value of `Retry-After`.
         retry_after: Option<String>,
     },
-    /// Status 200 and an HTML page, as from a portal or a search engine of a registrar.
+    /// Status 200 and an HTML page, as from a captive portal.
     Page,
     /// Status 302 to this place: a URL, or a path on this server.
     Redirect {
@@ -48,7 +48,7 @@ pub enum Fault {
         /// The body.
         body: Vec<u8>,
     },
-    /// The repository's files as they lie there, as from a server that knows nothing of git. Such a repository needs
+    /// The repository's plain files, as from a server without git support. Such a repository needs
     /// `git update-server-info` after every change.
     PlainFiles,
     /// Status 200 and this block again and again, until the client has enough.
@@ -66,7 +66,7 @@ pub const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 /// The content type of the answer to the second request of a listing.
 pub const RESULT: &str = "application/x-git-upload-pack-result";
 
-/// Does `fault` to a request. An error ends the connection.
+/// Applies `fault` to a request. An error ends the connection.
 pub(super) fn perform(
     fault: &Fault,
     incoming: &mut Incoming<'_, '_>,
@@ -80,7 +80,7 @@ pub(super) fn perform(
             if let Fault::Stalled { start } = fault {
                 stream.write_all(start.as_bytes())?;
             }
-            // Waits for the client to give up, or for the server to be dropped.
+            // Wait for the client to give up, or for the server's end.
             io::copy(&mut stream, &mut io::sink())?;
             Err(io::ErrorKind::ConnectionAborted.into())
         }
@@ -151,7 +151,7 @@ impl Write for Slow<'_> {
     }
 }
 
-/// Writes so many bytes and then fails.
+/// Writes a number of bytes and then fails.
 struct Cut<'a> {
     stream: &'a TcpStream,
     left: usize,

@@ -3,17 +3,17 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-/// Longest line that is read, in bytes: above any header field of git or of a sane client.
+/// The longest accepted line, in bytes: above any header field of git.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// What a client asked for.
+/// A request's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// `GET`, `POST` and so on.
     pub method: String,
     /// The path, as it was sent.
     pub path: String,
-    /// What came after the `?`, as it was sent.
+    /// The text after the `?`, as it was sent.
     pub query: String,
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub version: String,
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// A request whose body is still on its way.
+/// A request whose body has not been read yet.
 pub(in crate::support) struct Incoming<'r, 's> {
     pub(in crate::support) request: Request,
     body: Body<'r, 's>,
@@ -84,7 +84,7 @@ impl<'r, 's> Incoming<'r, 's> {
         &mut self.body
     }
 
-    /// Reads the rest of the body and drops it, so that the next request can be read.
+    /// Drains the body, so that the next request can be read.
     pub(super) fn drain(&mut self) -> io::Result<()> {
         io::copy(&mut self.body, &mut io::sink()).map(drop)
     }
@@ -93,7 +93,7 @@ impl<'r, 's> Incoming<'r, 's> {
 /// A request's body.
 struct Body<'r, 's> {
     reader: &'r mut BufReader<&'s TcpStream>,
-    /// What is left of the body or of the present chunk.
+    /// The bytes left of the body or of the present chunk.
     left: u64,
     /// Whether chunks are still to come.
     chunked: bool,

@@ -1,6 +1,8 @@
-//! Repositories over smart HTTP on 127.0.0.1: a small threaded server around the real `git http-backend`.
+//! Repositories over smart HTTP on 127.0.0.1: a small threaded server around the real `git
+//! http-backend`.
 //!
-//! It keeps connections alive, logs what it is asked, counts connections, asks for a password, and misbehaves on request.
+//! It keeps connections alive, logs requests, counts connections, may require a password, and
+//! misbehaves on request.
 
 mod cgi;
 mod fault;
@@ -23,21 +25,22 @@ use tempfile::TempDir;
 use super::git_repo::GitRepo;
 pub(in crate::support) use message::Incoming;
 
-/// Connections served at once; more wait to be accepted. Enough for any poller pool, and few enough for any machine.
+/// Connections served at once; more wait to be accepted. More than any poller pool opens, and few
+/// enough for any machine.
 const MAX_CONNECTIONS: usize = 64;
 
-/// The server. It stops, with all its connections, when it is dropped.
+/// The server. Dropping it closes all its connections.
 pub struct SmartHttp {
     addr: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Shared {
     root: TempDir,
     state: Mutex<State>,
-    /// Signalled when a connection ends and when the server stops.
+    /// Signals the end of a connection and of the server.
     changed: Condvar,
 }
 
@@ -74,15 +77,15 @@ impl SmartHttp {
         Self { addr, shared, acceptor: Some(acceptor) }
     }
 
-    /// Serves `repo` as `/name` and gives its URL.
+    /// Serves `repo` as `/name` and returns its URL.
     pub fn serve(&self, name: &str, repo: &GitRepo) -> String {
         self.shared.state().homes.extend(repo.home());
         symlink(repo.git_dir(), self.shared.root.path().join(name)).expect("a name that is not served yet");
         self.url(name)
     }
 
-    /// Makes a repository in `parent`, beside those that refer to it by `../<name>`, with one commit of `files`, and serves it
-    /// as `name`; gives the commit's hash.
+    /// Creates a repository with one commit of `files` in `parent`, beside those that refer to it
+    /// by `../<name>`, serves it as `name`, and returns the commit's hash.
     pub fn serve_new(&self, parent: &Path, name: &str, files: &[(&str, &str)]) -> String {
         let repo = GitRepo::in_dir(parent, name);
         let commit = repo.commit(files, "2026-02-01T00:00:00Z");
@@ -95,40 +98,41 @@ impl SmartHttp {
         format!("http://{}/{name}", self.addr)
     }
 
-    /// Where the server listens.
+    /// The address that the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// From now on answers only requests with these basic credentials.
+    /// Requires these basic credentials from now on.
     pub fn require_auth(&self, user: &str, password: &str) {
         self.shared.state().credentials = Some(message::basic(user, password));
     }
 
-    /// From now on does `fault` to every request for the repository `name`; for all repositories if it is empty. The last
-    /// one that fits counts.
+    /// Applies `fault` to every request for the repository `name` from now on, or for all
+    /// repositories if the name is empty. The last matching fault wins.
     pub fn fault(&self, name: &str, fault: Fault) {
         self.fault_times(name, fault, usize::MAX);
     }
 
-    /// From now on does `fault` to the second request of a listing of the repository `name`, and of a fetch.
+    /// Applies `fault` to the second request of a listing or a fetch of the repository `name` from
+    /// now on.
     pub fn fault_second(&self, name: &str, fault: Fault) {
         let prefix = format!("/{name}/git-upload-pack");
         self.shared.state().faults.push(PlannedFault { prefix, fault, left: usize::MAX });
     }
 
-    /// Does `fault` to the next `times` requests for the repository `name`; then all is well again.
+    /// Applies `fault` to the next `times` requests for the repository `name`.
     pub fn fault_times(&self, name: &str, fault: Fault, times: usize) {
         let prefix = if name.is_empty() { "/".to_owned() } else { format!("/{name}/") };
         self.shared.state().faults.push(PlannedFault { prefix, fault, left: times });
     }
 
-    /// Behaves well again.
+    /// Ends all faults.
     pub fn clear_faults(&self) {
         self.shared.state().faults.clear();
     }
 
-    /// The requests so far, in order of their arrival.
+    /// The requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state().requests.clone()
     }
@@ -160,7 +164,7 @@ impl Drop for SmartHttp {
         }
         drop(state);
         self.shared.changed.notify_all();
-        // The acceptor waits for a connection: this one is the last, and it looks at `stopped` before anything else.
+        // Wake the acceptor with a last connection; it checks `stopped` first.
         let _ = TcpStream::connect(self.addr);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -173,13 +177,13 @@ impl Shared {
         self.state.lock().expect("no thread panics while it holds the state")
     }
 
-    /// Waits for `interval` or the server's end, and says whether to go on.
+    /// Waits for `interval`. Returns false if the server stops.
     fn pause(&self, interval: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.state(), interval, |state| !state.stopped);
         !waited.expect("no thread panics while it holds the state").0.stopped
     }
 
-    /// The fault for this path, used up by one.
+    /// Takes the fault for this path and counts it.
     fn next_fault(&self, path: &str) -> Option<Fault> {
         let mut state = self.state();
         let planned = state
@@ -214,7 +218,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         threads.retain(|thread| !thread.is_finished());
         let shared = Arc::clone(shared);
         threads.push(thread::spawn(move || {
-            // An error is the client's doing, or the fault that was asked for: the connection ends.
+            // The client or a requested fault has caused the error: end the connection.
             let _ = serve_connection(&stream, &shared);
             let _ = stream.shutdown(Shutdown::Both);
             shared.state().open.remove(&id);
@@ -226,7 +230,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Answers requests until the client or an answer ends the connection.
+/// Answers requests until the client or an answer closes the connection.
 fn serve_connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
