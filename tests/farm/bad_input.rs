@@ -1,4 +1,5 @@
-//! Bad input, as an operator meets it: the exit code and the one line that says what is wrong, where, and what would be right.
+//! Bad input by an operator: checks the exit code and the one line that names the mistake, its
+//! place and the remedy.
 
 use std::fs;
 use std::process::Command;
@@ -13,7 +14,7 @@ use crate::support::running::{Output, Running, os_error};
 use crate::support::tools::Tools;
 use crate::support::wait::PATIENCE;
 
-/// A recipe in which nothing is wrong.
+/// A recipe without mistakes.
 const RECIPE: &str = "[meta]
 license = \"MIT\"
 build_script = \"build.sh\"
@@ -27,7 +28,7 @@ tag_pattern = '^v(.+)$'
 [watch]
 ";
 
-/// Holds a run to its one line, and to having started nothing.
+/// Checks that a run prints only its one line, logs nothing and creates no repository.
 #[track_caller]
 fn assert_refused(farm: &Farm, output: &Output, code: i32, parts: &[&str]) {
     output.assert_code(code).assert_one_line(&["peipkg-manager: "]).assert_one_line(parts);
@@ -156,7 +157,7 @@ fn config_outside_its_schema_is_one_line_per_problem() {
         let output = farm.once();
         let place = format!("config.toml:{}: ", line_of(&text, at));
         if new.starts_with("defualt") {
-            // One mistake, two things to say: what is missing and what is there in its stead.
+            // A misspelt key is two problems: the key that is missing and the one that is unknown.
             output.assert_code(2);
             assert_eq!(output.stderr.lines().count(), 2, "{output}");
             assert!(output.stderr.contains(expected) && output.stderr.contains("did you mean"), "{output}");
@@ -244,7 +245,7 @@ fn tool_missing_is_one_line() {
         ("rclone", "it is needed to upload"),
     ] {
         let path = Tools::get().path_without(&[program]);
-        // A file of that name that nobody may execute is no program.
+        // A file of the tool's name without the right to execute it does not count.
         fs::write(farm.bin_dir().join(program), "").unwrap();
         let path = std::env::join_paths([farm.bin_dir(), path.path().to_owned()]).unwrap();
         let mut command = farm.command(&["--once", "--config", farm.config_path().to_str().unwrap()]);
@@ -252,7 +253,7 @@ fn tool_missing_is_one_line() {
         if program == "rclone" || output.stderr.lines().count() == 1 {
             assert_refused(&farm, &output, 1, &[&format!("{program} is not on PATH ("), purpose]);
         } else {
-            // A machine without rclone lacks two programs then, and is told so.
+            // On a machine without rclone, two programs are missing.
             assert!(output.stderr.contains(purpose) && output.stderr.contains("rclone"), "{output}");
         }
         fs::remove_file(farm.bin_dir().join(program)).unwrap();
@@ -319,7 +320,7 @@ fn grant_key_is_checked_before_anything_starts() {
 fn state_directory_unusable_is_one_line() {
     let farm = Farm::builder().build();
     let good = fs::read_to_string(farm.config_path()).unwrap();
-    // Nothing can be created below a file, not even by root.
+    // Nobody can create anything below a file, not even root.
     fs::write(farm.config_path(), good.replace("/state\"", "/farm.key/state\"")).unwrap();
     let reason = format!("/farm.key/state: {}", os_error(Errno::NOTDIR));
     let parts = [reason.as_str(), "the manager must be able to write there"];

@@ -1,4 +1,5 @@
-//! Upstreams that misbehave: each costs a bounded time and memory, is one warning with its reason, and changes nothing else.
+//! Upstreams that misbehave: each costs bounded time and memory, causes one warning with its
+//! reason, and affects nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::support::recipes::Recipe;
 use crate::support::smart_http::{ADVERTISEMENT, Fault, RESULT, SmartHttp};
 use crate::support::wait::PATIENCE;
 
-/// Short, for servers that never answer.
+/// A short deadline, for servers that never answer.
 const SOON: Duration = Duration::from_millis(300);
 
 fn list(url: &str, deadline: Duration) -> Result<Vec<String>, NativeError> {
@@ -77,7 +78,7 @@ fn listing_upstream_is_silent_times_out() {
             assert!(took >= SOON && took < PATIENCE / 2, "{fault:?}: {took:?}");
         }
     }
-    // A head that comes at once does not begin the time anew, whatever the answer is.
+    // Receiving the head at once does not restart the deadline.
     let (http, url) = server();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 9\r\n\r\n<p>";
     http.fault("a.git", Fault::Stalled { start: head.to_owned() });
@@ -175,7 +176,7 @@ fn listing_server_is_busy_reports_its_pause() {
         let reason = format!("the server answered with status {code}");
         assert_eq!(list(&url, PATIENCE), Err(native_error(&reason, busy)));
     }
-    // One broken repository says nothing about its host.
+    // A broken repository must not make the host count as down.
     http.fault("a.git", Fault::Status { code: 503, retry_after: None });
     check_failed(&list(&url, PATIENCE), "the server answered with status 503");
 }
@@ -263,7 +264,7 @@ fn upstreams_bad_warn_once_each_and_the_others_are_built() {
         let http = SmartHttp::new();
         let mut url = http.serve(&format!("{name}.git"), &GitRepo::program(&["1"]));
         if name == "busy" {
-            // Its whole host gets the pause, which the others need not have.
+            // Retry-After pauses the whole host, so give this upstream a host of its own.
             url = url.replace("127.0.0.1", "localhost");
         }
         http.fault(&format!("{name}.git"), fault);

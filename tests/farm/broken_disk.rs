@@ -1,5 +1,5 @@
-//! When the disk is full, read-only, or holds what it should not: nothing half-written is kept, nothing is lost, and the work
-//! goes on by itself when the disk is well again.
+//! Disks that are full, read-only or damaged: the manager keeps nothing half-written, loses
+//! nothing, and goes on by itself when the disk works again.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -16,7 +16,8 @@ use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running, os_error};
 use crate::support::wait::PATIENCE;
 
-/// A sweep of `farm` by the shell script `script`, whose arguments are the manager's command line.
+/// Runs a sweep of `farm` by the shell script `script`, whose arguments are the manager's command
+/// line.
 #[track_caller]
 pub(crate) fn sweep_in(farm: &Farm, script: &str) -> Output {
     let mut command = farm.command(&["--once", "--config"]);
@@ -24,7 +25,7 @@ pub(crate) fn sweep_in(farm: &Farm, script: &str) -> Output {
     Running::spawn(&mut farm.shell(&command, script)).wait_exit(PATIENCE)
 }
 
-/// Whether a process may mount in a namespace of its own; not every machine lets it.
+/// Whether a process may mount in its own namespace, which not every machine permits.
 pub(crate) fn may_mount() -> bool {
     let mut command = Command::new("unshare");
     let output = command.args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
@@ -35,7 +36,7 @@ pub(crate) fn may_mount() -> bool {
     may
 }
 
-/// The names of the files below `state_dir` that only a write that was cut short leaves.
+/// The names of the temporary files below `state_dir` that only an interrupted write leaves.
 pub(crate) fn half_written(farm: &Farm) -> String {
     let mut find = Command::new("find");
     run(find.arg(farm.state_dir()).args(["-name", "*.new", "-o", "-name", "*.tmp", "-o", "-name", "journal"]))
@@ -45,7 +46,7 @@ pub(crate) fn half_written(farm: &Farm) -> String {
 fn file_cannot_grow_fails_only_its_publish() {
     let repo = GitRepo::program(&["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
-    // Room for each package, not for the index of all, nor for the journal.
+    // Room for each package, but neither for the index of all nor for the journal.
     let output = sweep_in(&farm, "trap '' XFSZ; ulimit -f 8; exec \"$@\"");
     output.assert_success().assert_only_events();
     let failed = output.events("publish failed");
@@ -73,7 +74,7 @@ fn disk_full_delays_only_builds_that_do_not_fit() {
         return;
     }
     let repo = GitRepo::program(&["1.0", "1.1"]);
-    // Data that does not get smaller by being compressed: a file system of 4 MiB holds no three copies of it.
+    // Incompressible data, of which a file system of 4 MiB cannot hold three copies.
     let large = Recipe::program("large", &repo.file_url()).before_build(
         "mkdir -p \"$DESTDIR/usr/bin\"\nhead -c 1500000 /dev/urandom >\"$DESTDIR/usr/bin/data\"",
     );
@@ -130,7 +131,7 @@ fn lost_and_found_of_another_owner_is_removed() {
     fs::create_dir_all(&found).unwrap();
     fs::set_permissions(&found, Permissions::from_mode(0o700)).unwrap();
     chown(&found, Some(1), None).unwrap();
-    // Root without its rights may do what every owner of a state directory may.
+    // Root without capabilities has the rights of any owner of a state directory.
     let output = sweep_in(&farm, "exec setpriv --bounding-set=-all \"$@\"");
     output.assert_success().assert_only_events();
     assert!(output.events("clear staging dir failed").is_empty(), "{output}");
@@ -142,7 +143,7 @@ fn repository_unwritable_for_a_while_gets_everything_afterwards() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     farm.once().assert_success();
-    // Not even root can make a directory below a file.
+    // Nobody can create a directory below a file, not even root.
     let (packages, away) = (farm.path("state/repo/p"), farm.path("p"));
     fs::rename(&packages, &away).unwrap();
     fs::write(&packages, "").unwrap();

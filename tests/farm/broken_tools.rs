@@ -1,5 +1,5 @@
-//! Tools that do not do their part: what they say is bounded, what they leave is not believed, and whoever they have failed
-//! is the only one to wait.
+//! Tools that misbehave: the manager bounds their output, verifies their results, and delays only
+//! the version whose tool failed.
 
 use std::fs;
 
@@ -13,14 +13,17 @@ use crate::support::processes::status_number;
 use crate::support::recipes::Recipe;
 use crate::support::wait::PATIENCE;
 
-/// The most memory that the manager may ever have taken, in KiB: far more than it needs, far less than what it is told.
+/// Limit of the manager's peak memory, in KiB: far above its need, far below the size of the tool's
+/// output.
 const MEMORY: u64 = 100 * 1024;
 
-/// A process that leaves its group, keeps all that it has inherited open, and lives as long as the farm's directory. A shell
-/// takes the standard input from what it runs in the background, so that gets another number.
+/// Starts a process that leaves its group, keeps all inherited files open, and lives as long as the
+/// farm's directory. A shell closes the standard input of background processes, so pass it on under
+/// another number.
 const STRAY: &str = "exec 9<&0\nsetsid sh -c 'while [ -d \"$HOME/bin\" ]; do sleep 0.1; done' &\nexec 9<&-\n";
 
-/// A `peipkg-repo` whose `publish` is `script`; in it, `publish` is the real one, and `$repo` the repository.
+/// A `peipkg-repo` whose `publish` runs `script`; in the script, `publish` runs the real one, and
+/// `$repo` is the repository.
 fn publishing(script: &str) -> String {
     format!(
         "#!/bin/sh\n[ \"$1\" = publish ] || exec {{real}} \"$@\"\n\
@@ -45,7 +48,7 @@ fn publish_fails_after_it_was_done_counts() {
 #[test]
 fn publish_found_done_at_the_next_start_is_not_repeated() {
     let repo = GitRepo::program(&["1.0"]);
-    // Nobody can be asked whether the repository is whole: the tool has gone.
+    // The tool is gone, so nothing can verify the repository.
     let farm = Farm::builder()
         .with(&Recipe::program("tool", &repo.file_url()))
         .program("peipkg-repo", &publishing("publish \"$@\"; rm \"$0\"; exit 1"))
@@ -78,14 +81,14 @@ fn publish_succeeds_without_publishing_does_not_count() {
     let package = "p/tool/1.0-1/tool_1.0-1_noarch.peipkg";
     for (script, missing) in [
         ("exit 0", "is not in the archive index"),
-        // A copy of which a part is missing, and one that has other bytes.
+        // An empty copy, and one with another byte.
         (&format!("publish \"$@\"; : >\"$repo/{package}\""), "is not the file that was built"),
         (
             &format!("publish \"$@\"; printf x | dd of=\"$repo/{package}\" conv=notrunc 2>&1"),
             "is not the file that was built",
         ),
         (&format!("publish \"$@\"; rm \"$repo/{package}\""), "is not the file that was built"),
-        // An index that names half of what was published.
+        // An index that names only one of the two packages.
         (
             "publish \"$@\"; sed -i 's/\"tool-doc\"/\"other\"/' \"$repo/index/archive.json\"",
             "tool-doc_1.0-1_noarch.peipkg is not in the archive index",
@@ -176,7 +179,7 @@ exec {real} \"$@\"
         .program("peipkg-build", build)
         .build();
     let mut daemon = farm.daemon();
-    // A gigabyte takes ten seconds where nothing else is done, and all processors.
+    // A gigabyte takes ten seconds of all processors.
     daemon.wait_event("build + publish complete", PATIENCE * 5);
     let failed = daemon.wait_events("build failed", 2, PATIENCE);
     let peak = status_number(daemon.pid(), "VmHWM");
@@ -242,7 +245,7 @@ fn publish_outlives_its_manager_the_next_waits_for_it() {
     let first = farm.start(&["--once"]);
     latch.wait_reached();
     first.kill(false);
-    // One that is told to end does not wait for the end of the other.
+    // SIGTERM ends a manager that waits for the other's tool.
     let mut second = farm.daemon();
     let waits = "waiting for a tool of an earlier manager to end";
     let event = second.wait_event(waits, PATIENCE);
@@ -270,7 +273,7 @@ fn upload_outlives_its_manager_the_next_waits_for_it() {
     let remote = tempfile::tempdir().unwrap();
     let copy = remote.path().join("copy");
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(&copy).build();
-    // Each says when it begins and when it ends.
+    // Each rclone logs its begin and its end.
     let (latch, log) = (Latch::new(), "\"$HOME/runs\"");
     let script =
         format!("#!/bin/sh\necho begin >>{log}\n{}{{real}} \"$@\"\necho end >>{log}\n", latch.script());
@@ -290,7 +293,7 @@ fn upload_outlives_its_manager_the_next_waits_for_it() {
 #[test]
 fn saved_package_refused_is_built_anew_once_removed() {
     let repo = GitRepo::program(&["1.0"]);
-    // As long as it is broken, two of three packages are none.
+    // While the file exists, two of three packages are garbage.
     let garbage = "#!/bin/sh\nprevious=\nfor argument; do\n[ \"$previous\" = --out ] && out=$argument\n\
                    previous=$argument\ndone\n{real} \"$@\" || exit\n[ ! -e \"$HOME/broken\" ] || \
                    for file in \"$out\"/bad*; do [ ! -e \"$file\" ] || echo garbage >\"$file\"; done\n";
@@ -310,7 +313,7 @@ fn saved_package_refused_is_built_anew_once_removed() {
     }
     fs::remove_file(farm.path("broken")).unwrap();
 
-    // The second is taken away from under the manager, while it is at the first.
+    // Remove the second while the manager publishes the first.
     let removing =
         "case \"$*\" in *bad-one@*) rm -r \"$HOME\"/state/publish/bad-two@* ;; esac\npublish \"$@\"";
     farm.write_program("peipkg-repo", &publishing(removing));
@@ -322,7 +325,7 @@ fn saved_package_refused_is_built_anew_once_removed() {
     assert_eq!(output.event("starting build")["recipe"], "bad-two", "{output}");
     farm.assert_published(&["bad-two 1.0-1 noarch", "good 1.0-1 noarch"]);
 
-    // The first while no manager runs.
+    // Remove the first while no manager runs.
     for name in farm.kept() {
         fs::remove_dir_all(farm.path("state/publish").join(name)).unwrap();
     }

@@ -1,4 +1,5 @@
-//! The logs of builds: everything that an attempt's tools have written, within limits, and no build that fails for it.
+//! Build logs: they hold all output of an attempt's tools, within limits, and no build fails
+//! because of them.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -17,7 +18,8 @@ use crate::support::recipes::Recipe;
 use crate::support::running::{Running, os_error};
 use crate::support::wait::{PATIENCE, poll, wait_until};
 
-/// What the pages promise: logs of a recipe, bytes of a log's head and of the least of its tail, recipes that are gone.
+/// The documented limits: logs kept per recipe, the head and the least tail of a log in bytes,
+/// removed recipes that keep logs.
 const KEPT: usize = 30;
 const HEAD: u64 = 1024 * 1024;
 const TAIL: u64 = 1024 * 1024;
@@ -49,7 +51,7 @@ fn steps(log: &str) -> Vec<&str> {
     .collect()
 }
 
-/// The log that an event names, which must be that of `recipe`.
+/// Reads the log that an event names, which must belong to `recipe`.
 #[track_caller]
 fn named_by(event: &Event, farm: &Farm, recipe: &str) -> String {
     let path = Path::new(event.get("log").unwrap_or_else(|| panic!("{event:?} names no log")));
@@ -122,7 +124,7 @@ fn build_writes_without_end_leaves_head_mark_and_tail() {
     let output = sweep.wait_exit(PATIENCE);
     output.assert_success().assert_only_events();
     let log = named_by(&output.event("build failed"), &farm, "loud");
-    // A little of it is the manager's own, and the line that marks the cut.
+    // The head and the tail also hold the manager's own lines and the line that marks the cut.
     let limit = HEAD + 2 * TAIL + 1024;
     assert!(log.len() as u64 > HEAD + TAIL && largest > HEAD && largest <= limit, "{} {largest}", log.len());
 
@@ -206,7 +208,7 @@ fn old_logs_are_removed() {
     assert_eq!(expected.len(), KEPT);
     expected.push(directory.join("notes"));
     assert_eq!(logs_of(&farm, "bad"), expected);
-    // Of the recipes that are gone, those that were built last have theirs.
+    // Of the removed recipes, the ones built last keep their logs.
     let left: HashSet<PathBuf> = logs_of(&farm, "").into_iter().collect();
     let gone = (5..GONE + 5).map(|number| farm.path(&format!("state/logs/gone{number:02}")));
     assert_eq!(left, gone.chain([directory]).collect());
@@ -214,7 +216,7 @@ fn old_logs_are_removed() {
 
 #[test]
 fn log_of_a_failure_outlives_those_of_many_successes() {
-    // More versions than logs are kept: the one that is built first fails, and all others succeed.
+    // More versions than logs that are kept: the first build fails, all others succeed.
     const VERSIONS: usize = KEPT + 10;
     let repo = GitRepo::program(&["0.1"]);
     repo.tag_many((2..=VERSIONS).map(|number| format!("v0.{number}")));

@@ -1,6 +1,7 @@
-//! Hosts that want a pause or are down: they keep neither other hosts waiting nor each other's upstreams for ever.
+//! Hosts that ask for a pause or are down: they delay no other host, and a sweep gives up their
+//! upstreams in the end.
 //!
-//! Ports do not tell hosts apart, so the bad one is called localhost.
+//! The manager tells hosts apart by name, not by port, so the bad one is called localhost.
 
 use std::fs;
 use std::net::TcpListener;
@@ -73,7 +74,7 @@ fn sweep_host_asks_for_a_short_pause_waits() {
 fn sweep_host_is_down_gives_it_up_and_builds_the_others() {
     let http = SmartHttp::new();
     let url = http.serve("good.git", &GitRepo::program(&["1"]));
-    // A port that was free a moment ago: connections are refused.
+    // A port that was free a moment ago refuses connections.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut farm = Farm::builder().with(&Recipe::program("good", &url));
     for number in 10..30 {

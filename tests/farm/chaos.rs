@@ -1,8 +1,9 @@
-//! Nothing is lost: the manager, or all that runs below it, is killed at random instants, over and over, until a farm's work
-//! is done. After each kill and at the end the repository is held against that of a farm that nobody has disturbed.
+//! Kills the manager, alone or with all its descendants, at random instants until a farm's work is
+//! done. After each kill and at the end, compares the repository with that of an undisturbed farm:
+//! nothing may be lost.
 //!
-//! A short form runs with the other tests; `make chaos` sets `PEIPKG_CHAOS_KILLS` and `PEIPKG_CHAOS_SEED`. What the seed
-//! decides, all but the speed of the machine, is the same in each run.
+//! A short form runs with the other tests; `make chaos` sets `PEIPKG_CHAOS_KILLS` and
+//! `PEIPKG_CHAOS_SEED`. The seed decides everything but the speed of the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,21 +22,21 @@ use crate::support::running::{Output, Running};
 use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// The kinds of rounds: whether `peipkg-repo` is rude, and whether the manager is a daemon.
+/// The kinds of rounds: with the rude `peipkg-repo` or the polite one, as a daemon or as a sweep.
 const KINDS: [(bool, bool); 4] = [(true, true), (false, false), (true, false), (false, true)];
 
 /// The kills of the short form.
 const KILLS: u64 = 12;
 
-/// A `peipkg-repo` that publishes only when the file that the manager's `CHAOS_HOLD` names is gone: until then a test can
-/// look at a repository that nobody changes.
+/// A `peipkg-repo` that publishes only once the file named by the manager's `CHAOS_HOLD` is gone,
+/// so that a test can first read a repository that nobody changes.
 const POLITE: &str = "#!/bin/sh
 [ \"$1\" = publish ] && while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
 exec {real} \"$@\"
 ";
 
-/// The same with the worst manners that are allowed: it writes in place, slowly, half of each file first, the index before
-/// the packages that it names, and goes on when its manager is dead.
+/// The rude variant, as bad as the contract allows: it writes in place, slowly, first one half of
+/// each file, the index before the packages, and goes on after its manager's death.
 const RUDE: &str = "#!/bin/sh
 [ \"$1\" = publish ] || exec {real} \"$@\"
 while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
@@ -74,7 +75,7 @@ done
 cd / && rm -rf \"$scratch\"
 ";
 
-/// The upstreams and recipes of every farm here, and what becomes of them undisturbed.
+/// The upstreams and recipes of every farm here, and the result of an undisturbed farm.
 struct World {
     /// Keeps the upstreams alive.
     _upstreams: [GitRepo; 2],
@@ -134,7 +135,7 @@ fn packages(repo: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// How often what has happened.
+/// Counts of kills and their effects.
 #[derive(Debug, Default)]
 struct Tally {
     rounds: u64,
@@ -157,13 +158,13 @@ struct Round<'a> {
     farm: Farm,
     daemon: bool,
     lives: u64,
-    /// What was found built at an earlier look: it must not be built again.
+    /// The versions found built after earlier kills: none may be built again.
     built: BTreeSet<String>,
     history: String,
 }
 
 impl Round<'_> {
-    /// Starts the manager. With `hold`, nothing is published before the file that is returned is removed.
+    /// Starts the manager. With `hold`, nothing is published until the returned file is removed.
     fn start(&mut self, daemon: bool, hold: bool) -> (Running, PathBuf) {
         self.lives += 1;
         let file = self.farm.path(&format!("hold-{}", self.lives));
@@ -176,7 +177,8 @@ impl Round<'_> {
         (Running::spawn(&mut command), file)
     }
 
-    /// What must hold whenever a manager has started and nothing is being published. Gives whether all is done.
+    /// Checks the invariants of a started manager while nothing is being published. Returns whether
+    /// all work is done.
     fn look(&mut self) -> bool {
         let repo = self.farm.repo_dir();
         verify(&repo, "metadata", &self.history);
@@ -209,7 +211,7 @@ impl Round<'_> {
         published.len() == self.world.published.len()
     }
 
-    /// Takes a life's end into the history, and holds it against what was built before it began.
+    /// Records the end of a life, and checks that it built nothing that was built before.
     fn bury(&mut self, output: &Output, built: &BTreeSet<String>, tally: &mut Tally) {
         self.history += &output.to_string();
         for event in output.events("starting build") {
@@ -228,10 +230,11 @@ impl Round<'_> {
         tally.survivors_waited_for += output.events("waiting for a tool of an earlier manager to end").len();
     }
 
-    /// One life: from a start to a kill, or to the end of the work. Gives whether the work is done.
+    /// Runs one life, from a start to a kill or to the end of the work. Returns whether the work is
+    /// done.
     fn live(&mut self, random: &mut Random, tally: &mut Tally) -> bool {
         let built = self.built.clone();
-        // Sometimes it is killed while it still puts right what the last kill has left.
+        // Sometimes kill it while it still repairs the damage of the last kill.
         let early = random.one_in(6);
         let (mut manager, hold) = self.start(self.daemon, !early);
         let mut done = false;
@@ -244,7 +247,7 @@ impl Round<'_> {
         let instant = match random.below(4) {
             _ if early => Duration::from_micros(random.below(80_000) as u64),
             0 | 1 => Duration::from_millis(random.below(700) as u64),
-            // The instants at which most can be lost are the rarest.
+            // Aim at the instants of greatest risk, which random times rarely hit.
             2 => {
                 await_change(&mut manager, &self.farm.path("state/journal"));
                 Duration::from_micros(random.below(250_000) as u64)
@@ -272,7 +275,7 @@ impl Round<'_> {
         done
     }
 
-    /// Undisturbed from now on, the manager ends its work, and everything is there, once.
+    /// Lets the manager finish undisturbed and checks that every version is there exactly once.
     fn finish(mut self, tally: &mut Tally) {
         let built = self.built.clone();
         let (mut manager, _) = self.start(self.daemon, false);
@@ -280,7 +283,7 @@ impl Round<'_> {
             let started = Instant::now();
             manager.wait_for(PATIENCE, |events| {
                 let ended = events.iter().filter(|event| event["msg"] == "poll complete").count();
-                // Nothing is queued and nothing runs when all polls are over and every build has its end.
+                // The queue is empty when all polls are over and every build has ended.
                 let count = |msg: &str| events.iter().filter(|event| event["msg"] == msg).count();
                 let published = fs::read(self.farm.path("state/repo/index/archive.json")).unwrap_or_default();
                 let lines = String::from_utf8_lossy(&published).matches("\"architecture\"").count();
@@ -330,7 +333,8 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until a file appears, or the entries of a directory are others: not for long, since there may be nothing to come.
+/// Waits until a file appears or the entries of a directory change, but not for long: there may be
+/// nothing to come.
 fn await_change(manager: &mut Running, path: &Path) {
     let before = names(path);
     let end = Instant::now() + Duration::from_secs(1);
@@ -348,7 +352,7 @@ fn manager_killed_at_any_instant_loses_nothing() {
     let world = World::new(if kills > KILLS { 9 } else { 3 });
     let mut random = Random::new(seed);
     let mut tally = Tally::default();
-    // Each kind in its turn, and each has its share of the kills: no seed leaves one out.
+    // Take the kinds in turn, so that every seed covers each of them.
     let share = kills.div_ceil(KINDS.len() as u64);
     while tally.kills() < kills || tally.rounds < KINDS.len() as u64 {
         let (rude, daemon) = KINDS[usize::try_from((seed + tally.rounds) % 4).expect("a small number")];

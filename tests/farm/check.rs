@@ -1,4 +1,4 @@
-//! `--check`: it finds everything, says where, and leaves no trace.
+//! `--check`: finds every problem, names its place, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -16,13 +16,14 @@ use crate::support::running::{Output, Running, os_error};
 use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// Never asked for anything: a check does not talk to upstreams.
+/// An upstream that must not be contacted: a check does not talk to upstreams.
 const NOWHERE: &str = "file:///nowhere/at/all.git";
 
 /// The user and group that own nothing.
 const NOBODY: u32 = 65534;
 
-/// Checks `farm` and compares what is printed, line by line; `{home}` stands for the farm's directory.
+/// Runs `--check` on `farm` and compares its output line by line; `{home}` stands for the farm's
+/// directory.
 #[track_caller]
 fn check(farm: &Farm, code: i32, expected: &[&str]) -> Output {
     let output = farm.run(&["--check"]);
@@ -39,7 +40,7 @@ fn assert_printed(farm: &Farm, output: &Output, code: i32, expected: &[&str]) {
     output.assert_code(code);
 }
 
-/// Every file below `directory`: what identifies its content, when it changed, and what it is.
+/// Every file below `directory` with its content, time of change and kind.
 fn listing(directory: &Path) -> BTreeMap<String, (u64, u64, i64, i64, i64, u32)> {
     let mut found = BTreeMap::new();
     let mut pending = vec![directory.to_owned()];
@@ -174,7 +175,7 @@ fn check_sample_says_what_to_change() {
     fs::rename(farm.key_path(), farm.path("farm.pem")).expect("the key");
     let ok = "{home}/config.toml: ok, 1 recipe, 0 with an upstream";
     check(&farm, 0, &[lines[0], lines[1], ok]);
-    // It starts all the same, and what has begun so is not told again and again.
+    // The manager starts nevertheless, and does not warn again once it has begun with these names.
     farm.once().assert_success();
     check(&farm, 0, &[ok]);
 }
@@ -252,7 +253,7 @@ fn check_keys_readable_by_all_warn() {
         line("webhook-secret", "0664", "the webhook secret"),
     ];
     check(&farm, 0, &[&lines[0], &lines[1], &lines[2], ok]);
-    // A start says the same, and goes on.
+    // A start prints the same warnings and goes on.
     let output = farm.once();
     output.assert_success().assert_only_events();
     let home = farm.home().display().to_string();
@@ -311,7 +312,8 @@ fn check_runs_beside_a_manager_at_work() {
     let upstream = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().build();
     let (mark, gate) = (farm.path("building"), farm.path("gate"));
-    // The mark is made in one step, unlike by `touch`: nothing changes any more once it is seen.
+    // Create the mark in one step, unlike `touch`, so that nothing changes after the test has seen
+    // it.
     let wait = format!(": >'{}'\nwhile [ ! -e '{}' ]; do sleep 0.02; done", mark.display(), gate.display());
     farm.add(&Recipe::program("hello", &upstream.file_url()).before_build(&wait));
     let sweep = farm.start(&["--once"]);
@@ -370,9 +372,10 @@ fn check_names_cannot_break_a_line() {
 #[test]
 fn check_state_directory_not_writable_is_a_problem() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).build();
-    // The superuser may write everywhere, so then another user runs the check: with all it needs in places open to all.
+    // Root may write everywhere, so as root run the check as another user, from open directories.
     let manager = farm.path("manager");
-    // Not by this process: a child that another test starts meanwhile would have the copy open, and it could not be run.
+    // Let another process copy: a child that another test starts meanwhile would inherit the open
+    // copy, and the system refuses to run a file that is open for writing.
     run(Command::new("cp").arg(Tools::manager()).arg(&manager));
     for name in ["peipkg-build", "peipkg-repo"] {
         farm.write_program(name, "#!/bin/sh\n");

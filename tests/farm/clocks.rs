@@ -1,4 +1,4 @@
-//! Publishing when the clock is wrong, or was.
+//! Publishing while the clock is wrong, and after it was.
 
 use std::fs;
 
@@ -6,7 +6,8 @@ use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
 
-/// A `peipkg-repo` for which it is `$HOME/clock` while there is such a file: its `--timestamp` is replaced.
+/// A `peipkg-repo` that replaces its `--timestamp` by the content of `$HOME/clock`, if that file
+/// exists.
 const WITH_CLOCK: &str = "#!/bin/sh
 [ -e \"$HOME/clock\" ] || exec {real} \"$@\"
 previous=
@@ -19,7 +20,7 @@ done
 exec {real} \"$@\"
 ";
 
-/// The `generated_at` of an index.
+/// Reads the `generated_at` of an index.
 fn generated_at(farm: &Farm, index: &str) -> String {
     let text = fs::read(farm.repo_dir().join("index").join(index)).expect("an index");
     let index: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
@@ -64,7 +65,7 @@ fn clock_right_publishes_with_the_time_now() {
     assert!((before..=now()).contains(&time), "{time}");
 }
 
-/// Now, to the second. Such texts are sorted as the times are.
+/// The present time, to the second. These texts sort like the times.
 fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }

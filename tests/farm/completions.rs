@@ -1,4 +1,4 @@
-//! The completions of the shells: each is asked in its own shell what it offers, and that is held to the table of flags.
+//! Shell completions: runs each in its own shell and compares its offers with the table of flags.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ fn flags() -> Vec<String> {
 
 #[test]
 fn bash_completes_every_flag_and_its_value() {
-    // What bash itself does on a tab: the words in an array, and the function is called.
+    // Do as bash does on a tab: put the words into an array and call the function.
     const SCRIPT: &str = r#"
         set -eu
         . "$1"; shift
@@ -54,7 +54,7 @@ fn bash_completes_every_flag_and_its_value() {
     assert_eq!(offered(&["--once", ""]), flags());
     assert_eq!(offered(&["--ch"]), ["--check"]);
     assert_eq!(offered(&["--log-level", ""]), LEVELS);
-    // bash takes the equals sign for a word.
+    // bash splits at the equals sign.
     assert_eq!(offered(&["--log-level", "="]), LEVELS);
     assert_eq!(offered(&["--log-level", "=", "d"]), ["debug"]);
     assert_eq!(offered(&["--config", "Carg"]), ["Cargo.lock", "Cargo.toml"]);
@@ -70,7 +70,7 @@ fn zsh_completes_every_flag_and_its_value() {
     let lines = ask(&["zsh", "-f"], script, "_peipkg-manager", &[]);
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for line in lines.iter().filter(|line| line.contains('[')) {
-        // Flags that exclude this one, the flag, the text in brackets, what it takes.
+        // The flags that exclude this one, the flag, the text in brackets, the kind of its value.
         let line =
             line.split_once(')').filter(|_| line.starts_with('(')).map_or(line.as_str(), |(_, rest)| rest);
         let (flag, rest) = line.split_once('[').unwrap();

@@ -14,7 +14,7 @@ use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// How many events are about `recipe`.
+/// Counts the events `message` about `recipe`.
 fn about(events: &[Event], message: &str, recipe: &str) -> usize {
     let fits = |event: &&Event| event["msg"] == message && event.get("recipe").is_some_and(|id| id == recipe);
     events.iter().filter(fits).count()
@@ -59,7 +59,7 @@ fn recipes_are_polled_at_the_start_and_again_after_sighup() {
 fn sighup_adds_new_recipes_and_takes_dropped_ones_out_of_the_queue() {
     let (repo, latch) = (GitRepo::program(&["1", "2", "3"]), Latch::new());
     let url = repo.file_url();
-    // One version to build, which waits; the other recipe's three are queued behind it.
+    // The first version's build waits at the latch; the other recipe's three are queued behind it.
     let holder = Recipe::program("holder", &url).tag_pattern("^v(3)$").before_build(&latch.script());
     let farm = Farm::builder().with(&holder).with(&Recipe::program("other", &url)).http().build();
     let mut daemon = farm.daemon();
@@ -122,7 +122,7 @@ fn reload_recipe_is_broken_keeps_the_old_roster() {
     assert!(refused["problem"].contains("recipes/bad/peipkg.toml"), "{refused:?}");
     assert_healthy(addr);
     assert_eq!(client::status(addr)["recipes"], serde_json::json!(["good"]));
-    // Mended, the next reload takes everything.
+    // Once the recipe is repaired, the next reload takes everything.
     farm.remove_recipe("bad");
     reload(&mut daemon);
     daemon.wait_events("build + publish complete", 2, PATIENCE);
@@ -138,7 +138,7 @@ fn reload_a_hundred_times_during_a_build_loses_nothing() {
     const UPSTREAMS: usize = 10;
     let latch = Latch::new();
     let built = GitRepo::program(&["1"]);
-    // Their tags match no recipe: they are polled, and there is nothing to build.
+    // Their tags match no recipe: the manager polls them and builds nothing.
     let upstreams: Vec<GitRepo> = (0..UPSTREAMS)
         .map(|_| {
             let repo = GitRepo::new();
@@ -154,7 +154,7 @@ fn reload_a_hundred_times_during_a_build_loses_nothing() {
     let queued = Recipe::program("queued", &built.file_url());
     let farm = Farm::builder().with(&slow).with(&queued).http().build();
     (0..RECIPES).for_each(|number| farm.add(&cheap(number)));
-    // The queue is fair in the order of the recipes' polls: whichever is built first, the other waits.
+    // The order of the polls decides which of the two is built first, so both wait at the latch.
     farm.add(&queued.clone().before_build(&latch.script()));
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();

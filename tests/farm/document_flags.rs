@@ -1,4 +1,5 @@
-//! The documents as a whole: the flags that their commands use, the examples of the manual pages, and what is not run.
+//! All documents: the flags in their commands, the examples of the manual pages, and the commands
+//! that no test runs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::support::follow::NOT_RUN;
 use crate::support::pages::{self, fenced, page};
 use crate::support::tools::Tools;
 
-/// The commands of our programs in `text`, word by word from the program's name to the end of the command.
+/// The commands of our programs in `text`, each as words from the program's name to the command's
+/// end.
 fn calls(text: &str) -> Vec<Vec<String>> {
     let call = Regex::new(
         r"(?:^|[\s`(]|bin/)(peipkg-(?:manager|build|repo))((?:[ \t]+|\\\n)[^|&;`)\n\\]*(?:\\\n[^|&;`)\n\\]*)*)",
@@ -32,7 +34,8 @@ fn calls(text: &str) -> Vec<Vec<String>> {
 #[test]
 fn pages_use_only_flags_that_exist() {
     let tools = Tools::get();
-    // Long ones, and the manager's with one dash; others may be of a program that is given ours as an argument.
+    // Check long flags, and the manager's with one dash; others may belong to a program that runs
+    // ours.
     let flag = Regex::new(r"--?[a-z][a-z-]+").unwrap();
     let flags = |program: &str| -> BTreeSet<String> {
         let program = match program {
@@ -66,7 +69,7 @@ fn commands_listed_as_not_run_are_still_in_a_page() {
         let is_it = |line: &str| line.strip_prefix("sudo ").unwrap_or(line).contains(start);
         assert!(scripts.iter().any(|script| script.lines().any(is_it)), "no page has {start:?} any more");
     }
-    // Scripts that are named are there.
+    // Scripts that a page names exist.
     let name = Regex::new(r"contrib/[a-z-]+/[a-z_.-]+\.(sh|py)").unwrap();
     for found in scripts
         .iter()
@@ -76,7 +79,7 @@ fn commands_listed_as_not_run_are_still_in_a_page() {
     }
 }
 
-/// What the manual page at `path` shows as it would be typed.
+/// The literal examples of the manual page at `path`.
 fn displays(path: &str) -> Vec<String> {
     let page = page(path);
     let displays = page.split("\n.Bd -literal").skip(1).map(|rest| {
@@ -123,7 +126,7 @@ fn example_of_each_key_is_right() {
             let example = example.lines().nth(1).unwrap().trim_start_matches(".Li ");
             let example =
                 example.replace("\\(dq", "\"").replace("\\(aq", "'").replace("\\e", "\\").replace("\\&", "");
-            // Of several, the first.
+            // Take the first of several values.
             let example =
                 example.split_once("\" ,").map_or(example.clone(), |(first, _)| format!("{first}\""));
             assert!(example.starts_with(&format!("{key} = ")), "{header} {key}: {example}");
@@ -141,7 +144,7 @@ fn example_of_each_key_is_right() {
                 result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
             }
         };
-        // The rest is not there, and the keys that a grant names are not either.
+        // The rest of the configuration and the keys of a grant are missing.
         let is_expected = |problem: &&String| {
             problem.contains("missing section") || problem.contains("no [[signing_key]] is declared")
         };

@@ -1,5 +1,5 @@
-//! The manager's environment, standard input and umask: the manager takes from them only the documented parts, and passes the
-//! rest on to its children. Signals are in `signals.rs`.
+//! The manager's environment, standard input and umask: the manager takes from them only the
+//! documented parts, and passes the rest on to its children. Signals are in `signals.rs`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,8 @@ use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
 use crate::support::wait::PATIENCE;
 
-/// A stand-in that notes its environment and whether its standard input is at its end, and then is the real program.
+/// A stand-in that records its environment and its standard input, and then becomes the real
+/// program.
 const WITNESS: &str = "#!/bin/sh
 name=${0##*/}
 env >\"$HOME/env-$name\"
@@ -23,7 +24,7 @@ exec {real} \"$@\"
 
 const TOOLS: [&str; 3] = ["git", "peipkg-build", "peipkg-repo"];
 
-/// A farm with one recipe that is built once, and witnesses for all tools.
+/// A farm with one recipe, and witnesses for all tools.
 fn witnessed(repo: &GitRepo) -> Farm {
     let mut builder = Farm::builder().with(&Recipe::program("tool", &repo.file_url()));
     for name in TOOLS {
@@ -55,7 +56,8 @@ fn environment_does_not_configure_the_manager_and_reaches_the_tools() {
         ("TMPDIR", farm.home().to_str().unwrap()),
     ];
     command.envs(to_the_manager).envs(to_anybody);
-    // git would obey these; they are those of a checkout that the manager may be started in.
+    // git sets these for a hook of a checkout from which somebody may start the manager, and would
+    // obey them.
     command.envs([
         ("GIT_DIR", "/nowhere"),
         ("GIT_WORK_TREE", "/nowhere"),
@@ -78,7 +80,8 @@ fn environment_does_not_configure_the_manager_and_reaches_the_tools() {
     }
 }
 
-/// What of `path` and below it not everybody may read or, in the case of directories, enter.
+/// The files at or below `path` that others may not read, and the directories that they may not
+/// enter.
 fn unreadable_in(path: &Path) -> Vec<PathBuf> {
     let metadata = fs::symlink_metadata(path).unwrap();
     let wanted = if metadata.is_dir() { 0o555 } else { 0o444 };
@@ -116,7 +119,7 @@ fn umask_of_any_kind_only_the_repository_is_readable_by_all() {
 #[test]
 fn children_never_wait_for_input() {
     let repo = GitRepo::program(&["1.0"]);
-    // With its standard input closed altogether, or open and silent for ever.
+    // Once with standard input closed, once with it open and silent.
     for script in ["exec \"$@\" <&-", "mkfifo pipe && exec 3<>pipe && exec \"$@\" <&3"] {
         let farm = witnessed(&repo);
         let config = farm.config_path();

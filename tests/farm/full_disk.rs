@@ -1,7 +1,8 @@
-//! A disk that fills up at each step of a version's way: that step fails and says why, what is half-written goes, and the
-//! next start goes on from there.
+//! A disk that fills up at each step from a tag to an upload: the step fails with its reason, the
+//! manager removes everything half-written, and the next start goes on from there.
 //!
-//! State directory and remote are on a small file system, in a mount namespace, where only a script can look at them.
+//! State directory and remote are on a small file system in a mount namespace, so a script must
+//! examine them.
 
 use std::fs;
 
@@ -13,7 +14,8 @@ use crate::support::optional::require;
 use crate::support::recipes::Recipe;
 use crate::support::running::Output;
 
-/// Two sweeps on a file system of 8 MiB, between which it has room again. What the first says goes into a file.
+/// Two sweeps on a file system of 8 MiB, which has room again for the second. The first one's log
+/// goes into a file.
 const TWO_SWEEPS: &str = "
 mkdir state && mount -t tmpfs -o size=8m tmpfs state || exit 9
 \"$@\" 2>first.log
@@ -30,8 +32,8 @@ echo left: $(ls state/sources state/stage state/publish | grep -v :) $(cd state 
 [ ! -d state/remote ] || diff -r state/repo state/remote
 ";
 
-/// A stand-in for a tool. It fills the disk when the pattern in `fill-before` or `fill-after` is that of its command line:
-/// before the tool does its work, or after.
+/// A stand-in for a tool. It fills the disk if its command line matches the pattern in
+/// `fill-before`, before the tool works, or in `fill-after`, afterwards.
 const FILLS: &str = "#!/bin/sh
 is_asked_to() {
     pattern=$(cat \"$HOME/fill-$1\" 2>&1) || return
@@ -47,7 +49,7 @@ if is_asked_to after; then fill; fi
 exit $status
 ";
 
-/// A `peipkg-repo` that is out of room in the middle of the index, which it writes in place.
+/// A `peipkg-repo` that writes the index in place and runs out of room in the middle of it.
 const FILLS_IN_THE_INDEX: &str = "#!/bin/sh
 [ \"$1\" = publish ] && [ -e \"$HOME/fill-before\" ] || exec {real} \"$@\"
 rm \"$HOME/fill-before\"
@@ -57,26 +59,27 @@ head -c 16000000 /dev/zero >filler
 exit 1
 ";
 
-/// What has come of a farm.
+/// The result of the two sweeps.
 struct Seen {
     /// The events of the first sweep.
     first: Vec<Event>,
-    /// Those of the second, and what the script has printed.
+    /// The second sweep's output, and the script's.
     second: Output,
 }
 
 impl Seen {
-    /// How often `message` stands among the events of the first sweep, and of the second.
+    /// Counts the events `message` of the first sweep and of the second.
     fn count(&self, message: &str) -> (usize, usize) {
         let first = self.first.iter().filter(|event| event["msg"] == message);
         (first.count(), self.second.events(message).len())
     }
 }
 
-/// Lets the disk fill up `when` a command line is `pattern`, and looks at what holds wherever that is.
+/// Fills the disk before or after (`when`) a command that matches `pattern`, and checks what must
+/// hold at every step.
 #[track_caller]
 fn fill(when: &str, pattern: &str, peipkg_repo: &str, uploads: bool) -> Seen {
-    // Beside an upload nothing else is to be at work: what a build gives back would be room for it.
+    // Build only one version with an upload: another build would free room for it.
     let versions = if uploads { &["1.1"][..] } else { &["1.0", "1.1"] };
     let repo = GitRepo::program(versions);
     let mut builder = Farm::builder()
@@ -95,7 +98,7 @@ fn fill(when: &str, pattern: &str, peipkg_repo: &str, uploads: bool) -> Seen {
     let first = fs::read_to_string(farm.path("first.log")).unwrap_or_default();
     let context = format!("{when} {pattern}\n{first}\n{second}");
     assert_eq!(second.status.code(), Some(0), "{context}");
-    // The system's own words, or git's and rclone's for them.
+    // The system's text, or git's or rclone's for the same.
     let reasons = ["No space left on device", "unable to write file", "remaining disk space"];
     assert!(reasons.iter().any(|reason| first.contains(reason)), "{context}");
     assert!(second.stdout.contains("half written:\nleft:\n"), "{context}");
@@ -123,7 +126,7 @@ fn disk_full_before_packages_are_saved_fails_that_build() {
         let seen = fill(when, pattern, FILLS, false);
         assert!(seen.second.stdout.starts_with("status 0\n") && seen.second.stdout.contains("\nkept:\n"));
         let (failed, complete) = (seen.count("build failed"), seen.count("build + publish complete"));
-        // What a failed build leaves makes room for the next, perhaps.
+        // A failed build may free room for the next.
         assert!(failed.0 >= 1 && failed.1 == 0, "{when} {pattern}: {failed:?}");
         assert_eq!((failed.0 + complete.0, complete.0 + complete.1), (2, 2), "{when} {pattern}");
     }
@@ -137,7 +140,7 @@ fn disk_full_in_a_publish_undoes_it() {
     for (script, restored) in [(FILLS, (0, 0)), (FILLS_IN_THE_INDEX, (0, 1))] {
         let seen = fill("before", "peipkg-repo publish *", script, false);
         assert!(seen.second.stdout.contains("\nkept: tool@1.1-1."), "{}", seen.second);
-        // The version that was built is kept; the other one could not even be fetched.
+        // The built version is saved; the other could not even be fetched.
         assert_eq!(
             (seen.count("publish failed"), seen.count("build failed")),
             ((1, 0), (1, 0)),
@@ -145,7 +148,8 @@ fn disk_full_in_a_publish_undoes_it() {
             seen.second
         );
         assert_eq!(seen.count("starting build"), (2, 1), "what was built was built again\n{}", seen.second);
-        // A tool that finds no room has changed nothing; where the old index finds none either, the next start brings it back.
+        // A tool without room changes nothing; if there is no room for the old index either, the
+        // next start restores it.
         assert_eq!(seen.count("publish was cut short, repository restored"), restored, "{}", seen.second);
     }
 }
@@ -165,7 +169,7 @@ fn disk_full_in_an_upload_fails_it_and_the_next_goes_on() {
     if !may_mount() || !require("rclone") {
         return;
     }
-    // The copy of the small files; each of the three passes.
+    // The verification, and the passes of the upload.
     for (when, pattern) in [
         ("after", "peipkg-repo verify *"),
         ("before", "rclone copy *"),

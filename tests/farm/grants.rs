@@ -1,4 +1,4 @@
-//! Keys for signing binaries: who gets which, and that nobody else does.
+//! Keys for signing binaries: only recipes with a grant get a key.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::recipes::Recipe;
 
-/// A `peipkg-build` that notes its arguments, one a line, in `arguments-<recipe>`.
+/// A `peipkg-build` that records its arguments, one a line, in `arguments-<recipe>`.
 const RECORDER: &str = "#!/bin/sh
 for argument; do
     case $argument in */peipkg.toml) recipe=${argument%/*} ;; esac
@@ -18,7 +18,8 @@ printf '%s\\n' \"$@\" >\"$HOME/arguments-${recipe##*/}\"
 exec {real} \"$@\"
 ";
 
-/// Makes an Ed25519 key with openssl and gives its public key as hexadecimal digits, by openssl's own account.
+/// Creates an Ed25519 key with openssl and returns the public key that openssl prints, as
+/// hexadecimal digits.
 fn openssl_key(path: &Path) -> String {
     run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(path));
     let mut public = Command::new("openssl");

@@ -1,5 +1,5 @@
-//! Upstreams that list their tags and never hand out what they stand for: they keep the builder from the others once,
-//! not once for each of their versions.
+//! Upstreams that list their tags and then hang in each fetch: they block the builder once, not
+//! once per version.
 
 use rustix::process::Signal;
 
@@ -11,7 +11,8 @@ use crate::support::recipes::Recipe;
 use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// How long a fetch may take here: longer than the ten seconds from which on a failure holds its upstream.
+/// How long a fetch may take here: longer than the ten seconds from which on a failure holds its
+/// upstream.
 const BUILD_LIMIT: &str = "11s";
 
 #[test]
@@ -24,7 +25,7 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
     let farm = farm.config_extra(&format!("[build]\ntimeout = \"{BUILD_LIMIT}\"\n")).build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
-    // Everything is listed while the builder is busy; then the upstream falls silent.
+    // Let the manager list everything while the builder is busy; then silence the upstream.
     latch.wait_reached();
     for (id, url) in [("a-hangs", &hangs), ("b-good", &good)] {
         farm.add(&Recipe::program(id, url));

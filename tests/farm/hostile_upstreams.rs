@@ -1,4 +1,4 @@
-//! Upstreams that mean harm: what they name must not be reached, and what is outside must be as it was.
+//! Malicious upstreams: they must neither read nor change anything outside their source tree.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use crate::support::smart_http::SmartHttp;
 
 const DAY: &str = "2026-02-01T00:00:00Z";
 
-/// A recipe whose package holds all of its source tree, links as links.
+/// A recipe whose package holds its whole source tree, with links as links.
 fn copier(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url)
         .build_sh(&format!(
@@ -86,7 +86,7 @@ fn submodule_with_a_command_or_an_outside_path_is_refused() {
     farm.assert_clean();
 }
 
-/// Makes a tree object in `repo` out of lines of `git ls-tree`, whatever they name.
+/// Creates a tree object in `repo` from lines of `git ls-tree`, with any names.
 fn tree(repo: &Path, lines: &str) -> String {
     let mut command = git_command(repo);
     command.args(["mktree", "--missing"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -124,10 +124,10 @@ fn links_in_place_of_submodules_and_git_files_lead_nowhere() {
     let link = blob(&target);
     let modules = |path: &str| blob(&format!("[submodule \"sub\"]\n\tpath = {path}\n\turl = ../lib.git\n"));
     let content = blob("app");
-    // The submodule's path is a link that leads out.
+    // The submodule's path is a link that points outside.
     let one =
         tree(app.path(), &format!("100644 blob {}\t.gitmodules\n120000 blob {link}\tsub\n", modules("sub")));
-    // It lies below such a link, which stands for a directory of the tree in another spelling of its name.
+    // The path lies below such a link, whose name is a directory's in another spelling.
     let below = tree(app.path(), &format!("160000 commit {commit}\tsub\n"));
     let two = format!(
         "100644 blob {}\t.gitmodules\n040000 tree {below}\tDeps\n120000 blob {link}\tdeps\n",
@@ -139,7 +139,7 @@ fn links_in_place_of_submodules_and_git_files_lead_nowhere() {
     let four = tree(app.path(), &format!("100644 blob {content}\t.git\n100644 blob {content}\tcontent\n"));
     let inner = tree(app.path(), &format!("120000 blob {link}\tconfig\n"));
     let five = tree(app.path(), &format!("040000 tree {inner}\t.git\n100644 blob {content}\tcontent\n"));
-    // A plain link out is the upstream's own affair; a build sees it as a link.
+    // A plain link to the outside is harmless: a build sees it as a link.
     let six = tree(app.path(), &format!("100644 blob {content}\tcontent\n120000 blob {link}\tout\n"));
     for (tag, tree) in [("v1", one), ("v2", two), ("v3", three), ("v4", four), ("v5", five), ("v6", six)] {
         tag_tree(&app, tag, &tree);
@@ -188,7 +188,7 @@ fn names_in_any_spelling_do_not_get_past_git() {
     let mark = outside.path().join("ran");
     let siblings = tempfile::tempdir().unwrap();
     let http = SmartHttp::new();
-    // The submodule brings a file, which is none of git's, where its own metadata would be.
+    // The submodule has a file of its own at the place of its metadata.
     let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
     let app = GitRepo::in_dir(siblings.path(), "app.git");
     app.commit(&[("content", "app")], DAY);
@@ -214,7 +214,7 @@ fn names_in_any_spelling_do_not_get_past_git() {
     );
     let git_dir = tree(app.path(), &bare);
     let mut trees = Vec::new();
-    // What some file systems take for `.git`.
+    // Names that some file systems treat as `.git`.
     for name in [".GIT", "git~1", ".git ", ".git::$INDEX_ALLOCATION"] {
         trees.push(format!("040000 tree {git_dir}\t{name}\n100644 blob {content}\tcontent\n"));
     }
@@ -227,7 +227,7 @@ fn names_in_any_spelling_do_not_get_past_git() {
             "100644 blob {link}\t.gitmodules\n100644 blob {content}\tcontent\n160000 commit {commit}\tsub\n"
         )
     };
-    // Names and paths of submodules become names of files.
+    // git makes file names of the names and paths of submodules.
     for name in ["../../../../outside", "..", "a/../../../outside", "-x"] {
         trees.push(modules(&format!("[submodule \"{name}\"]\n\tpath = sub\n\turl = ../lib.git\n")));
     }
@@ -243,7 +243,7 @@ fn names_in_any_spelling_do_not_get_past_git() {
     ] {
         trees.push(modules(&format!("[submodule \"sub\"]\n\tpath = sub\n\turl = {url}\n")));
     }
-    // `.gitmodules` itself is a link to what is outside.
+    // `.gitmodules` itself is a link to the outside.
     let link = blob("/etc/passwd");
     trees.push(format!(
         "120000 blob {link}\t.gitmodules\n100644 blob {content}\tcontent\n160000 commit {commit}\tsub\n"
@@ -279,7 +279,7 @@ fn names_in_any_spelling_do_not_get_past_git() {
     {
         assert!(!published.contains(&refused), "{refused}\n{output}");
     }
-    // A repository among the files is nothing but files.
+    // A repository among the files counts as plain files.
     for id in ["with", "without"] {
         let listed = farm.package(id, "6-1").text(&format!("usr/share/doc/{id}/tree"));
         assert!(listed.contains("./inner/config\n"), "{listed}");

@@ -1,4 +1,5 @@
-//! Whatever others say that gets into the log: it forges no line and reaches no terminal raw.
+//! Text of others in the log: it can neither forge a line nor send control characters to a
+//! terminal.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,13 +15,14 @@ use crate::support::running::{Output, Running};
 use crate::support::smart_http::{ADVERTISEMENT, Fault, RESULT, SmartHttp};
 use crate::support::wait::PATIENCE;
 
-/// A terminal's title and colours, in both forms, a line end or two, a forged line, and text that is read backwards.
+/// Escape sequences for a terminal's title and colours in both encodings, line ends, a forged line,
+/// and right-to-left text.
 const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\r\ntime=2026-01-01T00:00:00.000Z level=error msg=forged \u{202e}end\"\\";
 
 /// A shell's way to print [`HOSTILE`], and some bytes that are no UTF-8.
 const PRINT: &str = r#"printf '\033]0;owned\007\033[2J\302\23331m\r\ntime=2026-01-01T00:00:00.000Z level=error msg=forged \342\200\256end"\\\377\n'"#;
 
-/// Holds a log to what a terminal and a reader of lines may see.
+/// Checks that a log is safe for terminals and for readers of lines.
 #[track_caller]
 fn assert_harmless(stderr: &str) {
     let raw = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
@@ -28,7 +30,7 @@ fn assert_harmless(stderr: &str) {
     assert!(!stderr.lines().any(|line| line.contains(" msg=forged") && !line.contains('"')), "{stderr}");
 }
 
-/// Checks a log line by line, and that the event `message` has what was said.
+/// Checks a log, and that the event `message` contains the hostile text.
 #[track_caller]
 fn assert_said(output: &Output, message: &str, field: &str) {
     assert_harmless(&output.stderr);
@@ -41,7 +43,8 @@ fn assert_said(output: &Output, message: &str, field: &str) {
     assert!(output.events("forged").is_empty(), "{output}");
 }
 
-/// A farm with one recipe, in which `program` prints the hostile text when its arguments match `pattern` of a shell.
+/// A farm with one recipe, in which `program` prints the hostile text when its arguments match
+/// `pattern` of a shell.
 fn farm_with(program: &str, pattern: &str) -> (Farm, GitRepo) {
     let repo = GitRepo::program(&["1.0"]);
     let script =
@@ -124,7 +127,7 @@ fn upstream_answer_hostile_stays_in_its_log_field() {
     assert_said(&output, "poll failed", "error");
 }
 
-/// Sends bytes that need not be a request, and takes what comes.
+/// Sends bytes, which need not be a request, and ignores the answer.
 fn send(addr: SocketAddr, bytes: &[u8]) {
     let mut connection = Connection::open(addr, PATIENCE).expect("a connection");
     connection.send(bytes).expect("the bytes are taken");
@@ -154,7 +157,7 @@ fn client_request_hostile_stays_in_its_log_field() {
         "GET /%1b%5b2J%0d%0alevel=error HTTP/1.1\r\nHost: farm\r\n\r\n".to_owned(),
         format!("{line} / HTTP/1.1\r\nHost: farm\r\n\r\n"),
         hook(&line),
-        // Without what does not get past the gate.
+        // The same without the characters that the gate refuses.
         hook(&line.replace(|c: char| c.is_control() || !c.is_ascii(), "_")),
     ] {
         send(addr, head.as_bytes());
@@ -190,7 +193,7 @@ fn recipe_name_hostile_stays_in_its_log_field() {
     daemon.wait_event("build + publish complete", PATIENCE);
     let good = Recipe::program("other", &repo.file_url()).toml();
     let name = serde_json::to_string(HOSTILE).unwrap();
-    // Of a directory, of a package, of an upstream, of a key, of a pattern.
+    // The name of a directory, a package, an upstream, a key, a pattern.
     let directory = HOSTILE.replace('/', " ");
     for (id, toml) in [
         (directory.as_str(), good.clone()),
@@ -210,7 +213,7 @@ fn recipe_name_hostile_stays_in_its_log_field() {
     output.assert_code(0).assert_only_events();
     assert_harmless(&output.stderr);
 
-    // The same when it is the start that refuses them.
+    // The same when the start refuses them.
     let output = farm.once();
     output.assert_code(1);
     assert!(output.stderr.lines().all(|line| line.starts_with("peipkg-manager: /")), "{output}");

@@ -1,4 +1,4 @@
-//! HTTP as clients meet it: methods, paths, framing, and what a request that is none gets.
+//! HTTP for clients: methods, paths, framing, and the answers to malformed requests.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ pub(crate) fn served() -> (Farm, Running, SocketAddr) {
     (farm, daemon, addr)
 }
 
-/// What `bytes` on a connection of their own are answered with.
+/// Sends `bytes` on a new connection and returns the answer.
 #[track_caller]
 fn raw(addr: SocketAddr, bytes: &[u8]) -> Response {
     exchange(addr, bytes, PATIENCE).unwrap_or_else(|error| {
@@ -32,7 +32,8 @@ fn raw(addr: SocketAddr, bytes: &[u8]) -> Response {
     })
 }
 
-/// Fails the test unless `bytes` are answered with `status` and the connection is closed after that.
+/// Fails the test unless the answer to `bytes` is `status` and the server then closes the
+/// connection.
 #[track_caller]
 fn refused(addr: SocketAddr, status: u16, bytes: &[u8]) {
     let mut connection = Connection::open(addr, PATIENCE).expect("a connection");
@@ -85,7 +86,7 @@ fn pages_answer_by_method_and_path() {
             assert_eq!(request(addr, method, path, &[], b"").status, 404, "{method} {path}");
         }
     }
-    // A body where none is expected does not end up in the next request.
+    // An unexpected body must not become part of the next request.
     let mut connection = Connection::open(addr, PATIENCE).unwrap();
     for method in ["GET", "POST", "DELETE"] {
         connection
@@ -132,7 +133,7 @@ fn connections_are_kept_and_closed_as_the_client_wishes() {
         assert_eq!(connection.receive(false).unwrap().text(), "ok");
         assert!(connection.is_closed(), "{text}");
     }
-    // A client may close its side as soon as it has asked.
+    // A client may close its side after its request.
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(ask("HTTP/1.1").as_bytes()).unwrap();
@@ -159,7 +160,7 @@ fn requests_pipelined_are_answered_in_order() {
     for number in 0..200 {
         assert_eq!(connection.receive(false).unwrap().status, asked[number % asked.len()].1, "{number}");
     }
-    // However the bytes are cut, the requests stay the same.
+    // Cut the bytes anywhere: the requests stay the same.
     let text = &all[..all.len() / 40];
     for cut in [1, 7, 1000] {
         let mut connection = Connection::open(addr, PATIENCE).unwrap();
@@ -211,7 +212,7 @@ fn request_malformed_is_refused_and_the_connection_closed() {
     refused(addr, 431, format!("{get}Cookie: {}\r\n\r\n", "x".repeat(100_000)).as_bytes());
     refused(addr, 431, format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000)).as_bytes());
     refused(addr, 431, format!("{get}{}", "A: b\r\n".repeat(100_000)).as_bytes());
-    // Within the limits all is well, and empty lines before a request are passed over.
+    // Requests within the limits are answered, and empty lines before a request are skipped.
     assert_eq!(
         raw(addr, format!("\r\n\r\n{get}Cookie: {}\r\n\r\n", "x".repeat(7000)).as_bytes()).text(),
         "ok"
@@ -230,7 +231,8 @@ fn body_longer_than_25_mib_is_refused() {
         413,
         b"POST /webhooks/github HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
     );
-    // A client that sends all of it without waiting can read the answer too, and costs no memory.
+    // A client that sends the whole body without waiting can read the answer too, and costs no
+    // memory.
     let mut connection = Connection::open(addr, PATIENCE).unwrap();
     connection.send(format!("{}\r\n", post(30_000_000)).as_bytes()).unwrap();
     let block = vec![b' '; 1_000_000];
@@ -240,7 +242,7 @@ fn body_longer_than_25_mib_is_refused() {
     assert_eq!(connection.receive(false).unwrap().status, 413);
     let grown = status_number(daemon.pid(), "VmHWM") - before;
     assert!(grown < 4 * 1024, "{grown} KiB more");
-    // The longest that GitHub sends is read and its signature checked.
+    // The server reads the longest payload of GitHub and checks its signature.
     let body =
         format!(r#"{{"repository":{{"html_url":"https://h/o/r"}},"x":"{}"}}"#, "y".repeat(MAX_BODY - 50));
     let signature = format!(
@@ -323,7 +325,8 @@ fn curl_talks_to_every_page() {
 fn requests_at_the_same_instant_are_all_answered() {
     let (_farm, mut daemon, addr) = served();
     let limit = Duration::from_secs(10);
-    // The daemon finds all of them at once when it goes on: more than it answers at a time, and of all kinds.
+    // On SIGCONT the daemon finds all requests at once: of all kinds, and more than it answers at a
+    // time.
     daemon.signal(rustix::process::Signal::STOP);
     let mut connections: Vec<Connection> = (0..90).map(|_| Connection::open(addr, limit).unwrap()).collect();
     for (number, connection) in connections.iter_mut().enumerate() {

@@ -1,5 +1,5 @@
-//! Clients that mean no good, or cannot help it: slow, silent, greedy, many. Each of them costs a bounded time, and none of
-//! them keeps the others from `/healthz`.
+//! Slow, silent, greedy and many clients: each costs bounded time, and none keeps others from
+//! `/healthz`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,8 +17,8 @@ use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, poll, wait_until};
 
-/// No single answer may take longer than this while others misbehave: far above what it takes, on a machine with other work too,
-/// and far below any deadline of theirs.
+/// Limit of a single answer while other clients misbehave: far above the usual time, even on a busy
+/// machine, and far below the deadlines of the others.
 const PROMPT: Duration = Duration::from_secs(5);
 
 const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n";
@@ -40,14 +40,15 @@ fn assert_prompt(addr: SocketAddr) {
 fn until_closed(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = Vec::new();
-    // A reset is an end too.
+    // A reset ends the connection too.
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[test]
 fn clients_slow_or_silent_are_cut_off_in_time() {
-    // The first deadline is 15 s; the looks at it are a second apart, and a refused client is listened to for two more.
+    // The first deadline is 15 s. The server checks it every second, and reads from a refused
+    // client for two more.
     const LIMIT: Duration = Duration::from_secs(19);
     let (_farm, daemon, addr) = served();
     let idle = sockets(daemon.pid());
@@ -85,7 +86,7 @@ fn clients_slow_or_silent_are_cut_off_in_time() {
         }
         for mut stream in [slow_head, slow_body] {
             scope.spawn(move || {
-                // Not a wait for anything: the pace is what is tested.
+                // The sleep is the client's pace and waits for nothing.
                 while begin.elapsed() < LIMIT && stream.write_all(b"x").is_ok() {
                     thread::sleep(Duration::from_secs(1));
                 }
@@ -93,14 +94,15 @@ fn clients_slow_or_silent_are_cut_off_in_time() {
         }
         scope.spawn(move || assert_prompt(addr));
     });
-    // Two connections to the server behind the gate are kept; the server has each of them twice.
+    // The gate keeps two connections to the server behind it, and the server has each of them
+    // twice.
     let left = poll(PATIENCE, || (sockets(daemon.pid()) <= idle + 6).then_some(()));
     assert!(left.is_some(), "{} sockets, at first {idle}", sockets(daemon.pid()));
 }
 
 #[test]
 fn clients_not_reading_a_large_answer_do_not_block_others() {
-    // 400 recipes that were polled make a status of more than what the sockets between two processes hold.
+    // The status of 400 polled recipes is larger than the buffers between two sockets.
     let repo = GitRepo::new();
     repo.commit(&[], "2026-01-01T00:00:00Z");
     let mut builder = Farm::builder().http();
@@ -118,7 +120,7 @@ fn clients_not_reading_a_large_answer_do_not_block_others() {
         .map(|_| {
             let mut stream = TcpStream::connect(addr).unwrap();
             stream.set_nonblocking(true).unwrap();
-            // As many requests as the sockets take: the answers to a few of them fill the other direction.
+            // Fill the socket with requests: the answers to a few of them fill the other direction.
             while stream.write(b"GET /status HTTP/1.1\r\n\r\n").is_ok_and(|length| length == 24) {}
             stream
         })
@@ -127,7 +129,7 @@ fn clients_not_reading_a_large_answer_do_not_block_others() {
         assert_prompt(addr);
         assert_eq!(get(addr, "/status").body.len(), length);
     }
-    // Each of them still gets whole answers when it begins to read.
+    // Each client still gets its answers once it reads.
     for stream in &mut deaf[..3] {
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -173,7 +175,7 @@ fn half_requests_by_the_hundred_do_not_delay_others() {
 #[test]
 fn clients_too_many_drops_the_oldest_idle_one() {
     let farm = Farm::builder().http().build();
-    // Half of the files are for clients.
+    // The gate gives half of the permitted open files to clients.
     let manager = farm.command(&[]);
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 128 && exec \"$0\" --config \"$1\""]);
@@ -199,11 +201,12 @@ fn clients_too_many_drops_the_oldest_idle_one() {
 #[test]
 fn client_never_stops_sending_does_not_delay_others() {
     const ANSWERS: usize = 100;
-    // How much the gate takes from the others meanwhile depends on no clock, and so not on what else the machine does: two or
-    // three million bytes, and twelve if it stays with a client for as long as there is something to read.
+    // The bytes that the gate reads from the others per answer do not depend on the machine's
+    // speed: two or three million, and twelve if it stays with a client as long as there is
+    // something to read.
     const LIMIT: usize = 6_000_000;
     let (_farm, _daemon, addr) = served();
-    // They go on until all answers have come, and not for ever if none comes.
+    // Send until all answers have come, and at most until a deadline.
     let sent = AtomicUsize::new(0);
     let (done, end) = (AtomicBool::new(false), Instant::now() + PATIENCE);
     let goes_on = || !done.load(Ordering::Relaxed) && Instant::now() < end;
@@ -228,7 +231,7 @@ fn client_never_stops_sending_does_not_delay_others() {
         }
     };
     thread::scope(|scope| {
-        // One is refused and goes on talking; one asks for more and more; one sends long bodies.
+        // One client sends on after its refusal, one sends endless requests, one sends long bodies.
         scope.spawn(|| flood(b"garbage\r\n\r\n", vec![b'x'; 65536], true));
         let requests = b"GET /healthz HTTP/1.1\r\n\r\n".repeat(1000);
         scope.spawn(|| flood(b"", requests, true));

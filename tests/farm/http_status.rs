@@ -1,4 +1,4 @@
-//! What `/status` tells, and what it must not.
+//! `/status`: its fields, and that it shows no secret.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::support::recipes::Recipe;
 use crate::support::smart_http::SmartHttp;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// Waits until `/status` is as `condition` wants it.
+/// Waits until `/status` meets `condition`.
 #[track_caller]
 fn wait_status(addr: SocketAddr, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
     let mut found = Value::Null;
@@ -107,7 +107,7 @@ fn status_shows_failures_with_reason_and_next_try() {
 fn status_tells_failed_publishes_and_uploads_apart() {
     let repo = GitRepo::program(&["1", "2"]);
     let fails = "#!/bin/sh\necho 'the remote is away' >&2\nexit 1\n";
-    // The first publish fails, the second does not.
+    // The first publish fails, the second succeeds.
     let publish = "#!/bin/sh\nif [ \"$1\" = publish ] && [ ! -e \"$HOME/failed\" ]; then : > \"$HOME/failed\"; echo 'no publish today' >&2; exit 1; fi\nexec {real} \"$@\"\n";
     let farm = Farm::builder()
         .http()

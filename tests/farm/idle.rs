@@ -1,4 +1,4 @@
-//! A daemon with nothing to do does nothing: counts, not times.
+//! An idle daemon sleeps: counts context switches, not time.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::recipes::Recipe;
 use crate::support::wait::{PATIENCE, poll, wait_until};
 use std::time::Duration;
 
-/// How long the daemon is watched.
+/// How long the test watches the daemon.
 const WATCHED: Duration = Duration::from_secs(5);
 
 /// The context switches of all threads of `pid` so far, and the number of threads.
@@ -37,7 +37,7 @@ fn daemon_idle_does_not_wake_up() {
     let addr = daemon.http_addr();
     daemon.wait_event("build + publish complete", PATIENCE);
     assert_eq!(get(addr, "/status").status, 200);
-    // What has just been done may still be put away: the server's spare threads take five seconds to go.
+    // Wait for the server's spare threads, which end after five seconds.
     let mut before = (0, 0);
     wait_until("the daemon comes to rest", PATIENCE, || {
         before = activity(daemon.pid());

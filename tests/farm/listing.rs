@@ -19,10 +19,11 @@ use crate::support::optional::find_program;
 use crate::support::recipes::Recipe;
 use crate::support::smart_http::{Fault, RESULT, SmartHttp};
 
-/// A git that notes its arguments in `git.log` beside its directory, and does what git does.
+/// A git that records its arguments in `git.log` beside its directory, and then becomes the real
+/// one.
 const NOTING_GIT: &str = "#!/bin/sh\necho \"$*\" >> \"$(dirname \"$0\")/../git.log\"\nexec {real} \"$@\"\n";
 
-/// A pattern that no tag has: nothing is ever new.
+/// A pattern that matches no tag, so that nothing is built.
 const NOTHING: &str = "^nothing-(.*)$";
 
 fn by_git(url: &str) -> Vec<String> {
@@ -123,7 +124,8 @@ fn ref_names_are_judged_as_git_does() {
 fn listing_has_one_deadline_for_all_its_steps() {
     let home = tempfile::tempdir().unwrap();
     let git = home.path().join("bin/git");
-    // It reads its settings for a long time, since the file of its own prefix has some.
+    // Reading the settings takes long: the file below git's own prefix has some, so git must be
+    // asked.
     fs::create_dir(home.path().join("bin")).unwrap();
     fs::create_dir(home.path().join("etc")).unwrap();
     fs::write(home.path().join("etc/gitconfig"), "[credential]\n").unwrap();
@@ -149,11 +151,8 @@ fn listing_host_is_busy_git_leaves_it_alone_too() {
     let url = http.serve("a.git", &GitRepo::program(&["1"])).replace("//", "//user@");
     let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
     let lister = Lister::new(Arc::new(git), 1, LISTING_DEADLINE);
-    // One broken repository says nothing about its host.
-    let pause = PollFault::Busy { pause: Duration::from_mins(1), redirected_to: None };
-    for (code, expected) in
-        [(429, pause), (503, PollFault::Other), (404, PollFault::Other), (500, PollFault::Other)]
-    {
+    // A broken repository must not make the host count as down.
+    for (code, expected) in [(429, true), (503, false), (404, false), (500, false)] {
         http.fault("a.git", Fault::Status { code, retry_after: None });
         let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err();
         assert_eq!(error.fault, expected, "{}", error.reason);
@@ -176,7 +175,7 @@ fn sweep_nothing_new_starts_no_git_and_few_connections() {
     assert!(!farm.path("git.log").exists(), "{}", fs::read_to_string(farm.path("git.log")).unwrap());
     assert_eq!(http.requests().len(), 100);
     assert!(http.connections() <= 8, "{} connections", http.connections());
-    // The stand-in does note: a file URL is git's.
+    // Check that the stand-in records at all: git lists a file URL.
     farm.add(&Recipe::program("r00", &repo.file_url()).tag_pattern(NOTHING));
     farm.once().assert_success();
     assert!(fs::read_to_string(farm.path("git.log")).unwrap().contains("ls-remote"));

@@ -1,4 +1,5 @@
-//! Which way an upstream is listed, natively or by git, and what of the machine has a say in that.
+//! Whether the manager lists an upstream natively or by git, and which settings of the machine
+//! decide that.
 
 use std::fs;
 use std::process::Command;
@@ -18,11 +19,11 @@ use crate::support::running::{Output, Running};
 use crate::support::smart_http::{ADVERTISEMENT, Fault, SmartHttp};
 use crate::support::wait::PATIENCE;
 
-/// A pattern that no tag has: nothing is ever new.
+/// A pattern that matches no tag, so that nothing is built.
 const NOTHING: &str = "^nothing-(.*)$";
 
-/// Lists `url` in a sweep of the real manager, with `change` made to its environment, and checks the way that it says it
-/// went, with the reason if it was git's.
+/// Lists `url` in a sweep of the real manager after `change` to its environment, and checks the
+/// logged way, with the reason if it was git.
 #[track_caller]
 fn check_way(url: &str, change: impl Fn(&Farm, &mut Command), expected: Option<&str>) -> Output {
     let farm = Farm::builder().with(&Recipe::program("way", url).tag_pattern(NOTHING)).build();

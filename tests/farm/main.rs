@@ -1,6 +1,8 @@
-//! Process tests: the real manager with real git, real tools and real upstreams, one module per topic.
+//! Process tests: the real manager with real git, real tools and real upstreams, one module per
+//! topic.
 //!
-//! They are one crate so that they link once. Tests that install something or need a service are in `tests/services`. A test never sleeps: it waits for a condition, with a deadline.
+//! They are one crate so that they link once. Tests that install something or need a service are in
+//! `tests/services`. A test never sleeps: it waits for a condition, with a deadline.
 
 #[path = "../support/mod.rs"]
 mod support;

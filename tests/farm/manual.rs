@@ -1,5 +1,5 @@
-//! The documents: what can be held against the code is. A flag, key, log event or field of `/status` that no
-//! page knows fails here, and so does one that only a page knows.
+//! Compares the documents with the code: every flag, key, log event and field of `/status` must be
+//! in a page, and a page may name no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::optional::require;
 
-/// A key that nobody will ever define, nor take for a slip of the pen.
+/// A key that does not exist and resembles none that does.
 const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzzzzzz";
 
 fn root() -> &'static Path {
@@ -27,7 +27,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The files below `directory` with that extension, sorted.
+/// The sorted files below `directory` with `extension`.
 fn files_below(directory: &str, extension: &str) -> Vec<PathBuf> {
     let mut pending = vec![root().join(directory)];
     let mut found = Vec::new();
@@ -99,7 +99,7 @@ fn manual_page_has_every_flag_and_its_default() {
     }
 }
 
-/// The keys of a section, as the code itself lists them when it meets a strange one.
+/// The keys of a section, as the code lists them in the problem about an unknown one.
 #[track_caller]
 fn keys_of(section: &str, problems: &[Problem]) -> BTreeSet<String> {
     let place = if section.is_empty() { "at the top level".to_owned() } else { format!("in {section}") };
@@ -109,7 +109,8 @@ fn keys_of(section: &str, problems: &[Problem]) -> BTreeSet<String> {
     listed.split(", ").map(str::to_owned).collect()
 }
 
-/// Each section of the configuration as its header stands in a file, with the keys that the code knows.
+/// Each section of the configuration as its header stands in a file, with the keys that the code
+/// knows.
 fn config_sections() -> BTreeMap<String, BTreeSet<String>> {
     let path = Path::new("config.toml");
     let strange = |text: String| Config::parse(path, &text).unwrap_err();
@@ -127,7 +128,7 @@ fn config_sections() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// The same for the manager's own sections of a recipe.
+/// Each of the manager's sections of a recipe, with the keys that the code knows.
 fn recipe_sections() -> BTreeMap<String, BTreeSet<String>> {
     let sections = ["[upstream]", "[watch]"].into_iter();
     sections
@@ -152,7 +153,7 @@ fn manual_page_has_every_key() {
     documented.remove("Tag patterns");
     let mut known = config_sections();
     known.extend(recipe_sections());
-    // Other keys of a package are not the manager's; these two it reads.
+    // The manager reads only these two keys of a package.
     known.insert("[[package]]".to_owned(), ["name", "architecture"].map(str::to_owned).into());
     assert_eq!(documented, known);
 }
@@ -163,7 +164,7 @@ fn sample_has_every_key_and_is_right_with_all_of_them() {
     let path = Path::new("config.sample.toml");
     let parsed = Config::parse(path, &sample).map_err(|problems| texts(&problems));
     parsed.unwrap();
-    // Prose has a space after its `#`, a key that is commented out has none.
+    // Prose has a space after its `#`; a disabled key has none.
     let uncommented: String = sample
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -253,7 +254,7 @@ fn slug(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// What the log can say: of each event the levels and the fields, over all places that log it.
+/// The log's events, each with the levels and fields of all places that log it.
 type Events = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
 
 /// The events in the sources of the manager.
@@ -261,7 +262,7 @@ fn logged_events() -> Events {
     let mut events = Events::new();
     for path in files_below("src", "rs") {
         let source = fs::read_to_string(&path).unwrap();
-        // Of comments and tests, nothing is logged.
+        // Skip comments and tests.
         let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
         for level in ["debug", "info", "warn", "error"] {
             for call in source.split(&format!("{level}!(")).skip(1) {
@@ -276,8 +277,8 @@ fn logged_events() -> Events {
     events
 }
 
-/// The fields and the message of a logging macro, from the text that follows its parenthesis: fields, a
-/// semicolon and the message, or the message alone.
+/// The fields and the message of a logging macro, from the text that follows its parenthesis:
+/// fields, a semicolon and the message, or the message alone.
 fn arguments(call: &str) -> (Vec<String>, String) {
     let mut parts = vec![String::new()];
     let (mut depth, mut quoted) = (0_usize, false);

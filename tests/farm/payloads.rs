@@ -1,7 +1,7 @@
-//! Webhook payloads in the shapes that GitHub, Gitea and Forgejo document: what their documentation shows, with the
-//! repository's addresses put in.
+//! Webhook payloads of GitHub, Gitea and Forgejo: the examples of their documentation with the
+//! repository's addresses.
 
-/// Where a repository says that it is.
+/// A repository's addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
     /// The page for people.
@@ -13,7 +13,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// Those of a repository whose clone URL is `url`, as a forge makes them.
+    /// Derives the addresses from a clone URL as a forge does.
     pub(crate) fn of(url: &str) -> Self {
         let base = url.strip_suffix(".git").unwrap_or(url);
         let name = base.rsplit_once("://").map_or(base, |(_, rest)| rest);

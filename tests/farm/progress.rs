@@ -1,4 +1,4 @@
-//! What somebody sees who watches a sweep on a terminal: a real one, of which the test holds the other end.
+//! The live line of a sweep on a terminal: a real one, whose other end the test holds.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,7 +18,7 @@ use crate::support::latch::Latch;
 use crate::support::recipes::Recipe;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// A terminal, and all that was written to it.
+/// A terminal, and all text written to it.
 struct Terminal {
     other_end: OwnedFd,
     written: Arc<Mutex<Vec<u8>>>,
@@ -40,12 +40,12 @@ impl Terminal {
         let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())).to_owned();
         let terminal = File::options().read(true).write(true).open(path).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
-        // What `command` still holds of the terminal must not keep it open.
+        // `command` holds the terminal open; drop it.
         command.stderr(Stdio::null());
         let (mut reader, written) = (File::from(self.other_end.try_clone().unwrap()), self.written.clone());
         thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // Once nobody has the terminal any more, reading fails.
+            // Reading fails once no process has the terminal open.
             while let Ok(length @ 1..) = reader.read(&mut buffer) {
                 written.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
@@ -72,7 +72,7 @@ fn exit_code(mut child: Child) -> Option<i32> {
     status.unwrap().code()
 }
 
-/// What is on the screen after `text`: each line as its last drawing left it.
+/// The screen after `text`: each line as last drawn.
 fn screen(text: &str) -> Vec<String> {
     let shown = |line: &str| {
         let last = line.rsplit(['\r', '\u{2}']).find(|part| !part.is_empty()).unwrap_or_default();

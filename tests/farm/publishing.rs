@@ -1,4 +1,4 @@
-//! From a build's outputs to the repository, when the tools do not do their part.
+//! From a build's outputs to the repository, with tools that fail.
 
 use std::fs;
 
@@ -6,7 +6,8 @@ use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
 
-/// A `peipkg-repo` that refuses packages called `bad` as long as there is a file `refuse` in the farm's directory.
+/// A `peipkg-repo` that refuses packages called `bad` while the file `refuse` is in the farm's
+/// directory.
 const REFUSES_BAD: &str = "#!/bin/sh
 previous=
 for argument; do
@@ -19,7 +20,8 @@ done
 exec {real} \"$@\"
 ";
 
-/// A `peipkg-build` that runs the real one and then `spoil`, with `$out` and `$recipe` set to its arguments' values.
+/// A `peipkg-build` that runs the real one and then `spoil`, with `$out` and `$recipe` set to its
+/// arguments' values.
 fn spoiling(spoil: &str) -> String {
     format!(
         "#!/bin/sh\nprevious= out= recipe=\nfor argument; do\n\
@@ -44,14 +46,14 @@ fn publish_fails_keeps_the_outputs_and_blocks_nothing() {
     assert_eq!((failed["level"].as_str(), failed["recipe"].as_str()), ("error", "bad"));
     assert!(failed["error"].contains("peipkg-repo: no space left"), "{output}");
     assert_eq!(failed["next_retry_after"], "1m0s");
-    // A tool that refuses has changed nothing that were to be restored.
+    // A tool that refuses changes nothing, so nothing is restored.
     for event in ["build failed", "publish was cut short, repository restored"] {
         assert!(output.events(event).is_empty(), "{output}");
     }
     farm.assert_published(&["good 1.0-1 noarch"]);
     assert!(matches!(farm.kept().as_slice(), [name] if name.starts_with("bad@1.0-1")), "{:?}", farm.kept());
 
-    // Still refused: tried again, neither lost nor built.
+    // Refused again: the next sweep retries it, and neither loses nor rebuilds it.
     let output = farm.once();
     output.assert_success().assert_only_events();
     assert!(output.events("starting build").is_empty(), "{output}");

@@ -1,5 +1,6 @@
-//! The design's own rules, where a compiler does not hold them: which files are pure, that every file opens with its purpose, is
-//! short and in the code map, and what never gets into the tree of dependencies.
+//! The design's own rules, where a compiler does not hold them: which files are pure, that every
+//! file opens with its purpose, is short and in the code map, and what never gets into the tree of
+//! dependencies.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +35,7 @@ const PURE: [&str; 25] = [
     "upstream/route.rs",
 ];
 
-/// What reaches outside, waits, or tells the time.
+/// Names of code that does I/O, waits, or reads the clock.
 const IMPURE: [&str; 11] = [
     "std::fs",
     "std::net",
@@ -49,7 +50,7 @@ const IMPURE: [&str; 11] = [
     "println!",
 ];
 
-/// Runtimes of asynchronous programs, and what brings one along.
+/// Asynchronous runtimes, and crates that depend on one.
 const RUNTIMES: [&str; 13] = [
     "tokio",
     "async-std",
@@ -78,7 +79,7 @@ fn rust_files(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let below = entries.flat_map(|entry| {
         let entry = entry.expect("an entry");
-        // Build outputs are other people's files.
+        // Skip build outputs, which hold files of other projects.
         let skipped = entry.file_name() == "target" && entry.path().join("CACHEDIR.TAG").exists();
         if skipped { Vec::new() } else { rust_files_or_none(&entry.path()) }
     });
@@ -92,12 +93,12 @@ fn rust_files_or_none(path: &Path) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// What is impure in the text of a file: `line: what`.
+/// The impure names in the text of a file, as `line: name`.
 fn impurities(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
-        // Nested imports of the standard library would hide what is looked for.
+        // Nested imports of the standard library would hide the names.
         let nested = code.contains("std::{");
         let named = IMPURE.iter().filter(|name| code.contains(**name)).copied();
         found.extend(named.chain(nested.then_some("std::{")).map(|name| format!("{}: {name}", index + 1)));

@@ -1,5 +1,5 @@
-//! Who reads the remote during uploads, with rclone and the manager being killed at random: no index that is seen there
-//! names a package that is not.
+//! Reads the remote during uploads while rclone and the manager are killed at random: no index
+//! there may name a package that is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,16 +20,18 @@ use crate::support::random::{Random, number_from_environment};
 use crate::support::recipes::Recipe;
 use crate::support::wait::{PATIENCE, poll, wait_until};
 
-/// Longer than all kills together.
+/// A deadline longer than all kills together.
 const HOUR: Duration = Duration::from_hours(1);
 
-/// One look at the remote, as a client begins: with each index. Gives how many packages the archive index named. Packages
-/// that were found whole are `known`: what is published never changes.
+/// Reads each index of the remote, as a client does first, and its packages. Returns how many
+/// packages the archive index names. Skips packages in `known`, which were whole before: a
+/// published package never changes.
 #[track_caller]
 fn look(remote: &Path, known: &mut BTreeSet<(String, String)>) -> Option<usize> {
     let [_, archive] = ["active", "archive"].map(|kind| {
         let text = fs::read(remote.join(format!("index/{kind}.json"))).ok()?;
-        // A remote of files may show a file that is still being written (rclone before 1.63); it names nothing yet.
+        // A remote of files may show a file that is still being written (rclone before 1.63); it
+        // names nothing yet.
         let index: serde_json::Value = serde_json::from_slice(&text).ok()?;
         let packages = index["packages"].as_array().expect("a list of packages");
         for package in packages {
@@ -53,7 +55,7 @@ fn look(remote: &Path, known: &mut BTreeSet<(String, String)>) -> Option<usize> 
     archive
 }
 
-/// Reads until told to stop, and counts the looks, and those that found something.
+/// Reads until told to stop, and counts all reads and those that found packages.
 fn read_on(remote: &Path, stop: &AtomicBool, looks: &AtomicUsize, finds: &AtomicUsize) {
     let mut known = BTreeSet::new();
     let ended = poll(HOUR, || {
@@ -113,11 +115,12 @@ fn remote_index_read_during_kills_names_only_packages_that_are_there() {
                 .with(&Recipe::program(&format!("tool{rclone_killed}x{manager_killed}"), &repo.file_url()))
                 .rclone(&remote)
                 .build();
-            // A remote starts with its farm.
+            // Begin with an empty remote and a new farm.
             for index in ["archive", "active"] {
                 let _ = fs::remove_file(remote.join(format!("index/{index}.json")));
             }
-            // Who has read the old ones still looks for the packages that they name, and this farm is going to remove these.
+            // A reader of the old indexes still looks for their packages, and the new farm is going
+            // to remove those.
             let begun = looks.load(Ordering::Relaxed);
             wait_until("the reader is done with them", PATIENCE, || {
                 looks.load(Ordering::Relaxed) > begun || reader.is_finished()
@@ -167,6 +170,6 @@ fn remote_index_read_during_kills_names_only_packages_that_are_there() {
     println!(
         "{rclone_killed} rclones and {manager_killed} managers killed, {finds} of {looks} looks found an index"
     );
-    // It has seen what it is for.
+    // The reader must have seen packages.
     assert!(rclone_killed > 0 && manager_killed > 0 && finds > 0);
 }

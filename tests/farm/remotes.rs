@@ -1,4 +1,4 @@
-//! What an upload brings to a remote, in which order, and what of it stays.
+//! Uploads: the files that reach the remote, their order, and the files that stay there.
 
 use std::fs;
 use std::path::Path;
@@ -45,11 +45,11 @@ fn upload_makes_the_remote_equal_to_the_repository() {
     assert!(!output.events("upload complete").is_empty(), "{output}");
     assert_eq!(published_in(&copy), ["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
     assert!(tree(&copy) == tree(&farm.repo_dir()));
-    // With nothing new there is nothing to upload.
+    // Without a new package there is nothing to upload.
     let output = farm.once();
     output.assert_success().assert_only_events();
     assert!(output.events("upload complete").is_empty(), "{output}");
-    // What the repository has not, the remote has not either.
+    // The remote loses the files that the repository lacks.
     fs::write(copy.join("stale"), "").unwrap();
     repo.add_versions(&["1.2"]);
     farm.once().assert_success().event("upload complete");
@@ -99,7 +99,8 @@ fn upload_failed_is_made_up_for_by_the_next_sweep() {
     assert!(tree(&copy) == tree(&farm.repo_dir()));
 }
 
-/// An rclone that serves the directory `root` over `WebDAV` on a free port of 127.0.0.1, and where that is.
+/// Starts an rclone that serves the directory `root` over `WebDAV` on a free port of 127.0.0.1.
+/// Returns its address too.
 fn serve_webdav(root: &Path) -> (Running, String) {
     let mut command = Command::new("rclone");
     command.args(["serve", "webdav", "--addr", "127.0.0.1:0"]).arg(root).env("RCLONE_CONFIG", "/dev/null");
@@ -121,7 +122,7 @@ fn upload_remote_has_no_times_sends_every_index_and_signature() {
     }
     let remote = tempfile::tempdir().unwrap();
     let (_server, url) = serve_webdav(remote.path());
-    // Nobody tells times to such a remote: files of the same length are the same to rclone.
+    // Such a remote does not keep times, so rclone takes files of the same length for equal.
     let address = format!(":webdav,url='{url}',vendor=other:");
     let repo = GitRepo::program(&["1.0"]);
     let farm = uploading(&repo, address.as_ref()).build();
@@ -136,7 +137,8 @@ fn upload_remote_has_no_times_sends_every_index_and_signature() {
 fn upload_not_begun_is_made_by_the_next_start() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
-    // When the repository is verified before the upload, the manager dies: nothing but a marker tells of the publish.
+    // The manager dies in the verification before the upload: only a marker tells the next start of
+    // the publish.
     let script = "#!/bin/sh\n[ \"$1\" = verify ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n\
                   : >\"$HOME/died\"; kill -9 \"$PPID\"\n";
     let farm = uploading(&repo, &copy).program("peipkg-repo", script).build();
@@ -174,7 +176,7 @@ fn upload_repository_lost_packages_keeps_them_on_the_remote() {
     let package = farm.repo_dir().join("p/tool/1.0-1/tool_1.0-1_noarch.peipkg");
     let (packages, aside) = (farm.repo_dir().join("p"), farm.path("aside"));
 
-    // A disk that is not mounted.
+    // The disk is not mounted.
     fs::rename(&packages, &aside).unwrap();
     fs::write(farm.path("state/upload-owed"), "").unwrap();
     let failed = farm.once().assert_success().assert_only_events().event("upload failed");
@@ -182,7 +184,7 @@ fn upload_repository_lost_packages_keeps_them_on_the_remote() {
     assert!(failed["error"].contains(&expected), "{failed:?}");
     assert!(tree(&copy) == before);
 
-    // A package that was cut off; a new version does not hide it.
+    // A package is truncated; a new version must not hide that.
     fs::rename(&aside, &packages).unwrap();
     let whole = fs::read(&package).unwrap();
     fs::write(&package, &whole[1..]).unwrap();
@@ -214,7 +216,8 @@ fn upload_remote_has_other_files_is_refused() {
     assert!(failed["error"].starts_with("the remote has \"photos/\" and no index: "), "{failed:?}");
     assert!(failed["error"].ends_with("give the repository another remote, or empty this one"), "{failed:?}");
     assert!(tree(remote.path()) == before);
-    // What an upload has left that was cut short is no hindrance; nor is what none would remove.
+    // The remains of an interrupted upload do not prevent the next; neither do files that no upload
+    // removes.
     fs::rename(remote.path().join("photos"), remote.path().join("p")).unwrap();
     for directory in [remote.path(), &farm.repo_dir()] {
         fs::write(directory.join("robots.txt"), "").unwrap();
@@ -233,7 +236,8 @@ fn upload_repository_begun_anew_does_not_replace_the_remote() {
     assert!(!farm.once().assert_success().events("upload complete").is_empty());
     let before = tree(&copy);
 
-    // With fewer versions of an index than the remote has seen; then with more, but without what it has.
+    // First with a lower index version than the remote's; then with a higher one, but without its
+    // packages.
     repo.git(&["tag", "--delete", "v1.0"]);
     fs::remove_dir_all(farm.repo_dir()).unwrap();
     let output = farm.once();
@@ -255,7 +259,7 @@ fn upload_repository_begun_anew_does_not_replace_the_remote() {
     );
     assert!(tree(&copy) == before);
 
-    // As the manual has it.
+    // The command from the manual.
     fs::remove_dir_all(farm.repo_dir()).unwrap();
     run(Command::new("rclone").arg("copy").args([&copy, &farm.repo_dir()]).env("RCLONE_CONFIG", "/dev/null"));
     let output = farm.once();
@@ -276,7 +280,7 @@ fn upload_repository_begun_anew_does_not_replace_the_remote() {
 fn upload_package_is_being_written_does_not_fail() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
-    // The words of rclone, once, in each pass over the packages.
+    // Print rclone's message once in each pass over the packages.
     let script = "#!/bin/sh\ncase $* in *--exclude*) [ -e \"$HOME/met-$1\" ] || {\n: >\"$HOME/met-$1\"\n\
          echo \"Failed to copy: can't copy - source file is being updated (size changed from 1 to 2)\" >&2\n\
          exit 6; } ;; esac\nexec {real} \"$@\"\n";

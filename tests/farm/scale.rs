@@ -1,4 +1,4 @@
-//! Many versions at once, as many as a test has time for; `make bench` has more.
+//! Many versions and recipes, as far as a test has time; `make bench` has more.
 
 use std::fs;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
 use crate::support::wait::PATIENCE;
 
-/// How many versions are built.
+/// How many versions the sweep builds.
 const VERSIONS: usize = 60;
 
-/// A sweep over so much is no single step, and takes half a minute where little else is done.
+/// A deadline for a sweep over so much.
 const LONG: Duration = PATIENCE.saturating_mul(5);
 
 #[test]
@@ -39,7 +39,8 @@ fn sweep_of_many_versions_leaves_nothing_behind() {
     assert_eq!(left, ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"]);
 }
 
-/// The address space of the smallest machine that is sold, in KiB. What a process may address is more than it ever uses.
+/// The memory of the smallest machine on the market, in KiB, as a limit of the address space, of
+/// which a process uses only a part.
 const SMALL_MACHINE: u64 = 256 * 1024;
 
 #[test]
@@ -48,7 +49,7 @@ fn farm_of_200_recipes_fits_a_small_machine() {
     let http = SmartHttp::new();
     let mut builder = Farm::builder().http();
     for number in 0..200 {
-        // Each has an upstream of its own, all but the first without a release that is wanted.
+        // Each has its own upstream; only the first has a wanted release.
         let url = http.serve(&format!("r{number}.git"), &repo);
         let recipe = Recipe::program(&format!("tool-{number}"), &url);
         let recipe = if number == 0 { recipe } else { recipe.upstream("min_version = \"2\"") };

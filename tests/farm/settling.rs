@@ -1,4 +1,5 @@
-//! What a publish that was cut short leaves to the next start: it is undone or found whole, even without its journal.
+//! A publish that was cut short: the next start undoes it or finds it whole, even without its
+//! journal.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +13,7 @@ use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running, os_error};
 use crate::support::wait::PATIENCE;
 
-/// A `peipkg-repo` that does `damage` in place of the next publish once it is to die.
+/// A `peipkg-repo` that runs `damage` instead of the next publish once [`die`] asks for it.
 fn dying(damage: &str) -> String {
     format!(
         "#!/bin/sh\n[ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {{real}} \"$@\"\n\
@@ -29,7 +30,7 @@ fn mortal(script: &str) -> (Farm, GitRepo) {
     (farm, repo)
 }
 
-/// Has the manager die in the publish of the next version.
+/// Kills the manager in the publish of the next version.
 #[track_caller]
 fn die(farm: &Farm, repo: &GitRepo) {
     repo.add_versions(&["1.1"]);
@@ -40,7 +41,7 @@ fn die(farm: &Farm, repo: &GitRepo) {
 #[test]
 fn publish_dies_over_the_descriptor_is_undone_by_the_next_start() {
     let repo = GitRepo::program(&["1.0"]);
-    // Its parent is the manager.
+    // The script's parent is the manager.
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/died\" ] || exec {real} \"$@\"\n: >\"$HOME/died\"\n\
                   cd \"$HOME/state/repo\" && rm repo.json && : >index/archive.json && kill -9 \"$PPID\"\n";
     let farm = Farm::builder()
@@ -54,8 +55,8 @@ fn publish_dies_over_the_descriptor_is_undone_by_the_next_start() {
 
 #[test]
 fn publish_dies_with_files_aside_is_undone() {
-    // Where directories cannot be exchanged, the companion tool moves its new index files into place one by one, and the next
-    // publish goes on where this one ends: after the first.
+    // Where the system cannot exchange directories, the companion tool moves its new index files
+    // one by one, and its next publish would go on after the first, where this one ends.
     let script = dying(
         "cd \"$HOME/state/repo\" && cp -r index ../old && {real} \"$@\" && cp -r index .index.next && \
                   cp ../old/* index && rm -r ../old && mv .index.next/archive.json index && kill -9 \"$PPID\"\n",
@@ -69,7 +70,8 @@ fn publish_dies_with_files_aside_is_undone() {
 
 #[test]
 fn publish_dies_between_the_two_indexes_is_undone() {
-    // Each index with its signature, one after the other; and a tool that does not compare them when it verifies.
+    // The tool replaces one index with its signature, then the other, and its verify does not
+    // compare the two.
     let script = "#!/bin/sh\n[ \"$1\" = verify ] && exec {real} verify --repo \"$HOME/state/repo\" --mode hashes\n\
                   [ \"$1\" = publish ] && [ -e \"$HOME/die\" ] || exec {real} \"$@\"\nrm \"$HOME/die\"\n\
                   mkdir \"$HOME/old\" && cp \"$HOME\"/state/repo/index/active.json* \"$HOME/old\" && \
@@ -107,7 +109,7 @@ fn publish_died_and_the_repository_is_gone_is_forgotten() {
 fn repository_missing_keeps_the_journal_until_it_is_back() {
     let script = dying(": >\"$HOME/state/repo/index/archive.json\"; kill -9 \"$PPID\"\n");
     let (farm, repo) = mortal(&script);
-    // A disk of its own, by way of a link.
+    // The repository is on its own disk, behind a link.
     let (disk, elsewhere) = (farm.path("disk"), farm.path("elsewhere"));
     fs::create_dir_all(farm.state_dir()).unwrap();
     fs::create_dir(&disk).unwrap();
@@ -116,7 +118,7 @@ fn repository_missing_keeps_the_journal_until_it_is_back() {
     die(&farm, &repo);
     fs::rename(&disk, &elsewhere).unwrap();
     farm.once().assert_code(1).assert_one_line(&[&format!("state/repo: {}", os_error(Errno::NOENT))]);
-    // A place to mount it, where nothing is mounted.
+    // The mount point exists, but the disk is not mounted.
     fs::create_dir_all(disk.join("repo")).unwrap();
     let parts =
         ["state/repo is empty", "a publish in it was cut short", "or remove ", "state/journal if it is lost"];
@@ -146,7 +148,7 @@ fn publish_of_somebody_else_since_is_not_undone() {
 #[test]
 fn publish_not_undone_is_not_built_upon() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
-    // Where the old index is to be written there is a directory, until the next version is being built.
+    // A directory is in the way of the old index until the next build.
     let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/failed\" ] || exec {real} \"$@\"\n: >\"$HOME/failed\"\n\
                   cd \"$HOME/state/repo/index\" && : >archive.json && mkdir archive.json.new && exit 1\n";
     let build = "#!/bin/sh\nrm -rf \"$HOME/state/repo/index/archive.json.new\"\nexec {real} \"$@\"\n";
@@ -162,8 +164,8 @@ fn publish_not_undone_is_not_built_upon() {
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
 }
 
-/// A farm whose manager dies in its second publish, when `peipkg-repo` has done `damage` to the repository, and its journal
-/// then, which is nothing but zeros: what a disk gives back that has lost what was written.
+/// A farm whose manager has died in its second publish, after `damage` to the repository, and whose
+/// journal is all zeros, as on a disk that has lost the data.
 fn with_a_damaged_journal(damage: &str) -> (Farm, GitRepo) {
     let begin = "publish() { {real} \"$@\"; }\ncd \"$HOME/state/repo\"";
     let (farm, repo) = mortal(&dying(&format!("{begin}\n{damage}\nkill -9 \"$PPID\"\n")));
@@ -173,7 +175,7 @@ fn with_a_damaged_journal(damage: &str) -> (Farm, GitRepo) {
     (farm, repo)
 }
 
-/// Starts `farm`, whose kept outputs are then published without a build.
+/// Starts `farm` and checks that it publishes the pending packages without a build.
 #[track_caller]
 fn assert_goes_on(farm: &Farm) -> Output {
     let output = farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
@@ -187,7 +189,7 @@ fn journal_damaged_repository_whole_goes_on() {
     for (damage, event) in [
         (":", "publishing kept outputs"),
         ("publish \"$@\"", "kept outputs are published already, removing them"),
-        // A part of a package that no index names is no harm.
+        // A partial package that no index names is harmless.
         (
             &format!("mkdir -p \"${{0%/*}}\" \"$(dirname {package})\" && echo half >{package}"),
             "publishing kept outputs",
@@ -229,7 +231,7 @@ fn journal_and_repository_damaged_stops_for_a_person() {
             farm.once().assert_code(1).assert_one_line(&parts);
             assert!(fs::read(farm.path("state/repo/index/archive.json")).unwrap() == index, "{damage}");
         }
-        // As the recovery page has it.
+        // The commands of the recovery page.
         let mend = "cd state && now=$(date -u +%FT%TZ)\n\
                     mkdir -p repo/p/tool/1.1-1 && cp publish/*/packages/* repo/p/tool/1.1-1\n\
                     if [ ! -e repo/repo.json ]; then\n\

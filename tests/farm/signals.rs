@@ -17,7 +17,8 @@ use crate::support::running::{Output, Running};
 use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// How long the manager and everything it started may live after a second signal: ten seconds to clean up, and a moment.
+/// How long the manager and its children may live after a second signal: ten seconds to clean up,
+/// and a moment.
 const ABORT_LIMIT: Duration = Duration::from_secs(11);
 
 /// A script that ignores SIGTERM, as does the grandchild it starts; neither ever ends by itself.
@@ -32,7 +33,7 @@ fn stubborn(latch: &Latch) -> String {
     )
 }
 
-/// A script that leaves the mark `terminated` when it is told to end, and has a grandchild that has no such manners.
+/// A script that creates the file `terminated` on SIGTERM, and has a grandchild without a handler.
 fn polite(latch: &Latch) -> String {
     let mark = latch.path("terminated");
     format!("trap ': > {}; exit 1' TERM\nsleep 1000 &\n{}", mark.display(), latch.script())
@@ -59,7 +60,8 @@ fn assert_all_gone(before: &[Process]) {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
-/// Waits for the build in `running` to reach the latch, sends the first signal, and returns the processes of the build.
+/// Waits for the build in `running` to reach the latch, sends the first signal, and returns the
+/// processes of the build.
 #[track_caller]
 fn signal_in_mid_build(running: &mut Running, latch: &Latch, signal: Signal) -> Vec<Process> {
     latch.wait_reached();
@@ -68,8 +70,8 @@ fn signal_in_mid_build(running: &mut Running, latch: &Latch, signal: Signal) -> 
     running.descendants()
 }
 
-/// Sends `signal` in the middle of the first of two builds, lets the build go on, and checks that the manager publishes it and
-/// starts no other.
+/// Sends `signal` in the middle of the first of two builds, lets the build go on, and checks that
+/// the manager publishes it and starts no other.
 #[track_caller]
 fn drain(arguments: &[&str], signal: Signal, remote: Option<&Path>) -> Output {
     let (repo, latch) = (two_versions(), Latch::new());
@@ -135,8 +137,8 @@ fn idle_daemon_signal_stops_at_once() {
     }
 }
 
-/// Stops the first of two builds, which would never end, with two signals. Returns the time from the second signal to the
-/// manager's end, and the upstream and the farm, to go on with.
+/// Stops the first of two builds, which would never end, with two signals. Returns the time from
+/// the second signal to the manager's end, and the upstream and the farm, to go on with.
 #[track_caller]
 fn abort(arguments: &[&str], script: &str, latch: &Latch, signal: Signal) -> (Duration, GitRepo, Farm) {
     let repo = two_versions();
@@ -218,8 +220,8 @@ fn signal_while_a_listing_hangs_does_not_wait_for_it() {
     }
 }
 
-/// Runs a command in a terminal of its own, presses Ctrl-C as soon as a file is there, and passes the terminal's output on
-/// to standard error and the exit code to the caller.
+/// Runs a command in its own terminal, presses Ctrl-C once a file exists, and passes on the
+/// terminal's output, to standard error, and the exit code.
 const IN_A_TERMINAL: &str = r"
 import os, pty, select, sys
 mark, argv = sys.argv[1], sys.argv[2:]
@@ -271,7 +273,7 @@ fn ctrl_c_in_a_terminal_does_not_reach_the_build() {
 fn stderr_closed_and_sigpipe_do_not_matter() {
     let (repo, latch) = (GitRepo::program(&["1"]), Latch::new());
     let farm = Farm::builder().with(&slow(&latch.script(), &repo)).http().build();
-    // The reader of the log ends after one line; whatever the manager writes after that meets a broken pipe.
+    // The reader of the log ends after one line, so the manager's next lines meet a broken pipe.
     let mut manager = farm.command(&["--config"]);
     manager.arg(farm.config_path());
     let line = r#"{ "$@"; echo $? >code; } 2>&1 | grep --line-buffered -m 1 -F "webhook server listening" >&2; wait"#;
@@ -294,7 +296,8 @@ fn stderr_closed_and_sigpipe_do_not_matter() {
     farm.assert_published(&["slow 1-1 noarch"]);
 }
 
-/// Runs a build that exceeds its two seconds, and gives the time from its start to its failure.
+/// Runs a build that exceeds its limit of two seconds, and returns the time from its start to its
+/// failure.
 #[track_caller]
 fn time_out(script: &str, latch: &Latch) -> Duration {
     let repo = GitRepo::program(&["1"]);

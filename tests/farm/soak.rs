@@ -1,11 +1,11 @@
-//! A daemon that has long been at work is as small as it was at first: memory, threads and open files after thousands of
-//! polls, requests, builds and reloads are held against those after the first twentieth of them.
+//! Compares the memory, threads and open files of a daemon after thousands of polls, requests,
+//! builds and reloads with those after the first twentieth: they must not grow.
 //!
 //! A short form runs with the other tests; `make soak` sets `PEIPKG_SOAK_ROUNDS`.
 //!
-//! What the daemon itself holds stays the same: a profile of its heap has 264 KiB after ten rounds and 265 KiB after a hundred
-//! and ten. What grows a little, less and less, is what the C library's allocator keeps for each thread of sizes that were
-//! once in use.
+//! The daemon's own heap stays the same: a profile has 264 KiB after ten rounds and 265 KiB after a
+//! hundred and ten. The C library's allocator grows a little, ever more slowly: it keeps freed
+//! blocks for each thread.
 
 use std::fmt;
 use std::fs;
@@ -25,20 +25,23 @@ use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
 use crate::support::wait::{PATIENCE, poll, wait_until};
 
-/// The rounds of the short form. The long one has 500: 20,000 polls and requests, 500 builds and reloads.
+/// The rounds of the short form. The long one has 500: 20,000 polls and requests, 500 builds and
+/// reloads.
 const ROUNDS: usize = 20;
 
-/// The fewest rounds after which the first figures are taken: until then, the daemon does things for the first time.
+/// The fewest rounds before the first figures: until then, the daemon does things for the first
+/// time.
 const FIRST: usize = 5;
 
-/// Half of them are listed over smart HTTP, half by git over `file://`. Each is polled twice a round: for the reload, and for
-/// its webhook.
+/// Half of them are listed over smart HTTP, half by git over `file://`. Each is polled twice a
+/// round: for the reload, and for its webhook.
 const UPSTREAMS: usize = 20;
 
-/// How long nothing may change until the daemon counts as at rest: the server's spare threads take five seconds to go.
+/// How long nothing may change before the daemon counts as at rest: the server's spare threads end
+/// after five seconds.
 const REST: Duration = Duration::from_secs(6);
 
-/// What the daemon holds.
+/// The daemon's resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Figures {
     /// `VmRSS`, in KiB.
@@ -53,7 +56,7 @@ impl Figures {
         Self { memory: status_number(pid, "VmRSS"), threads: status_number(pid, "Threads"), files }
     }
 
-    /// Those of the daemon at rest: threads and open files have long been the same.
+    /// Waits for the daemon to come to rest and returns its figures.
     fn at_rest(pid: i32) -> Self {
         let mut figures = Self::of(pid);
         let mut since = Instant::now();
@@ -68,8 +71,8 @@ impl Figures {
         figures
     }
 
-    /// Whether the daemon has not grown from `first` to `self`: memory, threads and open files within 5 %. Memory that is given
-    /// back is no fault.
+    /// Whether the daemon has not grown from `first` to `self`: memory, threads and open files
+    /// within 5 %. Memory may shrink.
     fn equal(self, first: Self) -> bool {
         self.memory <= first.memory + first.memory / 20 && self.same_handles(first)
     }
@@ -86,7 +89,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// How often what has happened.
+/// Counts of events.
 #[derive(Debug, Default, Clone, Copy)]
 struct Tally {
     polls: usize,
@@ -96,7 +99,7 @@ struct Tally {
     requests: usize,
 }
 
-/// Takes events into the tally. Nothing fails here but forged webhooks.
+/// Counts events. Only forged webhooks may fail.
 #[track_caller]
 fn count(tally: &mut Tally, events: &[Event]) {
     for event in events {
@@ -127,7 +130,7 @@ fn recipe(number: usize, url: &str) -> Recipe {
 struct Soak {
     repos: Vec<GitRepo>,
     urls: Vec<String>,
-    /// One for each of `urls`.
+    /// A webhook for each of `urls`.
     hooks: Vec<Vec<u8>>,
     forged: Vec<u8>,
     /// Serves every second upstream.
@@ -136,7 +139,7 @@ struct Soak {
     farm: Farm,
     addr: SocketAddr,
     tally: Tally,
-    /// How much of the log has been read.
+    /// The length of the log read so far.
     seen: usize,
 }
 
@@ -179,7 +182,8 @@ impl Soak {
         assert!(met.is_some(), "{what}, within {PATIENCE:?}: {:?}", self.tally);
     }
 
-    /// Some recipe gets another script, and one without upstream comes or goes: the reload that follows has work to do.
+    /// Changes a recipe's script, and adds or removes a recipe without upstream, so that the next
+    /// reload has work to do.
     fn reload(&mut self, round: usize) {
         let number = round % UPSTREAMS;
         self.farm.add(&recipe(number, &self.urls[number]).before_build(&format!("# round {round}")));
@@ -191,7 +195,8 @@ impl Soak {
         self.daemon.signal(Signal::HUP);
     }
 
-    /// Every upstream's webhook, and as many requests of other kinds between them, half of all on connections of their own.
+    /// Sends every upstream's webhook and as many other requests between them, half of all on new
+    /// connections.
     fn ask(&mut self) {
         let open = || Connection::open(self.addr, PATIENCE).expect("a connection");
         let mut kept = open();
@@ -210,7 +215,7 @@ impl Soak {
             (b"DELETE /status HTTP/1.1\r\nHost: farm\r\n\r\n", 405),
         ];
         for number in 0..UPSTREAMS {
-            // The number of others is odd: each comes on connections of both kinds.
+            // The number of other requests is odd, so each comes on both kinds of connections.
             let fresh = number % 2 == 0;
             request(&self.hooks[number], fresh, 200);
             let (bytes, status) = others[number % others.len()];

@@ -1,6 +1,8 @@
-//! From an upstream to `$SOURCE_DIR`: which commit is fetched, by which transport, and what a build sees of it.
+//! From an upstream to `$SOURCE_DIR`: the commit and transport of a fetch, and the files that a
+//! build sees.
 //!
-//! The content of the packages tells: the recipes here install a list of their source tree, and its files.
+//! The recipes here install a list of their source tree and its files, so the packages show what a
+//! build saw.
 
 use std::process::Command;
 
@@ -11,10 +13,11 @@ use crate::support::running::Running;
 use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::PATIENCE;
 
-/// A day on which nothing else happens.
+/// The committer date of commits whose time does not matter.
 const DAY: &str = "2026-02-01T00:00:00Z";
 
-/// A recipe whose package holds `tree`, the paths of the source, `content`, its file of that name, and `epoch`.
+/// A recipe whose package holds `tree`, the paths of the source, `content`, its file of that name,
+/// and `epoch`.
 fn inspector(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url).build_sh(&format!(
         "doc=\"$DESTDIR/usr/share/doc/{id}\"\nmkdir -p \"$doc\"\ncd \"$SOURCE_DIR\"\n\
@@ -28,7 +31,7 @@ fn seen(farm: &Farm, id: &str, version: &str, name: &str) -> String {
     farm.package(id, version).text(&format!("usr/share/doc/{id}/{name}"))
 }
 
-/// Runs a sweep in which nothing goes wrong and which leaves nothing behind.
+/// Runs a sweep that must neither fail, warn nor leave files behind.
 #[track_caller]
 fn sweep_cleanly(farm: &Farm) {
     let output = farm.once();
@@ -137,14 +140,14 @@ fn backlog_versions_have_their_own_files_and_time() {
             0 => repo.tag_light(&format!("v{number}")),
             1 => repo.tag_annotated(&format!("v{number}"), "2026-06-07T08:09:10Z"),
             _ => {
-                // A tag of a tag, as who signs somebody else's tag makes one.
+                // A tag of a tag, as made by signing somebody else's tag.
                 repo.tag_annotated("inner", "2026-06-07T08:09:10Z");
                 repo.git(&["tag", "-a", "-m", "outer", &format!("v{number}"), "refs/tags/inner"]);
                 repo.git(&["tag", "-d", "inner"]);
             }
         }
     }
-    // The newest is no commit, which must not take the others along.
+    // The newest tag is not a commit; the others must not fail with it.
     repo.git(&["tag", "v10", "HEAD^{tree}"]);
     let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).build();
     let output = farm.once();
@@ -159,7 +162,7 @@ fn backlog_versions_have_their_own_files_and_time() {
     farm.assert_clean();
 }
 
-/// How often git has begun to ask `http` for something: the manager's own listings are not counted.
+/// Counts the fetches by git from `http`, without the manager's own listings.
 fn asked_by_git(http: &SmartHttp) -> usize {
     let is_own = |agent: &str| agent.contains("peipkg-manager");
     let requests = http.requests();
@@ -180,7 +183,8 @@ fn backlog_shared_by_recipes_is_fetched_in_a_few_steps() {
     let a = inspector("one", &url).tag_pattern(r"^a(\d+)$");
     let farm = Farm::builder().with(&a).build();
     sweep_cleanly(&farm);
-    // With the versions that are built, two, three and five are fetched, then the rest.
+    // Three fetches bring two, three and five versions beside the one to build, and a fourth the
+    // rest.
     assert_eq!((farm.published().len(), asked_by_git(&http)), (12, 4));
     http.clear_log();
     let b = inspector("two", &url).tag_pattern(r"^b(\d+)$");
@@ -205,7 +209,7 @@ fn submodules_of_one_version_do_not_leak_into_the_next() {
     let url = http.serve("app.git", &app);
     let farm = Farm::builder().with(&inspector("app", &url).upstream("submodules = true")).build();
     sweep_cleanly(&farm);
-    // The newest was built first.
+    // The manager builds the newest first.
     assert_eq!(seen(&farm, "app", "2-1", "tree"), ".\n./.gitmodules\n./content\n./sub\n");
     assert_eq!(seen(&farm, "app", "1-1", "tree"), ".\n./.gitmodules\n./content\n./sub\n./sub/lib.c\n");
 }
@@ -215,7 +219,7 @@ fn git_in_another_language_is_understood() {
     let repo = GitRepo::sha256();
     repo.commit(&[("content", "long names")], DAY);
     repo.tag_light("v1");
-    // Without its translations, which a machine may lack, this git cannot speak German either: then it says nothing.
+    // A machine may lack git's translations, so this git prints nothing unless its language is C.
     let polyglot =
         "#!/bin/sh\n[ \"$LC_ALL$LANGUAGE\" = C ] || exec {real} \"$@\" 2>/dev/null\nexec {real} \"$@\"\n";
     let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).program("git", polyglot).build();
@@ -277,7 +281,7 @@ fn upstream_missing_warns_once_and_delays_only_itself() {
     let mut failed = Vec::new();
     for event in output.events("poll failed") {
         assert_eq!(event["level"], "warn", "{output}");
-        // What has no HTTP answer at all is not asked for by git as well.
+        // Without any HTTP answer, the manager does not ask git as well.
         let is_refused = event["recipe"] == "unreachable";
         let reason =
             if is_refused { "the connection failed: " } else { "git ls-remote exited with status 128: " };
@@ -305,7 +309,7 @@ fn password_in_a_url_is_used_and_never_shown() {
     repo.add_submodule("lib", "../lib.git", &commit);
     repo.commit(&[("content", "private")], DAY);
     repo.tag_light("v1");
-    // The second version has a submodule that does not exist, so that git has something to complain about.
+    // The second version has a missing submodule, so that git prints an error with the URL.
     repo.add_submodule("lost", "../lost.git", &commit);
     repo.commit(&[], DAY);
     repo.tag_light("v2");

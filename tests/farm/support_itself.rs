@@ -1,4 +1,4 @@
-//! The support itself: what the other tests take for granted.
+//! Tests of the support that the other tests rely on.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -198,7 +198,7 @@ fn compressed_requests_are_understood() {
     let http = SmartHttp::new();
     let url = http.serve("a.git", &repo);
     let target = GitRepo::new();
-    // Forty wishes in one request are more than git sends uncompressed.
+    // git compresses a request with forty wants.
     target.git(&["fetch", "--quiet", "--depth=1", &url, "refs/tags/*:refs/tags/*"]);
     assert_eq!(target.git(&["tag"]).lines().count(), 40);
     let compressed = |request: &Request| request.header("content-encoding") == Some("gzip");

@@ -1,4 +1,5 @@
-//! One sweep's decisions, seen from outside: what is new, what is published, in which order things are built.
+//! One sweep's decisions, seen from outside: the new versions, the published ones, the order of
+//! builds.
 
 use std::fs;
 
@@ -16,7 +17,7 @@ fn builds(output: &Output) -> Vec<String> {
     output.events("starting build").iter().map(shown).collect()
 }
 
-/// The events that want attention.
+/// The warnings and errors.
 fn warnings(output: &Output) -> Vec<Event> {
     let calm = |event: &Event| event["level"] == "info" || event["level"] == "debug";
     output.all_events().into_iter().filter(|event| !calm(event)).collect()
@@ -25,7 +26,7 @@ fn warnings(output: &Output) -> Vec<Event> {
 #[test]
 fn recipe_of_several_packages_is_published_whole_and_built_once() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
-    // The packages' names differ from the recipe's: it is they that are looked up in the archive.
+    // The packages' names differ from the recipe's: the manager must look up the packages.
     let recipe = Recipe::program("recipe", &repo.file_url()).package("tool").with_doc();
     let farm = Farm::builder().with(&recipe).build();
     assert_eq!(builds(&farm.once()), ["recipe 1.1-1", "recipe 1.0-1"]);
@@ -39,7 +40,7 @@ fn recipe_of_several_packages_is_published_whole_and_built_once() {
     let event = second.event("poll complete");
     assert_eq!((event["tags_seen"].as_str(), event["matches_emitted"].as_str()), ("2", "2"));
     assert!(warnings(&second).is_empty(), "{second}");
-    // What is new is built, and only that.
+    // Only the new version is built.
     repo.add_versions(&["1.2"]);
     assert_eq!(builds(&farm.once()), ["recipe 1.2-1"]);
     farm.assert_clean();
@@ -122,7 +123,8 @@ fn recipe_without_upstream_is_listed_and_never_built() {
 fn queue_of_several_recipes_takes_turns_newest_first() {
     let repo = GitRepo::program(&["1.0", "1.9", "1.10", "2.0"]);
     let url = repo.file_url();
-    // One listing serves all three, so that all of their versions are known before the first build.
+    // One upstream for all three, so that one listing makes all versions known before the first
+    // build.
     let farm = Farm::builder()
         .with(&Recipe::program("aa", &url))
         .with(&Recipe::program("bb", &url).upstream("min_version = \"2.0\""))
@@ -200,7 +202,7 @@ fn messages_that_operators_alert_on_are_exact() {
     let line = output.stderr.lines().find(|line| line.contains("poll complete")).unwrap();
     let wanted = "level=info msg=\"poll complete\" recipe=tool tags_seen=1 matches_emitted=1";
     assert!(line.contains(wanted), "{line}");
-    // Less is logged on request, and nothing else changes.
+    // A higher log level prints less and changes nothing else.
     let quiet = farm.run(&["--once", "--log-level", "warn"]);
     assert_eq!(quiet.assert_success().stderr, "");
 }
@@ -219,7 +221,7 @@ fn archive_index_unreadable_warns_and_the_sweep_goes_on() {
     assert_eq!((warning["level"].as_str(), warning["recipe"].as_str()), ("warn", "tool"));
     assert!(warning["error"].contains("index/archive.json: "), "{output}");
     assert_eq!(output.events("starting build").len(), 1, "the sweep goes on\n{output}");
-    // peipkg-repo does not publish into what it cannot read; the outputs are kept for the day it can.
+    // peipkg-repo does not publish into a repository that it cannot read; the outputs stay pending.
     assert_eq!(output.event("publish failed")["version"], "1.0-1");
     fs::write(&index, &whole).unwrap();
     let output = farm.once();
@@ -231,7 +233,8 @@ fn archive_index_unreadable_warns_and_the_sweep_goes_on() {
 
 #[test]
 fn tags_without_a_valid_version_are_skipped_with_one_warning_each() {
-    // Some of these names git would not let through, so a stand-in lists them: the manager is not to rely on that.
+    // A stand-in lists the tags, because git refuses some of these names, and the manager must not
+    // rely on that.
     let long = format!("v{}", "9".repeat(300));
     let names = ["v../../x", "v--help", &long, "v1.\u{e9}", "v2.0\u{1b}[31m", "v1.0 level=error"];
     let object = "1".repeat(40);

@@ -22,16 +22,17 @@ use crate::support::running::Running;
 use crate::support::smart_http::{ADVERTISEMENT, Fault, RESULT, SmartHttp};
 use crate::support::wait::PATIENCE;
 
-/// Where the child of [`certificate_trusted_is_accepted`] finds what to list.
+/// The variable with the URL to list, for the child of [`certificate_trusted_is_accepted`].
 const URL: &str = "PEIPKG_TEST_TLS_URL";
 
-/// Where that of [`connection_tls_refuses_is_left_to_git`] finds a server that hangs up.
+/// The variable with the URL of a server that hangs up, for the child of
+/// [`connection_tls_refuses_is_left_to_git`].
 const CLOSING_URL: &str = "PEIPKG_TEST_TLS_CLOSING_URL";
 
 /// Variables that point TLS clients at other certificates than the system's.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// Makes a key and a certificate for `localhost` that nobody else has signed, in `directory`.
+/// Creates a key and a self-signed certificate for `localhost` in `directory`.
 fn certify(directory: &Path) -> Arc<ServerConfig> {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
@@ -46,7 +47,7 @@ fn certify(directory: &Path) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(chain, key).expect("the key of the certificate"))
 }
 
-/// Starts a server that knows one repository with the tag `v1`, whatever it is asked for. It lives as long as the test run.
+/// Starts a server that answers every request with the tag `v1`. It lives as long as the test run.
 fn serve(config: &Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("the port");
@@ -54,7 +55,7 @@ fn serve(config: &Arc<ServerConfig>) -> SocketAddr {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let config = Arc::clone(&config);
-            // An error is the client's doing: it hangs up on a certificate that it does not trust.
+            // Ignore errors: a client hangs up on a certificate that it does not trust.
             thread::spawn(move || answer_all(stream, config));
         }
     });
@@ -90,11 +91,11 @@ fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
 fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let tags = client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap());
-    // The second time over the connection that was kept.
+    // List a second time, over the kept connection.
     tags.and_then(|_| client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap()))
 }
 
-/// The system's trust store is the file that an environment variable names, so this test runs itself again with it.
+/// An environment variable names the system's trust store, so this test runs itself again with it.
 #[test]
 fn certificate_trusted_is_accepted() {
     if let Ok(url) = std::env::var(URL) {
@@ -110,7 +111,7 @@ fn certificate_trusted_is_accepted() {
     assert!(output.contains("1 passed"), "{output}");
 }
 
-/// A server whose every connection is `end`ed. It lives as long as the test run.
+/// Starts a server that passes every connection to `end`. It lives as long as the test run.
 fn serve_and_end(end: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("the port");
@@ -129,7 +130,8 @@ fn check_left_to_git(result: &Result<Vec<String>, smart_http::NativeError>, expe
     assert!(is_right, "{result:?}");
 }
 
-/// As for the test above, another process has the trust store of its own: first an empty one, then one with the certificate.
+/// Runs itself again with its own trust store, as the test above: first an empty one, then one with
+/// the certificate.
 #[test]
 fn connection_tls_refuses_is_left_to_git() {
     if let (Ok(url), Ok(closing)) = (std::env::var(URL), std::env::var(CLOSING_URL)) {
@@ -144,7 +146,7 @@ fn connection_tls_refuses_is_left_to_git() {
     let directory = TempDir::with_prefix("tls-").unwrap();
     let config = certify(directory.path());
     let addr = serve(&config);
-    // As a server that wants a certificate of ours may do: all is well until the first request.
+    // Hang up after the handshake, as a server may do that requires a client certificate.
     let closing = serve_and_end(move |mut stream| {
         let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
         while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
@@ -160,7 +162,7 @@ fn connection_tls_refuses_is_left_to_git() {
 
 #[test]
 fn connection_ends_in_the_handshake_is_left_to_git() {
-    // With what the client has sent unread, the end is a reset; else it is an orderly one.
+    // Closing with unread data resets the connection; otherwise it ends in order.
     let reset = serve_and_end(|mut stream| drop(stream.read_exact(&mut [0])));
     let closed = serve_and_end(|mut stream| drop(stream.read(&mut [0; 16 * 1024])));
     for addr in [reset, closed] {
@@ -176,7 +178,7 @@ fn certificate_untrusted_warns_once() {
     let http = SmartHttp::new();
     let good = http.serve("good.git", &GitRepo::program(&["1"]));
     let bad = format!("https://localhost:{}/bad.git", addr.port());
-    // The name is right on the certificate, and then neither is.
+    // First only the issuer is wrong, then the name too.
     let worse = bad.replace("localhost", "127.0.0.1");
     let farm = Farm::builder().with(&Recipe::program("bad", &bad)).with(&Recipe::program("good", &good));
     let farm = farm.with(&Recipe::program("worse", &worse)).build();
@@ -191,7 +193,7 @@ fn certificate_untrusted_warns_once() {
     assert_eq!(warnings.len(), 2, "{output}");
     for warning in warnings {
         assert_eq!(warning["msg"], "poll failed");
-        // git has the last word: it may trust what native listing does not.
+        // git decides in the end: it may trust a certificate that the native listing does not.
         assert!(warning["error"].starts_with("git ls-remote exited with status 128: "), "{output}");
     }
     let mut listings = output.events("listing upstream");

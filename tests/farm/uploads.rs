@@ -1,4 +1,4 @@
-//! How an upload begins: with a repository that is settled, and that nobody changes meanwhile.
+//! The begin of an upload: the repository is settled, and no publish changes it meanwhile.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
 use crate::support::running::os_error;
 
-/// Shell functions for stand-ins of programs. `await PATTERN` waits for a file, a minute at most; `number NAME`
-/// says how often it was called with it.
+/// Shell functions for stand-ins of programs. `await PATTERN` waits for a file, a minute at most;
+/// `number NAME` says how often it was called with it.
 const SHELL: &str = "#!/bin/sh
 await() { tries=6000; until ls $1 >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ] || exit 9; sleep 0.01; done; }
 number() { echo >>\"$HOME/$1\"; wc -l <\"$HOME/$1\"; }
 ";
 
-/// A farm whose remote is `remote`, with `versions` to build.
+/// A farm with `versions` to build that uploads to `remote`.
 fn uploading(remote: &Path, versions: &[&str]) -> (GitRepo, FarmBuilder) {
     let repo = GitRepo::program(versions);
     let builder = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(remote);
@@ -26,13 +26,14 @@ fn uploading(remote: &Path, versions: &[&str]) -> (GitRepo, FarmBuilder) {
 #[test]
 fn publish_not_undone_is_undone_before_an_upload() {
     let Some((_home, copy)) = remote_directory() else { return };
-    // The third publish leaves an index that verifies and names a package that is not there; where the old one is to be
-    // written, there is a directory.
+    // The third publish leaves an index that verifies but names a missing package, and a directory
+    // in the way of the old index.
     let publish = format!(
         "{SHELL}[ \"$1\" = publish ] && [ $(number publishes) = 3 ] || exec {{real}} \"$@\"\n\
          {{real}} \"$@\" && cd \"$HOME/state/repo\" && rm -r p/tool/1.1-1 && mkdir index/archive.json.new\nexit 1\n"
     );
-    // The second build waits for the first upload, which waits for the fourth build. That makes way, and fails.
+    // The second build waits for the first upload, which waits for the fourth build; that one
+    // removes the directory and fails.
     let build = format!(
         "{SHELL}case $(number builds) in\n2) await \"$HOME/uploading\" ;;\n\
          4) rm -r \"$HOME/state/repo/index/archive.json.new\" && : >\"$HOME/go\"; exit 1 ;;\nesac\nexec {{real}} \"$@\"\n"
@@ -55,8 +56,8 @@ fn publish_not_undone_is_undone_before_an_upload() {
 #[test]
 fn upload_reads_the_repository_publishing_waits() {
     let Some((_home, copy)) = remote_directory() else { return };
-    // The first upload verifies the repository until the second version is about to be published, and a second more: time
-    // enough for a publish that waits for nobody.
+    // Hold the first upload's verification until the manager is about to publish the second
+    // version, and a second longer: a publish that does not wait would happen in that time.
     let script = format!(
         "{SHELL}case $1 in\npublish) [ $(number publishes) = 1 ] || : >\"$HOME/publishing\" ;;\n\
          verify) if [ $(number verifies) = 1 ]; then\nawait \"$HOME/state/publish/*/job.json\"\n: >\"$HOME/ready\"\n\

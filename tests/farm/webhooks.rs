@@ -1,4 +1,4 @@
-//! Webhooks: who is believed, what is polled, and that nobody waits for it.
+//! Webhooks: which are accepted, which upstreams they poll, and that an answer waits for neither.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 
 const ACCEPTED: &str = "webhook accepted, triggering immediate poll";
 
-/// A name, headers and a body.
+/// A payload's name, headers and body.
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
 
 fn hooked(id: &str, url: &str) -> Recipe {
@@ -41,13 +41,13 @@ fn assert_answer(answer: &Response, status: u16, text: &str) {
     assert_eq!((answer.status, answer.text().trim_end()), (status, text));
 }
 
-/// The recipes that were reported as triggered so far.
+/// The recipes in the events about triggered polls so far.
 fn triggered(daemon: &Running) -> Vec<String> {
     let events = daemon.events().into_iter().filter(|event| event["msg"] == ACCEPTED);
     events.map(|event| event["recipe"].clone()).collect()
 }
 
-/// A farm over HTTP whose first polls are done.
+/// Starts a daemon with HTTP and waits for its first polls.
 fn settled(http: &SmartHttp, recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
     let mut builder = Farm::builder().http();
     for recipe in recipes {
@@ -69,7 +69,7 @@ fn stop(mut daemon: Running) {
 
 #[test]
 fn webhook_for_a_pushed_tag_starts_a_build() {
-    // A bare repository, as a forge has it, and somebody's clone of it.
+    // A bare repository, as on a forge, and a clone of it.
     let home = TempDir::with_prefix("forge-").unwrap();
     let source = GitRepo::program(&["1.0"]);
     run(git_command(home.path()).args(["clone", "--quiet", "--bare", &source.file_url(), "app.git"]));
@@ -155,14 +155,14 @@ fn webhook_of_github_gitea_and_forgejo_is_understood() {
         headers.push(("X-Hub-Signature-256", &signature));
         let answer = post(addr, &headers, body);
         assert_eq!((answer.status, answer.text().trim_end()), (200, "accepted"), "{name}");
-        // The next one waits for this one's poll: together they would be one.
+        // Wait for the poll before the next webhook: two webhooks at once would share a poll.
         daemon.wait_events("poll complete", number + 2, PATIENCE);
         assert_eq!(triggered(&daemon).len(), number + 1, "{name}");
     }
     stop(daemon);
 }
 
-/// `json` as GitHub sends it in a form: the field `payload`, percent-encoded.
+/// Encodes `json` as GitHub's form: the field `payload`, percent-encoded.
 fn form(json: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
@@ -180,7 +180,7 @@ fn webhook_answer_names_exactly_the_recipes_with_a_webhook() {
     let none = r"^x(\d+)$";
     let recipes = [
         hooked("lib", &url).tag_pattern(none),
-        // Another spelling of the same repository: it is listed on its own.
+        // Another spelling of the same repository, which has its own listing.
         hooked("lib-dev", url.strip_suffix(".git").unwrap()).tag_pattern(none),
         Recipe::program("lib-old", &url).tag_pattern(none),
         hooked("other", &other).tag_pattern(none),
@@ -211,7 +211,7 @@ fn webhook_for_no_recipe_polls_nothing() {
     }
     let ping = payloads::github_ping(&Addresses::of(&url));
     assert_answer(&client::webhook(addr, "ping", SECRET, ping.as_bytes()), 200, "pong");
-    // The loop takes its messages in order: after a reload's poll, the hooks were taken.
+    // The main loop handles events in order: before the reload's poll it has handled the webhooks.
     daemon.signal(Signal::HUP);
     daemon.wait_events("poll complete", 2, PATIENCE);
     assert!(triggered(&daemon).is_empty());
@@ -225,7 +225,7 @@ fn webhooks_twenty_at_once_are_few_polls() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
-    // The listing of the first one is held up until all have come.
+    // Delay the listing of the first until all have come.
     http.fault_times("lib.git", Fault::Silent, 1);
     let body = payloads::github_push(&Addresses::of(&url), "v2");
     let send = || assert_eq!(client::webhook(addr, "push", SECRET, body.as_bytes()).status, 200);
@@ -280,12 +280,12 @@ fn webhook_wrong_signature_is_refused() {
         let answer = post(addr, &unsigned, &body);
         assert_eq!((answer.status, answer.text().trim_end()), invalid, "{unsigned:?}");
     }
-    // The signature is that of the bytes, not of their meaning; nor is anything parsed before it is checked.
+    // The signature covers the bytes, not their meaning, and is checked before anything is parsed.
     for changed in [format!("{body} "), body.replace('\n', " "), "{".to_owned(), String::new()] {
         let answer = post(addr, &[("X-Hub-Signature-256", &right), ("X-GitHub-Event", "ping")], &changed);
         assert_eq!((answer.status, answer.text().trim_end()), invalid);
     }
-    // The first counts: what follows cannot replace it.
+    // The first signature counts; a later one cannot replace it.
     let answer = post(addr, &[("X-Hub-Signature-256", &flipped), ("X-Hub-Signature-256", &right)], &body);
     assert_eq!(answer.status, 401);
     let warning = daemon.wait_event("webhook signature invalid", PATIENCE);
@@ -326,7 +326,7 @@ fn webhook_without_a_secret_is_refused() {
         let answer = client::webhook(addr, "ping", secret, body.as_bytes());
         assert_answer(&answer, 401, "webhook signature invalid");
     }
-    // What an empty secret would sign: openssl wants it in another form.
+    // The signature by an empty secret, which openssl takes only in another form.
     let mut command = Command::new("python3");
     command.args([
         "-c",
@@ -359,7 +359,7 @@ fn webhook_while_a_build_runs_and_polls_hang_is_answered() {
         farm.add(&Recipe::program(&format!("hangs-{number}"), &http.url(&format!("hangs-{number}.git"))));
     }
     daemon.signal(Signal::HUP);
-    // As many as may be asked of one host: while they hang, the poll that the webhooks ask for has to wait.
+    // While as many listings hang as one host may have, the webhook's poll must wait.
     let is_hanging = |request: &&Request| request.path.starts_with("/hangs-");
     wait_until("the polls hang", PATIENCE, || http.requests().iter().filter(is_hanging).count() >= 4);
     let body = payloads::github_push(&Addresses::of(&url), "v1");
