@@ -1,4 +1,5 @@
-//! `contrib/cron`: its table, read and run by the real cron in a copy of this machine, with the log in a syslog of the test's.
+//! `contrib/cron`: the real cron runs its table in a copy of this machine, with the log in the
+//! test's own syslog.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -17,17 +18,17 @@ use crate::support::wait::{PATIENCE, wait_until};
 
 const TABLE: &str = "contrib/cron/peipkg-manager";
 
-/// Where the page has the table copied to.
+/// The path to which the page copies the table.
 const LIVE: &str = "/etc/cron.d/peipkg-manager";
 
-/// What a datagram to syslog says, without the head that `logger` writes: priority, time, host, tag.
+/// The message of a syslog datagram, without the head from `logger`: priority, time, host, tag.
 struct Syslog {
     socket: UnixDatagram,
     lines: Vec<String>,
 }
 
 impl Syslog {
-    /// Listens as the copy's syslog.
+    /// Listens on the copy's syslog socket.
     fn listen(machine: &Machine) -> Self {
         let socket = UnixDatagram::bind(machine.path("/dev/log")).unwrap();
         machine.run("chmod 666 /dev/log");
@@ -58,8 +59,9 @@ impl Syslog {
     }
 }
 
-/// A copy of this machine with a farm, its recipe's build waiting at a gate in the state directory, and nothing in its cron tables but the one of the
-/// page, with `when` in place of each half hour. Process 1 is `init`.
+/// A copy of this machine with a farm whose build waits for the file `gate-open` in the state
+/// directory, and with the page's cron table alone, with `when` instead of each half hour. Process
+/// 1 is `init`.
 #[track_caller]
 fn machine(http: &SmartHttp, upstream: &GitRepo, when: &str, init: &[&str]) -> Option<(Machine, Syslog)> {
     let installing = page("docs/installing.md");
@@ -102,7 +104,7 @@ fn cron_runs_the_sweep_and_its_log_goes_to_syslog() {
         return;
     }
     let (http, upstream) = (SmartHttp::new(), upstream());
-    // cron does at its start what it is to do at a boot. It is started when the syslog is there.
+    // cron runs its `@reboot` lines at its start, so start it after the syslog.
     let init = ["sh", "-c", "until [ -e /run/go ]; do sleep 0.02; done; exec cron -f"];
     let Some((machine, mut syslog)) = machine(&http, &upstream, "@reboot", &init) else { return };
     machine.run("touch /run/go");
@@ -125,7 +127,7 @@ fn sweep_another_is_at_work_is_silent() {
     else {
         return;
     };
-    // As cron does: the words after the user, in the shell and with the PATH of the table.
+    // Run the words after the user as cron does, with the table's shell and PATH.
     let table = page(TABLE);
     let path = table.lines().find(|line| line.starts_with("PATH=")).unwrap();
     let line = table.split_once("* * * * peipkg ").unwrap().1.trim();
@@ -139,7 +141,7 @@ fn sweep_another_is_at_work_is_silent() {
     assert_eq!((second.stdout.as_str(), second.stderr.as_str()), ("", ""));
     syslog.events();
     assert_eq!(syslog.lines.len(), before, "{:?}", syslog.lines);
-    // Who is at work does not let go of the lock for what it has started: only `flock` itself holds it.
+    // Only `flock` itself holds the lock, not the processes that the sweep has started.
     let mut builders = Vec::new();
     wait_until("the build script runs", PATIENCE, || {
         builders = processes::descendants(first.pid());

@@ -1,8 +1,8 @@
-//! The commands of the documents, followed by the letter: each page's blocks are done at a desk, one after the other, and what a page
-//! shows of their output is what they write, but for times, hashes and counts.
+//! Follows the documents to the letter: runs each page's blocks in order at a desk, and compares
+//! the output that the page shows with the real one, except times, hashes and counts.
 //!
-//! What cannot be run in a test is in [`NOT_RUN`](crate::support::follow::NOT_RUN); there it is only held to the shell's syntax and to the
-//! flags there are.
+//! Commands that no test can run are in [`NOT_RUN`](crate::support::follow::NOT_RUN); tests check
+//! only their syntax and flags.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn pages_are_all_followed() {
 fn front_page_commands_work() {
     let mut desk = Desk::new();
     desk.version("1.2.0", &[]);
-    // The demo takes the programs that the test has built.
+    // Give the demo the programs of this test run.
     desk.variable("BIN", Tools::get().build.parent().unwrap());
     follow("README.md", &mut desk, |_, _| {});
     assert!(desk.path("/var/lib/peipkg-manager/repo/repo.json").exists());
@@ -38,7 +38,7 @@ fn front_page_commands_work() {
 fn installing_page_commands_work() {
     let mut desk = Desk::new();
     desk.version("1.2.3", &[]);
-    // What the page has changed by hand.
+    // Make the change that the page asks for.
     let config = desk
         .read("/etc/peipkg-manager/config.toml")
         .replace("farm-1", "my-farm")
@@ -55,7 +55,7 @@ fn configuration_page_commands_work() {
         let config = "/etc/peipkg-manager/config.toml";
         if block.text.contains("the sample's") {
             let sample = desk.moved(&page("docs/config.sample.toml"));
-            // As it is installed; what the page has said before is shorter.
+            // Use the installed file: the page's own excerpt is shorter.
             let least = desk.read(config);
             desk.write(config, &sample);
             desk.write("least.toml", &least);
@@ -156,7 +156,7 @@ fn hosting_page_commands_work() {
     desk.version("1.2.3", &[]);
     follow("docs/hosting.md", &mut desk, |desk, block| {
         if block.text.contains("remote = \"/srv/mirror\"") {
-            // What is uploaded first is what the page asks about last.
+            // The page asks last about the file that is uploaded first.
             desk.run("peipkg-manager --once");
             assert!(store.objects().contains_key("packages/repo.json"));
         }
@@ -182,7 +182,7 @@ fn recovery_page_commands_work() {
     );
     follow("docs/recovery.md", &mut desk, |desk, block| {
         if block.text.contains("rclone copy r2:packages repo") {
-            // The remote has what was lost.
+            // The remote still has the lost files.
             desk.run(
                 "mkdir /srv/r2\nmv /var/lib/peipkg-manager/repo /srv/r2/packages\npeipkg-manager --once",
             );
@@ -223,7 +223,7 @@ fn scaling_page_commands_work() {
 fn moving_page_commands_work() {
     let mut desk = Desk::new();
     desk.key();
-    // It is only built yet.
+    // The version is built but not yet published.
     desk.run("mkdir -p target\nln -s \"$(dirname \"$(command -v peipkg-manager)\")\" target/release");
     follow("docs/moving-from-go.md", &mut desk, |_, _| {});
 }

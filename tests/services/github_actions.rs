@@ -1,6 +1,8 @@
-//! `contrib/github-actions`: the steps of the workflow, run one after the other as GitHub runs them, with the real programs.
+//! `contrib/github-actions`: runs the workflow's steps in order, as GitHub does, with the real
+//! programs.
 //!
-//! What GitHub itself does is left out: the steps that `use` an action, and its caches, which are always empty here.
+//! Leaves out GitHub's own part: the steps that `use` an action, and its caches, which are always
+//! empty here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,9 +24,9 @@ use crate::support::wait::PATIENCE;
 
 const WORKFLOW: &str = "contrib/github-actions/farm.yml";
 
-/// The workflow, read by a YAML parser that is not ours, or `None` where there is none.
+/// Reads the workflow with an installed YAML parser. `None` without one.
 fn workflow() -> Option<Value> {
-    // Debian's package of this program brings the parser for Debian's own python3.
+    // Debian's package of yamllint brings the parser for Debian's python3.
     if !require("yamllint") {
         return None;
     }
@@ -34,7 +36,7 @@ fn workflow() -> Option<Value> {
     Some(serde_json::from_str(&json).unwrap())
 }
 
-/// What GitHub keeps between two runs: the recipes, the settings, the remote.
+/// The state that GitHub keeps between two runs: the recipes, the settings, the remote.
 struct GitHub {
     workflow: Value,
     settings: BTreeMap<String, String>,
@@ -49,7 +51,7 @@ impl GitHub {
         }
         let key = home.path().join("key.pem");
         run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key));
-        // The remote is known only to this configuration.
+        // Only this configuration knows the remote.
         let rclone = format!("[store]\ntype = alias\nremote = {}\n", home.path().join("store").display());
         let manager = Self::source_of_programs(home.path());
         let settings = [
@@ -65,7 +67,7 @@ impl GitHub {
         Self { workflow, settings, home }
     }
 
-    /// A repository whose `make` leaves the programs where ours does, without building them again.
+    /// A repository whose `make` copies the programs of this test run to the place of ours.
     fn source_of_programs(home: &Path) -> String {
         let repo = home.join("manager");
         fs::create_dir(&repo).unwrap();
@@ -93,7 +95,7 @@ impl GitHub {
         fs::write(directory.join("build.sh"), recipe.script()).unwrap();
     }
 
-    /// `text` with each `${{ … }}` replaced by what GitHub would put there.
+    /// Replaces each `${{ … }}` in `text` as GitHub would.
     #[track_caller]
     fn expand(&self, text: &str) -> String {
         let mut parts = text.split("${{");
@@ -107,7 +109,8 @@ impl GitHub {
         expanded
     }
 
-    /// Runs the job on a fresh machine, to its end or to the first step that fails. Gives the steps that were run.
+    /// Runs the job on a fresh machine up to its end or the first failure. Returns the steps that
+    /// ran.
     #[track_caller]
     fn run(&self) -> Vec<(String, Output)> {
         let machine = TempDir::with_prefix("runner-").unwrap();
@@ -124,7 +127,7 @@ impl GitHub {
             let file = machine.path().join("step.sh");
             fs::write(&file, self.expand(script)).unwrap();
             let mut command = Command::new("bash");
-            // What `shell: bash` means.
+            // GitHub's meaning of `shell: bash`.
             command.args(["--noprofile", "--norc", "-eo", "pipefail"]).arg(&file);
             isolate(&mut command).current_dir(self.home.path().join("recipes-repo"));
             for env in [&self.workflow["env"], &step["env"]] {
@@ -171,7 +174,7 @@ fn workflow_publishes_new_versions_and_fails_if_a_build_does() {
     assert!(report.stdout.starts_with("::error::time=") && report.stdout.contains("recipe=bad"), "{report}");
     assert_eq!(published_in(&github.remote()), ["app 1.0-1 noarch"]);
 
-    // The next run is on another machine, and knows only the remote.
+    // The next run has another machine, which knows only the remote.
     upstream.add_versions(&["1.1"]);
     fs::remove_dir_all(github.home.path().join("recipes-repo/recipes/bad")).unwrap();
     let steps = github.run();
@@ -224,7 +227,7 @@ fn page_names_the_workflows_settings() {
 #[test]
 fn workflow_does_not_run_for_strangers_nor_twice_at_once() {
     let Some(workflow) = workflow() else { return };
-    // YAML takes the key `on` for a truth value.
+    // YAML reads the key `on` as a boolean.
     let triggers: BTreeSet<&str> = workflow["true"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(triggers, ["push", "schedule", "workflow_dispatch"].into());
     assert_eq!(workflow["true"]["push"]["branches"], serde_json::json!(["main"]));

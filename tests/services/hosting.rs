@@ -1,4 +1,5 @@
-//! `docs/hosting.md` and `contrib/rclone`: the real rclone uploads to an object store, as it is configured there.
+//! `docs/hosting.md` and `contrib/rclone`: the real rclone uploads to an object store with the
+//! configuration of the page.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +21,7 @@ fn wrapper() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/rclone/rclone")
 }
 
-/// A farm that uploads to `store` with the remote of the page, behind the wrapper or not.
+/// A farm that uploads to `store` with the page's remote, with or without the wrapper.
 struct Site {
     store: ObjectStore,
     upstream: GitRepo,
@@ -48,13 +49,13 @@ impl Site {
         Some(Self { store, upstream, farm })
     }
 
-    /// One sweep; what the store was asked by it.
+    /// Runs one sweep and returns its requests to the store.
     fn sweep(&self) -> Vec<Asked> {
         let mut command = self.farm.command(&["--once"]);
         command.arg("--config").arg(self.farm.config_path());
         command.env("RCLONE_CONFIG", self.farm.path("rclone.conf"));
         command.env("PEIPKG_RCLONE", find_program("rclone").unwrap());
-        // Some machines have one, and rclone cannot read it.
+        // Some machines have such a file, and rclone cannot read it.
         command.env_remove("AWS_CA_BUNDLE");
         let output = Running::spawn(&mut command).wait_exit(PATIENCE);
         output.assert_success();
@@ -74,7 +75,7 @@ impl Site {
         }
     }
 
-    /// The files of the repository as the store should have them.
+    /// The expected objects: the files of the repository.
     fn repository(&self) -> BTreeMap<String, Vec<u8>> {
         let root = self.farm.repo_dir();
         let files = run(Command::new("find").arg(&root).args(["-type", "f"]));
@@ -104,7 +105,7 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
     let first = puts.iter().position(|put| is_entry_point(put)).expect("an index");
     assert!(first >= 2 && puts[first..].iter().all(|put| is_entry_point(put)), "{puts:#?}");
 
-    // The next upload asks for nothing that is there, and sends what is new.
+    // The next upload asks for no object that exists, and sends the new ones.
     site.upstream.add_versions(&["1.1"]);
     let asked = site.sweep();
     let sent: Vec<&str> = asked
@@ -117,7 +118,7 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
         asked.method == "HEAD" && asked.key.starts_with("p/") && !asked.key.contains("1.1-1")
     };
     assert_eq!(asked.iter().filter(old).count(), 0, "{asked:#?}");
-    // What has not changed but in its time, as the descriptor, has not lost its header.
+    // A file with a new time only, such as the descriptor, keeps its header.
     site.assert_cache_headers();
 }
 
@@ -137,7 +138,7 @@ fn upload_without_the_wrapper_costs_two_requests_per_package_and_directory() {
 fn upload_can_be_asked_for() {
     let Some(site) = Site::new(true) else { return };
     site.sweep();
-    // As the page says, for a repository that was there before its remote.
+    // The page's command for a repository older than its remote.
     let touch = blocks(&page("docs/hosting.md"), "sh");
     let touch = touch.lines().find(|line| line.starts_with("touch ")).unwrap();
     let touch = touch.replace("/var/lib/peipkg-manager", &site.farm.state_dir().display().to_string());

@@ -1,4 +1,4 @@
-//! `make install` and `make uninstall`: into an empty root, and away again.
+//! `make install` into an empty root, and `make uninstall`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ fn read_source(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands between backquotes in `text`.
+/// The code spans in `text`.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -50,7 +50,7 @@ fn install_puts_every_file_where_the_page_says() {
     for path in &installed {
         assert!(places.iter().any(|place| path.starts_with(place)), "{path} is in none of {places:?}");
     }
-    // What the page does not name one by one.
+    // The files that the page does not name one by one.
     for name in ["bash-completion/completions/peipkg-manager", "zsh/site-functions/_peipkg-manager"] {
         assert!(root.path("/usr/local/share").join(name).exists(), "{name}");
     }
@@ -65,7 +65,7 @@ fn install_puts_every_file_where_the_page_says() {
 fn uninstall_removes_every_unchanged_file() {
     let root = Root::new();
     fs::create_dir_all(root.path("/usr/local/bin")).unwrap();
-    // A second time, as an update is; each init system's files as well.
+    // Install again, as an update does, with each init system's files.
     for init in ["none", "systemd", "none"] {
         root.install(&[&format!("INIT={init}")]);
     }
@@ -78,7 +78,7 @@ fn uninstall_removes_every_unchanged_file() {
 fn installed_farm_works_and_its_files_survive_uninstall() {
     let root = Root::new();
     root.install(&[]);
-    // What the page says, with the root before each path.
+    // The page's commands, with the root before each path.
     let (etc, var) = (root.path("/etc/peipkg-manager"), root.path("/var/lib/peipkg-manager"));
     let key = etc.join("farm.pem");
     run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key));
@@ -105,7 +105,7 @@ fn installed_farm_works_and_its_files_survive_uninstall() {
     assert_eq!(sweep.event("build + publish complete")["version"], "1.2.3-1");
     assert_eq!(published_in(&var.join("repo")), ["hello 1.2.3-1 noarch"]);
 
-    // An update keeps the configuration and says so.
+    // An update keeps the configuration and reports that.
     let update = root.install(&[]);
     assert!(update.stdout.contains("config.toml is there already and stays"), "{update}");
     assert_eq!(root.read(CONFIG), config);
@@ -139,7 +139,7 @@ fn install_with_chosen_paths_puts_them_into_the_files() {
         ("openrc", &["init.d/peipkg-manager", "conf.d/peipkg-manager", "logrotate.d/peipkg-manager"]),
         ("runit", &["sv/peipkg-manager/run", "sv/peipkg-manager/log/run"]),
     ];
-    // Where the programs look by themselves, whatever was chosen.
+    // The built-in paths, whatever paths were chosen.
     const BUILT_IN: [&str; 3] = [
         "by default `/etc/peipkg-manager/config.toml`",
         "look for `/etc/peipkg-manager/config.toml`",
@@ -179,7 +179,7 @@ fn install_with_chosen_paths_puts_them_into_the_files() {
     let manual = root.read("/opt/farm/share/man/man8/peipkg-manager.8");
     assert!(manual.contains("Pa /etc/peipkg-manager/config.toml"), "{manual}");
     assert!(unit.contains(start) && unit.contains("PATH=/opt/farm/bin:/usr/local/sbin:"), "{unit}");
-    // With the usual paths, they are as in the source.
+    // With the usual paths, the files are those of the source.
     root.install(&["INIT=systemd"]);
     let unit = root.read("/usr/local/lib/systemd/system/peipkg-manager.service");
     assert_eq!(unit, read_source("contrib/systemd/peipkg-manager.service"));
@@ -207,7 +207,7 @@ fn install_impossible_is_one_line_and_changes_nothing() {
         let root = Root::new();
         let output = root.make(target, variables);
         output.assert_code(2);
-        // make itself adds one.
+        // make adds a line of its own.
         let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.contains("***")).collect();
         assert!(lines.len() == 1 && lines[0].contains(expected), "expected {expected:?}\n{output}");
         assert!(lines[0].starts_with(&format!("make {target}: ")), "{output}");

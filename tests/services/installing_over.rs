@@ -1,4 +1,4 @@
-//! `make install` and `make uninstall` over what is there, and when they are cut short.
+//! `make install` and `make uninstall` over existing files, and when they are interrupted.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ fn files_of_others_are_neither_overwritten_nor_removed() {
     );
     assert!(update.stdout.contains(&says), "{update}");
     assert_eq!(root.read(UNIT), "[Service]\nExecStart=/mine\n");
-    // The program is replaced by another package, say.
+    // Another package, say, replaces the program.
     root.write(MANAGER, "another");
     let removal = root.uninstall();
     assert!(removal.stdout.contains("bin/peipkg-manager has been changed and stays"), "{removal}");
@@ -58,7 +58,7 @@ fn programs_of_others_are_replaced_only_on_request() {
     refused(&[], "; give another PREFIX, or REPLACE=yes");
     assert_eq!(tree(root.dir()), [BUILD, MANAGER], "nothing is installed");
 
-    // An update needs no such word, and keeps no second original.
+    // An update needs no REPLACE=yes, and keeps no second original.
     for variables in [&["REPLACE=yes"][..], &["REPLACE=yes"], &[]] {
         root.install(variables);
         assert_eq!(root.read(&kept), "the official one");
@@ -72,7 +72,7 @@ fn programs_of_others_are_replaced_only_on_request() {
         ("the official one", "the other manager")
     );
 
-    // Ours is overwritten by a package, which does not know the original that is kept.
+    // A package overwrites our program and does not know the kept original.
     root.install(&["REPLACE=yes"]);
     root.write(BUILD, "a newer official one");
     refused(&[], "REPLACE=yes");
@@ -95,7 +95,7 @@ fn install_fails_can_be_undone() {
     assert_eq!(tree(root.dir()), ["/usr/local/share/man"]);
 }
 
-/// Whether whoever runs the tests ignores a signal, as nohup does: then no shell can be told otherwise.
+/// Whether the test run ignores a signal, for example under nohup: a shell cannot undo that.
 fn is_ignored(number: u32) -> bool {
     u64::from_str_radix(&status_field("self", "SigIgn"), 16).unwrap() & (1 << (number - 1)) != 0
 }
@@ -107,7 +107,8 @@ fn install_ended_by_a_signal_can_be_undone() {
             continue;
         }
         let root = Root::new();
-        // The machine's own program, before which the script gets the signal: once, in the middle of its work.
+        // A stand-in that signals the script once, in the middle of its work, and then becomes the
+        // machine's program.
         let programs = TempDir::with_prefix("programs-").unwrap();
         let install = programs.path().join("install");
         let script = format!(

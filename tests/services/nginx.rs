@@ -1,4 +1,4 @@
-//! `contrib/nginx`: the real nginx with that configuration, in front of the real manager, over TLS.
+//! `contrib/nginx`: the real nginx with this configuration, in front of the real manager, over TLS.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -16,10 +16,10 @@ use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// The name in the configuration, which curl is told to find on loopback.
+/// The host name in the configuration; curl resolves it to loopback.
 const NAME: &str = "farm.example.org";
 
-/// nginx in front of a farm, which has published a version of `app`.
+/// nginx in front of a farm that has published a version of `app`.
 struct Site {
     nginx: Running,
     daemon: Running,
@@ -28,7 +28,7 @@ struct Site {
     https: SocketAddr,
 }
 
-/// An answer, as curl gives it.
+/// An answer, as printed by curl.
 struct Answer {
     status: String,
     head: String,
@@ -49,7 +49,7 @@ impl Answer {
     }
 }
 
-/// An address of loopback that nobody listens on: it was free a moment ago.
+/// A loopback address that was free a moment ago.
 fn free_addr() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -67,7 +67,7 @@ impl Site {
         fs::create_dir(&directory).unwrap();
         let (cert, key) = certificate(&directory);
         let site = page("contrib/nginx/peipkg-manager.conf");
-        // What the operator changes, and the ports that are this test's.
+        // Make the operator's changes, and use this test's ports.
         let replaced = [
             ("listen 80;", format!("listen {http};")),
             ("listen 443 ssl;", format!("listen {https} ssl;")),
@@ -83,7 +83,7 @@ impl Site {
             site.replace(from, to)
         });
         fs::write(directory.join("site.conf"), site).unwrap();
-        // As root, nginx gives its workers away to a user who may not look into a test's directory.
+        // As root, nginx runs its workers as a user who may not enter a test's directory.
         let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
         let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {name};\n"))
@@ -103,7 +103,7 @@ impl Site {
         Self { nginx, daemon, farm, http, https }
     }
 
-    /// Asks for `path` over TLS, with more arguments for curl.
+    /// Requests `path` over TLS, with more arguments for curl.
     #[track_caller]
     fn curl(&self, path: &str, arguments: &[&str]) -> Answer {
         let directory = self.farm.path("nginx");
@@ -142,7 +142,7 @@ impl Site {
     }
 }
 
-/// A certificate for [`NAME`] that has signed itself, and its key.
+/// Creates a self-signed certificate for [`NAME`] and its key.
 fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
     let mut command = Command::new("openssl");
@@ -163,7 +163,7 @@ fn nginx_passes_webhooks_and_hides_the_status() {
     let status = site.curl("/status", &[]);
     let document: serde_json::Value = serde_json::from_slice(&status.assert_status(200).body).unwrap();
     assert_eq!(document["recipes"][0], "app");
-    // Another address of this machine is not one of those that may.
+    // The configuration does not permit this machine's other address.
     site.curl("/status", &["--interface", "127.0.0.2"]).assert_status(403);
     site.curl("/healthz", &["--interface", "127.0.0.2"]).assert_status(200);
     site.curl("/status/", &["--interface", "127.0.0.2"]).assert_status(404);
@@ -178,7 +178,7 @@ fn nginx_passes_webhooks_and_hides_the_status() {
     site.post(&body, &"0".repeat(64)).assert_status(401);
     site.post(&body, &openssl_hmac_sha256(SECRET.as_bytes(), &body)).assert_status(200);
     site.daemon.wait_events("webhook accepted, triggering immediate poll", 1, PATIENCE);
-    // As large as GitHub's may be, and larger.
+    // GitHub's largest payload, and a larger one.
     let body = hook(25_000_000);
     site.post(&body, &openssl_hmac_sha256(SECRET.as_bytes(), &body)).assert_status(200);
     let refused = site.post(&hook(26 << 20), &"0".repeat(64));
@@ -186,7 +186,7 @@ fn nginx_passes_webhooks_and_hides_the_status() {
     assert!(by.contains("nginx"), "not only the manager has a limit: {by}");
     site.daemon.wait_events("webhook accepted, triggering immediate poll", 2, PATIENCE);
 
-    // Without TLS, there is only the way to TLS.
+    // Plain HTTP only redirects to TLS.
     let plain = format!("GET /status HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
     let answer = exchange(site.http, plain.as_bytes(), PATIENCE).unwrap();
     let location = format!("https://{NAME}/status");
@@ -222,7 +222,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         let expected = if immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         assert_eq!(answer.fields("cache-control"), [expected], "{path}");
         for_ever += usize::from(immutable);
-        // Two states of the index in one second must not be taken for one.
+        // A client must tell two states of the index within one second apart.
         for field in ["etag", "last-modified"] {
             assert_eq!(answer.fields(field).is_empty(), !immutable, "{path} {field}");
         }
@@ -234,7 +234,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         assert_eq!(answer.fields("content-type"), [kind], "{path}");
     }
     assert!(for_ever >= 2 && served.len() >= for_ever + 6, "{served:?}");
-    // A client that asks whether it has changed since then.
+    // A conditional request for a later state.
     let then = repo.join("repo.json").display().to_string();
     site.curl("/repo.json", &["--time-cond", &then, "--header", "If-None-Match: *"]).assert_status(200);
     let packed = site.curl("/index/archive.json", &["--header", "Accept-Encoding: gzip"]);
@@ -243,7 +243,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         (vec!["gzip"], vec!["Accept-Encoding"])
     );
 
-    // What a publish has not finished is nobody's.
+    // Nobody may read the files of an unfinished publish.
     fs::create_dir(repo.join(".index.tmp")).unwrap();
     fs::write(repo.join(".index.tmp/archive.json"), "{}").unwrap();
     for name in ["p/.x", "p/app/.x/y", "keys/.x"] {
@@ -265,7 +265,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
     site.stop();
 }
 
-/// Asks for `path` as it is, which must be answered with `status` and nothing to be kept.
+/// Requests exactly `path` and checks that the answer has `status` and may not be cached.
 #[track_caller]
 fn not_there(site: &Site, path: &str, status: &str) {
     let answer = site.curl(path, &["--path-as-is"]);

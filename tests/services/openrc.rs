@@ -1,5 +1,5 @@
-//! The `OpenRC` service, under real openrc-run and supervise-daemon, in name spaces of its own: neither the services nor the files of the
-//! machine are touched, and all its processes end with the test.
+//! The `OpenRC` service, under the real openrc-run and supervise-daemon, in their own namespaces:
+//! the machine's services and files stay untouched, and all processes end with the test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use crate::support::running::{Output, Running};
 use crate::support::site::{Site, is_root};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// Makes a machine that `OpenRC` has booted, as far as services can see: `$1` is the service's directory with `init.d` and `conf.d`,
-/// `$2` where an `OpenRC` that is not installed was unpacked, or empty. It then waits, as the first process, for all others.
+/// Imitates a machine booted by `OpenRC`, as far as services can see, and then waits, as process 1,
+/// for all others. `$1` is the service's directory with `init.d` and `conf.d`; `$2` the directory
+/// of an `OpenRC` that is only unpacked, or empty.
 const BOOT: &str = r#"
 set -eu
 [ -z "$2" ] || mount -t overlay overlay -o "lowerdir=$2:/usr" /usr
@@ -32,17 +33,17 @@ echo booted
 while :; do sleep 3600; done
 "#;
 
-/// A service that nothing needs to be done for.
+/// A service that does nothing.
 const NOTHING: &str = "#!/sbin/openrc-run\nstart() { :; }\nstop() { :; }\n";
 
 struct Service {
-    // It ends first.
+    // Dropped first.
     machine: Running,
     site: Site,
 }
 
 impl Service {
-    /// Gives nothing where that cannot be.
+    /// `None` if this machine lacks a program or a right.
     fn new(settings: &str) -> Option<Self> {
         if !is_root() {
             skip("the superuser's rights, for name spaces");
@@ -109,7 +110,7 @@ impl Service {
         output
     }
 
-    /// Starts the manager, and waits until its build does.
+    /// Starts the manager and waits for its build.
     #[track_caller]
     fn start_and_build(&self) -> i32 {
         self.run("start", 0);
@@ -118,7 +119,8 @@ impl Service {
     }
 }
 
-/// Where the package of the `OpenRC` on the `PATH` was unpacked. Empty if it is installed.
+/// The directory to which the package of the `OpenRC` on the `PATH` was unpacked. Empty if it is
+/// installed.
 fn unpacked() -> PathBuf {
     let program = find_program("openrc-run").expect("it was found before");
     let root = program.parent().and_then(Path::parent).expect("a program in sbin").to_owned();
@@ -165,7 +167,7 @@ fn configuration_broken_stops_nothing_and_starts_nothing() {
         assert_eq!(service.site.manager(), Some(pid), "{command}");
     }
     assert_eq!(Site::wait_events(&service.log(), "recipe roster loaded", 1).len(), 1);
-    // To stop it needs no configuration.
+    // Stopping needs no configuration.
     service.site.latch.open();
     service.run("stop", 0);
     assert_says(&service.run("start", 1), &problem);

@@ -1,4 +1,4 @@
-//! Commands of the pages that no test of a service runs, as they stand.
+//! Commands of the pages that no service's test runs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,7 +21,7 @@ fn webhook_secret_is_never_readable_by_others() {
     let home = TempDir::with_prefix("secret-").unwrap();
     let file = home.path().join("webhook-secret");
     let lines = lines.replace("/etc/peipkg-manager", home.path().to_str().unwrap());
-    // There may be no such user here.
+    // This machine may lack the user.
     for line in lines.lines().filter(|line| !line.starts_with("chown ")) {
         run(Command::new("sh").arg("-euc").arg(format!("umask 022\n{line}")));
         let mode = fs::metadata(&file).unwrap().permissions().mode();
@@ -47,7 +47,7 @@ fn reload_command_reaches_the_manager_and_with_a_stale_lock_nobody() {
     daemon.wait_events("recipe roster loaded", 2, PATIENCE);
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_success();
-    // The number of another process, such as the one that had it before the machine was started again.
+    // Write another process's number into the lock, as after a reboot.
     let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(&lock, format!("{}\n", other.id())).unwrap();
     let output = Command::new("sh").arg("-euc").arg(&line).output().unwrap();

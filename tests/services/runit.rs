@@ -1,4 +1,4 @@
-//! The service directory for runit, under a real runsv: what reaches the manager of what sv is told.
+//! The service directory for runit, under a real runsv: how the commands of sv reach the manager.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::support::wait::{PATIENCE, wait_until};
 
 /// A site whose service directory runsv watches.
 struct Service {
-    // Its end comes first: what it watches is not to be started again.
+    // Dropped first, so that it does not restart the manager.
     runsv: Option<Running>,
     site: Site,
 }
 
 impl Service {
-    /// Gives nothing where there is no runit.
+    /// `None` without runit.
     fn new() -> Option<Self> {
         if !(require("runsv") && require("sv") && require("svlogd") && require("chpst")) {
             return None;
@@ -33,7 +33,7 @@ impl Service {
         Some(service)
     }
 
-    /// Has runsv start the manager, and waits for its build.
+    /// Lets runsv start the manager and waits for its build.
     #[track_caller]
     fn start_and_build(&mut self) -> i32 {
         self.start();
@@ -70,12 +70,12 @@ impl Service {
         output
     }
 
-    /// What runsv says about the manager.
+    /// Reads runsv's status of the manager.
     fn state(&self) -> String {
         fs::read_to_string(self.directory().join("supervise/stat")).unwrap().trim().to_owned()
     }
 
-    /// For how long the manager has been down, 0 if it is not.
+    /// How long the manager has been down; 0 if it is up.
     fn seconds_down(&self) -> u32 {
         let status = self.sv(&["status"]).stdout;
         let after = status.strip_prefix("down: ").and_then(|text| text.split_once(": "));
@@ -91,7 +91,7 @@ impl Service {
         wait_until(&format!("{text:?} is logged"), PATIENCE, || read().matches(text).count() >= count);
     }
 
-    /// Ends runsv and its log service, which must not take longer than the manager.
+    /// Ends runsv and its log service and checks that they end with the manager.
     #[track_caller]
     fn exit(&mut self) {
         self.sv(&["exit"]);
@@ -112,7 +112,7 @@ fn service_starts_reloads_and_drains() {
     service.sv(&["down"]);
     Site::wait_events(&service.log(), "stopping after the build in progress", 1);
     assert_eq!(service.state(), "run, got TERM, want down");
-    // Impatience is no reason to interrupt a build.
+    // A second command must not interrupt the build.
     service.sv(&["down"]);
     service.sv(&["term"]);
     let down = service.begin(&["-w", "60", "down"]);
@@ -147,7 +147,7 @@ fn restart_drains_and_an_interrupt_cuts_it_short() {
     Site::wait_events(&service.log(), "stopping after the build in progress", 1);
     service.sv(&["interrupt"]);
     Site::wait_events(&service.log(), "build interrupted", 1);
-    // It comes back, though not at once: it has ended with 1.
+    // runsv restarts the manager, with a delay because it ended with 1.
     Site::wait_events(&service.log(), "peipkg-manager starting", 2);
     let left: Vec<_> = children.iter().filter(|child| processes::is_alive(child.pid)).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -173,12 +173,12 @@ fn configuration_broken_stops_nothing_and_is_tried_once() {
     service.wait_log("peipkg-manager: not restarted", 1);
     assert_eq!((service.site.manager(), service.state().as_str()), (Some(pid), "run"));
     assert_eq!(Site::wait_events(&service.log(), "recipe roster loaded", 1).len(), 1);
-    // To stop it needs no configuration.
+    // Stopping needs no configuration.
     service.site.latch.open();
     service.sv(&["-w", "60", "down"]);
     service.sv(&["up"]);
     service.wait_log("the service stays down", 1);
-    // Another try would come after a second.
+    // runsv would retry after a second.
     wait_until("it has been down for three seconds", PATIENCE, || service.seconds_down() >= 3);
     service.wait_log(&problem, 3);
     service.site.mend_config();

@@ -1,4 +1,5 @@
-//! `contrib/slurm`: farms whose `peipkg-build` is the wrapper, with the jobs run by a real Slurm cluster of one node.
+//! `contrib/slurm`: farms whose `peipkg-build` is the wrapper; a real Slurm cluster of one node
+//! runs the jobs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -27,7 +28,7 @@ fn wrapper() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/slurm/peipkg-build")
 }
 
-/// The manager of `farm` with `arguments`, the wrapper in front of its `PATH`.
+/// Prepares the manager of `farm` with `arguments` and the wrapper at the front of its `PATH`.
 fn manager(farm: &Farm, slurm: &Slurm, arguments: &[&str]) -> Command {
     let mut command = farm.command(arguments);
     let place = farm.bin_dir().join("peipkg-build");
@@ -44,7 +45,7 @@ fn once(farm: &Farm, slurm: &Slurm) -> Output {
     Running::spawn(&mut manager(farm, slurm, &["--once"])).wait_exit(PATIENCE)
 }
 
-/// The wrapper by hand.
+/// Runs the wrapper by hand.
 #[track_caller]
 fn by_hand(arguments: &[&str], variables: &[(&str, OsString)]) -> Output {
     let mut command = Command::new(wrapper());
@@ -53,14 +54,15 @@ fn by_hand(arguments: &[&str], variables: &[(&str, OsString)]) -> Output {
     Running::spawn(&mut command).wait_exit(PATIENCE)
 }
 
-/// Why the one build of `output` has failed, without what differs between two farms.
+/// The error of the one failed build in `output`, without the parts that differ between farms.
 #[track_caller]
 fn reason(farm: &Farm, output: &Output) -> String {
     let event = output.assert_success().event("build failed");
     event["error"].replace(&farm.home().display().to_string(), "")
 }
 
-/// Standard error without what `srun` says of a job that has to wait, as one may for the end of the job before.
+/// Standard error without srun's lines about a job that waits, for example for the end of the
+/// previous one.
 fn without_queue(output: &Output) -> String {
     output.stderr.split_inclusive('\n').filter(|line| !line.starts_with("srun: job ")).collect()
 }
@@ -81,7 +83,7 @@ fn build_as_a_job_has_the_same_outcome() {
     let bytes =
         |farm: &Farm| Package::read(&farm.repo_dir().join("p/good/1.0-1/good_1.0-1_noarch.peipkg")).bytes;
     assert!(bytes(&farm) == bytes(&plain), "a job makes other bytes");
-    // The failure reads as it does without a cluster: no line of srun's hides its cause.
+    // The error is the same as without a cluster: no line of srun hides its cause.
     assert_eq!(reason(&farm, &output), reason(&plain, &expected));
     slurm.wait_ended("good@1.0-1", "COMPLETED");
     slurm.wait_ended("bad@1.0-1", "FAILED");
@@ -117,7 +119,7 @@ fn settings_and_streams_reach_the_job() {
     variables.push(("PEIPKG_SLURM_OPTIONS", "--partition=build --time=10".into()));
     variables.push(("PEIPKG_SLURM_TMPDIR", local.clone().into()));
     let output = by_hand(&build, &variables);
-    // Standard output is the list of packages, standard error what the script has said.
+    // Standard output is the list of packages, standard error the script's output.
     assert_eq!(output.assert_success().stdout, format!("{out}/hello_1.0-1_noarch.peipkg\n"));
     assert_eq!(without_queue(&output), "a word on the way\n");
     let pwd = fs::read_to_string(place.path("pwd")).unwrap();
@@ -152,7 +154,7 @@ fn manager_signalled_twice_cancels_the_job() {
     wait_until("the build on the node is gone", PATIENCE, || !processes::is_alive(build));
     farm.assert_clean();
 
-    // A job that waits for a free node is as good as one that runs.
+    // A job that waits for a free node counts like a running one.
     let mut other = Running::spawn(slurm.command("srun").args(["--exclusive", "sleep", "1000"]));
     wait_until("the node is taken", PATIENCE, || slurm.jobs() == "sleep RUNNING");
     let mut daemon = Running::spawn(&mut manager(&farm, &slurm, &[]));

@@ -1,4 +1,5 @@
-//! `contrib/systemd`: what systemd says of the unit, and the farm under a real systemd that boots in a copy of this machine.
+//! `contrib/systemd`: systemd's checks of the unit, and a farm under a real systemd that boots in a
+//! copy of this machine.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,8 @@ use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// Leaves of a machine's systemd what is needed to run one service: nothing is mounted, and no other service is started.
+/// Reduces a machine's systemd to the units for one service: it mounts nothing and starts no other
+/// service.
 const QUIET: &str = "
     rm -rf /lib/systemd/system-generators /etc/systemd/system-generators /etc/systemd/system
     rm -rf /lib/systemd/system/*.wants
@@ -27,7 +29,7 @@ const QUIET: &str = "
 const SYSTEMD: [&str; 5] =
     ["env", "container=other", "/lib/systemd/systemd", "--unit=quiet.target", "--log-target=console"];
 
-/// Things that honest builds do, and that hardening likes to forbid; then things that no build needs.
+/// Actions of honest builds that hardening often forbids; then actions that no build needs.
 const BUILD: &str = r#"set -eu
 install -d "$DESTDIR/usr/bin"
 install -m 4755 "$SOURCE_DIR/hello.sh" "$DESTDIR/usr/bin/hello"
@@ -48,10 +50,11 @@ for place in /home/for-all /dev/console /proc/1/stat; do
 done
 "#;
 
-/// Where the service logs in these tests: there is no journal.
+/// The log of the service in these tests, which have no journal.
 const LOG: &str = "/var/log/farm.log";
 
-/// A copy of this machine with systemd at work and a farm, set up as the pages say. Its upstream is `hello.git`.
+/// A copy of this machine with a running systemd and a farm, set up by the pages' commands. Its
+/// upstream is `hello.git`.
 struct Farm {
     machine: Machine,
 }
@@ -64,7 +67,8 @@ impl Farm {
         wait_until("systemd is up", PATIENCE, || {
             farm.machine.try_run("systemctl is-active quiet.target").status.success()
         });
-        // The copy protects the kernel's settings as the unit must not: covered like that, no sandbox has a /proc of its own.
+        // The copy covers parts of /proc, and below such a cover no sandbox of the unit can mount
+        // its own.
         farm.machine.run("umount /proc/sys");
         let (installing, systemd) = (page("docs/installing.md"), page("contrib/systemd/README.md"));
         farm.run(&commands(section(&installing, "## Build and install")));
@@ -81,14 +85,14 @@ impl Farm {
             &format!("[Service]\nStandardError=append:{LOG}\nRestartSec=100ms\n"),
         );
         farm.run("install -d -m 777 /srv/for-all /home/for-all");
-        // The commands of the page's screen, and what it shows.
+        // The page's console: its commands and their output.
         let screen = farm.run("runuser -u peipkg -- peipkg-manager --check");
         assert!(section(&installing, "## Set up").contains(&screen), "{screen}");
         farm.run(&commands(systemd.split("\n## ").next().unwrap()));
         Some(farm)
     }
 
-    /// Runs `script` as root, in the directory of the source.
+    /// Runs `script` as root in the source's directory.
     #[track_caller]
     fn run(&self, script: &str) -> String {
         let directory = env!("CARGO_MANIFEST_DIR");
@@ -105,7 +109,7 @@ impl Farm {
         fs::write(path, text).unwrap();
     }
 
-    /// What systemd says of the service's `property`.
+    /// Reads the service's `property` from systemd.
     #[track_caller]
     fn property(&self, property: &str) -> String {
         let script = format!("systemctl show --property={property} --value peipkg-manager");
@@ -154,7 +158,7 @@ fn farm_under_systemd_works_as_the_pages_say() {
     assert_eq!((&complete["recipe"][..], &complete["version"][..]), ("hello", "1.0.0-1"));
     assert_eq!(farm.property("User"), "peipkg");
     assert!(!farm.machine.path("/tmp/scratch").exists(), "the build has a /tmp of its own");
-    // A web server is another user.
+    // A web server runs as another user.
     farm.run("runuser -u nobody -- cat /var/lib/peipkg-manager/repo/repo.json /var/lib/peipkg-manager/repo/index/*");
 
     reload(&farm);
@@ -167,7 +171,8 @@ fn farm_under_systemd_works_as_the_pages_say() {
     farm.run("test -e /var/lib/peipkg-manager/repo/repo.json && test -e /etc/peipkg-manager/config.toml");
 }
 
-/// A reload with a broken recipe fails, says why, and changes nothing; one with a good recipe is followed.
+/// A reload with a broken recipe fails, says why, and changes nothing; one with a good recipe is
+/// followed.
 fn reload(farm: &Farm) {
     const SECOND: &str = "/etc/peipkg-manager/recipes/second/peipkg.toml";
     farm.run("cp -R /etc/peipkg-manager/recipes/hello /etc/peipkg-manager/recipes/second");
@@ -232,7 +237,7 @@ fn unit_verified_by_systemd_is_clean() {
     }
     let home = TempDir::with_prefix("unit-").unwrap();
     let prefix = home.path().display();
-    // Without DESTDIR, so that the programs which the unit names are there.
+    // Install without DESTDIR, so that the unit's programs exist.
     make("install", &[&format!("PREFIX={prefix}"), &format!("SYSCONFDIR={prefix}/etc")]).assert_success();
     let unit = home.path().join("share/doc/peipkg-manager/contrib/systemd/peipkg-manager.service");
     let analyze = |arguments: &[&str]| {
@@ -242,7 +247,8 @@ fn unit_verified_by_systemd_is_clean() {
     let output = analyze(&["verify", "--man=no"]);
     output.assert_success();
     assert_eq!(output.stderr, "", "{output}");
-    // What is hardened stays so: 4.2 with systemd 252, where 9.6 is a service with nothing. Each version counts a little otherwise.
+    // Keep the exposure low: 4.2 with systemd 252, where a service without hardening has 9.6. Each
+    // version counts differently.
     analyze(&["security", "--offline=true", "--threshold=48", "--no-pager"]).assert_success();
 }
 

@@ -1,5 +1,5 @@
-//! The init script, run by the shell of the machine with the start-stop-daemon of dpkg, and by busybox alone: its exit codes, the
-//! drain, and which processes it leaves alone.
+//! The init script, run by the machine's shell with dpkg's start-stop-daemon, and by busybox alone:
+//! its exit codes, the drain, and the processes that it must not signal.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 /// A site with the script installed.
 struct Service {
     site: Site,
-    /// busybox under the names of all its programs, when nothing else is to be used.
+    /// A directory with busybox under all its names, to test busybox alone.
     busybox: Option<TempDir>,
 }
 
@@ -27,7 +27,7 @@ impl Service {
         Self::with("", None)
     }
 
-    /// With `settings` that are added to the usual ones.
+    /// Creates a service with `settings` beside the usual ones.
     fn with(settings: &str, busybox: Option<TempDir>) -> Self {
         let service = Self { site: Site::new(), busybox };
         let defaults = service.site.farm.path("defaults");
@@ -68,7 +68,7 @@ impl Service {
         output
     }
 
-    /// Starts the manager, and waits until its build does.
+    /// Starts the manager and waits for its build.
     #[track_caller]
     fn start_and_build(&self) -> i32 {
         self.run("start", 0);
@@ -83,7 +83,7 @@ fn assert_says(output: &Output, part: &str) {
     assert!(output.stdout.contains(part) || output.stderr.contains(part), "{part:?} is not in\n{output}");
 }
 
-/// From the first start to the drain, reloaded in between.
+/// Checks the commands from the first start over a reload to the drain.
 fn live(service: &Service) {
     service.run("status", 3);
     let pid = service.start_and_build();
@@ -145,7 +145,7 @@ fn configuration_broken_stops_nothing_and_starts_nothing() {
     }
     assert_eq!(Site::wait_events(&service.log(), "recipe roster loaded", 1).len(), 1);
     service.site.farm.remove_recipe("bad");
-    // An upgrade puts another file in the place of the program that runs.
+    // An upgrade replaces the running program's file.
     let (daemon, fresh) = (service.site.daemon(), service.site.farm.bin_dir().join("fresh"));
     fs::copy(&daemon, &fresh).unwrap();
     fs::rename(&fresh, &daemon).unwrap();
@@ -199,7 +199,8 @@ fn service_without_its_user_or_root_is_refused() {
 fn start_manager_ends_at_once_fails() {
     let service = Service::new();
     let pid = service.start_and_build();
-    // What the check cannot know: somebody else has the state directory, here a manager that the script has forgotten.
+    // The check cannot know that another process holds the state directory: here a manager whose
+    // pid file is gone.
     fs::remove_file(service.pid_file()).unwrap();
     assert_says(&service.run("start", 1), "has ended at once");
     let log = fs::read_to_string(service.log()).unwrap();
@@ -208,12 +209,12 @@ fn start_manager_ends_at_once_fails() {
     assert_eq!(service.site.manager(), Some(pid));
 }
 
-/// Processes that a pid file of another day may name.
+/// Processes that a stale pid file may name.
 #[test]
 fn pid_file_stale_never_leads_to_another_process() {
     let service = Service::new();
     let mut sleep = Running::spawn(Command::new("sleep").arg("1000"));
-    // The other farm's manager has the same name and the same program.
+    // The other farm's manager has the same name and program.
     let other = Service::new();
     let manager = other.start_and_build();
     let other_start = fs::read_to_string(other.pid_file()).unwrap().lines().nth(1).unwrap().to_owned();
@@ -222,7 +223,7 @@ fn pid_file_stale_never_leads_to_another_process() {
         format!("{}\n", sleep.pid()),
         format!("{}\n1\n", sleep.pid()),
         format!("{manager}\n{earlier}\n"),
-        // The number of a process that has ended, as far as there can be one.
+        // The number of a process that has ended.
         "4194304\n17\n".to_owned(),
         "-1\n".to_owned(),
         "not a number\n".to_owned(),
@@ -237,7 +238,7 @@ fn pid_file_stale_never_leads_to_another_process() {
         assert!(!service.pid_file().exists(), "{text:?}");
         service.run("status", 3);
     }
-    // Nor does it keep the service from starting.
+    // A stale pid file does not prevent a start either.
     fs::write(service.pid_file(), format!("{}\n1\n", sleep.pid())).unwrap();
     service.start_and_build();
     service.site.latch.open();
@@ -247,7 +248,7 @@ fn pid_file_stale_never_leads_to_another_process() {
     assert!(Site::wait_events(&other.log(), "starting build", 1).len() == 1);
     let log = fs::read_to_string(other.log()).unwrap();
     assert!(!log.contains("stopping"), "{log}");
-    // A script that was cut short has written the number only; then the name decides.
+    // An interrupted script has written only the number; then the name decides.
     fs::write(other.pid_file(), format!("{manager}\n")).unwrap();
     other.run("status", 0);
     other.site.latch.open();
@@ -283,7 +284,7 @@ fn stop_repeated_still_drains() {
     service.site.assert_drained(&service.log());
 }
 
-/// The logger is a stand-in, because a test must not write to the machine's log.
+/// Uses a stand-in for logger, because a test must not write to the machine's log.
 #[test]
 fn log_can_go_to_syslog() {
     let service = Service::with("LOG=syslog\nPATH=$stand_ins:$PATH\n", None);
