@@ -113,7 +113,7 @@ fn check(reader: &str, read: Reader, seed: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn whatever_comes_is_answered() {
+fn readers_of_mutated_input_keep_their_promise() {
     let rounds = number("PEIPKG_FUZZ_ROUNDS", ROUNDS);
     let start = number("PEIPKG_FUZZ_SEED", 1);
     println!("PEIPKG_FUZZ_SEED={start} PEIPKG_FUZZ_ROUNDS={rounds}");
@@ -134,7 +134,7 @@ fn whatever_comes_is_answered() {
 }
 
 #[test]
-fn every_reader_has_its_corpus_and_no_corpus_is_left_over() {
+fn readers_and_corpora_belong_together() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let names = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let readers = READERS.map(|(reader, _)| reader.to_owned());

@@ -16,7 +16,7 @@ work=${CARGO_TARGET_DIR:-$root/target}/fuzz
 if ! "$CARGO" fuzz --version >/dev/null 2>&1; then
     echo "cargo-fuzz is not installed (cargo install cargo-fuzz): only mutations of tests/corpus are tried" >&2
     export PEIPKG_FUZZ_ROUNDS="${PEIPKG_FUZZ_ROUNDS:-20000}" PEIPKG_FUZZ_SEED="${PEIPKG_FUZZ_SEED:-$(date +%s)}"
-    exec "$CARGO" test --lib -- --nocapture whatever_comes_is_answered
+    exec "$CARGO" test --lib -- --nocapture readers_of_mutated_input_keep_their_promise
 fi
 
 # What is fuzzed are the versions that the manager is built from.

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_to_blame_for_a_disk() {
+    fn disk_full_blames_no_recipe() {
         let error = || io::Error::other("no space left on device");
         let tree = GitError::Tree { path: PathBuf::new(), error: error() };
         assert_eq!(BuildError::Fetch(tree).blame(), Blame::Version);

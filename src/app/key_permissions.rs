@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_everybody_may_read_is_exposed() {
+    fn file_readable_by_all_is_exposed() {
         let directory = tempfile::tempdir().unwrap();
         set_mode(directory.path(), 0o711);
         let file = directory.path().join("key");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_reach_is_not_exposed() {
+    fn file_nobody_can_reach_is_not_exposed() {
         let above = tempfile::tempdir().unwrap();
         let (inner, outer) = (above.path().join("inner"), tempfile::tempdir().unwrap());
         fs::create_dir(&inner).unwrap();

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_quoted_when_they_need_to_be() {
+    fn values_are_quoted_when_needed() {
         check("libz", "libz");
         check("https://example.org/a?b", "https://example.org/a?b");
         check("a=b", "\"a=b\"");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_its_keys_in_order() {
+    fn line_has_its_keys_in_order() {
         let mut out = Vec::new();
         let fields = [("recipe", "libz"), ("tags_seen", "41")];
         let record = Record::builder()
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
+    fn value_unknown_is_left_out() {
         let mut out = Vec::new();
         let fields = [("log", None), ("next_poll_after", Some("1m0s"))];
         let record =

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_recipes_are_read_in_order_whoever_reads_them() {
+    fn recipes_read_by_several_threads_stay_in_order() {
         let home = tempfile::tempdir().unwrap();
         let count = SHARE * 5 / 2;
         for number in 0..count {

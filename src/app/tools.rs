@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_executable_of_the_path_is_taken() {
+    fn path_first_executable_is_taken() {
         let directory = tempfile::tempdir().unwrap();
         let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
         for (place, mode) in [(&first, 0o644), (&second, 0o755)] {

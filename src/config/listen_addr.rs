@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn addresses_are_read() {
         check(":8080", None, 8080);
         check(":0", None, 0);
         check("127.0.0.1:8080", Some("127.0.0.1"), 8080);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address() {
+    fn addresses_malformed_are_refused() {
         check_error("8080", "has no port");
         check_error("localhost", "has no port");
         check_error("localhost:", "has a port that is no number from 0 to 65535");

@@ -50,7 +50,7 @@ fn check_line(key: &str, line: &str, expected: &[&str]) {
 }
 
 #[test]
-fn defaults() {
+fn keys_missing_have_their_defaults() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(
         config,
@@ -77,7 +77,7 @@ fn defaults() {
 }
 
 #[test]
-fn everything() {
+fn config_with_every_key_is_read() {
     let more = r#"jobs = 2
 [upload]
 backend = "rclone"
@@ -126,7 +126,7 @@ recipe = "kernel"
 }
 
 #[test]
-fn a_webhook_needs_a_secret() {
+fn webhook_without_a_secret_is_refused() {
     let recipe = |text| Recipe::parse("jq", Path::new("/r/jq"), text).unwrap().0;
     let recipes = [recipe(""), recipe("[watch]\ngithub_webhook = true\n")];
     let check = |http: &str, recipes: &[Recipe]| {
@@ -142,7 +142,7 @@ fn a_webhook_needs_a_secret() {
 }
 
 #[test]
-fn what_is_missing() {
+fn keys_required_and_missing_are_named() {
     check_problems(
         "",
         &[
@@ -179,7 +179,7 @@ fn what_is_missing() {
 }
 
 #[test]
-fn unknown_keys() {
+fn keys_unknown_are_named() {
     check_more(
         "job = 1\n[upload]\nx = 1\n[http]\nadr = 1\n[build]\ntime_out = 1\n[htp]\n",
         &[
@@ -215,7 +215,7 @@ fn unknown_keys() {
 }
 
 #[test]
-fn wrong_values() {
+fn values_wrong_are_named() {
     check_line("id", "id = 7", &["2: [manager] id: expected a string, found integer"]);
     check_line("id", "id = \"a\\nb\"", &["2: [manager] id: \"a\\nb\" has the control character '\\n'"]);
     check_line(
@@ -283,7 +283,7 @@ fn wrong_values() {
 }
 
 #[test]
-fn keys_and_grants() {
+fn keys_and_grants_are_checked() {
     check_more(
         r#"[[signing_key]]
 name = "tcb"

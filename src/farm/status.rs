@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fixed_fields_come_first_and_are_null_when_empty() {
+    fn status_fixed_fields_come_first_and_are_null_when_empty() {
         let status = Status { farm_id: "farm".into(), recipes: vec!["a".into()], ..Status::default() };
         let json = String::from_utf8(status.to_json()).unwrap();
         assert!(

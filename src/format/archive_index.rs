@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_is_of_all_packages_at_exactly_that_version() {
+    fn version_is_present_only_with_all_its_packages() {
         let text = index(&[("tool", "1.0-1"), ("tool-doc", "1.0-1"), ("tool", "1.1-1"), ("other", "1.2-1")]);
         let mut archive = Archive::read(text.as_bytes()).unwrap();
         assert_eq!(archive.len(), 4);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_index_is_an_error_wherever_it_breaks() {
+    fn index_broken_anywhere_is_an_error() {
         let whole = index(&[("tool", "1.0-1"), ("tool-doc", "1.0-1")]);
         for length in 0..whole.len() {
             assert!(Archive::read(&whole.as_bytes()[..length]).is_err(), "{}", &whole[..length]);

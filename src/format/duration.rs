@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_read() {
         const SECOND: u64 = 1_000_000_000;
         check("0", 0, "0s");
         check("+0", 0, "0s");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration() {
+    fn durations_malformed_are_refused() {
         check_error("", "it is empty, expected one such as \"1h30m\"");
         check_error("+", "it is empty, expected one such as \"1h30m\"");
         check_error("-5m", "it must not be negative");

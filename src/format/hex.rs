@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_digits_a_byte() {
+    fn bytes_become_two_digits_each() {
         assert_eq!(encode(&[0x00, 0x09, 0xaf, 0xff]), "0009afff");
         assert_eq!(encode(&[]), "");
     }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn package_names() {
+    fn package_names_are_checked() {
         for good in ["jq", "libstdc++", "python3.example", "lib32-foo", "g++", "7z"] {
             assert_eq!(check_package_name(good), Ok(()), "{good}");
         }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn architectures() {
+    fn architectures_are_checked() {
         assert_eq!(check_architecture("x86_64"), Ok(()));
         for bad in ["", "X86", "a/b", "any-x", "_x", "64", &"a".repeat(17)] {
             assert!(check_architecture(bad).is_err(), "{bad}");

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_stays_one_line() {
+    fn message_with_line_breaks_stays_one_line() {
         let hostile = "a \"b\" 'c' \\d grün\n\u{1b}[31m\u{9b}31m\u{202e}x\r\u{7f}";
         let shown = "a \"b\" 'c' \\d grün\\n\\u{1b}[31m\\u{9b}31m\\u{202e}x\\r\\u{7f}";
         assert_eq!(OneLine(hostile).to_string(), shown);

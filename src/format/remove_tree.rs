@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_within_directories_without_end() {
+    fn tree_nested_without_end_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let (tree, outside) = (home.path().join("tree"), home.path().join("outside"));
         fs::create_dir_all(tree.join("1/2/3")).unwrap();

@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_and_its_pem_are_the_same_key() {
+    fn seed_and_its_pem_are_the_same_key() {
         assert_eq!(parse(&seed()).unwrap().public_hex(), PUBLIC);
         assert_eq!(parse(PEM.as_bytes()).unwrap().public_hex(), PUBLIC);
     }
 
     #[test]
-    fn a_public_key_that_comes_along_must_be_its_own() {
+    fn public_key_of_another_key_is_refused() {
         // RFC 8410 §10.3, less its attributes: the same key with its public key.
         const WITH_PUBLIC: &str = "MFECAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
             gSEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_says_so() {
+    fn key_malformed_is_refused() {
         let error = |bytes: &[u8]| parse(bytes).err().unwrap().to_string();
         assert!(error(b"short").contains("found 5 bytes"));
         assert!(error(&[0; 33]).contains("found 33 bytes"));

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_has_line_and_column() {
+    fn syntax_error_has_line_and_column() {
         let found = problems("a = 1\nb = \n", |_| ());
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("c.toml:2: not valid TOML: "), "{found:?}");

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worked_examples_of_the_specification() {
+    fn order_of_the_specifications_examples_holds() {
         use Ordering::{Equal, Greater, Less};
         // PSD-009 §9.3, with the revision that its examples leave out.
         check("1.0-1", Equal, "1.0-1");
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn corners_of_the_order() {
+    fn order_of_corner_cases_holds() {
         use Ordering::{Equal, Greater, Less};
         check("1.007-1", Equal, "1.7-1");
         check("1.0-1", Equal, "1-0-1");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_order_goes_in_circles_a_sort_does_not() {
+    fn sort_of_a_circular_order_is_stable() {
         let sorted: Vec<Version> =
             ["1rc.r-1", "1rc-1", "1rc-git-1", "1~git-1", "1~r-1", "1-1", "1+git-1", "1+r-1"]
                 .map(|text| text.parse().unwrap())
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_version() {
+    fn version_is_split_into_its_parts() {
         let version: Version = "2:1.26.2-rc.1-10".parse().unwrap();
         assert_eq!((version.epoch, version.upstream(), version.revision), (2, "1.26.2-rc.1", 10));
         assert_eq!(version.to_string(), "2:1.26.2-rc.1-10");
     }
 
     #[test]
-    fn what_is_no_version() {
+    fn versions_malformed_are_refused() {
         let long = format!("1.{}-1", "0".repeat(300));
         for bad in [
             "",

@@ -121,7 +121,7 @@ mod tests {
     const SIGNATURE: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
     #[test]
-    fn only_the_right_signature_is_right() {
+    fn signature_wrong_is_refused() {
         assert!(is_signed(SECRET, Some(SIGNATURE), BODY));
         assert!(is_signed(SECRET, Some(&SIGNATURE.to_uppercase().replace("SHA", "sha")), BODY));
         let shortened = &SIGNATURE[..SIGNATURE.len() - 1];
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_of_each_kind() {
+    fn payloads_of_each_kind_are_read() {
         let json = r#"{"ref":"refs/tags/v1","repository":{"id":1,"html_url":"https://h/o/r",
             "clone_url":"https://h/o/r.git","ssh_url":"git@ssh.h:o/r.git"},"sender":{}}"#;
         assert_eq!(names("push", "application/json", json), ["h/o/r", "ssh.h/o/r"]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_that_say_nothing() {
+    fn payloads_without_a_repository_are_refused() {
         let error = |content_type: &str, body: &str| {
             parse(Some("push"), Some(content_type), body.as_bytes()).unwrap_err().to_string()
         };

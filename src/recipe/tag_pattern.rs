@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn one_unnamed_group() {
+    fn group_unnamed_gives_the_version() {
         check(r"^v(\d+\.\d+\.\d+)$", "v1.3.2", Some("1.3.2"));
         check(r"^v(\d+\.\d+\.\d+)$", "v1.3.2-rc.1", None);
         check(r"^v(\d+\.\d+\.\d+)$", "release-1.3.2", None);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn dialect() {
+    fn pattern_dialect_is_checked() {
         check(r"(a|ab)", "ab", Some("a"));
         check(r"(?i)^V([[:digit:]]+)\z", "v12", Some("12"));
         check(r"\Av(\d+?)\d*$", "v123", Some("1"));
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_captures_nothing_is_no_version() {
+    fn group_capturing_nothing_gives_no_version() {
         check(r"^v(\d*)$", "v", None);
         check(r"^v(?:(\d+)|next)$", "vnext", None);
         check(r"^v(?P<major>\d*)\.(?P<minor>\d+)$", "v.1", None);
     }
 
     #[test]
-    fn named_groups() {
+    fn groups_named_give_the_version() {
         let pattern = r"^v(?P<major>\d+)_(?P<minor>\d+)(?:_(?P<patch>\d+))?(?:[-_](?P<prerelease>rc\d*))?$";
         check(pattern, "v1_2", Some("1.2"));
         check(pattern, "v1_2_3", Some("1.2.3"));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_groups_counts_with_a_warning() {
+    fn groups_several_first_counts_with_a_warning() {
         check(r"^v(\d+)\.(\d+)$", "v1.2", Some("1"));
         let warning = |pattern| TagPattern::parse(pattern).unwrap().1;
         assert_eq!(warning(r"^v(\d+)(?:x)$"), None);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tag_pattern() {
+    fn patterns_malformed_are_refused() {
         check_error("", "has no capture group, one pair of parentheses must enclose the version");
         check_error("^v1$", "has no capture group, one pair of parentheses must enclose the version");
         check_error("^(?:v1)$", "has no capture group, one pair of parentheses must enclose the version");

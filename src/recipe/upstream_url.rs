@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_shown_without_secrets() {
+    fn url_is_shown_without_its_secrets() {
         for (url, shown) in [
             ("https://example.org/a@b", "https://example.org/a@b"),
             ("https://token@example.org/x.git", "https://example.org/x.git"),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_shown_without_the_urls_secrets() {
+    fn message_is_shown_without_the_urls_secrets() {
         let git = "could not read Password for 'http://ghp_Secret@h.example'";
         assert_eq!(
             redact(git, "http://ghp_Secret@h.example/x.git"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_has_begun_is_noticed() {
+    fn secret_begun_at_the_end_is_noticed() {
         let secrets = Secrets::of("https://me:s3cret@h/x");
         for (text, begun) in [
             ("", 0),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_have_one_name() {
+    fn urls_of_one_repository_have_one_name() {
         for url in [
             "https://github.com/madler/zlib",
             "https://GitHub.com/madler/zlib.git",

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_when_it_has_changed() {
+    fn file_changed_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive.json");
         let file = ArchiveFile::new(path.clone());
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_change_is_not_read_but_somebody_elses_is() {
+    fn change_of_our_own_is_not_read_again_but_anothers_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive.json");
         let write = |text: &str| std::fs::write(&path, text).unwrap();

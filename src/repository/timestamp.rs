@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_earlier_than_that_of_the_index() {
+    fn timestamp_is_never_before_that_of_the_index() {
         let earlier = "2026-05-01T11:59:59Z";
         let now = "2026-05-01T12:00:00Z";
         let later = "2037-01-01T00:00:00.25Z";
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_index_only_the_head_is_read() {
+    fn timestamp_of_a_long_index_reads_only_its_head() {
         /// Fails the test when it is read beyond what a head may have.
         struct Bounded<R>(R, u64);
         impl<R: Read> Read for Bounded<R> {

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remotes_password_is_not_shown() {
+    fn remote_with_a_password_is_shown_without() {
         let remote = ":sftp,host=h,pass=secret:pkgs";
         let text =
             "Failed to create file system for \":sftp,host=h,pass=secret:pkgs\": :sftp,host=h,pass=secret:x";

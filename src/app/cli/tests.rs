@@ -18,7 +18,7 @@ fn check_error(line: &str, expected: &str) {
 }
 
 #[test]
-fn ways_to_run() {
+fn command_lines_are_read() {
     const DEFAULT: &str = "/etc/peipkg-manager/config.toml";
     use LogLevel::{Debug, Error, Info, Warn};
     check("", DEFAULT, Info, Mode::Daemon);
@@ -31,7 +31,7 @@ fn ways_to_run() {
 }
 
 #[test]
-fn one_dash_is_enough() {
+fn flag_with_one_dash_is_read() {
     check("-once -config c.toml", "c.toml", LogLevel::Info, Mode::Once);
     check("-config=c.toml -log-level=debug -once=true", "c.toml", LogLevel::Debug, Mode::Once);
     check("-config -once", "-once", LogLevel::Info, Mode::Daemon);
@@ -39,7 +39,7 @@ fn one_dash_is_enough() {
 }
 
 #[test]
-fn texts_instead_of_a_run() {
+fn help_and_version_take_precedence() {
     for line in ["-h", "--help", "-help", "--once -h", "-hV"] {
         assert_eq!(parse_words(line), Ok(Command::Help), "{line}");
     }
@@ -50,7 +50,7 @@ fn texts_instead_of_a_run() {
 }
 
 #[test]
-fn what_is_not_understood() {
+fn command_lines_wrong_are_refused() {
     check_error("--onec", "unknown flag \"--onec\"; did you mean \"--once\"?");
     check_error("-onec", "unknown flag \"--onec\"; did you mean \"--once\"?");
     check_error("--log_level=info", "unknown flag \"--log_level\"; did you mean \"--log-level\"?");
@@ -70,7 +70,7 @@ fn what_is_not_understood() {
 }
 
 #[test]
-fn arguments_that_are_not_unicode() {
+fn arguments_not_unicode_are_handled() {
     use std::os::unix::ffi::OsStringExt;
     let raw = OsString::from_vec(b"/etc/\xff".to_vec());
     let Ok(Command::Run(options)) = parse(["--config".into(), raw.clone()]) else { panic!("not a run") };
@@ -82,7 +82,7 @@ fn arguments_that_are_not_unicode() {
 }
 
 #[test]
-fn the_help_lists_every_flag() {
+fn help_lists_every_flag() {
     let expected = "\
 peipkg-manager: the build-farm daemon of the Peios package system
 

@@ -16,7 +16,7 @@ fn repository() -> (tempfile::TempDir, Journal) {
 }
 
 #[test]
-fn a_publish_is_undone_to_the_byte() {
+fn publish_undone_is_the_same_to_the_byte() {
     let (directory, journal) = repository();
     let repo = directory.path().join("repo");
     assert_eq!(journal.read().unwrap(), None);
@@ -38,7 +38,7 @@ fn a_publish_is_undone_to_the_byte() {
 }
 
 #[test]
-fn to_undo_nothing_changes_nothing() {
+fn undo_of_nothing_changes_nothing() {
     let (directory, journal) = repository();
     let repo = directory.path().join("repo");
     let begin = || {
@@ -65,7 +65,7 @@ fn to_undo_nothing_changes_nothing() {
 }
 
 #[test]
-fn without_a_descriptor_nothing_is_begun() {
+fn repository_without_a_descriptor_begins_nothing() {
     let (directory, journal) = repository();
     fs::remove_file(directory.path().join("repo/repo.json")).unwrap();
     let error = journal.begin("a@1-1.0").unwrap_err().to_string();
@@ -77,7 +77,7 @@ fn without_a_descriptor_nothing_is_begun() {
 }
 
 #[test]
-fn a_publish_that_stands_is_not_touched() {
+fn publish_finished_is_not_touched() {
     let (directory, journal) = repository();
     journal.begin("a@1-1.0").unwrap();
     fs::write(directory.path().join("repo/index/archive.json"), "new").unwrap();
@@ -87,7 +87,7 @@ fn a_publish_that_stands_is_not_touched() {
 }
 
 #[test]
-fn a_publish_has_not_come_to_its_end_as_long_as_an_index_is_the_old_one() {
+fn publish_with_an_old_index_is_not_finished() {
     let (directory, journal) = repository();
     journal.begin("a@1-1.0").unwrap();
     let saved = journal.read().unwrap().unwrap();
@@ -101,7 +101,7 @@ fn a_publish_has_not_come_to_its_end_as_long_as_an_index_is_the_old_one() {
 }
 
 #[test]
-fn whatever_happens_to_a_byte_is_noticed() {
+fn journal_with_any_byte_changed_is_noticed() {
     let (directory, journal) = repository();
     journal.begin("a@1-1.0").unwrap();
     let whole = fs::read(directory.path().join("journal")).unwrap();
@@ -120,7 +120,7 @@ fn whatever_happens_to_a_byte_is_noticed() {
 }
 
 #[test]
-fn a_journal_that_was_never_finished_goes() {
+fn journal_unfinished_is_removed() {
     let (directory, journal) = repository();
     let unfinished = directory.path().join("journal.new");
     fs::write(&unfinished, "half").unwrap();

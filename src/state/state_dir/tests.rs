@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_second_manager_is_told_who_holds_the_directory() {
+fn second_manager_is_told_who_holds_the_directory() {
     let root = tempfile::tempdir().unwrap();
     let state = StateDir::open(root.path()).unwrap();
     let error = StateDir::open(root.path()).unwrap_err().to_string();
@@ -18,7 +18,7 @@ fn a_second_manager_is_told_who_holds_the_directory() {
 }
 
 #[test]
-fn only_the_repository_is_for_others_to_look_at() {
+fn only_the_repository_is_readable_by_others() {
     let root = tempfile::tempdir().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let state = StateDir::open(root.path()).unwrap();
@@ -34,7 +34,7 @@ fn only_the_repository_is_for_others_to_look_at() {
 }
 
 #[test]
-fn leftovers_go_and_links_are_not_followed() {
+fn leftovers_are_removed_and_links_not_followed() {
     let root = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "").unwrap();
@@ -51,13 +51,13 @@ fn leftovers_go_and_links_are_not_followed() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to() {
+fn directory_not_writable_is_an_error() {
     let error = StateDir::open(Path::new("/dev/null/state")).unwrap_err().to_string();
     assert!(error.starts_with("state_dir /dev/null/state: "), "{error}");
 }
 
 #[test]
-fn a_probe_finds_what_is_in_the_way_and_creates_nothing() {
+fn probe_finds_obstacles_and_creates_nothing() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("var/state");
     let probe = || StateDir::probe(&root).iter().map(ToString::to_string).collect::<Vec<_>>();

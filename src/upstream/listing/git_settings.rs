@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_that_matter() {
+    fn sections_that_matter_are_found() {
         for text in [
             "[http]\n\tproxy = x",
             "[user]\nname = x\n  [HTTP \"https://x\"] proxy = y",
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn lists() {
+    fn configuration_lists_are_read() {
         let list = "user.name\na\nb\0core.bare\0http.https://x/.proxy\n\0";
         let expected = [("user.name", "a\nb"), ("core.bare", "true"), ("http.https://x/.proxy", "")];
         assert_eq!(parse_list(list), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_urls() {
+    fn urls_plain_are_parsed() {
         for (url, scheme, host) in [
             ("https://example.org/a/b.git", "https", "example.org"),
             ("http://Example.ORG:8080/a%20b/", "http", "example.org"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_are_not_plain() {
+    fn urls_not_plain_are_refused() {
         for (url, expected) in [
             ("ssh://git@example.org/x", Unusual::Scheme),
             ("git@example.org:x.git", Unusual::Scheme),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_and_redirects() {
+    fn request_urls_and_redirects_are_derived() {
         assert_eq!(info_refs(&base("http://h/x")), "http://h/x/info/refs?service=git-upload-pack");
         assert_eq!(info_refs(&base("http://h/x/")), info_refs(&base("http://h/x")));
         assert_eq!(upload_pack(&base("http://h/x")), "http://h/x/git-upload-pack");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn locations() {
+    fn locations_are_resolved() {
         let asked = "https://h:1/a/b/info/refs?service=x";
         for (location, expected) in [
             ("http://g/c", Some("http://g/c")),

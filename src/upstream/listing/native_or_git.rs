@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn urls() {
+    fn urls_decide_the_route() {
         let settings = Settings::default();
         check(&settings, URL, None);
         check(&settings, "http://example.org:8080/a", None);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_variables() {
+    fn environment_variables_decide_the_route() {
         check_variable("http_proxy", "http://p", true, false);
         check_variable("http_proxy", "", false, false);
         check_variable("https_proxy", "http://p", false, true);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_entries() {
+    fn configuration_entries_decide_the_route() {
         let instead = Some("url.*.insteadOf");
         check_entry("url.ssh://git@example.org/.insteadof", "https://example.org/", instead);
         check_entry("url.https://t.k@mirror/.insteadof", "https://", instead);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn netrc_files() {
+    fn netrc_files_decide_the_route() {
         let check_netrc = |netrc: &str, expected: bool| {
             let settings = Settings { netrc: netrc.to_owned(), ..Settings::default() };
             check(&settings, URL, expected.then_some("netrc names the host"));
@@ -258,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_to_git() {
+    fn settings_unreadable_leave_the_listing_to_git() {
         let settings = Settings { unreadable: Some("why".to_owned()), ..Settings::default() };
         check(&settings, URL, Some("why"));
         assert_eq!(settings.against_all().as_deref(), Some("why"));
     }
 
     #[test]
-    fn what_stands_against_some_does_not_stand_against_all() {
+    fn settings_against_some_hosts_do_not_affect_the_others() {
         let check_all = |key: &str, value: &str, expected: Option<&str>| {
             let configuration = vec![(key.to_owned(), value.to_owned())];
             let settings = Settings { configuration, ..Settings::default() };

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_of_every_kind() {
+    fn packets_of_every_kind_are_read() {
         check(b"", "");
         check(b"0006a\n0005b0004", "\"a\", \"b\", \"\"");
         check(b"0000000100020000", "Flush, Delimiter, ResponseEnd, Flush");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_packet() {
+    fn packets_malformed_are_refused() {
         let middle_of_length = "it ends in the middle of a packet's length";
         check(b"0", middle_of_length);
         check(b"000", middle_of_length);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_packet() {
+    fn packet_of_the_longest_length_is_read() {
         let mut bytes = Vec::new();
         write(&mut bytes, &vec![b'x'; MAX_DATA]);
         write_flush(&mut bytes);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_the_end() {
+    fn end_of_input_is_the_end() {
         let mut packets = Packets::new(b"0000x".as_slice());
         packets.next_packet().unwrap();
         assert_eq!(packets.expect_end().unwrap_err().to_string(), "it goes on after its end");

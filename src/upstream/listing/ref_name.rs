@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn ref_names_are_checked() {
         for good in
             ["v1", "a/b/c", "-v", "--help", "@", "a@b", "a.b", "a.locks", "lock", "é", "{", "a{1}", "#"]
         {

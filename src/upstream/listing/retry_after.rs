@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits() {
+    fn retry_after_values_are_read() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (field, seconds) in [
             (None, 60),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times() {
+    fn commit_times_are_checked() {
         let time = parse_time("1700000000").unwrap();
         assert_eq!(humantime::format_rfc3339_seconds(time).to_string(), "2023-11-14T22:13:20Z");
         for bad in ["", "x", "-1", "99999999999999"] {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn commit_time_lines_are_read() {
         let cases = [
             ("commit|7|||v1", Some(("v1", 7))),
             ("tag||commit|8|release/2|x", Some(("release/2|x", 8))),

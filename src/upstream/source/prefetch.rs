@@ -97,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn the_reach_grows_while_builds_are_quick() {
-        let now = Moment::ZERO + Duration::from_secs(1000);
+    fn builds_are_quick_the_reach_grows() {
+        let now = Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         let mut next = 1;
         for reach in [1, 2, 4, 8, 16, 32, 64, 64] {
@@ -115,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_grown_old_is_not_taken_and_the_reach_falls_back() {
-        let now = Moment::ZERO + Duration::from_secs(1000);
+    fn fetched_source_grown_old_is_dropped_and_the_reach_falls_back() {
+        let now = Duration::from_secs(1000);
         let waiting = tags(0..100);
         let grown = || {
             let mut ahead = Ahead::new();
@@ -139,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn the_reach_does_not_grow_while_something_lies_unused() {
-        let now = Moment::ZERO + Duration::from_secs(1000);
+    fn fetched_source_unused_the_reach_does_not_grow() {
+        let now = Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         for (number, reach) in [(0, 1), (10, 2), (20, 2), (30, 2)] {
             let plan = ahead.plan(&tags(number..number + 9), now);
@@ -153,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn known_commit_times_come_along() {
-        let now = Moment::ZERO + Duration::from_secs(1000);
+    fn commit_times_known_come_along() {
+        let now = Duration::from_secs(1000);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         let mut ahead = Ahead::new();
         ahead.note(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);

@@ -33,7 +33,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn every_git_entry_goes_and_links_stay_unfollowed() {
+    fn git_entries_are_removed_and_links_not_followed() {
         let outside = tempfile::tempdir().unwrap();
         fs::create_dir(outside.path().join(".git")).unwrap();
         fs::write(outside.path().join(".git/config"), "").unwrap();

@@ -30,7 +30,7 @@ fn check_advertisement(lines: &[&str], expected: Result<Option<ObjectFormat>, &s
 }
 
 #[test]
-fn advertisements() {
+fn advertisements_are_read() {
     const OLD: Result<Option<ObjectFormat>, &str> = Err("the server does not speak protocol version 2");
     let service = "# service=git-upload-pack\n";
     let (sha1, sha256) = (Some(ObjectFormat::Sha1), Some(ObjectFormat::Sha256));
@@ -58,7 +58,7 @@ fn advertisements() {
 }
 
 #[test]
-fn requests() {
+fn requests_are_written() {
     let text = |format| String::from_utf8(request(Server { object_format: format })).unwrap();
     assert_eq!(text(None), "0014command=ls-refs\n0001001aref-prefix refs/tags/\n0000");
     let sha256 = "0014command=ls-refs\n0019object-format=sha256\n0001001aref-prefix refs/tags/\n0000";
@@ -73,7 +73,7 @@ fn check_tags(lines: &[&str], expected: Result<&[&str], &str>) {
 }
 
 #[test]
-fn listings() {
+fn listings_are_read() {
     let line = |rest: &str| format!("{ID} {rest}\n");
     check_tags(&["-"], Ok(&[]));
     check_tags(&[&line("refs/tags/v2"), &line("refs/tags/a/b"), "-"], Ok(&["v2", "a/b"]));
@@ -100,7 +100,7 @@ fn listings() {
 }
 
 #[test]
-fn sha256_listings() {
+fn listings_of_sha256_are_read() {
     let server = Server { object_format: Some(ObjectFormat::Sha256) };
     let line = format!("{ID}{} refs/tags/v1\n", &ID[..24]);
     assert_eq!(read_tags(packets(&[&line, "-"]).as_slice(), server).unwrap(), ["v1"]);
@@ -108,7 +108,7 @@ fn sha256_listings() {
 }
 
 #[test]
-fn a_failed_read_is_told_from_a_bad_answer() {
+fn read_fails_is_told_from_a_bad_answer() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -163,7 +163,7 @@ fn mutate(answer: &[u8], read: impl Fn(Counted<'_>)) {
 }
 
 #[test]
-fn no_changed_byte_does_harm() {
+fn listing_with_any_byte_changed_does_no_harm() {
     let advertisement = packets(&[
         "# service=git-upload-pack\n",
         "-",

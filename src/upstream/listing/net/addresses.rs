@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_take_turns() {
+    fn ip_versions_take_turns() {
         let parse = |text: &str| -> Vec<SocketAddr> {
             text.split_whitespace().map(|address| address.parse().unwrap()).collect()
         };
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_does_not_answer_costs_its_attempt_once() {
+    fn address_not_answering_costs_its_attempt_once() {
         // With nobody accepting and no room for more, Linux leaves further connections without an answer.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&silent, 0).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_never_answers_a_request_does_not_stay_the_first() {
+    fn address_never_answering_a_request_does_not_stay_first() {
         // A machine that has hung: its system still accepts connections, and nothing reads them.
         let hung = TcpListener::bind("127.0.0.1:0").unwrap();
         let served = TcpListener::bind("127.0.0.1:0").unwrap();
