@@ -92,16 +92,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_shows_the_work_in_progress() {
-        let mut progress = Progress { polled: 1, upstreams: 3, queued: 0, work: None };
-        assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued");
-        progress.work = Some(("building libz 1.3.1-1".to_owned(), Moment::ZERO));
-        assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued, building libz 1.3.1-1");
-        progress.work = Some(("building it's\u{1b}[2J\u{202e} 1-1".to_owned(), Moment::ZERO));
-        assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued, building it's\\u{1b}[2J\\u{202e} 1-1");
-    }
-
-    #[test]
     fn templates_are_valid() {
         for template in ["{msg} for {time}", "{msg}"] {
             assert!(ProgressStyle::with_template(template).is_ok());

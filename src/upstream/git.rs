@@ -215,6 +215,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn failed_listing_host_silent_or_busy_blames_the_host() {
+        let program = || "git".to_owned();
+        let failed = |tail: &str| ProcessError::Failed {
+            program: program(),
+            status: ExitStatus::from_raw(128 << 8),
+            tail: tail.to_owned(),
+        };
+        let timed_out =
+            ProcessError::TimedOut { program: program(), limit: CONFIG_DEADLINE, tail: String::new() };
+        let busy = PollFault::Busy { pause: retry_after::DEFAULT, redirected_to: None };
+        for (error, expected) in [
+            (timed_out, PollFault::NoAnswer),
+            (failed("fatal: unable to access: The requested URL returned error: 429"), busy),
+            (failed("fatal: unable to access: The requested URL returned error: 503"), PollFault::Other),
+            (ProcessError::Interrupted { program: program() }, PollFault::Other),
+        ] {
+            let error = GitError::Process(error);
+            assert_eq!(poll_error(&error), PollError { reason: error.to_string(), fault: expected });
+        }
+    }
+
+    #[test]
     fn listing_is_lines_of_object_and_reference() {
         let listing = b"1f\trefs/tags/v1.0\n2f\trefs/tags/release/2\n";
         assert_eq!(parse_listing(listing).unwrap(), ["v1.0", "release/2"]);

@@ -214,8 +214,8 @@ fn listing_redirects_are_followed_as_git_does() {
 }
 
 #[test]
-fn listing_silence_behind_a_redirect_is_told_apart() {
-    let (http, _) = server();
+fn listing_silence_behind_a_redirect_blames_only_the_silent_host() {
+    let (http, url) = server();
     let (silent, there) = server();
     silent.fault("a.git", Fault::Silent);
     http.fault("a.git", Fault::Redirect { to: format!("{there}/info/refs?service=git-upload-pack") });

@@ -152,7 +152,10 @@ fn listing_host_is_busy_git_leaves_it_alone_too() {
     let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
     let lister = Lister::new(Arc::new(git), 1, LISTING_DEADLINE);
     // A broken repository must not make the host count as down.
-    for (code, expected) in [(429, true), (503, false), (404, false), (500, false)] {
+    let pause = PollFault::Busy { pause: Duration::from_mins(1), redirected_to: None };
+    for (code, expected) in
+        [(429, pause), (503, PollFault::Other), (404, PollFault::Other), (500, PollFault::Other)]
+    {
         http.fault("a.git", Fault::Status { code, retry_after: None });
         let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err();
         assert_eq!(error.fault, expected, "{}", error.reason);

@@ -327,10 +327,3 @@ fn build_takes_too_long_is_ended_with_its_group_and_has_failed() {
     assert!(latch.path("terminated").exists(), "the script was not asked to end");
     assert!(took < Duration::from_secs(8), "{took:?}");
 }
-
-#[test]
-fn build_takes_too_long_and_ignores_sigterm_is_killed() {
-    let latch = Latch::new();
-    let took = time_out(&stubborn(&latch), &latch);
-    assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(15), "{took:?}");
-}

@@ -217,6 +217,6 @@ fn redirect_to_https_is_followed_with_tls() {
     let to = format!("https://localhost:{}/x.git/info/refs?service=git-upload-pack", addr.port());
     http.fault("a.git", Fault::Redirect { to });
     let failure = list(&http.url("a.git")).unwrap_err();
-    assert!(matches!(failure, smart_http::Failure::NotUnderstood(_)), "{failure:?}");
+    assert!(matches!(failure, smart_http::NativeError::NotUnderstood(_)), "{failure:?}");
     assert_eq!(received.recv_timeout(PATIENCE).expect("a connection"), HANDSHAKE);
 }

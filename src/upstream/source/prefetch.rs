@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn builds_are_quick_the_reach_grows() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         let mut next = 1;
         for reach in [1, 2, 4, 8, 16, 32, 64, 64] {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn fetched_source_grown_old_is_dropped_and_the_reach_falls_back() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let waiting = tags(0..100);
         let grown = || {
             let mut ahead = Ahead::new();
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn fetched_source_unused_the_reach_does_not_grow() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let mut ahead = Ahead::new();
         for (number, reach) in [(0, 1), (10, 2), (20, 2), (30, 2)] {
             let plan = ahead.plan(&tags(number..number + 9), now);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn commit_times_known_come_along() {
-        let now = Duration::from_secs(1000);
+        let now = Moment::ZERO + Duration::from_secs(1000);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         let mut ahead = Ahead::new();
         ahead.note(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);
