@@ -328,8 +328,8 @@ fn throughput() {
             .collect();
         ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (ratio, ours, theirs) = ratios[2];
-        row(&format!("{page} ({} bytes), median ratio of 5", body.len()), &format!("{ratio:.2}"), ">= 0.80");
-        row("", &format!("{ours:.0} : {theirs:.0} a second"), "");
+        row(&format!("{page} ({} bytes), median ratio of 5", body.len()), &format!("{ratio:.2}"), "");
+        row("", &format!("{ours:.0} : {theirs:.0} a second"), ">= 20000 /healthz");
     }
 }
 

@@ -1,18 +1,16 @@
-//! One client of the gate: from its request's first byte to the answer's last.
+//! One client of the gate: reads a request, waits for its answer, writes it, and starts over.
+//! [`Client::step`] never blocks; it does what the socket allows and returns what it needs next.
 //!
-//! A client goes through its states one request at a time. Nothing here blocks:
-//! [`Client::step`] does what can be done now and says what is missing.
+//! A client keeps its request until the request is complete, and its answer until the answer is
+//! read. So a slow client occupies memory of its own, but never a connection to the server.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::EventFlags;
-
-use crate::http::frame::{self, Refusal};
+use super::frame::{self, Refusal};
+use super::pieces::Pieces;
+use super::socket::{read, write};
 
 /// How long a client may take for a head, or keep a connection without a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
@@ -20,91 +18,50 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a client may take for each [`BODY_CHUNK`] of a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long the server behind the gate may take. It answers from memory.
+/// How long a client waits for the server, which answers from memory: only a defect takes longer,
+/// and clients must not pile up behind it.
 const SERVER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a client may take to read an answer.
 const REPLY_DEADLINE: Duration = Duration::from_secs(15);
 
-/// How long a refused client is listened to, so that it reads the answer before
-/// the connection is reset under what it is still sending.
+/// How long to drain a client after its last answer: closing a socket with unread input resets the
+/// connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How much of a body is read at a time, and freed at a time when it travels on.
+/// The bytes of a body that extend the deadline.
 const BODY_CHUNK: usize = 64 * 1024;
 
-/// The longest answer of our own server, in bytes: a status report of many thousand recipes.
-const MAX_RESPONSE: usize = 16 * 1024 * 1024;
-
-/// A connection to the server behind the gate.
-pub(super) struct Backend {
-    pub(super) socket: UnixStream,
-    /// The client it serves.
-    pub(super) client: Option<usize>,
-    /// Whether there may be something to read.
-    pub(super) input: Readiness,
-}
-
-/// What events have told about a socket's input. Events are only sent when
-/// something changes, so that what they said has to be remembered.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Readiness {
-    /// There may be bytes to read.
-    readable: bool,
-    /// The other side has closed: after the bytes comes the end, with no further event.
-    ended: bool,
-}
-
-impl Readiness {
-    /// Takes note of an event.
-    pub(super) fn note(&mut self, flags: EventFlags) {
-        self.ended |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        self.readable |= self.ended || flags.intersects(EventFlags::IN);
-    }
-}
-
-/// A client and its request.
+/// A connection to a client, and how far its current request is.
 pub(super) struct Client {
     pub(super) socket: TcpStream,
-    /// Whether there may be something to read.
-    pub(super) readiness: Readiness,
-    /// The backend that answers its request.
-    pub(super) backend: Option<usize>,
-    /// When the state must have changed.
+    /// When the client is refused or closed unless its state has changed.
     pub(super) deadline: Instant,
-    /// When we began to wait for the request.
+    /// When the gate began to wait for the current request.
     pub(super) since: Instant,
     state: State,
-    /// What was read and not yet understood: a part of a head, or requests that were sent ahead.
+    /// Bytes that were read but not yet parsed: part of a head, or pipelined requests.
     input: Vec<u8>,
     keep_alive: bool,
-    head_only: bool,
-    /// The path of its request without a query, if that is a GET.
-    plain_get: Option<String>,
-    /// The version of the board when its request was passed on.
-    pub(super) version: u64,
 }
 
 enum State {
     Head,
-    Body { missing: usize, request: Chunks },
-    Forward { request: Chunks },
-    Await { response: Vec<u8> },
-    Reply { response: Arc<[u8]>, written: usize },
+    Body { missing: usize, head_only: bool, request: Pieces },
+    Await,
+    Reply { response: Vec<u8>, written: usize },
     Linger,
 }
 
-/// What a client needs next.
+/// How to go on with a client.
 pub(super) enum Step {
-    /// Another step, at once.
+    /// Call `step` again.
     Again,
-    /// An event.
+    /// Wait for an event on its socket.
     Wait,
-    /// A backend.
-    NeedsBackend,
-    /// Another step; its backend is free. The answer may serve others, if there is one here.
-    Answered(Option<Arc<[u8]>>),
-    /// Nothing any more.
+    /// Pass the request, head and body, to the server.
+    Ask { head_only: bool, request: Pieces },
+    /// Drop the client.
     Close,
 }
 
@@ -115,192 +72,138 @@ impl Client {
         let now = Instant::now();
         Ok(Self {
             socket,
-            readiness: Readiness { readable: true, ended: false },
-            backend: None,
             deadline: now + HEAD_DEADLINE,
             since: now,
             state: State::Head,
             input: Vec::new(),
             keep_alive: true,
-            head_only: false,
-            plain_get: None,
-            version: 0,
         })
     }
 
-    /// Whether it keeps us waiting, rather than we it.
-    pub(super) fn owes_us(&self) -> bool {
-        matches!(self.state, State::Head | State::Body { .. } | State::Linger | State::Reply { .. })
+    /// Whether its request is at the server, or on the way.
+    pub(super) fn awaits_answer(&self) -> bool {
+        matches!(self.state, State::Await)
     }
 
-    /// Whether its request is complete, but on its way to no backend.
-    pub(super) fn wants_backend(&self) -> bool {
-        matches!(self.state, State::Forward { .. }) && self.backend.is_none()
-    }
-
-    /// Whether it is sending a body.
     pub(super) fn sends_body(&self) -> bool {
         matches!(self.state, State::Body { .. })
     }
 
-    /// The bytes held for it beside a head.
+    /// The bytes of its request, once the head is complete.
     pub(super) fn held(&self) -> usize {
         match &self.state {
-            State::Body { request, .. } | State::Forward { request } => request.length,
+            State::Body { request, .. } => request.len(),
             _ => 0,
         }
     }
 
-    /// The answer that it is still reading.
-    pub(super) fn unread(&self) -> Option<&Arc<[u8]>> {
+    /// The bytes of the answer that it has not read to the end.
+    pub(super) fn unread(&self) -> usize {
         match &self.state {
-            State::Reply { response, .. } => Some(response),
-            _ => None,
+            State::Reply { response, .. } => response.len(),
+            _ => 0,
         }
     }
 
-    /// Answers without asking the server, and closes after that.
+    /// Answers with `response`, which replaces whatever the client was doing.
+    pub(super) fn reply(&mut self, response: Vec<u8>) {
+        self.deadline = Instant::now() + REPLY_DEADLINE;
+        self.state = State::Reply { response, written: 0 };
+    }
+
+    /// Answers without asking the server, then closes the connection.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
         self.keep_alive = false;
-        self.reply(refusal.answer().into());
+        self.reply(refusal.answer());
     }
 
-    /// Its deadline has come: whether there is still something to say to it.
+    /// Handles a deadline that has passed. Returns whether the client was refused and must be
+    /// driven on; otherwise there is nothing to tell it, and the caller drops it.
     pub(super) fn time_out(&mut self) -> bool {
-        let has_begun = match &self.state {
-            State::Head => !self.input.is_empty(),
-            State::Body { .. } => true,
-            _ => false,
-        };
-        if has_begun {
-            self.refuse(Refusal::Timeout);
+        match &self.state {
+            State::Head if self.input.is_empty() => return false,
+            State::Head | State::Body { .. } => self.refuse(Refusal::Timeout),
+            State::Await => self.refuse(Refusal::Unanswered),
+            State::Reply { .. } | State::Linger => return false,
         }
-        has_begun
+        true
     }
 
-    /// Does what can be done now. `room` is how many more bytes of bodies may be held.
-    pub(super) fn step(&mut self, backend: Option<&mut Backend>, room: usize) -> Step {
-        let result = match (&mut self.state, backend) {
-            (State::Head, _) => self.read_head(),
-            (State::Body { .. }, _) => self.read_body(room),
-            (State::Forward { .. }, None) => return Step::NeedsBackend,
-            (State::Forward { request }, Some(backend)) => match request.write_to(&mut backend.socket) {
-                Ok(true) => {
-                    self.state = State::Await { response: Vec::new() };
-                    Ok(Step::Again)
-                }
-                Ok(false) => Ok(Step::Wait),
-                Err(error) => Err(error),
-            },
-            (State::Await { .. }, Some(backend)) => self.read_response(backend),
-            (State::Await { .. }, None) => return Step::Close,
-            (State::Reply { .. }, _) => self.write_reply(),
-            (State::Linger, _) => self.drain(),
+    /// Does what the socket allows. `room` is how many more bytes of bodies the gate may hold.
+    pub(super) fn step(&mut self, room: usize) -> Step {
+        let result = match self.state {
+            State::Head => self.read_head(),
+            State::Body { .. } => self.read_body(room),
+            State::Await => Ok(Step::Wait),
+            State::Reply { .. } => self.write_reply(),
+            State::Linger => self.drain(),
         };
-        // Whatever the error: the connection is of no use any more.
+        // Whatever the error is, the connection is unusable.
         result.unwrap_or(Step::Close)
     }
 
     fn read_head(&mut self) -> io::Result<Step> {
         match frame::request(&self.input) {
-            Err(refusal) => {
-                self.refuse(refusal);
-                Ok(Step::Again)
-            }
+            Err(refusal) => self.refuse(refusal),
             Ok(Some(request)) => {
                 self.input.drain(..request.head);
                 self.keep_alive = request.keep_alive;
-                self.head_only = request.head_only;
-                self.plain_get = request.plain_get;
                 if request.expects_continue && self.input.len() < request.body {
-                    // A socket that has no room for these few bytes is not worth waiting for.
+                    // A fresh socket has room for 25 bytes; if it has not, the client is at fault.
                     self.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
                 }
-                let mut chunks = Chunks::default();
-                chunks.push(request.passed_on);
                 self.deadline = Instant::now() + BODY_DEADLINE;
-                self.state = State::Body { missing: request.body, request: chunks };
-                Ok(Step::Again)
+                let mut pieces = Pieces::default();
+                pieces.push(&request.passed_on);
+                let (missing, head_only) = (request.body, request.head_only);
+                self.state = State::Body { missing, head_only, request: pieces };
             }
             Ok(None) => {
                 let mut buffer = [0; 4096];
-                match read(&mut self.socket, &mut self.readiness, &mut buffer)? {
-                    Some(0) => Ok(Step::Close),
-                    Some(length) => {
-                        self.input.extend_from_slice(&buffer[..length]);
-                        Ok(Step::Again)
-                    }
-                    None => Ok(Step::Wait),
+                match read(&mut self.socket, &mut buffer)? {
+                    Some(0) => return Ok(Step::Close),
+                    Some(length) => self.input.extend_from_slice(&buffer[..length]),
+                    None => return Ok(Step::Wait),
                 }
             }
         }
+        Ok(Step::Again)
     }
 
     fn read_body(&mut self, room: usize) -> io::Result<Step> {
-        let State::Body { missing, request } = &mut self.state else { return Ok(Step::Again) };
+        let State::Body { missing, head_only, request } = &mut self.state else { return Ok(Step::Again) };
         if *missing == 0 {
-            let request = std::mem::take(request);
+            let (head_only, request) = (*head_only, std::mem::take(request));
             self.deadline = Instant::now() + SERVER_DEADLINE;
-            self.state = State::Forward { request };
-            return Ok(Step::Again);
+            self.state = State::Await;
+            return Ok(Step::Ask { head_only, request });
         }
         if room == 0 {
             self.refuse(Refusal::Overloaded);
             return Ok(Step::Again);
         }
-        if !self.input.is_empty() {
+        let chunks_missing = *missing / BODY_CHUNK;
+        if self.input.is_empty() {
+            let mut buffer = [0; 16 * 1024];
+            let wanted = buffer.len().min(*missing);
+            match read(&mut self.socket, &mut buffer[..wanted])? {
+                Some(0) => return Ok(Step::Close),
+                Some(length) => {
+                    request.push(&buffer[..length]);
+                    *missing -= length;
+                }
+                None => return Ok(Step::Wait),
+            }
+        } else {
             let length = self.input.len().min(*missing);
-            request.push(self.input.drain(..length).collect());
+            request.push(&self.input[..length]);
+            self.input.drain(..length);
             *missing -= length;
-            return Ok(Step::Again);
         }
-        let wanted = BODY_CHUNK.min(*missing);
-        let last = request.last_with_room(wanted);
-        let start = last.len();
-        last.resize(start + wanted, 0);
-        let result = read(&mut self.socket, &mut self.readiness, &mut last[start..]);
-        let length = result.as_ref().map_or(0, |length| length.unwrap_or(0));
-        last.truncate(start + length);
-        request.length += length;
-        *missing -= length;
-        if start + length >= BODY_CHUNK {
+        if *missing / BODY_CHUNK < chunks_missing {
             self.deadline = Instant::now() + BODY_DEADLINE;
         }
-        match result? {
-            Some(0) => Ok(Step::Close),
-            Some(_) => Ok(Step::Again),
-            None => Ok(Step::Wait),
-        }
-    }
-
-    fn read_response(&mut self, backend: &mut Backend) -> io::Result<Step> {
-        let State::Await { response } = &mut self.state else { return Ok(Step::Again) };
-        let mut buffer = [0; 16 * 1024];
-        match read(&mut backend.socket, &mut backend.input, &mut buffer)? {
-            Some(0) => return Ok(Step::Close),
-            Some(length) => response.extend_from_slice(&buffer[..length]),
-            None => return Ok(Step::Wait),
-        }
-        match frame::response(response, self.head_only) {
-            Ok(Some(head)) if response.len() >= head.length => {
-                let response: Arc<[u8]> = std::mem::take(response).into();
-                self.reply(response.clone());
-                Ok(Step::Answered((head.status == 200).then_some(response)))
-            }
-            Ok(_) if response.len() <= MAX_RESPONSE => Ok(Step::Again),
-            _ => Ok(Step::Close),
-        }
-    }
-
-    /// The path it asks for, if the answer is the same for all who ask.
-    pub(super) fn plain_get(&self) -> Option<&str> {
-        self.plain_get.as_deref()
-    }
-
-    /// Answers with `response`, whoever has made it.
-    pub(super) fn reply(&mut self, response: Arc<[u8]>) {
-        self.deadline = Instant::now() + REPLY_DEADLINE;
-        self.state = State::Reply { response, written: 0 };
+        Ok(Step::Again)
     }
 
     fn write_reply(&mut self) -> io::Result<Step> {
@@ -325,88 +228,14 @@ impl Client {
         Ok(Step::Again)
     }
 
-    /// Reads and forgets.
+    /// Reads and discards, until the client closes its side or the deadline passes.
     fn drain(&mut self) -> io::Result<Step> {
         let mut buffer = [0; 16 * 1024];
-        match read(&mut self.socket, &mut self.readiness, &mut buffer)? {
-            Some(0) => Ok(Step::Close),
-            Some(_) if Instant::now() >= self.deadline => Ok(Step::Close),
-            Some(_) => Ok(Step::Again),
-            None => Ok(Step::Wait),
-        }
-    }
-}
-
-/// A request in pieces that are freed as they travel on.
-#[derive(Default)]
-struct Chunks {
-    pieces: VecDeque<Vec<u8>>,
-    /// How much of the first chunk is written.
-    written: usize,
-    /// The bytes in all chunks.
-    length: usize,
-}
-
-impl Chunks {
-    fn push(&mut self, chunk: Vec<u8>) {
-        self.length += chunk.len();
-        self.pieces.push_back(chunk);
-    }
-
-    /// The last chunk, if it can take `wanted` more bytes, or a new one.
-    fn last_with_room(&mut self, wanted: usize) -> &mut Vec<u8> {
-        let fits = self.pieces.back().is_some_and(|last| last.len() + wanted <= BODY_CHUNK);
-        if !fits {
-            self.pieces.push_back(Vec::new());
-        }
-        let last = self.pieces.len() - 1;
-        &mut self.pieces[last]
-    }
-
-    /// Writes what the socket takes; whether that was all.
-    fn write_to(&mut self, socket: &mut UnixStream) -> io::Result<bool> {
-        while let Some(chunk) = self.pieces.front() {
-            if self.written == chunk.len() {
-                self.length -= chunk.len();
-                self.written = 0;
-                self.pieces.pop_front();
-                continue;
-            }
-            match write(socket, &chunk[self.written..])? {
-                Some(length) => self.written += length,
-                None => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// Reads once. `None` when there is nothing to read now; a read that does not
-/// fill the buffer has emptied the socket, and the next event will say so.
-fn read(socket: &mut impl Read, readiness: &mut Readiness, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    if !readiness.readable {
-        return Ok(None);
-    }
-    match socket.read(buffer) {
-        Ok(length) => {
-            readiness.readable = readiness.ended || length == buffer.len() || length == 0;
-            Ok(Some(length))
-        }
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            readiness.readable = false;
-            Ok(None)
-        }
-        Err(error) if error.kind() == ErrorKind::Interrupted => read(socket, readiness, buffer),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes once. `None` when the socket takes nothing now.
-fn write(socket: &mut impl Write, bytes: &[u8]) -> io::Result<Option<usize>> {
-    match socket.write(bytes) {
-        Ok(length) => Ok(Some(length)),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) if error.kind() == ErrorKind::Interrupted => write(socket, bytes),
-        Err(error) => Err(error),
+        Ok(match read(&mut self.socket, &mut buffer)? {
+            Some(0) => Step::Close,
+            Some(_) if Instant::now() >= self.deadline => Step::Close,
+            Some(_) => Step::Again,
+            None => Step::Wait,
+        })
     }
 }

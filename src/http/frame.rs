@@ -1,58 +1,68 @@
-//! Where an HTTP/1.x message ends, and what of a request is passed on. Pure.
+//! Parses HTTP/1.x heads: where a message ends, and the head that the gate passes on. Pure.
 //!
-//! The gate lets a request through only when it is complete and within its
-//! limits; what it passes on is written anew from the few headers that the
-//! routes look at. So neither a strange header nor two readings of one head can
-//! reach the server behind it.
+//! The gate never forwards a client's head. It writes a new one from the method, the path and the
+//! few headers that the routes read. So request smuggling, which needs two readings of one head, is
+//! impossible, and nothing that a client sends makes `tiny_http` close a connection to the gate.
+//! `tiny_http` would close one after:
+//!
+//! - a request line or header that it cannot parse, or that is not ASCII: refused here;
+//! - HTTP/1.0, `Connection: close` or `upgrade`: every head says HTTP/1.1 and has no `Connection`;
+//! - an unknown `Expect`: never passed on;
+//! - the end of the stream within a body: the gate writes exactly `Content-Length` bytes.
+//!
+//! `tiny_http` drains the rest of a body that no route has read, so unread bodies close nothing.
 
-/// The longest request head, in bytes: far above GitHub's or a proxy's.
+/// The longest request head, in bytes: several times the heads of GitHub and of proxies.
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
 /// The longest request body, in bytes: GitHub's limit for a webhook payload.
 pub(crate) const MAX_BODY: usize = 25 * 1024 * 1024;
 
-/// The most headers a head may have.
+/// The most headers in a head.
 const MAX_HEADERS: usize = 64;
 
-/// The headers that the routes look at.
+/// The headers that the routes read.
 const PASSED_ON: [&str; 3] = ["content-type", "x-github-event", "x-hub-signature-256"];
 
-/// Why a request goes no further than the gate.
+/// Why the gate answers a request itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The head cannot be read.
+    /// The head cannot be parsed.
     BadRequest,
     /// The request did not arrive in time.
     Timeout,
-    /// The body's length is not announced.
+    /// The head announces a body, but not its length.
     LengthRequired,
     /// The body is too long.
     BodyTooLong,
-    /// The client expects what nobody can promise.
+    /// The client expects something other than `100-continue`.
     Expectation,
-    /// The head is too long.
+    /// The head is too long or has too many headers.
     HeadTooLong,
-    /// The server has its hands full.
+    /// The gate holds too many bytes of other requests.
     Overloaded,
+    /// The server behind the gate hangs, or its connection is lost.
+    Unanswered,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
 }
 
 impl Refusal {
-    /// The whole answer; the connection is closed after it.
+    /// Returns the whole answer; the gate closes the connection after it.
     pub(crate) fn answer(self) -> Vec<u8> {
         let (status, text) = match self {
-            Self::BadRequest => ("400 Bad Request", "the request cannot be understood"),
+            Self::BadRequest => ("400 Bad Request", "the request cannot be parsed"),
             Self::Timeout => ("408 Request Timeout", "the request did not arrive in time"),
             Self::LengthRequired => ("411 Length Required", "a body needs a Content-Length"),
             Self::BodyTooLong => ("413 Content Too Large", "the body is longer than 25 MiB"),
-            Self::Expectation => ("417 Expectation Failed", "only 100-continue can be expected"),
+            Self::Expectation => ("417 Expectation Failed", "the only supported expectation is 100-continue"),
             Self::HeadTooLong => (
                 "431 Request Header Fields Too Large",
                 "the head is longer than 8 KiB, or has more than 64 fields",
             ),
             Self::Overloaded => ("503 Service Unavailable", "too many requests at once"),
-            Self::Version => ("505 HTTP Version Not Supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            Self::Unanswered => ("503 Service Unavailable", "the server does not answer"),
+            Self::Version => ("505 HTTP Version Not Supported", "only HTTP/1.0 and HTTP/1.1 are supported"),
         };
         let length = text.len() + 1;
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n");
@@ -60,26 +70,24 @@ impl Refusal {
     }
 }
 
-/// A request whose head is complete.
+/// A request with a complete head.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// The length of its head, in bytes.
     pub(crate) head: usize,
     /// The length of its body, in bytes.
     pub(crate) body: usize,
-    /// Whether the client wants to send another request after it.
+    /// Whether the client may send another request on the connection.
     pub(crate) keep_alive: bool,
-    /// Whether the answer has no body, whatever its head says.
+    /// Whether the method is HEAD: the answer announces a length, but has no body.
     pub(crate) head_only: bool,
-    /// Whether the client waits for a go-ahead before it sends the body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
-    /// The path of a GET, without its query: the answer is the same for all who ask.
-    pub(crate) plain_get: Option<String>,
-    /// The head that is passed on.
+    /// The rewritten head.
     pub(crate) passed_on: Vec<u8>,
 }
 
-/// Reads the head of a request; `None` while it is incomplete.
+/// Parses the head of a request; `None` while it is incomplete.
 pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -90,12 +98,12 @@ pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
         Err(httparse::Error::Version) => return Err(Refusal::Version),
         Err(_) => return Err(Refusal::BadRequest),
     };
-    // A complete head has all three.
+    // httparse sets all three in a complete head.
     let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::BadRequest);
     };
     let path = origin_form(path);
-    // The server behind would close the connection without a word.
+    // `tiny_http` would close the connection.
     if !path.is_ascii() {
         return Err(Refusal::BadRequest);
     }
@@ -105,7 +113,6 @@ pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
         keep_alive: version == 1,
         head_only: method == "HEAD",
         expects_continue: false,
-        plain_get: (method == "GET").then(|| path.split('?').next().unwrap_or_default().to_owned()),
         passed_on: format!("{method} {path} HTTP/1.1\r\n").into_bytes(),
     };
     let mut length = None;
@@ -115,7 +122,7 @@ pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
         match name.as_str() {
             "content-length" => {
                 let found = content_length(value)?;
-                // Two lengths that differ are two readings of one request.
+                // Different lengths allow two readings of one request.
                 if length.is_some_and(|length| length != found) {
                     return Err(Refusal::BadRequest);
                 }
@@ -151,14 +158,11 @@ pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
     if request.body > MAX_BODY {
         return Err(Refusal::BodyTooLong);
     }
-    if request.body > 0 {
-        request.plain_get = None;
-    }
     request.passed_on.extend_from_slice(format!("content-length: {}\r\n\r\n", request.body).as_bytes());
     Ok(Some(request))
 }
 
-/// What a target asks for, whether or not it names the server as well (RFC 9112 §3.2.2).
+/// Removes scheme and host from a target in absolute form (RFC 9112 §3.2.2).
 fn origin_form(target: &str) -> &str {
     let Some((scheme, rest)) = target.split_once("://") else { return target };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -167,7 +171,8 @@ fn origin_form(target: &str) -> &str {
     rest.find('/').map_or("/", |start| &rest[start..])
 }
 
-/// A length that is written as digits only. One too large to be a number is a length all the same.
+/// Parses a length, which consists of digits only. A length that overflows is the greatest, so that
+/// the client learns that its body is too long.
 fn content_length(value: &[u8]) -> Result<usize, Refusal> {
     let digits = std::str::from_utf8(value).map_err(|_| Refusal::BadRequest)?;
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -176,19 +181,12 @@ fn content_length(value: &[u8]) -> Result<usize, Refusal> {
     Ok(digits.parse().unwrap_or(usize::MAX))
 }
 
-/// A response whose head is complete.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Response {
-    /// Its status code.
-    pub(crate) status: u16,
-    /// The length of head and body, in bytes.
-    pub(crate) length: usize,
-}
-
-/// Reads the head of a response; `None` while it is incomplete. The server behind
-/// the gate is our own: what cannot be framed is a defect, answered by closing
-/// the connection.
-pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<Response>, Refusal> {
+/// Returns the length of a response, head and body, in bytes; `None` while its head is incomplete.
+/// `head_only` says that it answers a HEAD.
+///
+/// # Errors
+/// When it is no response. Only our own routes answer here, so that is a defect.
+pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<usize>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(input) {
@@ -201,8 +199,7 @@ pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<Response>
         Some(header) if !head_only => content_length(header.value)?,
         _ => 0,
     };
-    let length = head.checked_add(body).ok_or(Refusal::BadRequest)?;
-    Ok(Some(Response { status: parsed.code.unwrap_or_default(), length }))
+    head.checked_add(body).map(Some).ok_or(Refusal::BadRequest)
 }
 
 #[cfg(test)]
@@ -216,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_end_where_they_say() {
+    fn request_ends_where_its_head_says() {
         check("GET / HTTP/1.1\r\n\r\n", Ok(Some((0, true))));
         check("GET / HTTP/1.0\r\n\r\n", Ok(Some((0, false))));
         check("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Ok(Some((0, true))));
@@ -229,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn request_beyond_limits_or_unparsable_is_refused() {
         check("POST / HTTP/1.1\r\nContent-Length: 26214401\r\n\r\n", Err(Refusal::BodyTooLong));
         check(
             "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
@@ -255,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_routes_look_at_is_passed_on() {
+    fn passed_on_head_has_only_headers_of_the_routes() {
         let head = "POST /webhooks/github HTTP/1.0\r\nHost: h\r\nTE: chunked\r\nUpgrade: x\r\nConnection: upgrade\r\n\
                     X-GitHub-Event:  push \r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc";
         let found = request(head.as_bytes()).unwrap().unwrap();
@@ -264,11 +261,11 @@ mod tests {
             "POST /webhooks/github HTTP/1.1\r\nx-github-event: push\r\ncontent-length: 3\r\n\r\n"
         );
         assert_eq!(found.head, head.len() - 3);
-        assert!(!found.expects_continue, "HTTP/1.0 knows no go-ahead");
+        assert!(!found.expects_continue, "HTTP/1.0 has no 100 Continue");
     }
 
     #[test]
-    fn a_target_may_name_the_server() {
+    fn origin_form_of_absolute_target_is_its_path() {
         for (target, path) in [
             ("http://h:1/status?x", "/status?x"),
             ("HTTPS://h/http://i/", "/http://i/"),
@@ -282,15 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_measured() {
+    fn response_length_includes_head_and_body() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
-        let measured = |length| Ok(Some(Response { status: 200, length }));
-        assert_eq!(response(answer, false), measured(answer.len()));
-        assert_eq!(response(answer, true), measured(answer.len() - 3));
+        assert_eq!(response(answer, false), Ok(Some(answer.len())));
+        assert_eq!(response(answer, true), Ok(Some(answer.len() - 3)));
         assert_eq!(response(&answer[..20], false), Ok(None));
-        for refusal in [Refusal::BadRequest, Refusal::Overloaded, Refusal::BodyTooLong] {
+        for refusal in [Refusal::BadRequest, Refusal::Unanswered, Refusal::BodyTooLong] {
             let answer = refusal.answer();
-            assert_eq!(response(&answer, false).unwrap().unwrap().length, answer.len());
+            assert_eq!(response(&answer, false), Ok(Some(answer.len())));
         }
     }
 }

@@ -1,125 +1,116 @@
-//! The gate in front of the HTTP server: it takes every connection, and lets
-//! through only complete requests within their limits.
+//! The gate between the clients and `tiny_http`: one thread that holds every client and passes on
+//! only complete requests within their limits.
 //!
-//! `tiny_http` gives each connection a thread, reads heads without a limit and
-//! waits for a client as long as the client likes. Behind the gate none of this
-//! matters: one thread holds all clients in non-blocking sockets, each costs a
-//! few kilobytes at most until its request is complete, everything has a
-//! deadline, and when there are too many, the one that has kept us waiting the
-//! longest makes room. Only then does a request travel on, over a Unix socket
-//! in the state directory, and never more than [`MAX_BACKENDS`] at a time.
+//! `tiny_http` alone gives each connection a thread, reads a head of any length, waits for a client
+//! as long as the client likes, and panics where the system refuses it a thread or a file. A few
+//! thousand silent clients would end the daemon. Behind the gate they cost a socket and a few
+//! kilobytes each: every state has a deadline, and when there are too many clients, the one that
+//! has kept the gate waiting the longest makes room.
+//!
+//! The gate reaches `tiny_http` through [`Backend`]s that exist before the first client and are
+//! never made again, so no client and no build can use up the files and threads that they need.
+//! Connecting on demand was rejected: `tiny_http` would need a thread and files at the worst
+//! moment. Caching answers was rejected too: it needs rules for stale answers, and the server is
+//! fast enough.
+//!
+//! Backends do not break while the rewritten heads of `frame.rs` are all that they carry. If one
+//! breaks nevertheless, that is a defect: its client gets 503, the log an error, and the others go
+//! on. Without any backend the gate closes its sockets, so that a probe of `/healthz` notices.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{error, warn};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Resource, getrlimit};
 
-use crate::http::Board;
-use crate::http::client::{Backend, Client, Readiness, Step};
-use crate::http::frame::{MAX_BODY, Refusal};
-use crate::http::slots::Slots;
+use super::backend::{Backend, Request};
+use super::client::{Client, Step};
+use super::frame::{MAX_BODY, Refusal};
 
 /// The most clients held at a time, if the limit on open files allows as many.
 const MAX_CLIENTS: u64 = 1000;
 
-/// The most requests being answered at a time; the others wait for their turn.
-/// Each is a thread of the server behind the gate.
-const MAX_BACKENDS: usize = 16;
-
-/// The connections to the server that are kept for the next request.
-const IDLE_BACKENDS: usize = 2;
-
-/// The most bytes of request bodies held at a time: one body of the greatest length, and many usual ones.
+/// The most bytes of requests held at a time: one body of the greatest length beside usual ones.
 const MAX_HELD: usize = MAX_BODY + 4 * 1024 * 1024;
 
 /// The most bytes of answers held for clients that do not read them.
 const MAX_UNREAD: usize = 32 * 1024 * 1024;
 
-/// How often deadlines are looked at while there are clients; without clients the gate sleeps.
+/// How often to check deadlines while there are clients. Without clients the gate sleeps.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How many steps a client may take before the others have their turn, so that one
-/// that sends without a pause does not keep the gate to itself: some requests, or a megabyte or two.
-const TURN: usize = 32;
+/// The steps of one client before the others have their turn, so that a client that never stops
+/// sending does not keep the gate to itself: a few requests, or 256 KiB.
+const TURN: usize = 16;
 
-/// How long to pause when the system refuses a new connection, so that a lack of files is not a busy loop.
+/// How long to sleep when the system refuses a new connection: a lack of files must not become a
+/// busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long an answer to a plain GET serves others: as long as its Date header is true.
-const KEEP: Duration = Duration::from_secs(1);
-
-/// The epoll token of the listening socket; those of clients and backends are made by [`token`].
+/// The epoll token of the listener. Backends and clients are numbered from 0 and no number is
+/// reused, so a late event or answer never meets the wrong client.
 const LISTENER: u64 = u64::MAX;
 
-/// Starts the gate's thread: clients of `listener` are served by the server at `server`.
+/// Starts the gate's thread. It passes the requests of `listener`'s clients to `backends`.
 ///
 /// # Errors
 /// When the system refuses an epoll instance or a thread.
-pub(super) fn start(listener: TcpListener, server: PathBuf, board: Arc<Board>) -> io::Result<JoinHandle<()>> {
-    listener.set_nonblocking(true)?;
+pub(super) fn start(listener: TcpListener, backends: Vec<UnixStream>) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    listener.set_nonblocking(true)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
     let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    // Half of the files are for the rest of the process: backends, children, the log.
+    // Leave half of the files to the rest of the process: children, logs, the repository.
     let max_clients = usize::try_from((open_files / 2).clamp(8, MAX_CLIENTS)).unwrap_or(8);
-    let gate = Gate {
+    let mut gate = Gate {
         listener,
-        server,
         epoll,
         max_clients,
-        clients: Slots::default(),
-        backends: Slots::default(),
-        idle: Vec::new(),
+        backends: BTreeMap::new(),
+        clients: BTreeMap::new(),
+        next_token: 0,
         waiting: VecDeque::new(),
         unfinished: BTreeSet::new(),
-        board,
-        kept: HashMap::new(),
         swept: Instant::now(),
     };
-    thread::Builder::new().name("http-gate".into()).spawn(move || gate.run())
+    for socket in backends {
+        socket.set_nonblocking(true)?;
+        let token = gate.watch(&socket)?;
+        gate.backends.insert(token, Backend::new(socket));
+    }
+    thread::Builder::new().name("http-gate".into()).spawn(move || {
+        let error = gate.run();
+        error!(error:%; "http gate failed");
+    })?;
+    Ok(())
 }
 
 struct Gate {
     listener: TcpListener,
-    server: PathBuf,
     epoll: OwnedFd,
     max_clients: usize,
-    clients: Slots<Client>,
-    backends: Slots<Backend>,
-    /// Backends without a client.
-    idle: Vec<usize>,
-    /// Clients whose request waits for a backend.
-    waiting: VecDeque<usize>,
-    /// Clients that had their turn, but could go on: no event will tell of them again.
-    unfinished: BTreeSet<usize>,
-    board: Arc<Board>,
-    kept: HashMap<String, KeptAnswer>,
+    backends: BTreeMap<u64, Backend>,
+    clients: BTreeMap<u64, Client>,
+    next_token: u64,
+    /// Complete requests that wait for a backend.
+    waiting: VecDeque<Request>,
+    /// Clients whose turn ended while they could go on: epoll will not report them again.
+    unfinished: BTreeSet<u64>,
     swept: Instant,
 }
 
-/// An answer to a plain GET. It serves everybody until the farm's state changes
-/// or its Date header is too old.
-struct KeptAnswer {
-    response: Arc<[u8]>,
-    /// The version of the board when the request was passed on.
-    version: u64,
-    made: Instant,
-}
-
 impl Gate {
-    fn run(mut self) {
+    /// Serves until epoll fails or the last backend is lost; returns why.
+    fn run(mut self) -> io::Error {
         let mut events = Vec::with_capacity(256);
-        loop {
+        while !self.backends.is_empty() {
             let pause = if !self.unfinished.is_empty() {
                 Some(Timespec::default())
             } else if self.clients.is_empty() {
@@ -131,67 +122,54 @@ impl Gate {
             let buffer = rustix::buffer::spare_capacity(&mut events);
             match epoll::wait(&self.epoll, buffer, pause.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    log::error!(error:%; "http gate failed");
-                    return;
-                }
+                Err(error) => return error.into(),
             }
             for event in &events {
-                // The fields of an event are unaligned: they have to be copied.
-                let (data, flags) = (event.data, event.flags);
-                let (is_backend, index) =
-                    (data.u64() & 1 == 1, usize::try_from(data.u64() >> 1).unwrap_or(0));
-                if data.u64() == LISTENER {
-                    self.accept();
-                } else if !is_backend {
-                    if let Some(client) = self.clients.get(index) {
-                        client.readiness.note(flags);
-                        self.drive(index);
-                    }
-                } else if let Some(backend) = self.backends.get(index) {
-                    backend.input.note(flags);
-                    match backend.client {
-                        Some(client) => self.drive(client),
-                        // The server says nothing unasked: it has closed a connection that nobody used.
-                        None if flags.intersects(EventFlags::IN | EventFlags::RDHUP) => {
-                            self.drop_backend(index);
-                        }
-                        None => {}
-                    }
+                match event.data.u64() {
+                    LISTENER => self.accept(),
+                    token if self.backends.contains_key(&token) => self.drive_backend(token),
+                    token => self.drive(token),
                 }
             }
-            for index in std::mem::take(&mut self.unfinished) {
-                self.drive(index);
+            for token in std::mem::take(&mut self.unfinished) {
+                self.drive(token);
             }
             if self.swept.elapsed() >= SWEEP {
                 self.sweep();
             }
+            self.pass_on();
         }
+        io::Error::other("every connection to the http server is lost")
+    }
+
+    /// Registers a socket under a new token. Events are edge-triggered: whoever handles one must
+    /// read or write until the socket would block.
+    fn watch(&mut self, socket: impl AsFd) -> io::Result<u64> {
+        let token = self.next_token;
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, socket, EventData::new_u64(token), interest)?;
+        self.next_token += 1;
+        Ok(token)
     }
 
     fn accept(&mut self) {
         loop {
             match self.listener.accept() {
                 Ok((socket, _)) => {
-                    if self.clients.len() >= self.max_clients {
-                        self.make_room();
+                    let is_full = self.clients.len() >= self.max_clients;
+                    if is_full && !self.close_longest(|client| !client.awaits_answer()) {
+                        continue;
                     }
-                    let Ok(client) = Client::new(socket) else { continue };
-                    let index = self.clients.insert(client);
-                    let added = self.clients.get(index).map(|client| {
-                        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-                        epoll::add(&self.epoll, &client.socket, token(index, false), interest)
-                    });
-                    if !matches!(added, Some(Ok(()))) {
-                        self.clients.remove(index);
-                    }
+                    let client = Client::new(socket)
+                        .and_then(|client| self.watch(&client.socket).map(|token| (token, client)));
+                    self.clients.extend(client);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The client has gone before it was taken.
+                // The client was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     warn!(error:%; "cannot accept a connection");
-                    self.make_room();
+                    self.close_longest(|client| !client.awaits_answer());
                     thread::sleep(ACCEPT_PAUSE);
                     return;
                 }
@@ -199,186 +177,103 @@ impl Gate {
         }
     }
 
-    /// Closes the connection that has kept us waiting for a request the longest.
-    fn make_room(&mut self) {
-        let waiting = self.clients.iter().filter(|(_, client)| client.owes_us());
-        if let Some((index, _)) = waiting.min_by_key(|(_, client)| client.since) {
-            self.drop_client(index);
-        }
+    /// Closes the client whose request is the oldest among those that `candidate` admits. Returns
+    /// whether there was one.
+    fn close_longest(&mut self, candidate: impl Fn(&Client) -> bool) -> bool {
+        let candidates = self.clients.iter().filter(|(_, client)| candidate(client));
+        let longest = candidates.min_by_key(|(_, client)| client.since).map(|(token, _)| *token);
+        longest.and_then(|token| self.clients.remove(&token)).is_some()
     }
 
-    /// Takes a client as far as it goes without waiting, or until its turn is over.
-    fn drive(&mut self, index: usize) {
+    /// Moves a client on until it has to wait or its turn is over.
+    fn drive(&mut self, token: u64) {
         for _ in 0..TURN {
-            let room = self.room_for_body(index);
-            let Some(client) = self.clients.get(index) else { return };
-            let backend = client.backend.and_then(|backend| self.backends.get(backend));
-            match client.step(backend, room) {
+            let sends_body = self.clients.get(&token).is_some_and(Client::sends_body);
+            let room = if sends_body { MAX_HELD.saturating_sub(self.held()) } else { 0 };
+            let Some(client) = self.clients.get_mut(&token) else { return };
+            match client.step(room) {
                 Step::Again => {}
                 Step::Wait => return,
-                Step::NeedsBackend => {
-                    if !self.answer_from_kept(index) && !self.assign_backend(index) {
-                        return;
-                    }
+                Step::Ask { head_only, request } => {
+                    return self.waiting.push_back(Request { client: token, head_only, bytes: request });
                 }
-                Step::Answered(response) => {
-                    let backend = client.backend.take();
-                    if let (Some(response), Some(path)) = (response, client.plain_get()) {
-                        let kept = KeptAnswer { response, version: client.version, made: Instant::now() };
-                        // There are no more entries than pages: only they are found.
-                        self.kept.insert(path.to_owned(), kept);
-                    }
-                    if let Some(backend) = backend {
-                        self.release_backend(backend);
-                    }
-                    self.limit_unread();
+                Step::Close => {
+                    self.clients.remove(&token);
+                    return;
                 }
-                Step::Close => return self.drop_client(index),
             }
         }
-        self.unfinished.insert(index);
+        self.unfinished.insert(token);
     }
 
-    /// Drops those who have kept their answers unread the longest, if all unread
-    /// answers together are too long.
-    fn limit_unread(&mut self) {
-        while self.unread() > MAX_UNREAD {
-            let readers = self.clients.iter().filter(|(_, client)| client.unread().is_some());
-            let Some((index, _)) = readers.min_by_key(|(_, client)| client.deadline) else { return };
-            self.drop_client(index);
-        }
+    /// The bytes of all requests that the gate holds.
+    fn held(&self) -> usize {
+        let of_clients: usize = self.clients.values().map(Client::held).sum();
+        let waiting: usize = self.waiting.iter().map(|request| request.bytes.len()).sum();
+        let of_backends: usize = self.backends.values().map(Backend::held).sum();
+        of_clients + waiting + of_backends
     }
 
-    /// The bytes of all unread answers; one that serves many counts once.
-    fn unread(&self) -> usize {
-        let answers = self.clients.iter().filter_map(|(_, client)| client.unread());
-        let distinct: HashMap<*const u8, usize> =
-            answers.map(|answer| (answer.as_ptr(), answer.len())).collect();
-        distinct.values().sum()
-    }
-
-    /// Answers a plain GET with what the server has answered a moment ago.
-    fn answer_from_kept(&mut self, index: usize) -> bool {
-        let version = self.board.version();
-        let Some(client) = self.clients.get(index) else { return false };
-        let Some(kept) = client.plain_get().and_then(|path| self.kept.get(path)) else { return false };
-        let is_fresh = kept.version == version && kept.made.elapsed() < KEEP;
-        if is_fresh {
-            client.reply(kept.response.clone());
-        }
-        is_fresh
-    }
-
-    /// How many more bytes of its body may be held for a client.
-    fn room_for_body(&mut self, index: usize) -> usize {
-        if !self.clients.get(index).is_some_and(|client| client.sends_body()) {
-            return 0;
-        }
-        let held = self.clients.iter().map(|(_, client)| client.held()).sum();
-        MAX_HELD.saturating_sub(held)
-    }
-
-    /// Gives a client a connection to the server, or a place in the queue for one.
-    fn assign_backend(&mut self, index: usize) -> bool {
-        let backend = match self.idle.pop() {
-            Some(backend) => backend,
-            None if self.backends.len() < MAX_BACKENDS => match self.connect() {
-                Ok(backend) => backend,
-                Err(error) => {
-                    warn!(error:%; "cannot reach the http server");
-                    if let Some(client) = self.clients.get(index) {
-                        client.refuse(Refusal::Overloaded);
-                    }
-                    return true;
-                }
-            },
-            None => {
-                if !self.waiting.contains(&index) {
-                    self.waiting.push_back(index);
-                }
-                return false;
-            }
-        };
-        if let (Some(client), Some(taken)) = (self.clients.get(index), self.backends.get(backend)) {
-            client.backend = Some(backend);
-            client.version = self.board.version();
-            taken.client = Some(index);
-        }
-        true
-    }
-
-    fn connect(&mut self) -> io::Result<usize> {
-        let socket = UnixStream::connect(&self.server)?;
-        socket.set_nonblocking(true)?;
-        let index = self.backends.insert(Backend { socket, client: None, input: Readiness::default() });
-        if let Some(backend) = self.backends.get(index) {
-            let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-            epoll::add(&self.epoll, &backend.socket, token(index, true), interest)?;
-        }
-        Ok(index)
-    }
-
-    /// Hands a backend whose answer is complete to the next client that waits for one.
-    fn release_backend(&mut self, index: usize) {
-        let Some(backend) = self.backends.get(index) else { return };
-        backend.client = None;
-        self.idle.push(index);
-        self.serve_waiting();
-        while self.idle.len() > IDLE_BACKENDS {
-            if let Some(surplus) = self.idle.first().copied() {
-                self.drop_backend(surplus);
+    /// Gives the requests that wait to the backends that are idle.
+    fn pass_on(&mut self) {
+        while !self.waiting.is_empty() {
+            let idle = self.backends.iter_mut().find(|(_, backend)| backend.is_idle());
+            let Some((&token, backend)) = idle else { return };
+            let Some(request) = self.waiting.pop_front() else { return };
+            if let Err(error) = backend.start(request) {
+                self.lose_backend(token, &error);
             }
         }
     }
 
-    /// Lets clients that wait for a backend go on, as long as there is one to have:
-    /// who is answered without a backend leaves it to the next.
-    fn serve_waiting(&mut self) {
-        while !self.idle.is_empty() || self.backends.len() < MAX_BACKENDS {
-            let Some(next) = self.waiting.pop_front() else { return };
-            // A client that has gone meanwhile has left the queue, but its place may be taken by another.
-            if self.clients.get(next).is_some_and(|client| client.wants_backend()) {
-                self.drive(next);
+    fn drive_backend(&mut self, token: u64) {
+        let Some(backend) = self.backends.get_mut(&token) else { return };
+        match backend.step() {
+            Ok(None) => {}
+            Ok(Some((client, response))) => self.answer(client, |client| client.reply(response)),
+            Err(error) => self.lose_backend(token, &error),
+        }
+    }
+
+    fn lose_backend(&mut self, token: u64, error: &io::Error) {
+        let Some(backend) = self.backends.remove(&token) else { return };
+        error!(error:%, left = self.backends.len(); "lost a connection to the http server");
+        if let Some(client) = backend.client() {
+            self.answer(client, |client| client.refuse(Refusal::Unanswered));
+        }
+    }
+
+    /// Answers a client, unless it has left or timed out meanwhile. If the clients leave too much
+    /// unread, those that have taken the longest are closed.
+    fn answer(&mut self, token: u64, reply: impl FnOnce(&mut Client)) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        if !client.awaits_answer() {
+            return;
+        }
+        reply(client);
+        self.drive(token);
+        // Most clients take a whole answer at once; then nothing was added to what is unread.
+        if self.clients.get(&token).is_some_and(|client| client.unread() > 0) {
+            while self.clients.values().map(Client::unread).sum::<usize>() > MAX_UNREAD {
+                self.close_longest(|client| client.unread() > 0);
             }
         }
     }
 
-    fn drop_backend(&mut self, index: usize) {
-        self.idle.retain(|idle| *idle != index);
-        self.backends.remove(index);
-    }
-
-    /// Closes a client's connection, and the backend's whose answer nobody waits for now.
-    fn drop_client(&mut self, index: usize) {
-        self.waiting.retain(|waiting| *waiting != index);
-        if let Some(client) = self.clients.remove(index)
-            && let Some(backend) = client.backend
-        {
-            self.drop_backend(backend);
-            self.serve_waiting();
-        }
-    }
-
-    /// Looks for clients whose time is over.
+    /// Refuses or closes the clients whose deadline has passed, and forgets their requests.
     fn sweep(&mut self) {
         self.swept = Instant::now();
-        let now = self.swept;
-        let late: Vec<usize> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.deadline <= now)
-            .map(|(index, _)| index)
-            .collect();
-        for index in late {
-            if self.clients.get(index).is_some_and(Client::time_out) {
-                self.drive(index);
+        let is_late = |client: &Client| client.deadline <= self.swept;
+        let late: Vec<u64> =
+            self.clients.iter().filter(|(_, client)| is_late(client)).map(|(token, _)| *token).collect();
+        for token in late {
+            if self.clients.get_mut(&token).is_some_and(Client::time_out) {
+                self.drive(token);
             } else {
-                self.drop_client(index);
+                self.clients.remove(&token);
             }
         }
+        let clients = &self.clients;
+        self.waiting.retain(|request| clients.get(&request.client).is_some_and(Client::awaits_answer));
     }
-}
-
-fn token(index: usize, is_backend: bool) -> EventData {
-    EventData::new_u64((index as u64) << 1 | u64::from(is_backend))
 }

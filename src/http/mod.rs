@@ -1,24 +1,29 @@
-//! The HTTP side: `/healthz`, `/status` and the signed webhook, on `tiny_http`
-//! behind a gate of our own. It reads snapshots and sends events; nothing else
-//! of the farm is known here.
+//! The HTTP side: `/healthz`, `/status` and the signed webhook, served by `tiny_http` behind a gate
+//! of our own. It reads snapshots and sends events; it must not know anything else of the farm.
+//!
+//! `mod.rs` opens the sockets and connects the gate to `tiny_http`; `gate.rs` says why there is a
+//! gate.
 
+mod backend;
 mod client;
 pub(crate) mod frame;
 mod gate;
+mod pieces;
 mod routes;
-mod slots;
-pub(crate) mod webhook;
+mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use log::info;
@@ -28,37 +33,37 @@ use crate::config::ListenAddr;
 use crate::farm::events::Event;
 use crate::farm::status::Status;
 
-/// How many connections may wait to be taken. The gate takes them at once; this is for a burst.
+/// The connections between the gate and `tiny_http`: as many as the threads that its pool starts
+/// with and always keeps, so they cost no thread. Each carries one request at a time.
+const BACKENDS: usize = 4;
+
+/// How long `tiny_http` may take to accept one of these connections. It takes milliseconds; a start
+/// that hangs must end with an error.
+const BACKEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The most connections that wait to be accepted. The gate accepts at once; this is for a burst.
 const BACKLOG: i32 = 1024;
 
-/// Where the loop publishes its snapshot and the routes find it. The lock is
-/// held for the copy of a pointer only.
+/// Holds the latest snapshot: the loop publishes it, the routes read it. The lock is held only
+/// while a pointer is copied.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     latest: Mutex<Arc<Status>>,
-    version: AtomicU64,
 }
 
 impl Board {
     /// Replaces the snapshot.
-    pub(crate) fn publish(&self, status: Status) {
-        let status = Arc::new(status);
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = status;
-        self.version.fetch_add(1, Ordering::Release);
+    pub fn publish(&self, status: Status) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }
 
     /// The latest snapshot.
     pub(crate) fn latest(&self) -> Arc<Status> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    /// A number that grows with each snapshot.
-    fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
 }
 
-/// Listens on `addr`. Without a host that is every address, IPv6 and IPv4.
+/// Listens on `addr`. Without a host, on every address, IPv6 and IPv4.
 ///
 /// # Errors
 /// When the host is unknown or the port is taken or not allowed.
@@ -66,11 +71,11 @@ pub(crate) fn bind(addr: &ListenAddr) -> io::Result<TcpListener> {
     match &addr.host {
         Some(host) => {
             let listener = TcpListener::bind((host.as_str(), addr.port))?;
-            // Listening once more does no more than lengthen the queue.
+            // A second listen only changes the length of the queue.
             rustix::net::listen(&listener, BACKLOG)?;
             Ok(listener)
         }
-        // A machine without IPv6 has IPv4 all the same.
+        // A machine without IPv6 can still serve IPv4.
         None => bind_everywhere(addr.port).or_else(|error| {
             if error.kind() == io::ErrorKind::AddrInUse {
                 return Err(error);
@@ -80,7 +85,7 @@ pub(crate) fn bind(addr: &ListenAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// An IPv6 socket that takes IPv4 as well, whatever the system's default is.
+/// Binds an IPv6 socket that accepts IPv4 as well, whatever the system's default is.
 fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::from(([0u16; 8], port));
     let flags = SocketFlags::CLOEXEC;
@@ -92,23 +97,25 @@ fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// A server that has its sockets, and answers nobody yet.
-pub(crate) struct Server {
+/// A server with all its sockets and connections, before it accepts its first client.
+pub struct Server {
     listener: TcpListener,
     behind: tiny_http::Server,
-    path: PathBuf,
-    /// `path` goes through this open directory.
-    directory: File,
+    backends: Vec<UnixStream>,
 }
 
 impl Server {
-    /// Takes the sockets: `listener` for the clients, and one in `directory`, for
-    /// this process alone, for the server behind the gate.
+    /// Starts `tiny_http` and connects the gate to it, over a Unix socket in `directory` that is
+    /// removed again: only the gate can ever talk to `tiny_http`, and nothing is left behind.
+    /// Clients will come from `listener`.
     ///
     /// # Errors
-    /// When the system refuses the second one.
-    pub(crate) fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
-        let (path, directory) = socket_path(directory)?;
+    /// When the socket cannot be made or a connection is not accepted.
+    pub fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
+        let directory = File::open(directory)?;
+        // A Unix socket needs a short path, but the state directory may have a long one.
+        let path = PathBuf::from(format!("/proc/self/fd/{}/http.sock", directory.as_raw_fd()));
+        // A manager that was killed in this function has left its socket.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -116,11 +123,17 @@ impl Server {
         let behind = UnixListener::bind(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let behind = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other)?;
-        Ok(Self { listener, behind, path, directory })
+        // Connect twice as often as needed: while the pool starts, it makes threads beyond its
+        // four, and those that have not served a connection by now would idle forever.
+        let surplus = (0..2 * BACKENDS).map(|_| connect(&path, &behind));
+        let mut backends = surplus.collect::<io::Result<Vec<_>>>()?;
+        backends.truncate(BACKENDS);
+        fs::remove_file(&path)?;
+        Ok(Self { listener, behind, backends })
     }
 
-    /// Serves from threads of its own, until the process ends. Without a secret no
-    /// webhook is accepted.
+    /// Serves from threads of its own, until the process ends. Without a secret no webhook is
+    /// accepted.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -130,23 +143,28 @@ impl Server {
         board: Arc<Board>,
         events: Sender<M>,
     ) -> io::Result<()> {
-        let Self { listener, behind, path, directory } = self;
+        let Self { listener, behind, backends } = self;
         let addr = listener.local_addr()?;
-        let shown = board.clone();
-        thread::Builder::new().name("http".into()).spawn(move || {
-            let _directory = directory;
-            routes::Routes::new(secret, shown, events).serve(&behind);
-        })?;
-        gate::start(listener, path, board)?;
+        let routes = routes::Routes::new(secret, board, events);
+        thread::Builder::new().name("http".into()).spawn(move || routes.serve(&behind))?;
+        gate::start(listener, backends)?;
         info!(addr:%; "webhook server listening");
         Ok(())
     }
 }
 
-/// A path to the server's socket that is short, as Unix sockets want it, however
-/// long the name of the state directory is; and the open directory that it needs.
-fn socket_path(directory: &Path) -> io::Result<(PathBuf, File)> {
-    let handle = File::open(directory)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/http.sock", handle.as_raw_fd()));
-    Ok((path, handle))
+/// Connects to `tiny_http` and waits until a thread of its pool serves the connection. From then on
+/// the connection needs no file and no thread that `tiny_http` does not have; it panics where the
+/// system refuses one.
+///
+/// # Errors
+/// When the connection is not accepted in time.
+fn connect(path: &Path, server: &tiny_http::Server) -> io::Result<UnixStream> {
+    let mut socket = UnixStream::connect(path)?;
+    socket.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+    // The thread that serves the connection has put this request into the queue.
+    let request = server.recv_timeout(BACKEND_DEADLINE)?.ok_or(io::ErrorKind::TimedOut)?;
+    // Take its writer, or the dropped request would answer 500 and the gate would find that answer.
+    drop(request.into_writer());
+    Ok(socket)
 }

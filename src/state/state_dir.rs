@@ -10,7 +10,7 @@
 //! repo/      the signed repository
 //! logs/      build logs, one directory a recipe
 //! journal    exists while a publish is under way; undoes it
-//! http.sock  the HTTP server behind its gate
+//! http.sock  exists for a moment of the start: the gate connects to the HTTP server
 //! upload-begun  exists while an upload of what was owed has not succeeded
 //! upload-owed  exists while the remote lacks something of repo/
 //! ```
