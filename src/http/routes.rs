@@ -1,5 +1,5 @@
-//! What each request is answered with. Nothing that changes the farm can be
-//! reached here but the signed webhook, and the answer never waits for work.
+//! Answers the requests that the gate passes on, one after the other. Only the signed webhook may
+//! change the farm, and no answer may wait for a poll or a build.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -15,31 +15,31 @@ use crate::http::Board;
 use crate::http::frame::MAX_BODY;
 use crate::http::webhook::{self, Payload};
 
-/// How often a bad signature is logged; what came meanwhile is counted. Anybody
-/// can send one, so anybody could fill the log.
+/// How often to log a bad signature; those in between are counted. Anybody can send one, so a line
+/// for each could fill the log.
 const SIGNATURE_LOG_PAUSE: Duration = Duration::from_secs(1);
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The routes and what they need.
+/// Answers requests from the latest snapshot, and turns webhooks into events.
 pub(super) struct Routes<M> {
     secret: Option<Vec<u8>>,
     board: Arc<Board>,
     events: Sender<M>,
-    /// The last snapshot that was asked for, and its JSON.
+    /// The latest snapshot that was rendered, and its JSON.
     rendered: Option<(Arc<Status>, Arc<[u8]>)>,
     bad_signatures: BadSignatures,
 }
 
-/// Bad signatures that the log does not yet know of.
+/// Counts the bad signatures since the last log line.
 #[derive(Default)]
 struct BadSignatures {
     logged: Option<Instant>,
     suppressed: u64,
 }
 
-/// An answer before it is sent.
+/// An answer to send.
 struct Answer {
     status: u16,
     content_type: &'static str,
@@ -52,11 +52,11 @@ impl<M: From<Event>> Routes<M> {
         Self { secret, board, events, rendered: None, bad_signatures: BadSignatures::default() }
     }
 
-    /// Answers requests one after the other, until the server is closed.
+    /// Answers requests one after the other, until the process ends.
     pub(super) fn serve(mut self, server: &Server) {
         for mut request in server.incoming_requests() {
             let answer = self.answer(&mut request);
-            // A client that has gone does not need its answer.
+            // An answer fails only if the gate has closed the connection.
             let _ = send(request, answer);
         }
     }
@@ -75,7 +75,7 @@ impl<M: From<Event>> Routes<M> {
         }
     }
 
-    /// The snapshot as JSON, rendered once for all who ask before the next one.
+    /// Returns the latest snapshot as JSON. Renders each snapshot once: a large farm has megabytes.
     fn status(&mut self) -> Arc<[u8]> {
         let latest = self.board.latest();
         match &self.rendered {
@@ -89,8 +89,8 @@ impl<M: From<Event>> Routes<M> {
     }
 
     fn webhook(&mut self, request: &mut Request) -> Answer {
-        let mut body = Vec::new();
-        // The gate has let no longer body through.
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0).min(MAX_BODY));
+        // The gate has refused longer bodies; this is a second line of defence.
         if request.as_reader().take(MAX_BODY as u64).read_to_end(&mut body).is_err() {
             return Answer::text(400, "the body could not be read");
         }
@@ -113,7 +113,7 @@ impl<M: From<Event>> Routes<M> {
         match webhook::parse(header("X-GitHub-Event"), header("Content-Type"), &body) {
             Ok(Payload::Ping) => Answer::text(200, "pong"),
             Ok(Payload::News(repositories)) => {
-                // The loop outlives this thread, or the process is about to end.
+                // Sending fails only while the process ends.
                 let _ = self.events.send(Event::WebhookReceived { repositories }.into());
                 Answer::text(200, "accepted")
             }
@@ -158,6 +158,6 @@ fn send(request: Request, answer: Answer) -> std::io::Result<()> {
     }
     let body = std::io::Cursor::new(answer.body);
     let response = Response::new(answer.status.into(), headers, body, Some(length), None);
-    // The gate measures answers by their length, so none may be chunked.
+    // The gate finds the end of an answer by its Content-Length, so none may be chunked.
     request.respond(response.with_chunked_threshold(usize::MAX))
 }
