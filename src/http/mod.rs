@@ -13,6 +13,7 @@ mod routes;
 mod socket;
 #[cfg(test)]
 mod tests;
+pub(crate) mod webhook;
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -53,7 +54,7 @@ pub(crate) struct Board {
 
 impl Board {
     /// Replaces the snapshot.
-    pub fn publish(&self, status: Status) {
+    pub(crate) fn publish(&self, status: Status) {
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }
 
@@ -98,7 +99,7 @@ fn bind_everywhere(port: u16) -> io::Result<TcpListener> {
 }
 
 /// A server with all its sockets and connections, before it accepts its first client.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     behind: tiny_http::Server,
     backends: Vec<UnixStream>,
@@ -111,7 +112,7 @@ impl Server {
     ///
     /// # Errors
     /// When the socket cannot be made or a connection is not accepted.
-    pub fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
         let directory = File::open(directory)?;
         // A Unix socket needs a short path, but the state directory may have a long one.
         let path = PathBuf::from(format!("/proc/self/fd/{}/http.sock", directory.as_raw_fd()));

@@ -194,7 +194,7 @@ fn clients_too_many_drops_the_oldest_idle_one() {
 }
 
 #[test]
-fn a_client_that_never_stops_sending_does_not_keep_others_waiting() {
+fn client_never_stops_sending_does_not_delay_others() {
     let (_farm, _daemon, addr) = served();
     // They go on until all answers have come, and not for ever if none comes.
     let (done, end) = (AtomicBool::new(false), Instant::now() + PATIENCE);
