@@ -1,10 +1,8 @@
 //! The documents inside a package: `.peipkg/manifest.json` (PSD-009 §3.3) and
-//! `.peipkg/files.json` (PSD-009 §3.5.1).
+//! `.peipkg/files.json` (PSD-009 §3.5.1). Pure: touches no file.
 //!
-//! What a manifest must obey is in [`rules`], what it says of the payload in [`mentions`].
-//!
-//! The types fix the order of the keys and what is left out, so that the same
-//! inputs give the same bytes. Pure: nothing here touches a file.
+//! Owns the order of keys and which fields are left out, so that the same inputs give the same
+//! bytes. Checks nothing: [`rules`] checks a manifest, [`mentions`] compares it with the payload.
 
 pub mod mentions;
 mod read;
@@ -17,16 +15,16 @@ use serde::{Deserialize, Serialize};
 use self::read::{list, slots};
 use crate::payload::MAX_ENTRIES;
 
-/// The only schema version of manifest, file list and signature (PSD-009 §3.3.2).
+/// The only schema version of every document of the format (PSD-009 §3.3.2).
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Where the manifest stands in the archive (PSD-009 §3.2.2).
+/// The path of the manifest in the archive (PSD-009 §3.2.2).
 pub const MANIFEST_PATH: &str = ".peipkg/manifest.json";
-/// Where the file list stands in the archive (PSD-009 §3.2.2).
+/// The path of the file list in the archive (PSD-009 §3.2.2).
 pub const FILES_PATH: &str = ".peipkg/files.json";
-/// The longest manifest a consumer has to accept, in bytes (PSD-009 §3.2.10).
+/// The longest manifest that a consumer must accept, in bytes (PSD-009 §3.2.10).
 pub const MAX_MANIFEST: usize = 16 * 1024 * 1024;
-/// The longest file list a consumer has to accept, in bytes (PSD-009 §3.2.10).
+/// The longest file list that a consumer must accept, in bytes (PSD-009 §3.2.10).
 pub const MAX_FILES: usize = 64 * 1024 * 1024;
 /// Most entries of a list of relations (PSD-009 §3.2.10).
 pub const MAX_RELATIONS: usize = 10_000;
@@ -36,12 +34,11 @@ pub const MAX_REPLACES: usize = 1_000;
 pub const MAX_OVERRIDES: usize = 100_000;
 /// Most slots of a claim (PSD-009 §3.2.10).
 pub const MAX_SLOTS: usize = 64;
-/// Most side effects that are read: far more than exist, each of which may be listed once.
+/// Most side effects that are read: far more than exist, and each may be listed once.
 const MAX_EFFECTS: usize = 1_000;
 
-/// A package's own description of itself (PSD-009 §3.3). Fields stand in the
-/// order of the schema, which is the order they are written in; when read,
-/// unknown fields are ignored.
+/// The description of a package (PSD-009 §3.3). Fields have the order of the schema, in which they
+/// are written. Reading ignores unknown fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Always [`SCHEMA_VERSION`].
@@ -52,31 +49,32 @@ pub struct Manifest {
     pub version: String,
     /// Architecture identifier (PSD-009 §2.3).
     pub architecture: String,
-    /// One line of printable ASCII.
+    /// One line of printable ASCII, or empty.
     #[serde(default)]
     pub description: String,
-    /// SPDX expression.
+    /// SPDX expression, or empty.
     #[serde(default)]
     pub license: String,
     /// `http` or `https` URL, or empty.
     #[serde(default)]
     pub homepage: String,
-    /// The root a top-level install lands in (PSD-009 §3.3.6); absent for the operator's own.
+    /// The root that a top-level install goes to (PSD-009 §3.3.6); absent if the
+    /// operator chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_root: Option<String>,
-    /// What must be installed with it.
+    /// Packages that must be installed with it.
     #[serde(deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub dependencies: Vec<Dependency>,
-    /// What makes it more useful.
+    /// Packages that make it more useful.
     #[serde(default, deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub optional_dependencies: Vec<Dependency>,
-    /// What must not be installed with it.
+    /// Packages that must not be installed with it.
     #[serde(deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub conflicts: Vec<Dependency>,
-    /// Virtual names it answers to.
+    /// Virtual names that it satisfies.
     #[serde(default, deserialize_with = "list::<MAX_RELATIONS, _, _>")]
     pub provides: Vec<Provides>,
-    /// Packages it supersedes.
+    /// Packages that it supersedes.
     #[serde(default, deserialize_with = "list::<MAX_REPLACES, _, _>")]
     pub replaces: Vec<Replaces>,
     /// Maintenance operations after an install (PSD-009 §4.3).
@@ -84,10 +82,10 @@ pub struct Manifest {
     pub side_effects: Vec<String>,
     /// Sum of the sizes of its regular files, in bytes.
     pub size_installed: u64,
-    /// Security descriptors of single entries (PSD-009 §3.3.5).
+    /// Security descriptors of single payload entries (PSD-009 §3.3.5).
     #[serde(default, deserialize_with = "list::<MAX_OVERRIDES, _, _>")]
     pub sd_overrides: Vec<SdOverride>,
-    /// Where it comes from.
+    /// Time, place and source of the build.
     pub build: Build,
 }
 
@@ -102,7 +100,7 @@ pub struct Dependency {
     /// Architecture qualifier, `any` when present (PSD-009 §4.1.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
-    /// Paths at which it expects the holder of the role, by slot (PSD-009 §4.4).
+    /// Paths at which it expects the provider of the role, by slot (PSD-009 §4.4).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "slots")]
     pub claims: BTreeMap<String, Claim>,
 }
@@ -112,10 +110,10 @@ pub struct Dependency {
 pub struct Provides {
     /// A virtual name.
     pub name: String,
-    /// The version of the capability, its revision optional; absent for any.
+    /// Version of the capability, its revision optional; absent for any version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The files that answer for the role, by slot (PSD-009 §4.4).
+    /// Files that fill the role, by slot (PSD-009 §4.4).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "slots")]
     pub claims: BTreeMap<String, Claim>,
 }
@@ -136,7 +134,7 @@ pub struct Claim {
     /// Absolute path of the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Absolute path of the file it leads to.
+    /// Absolute path of the file that the link leads to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
 }
@@ -144,27 +142,27 @@ pub struct Claim {
 /// A security descriptor for one payload entry (PSD-009 §3.3.5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SdOverride {
-    /// The entry's path as in the archive.
+    /// Path of the entry in the archive.
     pub path: String,
     /// The descriptor in base64 without padding.
     pub sd: String,
 }
 
-/// Where a package comes from (PSD-009 §3.3.4).
+/// Time, place and source of a build (PSD-009 §3.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// RFC 3339 in UTC; the modification time of every archive entry.
+    /// RFC 3339 in UTC. Also the modification time of every archive entry.
     pub timestamp: String,
-    /// The farm that built it.
+    /// Identifier of the farm.
     pub farm_id: String,
-    /// The inputs, such as `git+<url>#refs/tags/<tag>`.
+    /// The source, such as `git+<url>#refs/tags/<tag>`.
     pub source_ref: String,
-    /// Name of the package with the corresponding source; absent when there is none.
+    /// Name of the package with the corresponding source, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_package: Option<String>,
 }
 
-/// The per-file integrity manifest, `.peipkg/files.json` (PSD-009 §3.5.1).
+/// The file list, `.peipkg/files.json` (PSD-009 §3.5.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// Always [`SCHEMA_VERSION`].
@@ -179,7 +177,7 @@ pub struct Files {
 /// One regular file of the payload (PSD-009 §3.5.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// The entry's path as in the archive.
+    /// Path of the entry in the archive.
     pub path: String,
     /// Length of the content in bytes.
     pub size: u64,
@@ -187,10 +185,10 @@ pub struct FileEntry {
     pub hash: String,
 }
 
-/// `document` as it is stored: compact JSON and one final newline (PSD-009 §3.3.9).
+/// Returns `document` as it is stored: compact JSON and one final newline (PSD-009 §3.3.9).
 ///
 /// # Panics
-/// Never: the documents of this crate have string keys only and cannot fail to serialize.
+/// Never: JSON can only fail on keys that are no strings, which no document of this crate has.
 pub fn to_json(document: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(document).expect("string keys only");
     bytes.push(b'\n');

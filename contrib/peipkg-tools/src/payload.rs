@@ -1,14 +1,12 @@
-//! What may be in a payload and where (PSD-009 §3.2.7, §3.4). Pure: paths and
-//! kinds are arguments.
+//! Which paths and links a payload may have (PSD-009 §3.2.7, §3.4). Pure: paths are arguments.
 //!
-//! Each check returns what is wrong as the end of a sentence that starts with
-//! the path.
+//! Each check returns the problem as the end of a sentence that starts with the path.
 
 use unicode_normalization::is_nfc;
 
-/// The most payload entries a consumer has to accept (PSD-009 §3.2.10).
+/// The most payload entries that a consumer must accept (PSD-009 §3.2.10).
 pub const MAX_ENTRIES: usize = 100_000;
-/// The most that a package may decompress to, in bytes: the absolute cap of PSD-009 §3.5.4.
+/// The most bytes that a package may decompress to: the absolute cap of PSD-009 §3.5.4.
 pub const MAX_DECOMPRESSED: u64 = 4 << 30;
 /// Longest component of a path, in bytes (PSD-009 §3.2.7).
 const MAX_COMPONENT: usize = 255;
@@ -17,13 +15,13 @@ const MAX_PATH: usize = 4096;
 /// Most components of a path (PSD-009 §3.2.10).
 const MAX_DEPTH: usize = 256;
 
-/// The architectures with a triplet of their own (PSD-009 §2.3.3).
+/// The architectures that have a library directory (PSD-009 §2.3.3).
 const NATIVE: [&str; 2] = ["x86_64", "aarch64"];
 /// The identifier of architecture-independent packages (PSD-009 §2.3.4).
 pub const NOARCH: &str = "noarch";
 
-/// Destinations that every package may use. `system` is not in PSD-009 §3.4.1,
-/// but accepted by the consumers in use.
+/// Directories that every package may install to. PSD-009 §3.4.1 does not list `system`, but
+/// deployed consumers accept it.
 const DESTINATIONS: [&str; 10] = [
     "usr/bin",
     "usr/sbin",
@@ -36,20 +34,21 @@ const DESTINATIONS: [&str; 10] = [
     "hooks",
     "system",
 ];
-/// Separated debug information, not for `noarch` packages (PSD-009 §3.4.2).
+/// The directory of debug information, not for `noarch` packages (PSD-009 §3.4.2).
 const DEBUG: &str = "usr/lib/debug";
-/// State directories, which a package may create but not fill (PSD-009 §3.4.5).
+/// The tree in which a package may create directories but no files (PSD-009 §3.4.5).
 const STATE: &str = "var";
-/// Directories on the way to a destination.
-const ON_THE_WAY: [&str; 3] = ["usr", "usr/lib", "usr/src"];
-/// Mount points that a package may create as bare directories; in use beyond PSD-009 §3.4.1.
-const BARE: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
+/// Parents of destinations, which a package may list.
+const PARENTS: [&str; 3] = ["usr", "usr/lib", "usr/src"];
+/// Mount points that a package may create empty. PSD-009 §3.4.1 does not list them, but deployed
+/// packages have them.
+const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
-/// What is wrong with a link to anywhere else.
+/// The problem of a link whose target is in no destination.
 pub const LEADS_OUTSIDE: &str = "leads outside the permitted destinations (PSD-009 §3.4.8)";
 const OUTSIDE: &str = "is outside the permitted destinations (PSD-009 §3.4.1)";
 
-/// Whether `architecture` is one that PSD-009 §2.3.2 defines.
+/// Whether PSD-009 §2.3.2 defines `architecture`.
 pub fn is_known_architecture(architecture: &str) -> bool {
     architecture == NOARCH || NATIVE.contains(&architecture)
 }
@@ -93,8 +92,8 @@ pub fn check_destination(path: &str, is_directory: bool, architecture: &str) -> 
     }
 }
 
-/// Checks where a symbolic link leads (PSD-009 §3.4.8). `in_payload` tells
-/// whether the package has an entry of its own at a path.
+/// Checks where a symbolic link leads (PSD-009 §3.4.8). `in_payload` tells whether the package has
+/// an entry at a path.
 pub fn check_target(link: &str, target: &str, in_payload: impl Fn(&str) -> bool) -> Result<(), &'static str> {
     match resolve_outside(link, target)? {
         Some(resolved) if !in_payload(&resolved) => Err(LEADS_OUTSIDE),
@@ -102,8 +101,8 @@ pub fn check_target(link: &str, target: &str, in_payload: impl Fn(&str) -> bool)
     }
 }
 
-/// Checks the form of a link's target, and where it leads if that is outside
-/// the destinations: permitted only if the package has an entry there.
+/// Checks the form of a link's target. Returns the path it leads to if that is in no destination;
+/// the link is then allowed only if the package has an entry there.
 pub fn resolve_outside(link: &str, target: &str) -> Result<Option<String>, &'static str> {
     check_characters(target)?;
     if target.starts_with('/') {
@@ -124,7 +123,7 @@ pub fn resolve_outside(link: &str, target: &str) -> Result<Option<String>, &'sta
     Ok(if lies_in_destinations(&resolved) { None } else { Some(resolved) })
 }
 
-/// Checks where a claim wants its link: an absolute path below a destination or `/run` (PSD-009 §4.4.2).
+/// Checks the path of a claim's link: absolute, below a destination or `/run` (PSD-009 §4.4.2).
 pub fn check_claim_path(path: &str) -> Result<(), &'static str> {
     let path = path.strip_prefix('/').ok_or("is not absolute")?;
     check_path(path)?;
@@ -136,9 +135,9 @@ pub fn check_claim_path(path: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a package may have this directory although it is in no destination.
+/// Whether a package may have the directory `path` although it is in no destination.
 pub fn is_outside_directory(path: &str) -> bool {
-    ON_THE_WAY.contains(&path) || BARE.contains(&path)
+    PARENTS.contains(&path) || MOUNT_POINTS.contains(&path)
 }
 
 fn lies_in_destinations(path: &str) -> bool {
@@ -146,7 +145,7 @@ fn lies_in_destinations(path: &str) -> bool {
         || NATIVE.into_iter().any(|native| lies_in(path, &triplet_directory(native)))
 }
 
-/// The rules that paths and link targets share.
+/// Checks the rules that paths and link targets share.
 fn check_characters(path: &str) -> Result<(), &'static str> {
     if path.is_empty() {
         return Err("is empty");

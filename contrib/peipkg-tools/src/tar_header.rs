@@ -1,25 +1,24 @@
-//! The bytes that precede an entry's content in the archive (PSD-009 §3.1.4).
+//! The header blocks before an entry's content in the archive (PSD-009 §3.1.4). Pure.
 //!
-//! Written by hand rather than by a library because the format fixes every
-//! field: the same entry must give the same bytes for ever. Pure.
+//! The format fixes every field, so that the same entry always gives the same bytes. A library may
+//! change its defaults, so this file writes the bytes itself.
 //!
-//! Where the format is silent, this is the layout of the reference writers in
-//! use: a long name's `ustar` field holds the name's first bytes, its prefix
-//! field stays empty, and the extended header is an anonymous block named
-//! `<directory>/PaxHeaders.0/<name>` with all numbers zero.
+//! For the fields that the format leaves open, this is the layout of the deployed writers: the
+//! name field holds the first bytes of a long name, the prefix field is empty, and the extended
+//! header is a block named `<directory>/PaxHeaders.0/<name>` whose other numbers are zero.
 
-/// Size of a block; headers and contents fill whole ones.
+/// Size of a block in bytes. Headers and contents fill whole blocks.
 pub const BLOCK: usize = 512;
-/// What ends an archive: two blocks of zeros.
+/// The end of an archive: two blocks of zeros.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
-/// The largest number in an eleven-digit octal field: a file may not be longer, since
-/// PSD-009 §3.1.4 rule 12 rules out the extended records for more.
+/// The largest number in an eleven-digit octal field. Sizes and times may not exceed it: PSD-009
+/// §3.1.4 rule 12 forbids the extended records for larger ones.
 pub const MAX_NUMBER: u64 = 0o777_7777_7777;
 
 /// The longest path or target without an extended header, in bytes.
 const NAME_LENGTH: usize = 100;
 
-/// What an entry is (PSD-009 §3.2.6).
+/// The type of an entry (PSD-009 §3.2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryType<'a> {
     /// A regular file of this many bytes, at most [`MAX_NUMBER`].
@@ -30,7 +29,7 @@ pub enum EntryType<'a> {
     Symlink(&'a str),
 }
 
-/// The header blocks of an entry. `mtime` is in seconds since 1970, at most [`MAX_NUMBER`].
+/// Returns the header blocks of an entry. `mtime` is in seconds since 1970, at most [`MAX_NUMBER`].
 pub fn header(path: &str, entry: EntryType<'_>, mtime: u64) -> Vec<u8> {
     let (flag, size, target) = match entry {
         EntryType::File(size) => (b'0', size, ""),
@@ -60,12 +59,12 @@ pub fn header(path: &str, entry: EntryType<'_>, mtime: u64) -> Vec<u8> {
     bytes
 }
 
-/// How many bytes [`header`] gives.
+/// Returns the length of [`header`] in bytes.
 pub fn header_length(path: &str, entry: EntryType<'_>) -> u64 {
     header(path, entry, 0).len() as u64
 }
 
-/// How many zero bytes follow a content of `size` bytes.
+/// Returns the number of zero bytes after a content of `size` bytes.
 ///
 /// # Panics
 /// Never: the answer is less than a block.
@@ -73,7 +72,7 @@ pub fn padding(size: u64) -> usize {
     usize::try_from(size.wrapping_neg() % BLOCK as u64).expect("less than a block")
 }
 
-/// One pax record, `<length> <key>=<value>\n`, its length counting itself.
+/// Returns a pax record, `<length> <key>=<value>\n`. The length counts its own digits.
 fn record(key: &str, value: &str) -> String {
     let rest = format!(" {key}={value}\n");
     let mut length = rest.len();
@@ -97,13 +96,13 @@ fn extended_block(path: &str, size: usize) -> [u8; BLOCK] {
     block.finish()
 }
 
-/// As much of `name` as its field holds, cut between characters.
+/// Returns as much of `name` as the field holds, cut between characters.
 fn first_bytes(name: &str) -> &str {
     let end = (0..=NAME_LENGTH.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
     &name[..end.unwrap_or(0)]
 }
 
-/// A header block in the making.
+/// A header block that is being filled in.
 struct Block([u8; BLOCK]);
 
 impl Block {
@@ -111,7 +110,8 @@ impl Block {
         let mut block = Self([0; BLOCK]);
         let mut name = first_bytes(path);
         if name.len() < path.len() {
-            // Readers without pax would take a cut name that ends in a slash for a directory.
+            // Readers that ignore extended headers would take a name that ends in a slash for a
+            // directory.
             name = name.trim_end_matches('/');
         }
         block.text(0, NAME_LENGTH, name);
@@ -133,13 +133,13 @@ impl Block {
         self.0[at..at + text.len()].copy_from_slice(text.as_bytes());
     }
 
-    /// A number as octal digits that fill the field but for the final NUL.
+    /// Writes octal digits into the whole field except its final NUL.
     fn octal(&mut self, at: usize, length: usize, number: u64) {
         let digits = format!("{number:0width$o}", width = length - 1);
         self.0[at..at + length - 1].copy_from_slice(digits.as_bytes());
     }
 
-    /// The block with its checksum, which is taken with spaces in its own field.
+    /// Writes the checksum, which counts its own field as spaces, and returns the block.
     fn finish(mut self) -> [u8; BLOCK] {
         self.0[148..156].fill(b' ');
         let sum: u64 = self.0.iter().map(|byte| u64::from(*byte)).sum();

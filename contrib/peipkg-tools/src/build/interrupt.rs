@@ -1,10 +1,10 @@
-//! Being asked to stop: the build script is told, what was begun is cleaned up,
-//! and the command fails.
+//! Signals that ask the program to stop. Passes them on to the build script; the command then
+//! fails, and its temporary files are removed.
 //!
-//! A script's own children are told where that is safe: if this process leads
-//! its process group, as under the manager and as a shell's job, the group is the
-//! build's. The script stays in that group, so that a KILL of the group ends all
-//! of it. In somebody else's group, only the script itself is told.
+//! If this process leads its process group, as under the manager and as a shell's job, the group
+//! belongs to the build: the signal goes to the whole group, and so to the script's children. In a
+//! group with another leader, the signal goes to the script alone. The script stays in the group
+//! of this process, so that a KILL of the group ends the script as well.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
@@ -13,13 +13,13 @@ use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_g
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Watches for signals that ask the program to stop.
+/// Remembers and passes on the signals that ask the program to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     state: Arc<Mutex<State>>,
 }
 
-/// The program was asked to stop.
+/// A signal asked the program to stop.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted by signal {0}")]
 pub struct Interrupted(i32);
@@ -28,56 +28,57 @@ pub struct Interrupted(i32);
 struct State {
     signal: Option<i32>,
     child: Option<Pid>,
-    /// Whether the group has been told; what it is told comes back here, too.
-    told: bool,
+    /// Whether the group was signalled. This process is in the group and receives its own signal,
+    /// which must not make it signal the group again.
+    group_signalled: bool,
 }
 
 impl Interrupt {
-    /// Starts to watch, in a thread of its own.
+    /// Starts a thread that waits for signals.
     pub fn watch() -> io::Result<Self> {
         let interrupt = Self::default();
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let watched = interrupt.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                watched.note(signal);
+                watched.forward(signal);
             }
         })?;
         Ok(interrupt)
     }
 
-    /// Fails once a signal has come.
+    /// Fails once a signal has arrived.
     pub fn check(&self) -> Result<(), Interrupted> {
         self.with(|state| state.signal).map_or(Ok(()), |signal| Err(Interrupted(signal)))
     }
 
-    /// Names the child that is to be told; `None` before it is reaped, so that
-    /// nobody else who is given its number is told instead.
+    /// Sets the child that receives signals. Must be `None` before the child is reaped: its process
+    /// id may then belong to another process.
     pub fn set_child(&self, child: Option<Pid>) {
-        let asked = self.with(|state| {
+        let received = self.with(|state| {
             state.child = child;
             state.signal
         });
-        if let Some(signal) = asked {
-            self.note(signal);
+        if let Some(signal) = received {
+            self.forward(signal);
         }
     }
 
-    fn note(&self, signal: i32) {
+    fn forward(&self, signal: i32) {
         self.with(|state| {
             state.signal = Some(signal);
             let Some(child) = state.child else { return };
-            // It may have ended by itself, which is as good.
+            // Fails if the child has ended by itself, which is as good.
             let _ = kill_process(child, Signal::TERM);
-            if !state.told && getpgrp() == getpid() {
-                state.told = true;
+            if !state.group_signalled && getpgrp() == getpid() {
+                state.group_signalled = true;
                 let _ = kill_process_group(getpgrp(), Signal::TERM);
             }
         });
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        // The state is two independent values; a panic cannot leave it inconsistent.
+        // The fields are independent, so a panic cannot leave them inconsistent.
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

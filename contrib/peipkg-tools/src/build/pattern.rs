@@ -1,52 +1,52 @@
-//! The patterns by which a stanza claims staged paths: doublestar globs
-//! relative to `$DESTDIR` (PSD-009 appendix A.2). Pure.
+//! The patterns by which a stanza claims staged paths: doublestar globs relative to `$DESTDIR`
+//! (PSD-009 appendix A.2). Pure.
 //!
-//! `*`, `?` and classes match characters of one component, `**` as a component
-//! any number of components, none included; elsewhere it is a `*`. Braces hold
-//! alternatives, with slashes and patterns in them. A backslash takes the
-//! meaning from the character that follows.
+//! `*`, `?` and classes match characters of one component. A component `**` matches any number of
+//! components, also none; elsewhere `**` is the same as `*`. Braces hold alternatives, which may
+//! contain slashes and patterns. A backslash makes the next character stand for itself.
 
-/// Most patterns that the alternatives of one may amount to: none that is meant has a tenth.
+/// Most combinations of alternatives of one pattern. A few groups of braces give a dozen; without
+/// the cap, forty groups would fill the memory.
 const MAX_ALTERNATIVES: usize = 1000;
 
 /// A pattern of a stanza's `files`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// One list of components for each combination of alternatives.
+    /// The components of each combination of alternatives.
     alternatives: Vec<Vec<Component>>,
     of_directories: bool,
 }
 
-/// What one component of a path must be.
+/// Matches path components.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Component {
-    /// Any number of components.
+    /// Matches any number of components.
     Any,
-    /// Exactly this.
+    /// Matches this component.
     Text(String),
-    /// What these match one by one.
+    /// Matches a component, character by character.
     Glob(Vec<Token>),
 }
 
-/// What one character must be.
+/// Matches characters of one component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
-    /// Any number of characters.
+    /// Matches any number of characters.
     Star,
-    /// Any one character.
+    /// Matches any one character.
     Any,
-    /// This one.
+    /// Matches this character.
     Char(char),
-    /// One in any of the ranges, or in none of them.
+    /// Matches a character in one of the ranges or, if negated, in none.
     Class { ranges: Vec<(char, char)>, negated: bool },
 }
 
 impl Pattern {
-    /// Reads a pattern; one that ends in a slash claims directories, any other
-    /// claims files and symbolic links.
+    /// Reads a pattern. A pattern that ends in a slash claims directories; any other claims files
+    /// and symbolic links.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence that starts with the pattern.
+    /// The problem, as the end of a sentence that starts with the pattern.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (glob, of_directories) = match text.strip_suffix('/') {
             Some(glob) => (glob, true),
@@ -63,7 +63,7 @@ impl Pattern {
         Ok(Self { alternatives, of_directories })
     }
 
-    /// Whether it claims `path`, given without a trailing slash.
+    /// Whether the pattern claims `path`, given without a trailing slash.
     pub fn claims(&self, path: &str, is_directory: bool) -> bool {
         if self.of_directories != is_directory {
             return false;
@@ -131,7 +131,7 @@ const BACKSLASH: &str = "has a backslash at the end of a component";
 const BRACKET: &str = "has an unclosed or empty bracket";
 const BRACE: &str = "has an unclosed or stray brace";
 
-/// Reads a class whose bracket has been opened.
+/// Reads a class after its opening bracket.
 fn read_class(rest: &mut std::str::Chars<'_>) -> Result<Token, &'static str> {
     let negated = rest.as_str().starts_with(['!', '^']);
     if negated {
@@ -163,8 +163,9 @@ fn read_class(rest: &mut std::str::Chars<'_>) -> Result<Token, &'static str> {
     }
 }
 
-/// Whether `input` is what `pattern` says, where some parts of it stand for any number of
-/// elements. The last such part that was met is the only one that ever has to try again.
+/// Whether `pattern` matches `input`. Parts for which `is_any_number` holds match any number of
+/// elements. On a mismatch, only the last such part has to take one element more, so the time grows
+/// with the product of the lengths and not exponentially.
 fn matches<P, E>(
     pattern: &[P],
     input: &[E],
@@ -192,7 +193,7 @@ fn matches<P, E>(
     }
 }
 
-/// The patterns that `glob` stands for, without braces.
+/// Returns every combination of the alternatives of `glob`, without braces.
 fn expand(glob: &str) -> Result<Vec<String>, &'static str> {
     let mut found = Vec::new();
     let mut pending = vec![glob.to_owned()];
@@ -210,10 +211,10 @@ fn expand(glob: &str) -> Result<Vec<String>, &'static str> {
     Ok(found)
 }
 
-/// What precedes a group of alternatives, the alternatives, and what follows.
+/// The text before a group of alternatives, the alternatives, and the text after.
 type Group<'a> = (&'a str, Vec<&'a str>, &'a str);
 
-/// The first group of alternatives.
+/// Finds the first group of alternatives.
 fn first_group(glob: &str) -> Result<Option<Group<'_>>, &'static str> {
     let (mut depth, mut in_class, mut start) = (0_usize, false, 0);
     let mut alternatives = Vec::new();
@@ -345,7 +346,7 @@ mod tests {
             assert!(Pattern::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Pattern::parse(&"{a,b}".repeat(11)).unwrap_err().contains("1000"));
-        // What takes a careless matcher ages.
+        // A matcher that backtracks to every star would not finish.
         let slow = Pattern::parse(&("a*".repeat(30) + "b")).unwrap();
         assert!(!slow.claims(&"a".repeat(200), false));
     }

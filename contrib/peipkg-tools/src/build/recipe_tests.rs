@@ -1,4 +1,4 @@
-//! Tables of recipes, good and bad.
+//! Tables of good and bad recipes for the tests of `recipe`.
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn recipe_with_everything_is_read() {
     assert_eq!(recipe.packages[1].dependencies[1].constraint.as_deref(), Some("= 1.3-2"));
 }
 
-/// Replaces `from` by `to` in the good recipe and expects exactly one problem at `line`.
+/// Replaces `from` by `to` in the good recipe, and expects exactly one problem, at `line`.
 #[track_caller]
 fn check(from: &str, to: &str, line: usize, expected: &str) {
     assert!(GOOD.contains(from), "{from}");

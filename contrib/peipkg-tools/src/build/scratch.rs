@@ -1,4 +1,4 @@
-//! The temporary directory of one build, which is removed whatever happens.
+//! The temporary directory of one build. Dropping it removes it, however the build ended.
 
 use std::path::PathBuf;
 use std::{fs, io};
@@ -14,7 +14,7 @@ pub struct Scratch {
     root: PathBuf,
 }
 
-/// The directory cannot be made.
+/// The temporary directory cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot create a temporary directory in {place}: {error}", place = std::env::temp_dir().display())]
 pub struct ScratchError {
@@ -23,11 +23,11 @@ pub struct ScratchError {
 }
 
 impl Scratch {
-    /// Makes the directory below `TMPDIR`, else `/tmp`.
+    /// Creates the directory below `TMPDIR`, else `/tmp`.
     pub fn new() -> Result<Self, ScratchError> {
         let directory = tempfile::Builder::new().prefix("peipkg-build-").tempdir()?;
         let root = directory.path().canonicalize()?;
-        // Its own way to remove itself is a recursive one.
+        // `TempDir` would remove the tree recursively; see `drop`.
         let _ = directory.keep();
         let scratch = Self { root };
         fs::create_dir(scratch.work())?;
@@ -35,12 +35,12 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Where the build script starts.
+    /// Returns the directory in which the build script starts.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
     }
 
-    /// The build script's `DESTDIR`.
+    /// Returns the build script's `DESTDIR`.
     pub fn staged(&self) -> PathBuf {
         self.root.join("staged")
     }
@@ -48,8 +48,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Not by recursion, nor by long paths: a build may nest directories deeper than this stack reaches, or leave
-        // them without write permission.
+        // A recursive removal can overflow the stack, and fails on directories without write
+        // permission: a build may nest thousands of directories, or leave read-only ones.
         if let Err(error) = remove_directory(&self.root) {
             note(PROGRAM, &format!("cannot remove {}: {error}", self.root.display()));
         }

@@ -1,5 +1,5 @@
-//! Running the build script: in a fresh directory, with an environment that is
-//! the same on every machine but for `PATH`.
+//! Runs the build script in an empty directory, with an environment that differs between machines
+//! only in `PATH`.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,27 +10,27 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::interrupt::{Interrupt, Interrupted};
 
-/// The variables that every script gets; `--build-env` may not set them.
+/// The variables that every script receives. `--build-env` may not set them.
 pub const FIXED_VARIABLES: [&str; 6] = ["SOURCE_DIR", "DESTDIR", "SOURCE_DATE_EPOCH", "LC_ALL", "TZ", "PATH"];
 
-/// A build script and what it is given.
+/// A build script, with its directories and variables.
 #[derive(Debug)]
 pub struct Script<'a> {
     /// Absolute path of the script.
     pub path: &'a Path,
     /// Absolute path of the source tree.
     pub source: &'a Path,
-    /// The empty directory it is to fill.
+    /// `DESTDIR`: an empty directory that the script fills.
     pub staged: &'a Path,
-    /// The empty directory it starts in.
+    /// The empty directory in which the script starts.
     pub work: &'a Path,
-    /// Seconds since 1970 that stand for the time of the build.
+    /// `SOURCE_DATE_EPOCH`: the time of the source, in seconds since 1970.
     pub epoch: u64,
-    /// Further variables.
+    /// The variables of `--build-env`.
     pub variables: &'a [(String, OsString)],
 }
 
-/// Why a build script did not do its work.
+/// Why a build script failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     /// It could not be started or waited for.
@@ -38,25 +38,25 @@ pub enum ScriptError {
     Start {
         /// The script.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         error: io::Error,
     },
-    /// It ended with another status than zero.
+    /// It ended with a status other than zero.
     #[error("build script {path} failed: {status}", path = path.display())]
     Failed {
         /// The script.
         path: PathBuf,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
     },
-    /// The program was asked to stop.
+    /// A signal asked the program to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
 
 impl Script<'_> {
-    /// Runs the script to its end. All it prints goes to standard error, which
-    /// leaves standard output to the names of the packages.
+    /// Runs the script to its end. Sends its output to standard error, because standard output is
+    /// for the paths of the packages.
     pub fn run(&self, interrupt: &Interrupt) -> Result<(), ScriptError> {
         let start = |error| ScriptError::Start { path: self.path.to_owned(), error };
         let mut command = Command::new("sh");
@@ -69,7 +69,7 @@ impl Script<'_> {
         let mut child = command.spawn().map_err(start)?;
         let pid = Pid::from_child(&child);
         interrupt.set_child(Some(pid));
-        // Waits without reaping, so that the number stays the child's until nobody uses it.
+        // Wait without reaping: the process id stays the child's until `interrupt` forgets it.
         let waited = loop {
             match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Err(rustix::io::Errno::INTR) => {}

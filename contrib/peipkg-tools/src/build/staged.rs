@@ -1,4 +1,4 @@
-//! What the build script left in `$DESTDIR`, read without following a link.
+//! Reads the tree that the build script left in `$DESTDIR`. Follows no symbolic link.
 
 use std::fs::{self, DirEntry, FileType, Metadata};
 use std::io;
@@ -10,18 +10,18 @@ use crate::payload::check_path;
 /// A staged file, directory or symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Staged {
-    /// Relative to `$DESTDIR`, without a trailing slash.
+    /// Path relative to `$DESTDIR`, without a trailing slash.
     pub path: String,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
 }
 
-/// What a payload entry can be (PSD-009 §3.2.6).
+/// The types of a payload entry (PSD-009 §3.2.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file; hard links of it are files of their own in a package.
+    /// A regular file. Each hard link of a file becomes a file of its own in a package.
     File {
-        /// Whether it carries a set-user-ID or set-group-ID bit, which no package can.
+        /// Whether it has a set-user-ID or set-group-ID bit, which a package cannot carry.
         is_privileged: bool,
     },
     /// A directory.
@@ -36,9 +36,9 @@ pub enum StagedError {
     /// A directory or link cannot be read.
     #[error("cannot read {path}: {error}", path = path.display())]
     Unreadable {
-        /// The path.
+        /// The directory or link.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         error: io::Error,
     },
     /// Entries that no package can carry, one line each.
@@ -46,11 +46,11 @@ pub enum StagedError {
     Unfit(Vec<String>),
 }
 
-/// Everything below `root`, each directory followed by what is in it, sorted by name.
+/// Reads everything below `root`, sorted by name; the content of a directory follows it directly.
 ///
 /// # Errors
-/// When something cannot be read, or with one line for every entry whose type
-/// or name PSD-009 §3.2 does not permit.
+/// The first directory or link that cannot be read; else a line for every entry whose type or name
+/// PSD-009 §3.2 does not permit.
 pub fn read(root: &Path) -> Result<Vec<Staged>, StagedError> {
     let mut walk = Walk { entries: Vec::new(), unfit: Vec::new() };
     let metadata = fs::symlink_metadata(root).map_err(|error| unreadable(root, error))?;
@@ -68,8 +68,8 @@ struct Walk {
 
 impl Walk {
     fn directory(&mut self, directory: &Path, prefix: &str, metadata: &Metadata) -> Result<(), StagedError> {
-        // A directory the owner may not list was staged so on purpose or by accident; either way
-        // its mode is not part of a package.
+        // A package does not carry modes, so a directory that its owner may not list is made
+        // readable.
         if metadata.permissions().mode() & 0o500 != 0o500 {
             let mode = fs::Permissions::from_mode(0o700);
             fs::set_permissions(directory, mode).map_err(|error| unreadable(directory, error))?;
@@ -90,9 +90,9 @@ impl Walk {
             return Ok(());
         };
         let path = format!("{prefix}{name}");
-        if let Err(wrong) = check_path(&path) {
-            // Quoted, since what is wrong may be a character that does not show.
-            self.unfit.push(format!("{path:?} {wrong}"));
+        if let Err(problem) = check_path(&path) {
+            // Quoted, because the problem may be an invisible character.
+            self.unfit.push(format!("{path:?} {problem}"));
             return Ok(());
         }
         let metadata = entry.metadata().map_err(|error| unreadable(&place, error))?;
@@ -103,7 +103,7 @@ impl Walk {
         } else if metadata.is_symlink() {
             let target = fs::read_link(&place).map_err(|error| unreadable(&place, error))?;
             let Some(target) = target.to_str() else {
-                self.unfit.push(format!("{path} leads to a target that is not UTF-8"));
+                self.unfit.push(format!("{path} has a link target that is not UTF-8"));
                 return Ok(());
             };
             Kind::Symlink(target.to_owned())
@@ -134,8 +134,8 @@ fn unreadable(path: &Path, error: io::Error) -> StagedError {
     StagedError::Unreadable { path: path.to_owned(), error }
 }
 
-/// Opens a staged file for reading. A file that its owner may not read, such as
-/// a program staged with mode 4111, is made readable: modes are not part of a package.
+/// Opens a staged file for reading. Makes a file readable that its owner may not read, such as a
+/// program with mode 4111: a package does not carry modes.
 pub fn open(path: &Path) -> io::Result<fs::File> {
     fs::File::open(path).or_else(|error| {
         if error.kind() != io::ErrorKind::PermissionDenied {

@@ -1,5 +1,6 @@
-//! Lists that are not read beyond the length that the format allows (PSD-009 §3.2.10): what they
-//! take in memory is many times what they take in JSON.
+//! Deserializers that stop at the longest list that the format allows (PSD-009 §3.2.10).
+//!
+//! A list takes many times more memory than its JSON, so a check after reading would come too late.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 use super::{Claim, MAX_SLOTS};
 
-/// A list of at most `MOST` values.
+/// Reads a list of at most `MOST` values.
 pub(super) fn list<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -37,7 +38,7 @@ pub(super) fn list<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializer<
     from.deserialize_seq(List::<MOST, T>(PhantomData))
 }
 
-/// The slots of a claim, at most [`MAX_SLOTS`].
+/// Reads the slots of a claim, at most [`MAX_SLOTS`].
 pub(super) fn slots<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Claim>, D::Error> {
     struct Slots;
 
