@@ -1,4 +1,4 @@
-//! SHA-256 values, the only digests of the format (PSD-009 §3.5.5), and hexadecimal.
+//! SHA-256 values, the only digests of the format (PSD-009 §3.5.5), and their hexadecimal form.
 
 pub use peipkg_format::hex::encode as hex;
 use sha2::{Digest as _, Sha256};
@@ -6,9 +6,27 @@ use sha2::{Digest as _, Sha256};
 /// A SHA-256 value.
 pub type Digest = [u8; 32];
 
-/// The SHA-256 of `bytes`.
+/// Returns the SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> Digest {
     Sha256::digest(bytes).into()
+}
+
+/// Reads a SHA-256 value from 64 lower-case hexadecimal digits, the only form the format allows.
+pub fn unhex(text: &str) -> Option<Digest> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pairs: &[[u8; 2]] = text.as_bytes().as_chunks().0;
+    let mut digest = Digest::default();
+    if text.len() != 2 * digest.len() {
+        return None;
+    }
+    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(digest)
 }
 
 #[cfg(test)]
@@ -19,5 +37,9 @@ mod tests {
     fn digest_of_nothing_is_the_known_one() {
         let known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(hex(&sha256(b"")), known);
+        assert_eq!(unhex(known), Some(sha256(b"")));
+        for bad in ["", &known[1..], &known.to_uppercase(), &known.replace('e', "g")] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
     }
 }

@@ -1,12 +1,14 @@
-//! The values of a manifest that have a grammar of their own: names,
-//! constraints, side effects, texts (PSD-009 §2.1, §3.3, §4). Pure.
+//! The manifest values that have a grammar: names, constraints, side effects, texts (PSD-009 §2.1,
+//! §3.3, §4). Pure.
 //!
-//! Each check returns what is wrong as the end of a sentence that starts with
-//! the value.
+//! Each check returns the problem as the end of a sentence that starts with the value.
 
 use peipkg_format::version::Version;
 
-/// The side effects that exist (PSD-009 §4.3.4).
+/// Checks a value. An error is the end of a sentence that starts with the value.
+pub type Rule = fn(&str) -> Result<(), &'static str>;
+
+/// Every side effect of the format (PSD-009 §4.3.4).
 pub const SIDE_EFFECTS: [&str; 3] = ["ldconfig", "depmod", "man-db"];
 
 /// Checks a package or virtual name (PSD-009 §2.1.6).
@@ -51,13 +53,14 @@ pub fn check_constraint(constraint: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Checks a version whose revision may be missing (PSD-009 §4.1.4).
+/// Checks a version with or without revision (PSD-009 §4.1.4).
 pub fn check_relaxed_version(version: &str) -> Result<(), &'static str> {
     let whole = version.parse::<Version>().or_else(|_| format!("{version}-1").parse());
-    whole.map(drop).map_err(|_| "is not a version")
+    whole.map(drop).map_err(|_| "is not a version such as 1.2 or 1.2-1")
 }
 
-/// Checks a description: printable ASCII, so that it cannot steer a terminal (PSD-009 §3.3.7).
+/// Checks a description: printable ASCII, so that it cannot send control sequences to a terminal
+/// (PSD-009 §3.3.7).
 pub fn check_description(text: &str) -> Result<(), &'static str> {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         Ok(())
@@ -66,7 +69,8 @@ pub fn check_description(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Checks a homepage: an `http` or `https` URL with a host, in the characters of RFC 3986 (PSD-009 §3.3.7).
+/// Checks a homepage: an `http` or `https` URL with a host, in the characters of RFC 3986
+/// (PSD-009 §3.3.7).
 pub fn check_homepage(url: &str) -> Result<(), &'static str> {
     let (scheme, rest) = url.split_once("://").ok_or("is not an http or https URL")?;
     if !(scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http")) {
@@ -74,7 +78,7 @@ pub fn check_homepage(url: &str) -> Result<(), &'static str> {
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
     if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) || !rest.bytes().all(allowed) {
-        return Err("is not a well-formed URL");
+        return Err("is not a well-formed URL such as https://example.org/");
     }
     Ok(())
 }
@@ -86,7 +90,7 @@ pub fn check_root_reference(root: &str) -> Result<(), &'static str> {
         text.as_bytes().first().is_some_and(starts)
             && text.bytes().all(|byte| starts(&byte) || b"_-".contains(&byte))
     };
-    if root.split('.').all(segment) { Ok(()) } else { Err("is not the name of a root") }
+    if root.split('.').all(segment) { Ok(()) } else { Err("is not the name of a root such as initramfs") }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The companion tools of peipkg-manager: `peipkg-build` and `peipkg-repo`.
 //!
-//! The package format both work on is PSD-009's; the modules name its sections.
+//! Both implement the package format of PSD-009; modules name the sections they implement.
 
 pub mod build;
+pub mod chunks;
 pub mod cli;
 pub mod digest;
 pub mod expression;
@@ -13,3 +14,4 @@ pub mod payload;
 pub mod repo;
 pub mod signature;
 pub mod tar_header;
+pub mod timestamp;

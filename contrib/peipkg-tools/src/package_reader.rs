@@ -1,11 +1,8 @@
-//! Reads a package as a consumer does and says why it is refused
-//! (PSD-009 §3, §5.3).
+//! Reads a package as a consumer does, and says why it is refused (PSD-009 §3, §5.3).
 //!
-//! Owns the verdict on one package file: form, limits, per-file hashes,
-//! signature. It writes nothing and keeps no payload; what it holds at most is
-//! the metadata, a zstd window and one buffer. Rules of determinism that do not
-//! change what would be installed (times, owners, §3.1.4) are left to whoever
-//! rebuilds a package to compare it.
+//! Owns the verdict on one package file: form, limits, hash of each file, signature. Writes nothing
+//! and keeps no payload: memory holds the metadata, a zstd window and one buffer. Does not check
+//! times and owners (§3.1.4): they change nothing that is installed, and a rebuild compares them.
 
 mod archive;
 mod metadata;
@@ -19,24 +16,21 @@ use sha2::{Digest as _, Sha256};
 use self::archive::{Archive, Entry, Kind};
 use self::metadata::FileList;
 pub use self::metadata::Metadata;
-pub(crate) use self::metadata::unhex;
 use self::tree::Tree;
+use crate::chunks::CHUNK;
 use crate::digest::Digest;
 use crate::manifest::{FILES_PATH, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST};
-use crate::payload::{self, MAX_ENTRIES};
+use crate::payload::{self, MAX_DECOMPRESSED, MAX_ENTRIES};
 use crate::signature::{Envelope, MAX_ENVELOPE, SIGNATURE_PATH, SignatureError};
 
-/// The unit of reading, in bytes: large enough that hashing and not calling dominates.
-const BUFFER: usize = 128 * 1024;
-
-/// The largest zstd window that is allocated, as a power of two: 128 MiB, the most that any
-/// decoder takes unasked and no level below 20 needs (RFC 8878 §3.1.1.1.2).
+/// The largest zstd window that is allocated, as a power of two. Decoders accept 128 MiB by
+/// default, and no level below 20 needs more (RFC 8878 §3.1.1.1.2).
 const MAX_WINDOW_LOG: u32 = 27;
 
-/// A package that has been read to its end and found good.
+/// A package that was read to its end and found good.
 #[derive(Debug)]
 pub struct Package {
-    /// What its manifest says.
+    /// Its manifest.
     pub metadata: Metadata,
     /// Length of the file in bytes.
     pub size: u64,
@@ -47,13 +41,13 @@ pub struct Package {
 /// Why a package is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
-    /// The file, its compression or the archive in it ends early or cannot be read.
+    /// The file cannot be read, or its compression or archive is damaged or ends early.
     #[error("cannot read the package: {0}")]
     Unreadable(#[source] io::Error),
-    /// The tar stream is not what PSD-009 §3.1 prescribes.
+    /// The tar stream breaks PSD-009 §3.1.
     #[error("not a package archive: {0}")]
     Archive(&'static str),
-    /// One entry of the archive is not allowed.
+    /// An entry of the archive is not allowed.
     #[error("entry {path:?} {reason}")]
     Entry {
         /// The entry's path.
@@ -66,23 +60,20 @@ pub enum PackageError {
     Link {
         /// The link's path.
         path: String,
-        /// Where it leads.
+        /// The link's target.
         target: String,
         /// The end of the sentence.
         reason: &'static str,
     },
     /// It decompresses to more than the cap (PSD-009 §3.5.4).
-    #[error("decompresses to more than {cap} bytes")]
-    TooLarge {
-        /// The most that is read, in bytes.
-        cap: u64,
-    },
-    /// A metadata document is not the JSON of its schema.
+    #[error("decompresses to more than {MAX_DECOMPRESSED} bytes (4 GiB), the most that is allowed")]
+    TooLarge,
+    /// A metadata document does not fit its JSON schema.
     #[error("{document}: {source}")]
     Json {
         /// Its path in the archive.
         document: &'static str,
-        /// Where and why.
+        /// The place in it and the reason.
         source: serde_json::Error,
     },
     /// A metadata document breaks a rule of its schema.
@@ -90,10 +81,10 @@ pub enum PackageError {
     Document {
         /// Its path in the archive.
         document: &'static str,
-        /// Which rule.
+        /// The broken rule.
         reason: String,
     },
-    /// There is no signature, or something follows it (PSD-009 §5.3.3).
+    /// There is no signature, or an entry follows it (PSD-009 §5.3.3).
     #[error("{0}")]
     Unsigned(&'static str),
     /// No trusted key made the signature.
@@ -110,15 +101,14 @@ impl PackageError {
     }
 }
 
-/// Reads the package in `file` and checks all of it. `key` finds the trusted
-/// public key of a fingerprint.
+/// Reads the package in `file` and checks all of it. `key` finds the trusted public key of a
+/// fingerprint.
 ///
-/// The signature stands at the end, so the file is read twice: first for the
-/// signature alone, then for what it says. Nothing that no trusted key has
-/// signed is taken apart.
+/// Reads the file twice, because the signature is at the end: once to verify the signature, once to
+/// parse the content. Nothing unsigned reaches a parser of metadata.
 ///
 /// # Errors
-/// The first thing that is wrong with the package.
+/// The first problem of the package.
 pub fn read<'k>(
     mut file: impl Read + Seek,
     key: impl Fn(&str) -> Option<&'k VerifyingKey>,
@@ -138,7 +128,7 @@ pub fn read<'k>(
     read_payload(&mut archive, &mut metadata, &mut files)?;
     drop(archive);
     if second.finish() != authentic {
-        return Err(PackageError::Unreadable(io::Error::other("it changed while it was read")));
+        return Err(PackageError::Unreadable(io::Error::other("the file changed while it was read")));
     }
     let (size, hash) = authentic;
     Ok(Package { metadata, size, hash })
@@ -150,7 +140,7 @@ fn decoder<R: Read>(file: R) -> Result<zstd::Decoder<'static, io::BufReader<R>>,
     Ok(decoder)
 }
 
-/// Reads to the end and checks the signature (PSD-009 §5.3).
+/// Reads the archive to its end and verifies the signature (PSD-009 §5.3).
 fn authenticate<'k, R: Read>(
     archive: &mut Archive<R>,
     key: impl Fn(&str) -> Option<&'k VerifyingKey>,
@@ -161,7 +151,7 @@ fn authenticate<'k, R: Read>(
             Some(entry) if entry.path != SIGNATURE_PATH => {}
             None => return Err(unsigned),
             Some(entry) => {
-                let envelope = Envelope::parse(&signature(archive, &entry)?)?;
+                let envelope = Envelope::parse(&read_signature(archive, &entry)?)?;
                 let trusted = key(envelope.fingerprint())
                     .ok_or_else(|| PackageError::UntrustedKey(envelope.fingerprint().to_owned()))?;
                 let digest = archive.signed_digest().ok_or(unsigned)?;
@@ -171,25 +161,25 @@ fn authenticate<'k, R: Read>(
     }
 }
 
-/// Reads everything after the two leading documents.
+/// Reads and checks every entry after the two leading documents.
 fn read_payload<R: Read>(
     archive: &mut Archive<R>,
     metadata: &mut Metadata,
     files: &mut FileList,
 ) -> Result<(), PackageError> {
-    let mut buffer = vec![0; BUFFER];
-    let architecture = &metadata.package.architecture.clone();
+    let mut buffer = vec![0; CHUNK];
+    let architecture = &metadata.manifest.architecture.clone();
     let mut payload = 0;
     let mut tree = Tree::default();
     while let Some(entry) = archive.next_entry()? {
         if entry.path == SIGNATURE_PATH {
             files.expect_end()?;
-            metadata.expect_all_met()?;
+            metadata.check_mentions()?;
             tree.finish()?;
-            return signature(archive, &entry).map(drop);
+            return read_signature(archive, &entry).map(drop);
         }
         if entry.path == ".peipkg" || entry.path.starts_with(".peipkg/") {
-            // Extensions of later versions stand before the payload and are ignored (PSD-009 §3.2.4).
+            // Later format versions may add entries before the payload; skip them (PSD-009 §3.2.4).
             if payload > 0 || matches!(entry.path.as_str(), ".peipkg" | MANIFEST_PATH | FILES_PATH) {
                 return Err(PackageError::entry(&entry.path, "is out of place"));
             }
@@ -197,14 +187,16 @@ fn read_payload<R: Read>(
         }
         payload += 1;
         if payload > MAX_ENTRIES {
-            return Err(PackageError::Archive("it has more than 100000 payload entries"));
+            return Err(PackageError::Archive(
+                "it has more than 100000 payload entries, the most that is allowed",
+            ));
         }
         let refuse = |reason| PackageError::entry(&entry.path, reason);
         payload::check_path(&entry.path).map_err(refuse)?;
         let is_directory = entry.kind == Kind::Directory;
         payload::check_destination(&entry.path, is_directory, architecture).map_err(refuse)?;
-        tree.meet(&entry)?;
-        metadata.meet(&entry);
+        tree.add(&entry)?;
+        metadata.add(&entry);
         if entry.kind == Kind::File {
             check_file(archive, &entry, files, &mut buffer)?;
         }
@@ -212,8 +204,8 @@ fn read_payload<R: Read>(
     Err(PackageError::Unsigned("it has no signature"))
 }
 
-/// Reads the signature entry and makes sure that it is the last one.
-fn signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>, PackageError> {
+/// Reads the signature entry, and checks that it is the last one.
+fn read_signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>, PackageError> {
     if entry.kind != Kind::File {
         return Err(PackageError::entry(&entry.path, "is not a file"));
     }
@@ -224,7 +216,7 @@ fn signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>
     }
 }
 
-/// Hashes one payload file and holds it against the file list, which is in the same order.
+/// Hashes one payload file and compares it with the file list, which has the same order.
 fn check_file<R: Read>(
     archive: &mut Archive<R>,
     entry: &Entry,
@@ -248,7 +240,7 @@ fn check_file<R: Read>(
     Ok(())
 }
 
-/// The content of the next entry, which must be the document at `path`.
+/// Reads the content of the next entry, which must be the document at `path`.
 fn expect_document<R: Read>(
     archive: &mut Archive<R>,
     path: &'static str,
@@ -264,7 +256,7 @@ fn expect_document<R: Read>(
     }
 }
 
-/// Counts and hashes the compressed bytes on their way through.
+/// Counts and hashes the compressed bytes that pass through.
 struct Measured<R> {
     inner: R,
     size: u64,

@@ -1,17 +1,18 @@
-//! Writing a package: the archive of PSD-009 §3.1 and §3.2, signed as §5.1 has
-//! it, compressed, and put into place whole.
+//! Writes a package: the archive of PSD-009 §3.1 and §3.2, signed (§5.1), compressed, and renamed
+//! into place when it is complete.
 //!
-//! Nothing is held in memory but names: every file is read twice, once for the
-//! list of hashes that precedes the payload, once for the payload itself.
+//! Keeps only names and hashes in memory, so that a package may be larger than memory. Reads every
+//! file twice: for its hash in the file list, which precedes the payload, and for its content.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use sha2::{Digest as _, Sha256};
 
+use crate::chunks::for_each_chunk;
 use crate::digest::hex;
 use crate::manifest::{
     FILES_PATH, FileEntry, Files, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST, Manifest, SCHEMA_VERSION, to_json,
@@ -20,23 +21,21 @@ use crate::payload::{MAX_DECOMPRESSED, MAX_ENTRIES};
 use crate::signature::{Envelope, SIGNATURE_PATH};
 use crate::tar_header::{BLOCK, END, EntryType, header, header_length, padding};
 
-/// The compression level: the usual default, which needs a few megabytes of
-/// memory whatever the size of the package.
+/// The compression level: the default of zstd. It needs a few megabytes of memory for a package of
+/// any size.
 const LEVEL: i32 = 3;
-/// What an archive has besides payload and the content of its documents, in bytes, at most: headers
-/// and padding of three documents, the signature, the end.
+/// The most bytes of an archive besides the payload and the two documents: headers and padding of
+/// three entries, the signature, the end.
 const FRAME: u64 = 8 * 1024;
-/// How much of a file is read at once, in bytes: enough for the system calls not to matter.
-const CHUNK: usize = 128 * 1024;
 
-/// A package about to be written.
+/// A package to write.
 #[derive(Debug)]
 pub struct Package {
-    /// Its manifest; the writer fills in `size_installed`.
+    /// The manifest; the writer fills in `size_installed`.
     pub manifest: Manifest,
-    /// Its payload, in any order.
+    /// The payload, in any order.
     pub entries: Vec<Entry>,
-    /// The time of the manifest in seconds since 1970, at most
+    /// The timestamp of the manifest in seconds since 1970, at most
     /// [`MAX_NUMBER`](crate::tar_header::MAX_NUMBER).
     pub mtime: u64,
 }
@@ -44,16 +43,16 @@ pub struct Package {
 /// One payload entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// Its path in the archive; a directory's ends in a slash.
+    /// Path in the archive. A directory's ends in a slash.
     pub path: String,
-    /// What it is.
+    /// Type and content.
     pub content: Content,
 }
 
-/// What a payload entry is.
+/// Type and content of a payload entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
-    /// The bytes of this file.
+    /// A regular file with the bytes of this one.
     File(PathBuf),
     /// A directory.
     Directory,
@@ -76,7 +75,7 @@ pub enum WriteError<E> {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         error: io::Error,
     },
     /// The package cannot be written.
@@ -84,35 +83,35 @@ pub enum WriteError<E> {
     Write {
         /// The package.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         error: io::Error,
     },
     /// A file changed between its two readings.
     #[error("{path} changed while it was packed", path = .0.display())]
     Changed(PathBuf),
-    /// It would decompress to more than a consumer has to accept (PSD-009 §3.5.4).
+    /// It would decompress to more than a consumer must accept (PSD-009 §3.5.4).
     #[error("the package would decompress to {0} bytes, at most {MAX_DECOMPRESSED} (4 GiB) are allowed")]
     TooLarge(u64),
-    /// There are more entries than a consumer has to accept (PSD-009 §3.2.10).
+    /// There are more entries than a consumer must accept (PSD-009 §3.2.10).
     #[error("the payload has {0} entries, at most {MAX_ENTRIES} are allowed")]
     TooManyEntries(usize),
-    /// A document is longer than a consumer has to accept (PSD-009 §3.2.10).
+    /// A document is longer than a consumer must accept (PSD-009 §3.2.10).
     #[error("{path} would be {found} bytes long, at most {limit} are allowed")]
     DocumentTooLong {
-        /// Where it stands in the archive.
+        /// The document's path in the archive.
         path: &'static str,
         /// Its length in bytes.
         found: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The caller's check said to stop.
+    /// The caller asked to stop.
     #[error(transparent)]
     Stopped(E),
 }
 
-/// What must stay the same between the two readings of a file. A change moves
-/// its change time, which nobody can set.
+/// The properties of a file that must not change between its two readings. Every write moves the
+/// change time, which no program can set.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
@@ -131,27 +130,27 @@ impl Stamp {
 }
 
 impl PendingFile {
-    /// A file that will be called `path`; its directory must exist.
+    /// Plans a file at `path`, whose directory must exist.
     pub fn new(path: PathBuf) -> Self {
         let name = path.file_name().unwrap_or_default().display();
-        // The process number keeps two builds into one directory apart.
+        // The process id keeps apart two builds that write to the same directory.
         let temporary = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         Self { temporary, path }
     }
 
-    /// The name it will have.
+    /// Returns the final path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts the file into place, whole. It is not synced, as no compiler's output is: who is
-    /// going to keep it does that, and a build can be had again.
+    /// Renames the complete file into place. Does not sync it, as no compiler does: a build can be
+    /// repeated, and a publish syncs the copies that it makes.
     pub fn publish(self) -> io::Result<()> {
         fs::rename(&self.temporary, &self.path)
     }
 
     fn create(&self) -> io::Result<File> {
-        // What an earlier process of this number left when it was killed.
+        // A killed process that had the same id may have left one.
         let _ = fs::remove_file(&self.temporary);
         OpenOptions::new().write(true).create_new(true).open(&self.temporary)
     }
@@ -159,15 +158,15 @@ impl PendingFile {
 
 impl Drop for PendingFile {
     fn drop(&mut self) {
-        // After publishing, there is nothing left to remove.
+        // Fails after `publish`, when there is nothing to remove.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
 impl Package {
-    /// Writes the package to `pending`, not yet in place. Without a
-    /// key it is unsigned (PSD-009 §5.1.7). `open` opens the files of the
-    /// payload; `check` is asked before each whether to go on.
+    /// Writes the package to `pending` under its temporary name. Without a key, the package is
+    /// unsigned (PSD-009 §5.1.7). `open` opens the files of the payload. `check` runs before each
+    /// file, and its error stops the writing.
     pub fn write<E>(
         mut self,
         pending: &PendingFile,
@@ -183,7 +182,7 @@ impl Package {
             let read = |error| WriteError::Read { path: source.to_owned(), error };
             fs::symlink_metadata(source).map(|file| file.len()).map_err(read)
         };
-        // Before hours are spent on reading it all; that no file grows is checked later.
+        // Checked early, before a payload that is too large is read; checked again after reading.
         let mut sizes = Vec::new();
         for entry in &self.entries {
             if let Content::File(source) = &entry.content {
@@ -222,7 +221,8 @@ impl Package {
         archive.finish(key).map(drop).map_err(write)
     }
 
-    /// Refuses what no reader would take in full; `sizes` are those of the files, in order.
+    /// Refuses a package that decompresses to too many bytes. `sizes` has the size of each file, in
+    /// order.
     fn check_size<E>(
         &self,
         mut sizes: impl Iterator<Item = u64>,
@@ -241,8 +241,8 @@ impl Package {
         if total > MAX_DECOMPRESSED { Err(WriteError::TooLarge(total)) } else { Ok(()) }
     }
 
-    /// The list of hashes as JSON, and what each file looked like when it was made. The list is
-    /// written as it grows: its text is the smaller form.
+    /// Hashes every file. Returns the file list as JSON, and a stamp of each file. Appends to the
+    /// JSON file by file: the text takes less memory than the parsed list.
     fn list_files<E>(
         &self,
         open: impl Fn(&Path) -> io::Result<File>,
@@ -258,12 +258,12 @@ impl Package {
             check().map_err(WriteError::Stopped)?;
             let read = |error| WriteError::Read { path: source.clone(), error };
             let (before, mut file) = stamped(source, &open)?;
-            let mut hasher = Sha256::new();
-            let size = copy(&mut file, |chunk| {
+            let (mut hasher, mut size) = (Sha256::new(), 0);
+            for_each_chunk(&mut file, read, |chunk| {
                 hasher.update(chunk);
+                size += chunk.len() as u64;
                 Ok(())
-            })
-            .map_err(read)?;
+            })?;
             if Stamp::of(&file.metadata().map_err(read)?) != before || size != before.size {
                 return Err(changed(source));
             }
@@ -297,24 +297,7 @@ fn document<E>(path: &'static str, bytes: Vec<u8>, limit: usize) -> Result<Vec<u
     if found > limit { Err(WriteError::DocumentTooLong { path, found, limit }) } else { Ok(bytes) }
 }
 
-/// Gives all of `file` to `sink` and returns how many bytes that were.
-fn copy(file: &mut File, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK];
-    let mut total = 0;
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(total),
-            Ok(length) => {
-                sink(&chunk[..length])?;
-                total += length as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// The archive in the making: what is written is hashed for the signature and compressed.
+/// The archive that is being written. Compresses the bytes and hashes them for the signature.
 struct Archive {
     encoder: zstd::stream::write::Encoder<'static, File>,
     hasher: Sha256,
@@ -348,7 +331,7 @@ impl Archive {
         self.pad(size)
     }
 
-    /// The content of a file that must still look as it did when it was hashed.
+    /// Writes the content of a file, which must not have changed since it was hashed.
     fn content<E>(
         &mut self,
         source: &Path,
@@ -359,11 +342,13 @@ impl Archive {
         if opened != *stamp {
             return Err(changed(source));
         }
-        let mut failed_to_write = false;
-        let copied = copy(&mut file, |chunk| self.write(chunk).inspect_err(|_| failed_to_write = true));
         let write = |error| WriteError::Write { path: pending.path.clone(), error };
         let read = |error| WriteError::Read { path: source.to_owned(), error };
-        let size = copied.map_err(|error| if failed_to_write { write(error) } else { read(error) })?;
+        let mut size = 0;
+        for_each_chunk(&mut file, read, |chunk| {
+            size += chunk.len() as u64;
+            self.write(chunk).map_err(write)
+        })?;
         let after = Stamp::of(&file.metadata().map_err(read)?);
         if after != *stamp || size != stamp.size {
             return Err(changed(source));
@@ -371,7 +356,7 @@ impl Archive {
         self.pad(size).map_err(write)
     }
 
-    /// Signs what was written so far, if there is a key, and ends the archive.
+    /// Signs the bytes written so far, if there is a key, and ends the archive.
     fn finish(mut self, key: Option<&SigningKey>) -> io::Result<File> {
         if let Some(key) = key {
             let digest = self.hasher.clone().finalize().into();

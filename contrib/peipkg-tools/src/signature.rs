@@ -1,25 +1,28 @@
-//! The signature envelope (PSD-009 §5.1.3) and key fingerprints (PSD-009 §5.2.3).
+//! The signature envelope (PSD-009 §5.1.3), key fingerprints (PSD-009 §5.2.3) and private keys.
 //!
-//! The same envelope signs a package from within, over the tar stream that
-//! precedes it, and a repository's documents from beside them, over their
-//! bytes. What is signed is always a SHA-256 value, never the content itself.
+//! The last entry of a package is an envelope over the tar stream before it. A file beside a
+//! repository document is an envelope over the document's bytes. An envelope always signs the
+//! SHA-256 of the content, never the content itself.
+
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use peipkg_manager::signing_key::{self, KeyError};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digest, hex, sha256};
+use crate::digest::{Digest, hex, sha256, unhex};
 use crate::manifest::{SCHEMA_VERSION, to_json};
 
-/// Where the signature stands in the archive: its last entry (PSD-009 §3.2.3).
+/// The path of the signature in the archive: the last entry (PSD-009 §3.2.3).
 pub const SIGNATURE_PATH: &str = ".peipkg/signature";
-/// The longest envelope a consumer has to accept, in bytes (PSD-009 §3.2.10).
+/// The longest envelope that a consumer must accept, in bytes (PSD-009 §3.2.10).
 pub const MAX_ENVELOPE: usize = 64 * 1024;
 /// The only signature algorithm (PSD-009 §5.2.1).
 pub const ALGORITHM: &str = "ed25519";
 
-/// A signature and the fingerprint of the key that made it (PSD-009 §5.1.3).
+/// A signature, and the fingerprint of the key that made it (PSD-009 §5.1.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     fingerprint: String,
@@ -32,14 +35,14 @@ pub enum SignatureError {
     /// It is longer than [`MAX_ENVELOPE`].
     #[error("signature envelope is {0} bytes long, at most {MAX_ENVELOPE} are allowed")]
     TooLong(usize),
-    /// It is not the JSON document of PSD-009 §5.1.3; additional fields count.
+    /// It is not the JSON document of PSD-009 §5.1.3, or has an unknown field.
     #[error("not a signature envelope: {0}")]
     Form(#[from] serde_json::Error),
-    /// It is of another schema version.
-    #[error("signature envelope has schema version {0}, only {SCHEMA_VERSION} is known")]
+    /// Its schema version is unknown.
+    #[error("signature envelope has schema version {0}, expected {SCHEMA_VERSION}")]
     SchemaVersion(u32),
-    /// It is by another algorithm.
-    #[error("signature algorithm is {0:?}, only {ALGORITHM:?} is known")]
+    /// Its algorithm is unknown.
+    #[error("signature algorithm is {0:?}, expected {ALGORITHM:?}")]
     Algorithm(String),
     /// The fingerprint is not 64 lower-case hexadecimal digits.
     #[error("key fingerprint {0:?} is not 64 lower-case hexadecimal digits")]
@@ -47,20 +50,20 @@ pub enum SignatureError {
     /// The signature is not the unpadded base64 of 64 bytes.
     #[error("signature is not 64 bytes in base64 without padding")]
     Encoding,
-    /// Another key made it.
+    /// Another key than the expected one made it.
     #[error("signed by key {found}, expected key {expected}")]
     OtherKey {
         /// Fingerprint in the envelope.
         found: String,
-        /// Fingerprint of the key it was held against.
+        /// Fingerprint of the expected key.
         expected: String,
     },
-    /// The key matches, the signed content does not.
+    /// The expected key did not sign this content.
     #[error("signature does not match the content")]
     Mismatch,
 }
 
-/// The envelope's JSON document.
+/// The JSON form of an envelope.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -81,7 +84,7 @@ impl Envelope {
         Self::sign_digest(key, &sha256(bytes))
     }
 
-    /// Reads an envelope, strictly (PSD-009 §5.1.3).
+    /// Reads an envelope, and refuses unknown fields (PSD-009 §5.1.3).
     pub fn parse(bytes: &[u8]) -> Result<Self, SignatureError> {
         if bytes.len() > MAX_ENVELOPE {
             return Err(SignatureError::TooLong(bytes.len()));
@@ -94,8 +97,7 @@ impl Envelope {
             return Err(SignatureError::Algorithm(document.algorithm));
         }
         let fingerprint = document.key_fingerprint;
-        let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-        if fingerprint.len() != 64 || !fingerprint.bytes().all(is_hex) {
+        if unhex(&fingerprint).is_none() {
             return Err(SignatureError::Fingerprint(fingerprint));
         }
         let bytes = STANDARD_NO_PAD.decode(document.signature).map_err(|_| SignatureError::Encoding)?;
@@ -103,7 +105,7 @@ impl Envelope {
         Ok(Self { fingerprint, signature })
     }
 
-    /// The envelope as it is stored: compact JSON and one final newline.
+    /// Returns the envelope as it is stored: compact JSON and one final newline.
     pub fn to_json(&self) -> Vec<u8> {
         to_json(&Document {
             schema_version: SCHEMA_VERSION,
@@ -113,8 +115,8 @@ impl Envelope {
         })
     }
 
-    /// Fingerprint of the key that is said to have made the signature; it
-    /// chooses the key to verify with and proves nothing by itself.
+    /// Returns the fingerprint of the key that allegedly made the signature. It selects the key to
+    /// verify with; by itself it proves nothing.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -134,9 +136,26 @@ impl Envelope {
     }
 }
 
-/// The fingerprint of a public key: lower-case hexadecimal SHA-256 of its 32 bytes (PSD-009 §5.2.3).
+/// Returns the fingerprint of a public key: lower-case hexadecimal SHA-256 of its 32 bytes
+/// (PSD-009 §5.2.3).
 pub fn fingerprint(key: &VerifyingKey) -> String {
     hex(&sha256(key.as_bytes()))
+}
+
+/// A private key file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}", path = .path.display())]
+pub struct KeyFileError {
+    path: PathBuf,
+    source: KeyError,
+}
+
+/// Reads the private key at `path`.
+pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
+    match signing_key::load(path) {
+        Ok(key) => Ok(SigningKey::from_bytes(key.seed())),
+        Err(source) => Err(KeyFileError { path: path.to_owned(), source }),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! peipkg-repo from the outside: what it writes when all is well.
+//! Runs peipkg-repo and checks the repositories that it writes.
 
 mod repo_support;
 
@@ -13,7 +13,7 @@ use repo_support::{Farm, SEED, TIME, check, entries, file, good, json_file, link
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-/// Has openssl check the envelope beside `document`.
+/// Verifies the signature of `document` with openssl.
 #[track_caller]
 fn openssl_verifies(farm: &Farm, document: &Path) {
     let bytes = fs::read(document).unwrap();
@@ -79,12 +79,12 @@ fn init_directory_not_empty_is_refused_unless_its_own_remains() {
     fs::create_dir(farm.path("empty")).unwrap();
     check(&init("empty"), 0, "");
     check(&init("a/b/c"), 0, "");
-    // What a kill in the middle leaves: everything but the descriptor.
+    // The state after a kill: everything but the descriptor.
     fs::create_dir(farm.path("empty/.init.tmp")).unwrap();
     fs::rename(farm.path("empty/repo.json"), farm.path("empty/.init.tmp/repo.json")).unwrap();
     check(&init("empty"), 0, "");
     check(&farm.run(&["verify", "--repo", "empty"]), 0, "");
-    // The same without the mark is somebody's repository.
+    // Without the marker, the directory may be somebody's repository.
     fs::remove_file(farm.path("empty/repo.json")).unwrap();
     check(&init("empty"), 1, "is not empty");
 }
@@ -187,7 +187,7 @@ fn publish_without_packages_renews_the_indexes() {
     check(&farm.verify(), 0, "");
 }
 
-/// Tools that write in place may be interrupted between the two indexes.
+/// Another tool, which writes in place, may be interrupted between the two indexes.
 #[test]
 fn publish_index_version_exceeds_both_old_ones() {
     let farm = Farm::new();
@@ -225,7 +225,7 @@ fn publish_into_another_directory_leaves_the_first_alone() {
     let next = json_file(&farm.path("next/index/archive.json"));
     assert_eq!(next["packages"].as_array().unwrap().len(), 2);
     assert!(farm.path("next/p/aa/1-1/aa_1-1_noarch.peipkg").is_file());
-    // And on from there, in place.
+    // Continue there, in place.
     farm.clear();
     farm.add("aa", "3-1", "noarch");
     arguments[2] = "next";
@@ -242,7 +242,7 @@ fn publish_into_another_directory_takes_nothing_from_it() {
     check(&farm.run(&arguments), 0, "");
     farm.clear();
     check(&farm.run(&arguments), 1, "lists 1 packages that the new one would lack: \"aa 1-1 noarch\"");
-    // In place, the other has gone on.
+    // The output has been published to meanwhile.
     arguments[2] = "next";
     check(&farm.run(&arguments), 0, "");
     farm.add("aa", "1-1", "noarch");
@@ -263,7 +263,7 @@ fn publish_keeps_the_mode_of_the_index_directory() {
     assert_eq!(fs::metadata(&index).unwrap().permissions().mode() & 0o7777, 0o2771);
 }
 
-/// A directory in the place of the new repo.json stands in for a disk that fails.
+/// A directory at the path of the new repo.json simulates a failing disk.
 #[test]
 fn publish_fails_after_the_commit_exits_0() {
     let farm = Farm::new();
@@ -275,7 +275,7 @@ fn publish_fails_after_the_commit_exits_0() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let note = String::from_utf8(output.stderr).unwrap();
     assert!(note.starts_with("peipkg-repo: note: published, but next/repo.json: cannot rename"), "{note}");
-    // Once that is mended, publishing again completes it.
+    // After the repair, the next publish completes it.
     fs::remove_dir(farm.path("next/repo.json")).unwrap();
     check(&farm.run(&arguments), 0, "");
     check(&farm.run(&["verify", "--repo", "next"]), 0, "");
@@ -324,14 +324,14 @@ fn publish_with_a_new_key_keeps_the_old_one_in_transition() {
     fs::write(farm.repo().join("repo.json"), &bytes).unwrap();
     let signature = repo_support::envelope(SEED, &Sha256::digest(&bytes)).to_string();
     fs::write(farm.repo().join("repo.json.sig"), &signature).unwrap();
-    // The old key no longer signs; the new one does, over a state that the old one signed.
+    // The old key no longer signs. The new key publishes onto a state that the old key signed.
     farm.clear();
     farm.add("aa", "2-1", "noarch");
     check(&farm.publish(), 1, "is not an active key");
     let mut arguments = Farm::PUBLISH;
     arguments[6] = "new-key";
     check(&farm.run(&arguments), 0, "");
-    // Consumers still know only the old key: its signature of the descriptor stays.
+    // The old key's signature of the descriptor stays: consumers may know only the old key.
     assert_eq!(fs::read_to_string(farm.repo().join("repo.json.sig")).unwrap(), signature);
     check(&farm.verify(), 0, "");
 }

@@ -1,4 +1,4 @@
-//! peipkg-repo from the outside: what readers and kills in mid-publish meet.
+//! Kills and reads a repository while peipkg-repo publishes to it.
 
 mod repo_support;
 
@@ -16,8 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// Kills a publish at every instant of its life, so to speak: the delays cover
-/// it from its start to beyond its end.
+/// Kills publishes after delays that cover a publish from its start to beyond its end.
 #[test]
 fn publish_killed_at_any_instant_can_go_on() {
     let farm = Farm::new();
@@ -37,7 +36,7 @@ fn publish_killed_at_any_instant_can_go_on() {
         thread::sleep(whole * round / rounds);
         child.kill().unwrap();
         child.wait().unwrap();
-        // Whatever the instant, the repository is whole.
+        // The repository is complete, whenever the kill came.
         check(&farm.verify(), 0, "");
         let line = format!("aa {version} noarch");
         if farm.listed("archive").contains(&line) {
@@ -56,9 +55,8 @@ fn publish_killed_at_any_instant_can_go_on() {
     assert!(before_commit > 0 && before_commit + after_commit == rounds);
 }
 
-/// Polls the repository as a consumer does until told to stop. With `pairs`,
-/// a document that has not changed around the reading of its signature must be
-/// the signed one.
+/// Polls the repository as a consumer does until told to stop. With `pairs`, a document that did
+/// not change while its signature was read must match the signature.
 fn poll(root: &Path, stop: &AtomicBool, pairs: bool) -> usize {
     let key = SigningKey::from_bytes(&SEED).verifying_key();
     let mut highest = 0;
@@ -94,7 +92,7 @@ fn poll(root: &Path, stop: &AtomicBool, pairs: bool) -> usize {
 fn poll_while_publishing(pairs: bool, publishes: usize) {
     let farm = Farm::new();
     if !pairs {
-        // A file of somebody else makes every publish move its files one by one.
+        // A foreign file in `index` makes every publish move its files one by one.
         fs::write(farm.repo().join("index/README"), "ours").unwrap();
     }
     let directory = || fs::metadata(farm.repo().join("index")).unwrap().ino();
@@ -109,7 +107,7 @@ fn poll_while_publishing(pairs: bool, publishes: usize) {
     });
     assert!(rounds > publishes, "the reader was too slow to see anything: {rounds}");
     check(&farm.verify(), 0, "");
-    // No reader is fast enough to prove it: the pairs changed places together, or one by one.
+    // A reader is too slow to tell an exchange from moves, so look at the directory.
     assert_eq!(directory() != before, pairs);
     if !pairs {
         assert_eq!(fs::read_to_string(farm.repo().join("index/README")).unwrap(), "ours");
@@ -126,7 +124,7 @@ fn readers_without_directory_exchange_never_miss_a_package() {
     poll_while_publishing(false, 20);
 }
 
-/// In the middle of a publish, which holds the lock, verify has to wait.
+/// Verify blocks while a publish holds the lock.
 #[test]
 fn verify_during_a_publish_sees_one_state() {
     let farm = Farm::new();
@@ -135,7 +133,7 @@ fn verify_during_a_publish_sees_one_state() {
     let (signature, aside) = (farm.repo().join("index/active.json.sig"), farm.path("aside"));
     fs::rename(&signature, &aside).unwrap();
     let mut child = farm.command(&["verify", "--repo", "REPO"]).stdout(Stdio::null()).spawn().unwrap();
-    // It waits once the kernel lists it as one who does; where no such list is, some time must do.
+    // The kernel lists blocked processes. Where that list is missing, wait for some time instead.
     let waiting = |line: &str| line.contains("->") && line.contains(&format!(" {} ", child.id()));
     let deadline = Instant::now() + Duration::from_secs(2);
     while !fs::read_to_string("/proc/locks").unwrap_or_default().lines().any(waiting)
@@ -148,7 +146,7 @@ fn verify_during_a_publish_sees_one_state() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Every state between two of the moves that stand in for the exchange.
+/// Interrupts the one-by-one moves after each of them.
 #[test]
 fn moves_interrupted_are_undone_before_the_commit_and_completed_after() {
     const ORDER: [&str; 4] = ["archive.json", "archive.json.sig", "active.json", "active.json.sig"];
@@ -163,9 +161,9 @@ fn moves_interrupted_are_undone_before_the_commit_and_completed_after() {
             fs::rename(index.join(name), next.join(name)).unwrap();
             fs::write(index.join(name), &old[position]).unwrap();
         }
-        // In the middle of a pair, verify sees it and says what to do.
+        // Between a document and its signature, verify reports the interruption and the remedy.
         if moved % 2 == 1 {
-            check(&farm.verify(), 1, "the next one completes it");
+            check(&farm.verify(), 1, "the next publish completes it");
         } else {
             check(&farm.run(&["verify", "--repo", "REPO", "--mode", "hashes"]), 0, "");
         }
@@ -177,7 +175,7 @@ fn moves_interrupted_are_undone_before_the_commit_and_completed_after() {
     }
 }
 
-/// What was not committed stays so, although it takes time to remove it.
+/// An uncommitted publish stays uncommitted if its removal is interrupted.
 #[test]
 fn moves_undone_and_killed_are_undone_again() {
     let farm = Farm::new();
@@ -195,7 +193,7 @@ fn moves_undone_and_killed_are_undone_again() {
     for number in 0..5000 {
         fs::write(next.join(number.to_string()), "").unwrap();
     }
-    // Some file systems list what is newest first.
+    // Some file systems list the newest file first.
     fs::rename(next.join("archive.json"), farm.path("moved")).unwrap();
     fs::rename(farm.path("moved"), next.join("archive.json")).unwrap();
     let mut child = farm.command(&Farm::PUBLISH).stdout(Stdio::null()).spawn().unwrap();
@@ -231,7 +229,7 @@ fn publish_interrupted_keeps_or_replaces_package_files() {
 #[test]
 fn publish_disk_full_leaves_nothing_behind() {
     let farm = Farm::new();
-    // No two bytes alike for long, so that it stays long.
+    // Hardly compressible, so that the package stays long.
     let content: Vec<u8> =
         (0..8192_u32).flat_map(|number| sha2::Sha256::digest(number.to_le_bytes())).collect();
     let package = pack(
@@ -240,7 +238,7 @@ fn publish_disk_full_leaves_nothing_behind() {
     );
     farm.put("aa", "1-1", "noarch", &package);
     let before = farm.snapshot();
-    // A limit on the length of files stands in for a full disk.
+    // A limit on the length of files simulates a full disk.
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "sh"]);
     let publish = farm.command(&Farm::PUBLISH);
@@ -250,7 +248,7 @@ fn publish_disk_full_leaves_nothing_behind() {
     check(&farm.publish(), 0, "");
 }
 
-/// Two publishes at once take turns, and neither is lost.
+/// Two concurrent publishes take turns, and both succeed.
 #[test]
 fn publishes_at_the_same_time_take_turns() {
     let farm = Farm::new();
@@ -278,7 +276,7 @@ fn publishes_at_the_same_time_take_turns() {
     check(&farm.verify(), 0, "");
 }
 
-/// Runs the command and returns its exit status and the most memory that it took, in KiB.
+/// Runs the command, and returns its exit status and its peak memory in KiB.
 fn measure(farm: &Farm, arguments: &[&str]) -> (Option<i32>, u64) {
     let mut child = farm.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let path = format!("/proc/{}/status", child.id());
@@ -296,7 +294,7 @@ fn measure(farm: &Farm, arguments: &[&str]) -> (Option<i32>, u64) {
     (status.code(), peak)
 }
 
-/// A package larger than any buffer is read in bounded memory.
+/// Reading a package that is larger than any buffer takes bounded memory.
 #[test]
 fn publish_large_package_streams() {
     let farm = Farm::new();
@@ -314,7 +312,7 @@ fn publish_large_package_streams() {
     }
 }
 
-/// Documents that are small in JSON and large in memory are not taken apart for a stranger.
+/// An unsigned package is not parsed: its documents may be small in JSON and large in memory.
 #[test]
 fn documents_of_strangers_cost_nothing() {
     let farm = Farm::new();

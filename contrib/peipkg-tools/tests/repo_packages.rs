@@ -1,11 +1,11 @@
-//! peipkg-repo from the outside: which packages it refuses.
+//! Runs peipkg-repo on packages that it must refuse.
 
 mod repo_support;
 
 use repo_support::{Farm, Raw, SEED, check, compress, entries, file, good, link, manifest, pack, tar};
 use serde_json::json;
 
-/// Publishes one package of these bytes, which must be refused with `expected`.
+/// Publishes one package of these bytes, and expects the refusal `expected`.
 #[track_caller]
 fn refused(farm: &Farm, bytes: &[u8], expected: &str) {
     farm.clear();
@@ -19,12 +19,12 @@ fn refused(farm: &Farm, bytes: &[u8], expected: &str) {
     assert_eq!(farm.snapshot(), before);
 }
 
-/// The entries of a good package, for a test to spoil.
+/// Makes the entries of a good package, which a test then spoils.
 fn start() -> Vec<Raw> {
     entries(manifest("aa", "1-1", "noarch"), vec![file("usr/share/a/x", b"x"), file("usr/share/a/y", b"yy")])
 }
 
-/// A package with this payload, otherwise good.
+/// Makes a package that is good apart from its payload.
 fn with_payload(payload: Vec<Raw>) -> Vec<u8> {
     pack(&entries(manifest("aa", "1-1", "noarch"), payload), Some(SEED))
 }
@@ -33,7 +33,7 @@ fn with_payload(payload: Vec<Raw>) -> Vec<u8> {
 fn package_unspoilt_is_accepted() {
     let farm = Farm::new();
     let mut all = start();
-    // What a later version of the format may add to the metadata is ignored.
+    // Entries that a later format version may add are ignored.
     all.insert(2, file(".peipkg/later", b"{}"));
     farm.put("aa", "1-1", "noarch", &pack(&all, Some(SEED)));
     check(&farm.publish(), 0, "");
@@ -44,7 +44,7 @@ fn package_signature_wrong_is_refused() {
     let farm = Farm::new();
     refused(&farm, &pack(&start(), None), "it has no signature");
     refused(&farm, &pack(&start(), Some([8; 32])), "does not list as active");
-    // Signed, then changed: every signed byte counts, so one of each kind will do.
+    // Changed after signing. Every signed byte counts, so one case of each kind is enough.
     let mut envelope = file(".peipkg/signature", b"");
     envelope.content = repo_support::envelope(SEED, &[0; 32]).to_string().into_bytes();
     let mut all = start();
@@ -82,20 +82,20 @@ fn package_payload_wrong_is_refused() {
         refused(&farm, &with_payload(vec![raw]), expected);
     }
     let twice = vec![file("usr/share/a", b""), file("usr/share/a", b"")];
-    refused(&farm, &with_payload(twice), "there twice");
+    refused(&farm, &with_payload(twice), "listed twice");
     let unsorted = vec![file("usr/share/b", b""), file("usr/share/a", b"")];
     refused(&farm, &with_payload(unsorted), "order of paths");
     let directory = |path: &str| Raw { typeflag: b'5', ..file(path, b"") };
     let both = vec![file("usr/share/a", b""), file("usr/share/a-b", b""), directory("usr/share/a/")];
-    refused(&farm, &with_payload(both), "is in something that is no directory");
+    refused(&farm, &with_payload(both), "lies below a file or symbolic link");
     let below_a_link = vec![link("usr/share/a", "b"), file("usr/share/a-b", b""), file("usr/share/a/x", b"")];
-    refused(&farm, &with_payload(below_a_link), "is in something that is no directory");
+    refused(&farm, &with_payload(below_a_link), "lies below a file or symbolic link");
     let mut late = start();
     late.push(file(".peipkg/late", b""));
     refused(&farm, &pack(&late, Some(SEED)), "is out of place");
 }
 
-/// By the path in the archive: that of a directory ends in a slash.
+/// Overrides name entries by their path in the archive; a directory's ends in a slash.
 #[test]
 fn package_manifest_contradicts_its_payload_is_refused() {
     let farm = Farm::new();
@@ -121,7 +121,8 @@ fn package_manifest_contradicts_its_payload_is_refused() {
     check(&farm.publish(), 0, "");
 }
 
-/// Outside the destinations, a link may lead to what the package itself has, wherever in the archive.
+/// A link may lead outside the destinations if the package has the directory, wherever it is in the
+/// archive.
 #[test]
 fn package_links_outside_the_destinations_are_refused() {
     let farm = Farm::new();
@@ -154,9 +155,9 @@ fn package_file_list_wrong_is_refused() {
     };
     let hash = repo_support::sha256(b"x");
     refused(&farm, &spoilt(&hash, &repo_support::sha256(b"z")), "another SHA-256");
-    refused(&farm, &spoilt(&hash, &hash.to_uppercase()), "malformed hash");
+    refused(&farm, &spoilt(&hash, &hash.to_uppercase()), "64 lower-case hexadecimal digits");
     refused(&farm, &spoilt("\"size\":1", "\"size\":2"), "size_installed says 3");
-    refused(&farm, &spoilt("sha256", "blake3"), "not known");
+    refused(&farm, &spoilt("sha256", "blake3"), "expected 1 and \"sha256\"");
     refused(&farm, &spoilt("{", "["), "files.json");
     let mut all = start();
     all.pop();
@@ -173,7 +174,7 @@ fn package_file_list_wrong_is_refused() {
 fn package_manifest_wrong_is_refused() {
     let farm = Farm::new();
     let cases = [
-        ("schema_version", json!(2), "schema_version 2"),
+        ("schema_version", json!(2), "schema_version is 2"),
         ("name", json!("../x"), "name \"../x\""),
         ("version", json!("1"), "does not end in -<revision>"),
         ("architecture", json!("X86"), "is not an architecture"),
@@ -199,7 +200,7 @@ fn package_manifest_wrong_is_refused() {
             json!([{"path": "usr/share/none", "sd": "AQAEgAAAAAAAAAAAAAAAAAAAAAA"}]),
             "is no file or directory of the payload",
         ),
-        ("sd_overrides", json!([{"path": "usr/share/none", "sd": "?"}]), "malformed"),
+        ("sd_overrides", json!([{"path": "usr/share/none", "sd": "?"}]), "base64 without padding"),
         ("build", json!({"timestamp": "now", "farm_id": "", "source_ref": ""}), "build.timestamp"),
     ];
     for (key, value, expected) in cases {
@@ -231,14 +232,14 @@ fn package_archive_wrong_is_refused() {
     refused(&farm, &zstd::encode_all(&stream[..end], 1).unwrap(), "cannot read the package");
     refused(&farm, &zstd::encode_all(&stream[..end + 512], 1).unwrap(), "two zero blocks");
     stream.extend(b"more");
-    refused(&farm, &zstd::encode_all(&*stream, 1).unwrap(), "after the end");
+    refused(&farm, &zstd::encode_all(&*stream, 1).unwrap(), "follow the end");
     let without = start().split_off(1);
     refused(&farm, &pack(&without, Some(SEED)), "its first entry is not");
-    // An extended header with a key that would change how the entry is read.
+    // A key that would change how the entry is read.
     let mut all = start();
     all.insert(2, Raw { typeflag: b'x', mode: 0o644, ..file("x", b"10 size=1\n") });
     refused(&farm, &pack(&all, Some(SEED)), "another record");
-    // Two names for one entry, and one that needs no extended header.
+    // Two names for one entry, and a name that needs no extended header.
     let long = format!("usr/share/{}", "a".repeat(100));
     for (path, field) in [(&*long, "usr/share/b"), ("usr/share/b", "usr/share/b")] {
         let length = (10..200).find(|length| format!("{length} path={path}\n").len() == *length).unwrap();
@@ -253,14 +254,14 @@ fn package_archive_wrong_is_refused() {
 #[test]
 fn package_bomb_costs_neither_memory_nor_disk() {
     let farm = Farm::new();
-    // 5 GiB of zeros in some hundred kilobytes, said to be a package's metadata.
+    // A few hundred kilobytes that decompress to 5 GiB of zeros, as a package's metadata.
     let mut header = tar(&[file(".peipkg/manifest.json", b"")]);
     header[124..136].copy_from_slice(b"50000000000\0");
     header[148..156].copy_from_slice(b"        ");
     let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     refused(&farm, &compress(header), "decompresses to more than");
-    // 17 MiB in a manifest, which may have 16.
+    // A manifest of 17 MiB; the limit is 16.
     let mut all = start();
     all[0].content = vec![b' '; 17 << 20];
     refused(&farm, &pack(&all, Some(SEED)), "is larger than the format allows");

@@ -1,4 +1,4 @@
-//! peipkg-repo from the outside: indexes made anew from the packages.
+//! Runs `peipkg-repo publish --rebuild`, which makes the indexes anew from the packages.
 
 mod repo_support;
 
@@ -7,7 +7,7 @@ use std::fs;
 use repo_support::{Farm, TIME, check, json_file, sha256};
 use serde_json::json;
 
-/// The arguments of a rebuild in place.
+/// Arguments of a rebuild in place.
 const REBUILD: [&str; 12] = [
     "publish",
     "--in",
@@ -80,12 +80,12 @@ fn rebuild_needs_only_the_packages() {
     assert_eq!(farm.listed("archive"), archive);
     assert_eq!(farm.index("active")["index_version"], 42);
     check(&farm.verify(), 0, "");
-    // With both indexes gone, the version still only grows.
+    // The version grows even if both indexes are gone.
     fs::remove_dir_all(farm.repo().join("index")).unwrap();
     check(&farm.run(&rebuild), 0, "");
     assert!(farm.index("active")["index_version"].as_u64().unwrap() > 1_000_000_000);
     check(&farm.verify(), 0, "");
-    // An edited descriptor is signed again, by a key that it lists.
+    // A rebuild signs an edited descriptor again, if it lists the key.
     let path = farm.repo().join("repo.json");
     let edited =
         fs::read_to_string(&path).unwrap().replace("\"description\":\"\"", "\"description\":\"edited\"");

@@ -1,4 +1,4 @@
-//! peipkg-repo from the outside: what it refuses, and that it then changes nothing.
+//! Runs peipkg-repo on wrong arguments and damaged repositories: it must refuse and change nothing.
 
 mod repo_support;
 
@@ -118,7 +118,7 @@ fn verify_signed_index_wrong_is_found() {
     let entry = |index: &str, number: usize| {
         serde_json::from_str::<serde_json::Value>(index).unwrap()["packages"][number].to_string()
     };
-    // Signed as it should be: only the content is wrong.
+    // Correctly signed; only the content is wrong.
     let write = |kind: &str, text: &str| {
         use sha2::Digest as _;
         fs::write(farm.repo().join(format!("index/{kind}.json")), text).unwrap();
@@ -138,7 +138,7 @@ fn verify_signed_index_wrong_is_found() {
         (
             "active",
             rebuilt(&archive, "active", &[0, 1, 2]),
-            "aa_1-1_noarch.peipkg is out of order or there twice",
+            "aa_1-1_noarch.peipkg is out of order or listed twice",
         ),
         ("active", rebuilt(&archive, "active", &[2, 0]), "aa_2-1_noarch.peipkg is out of order"),
         ("active", active.replace(&hash(&active), &"0".repeat(64)), "has another hash"),
@@ -161,7 +161,7 @@ fn verify_signed_index_wrong_is_found() {
         (
             "archive",
             rebuilt(&archive, "archive", &[0, 0, 1, 2]),
-            "archive index: aa_2-1_noarch.peipkg is there twice",
+            "archive index: aa_2-1_noarch.peipkg is listed twice",
         ),
         ("archive", archive.replace("\"name\":\"bb\"", "\"name\":\"../b\""), "../b"),
         (
@@ -169,7 +169,7 @@ fn verify_signed_index_wrong_is_found() {
             archive.replace("\"name\":\"bb\"", "\"name\":\"b\\nFAIL: x\""),
             "archive index: b\\nFAIL: x_1-1_noarch.peipkg: ",
         ),
-        ("archive", archive.replace("sha256", "md5"), "malformed hash"),
+        ("archive", archive.replace("sha256", "md5"), "64 lower-case hexadecimal digits"),
     ];
     for (kind, text, expected) in cases {
         write(kind, &text);
@@ -246,7 +246,7 @@ fn exit_status_without_a_reader_is_the_same() {
 fn command_lines_wrong_are_refused() {
     let farm = Farm::new();
     let cases: [(&[&str], i32, &str); 14] = [
-        (&[], 2, "a command is missing"),
+        (&[], 2, "no command given"),
         (&["prune"], 2, "unknown command prune"),
         (&["--quiet"], 2, "--quiet"),
         (&["verify", "--repo"], 2, "--repo"),

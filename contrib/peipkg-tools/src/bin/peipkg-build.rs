@@ -1,4 +1,5 @@
-//! The command `peipkg-build`: arguments in, exit status out.
+//! The program `peipkg-build`: picks the command that the arguments name, and returns the exit
+//! status.
 
 use std::process::ExitCode;
 
@@ -13,9 +14,9 @@ Usage: peipkg-build build --recipe FILE --source DIR --version VERSION
        peipkg-build pack --manifest FILE --staged DIR --out FILE
            [--sign-key FILE]
 
-Makes packages: `build` runs a recipe's build script and writes one package for
-each [[package]] of the recipe, `pack` takes a finished manifest and a staged
-tree. The same inputs give the same bytes.
+Makes packages. `build` runs a recipe's build script and writes one package for
+each [[package]] of the recipe. `pack` writes one package from a finished
+manifest and a staged tree. The same inputs give the same bytes.
 
   --recipe FILE         the recipe's peipkg.toml
   --source DIR          the source tree, SOURCE_DIR of the build script
@@ -23,17 +24,17 @@ tree. The same inputs give the same bytes.
   --source-ref REF      recorded in the packages, as git+URL#refs/tags/TAG
   --farm-id ID          recorded in the packages
   --timestamp TIME      time of all entries, RFC 3339 in UTC, ending in Z
-  --out DIR             where the packages go; made if missing
+  --out DIR             the directory of the packages; created if missing
   --sign-key FILE       Ed25519 private key; without it, packages are unsigned
   --build-env NAME=VALUE
-                        a further variable for the build script
+                        another variable for the build script
   --binary-sign-key NAME=FILE
                         a key for signing binaries; checked, not used yet
   --manifest FILE       the manifest of the package, as JSON
   --staged DIR          the package's files
   --out FILE            the package to write
-  -h, --help            this text
-  -V, --version         the version of this program
+  -h, --help            print this text
+  -V, --version         print the version
 
 Exit status: 0 done, 1 the build failed, 2 the command line is wrong.
 ";
@@ -55,9 +56,9 @@ fn main() -> ExitCode {
         },
         Some(lexopt::Arg::Value(command)) => {
             let found = command.display();
-            Err(Failure::Usage(format!("unknown command \"{found}\"; known are build and pack")))
+            Err(Failure::Usage(format!("unknown command \"{found}\", expected build or pack")))
         }
         Some(other) => Err(cli::usage(other.unexpected())),
-        None => Err(Failure::Usage("a command is missing: build or pack; --help says more".to_owned())),
+        None => Err(Failure::Usage("no command given, expected build or pack".to_owned())),
     })
 }

@@ -1,7 +1,10 @@
-//! `peipkg-repo`: arguments in, exit status out; nothing else.
+//! The program `peipkg-repo`: passes its arguments on and returns the exit status.
 
 use std::process::ExitCode;
 
+use peipkg_tools::cli;
+use peipkg_tools::repo::command::{self, PROGRAM};
+
 fn main() -> ExitCode {
-    peipkg_tools::cli::run("peipkg-repo", peipkg_tools::repo::command::run)
+    cli::run(PROGRAM, command::run)
 }

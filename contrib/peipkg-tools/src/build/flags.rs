@@ -1,18 +1,17 @@
-//! The command line of `peipkg-build build`, in plain values.
+//! The command line of `peipkg-build build`: turns arguments into checked values.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
-use peipkg_format::signing_key;
-use peipkg_format::version::Version;
+use peipkg_manager::version::Version;
 
 use super::script::FIXED_VARIABLES;
-use crate::cli::{Failure, Options, Timestamp};
-use crate::tar_header::MAX_NUMBER;
+use crate::cli::{Failure, Options};
+use crate::signature::load_key;
+use crate::timestamp::Timestamp;
 
-/// What one build is to do.
+/// The arguments of a build.
 #[derive(Debug)]
 pub struct Flags {
     /// The recipe's `peipkg.toml`.
@@ -21,24 +20,24 @@ pub struct Flags {
     pub source: PathBuf,
     /// The version of every package.
     pub version: Version,
-    /// Recorded in the manifests.
+    /// The source that the manifests record.
     pub source_ref: String,
-    /// Recorded in the manifests.
+    /// The farm that the manifests record.
     pub farm_id: String,
-    /// Recorded in the manifests, and the modification time of every entry.
+    /// The time that the manifests record.
     pub timestamp: Timestamp,
-    /// The time in seconds since 1970, at most [`MAX_NUMBER`].
+    /// The timestamp as modification time of every archive entry, in seconds since 1970.
     pub mtime: u64,
-    /// The directory of the packages.
+    /// The directory to write the packages to.
     pub out: PathBuf,
-    /// The private key; none for unsigned packages.
+    /// The file of the private key; none for unsigned packages.
     pub sign_key: Option<PathBuf>,
     /// Further variables for the build script.
     pub variables: Vec<(String, OsString)>,
 }
 
 impl Flags {
-    /// Reads the rest of the command line; `None` when help was asked for.
+    /// Reads the rest of the command line. Returns `None` if the user asked for help.
     pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
         let once = [
             "--recipe",
@@ -50,7 +49,8 @@ impl Flags {
             "--out",
             "--sign-key",
         ];
-        let Some(options) = Options::parse(parser, &once, &["--build-env", "--binary-sign-key"])? else {
+        let repeated = ["--build-env", "--binary-sign-key"];
+        let Some(options) = Options::parse(parser, &once, &repeated, &[])? else {
             return Ok(None);
         };
         let recipe = options.path("--recipe")?;
@@ -60,7 +60,7 @@ impl Flags {
         let source_ref = options.text("--source-ref")?.to_owned();
         let farm_id = options.text("--farm-id")?.to_owned();
         let timestamp = options.timestamp()?;
-        let mtime = entry_time(&timestamp).map_err(|wrong| usage("--timestamp", wrong))?;
+        let mtime = timestamp.entry_mtime().map_err(|problem| usage("--timestamp", problem))?;
         let out = options.path("--out")?;
         let sign_key = options.optional_path("--sign-key");
         let variables = variables(&options)?;
@@ -80,24 +80,17 @@ impl Flags {
     }
 }
 
-/// A timestamp as the modification time of archive entries.
-///
-/// # Errors
-/// What is wrong with it; the archive stores whole seconds in eleven octal
-/// digits and nothing else (PSD-009 §3.1.4 rules 2 and 12).
-pub fn entry_time(timestamp: &Timestamp) -> Result<u64, String> {
-    let text = timestamp.as_str();
-    let seconds = timestamp.whole_seconds().ok_or_else(|| format!("{text:?} has a fraction of a second"))?;
-    if seconds > MAX_NUMBER { Err(format!("{text:?} is too late for an archive entry")) } else { Ok(seconds) }
-}
-
+/// Reads the variables of `--build-env`.
 fn variables(options: &Options) -> Result<Vec<(String, OsString)>, Failure> {
     let mut variables: Vec<(String, OsString)> = Vec::new();
     for given in options.all("--build-env") {
         let pair = split_pair(given).filter(|(name, _)| is_variable_name(name));
         let (name, value) = pair.ok_or_else(|| usage("--build-env", "expected NAME=VALUE"))?;
         if FIXED_VARIABLES.contains(&name) {
-            return Err(usage("--build-env", format!("{name} is set by the build itself")));
+            return Err(usage(
+                "--build-env",
+                format!("{name} is set by peipkg-build, expected another name"),
+            ));
         }
         if variables.iter().any(|(earlier, _)| earlier == name) {
             return Err(usage("--build-env", format!("{name} is given twice")));
@@ -107,7 +100,7 @@ fn variables(options: &Options) -> Result<Vec<(String, OsString)>, Failure> {
     Ok(variables)
 }
 
-/// Checks the keys for binaries, which no recipe that is accepted can use yet.
+/// Checks the keys for signing binaries. No accepted recipe can use them yet.
 fn check_binary_keys(options: &Options) -> Result<(), Failure> {
     const FLAG: &str = "--binary-sign-key";
     let mut names = Vec::new();
@@ -121,14 +114,6 @@ fn check_binary_keys(options: &Options) -> Result<(), Failure> {
         load_key(Path::new(path))?;
     }
     Ok(())
-}
-
-/// Reads a private key; the failure names its file.
-pub fn load_key(path: &Path) -> Result<SigningKey, Failure> {
-    match signing_key::load(path) {
-        Ok(key) => Ok(SigningKey::from_bytes(key.seed())),
-        Err(error) => Err(Failure::Failed(vec![format!("{}: {error}", path.display())])),
-    }
 }
 
 fn split_pair(given: &OsStr) -> Option<(&str, &OsStr)> {
@@ -147,6 +132,6 @@ fn is_key_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-fn usage(flag: &str, wrong: impl std::fmt::Display) -> Failure {
-    Failure::Usage(format!("{flag}: {wrong}"))
+fn usage(flag: &str, problem: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("{flag}: {problem}"))
 }

@@ -1,9 +1,8 @@
-//! `peipkg-build`: from a recipe or a staged tree to packages.
+//! `peipkg-build`: makes packages from a recipe or from a staged tree.
 //!
-//! The order of a build is: everything that can be known to be wrong without
-//! running the script, the script, the rules of the payload, the packages. None
-//! appears in the output directory before all are complete; then they are
-//! renamed into place one by one, so a kill at that instant can leave some.
+//! Owns the order of a build: check everything that needs no script, run the script, check the
+//! payload, write the packages. A package appears in the output directory only when all are
+//! complete. They are then renamed one by one, so a kill at that moment can leave some of them.
 
 pub mod flags;
 pub mod interrupt;
@@ -19,7 +18,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
-use self::flags::{Flags, load_key};
+use self::flags::Flags;
 use self::interrupt::Interrupt;
 use self::recipe::{Recipe, Stanza};
 use self::scratch::Scratch;
@@ -29,8 +28,9 @@ use crate::cli::{Failure, note};
 use crate::manifest::{Build, Manifest, SCHEMA_VERSION, rules};
 use crate::package_writer::{Content, Entry, Package, PendingFile};
 use crate::payload::{check_destination, check_target};
+use crate::signature::load_key;
 
-/// The name that opens every line on standard error.
+/// The name of the program, which opens every line on standard error.
 pub const PROGRAM: &str = "peipkg-build";
 
 /// Runs `peipkg-build build` and returns the paths of the packages, one a line.
@@ -59,10 +59,10 @@ pub fn build(flags: &Flags) -> Result<String, Failure> {
     let mut pending = Vec::new();
     for (stanza, share) in recipe.packages.iter().zip(shares) {
         let manifest = manifest_of(stanza, &recipe, flags);
-        let wrong = rules::problems(&manifest);
-        if !wrong.is_empty() {
+        let problems = rules::problems(&manifest);
+        if !problems.is_empty() {
             let label = label(&recipe, stanza);
-            return Err(Failure::Failed(wrong.iter().map(|line| format!("{label}: {line}")).collect()));
+            return Err(Failure::Failed(problems.iter().map(|line| format!("{label}: {line}")).collect()));
         }
         let entries = entries(share.iter().map(|index| &tree[*index]), &staged);
         let package = Package { manifest, entries, mtime: flags.mtime };
@@ -74,7 +74,7 @@ pub fn build(flags: &Flags) -> Result<String, Failure> {
     publish(pending)
 }
 
-/// Puts complete packages into place and returns their paths, one a line.
+/// Renames complete packages into place, and returns their paths, one a line.
 fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
     let mut written = String::new();
     for file in pending {
@@ -96,7 +96,7 @@ fn script_path(flags: &Flags, recipe: &Recipe) -> Result<PathBuf, Failure> {
     existing(&path, "build script", "file", Metadata::is_file)
 }
 
-/// The absolute form of a path, which must be there and be of a kind.
+/// Returns the absolute form of a path, which must exist and be of the given kind.
 fn existing(path: &Path, what: &str, kind: &str, is_kind: fn(&Metadata) -> bool) -> Result<PathBuf, Failure> {
     let metadata = fs::metadata(path).map_err(|error| failed(path, what, error))?;
     if !is_kind(&metadata) {
@@ -105,7 +105,7 @@ fn existing(path: &Path, what: &str, kind: &str, is_kind: fn(&Metadata) -> bool)
     std::path::absolute(path).map_err(|error| failed(path, what, error))
 }
 
-/// Reads the staged tree; each entry that no package can carry is a line of the failure.
+/// Reads the staged tree. The failure has a line for each entry that no package can carry.
 fn read_staged(staged: &Path) -> Result<Vec<Staged>, Failure> {
     staged::read(staged).map_err(|error| match error {
         StagedError::Unfit(lines) => Failure::Failed(lines),
@@ -113,7 +113,7 @@ fn read_staged(staged: &Path) -> Result<Vec<Staged>, Failure> {
     })
 }
 
-/// Divides the tree among the stanzas and checks every share.
+/// Divides the staged tree among the stanzas, and checks every share.
 fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Failure> {
     let paths: Vec<_> = tree
         .iter()
@@ -121,17 +121,16 @@ fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Fail
         .collect();
     let stanzas: Vec<_> =
         recipe.packages.iter().map(|stanza| (label(recipe, stanza), stanza.files.as_slice())).collect();
-    let partition =
-        partition::divide(&stanzas, &paths).map_err(|undivided| Failure::Failed(undivided.lines))?;
-    let mut wrong = Vec::new();
+    let partition = partition::divide(&stanzas, &paths).map_err(Failure::Failed)?;
+    let mut problems = Vec::new();
     for ((label, _), (stanza, share)) in stanzas.iter().zip(recipe.packages.iter().zip(&partition.shares)) {
         let share: Vec<&Staged> = share.iter().map(|index| &tree[*index]).collect();
-        wrong.extend(
-            payload_errors(&share, &stanza.id.architecture).iter().map(|line| format!("{label}: {line}")),
+        problems.extend(
+            payload_problems(&share, &stanza.id.architecture).iter().map(|line| format!("{label}: {line}")),
         );
     }
-    if !wrong.is_empty() {
-        return Err(Failure::Failed(wrong));
+    if !problems.is_empty() {
+        return Err(Failure::Failed(problems));
     }
     for index in partition.unclaimed_directories {
         let path = &tree[index].path;
@@ -141,7 +140,7 @@ fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Fail
     Ok(partition.shares)
 }
 
-/// A stanza's name, with its architecture where another has the same name.
+/// Returns the stanza's name, with its architecture if another stanza has the same name.
 fn label(recipe: &Recipe, stanza: &Stanza) -> String {
     let namesakes = recipe.packages.iter().filter(|other| other.id.name == stanza.id.name).count();
     if namesakes == 1 {
@@ -151,25 +150,25 @@ fn label(recipe: &Recipe, stanza: &Stanza) -> String {
     }
 }
 
-/// What breaks the rules of a payload, one line per entry; `share` is sorted by
+/// Returns a line for each entry that breaks the rules of a payload. `share` must be sorted by
 /// [`partition::compare`].
-fn payload_errors(share: &[&Staged], architecture: &str) -> Vec<String> {
+fn payload_problems(share: &[&Staged], architecture: &str) -> Vec<String> {
     let own = |path: &str| share.binary_search_by(|staged| partition::compare(&staged.path, path)).is_ok();
     let mut lines = Vec::new();
     for staged in share {
         let path = &staged.path;
-        if let Err(wrong) = check_destination(path, staged.kind == Kind::Directory, architecture) {
-            lines.push(format!("{path} {wrong}"));
+        if let Err(problem) = check_destination(path, staged.kind == Kind::Directory, architecture) {
+            lines.push(format!("{path} {problem}"));
         } else if let Kind::Symlink(target) = &staged.kind
-            && let Err(wrong) = check_target(path, target, own)
+            && let Err(problem) = check_target(path, target, own)
         {
-            lines.push(format!("{path}: target {target:?} {wrong}"));
+            lines.push(format!("{path}: target {target:?} {problem}"));
         }
     }
     lines
 }
 
-/// Says which programs lose a bit that they may count on (PSD-009 §3.4.6).
+/// Notes each program that loses a mode bit it may rely on (PSD-009 §3.4.6).
 fn note_privileged(tree: &[Staged]) {
     for staged in tree {
         if staged.kind == (Kind::File { is_privileged: true }) {

@@ -1,22 +1,23 @@
-//! `peipkg-build pack`: a package from a finished manifest and a staged tree.
+//! `peipkg-build pack`: makes a package from a finished manifest and a staged tree.
 //!
-//! The manifest is written anew in the one canonical form, with the payload's
-//! own size; everything else it says must already be right.
+//! Writes the manifest anew in its canonical form, with the size of the payload. Corrects nothing
+//! else: every other field must already be right.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::flags::{entry_time, load_key};
 use super::interrupt::Interrupt;
 use super::staged::Staged;
-use super::{entries, failed, note_privileged, payload_errors, publish, read_staged, staged};
-use crate::cli::{Failure, Options, Timestamp};
+use super::{entries, failed, note_privileged, payload_problems, publish, read_staged, staged};
+use crate::cli::{Failure, Options};
 use crate::manifest::mentions::Mentions;
 use crate::manifest::{Manifest, rules};
 use crate::package_writer::{Content, Package, PendingFile};
 use crate::payload::is_known_architecture;
+use crate::signature::load_key;
+use crate::timestamp::Timestamp;
 
-/// What to pack.
+/// The arguments of `pack`.
 #[derive(Debug)]
 pub struct Flags {
     manifest: PathBuf,
@@ -26,10 +27,10 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Reads the rest of the command line; `None` when help was asked for.
+    /// Reads the rest of the command line. Returns `None` if the user asked for help.
     pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
         let once = ["--manifest", "--staged", "--out", "--sign-key"];
-        let Some(options) = Options::parse(parser, &once, &[])? else { return Ok(None) };
+        let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(None) };
         Ok(Some(Self {
             manifest: options.path("--manifest")?,
             staged: options.path("--staged")?,
@@ -46,30 +47,32 @@ pub fn pack(flags: &Flags) -> Result<String, Failure> {
     let mut manifest: Manifest =
         serde_json::from_slice(&text).map_err(|error| failed(&flags.manifest, "manifest", error))?;
     sort(&mut manifest);
-    let mut wrong = rules::problems(&manifest);
-    if wrong.is_empty() && !is_known_architecture(&manifest.architecture) {
-        // A reader may meet one of the future; nobody can say where its files belong.
-        wrong.push(format!("architecture {:?} is not known", manifest.architecture));
+    let mut problems = rules::problems(&manifest);
+    if problems.is_empty() && !is_known_architecture(&manifest.architecture) {
+        // A reader accepts future architectures. A writer cannot tell where their files belong.
+        let found = &manifest.architecture;
+        problems.push(format!("unknown architecture {found:?}; known are x86_64, aarch64 and noarch"));
     }
-    // A time that is none is among the problems already.
-    let mtime = Timestamp::parse(&manifest.build.timestamp).map_or(Ok(0), |time| entry_time(&time));
-    let mtime = mtime.inspect_err(|error| wrong.push(error.clone())).unwrap_or_default();
+    // The rules have already reported a malformed timestamp.
+    let mtime = Timestamp::parse(&manifest.build.timestamp).map_or(Ok(0), |time| time.entry_mtime());
+    let mtime =
+        mtime.inspect_err(|problem| problems.push(format!("build.timestamp: {problem}"))).unwrap_or_default();
     let key = flags.sign_key.as_deref().map(load_key).transpose()?;
     let tree = read_staged(&flags.staged)?;
     let packed = entries(tree.iter(), &flags.staged);
     let mut mentions = Mentions::of(&manifest);
     for entry in &packed {
-        mentions.meet(&entry.path, matches!(entry.content, Content::Symlink(_)));
+        mentions.add(&entry.path, matches!(entry.content, Content::Symlink(_)));
     }
-    wrong.extend(mentions.unmet());
-    if !wrong.is_empty() {
+    problems.extend(mentions.missing());
+    if !problems.is_empty() {
         let place = flags.manifest.display();
-        return Err(Failure::Failed(wrong.iter().map(|line| format!("{place}: {line}")).collect()));
+        return Err(Failure::Failed(problems.iter().map(|line| format!("{place}: {line}")).collect()));
     }
     let share: Vec<&Staged> = tree.iter().collect();
-    let lines = payload_errors(&share, &manifest.architecture);
-    if !lines.is_empty() {
-        return Err(Failure::Failed(lines));
+    let problems = payload_problems(&share, &manifest.architecture);
+    if !problems.is_empty() {
+        return Err(Failure::Failed(problems));
     }
     note_privileged(&tree);
     let directory = flags.out.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -81,7 +84,7 @@ pub fn pack(flags: &Flags) -> Result<String, Failure> {
     publish(vec![file])
 }
 
-/// Sorts what the format wants sorted (PSD-009 §3.3.5, §4.1.8).
+/// Sorts the lists that the format requires to be sorted (PSD-009 §3.3.5, §4.1.8).
 fn sort(manifest: &mut Manifest) {
     manifest.dependencies.sort_by(|a, b| a.name.cmp(&b.name));
     manifest.optional_dependencies.sort_by(|a, b| a.name.cmp(&b.name));

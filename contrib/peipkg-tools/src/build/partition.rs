@@ -1,31 +1,23 @@
-//! Which stanza each staged path goes to. Pure.
+//! Divides the staged paths among the stanzas of a recipe. Pure.
 //!
-//! Every file and symbolic link must be claimed by exactly one stanza, so that
-//! nothing is shipped by accident and nothing is shipped twice. Directories
-//! need no claim: those on the way to a claimed path follow it. A directory
-//! that is to be shipped for itself is claimed by a pattern that ends in a slash.
+//! Exactly one stanza must claim every file and symbolic link, so that none is shipped by accident
+//! and none twice. A directory needs no claim: it follows the claimed paths below it. To ship an
+//! empty directory, a pattern that ends in a slash claims it.
 
 use std::collections::BTreeSet;
 
 use super::pattern::Pattern;
 
-/// The paths of every stanza, as indices into the staged paths, and what was left.
+/// The paths of every stanza, as indices into the staged paths.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// For each stanza, the paths it ships, ancestors included.
+    /// The paths that each stanza ships, with their parent directories.
     pub shares: Vec<BTreeSet<usize>>,
-    /// Directories that are part of no share although they are empty.
+    /// Empty directories that no stanza ships.
     pub unclaimed_directories: Vec<usize>,
 }
 
-/// Why the staged tree cannot be divided; the messages name every path.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Undivided {
-    /// One line per path.
-    pub lines: Vec<String>,
-}
-
-/// A staged path as the partition sees it.
+/// A staged path and whether it is a directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Path<'a> {
     /// Without a trailing slash, relative to `$DESTDIR`.
@@ -34,12 +26,12 @@ pub struct Path<'a> {
     pub is_directory: bool,
 }
 
-/// Divides `paths`, which are sorted and contain every ancestor of their
-/// members, among `stanzas`, given as labels and patterns.
+/// Divides `paths` among `stanzas`, which are labels with patterns. `paths` must be sorted by
+/// [`compare`] and contain every parent directory.
 ///
 /// # Errors
-/// Every path that no stanza claims and every path that several claim.
-pub fn divide(stanzas: &[(String, &[Pattern])], paths: &[Path<'_>]) -> Result<Partition, Undivided> {
+/// A line for every path that no stanza claims, and for every path that several claim.
+pub fn divide(stanzas: &[(String, &[Pattern])], paths: &[Path<'_>]) -> Result<Partition, Vec<String>> {
     let mut shares = vec![BTreeSet::new(); stanzas.len()];
     let mut lines = Vec::new();
     for (index, staged) in paths.iter().enumerate() {
@@ -60,17 +52,17 @@ pub fn divide(stanzas: &[(String, &[Pattern])], paths: &[Path<'_>]) -> Result<Pa
         }
     }
     if !lines.is_empty() {
-        return Err(Undivided { lines });
+        return Err(lines);
     }
     for share in &mut shares {
         add_ancestors(share, paths);
     }
-    let is_bare = |index: usize| {
+    let is_empty = |index: usize| {
         let below = paths.get(index + 1).and_then(|next| next.path.strip_prefix(paths[index].path));
         paths[index].is_directory && !below.is_some_and(|below| below.starts_with('/'))
     };
     let unclaimed_directories = (0..paths.len())
-        .filter(|index| is_bare(*index) && !shares.iter().any(|share| share.contains(index)))
+        .filter(|index| is_empty(*index) && !shares.iter().any(|share| share.contains(index)))
         .collect();
     Ok(Partition { shares, unclaimed_directories })
 }
@@ -88,8 +80,8 @@ fn add_ancestors(share: &mut BTreeSet<usize>, paths: &[Path<'_>]) {
     }
 }
 
-/// The order of the staged paths: component by component, so that a directory
-/// is directly followed by what is in it.
+/// Compares staged paths component by component, so that the content of a directory follows it
+/// directly.
 pub fn compare(a: &str, b: &str) -> std::cmp::Ordering {
     a.split('/').cmp(b.split('/'))
 }
@@ -98,10 +90,10 @@ pub fn compare(a: &str, b: &str) -> std::cmp::Ordering {
 mod tests {
     use super::*;
 
-    /// Each share and what was left, or the lines of the error.
+    /// Each share and the unclaimed directories, or the lines of the error.
     type Divided = Result<(Vec<Vec<String>>, Vec<String>), Vec<String>>;
 
-    /// Divides `paths`, directories being those with a final slash, and lists each share.
+    /// Divides `paths`, in which a final slash marks a directory, and lists each share.
     fn run(stanzas: &[(&str, &[&str])], paths: &[&str]) -> Divided {
         let parsed: Vec<(String, Vec<Pattern>)> = stanzas
             .iter()
@@ -118,7 +110,7 @@ mod tests {
             .collect();
         staged.sort_by(|a, b| compare(a.path, b.path));
         let name = |index: &usize| staged[*index].path.to_owned();
-        let partition = divide(&stanzas, &staged).map_err(|undivided| undivided.lines)?;
+        let partition = divide(&stanzas, &staged)?;
         let shares = partition.shares.iter().map(|share| share.iter().map(name).collect()).collect();
         Ok((shares, partition.unclaimed_directories.iter().map(name).collect()))
     }

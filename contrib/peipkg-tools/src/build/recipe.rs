@@ -1,8 +1,7 @@
-//! What a recipe says about the packages of one build (PSD-009 appendix A.2).
+//! The packages that a recipe declares (PSD-009 appendix A.2). Pure: the text is an argument.
 //!
-//! `[meta]` and `[[package]]` are this tool's and read strictly; the other
-//! sections belong to other tools. All problems are reported, each with its
-//! line. Pure: the text is an argument.
+//! Reads `[meta]` and `[[package]]` strictly, and ignores the other sections, which belong to other
+//! tools. Reports all problems, each with its line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,13 +13,13 @@ use peipkg_format::version::Version;
 
 use super::pattern::Pattern;
 use crate::expression::{
-    SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
+    Rule, SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
     check_virtual_name,
 };
 use crate::manifest::{Dependency, Provides, Replaces};
 use crate::payload::is_known_architecture;
 
-/// A recipe, completed by the version that is built.
+/// A recipe, completed with the version of the build.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// SPDX expression, or empty.
@@ -29,11 +28,11 @@ pub struct Recipe {
     pub homepage: String,
     /// The build script, relative to the recipe's directory.
     pub script: PathBuf,
-    /// At least one.
+    /// The declared packages, at least one.
     pub packages: Vec<Stanza>,
 }
 
-/// One `[[package]]`: the manifest's fields that a recipe decides, and the files it claims.
+/// One `[[package]]`: the manifest fields that the recipe sets, and the files of the package.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stanza {
     /// Name and architecture.
@@ -50,32 +49,29 @@ pub struct Stanza {
     pub provides: Vec<Provides>,
     /// See [`Stanza::dependencies`].
     pub replaces: Vec<Replaces>,
-    /// As the recipe lists them.
+    /// In the order of the recipe.
     pub side_effects: Vec<String>,
-    /// What it claims of the staged tree.
+    /// The patterns that claim staged paths.
     pub files: Vec<Pattern>,
 }
 
-/// A check that returns the end of a sentence.
-type Rule = fn(&str) -> Result<(), &'static str>;
-
-/// What `same_build` needs to know.
+/// The packages of the same build, for `same_build`.
 struct Siblings<'a> {
     names: Vec<String>,
     version: &'a Version,
 }
 
-/// Reads the recipe `text`; `path` only names it in problems.
+/// Reads the recipe `text`. Problems name it by `path`.
 ///
 /// # Errors
-/// Every problem found, in the order of their lines.
+/// Every problem, in the order of lines.
 pub fn parse(path: &Path, text: &str, version: &Version) -> Result<Recipe, Vec<Problem>> {
     let document = Document::parse(path, text)?;
     let mut root = document.root();
     if let Some(sign) = root.sections("sign").first() {
         let message = "signing of binaries is not supported yet; a recipe with [[sign]] cannot be built";
         sign.report(sign.span(), message);
-        // Whatever else is wrong with it, this recipe is not for this tool.
+        // Other problems do not matter: this tool cannot build the recipe anyway.
         return Err(document.into_problems());
     }
     let meta = root.required_section("meta").map(read_meta);
@@ -99,7 +95,7 @@ fn read_meta(mut meta: Section<'_, '_>) -> Option<(String, String, PathBuf)> {
     meta.optional::<String>("source");
     let script = meta.required_text("build_script");
     if let Some(homepage) = &homepage {
-        follow(&meta, homepage, check_homepage);
+        check(&meta, homepage, check_homepage);
     }
     if let Some(script) = script.as_ref().filter(|script| Path::new(&script.value).is_absolute()) {
         meta.report(&script.span, "build_script must be relative to the recipe's directory");
@@ -124,12 +120,13 @@ fn read_stanzas(mut stanzas: Vec<Section<'_, '_>>, version: &Version) -> Vec<Opt
     packages
 }
 
-/// Name and architecture, apart because one is of use without the other.
+/// Reads name and architecture. Returns a valid one even if the other is missing, so that it still
+/// counts in later checks.
 fn read_id(stanza: &mut Section<'_, '_>) -> (Option<String>, Option<String>) {
     let name = stanza.required::<String>("name");
     let architecture = stanza.required::<String>("architecture");
     if let Some(name) = &name {
-        follow(stanza, name, check_package_name);
+        check(stanza, name, check_package_name);
     }
     if let Some(architecture) = architecture.as_ref().filter(|found| !is_known_architecture(&found.value)) {
         let found = &architecture.value;
@@ -147,7 +144,7 @@ fn read_stanza(
     let own_name = id.as_ref().map_or("", |id| id.name.as_str());
     let description = stanza.optional::<String>("description");
     if let Some(description) = &description {
-        follow(&stanza, description, check_description);
+        check(&stanza, description, check_description);
     }
     let mut dependencies = |key, rule| {
         let entries = stanza.sections(key);
@@ -208,11 +205,11 @@ fn read_dependency(
     own_name: &str,
     siblings: &Siblings<'_>,
 ) -> Option<Dependency> {
-    let name = checked(entry, "name", true, name_rule);
-    let constraint = checked(entry, "constraint", false, check_constraint);
+    let name = read_checked(entry, "name", true, name_rule);
+    let constraint = read_checked(entry, "constraint", false, check_constraint);
     let any =
         |arch: &str| if arch == "any" { Ok(()) } else { Err("is not \"any\", the only qualifier there is") };
-    let arch = checked(entry, "arch", false, any);
+    let arch = read_checked(entry, "arch", false, any);
     let same_build = entry.optional::<bool>("same_build");
     let name = name?;
     let mut constraint = constraint.map(|constraint| constraint.value);
@@ -235,8 +232,8 @@ fn read_dependency(
 }
 
 fn read_provides(entry: &mut Section<'_, '_>) -> Option<Provides> {
-    let name = checked(entry, "name", true, check_virtual_name);
-    let version = checked(entry, "version", false, check_relaxed_version);
+    let name = read_checked(entry, "name", true, check_virtual_name);
+    let version = read_checked(entry, "version", false, check_relaxed_version);
     Some(Provides {
         name: name?.value,
         version: version.map(|version| version.value),
@@ -245,8 +242,8 @@ fn read_provides(entry: &mut Section<'_, '_>) -> Option<Provides> {
 }
 
 fn read_replaces(entry: &mut Section<'_, '_>) -> Option<Replaces> {
-    let name = checked(entry, "name", true, check_package_name);
-    let constraint = checked(entry, "constraint", false, check_constraint);
+    let name = read_checked(entry, "name", true, check_package_name);
+    let constraint = read_checked(entry, "constraint", false, check_constraint);
     Some(Replaces { name: name?.value, constraint: constraint.map(|constraint| constraint.value) })
 }
 
@@ -266,27 +263,28 @@ fn read_patterns(stanza: &Section<'_, '_>, files: At<Vec<String>>) -> Vec<Patter
     for text in files.value {
         match Pattern::parse(&text) {
             Ok(pattern) => patterns.push(pattern),
-            Err(wrong) => stanza.report(&files.span, format!("files: pattern {text:?} {wrong}")),
+            Err(problem) => stanza.report(&files.span, format!("files: pattern {text:?} {problem}")),
         }
     }
     patterns
 }
 
-/// A string that obeys a rule; one that does not is reported.
-fn checked(
+/// Reads a string and reports it if it breaks the rule.
+fn read_checked(
     entry: &mut Section<'_, '_>,
     key: &'static str,
     required: bool,
     rule: impl Fn(&str) -> Result<(), &'static str>,
 ) -> Option<At<String>> {
     let found = if required { entry.required(key) } else { entry.optional(key) }?;
-    follow(entry, &found, rule);
+    check(entry, &found, rule);
     Some(found)
 }
 
-fn follow(section: &Section<'_, '_>, text: &At<String>, rule: impl Fn(&str) -> Result<(), &'static str>) {
-    if let Err(wrong) = rule(&text.value) {
-        section.report(&text.span, format!("{:?} {wrong}", text.value));
+/// Reports a string that breaks the rule.
+fn check(section: &Section<'_, '_>, text: &At<String>, rule: impl Fn(&str) -> Result<(), &'static str>) {
+    if let Err(problem) = rule(&text.value) {
+        section.report(&text.span, format!("{:?} {problem}", text.value));
     }
 }
 

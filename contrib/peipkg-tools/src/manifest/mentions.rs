@@ -1,11 +1,11 @@
-//! The payload entries that a manifest speaks of: those with a security descriptor of their own
-//! (PSD-009 §3.3.5) and the targets of its claims (PSD-009 §4.4.2). Pure.
+//! The payload entries that a manifest mentions: paths of security descriptors (PSD-009 §3.3.5) and
+//! targets of claims (PSD-009 §4.4.2). Pure.
 
 use std::collections::BTreeMap;
 
 use super::Manifest;
 
-/// What the manifest mentions, each with whether the payload has it.
+/// The mentioned paths, each with whether the payload has it.
 #[derive(Debug)]
 pub struct Mentions {
     overrides: BTreeMap<String, bool>,
@@ -13,7 +13,7 @@ pub struct Mentions {
 }
 
 impl Mentions {
-    /// What `manifest` mentions; nothing has been met.
+    /// Collects the paths of `manifest`; the payload has none yet.
     pub fn of(manifest: &Manifest) -> Self {
         let claims = manifest.provides.iter().flat_map(|one| one.claims.values());
         let targets = claims.filter_map(|claim| claim.target.as_deref());
@@ -24,26 +24,26 @@ impl Mentions {
         }
     }
 
-    /// Notes an entry of the payload by its path in the archive, as it stands there.
-    pub fn meet(&mut self, path: &str, is_link: bool) {
-        // A link has no descriptor to override.
-        if !is_link && let Some(met) = self.overrides.get_mut(path) {
-            *met = true;
+    /// Notes that the payload has an entry, given by its exact path in the archive.
+    pub fn add(&mut self, path: &str, is_link: bool) {
+        // A link has no security descriptor of its own.
+        if !is_link && let Some(found) = self.overrides.get_mut(path) {
+            *found = true;
         }
-        if let Some(met) = self.targets.get_mut(path.strip_suffix('/').unwrap_or(path)) {
-            *met = true;
+        if let Some(found) = self.targets.get_mut(path.strip_suffix('/').unwrap_or(path)) {
+            *found = true;
         }
     }
 
-    /// A line for everything that is mentioned and not in the payload.
-    pub fn unmet(&self) -> Vec<String> {
-        let left = |map: &BTreeMap<String, bool>, line: fn(&str) -> String| -> Vec<String> {
-            map.iter().filter(|(_, met)| !**met).map(|(path, _)| line(path)).collect()
+    /// Returns a line for each mentioned path that the payload lacks.
+    pub fn missing(&self) -> Vec<String> {
+        let missing = |map: &BTreeMap<String, bool>, line: fn(&str) -> String| -> Vec<String> {
+            map.iter().filter(|(_, found)| !**found).map(|(path, _)| line(path)).collect()
         };
-        let mut lines = left(&self.overrides, |path| {
+        let mut lines = missing(&self.overrides, |path| {
             format!("sd_overrides: {path:?} is no file or directory of the payload")
         });
-        lines.extend(left(&self.targets, |path| {
+        lines.extend(missing(&self.targets, |path| {
             format!("provides: the target of a claim, \"/{}\", is not in the payload", path.escape_debug())
         }));
         lines

@@ -1,6 +1,7 @@
-//! What a manifest must obey on its own (PSD-009 §2.1, §2.2.8, §3.3, §4). Pure.
+//! The rules that a manifest must obey on its own (PSD-009 §2.1, §2.2.8, §3.3, §4). Pure.
 //!
-//! The one verdict on manifests: whoever writes a package and whoever reads one ask here.
+//! Both the writer and the reader of packages ask here, so that one cannot accept a manifest that
+//! the other refuses.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +13,22 @@ use peipkg_format::version::Version;
 use super::{
     Claim, Dependency, MAX_OVERRIDES, MAX_RELATIONS, MAX_REPLACES, MAX_SLOTS, Manifest, SCHEMA_VERSION,
 };
-use crate::cli::Timestamp;
 use crate::expression::{
-    SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
+    Rule, SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
     check_root_reference, check_virtual_name,
 };
 use crate::payload::check_claim_path;
+use crate::timestamp::Timestamp;
 
-/// Most problems that are told of one manifest: a hostile one has as many as it likes.
+/// Most problems that are reported of one manifest: a hostile one may have millions.
 const MAX_PROBLEMS: usize = 100;
 /// Longest security descriptor, in bytes (PSD-009 §3.2.10).
 const MAX_SD: usize = 64 * 1024;
 /// The header of a self-relative security descriptor, in bytes.
 const SD_HEADER: usize = 20;
 
-/// Every rule that `manifest` breaks, a line each, naming field and value; at most a hundred.
+/// Returns a line for every rule that `manifest` breaks, with field and value; at most
+/// a hundred.
 pub fn problems(manifest: &Manifest) -> Vec<String> {
     let mut check = Check { found: Vec::new() };
     check.identity(manifest);
@@ -37,17 +39,14 @@ pub fn problems(manifest: &Manifest) -> Vec<String> {
     check.found
 }
 
-/// Which side of a claim an entry is on (PSD-009 §4.4.2).
+/// The two sides of a claim (PSD-009 §4.4.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// Says where it expects the name.
+    /// Names the path at which it expects the link.
     Consumer,
-    /// Says which of its files answers.
+    /// Names the file that the link leads to.
     Provider,
 }
-
-/// A check that returns the end of a sentence.
-type Rule = fn(&str) -> Result<(), &'static str>;
 
 struct Check {
     found: Vec<String>,
@@ -60,7 +59,7 @@ impl Check {
         }
     }
 
-    fn follow(&mut self, field: &str, value: &str, result: Result<(), impl std::fmt::Display>) {
+    fn report_error(&mut self, field: &str, value: &str, result: Result<(), impl std::fmt::Display>) {
         if let Err(wrong) = result {
             self.report(format!("{field} {value:?} {wrong}"));
         }
@@ -68,22 +67,22 @@ impl Check {
 
     fn identity(&mut self, manifest: &Manifest) {
         if manifest.schema_version != SCHEMA_VERSION {
-            self.report(format!("schema_version {} is not known", manifest.schema_version));
+            self.report(format!("schema_version is {}, expected {SCHEMA_VERSION}", manifest.schema_version));
         }
-        self.follow("name", &manifest.name, check_package_name(&manifest.name));
+        self.report_error("name", &manifest.name, check_package_name(&manifest.name));
         if let Err(error) = manifest.version.parse::<Version>() {
             self.report(format!("version: {error}"));
         }
-        self.follow("architecture", &manifest.architecture, check_architecture(&manifest.architecture));
+        self.report_error("architecture", &manifest.architecture, check_architecture(&manifest.architecture));
     }
 
     fn texts(&mut self, manifest: &Manifest) {
-        self.follow("description", &manifest.description, check_description(&manifest.description));
+        self.report_error("description", &manifest.description, check_description(&manifest.description));
         if !manifest.homepage.is_empty() {
-            self.follow("homepage", &manifest.homepage, check_homepage(&manifest.homepage));
+            self.report_error("homepage", &manifest.homepage, check_homepage(&manifest.homepage));
         }
         if let Some(root) = &manifest.default_root {
-            self.follow("default_root", root, check_root_reference(root));
+            self.report_error("default_root", root, check_root_reference(root));
         }
         if let Err(error) = Timestamp::parse(&manifest.build.timestamp) {
             self.report(format!("build.timestamp: {error}"));
@@ -103,7 +102,7 @@ impl Check {
                 if entry.arch.as_deref().is_some_and(|arch| arch != "any") {
                     self.report(format!("{list}: {:?} has an arch other than \"any\"", entry.name));
                 }
-                // A conflict has no claims (PSD-009 §4.4.2): a field of that name is any unknown one.
+                // A conflict has no claims (PSD-009 §4.4.2); ignore the field like any unknown one.
                 if list != "conflicts" {
                     self.claims(list, &entry.name, &entry.claims, Side::Consumer);
                 }
@@ -113,7 +112,7 @@ impl Check {
         self.names("provides", MAX_RELATIONS, &provided, check_virtual_name);
         for entry in &manifest.provides {
             if let Some(version) = &entry.version {
-                self.follow(
+                self.report_error(
                     &format!("provides: {:?}: version", entry.name),
                     version,
                     check_relaxed_version(version),
@@ -128,13 +127,13 @@ impl Check {
         }
     }
 
-    /// Names must be valid, sorted and unique (PSD-009 §4.1.8).
+    /// Checks that names are valid, sorted and unique (PSD-009 §4.1.8).
     fn names(&mut self, list: &str, most: usize, names: &[String], rule: Rule) {
         if names.len() > most {
             self.report(format!("{list} has more than {most} entries"));
         }
         for name in names {
-            self.follow(&format!("{list}:"), name, rule(name));
+            self.report_error(&format!("{list}:"), name, rule(name));
         }
         self.sorted(list, names.iter().map(String::as_str));
     }
@@ -155,7 +154,7 @@ impl Check {
 
     fn constraint(&mut self, list: &str, name: &str, constraint: Option<&str>) {
         if let Some(text) = constraint {
-            self.follow(&format!("{list}: {name:?}: constraint"), text, check_constraint(text));
+            self.report_error(&format!("{list}: {name:?}: constraint"), text, check_constraint(text));
         }
     }
 
@@ -165,7 +164,7 @@ impl Check {
             self.report(format!("{place}: more than {MAX_SLOTS} slots"));
         }
         for (slot, claim) in claims {
-            self.follow(&format!("{place}: slot"), slot, check_package_name(slot));
+            self.report_error(&format!("{place}: slot"), slot, check_package_name(slot));
             let place = format!("{place}: {slot:?}");
             match (side, &claim.path, &claim.target) {
                 (Side::Consumer, None, _) => self.report(format!("{place} has no path")),
@@ -176,7 +175,7 @@ impl Check {
                 _ => {}
             }
             if let Some(path) = &claim.path {
-                self.follow(&format!("{place}: path"), path, check_claim_path(path));
+                self.report_error(&format!("{place}: path"), path, check_claim_path(path));
             }
             if let Some(target) = claim.target.as_ref().filter(|target| !target.starts_with('/')) {
                 self.report(format!("{place}: target {target:?} is not absolute"));
@@ -184,12 +183,15 @@ impl Check {
         }
     }
 
-    /// They need no order, but each counts once (PSD-009 §4.3.1).
+    /// Checks that side effects are known and unique; they need no order (PSD-009 §4.3.1).
     fn side_effects(&mut self, effects: &[String]) {
         let mut seen = Vec::new();
         for effect in effects {
             if !SIDE_EFFECTS.contains(&effect.as_str()) {
-                self.report(format!("side effect {effect:?} is not known"));
+                self.report(format!(
+                    "side effect {effect:?} is not known, expected one of {}",
+                    SIDE_EFFECTS.join(", ")
+                ));
             } else if seen.contains(&effect) {
                 self.report(format!("side effect {effect:?} is listed twice"));
             } else {
@@ -205,9 +207,9 @@ impl Check {
         self.sorted("sd_overrides", manifest.sd_overrides.iter().map(|one| one.path.as_str()));
         for one in &manifest.sd_overrides {
             let sd = STANDARD_NO_PAD.decode(&one.sd).unwrap_or_default();
-            // Revision 1 and room for the header; what the descriptor grants is the installer's to judge.
+            // Checks revision and length; the installer judges the granted rights.
             if sd.len() < SD_HEADER || sd.len() > MAX_SD || sd[0] != 1 {
-                self.report(format!("sd_overrides: the security descriptor of {:?} is malformed", one.path));
+                self.report(format!("sd_overrides: the security descriptor of {:?} is not one of revision 1 in base64 without padding", one.path));
             }
         }
     }
@@ -219,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// The problems of a good manifest with one field replaced.
+    /// Returns the problems of a good manifest with one field replaced.
     fn found(field: &str, value: Value) -> Vec<String> {
         let mut manifest = json!({
             "schema_version": 1, "name": "jq", "version": "1-1", "architecture": "noarch", "dependencies": [],

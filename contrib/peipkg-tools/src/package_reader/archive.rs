@@ -1,9 +1,8 @@
 //! The tar stream of a package, block by block (PSD-009 §3.1).
 //!
-//! Owns the form of headers, the hash of the signed bytes and the bounds on
-//! what is decompressed; it does not know what an entry means. It is not a
-//! general tar reader on purpose: what the format does not allow is an error
-//! here, so that no other reader can take the same bytes for something else.
+//! Owns the form of headers, the hash of the signed bytes and the bound on decompressed bytes. Must
+//! not know what an entry means. A general tar reader would accept more than the format allows,
+//! and then two readers could see different files in the same signed bytes.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -16,28 +15,28 @@ use crate::payload::MAX_DECOMPRESSED;
 use crate::signature::SIGNATURE_PATH;
 use crate::tar_header::{BLOCK, padding};
 
-/// The longest extended header, in bytes: two paths of 4096 bytes and their framing fit well.
+/// The longest extended header, in bytes: two paths of 4096 bytes fit.
 const MAX_EXTENDED_HEADER: u64 = 16 * 1024;
 /// The longest path or target without an extended header, in bytes (PSD-009 §3.1.4).
 const FIELD: usize = 100;
-/// Most zero bytes after the last entry: two blocks are the rule, some writers fill a record of 20.
+/// Most zero bytes after the last entry. Two blocks are the rule; some writers fill a record of 20.
 const MAX_TRAILER: usize = 10 * 1024;
 
-/// What an entry is (PSD-009 §3.2.6).
+/// The type of an entry (PSD-009 §3.2.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
     Directory,
-    /// A symbolic link and its target.
+    /// A symbolic link to this target.
     Symlink(String),
 }
 
-/// One entry; its content follows in the stream.
+/// The header of one entry; its content follows in the stream.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// As in the archive, but without the `/` that ends a directory's name.
+    /// The path without the `/` that ends a directory's.
     pub(super) path: String,
-    /// Whether the archive's path has that `/`.
+    /// Whether the path in the archive ends in `/`.
     slash: bool,
     pub(super) kind: Kind,
     /// Bytes of content; 0 for directories and links.
@@ -45,17 +44,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The path exactly as in the archive.
+    /// Returns the path exactly as in the archive.
     pub(super) fn archive_path(&self) -> Cow<'_, str> {
         if self.slash { format!("{}/", self.path).into() } else { (&self.path).into() }
     }
 }
 
-/// Reads a tar stream from `source` and hashes what a signature covers.
+/// Reads a tar stream, and hashes the bytes before the signature entry.
 pub(super) struct Archive<R> {
     source: R,
     produced: u64,
-    /// What is left of the current entry: content, then padding.
+    /// Unread bytes of the current entry's content; `padding` follows them.
     remaining: u64,
     padding: usize,
     signed: Option<Sha256>,
@@ -68,17 +67,17 @@ impl<R: Read> Archive<R> {
         Self { source, produced: 0, remaining: 0, padding: 0, signed, signed_digest: None }
     }
 
-    /// The same for a stream whose signature is known to be good.
+    /// Reads a stream whose signature was verified before, so that it need not be hashed.
     pub(super) fn new_authentic(source: R) -> Self {
         Self { signed: None, ..Self::new(source) }
     }
 
-    /// The SHA-256 of everything before the signature entry, once that has been reached.
+    /// Returns the SHA-256 of everything before the signature entry, once the reader is there.
     pub(super) fn signed_digest(&self) -> Option<Digest> {
         self.signed_digest
     }
 
-    /// The next entry, or `None` after the last one. Content that was not read is skipped.
+    /// Skips unread content and reads the next entry; `None` after the last one.
     pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, PackageError> {
         self.skip_content()?;
         let mut block = self.header_block()?;
@@ -103,7 +102,7 @@ impl<R: Read> Archive<R> {
         Ok(Some(entry))
     }
 
-    /// Reads content of the current entry; 0 at its end.
+    /// Reads content of the current entry and returns the number of bytes, 0 at the end.
     pub(super) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, PackageError> {
         let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if wanted == 0 {
@@ -124,12 +123,16 @@ impl<R: Read> Archive<R> {
         Ok(read)
     }
 
-    /// The whole content of the current entry, which must not be longer than `cap` bytes.
+    /// Reads the whole content of the current entry, at most `cap` bytes.
     pub(super) fn read_all(&mut self, entry: &Entry, cap: usize) -> Result<Vec<u8>, PackageError> {
         if entry.size > cap as u64 {
             return Err(PackageError::entry(&entry.path, "is larger than the format allows"));
         }
-        // Grows with what arrives, so that a claimed size alone allocates nothing.
+        self.read_rest()
+    }
+
+    fn read_rest(&mut self) -> Result<Vec<u8>, PackageError> {
+        // Grows with the bytes that arrive, so that a large claimed size allocates nothing.
         let mut content = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -141,11 +144,11 @@ impl<R: Read> Archive<R> {
     }
 
     fn expect_content(&mut self, size: u64) -> Result<(), PackageError> {
-        // The header that has been read, and what it announces.
+        // Counts the header and the bytes that it announces.
         let announced = size.saturating_add((BLOCK + padding(size)) as u64);
         self.produced = self.produced.saturating_add(announced);
         if self.produced > MAX_DECOMPRESSED {
-            return Err(PackageError::TooLarge { cap: MAX_DECOMPRESSED });
+            return Err(PackageError::TooLarge);
         }
         self.remaining = size;
         self.padding = padding(size);
@@ -179,17 +182,10 @@ impl<R: Read> Archive<R> {
             return Err(PackageError::Archive("an extended header is larger than 16 KiB"));
         }
         self.expect_content(size)?;
-        let mut records = Vec::new();
-        let mut buffer = [0; BLOCK];
-        loop {
-            match self.read_content(&mut buffer)? {
-                0 => return Extended::parse(&records),
-                read => records.extend_from_slice(&buffer[..read]),
-            }
-        }
+        Extended::parse(&self.read_rest()?)
     }
 
-    /// After the first zero block: one more, and nothing but zeros to the end.
+    /// Checks that after the first zero block follow a second one and only zeros to the end.
     fn check_trailer(&mut self) -> Result<(), PackageError> {
         let mut total = 0;
         let mut buffer = [0; BLOCK];
@@ -197,7 +193,7 @@ impl<R: Read> Archive<R> {
             let read = self.source.read(&mut buffer).map_err(PackageError::Unreadable)?;
             total += read;
             if buffer[..read].iter().any(|byte| *byte != 0) || total > MAX_TRAILER {
-                return Err(PackageError::Archive("there is something after the end of the archive"));
+                return Err(PackageError::Archive("bytes follow the end of the archive"));
             }
             if read == 0 {
                 break;
@@ -243,7 +239,7 @@ impl<'a> RawHeader<'a> {
         })
     }
 
-    /// Joins the header with the extended header before it.
+    /// Makes an entry of the header and the extended header before it.
     fn entry(self, extended: Extended) -> Result<Entry, PackageError> {
         let had_link = extended.link.is_some();
         let own = |bytes: &[u8]| match std::str::from_utf8(bytes) {
@@ -253,7 +249,7 @@ impl<'a> RawHeader<'a> {
         let paths = [(self.name, &extended.path), (self.link, &extended.link)];
         if paths.iter().any(|(field, long)| long.as_ref().is_some_and(|long| !stands_for(field, long))) {
             return Err(PackageError::Archive(
-                "an extended header is not for a long path, or not for this one",
+                "an extended header is not for a long path, or not for its entry's path",
             ));
         }
         let mut path = extended.path.map_or_else(|| own(self.name), Ok)?;
@@ -284,16 +280,17 @@ impl<'a> RawHeader<'a> {
     }
 }
 
-/// Whether a field is what a header says of `long` that also has an extended header. Readers that know
-/// none go by the field, so it must begin alike; some writers give names that are not ASCII an extended
-/// header whatever their length, and leave those characters out of the field.
+/// Whether `field` may hold the start of `long`, the path of an extended header. Readers that
+/// ignore extended headers use the field, so it must be a prefix: otherwise they would see another
+/// path. Some writers use an extended header for every name that is not ASCII, and leave the
+/// characters beyond ASCII out of the field.
 fn stands_for(field: &[u8], long: &str) -> bool {
     let ascii: String = long.chars().filter(char::is_ascii).collect();
     let is_prefix = long.as_bytes().starts_with(field) || ascii.as_bytes().starts_with(field);
     is_prefix && (long.len() > FIELD || ascii.len() < long.len())
 }
 
-/// The records of an extended header; other keys than these two are not allowed (PSD-009 §3.1.4).
+/// The records of an extended header. No other key is allowed (PSD-009 §3.1.4).
 #[derive(Default)]
 struct Extended {
     path: Option<String>,
@@ -327,7 +324,7 @@ impl Extended {
     }
 }
 
-/// Splits `<length> <key>=<value>\n` off the front.
+/// Splits the first record, `<length> <key>=<value>\n`, off.
 fn split_record(records: &[u8]) -> Option<(&str, &str, &[u8])> {
     let space = records.iter().position(|byte| *byte == b' ')?;
     let length: usize = std::str::from_utf8(&records[..space]).ok()?.parse().ok()?;
@@ -336,13 +333,14 @@ fn split_record(records: &[u8]) -> Option<(&str, &str, &[u8])> {
     Some((key, value, &records[length..]))
 }
 
-/// A field up to its first NUL.
+/// Returns a field up to its first NUL.
 fn text(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
     &field[..end]
 }
 
-/// An octal field, ended by NUL or space. Numbers in base 256 are beyond the cap anyway.
+/// Reads an octal field, which ends in NUL or space. Refuses base 256: only numbers beyond the cap
+/// need it.
 fn octal(field: &[u8]) -> Option<u64> {
     let digits = field.split(|byte| matches!(byte, 0 | b' ')).find(|part| !part.is_empty())?;
     let octal = digits.iter().all(|byte| matches!(byte, b'0'..=b'7'));

@@ -1,7 +1,8 @@
-//! What the payload's entries have to do with each other: their order (PSD-009 §3.1.4), which is
-//! in which, and where links lead (PSD-009 §3.4.8).
+//! The rules between payload entries: their order (PSD-009 §3.1.4), parents that are directories,
+//! and where links lead (PSD-009 §3.4.8).
 //!
-//! Sees each entry once, in the archive's order, and keeps next to nothing of it.
+//! Sees each entry once, in the order of the archive, and keeps only the open questions: a hostile
+//! archive must not fill the memory.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +10,30 @@ use super::PackageError;
 use super::archive::{Entry, Kind};
 use crate::payload;
 
-/// The payload as far as it has been read.
+/// The part of the payload that was read so far.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// The last path, with the `/` of a directory.
+    /// The path of the last entry, with the `/` of a directory.
     previous: String,
-    /// Which of the two rules of order, without and with that `/`, some entry has broken.
+    /// Whether an entry broke the order of paths without the `/`, and the order with it.
     broken: (bool, bool),
-    /// Lengths of the files and links whose paths begin the last one: all that a later entry
-    /// can still turn out to be in, since what begins alike stands together.
+    /// The files and links whose paths are prefixes of the last path, by length. A later entry can
+    /// only lie below one of these, because paths with a common prefix are adjacent.
     leaves: Vec<usize>,
-    /// Directories outside the destinations that a link may lead to if the payload has them,
-    /// each with whether it has and with a link.
+    /// Directories outside the destinations, each with whether the payload has it and with a link
+    /// that leads to it. A link may lead there only if the payload has the directory.
     outside: BTreeMap<String, (bool, Option<(String, String)>)>,
 }
 
 impl Tree {
-    /// Takes the next entry.
-    pub(super) fn meet(&mut self, entry: &Entry) -> Result<(), PackageError> {
+    /// Checks the next entry.
+    pub(super) fn add(&mut self, entry: &Entry) -> Result<(), PackageError> {
         let is_directory = entry.kind == Kind::Directory;
         let path = format!("{}{}", entry.path, if is_directory { "/" } else { "" });
         self.check_order(&entry.path, &path)?;
         while self.leaves.pop_if(|length| !path.starts_with(&self.previous[..*length])).is_some() {}
         if self.leaves.iter().any(|length| path.as_bytes().get(*length) == Some(&b'/')) {
-            return Err(PackageError::entry(&entry.path, "is in something that is no directory"));
+            return Err(PackageError::entry(&entry.path, "lies below a file or symbolic link"));
         }
         match &entry.kind {
             Kind::Directory if payload::is_outside_directory(&entry.path) => {
@@ -48,17 +49,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Checks what only the whole payload tells.
+    /// Checks, after the last entry, that no link leads to a missing directory.
     pub(super) fn finish(self) -> Result<(), PackageError> {
         let missing = self.outside.into_values().find_map(|(met, link)| link.filter(|_| !met));
         missing.map_or(Ok(()), |(path, target)| Err(refuse_link(&path, &target, payload::LEADS_OUTSIDE)))
     }
 
-    /// The format leaves open whether the `/` after a directory's name takes part in the order,
-    /// so an archive may keep to either rule, but to one.
+    /// Checks the order of paths. The format does not say whether the `/` after a directory's name
+    /// counts, so an archive may follow either order, but must follow one.
     fn check_order(&mut self, name: &str, path: &str) -> Result<(), PackageError> {
         let previous = self.previous.trim_end_matches('/');
-        // Before the first entry, the path is empty and no entry's is.
+        // Before the first entry, `previous` is empty, which is less than any path.
         self.broken.0 |= name <= previous;
         self.broken.1 |= path <= self.previous.as_str();
         if name == previous || self.broken == (true, true) {

@@ -1,10 +1,14 @@
-//! The command line of `peipkg-repo`: arguments become requests, results become text.
+//! The command line of `peipkg-repo`: turns arguments into requests, and results into text.
 
 use crate::cli::{Failure, Options, usage};
 
+use super::error::RepoError;
 use super::template::Template;
 use super::verify::Mode;
 use super::{init, publish, verify};
+
+/// The name of the program, which opens every line on standard error.
+pub const PROGRAM: &str = "peipkg-repo";
 
 const HELP: &str = "\
 peipkg-repo: keeps a signed repository of packages
@@ -14,25 +18,25 @@ usage: peipkg-repo init    --name NAME [--description TEXT] --sign-key KEY --tim
                            --timestamp TIME --out DIR [--package-url-template TEMPLATE]
        peipkg-repo verify  --repo DIR [--mode metadata|hashes|both] [--all-packages-dir DIR]
 
-init        creates an empty repository in a directory that is empty or not there
+init        creates an empty repository in a directory that is empty or missing
   --name NAME             short name, recorded in repo.json
   --description TEXT      one line for people
-publish     adds packages, all or none, and signs the new indexes; each must be signed by a key
-            of the repository
-  --in DIR                the repository as it was
+publish     adds packages, all or none, and signs the new indexes; a key of the repository must
+            have signed each package
+  --in DIR                the repository before the publish
   --new DIR               the packages to add
-  --out DIR               the repository as it will be; may be the same as --in
+  --out DIR               the repository after the publish; may be the same as --in
   --package-url-template TEMPLATE
-                          URLs of the packages that are added, with {name}, {version}, {arch} and
-                          {filename}; by default /p/{name}/{version}/{filename}
+                          URLs of the new packages, with {name}, {version}, {arch} and
+                          {filename}; the default is /p/{name}/{version}/{filename}
   --rebuild               makes the indexes anew from all packages; signs repo.json again if its
                           signature is not valid
-  --all-packages-dir DIR  where all packages are, in any directories below
-verify      reports every issue of a repository and changes nothing
+  --all-packages-dir DIR  the directory of all packages, at any depth
+verify      reports every issue of a repository; changes nothing
   --repo DIR              the repository
   --mode MODE             metadata: descriptor, indexes, signatures; hashes: every package file;
                           both (default): metadata, then hashes if there was no issue
-  --all-packages-dir DIR  where the packages are; by default in the repository itself
+  --all-packages-dir DIR  the directory of the packages; the default is the repository
 
   --sign-key KEY          Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes
   --timestamp TIME        RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at
@@ -40,7 +44,7 @@ verify      reports every issue of a repository and changes nothing
   -V, --version           print the version
 ";
 
-/// Runs the command that the arguments name and returns what goes to standard output.
+/// Runs the command that the arguments name, and returns its standard output.
 pub fn run(mut parser: lexopt::Parser) -> Result<String, Failure> {
     match parser.next().map_err(usage)? {
         Some(lexopt::Arg::Value(command)) => match command.to_str() {
@@ -48,22 +52,22 @@ pub fn run(mut parser: lexopt::Parser) -> Result<String, Failure> {
             Some("publish") => run_publish(&mut parser),
             Some("verify") => run_verify(&mut parser),
             _ => Err(Failure::Usage(format!(
-                "unknown command {}; known are init, publish and verify",
+                "unknown command {}, expected init, publish or verify",
                 command.display()
             ))),
         },
         Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(HELP.to_owned()),
         Some(lexopt::Arg::Long("version") | lexopt::Arg::Short('V')) => {
-            Ok(format!("peipkg-repo {}\n", env!("CARGO_PKG_VERSION")))
+            Ok(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")))
         }
         Some(other) => Err(usage(other.unexpected())),
-        None => Err(Failure::Usage("a command is missing: init, publish or verify".to_owned())),
+        None => Err(Failure::Usage("no command given, expected init, publish or verify".to_owned())),
     }
 }
 
 fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
     let once = ["--name", "--description", "--sign-key", "--timestamp", "--out"];
-    let Some(options) = Options::parse(parser, &once, &[])? else { return Ok(HELP.to_owned()) };
+    let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(HELP.to_owned()) };
     let description = match options.optional("--description") {
         None => String::new(),
         Some(text) => text.to_str().map(str::to_owned).ok_or_else(|| {
@@ -77,7 +81,7 @@ fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
         timestamp: options.timestamp()?,
         out: options.path("--out")?,
     };
-    init::run(&request).map_err(super::error::RepoError::into_failure)
+    init::run(&request).map_err(RepoError::into_failure)
 }
 
 fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
@@ -90,7 +94,7 @@ fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
         "--package-url-template",
         "--all-packages-dir",
     ];
-    let Some(options) = Options::parse_with_switches(parser, &once, &[], &["--rebuild"])? else {
+    let Some(options) = Options::parse(parser, &once, &[], &["--rebuild"])? else {
         return Ok(HELP.to_owned());
     };
     let wrong = |message: &str| Err(Failure::Usage(message.to_owned()));
@@ -125,12 +129,12 @@ fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
         output: options.path("--out")?,
         template,
     };
-    publish::run(&request).map_err(super::error::RepoError::into_failure)
+    publish::run(&request).map_err(RepoError::into_failure)
 }
 
 fn run_verify(parser: &mut lexopt::Parser) -> Result<String, Failure> {
     let once = ["--repo", "--mode", "--all-packages-dir"];
-    let Some(options) = Options::parse(parser, &once, &[])? else { return Ok(HELP.to_owned()) };
+    let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(HELP.to_owned()) };
     let mode = match options.optional("--mode").map(|mode| mode.to_string_lossy()).as_deref() {
         None | Some("both") => Mode::Both,
         Some("metadata") => Mode::Metadata,

@@ -1,6 +1,8 @@
-//! The repository descriptor and the keys it names (PSD-009 §6.1, §5.2).
+//! The repository descriptor, and the public keys that it lists (PSD-009 §6.1, §5.2).
+//!
+//! Owns the question whose signatures count. Writes no file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
@@ -8,125 +10,123 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use super::error::RepoError;
-use super::{DESCRIPTOR, KEYS, files};
-use crate::cli::Timestamp;
-use crate::digest::{Digest, sha256};
+use super::{files, layout};
+use crate::digest::unhex;
 use crate::manifest::{SCHEMA_VERSION, to_json};
-use crate::package_reader::unhex;
-use crate::signature::{ALGORITHM, Envelope, MAX_ENVELOPE, SignatureError, fingerprint};
+use crate::signature::{ALGORITHM, Envelope, SignatureError, fingerprint};
+use crate::timestamp::Timestamp;
 
 /// Longest descriptor that is read, in bytes: room for thousands of keys.
 pub(super) const MAX_DESCRIPTOR: u64 = 1024 * 1024;
 /// Longest public key file that is read, in bytes.
 pub(super) const MAX_KEY: u64 = 64 * 1024;
 
-/// `repo.json` (PSD-009 §6.1.2). Unknown fields are ignored.
+/// `repo.json` (PSD-009 §6.1.2). Reading ignores unknown fields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Descriptor {
-    /// Always 1.
+    /// Always [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Name, description and keys.
+    /// What the repository is and who signs it.
     pub repo: Repo,
     /// Where the indexes are.
     pub indexes: Indexes,
 }
 
-/// See [`Descriptor::repo`].
+/// What a repository is and who signs it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Repo {
-    /// Not empty.
+    /// Short name, not empty; every index repeats it.
     pub name: String,
-    /// One line for people.
+    /// One line for people; may be empty.
     #[serde(default)]
     pub description: String,
-    /// The keys.
+    /// Who signs it.
     pub signing: Signing,
 }
 
-/// See [`Repo::signing`].
+/// The signature algorithm and the keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Signing {
-    /// Always `ed25519`.
+    /// Always [`ALGORITHM`].
     pub algorithm: String,
-    /// Sorted by fingerprint.
+    /// Sorted by fingerprint, each once.
     pub keys: Vec<Key>,
 }
 
-/// A public key (PSD-009 §6.1.3).
+/// A listed public key (PSD-009 §6.1.3).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Key {
     /// See [`fingerprint`].
     pub fingerprint: String,
-    /// Where the key file is.
+    /// Where consumers fetch the key file.
     pub url: String,
-    /// What it is good for.
+    /// Whether its signatures count.
     pub status: Status,
-    /// Until when a transitioning key is accepted.
+    /// When a transitioning key expires: RFC 3339 in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<String>,
 }
 
-/// A key's part in the repository (PSD-009 §6.1.4).
+/// Whether a key's signatures count (PSD-009 §6.1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Signs.
+    /// They count, and the key makes new ones.
     Active,
-    /// Has signed; is accepted for a time.
+    /// They count until [`Key::valid_until`]; the key makes no new ones.
     Transitioning,
-    /// Is not accepted.
+    /// They do not count.
     Revoked,
 }
 
-/// See [`Descriptor::indexes`].
+/// Where the indexes are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Indexes {
-    /// The current versions.
+    /// The index of current versions.
     pub active: Pointer,
-    /// All versions.
+    /// The index of all versions.
     pub archive: Pointer,
 }
 
-/// Where an index is (PSD-009 §6.1.5).
+/// Where one index is (PSD-009 §6.1.5).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pointer {
-    /// The document.
+    /// URL of the document.
     pub url: String,
-    /// Its detached signature.
+    /// URL of its detached signature.
     pub signature_url: String,
 }
 
 impl Descriptor {
-    /// The descriptor of a new repository with one key.
+    /// Makes the descriptor of a new repository with one key.
     pub fn new(name: &str, description: &str, key: &VerifyingKey) -> Self {
-        let pointer = |file: &str| Pointer {
-            url: format!("/index/{file}"),
-            signature_url: format!("/index/{file}.sig"),
+        let pointer = |index: &str| Pointer {
+            url: format!("/{index}"),
+            signature_url: format!("/{}", layout::signature(index).display()),
         };
         let fingerprint = fingerprint(key);
-        let url = format!("/{}", key_path(&fingerprint));
+        let url = format!("/{}", layout::key(&fingerprint));
         let key = Key { fingerprint, url, status: Status::Active, valid_until: None };
         let signing = Signing { algorithm: ALGORITHM.to_owned(), keys: vec![key] };
         Self {
             schema_version: SCHEMA_VERSION,
             repo: Repo { name: name.to_owned(), description: description.to_owned(), signing },
-            indexes: Indexes { active: pointer(super::ACTIVE), archive: pointer(super::ARCHIVE) },
+            indexes: Indexes {
+                active: pointer(layout::ACTIVE_INDEX),
+                archive: pointer(layout::ARCHIVE_INDEX),
+            },
         }
     }
 
-    /// The document as it is stored: compact, with one final newline (PSD-009 §6.1.7).
+    /// Returns the document as it is stored: compact, with one final newline (PSD-009 §6.1.7).
     pub fn to_json(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// Reads the descriptor of the repository at `root`; its bytes come along, for the signature.
-    pub fn load(root: &Path) -> Result<(Self, Vec<u8>), RepoError> {
-        let path = root.join(DESCRIPTOR);
-        let bytes = files::read(&path, MAX_DESCRIPTOR)?;
-        Ok((Self::parse(&path, &bytes)?, bytes))
-    }
-
-    /// Reads the descriptor at `path` from its bytes; all that is wrong with it is one error.
+    /// Reads the descriptor at `path` from its bytes.
+    ///
+    /// # Errors
+    /// Every problem at once, as [`RepoError::Several`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, RepoError> {
         let descriptor: Self = serde_json::from_slice(bytes)
             .map_err(|source| RepoError::Json { path: path.to_owned(), source })?;
@@ -137,32 +137,38 @@ impl Descriptor {
         Err(RepoError::Several(problems.into_iter().map(|line| RepoError::invalid(path, line)).collect()))
     }
 
-    /// Every rule of PSD-009 §6.1 that it breaks.
+    /// Returns every rule of PSD-009 §6.1 that the descriptor breaks.
     fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         let signing = &self.repo.signing;
         if self.schema_version != SCHEMA_VERSION {
-            found.push(format!("schema_version {} is not known", self.schema_version));
+            found.push(format!("schema_version is {}, expected {SCHEMA_VERSION}", self.schema_version));
         }
         if self.repo.name.is_empty() {
             found.push("repo.name is empty".to_owned());
         }
         if signing.algorithm != ALGORITHM {
-            found.push(format!("algorithm {:?} is not known", signing.algorithm));
+            found.push(format!("algorithm is {:?}, expected {ALGORITHM:?}", signing.algorithm));
         }
         if !signing.keys.iter().any(|key| key.status == Status::Active) {
             found.push("no key is active".to_owned());
         }
         if !signing.keys.is_sorted_by(|one, next| one.fingerprint < next.fingerprint) {
-            found.push("the keys are not sorted by fingerprint, or one is there twice".to_owned());
+            found.push("the keys are not sorted by fingerprint, or one is listed twice".to_owned());
         }
         for key in &signing.keys {
             if unhex(&key.fingerprint).is_none() {
-                found.push(format!("key fingerprint {:?} is malformed", key.fingerprint));
+                found.push(format!(
+                    "key fingerprint {:?} is not 64 lower-case hexadecimal digits",
+                    key.fingerprint
+                ));
             }
             let until = key.valid_until.as_deref();
             if key.status == Status::Transitioning && until.is_none_or(|at| Timestamp::parse(at).is_err()) {
-                found.push(format!("transitioning key {} has no valid valid_until", key.fingerprint));
+                found.push(format!(
+                    "transitioning key {} has no valid_until such as 2026-05-01T12:00:00Z",
+                    key.fingerprint
+                ));
             }
         }
         let pointers = [&self.indexes.active, &self.indexes.archive];
@@ -173,12 +179,7 @@ impl Descriptor {
     }
 }
 
-/// Where a public key is published, below the repository's root (PSD-009 §6.4.2).
-pub fn key_path(fingerprint: &str) -> String {
-    format!("{KEYS}/{fingerprint}.pub")
-}
-
-/// A public key as it is published: a PEM block (PSD-009 §5.2.2).
+/// Returns a public key as it is published: a PEM block (PSD-009 §5.2.2).
 ///
 /// # Panics
 /// Never: the 32 bytes of a key always encode.
@@ -186,70 +187,58 @@ pub fn public_key_file(key: &SigningKey) -> String {
     key.verifying_key().to_public_key_pem(LineEnding::LF).expect("32 bytes always encode")
 }
 
-/// The keys whose signatures count (PSD-009 §5.2.5).
+/// Public keys by fingerprint.
 #[derive(Debug, Default)]
-pub struct TrustedKeys {
+pub struct KeySet {
     keys: Vec<(String, VerifyingKey)>,
 }
 
-impl TrustedKeys {
-    /// The keys of `descriptor` that are active, or transitioning and still valid at `now`, read
-    /// from the repository at `root`. Keys that cannot be read are left out and reported apart.
-    pub fn load(descriptor: &Descriptor, root: &Path, now: &Timestamp) -> (Self, Vec<RepoError>) {
+impl KeySet {
+    /// Reads the keys that the repository at `root` trusts at `now`: active ones, and
+    /// transitioning ones that are still valid (PSD-009 §5.2.5). Returns an error for each that
+    /// cannot be read.
+    pub fn read_trusted(descriptor: &Descriptor, root: &Path, now: &Timestamp) -> (Self, Vec<RepoError>) {
         let mut found = Self::default();
         let mut problems = Vec::new();
         for key in &descriptor.repo.signing.keys {
             let until = key.valid_until.as_deref().and_then(|until| Timestamp::parse(until).ok());
-            let accepted = match key.status {
+            let is_trusted = match key.status {
                 Status::Active => true,
                 Status::Transitioning => until.is_some_and(|until| now.seconds() <= until.seconds()),
                 Status::Revoked => false,
             };
-            if !accepted {
-                continue;
-            }
-            match read_public_key(&local_key_file(root, key), &key.fingerprint) {
-                Ok(public) => found.add(public),
-                Err(error) => problems.push(error),
+            if is_trusted {
+                match read_public_key(root, key) {
+                    Ok(public) => found.add(public),
+                    Err(error) => problems.push(error),
+                }
             }
         }
         (found, problems)
     }
 
-    /// All keys of `descriptor`, accepted or not, that can be read from the repository at `root`.
-    pub fn load_all(descriptor: &Descriptor, root: &Path) -> Self {
-        let keys = &descriptor.repo.signing.keys;
-        let read = |key: &Key| read_public_key(&local_key_file(root, key), &key.fingerprint).ok();
+    /// Reads every key that the repository at `root` lists, trusted or not. Skips unreadable ones.
+    pub fn read_listed(descriptor: &Descriptor, root: &Path) -> Self {
         let mut found = Self::default();
-        keys.iter().filter_map(read).for_each(|key| found.add(key));
+        let keys = &descriptor.repo.signing.keys;
+        keys.iter().filter_map(|key| read_public_key(root, key).ok()).for_each(|key| found.add(key));
         found
     }
 
-    /// Trusts one more key.
+    /// Adds a key.
     pub fn add(&mut self, key: VerifyingKey) {
         self.keys.push((fingerprint(&key), key));
     }
 
-    /// The key of a fingerprint.
+    /// Finds a key by its fingerprint.
     pub fn get(&self, fingerprint: &str) -> Option<&VerifyingKey> {
         self.keys.iter().find(|(known, _)| known == fingerprint).map(|(_, key)| key)
     }
 
-    /// Checks the detached signature of `document`, whose content has `digest`, and returns the
-    /// fingerprint of the key that made it (PSD-009 §6.1.6).
-    pub fn check(&self, document: &Path, digest: &Digest) -> Result<String, RepoError> {
-        let bytes = files::read(&signature_path(document), MAX_ENVELOPE as u64)?;
-        self.check_envelope(document, digest, &bytes)
-    }
-
-    /// The same with the signature in memory.
-    pub fn check_envelope(
-        &self,
-        document: &Path,
-        digest: &Digest,
-        envelope: &[u8],
-    ) -> Result<String, RepoError> {
-        let path = signature_path(document);
+    /// Checks that a key of the set made `envelope`, the detached signature of the document at
+    /// `path` (PSD-009 §6.1.6).
+    pub fn check(&self, path: &Path, bytes: &[u8], envelope: &[u8]) -> Result<(), RepoError> {
+        let path = layout::signature(path);
         let refuse = |source: SignatureError| RepoError::Signature { path: path.clone(), source };
         let envelope = Envelope::parse(envelope).map_err(refuse)?;
         let Some(key) = self.get(envelope.fingerprint()) else {
@@ -257,31 +246,16 @@ impl TrustedKeys {
                 format!("made by key {}, which repo.json does not list as valid", envelope.fingerprint());
             return Err(RepoError::invalid(&path, message));
         };
-        envelope.verify_digest(key, digest).map_err(refuse)?;
-        Ok(envelope.fingerprint().to_owned())
-    }
-
-    /// The same for a document in memory.
-    pub fn check_bytes(&self, document: &Path, bytes: &[u8]) -> Result<String, RepoError> {
-        self.check(document, &sha256(bytes))
+        envelope.verify_bytes(key, bytes).map_err(refuse)
     }
 }
 
-/// Where the detached signature of a document is.
-pub fn signature_path(document: &Path) -> PathBuf {
-    let mut path = document.as_os_str().to_owned();
-    path.push(super::SIGNATURE_SUFFIX);
-    path.into()
-}
-
-/// A key file where its URL says, else where it is by convention.
-fn local_key_file(root: &Path, key: &Key) -> PathBuf {
-    files::below(root, &key.url).unwrap_or_else(|| root.join(key_path(&key.fingerprint)))
-}
-
-/// Reads a public key, raw or PEM, and holds it against its fingerprint (PSD-009 §5.2.2).
-fn read_public_key(path: &Path, expected: &str) -> Result<VerifyingKey, RepoError> {
-    let bytes = files::read(path, MAX_KEY)?;
+/// Reads a public key, raw or PEM, and checks its fingerprint (PSD-009 §5.2.2). A URL on another
+/// host is no place to read from; the key's conventional place stands in for it.
+fn read_public_key(root: &Path, listed: &Key) -> Result<VerifyingKey, RepoError> {
+    let expected = &listed.fingerprint;
+    let path = files::below(root, &listed.url).unwrap_or_else(|| root.join(layout::key(expected)));
+    let bytes = files::read(&path, MAX_KEY)?;
     let key = match <&[u8; 32]>::try_from(bytes.as_slice()) {
         Ok(raw) => VerifyingKey::from_bytes(raw).ok(),
         Err(_) => std::str::from_utf8(&bytes)
@@ -289,11 +263,11 @@ fn read_public_key(path: &Path, expected: &str) -> Result<VerifyingKey, RepoErro
             .and_then(|pem| VerifyingKey::from_public_key_pem(pem.trim()).ok()),
     };
     match key {
-        Some(key) if fingerprint(&key) == expected => Ok(key),
+        Some(key) if fingerprint(&key) == *expected => Ok(key),
         Some(key) => {
             let found = fingerprint(&key);
-            Err(RepoError::invalid(path, format!("holds key {found}, expected key {expected}")))
+            Err(RepoError::invalid(&path, format!("holds key {found}, expected key {expected}")))
         }
-        None => Err(RepoError::invalid(path, "holds no Ed25519 public key")),
+        None => Err(RepoError::invalid(&path, "holds no Ed25519 public key, expected PEM or 32 bytes")),
     }
 }

@@ -1,88 +1,81 @@
-//! Why work on a repository fails; every message names its file.
+//! Why a command of `peipkg-repo` fails. Every message names its file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use peipkg_format::signing_key::KeyError;
-
 use crate::cli::Failure;
 use crate::package_reader::PackageError;
-use crate::signature::SignatureError;
+use crate::signature::{KeyFileError, SignatureError};
 
 /// Why a command of `peipkg-repo` fails.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
-    /// A file or directory cannot be read or written.
+    /// The system refuses to read or change a file or directory.
     #[error("{path}: cannot {action}: {source}", path = .path.display())]
     Io {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
-        /// What was tried: the verb and its object.
+        /// The attempt: verb and object.
         action: &'static str,
-        /// Why it failed.
+        /// The system's reason.
         source: io::Error,
     },
-    /// A document of the repository is not the JSON of its schema.
+    /// A document of the repository does not fit its JSON schema.
     #[error("{path}: {source}", path = .path.display())]
     Json {
-        /// The file.
+        /// The document.
         path: PathBuf,
-        /// Where and why.
+        /// The place in it and the reason.
         source: serde_json::Error,
     },
     /// A file or directory breaks a rule.
     #[error("{path}: {message}", path = .path.display())]
     Invalid {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
-        /// What was found, and what would be right.
+        /// The finding, and what would be right.
         message: String,
     },
     /// A package is refused.
     #[error("{path}: {source}", path = .path.display())]
     Package {
-        /// The file.
+        /// The package file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: PackageError,
     },
     /// A detached signature is refused.
     #[error("{path}: {source}", path = .path.display())]
     Signature {
-        /// The signature's file.
+        /// The signature file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: SignatureError,
     },
     /// The private key cannot be used.
-    #[error("{path}: {source}", path = .path.display())]
-    Key {
-        /// The key's file.
-        path: PathBuf,
-        /// Why.
-        source: KeyError,
-    },
-    /// Several things are wrong at once.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// Several errors at once.
     #[error("{} problems", .0.len())]
     Several(Vec<RepoError>),
 }
 
 impl RepoError {
-    /// An error of the file system: `path` and what was tried with it.
+    /// Turns an error of the system about `path` into a `RepoError`; `action` is verb and object.
     pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), action, source }
     }
 
-    /// A broken rule of `path`.
+    /// Makes the error that `path` breaks a rule.
     pub(super) fn invalid(path: &Path, message: impl Into<String>) -> Self {
         Self::Invalid { path: path.to_owned(), message: message.into() }
     }
 
-    /// The failure of the command, one line per error.
+    /// Makes the failure of the command, one line per error.
     pub fn into_failure(self) -> Failure {
         match self {
             Self::Several(errors) => Failure::Failed(errors.iter().map(ToString::to_string).collect()),
-            one => Failure::Failed(vec![one.to_string()]),
+            one => one.into(),
         }
     }
 }

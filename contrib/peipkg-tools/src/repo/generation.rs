@@ -1,39 +1,50 @@
-//! The documents of a repository as one publish left them.
+//! The three documents of a repository, all of the same publish.
 //!
-//! Read one by one, they may be of two publishes, and signatures then seem wrong that are not.
+//! Owns the retry: documents read during a publish can be of two publishes, and then a good
+//! signature seems wrong. Checks nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::descriptor::{MAX_DESCRIPTOR, signature_path};
+use super::descriptor::MAX_DESCRIPTOR;
 use super::error::RepoError;
 use super::index::{Kind, MAX_INDEX};
-use super::{DESCRIPTOR, INDEX_DIR, files, lock};
+use super::{files, layout, lock};
 use crate::signature::MAX_ENVELOPE;
 
-/// How often all of them are read anew when something has changed meanwhile. Tools that publish
-/// without a lock are met again only by chance.
+/// How often all documents are read if they change meanwhile. Only a tool that ignores the lock can
+/// change them, and it is unlikely to do so three times in a row.
 const ATTEMPTS: usize = 3;
 
-/// Descriptor and indexes, each with its signature.
+/// The descriptor and both indexes, each with its signature.
 pub(super) struct Generation {
     pub(super) descriptor: Result<Signed, RepoError>,
     pub(super) active: Result<Signed, RepoError>,
     pub(super) archive: Result<Signed, RepoError>,
 }
 
-/// A document and, if it can be read, its detached signature.
+/// A document and its detached signature.
 pub(super) struct Signed {
     pub(super) path: PathBuf,
     pub(super) bytes: Vec<u8>,
     pub(super) signature: Result<Vec<u8>, RepoError>,
 }
 
+impl Signed {
+    /// Reads the document at `path`, of at most `cap` bytes. A missing signature is no error here:
+    /// an unsigned document can still be read for its problems.
+    pub(super) fn read(path: PathBuf, cap: u64) -> Result<Self, RepoError> {
+        let bytes = files::read(&path, cap)?;
+        let signature = files::read(&layout::signature(&path), MAX_ENVELOPE as u64);
+        Ok(Self { path, bytes, signature })
+    }
+}
+
 impl Generation {
-    /// Reads the documents of the repository at `root`, after a publish that is under way.
+    /// Reads the documents of the repository at `root`, after a running publish has finished.
     pub(super) fn read(root: &Path) -> Self {
-        // Where there are no locks, as in some network file systems, what follows has to do.
+        // Some network file systems have no locks. There, the comparison of stamps must do.
         let _lock = lock::share(root);
         let mut attempt = 1;
         loop {
@@ -47,26 +58,21 @@ impl Generation {
     }
 
     fn read_once(root: &Path) -> Self {
-        let read = |path: PathBuf, cap: u64| {
-            let bytes = files::read(&path, cap)?;
-            let signature = files::read(&signature_path(&path), MAX_ENVELOPE as u64);
-            Ok(Signed { path, bytes, signature })
-        };
         let [descriptor, active, archive] = paths(root);
         Self {
-            descriptor: read(descriptor, MAX_DESCRIPTOR),
-            active: read(active, MAX_INDEX),
-            archive: read(archive, MAX_INDEX),
+            descriptor: Signed::read(descriptor, MAX_DESCRIPTOR),
+            active: Signed::read(active, MAX_INDEX),
+            archive: Signed::read(archive, MAX_INDEX),
         }
     }
 }
 
 fn paths(root: &Path) -> [PathBuf; 3] {
-    let index = |kind: Kind| root.join(INDEX_DIR).join(kind.file_name());
-    [root.join(DESCRIPTOR), index(Kind::Active), index(Kind::Archive)]
+    [root.join(layout::DESCRIPTOR), Kind::Active.path(root), Kind::Archive.path(root)]
 }
 
-/// What tells a file from the one that was there before: nobody can set a change time.
+/// Device, inode, length and change time of a file. They tell a file from its predecessor: no
+/// program can set the change time.
 type Stamp = (u64, u64, u64, i64, i64);
 
 fn stamps(root: &Path) -> Vec<Option<Stamp>> {
@@ -74,5 +80,5 @@ fn stamps(root: &Path) -> Vec<Option<Stamp>> {
         let file = fs::metadata(path).ok()?;
         Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
     };
-    paths(root).into_iter().flat_map(|path| [signature_path(&path), path]).map(stamp).collect()
+    paths(root).into_iter().flat_map(|path| [layout::signature(&path), path]).map(stamp).collect()
 }

@@ -1,42 +1,41 @@
-//! `init`: an empty repository (PSD-009 §6.1, §6.2).
+//! `init`: creates an empty repository (PSD-009 §6.1, §6.2).
+//!
+//! Owns the retry after an interruption. Must not touch a directory that anything else uses.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
-use peipkg_format::signing_key;
-
-use super::descriptor::{Descriptor, key_path, public_key_file, signature_path};
+use super::descriptor::{Descriptor, public_key_file};
 use super::error::RepoError;
 use super::index::Header;
 use super::merge::Merged;
 use super::staging::Staging;
-use super::{DESCRIPTOR, INDEX_DIR, KEYS, MARKER, WRITING, files};
-use crate::cli::Timestamp;
-use crate::signature::{Envelope, fingerprint};
+use super::{MARKER, WRITING, files, layout};
+use crate::signature::{Envelope, fingerprint, load_key};
+use crate::timestamp::Timestamp;
 
-/// What `init` is told.
+/// The arguments of `init`.
 #[derive(Debug)]
 pub struct Request {
     /// The repository's name.
     pub name: String,
     /// One line for people; may be empty.
     pub description: String,
-    /// The private key's file.
+    /// The file of the private key.
     pub sign_key: PathBuf,
-    /// When the indexes are said to be made.
+    /// The `generated_at` of the indexes.
     pub timestamp: Timestamp,
-    /// The directory: empty, or not there yet.
+    /// The directory: empty or missing.
     pub out: PathBuf,
 }
 
-/// Creates the repository and returns a line for the person who asked.
+/// Creates the repository, and returns a summary line.
 pub fn run(request: &Request) -> Result<String, RepoError> {
-    let key = signing_key::load(&request.sign_key)
-        .map_err(|source| RepoError::Key { path: request.sign_key.clone(), source })?;
-    let key = SigningKey::from_bytes(key.seed());
+    let key = load_key(&request.sign_key)?;
     if request.name.chars().any(char::is_control) {
-        return Err(RepoError::invalid(&request.out, "a repository's name has no control characters"));
+        let message = format!("--name {:?} has a control character, expected one line of text", request.name);
+        return Err(RepoError::invalid(&request.out, message));
     }
     let out = &request.out;
     fs::create_dir_all(out).map_err(RepoError::io(out, "create the directory"))?;
@@ -49,14 +48,14 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let fingerprint = fingerprint(&public);
     let header = Header { repo: &request.name, index_version: 1, generated_at: request.timestamp.as_str() };
     let staging = Staging::write(out, &key, header, &Merged::default())?;
-    let keys = out.join(KEYS);
+    let keys = out.join(layout::KEY_DIRECTORY);
     files::create_dir(&keys)?;
-    let key_file = out.join(key_path(&fingerprint));
+    let key_file = out.join(layout::key(&fingerprint));
     files::write(&key_file, public_key_file(&key).as_bytes())?;
     let descriptor = Descriptor::new(&request.name, &request.description, &public).to_json();
-    let signature = signature_path(&out.join(DESCRIPTOR));
+    let signature = out.join(layout::signature(layout::DESCRIPTOR));
     files::write(&signature, &Envelope::sign_bytes(&key, &descriptor).to_json())?;
-    let unfinished = marker.join(DESCRIPTOR);
+    let unfinished = marker.join(layout::DESCRIPTOR);
     files::write(&unfinished, &descriptor)?;
 
     let written = [key_file, keys, signature, unfinished.clone(), parent(out)];
@@ -64,31 +63,35 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     if let Some(problem) = staging.commit()? {
         return Err(problem);
     }
-    files::rename(&unfinished, &out.join(DESCRIPTOR))?;
+    files::rename(&unfinished, &out.join(layout::DESCRIPTOR))?;
     files::sync_all(std::slice::from_ref(out))?;
     files::remove_dir(&marker)?;
     Ok(format!("created repository {:?}, signed by key {fingerprint}\n", request.name))
 }
 
-/// Removes what an interrupted `init` left; anything else makes the directory one that is in use.
+/// Removes the files of an interrupted `init`. Refuses a directory that holds anything else.
 fn clear_interrupted(out: &Path) -> Result<(), RepoError> {
     let list = || fs::read_dir(out)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
     let names = list().map_err(RepoError::io(out, "list the directory"))?;
     if names.is_empty() {
         return Ok(());
     }
-    let ours = [MARKER, WRITING, INDEX_DIR, KEYS, "repo.json.sig"];
+    let directories = [WRITING, layout::INDEX_DIRECTORY, layout::KEY_DIRECTORY];
+    let signature = layout::signature(layout::DESCRIPTOR);
+    let is_ours = |name: &OsString| {
+        name == MARKER || *name == signature || directories.iter().any(|known| name == known)
+    };
     let interrupted = names.iter().any(|name| name == MARKER);
-    if !interrupted || !names.iter().all(|name| ours.iter().any(|known| name == known)) {
+    if !interrupted || !names.iter().all(is_ours) {
         return Err(RepoError::invalid(out, "is not empty; init creates a repository in an empty directory"));
     }
-    for name in [WRITING, INDEX_DIR, KEYS] {
+    for name in directories {
         files::remove_dir(&out.join(name))?;
     }
     Ok(())
 }
 
-/// The directory in which a new directory's name has to be durable.
+/// Returns the directory to sync so that the name of `path` survives a power cut.
 fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),

@@ -1,4 +1,4 @@
-//! One writer at a time: a lock on the repository's directory.
+//! The lock on a repository's directory: one writer, or many readers.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,18 +8,18 @@ use rustix::io::Errno;
 
 use super::error::RepoError;
 
-/// Holds the lock until it is dropped, or until the process ends in any way.
+/// A held lock. Dropping it, or the end of the process, releases it.
 pub(super) struct Lock {
     _directory: File,
 }
 
-/// Takes the lock of `root`, waiting for a publish that has it: a second one
-/// that came at the same time is a matter of order, not an error.
+/// Locks `root` for writing. Blocks while another process holds the lock, so that two publishes
+/// take turns and neither fails.
 pub(super) fn take(root: &Path) -> Result<Lock, RepoError> {
     hold(root, FlockOperation::LockExclusive)
 }
 
-/// Keeps publishes away from `root` while it is read, beside others who read it.
+/// Locks `root` for reading. Blocks while a publish holds the lock.
 pub(super) fn share(root: &Path) -> Result<Lock, RepoError> {
     hold(root, FlockOperation::LockShared)
 }

@@ -1,7 +1,7 @@
-//! What the two indexes list after a publish (PSD-009 §6.2.7, §6.3.5). Pure.
+//! Merges new entries into the two indexes (PSD-009 §6.2.7, §6.3.5). Pure.
 //!
-//! Versions are compared only where a name gets a new entry: the order of the
-//! others is that of the archive before, whose signature has been checked.
+//! Compares versions only of a name that gets a new entry. The other names keep the order of the
+//! previous archive, whose signature was checked, so a publish need not parse every version.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use peipkg_format::version::{Version, VersionError};
 
-use super::index::Entry;
+use super::entry::Entry;
 
-/// The entries of both indexes, in order, as JSON.
+/// The entries of both indexes as JSON, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Merged<'a> {
     pub(super) archive: Vec<&'a str>,
@@ -21,30 +21,30 @@ pub(super) struct Merged<'a> {
 /// Why new entries cannot be added.
 #[derive(Debug)]
 pub(super) enum Conflict<'a> {
-    /// These new entries are already in the archive: each with the published one.
+    /// New entries that are already published, each with the published one.
     Duplicates(Vec<(Entry<'a>, Entry<'a>)>),
-    /// A published entry has a version that cannot be compared.
+    /// An entry whose version cannot be parsed and so not be sorted.
     Version(Entry<'a>, VersionError),
 }
 
-/// Adds `new` to `published`.
+/// Merges `new` into `published`.
 pub(super) fn merge<'a>(
     mut published: Vec<Entry<'a>>,
     new: Vec<Entry<'a>>,
 ) -> Result<Merged<'a>, Conflict<'a>> {
     let mut added: BTreeMap<Cow<'a, str>, Vec<Entry<'a>>> = BTreeMap::new();
     for entry in new {
-        added.entry(entry.name.clone()).or_default().push(entry);
+        added.entry(entry.identity.name.clone()).or_default().push(entry);
     }
-    // A repository whose tool sorted differently is put in order once, whole.
-    let in_order = published.is_sorted_by(|one, next| one.name <= next.name);
+    // Another tool may have sorted differently. Then sort every name once.
+    let in_order = published.is_sorted_by(|one, next| one.identity.name <= next.identity.name);
     if !in_order {
-        published.sort_by(|one, next| one.name.cmp(&next.name));
+        published.sort_by(|one, next| one.identity.name.cmp(&next.identity.name));
     }
     let mut merged = Merged::default();
     let mut duplicates = Vec::new();
-    for group in published.chunk_by(|one, next| one.name == next.name) {
-        let name = &group[0].name;
+    for group in published.chunk_by(|one, next| one.identity.name == next.identity.name) {
+        let name = &group[0].identity.name;
         while let Some(first) = added.first_entry().filter(|first| first.key() < name) {
             append_sorted(&mut merged, first.remove())?;
         }
@@ -66,10 +66,9 @@ pub(super) fn merge<'a>(
 }
 
 fn find_duplicates<'a>(published: &[Entry<'a>], new: &[Entry<'a>]) -> Vec<(Entry<'a>, Entry<'a>)> {
-    let same = |one: &Entry<'_>, other: &Entry<'_>| {
-        one.version == other.version && one.architecture == other.architecture
+    let pair = |new: &Entry<'a>| {
+        Some((new.clone(), published.iter().find(|old| old.identity == new.identity)?.clone()))
     };
-    let pair = |new: &Entry<'a>| Some((new.clone(), published.iter().find(|old| same(old, new))?.clone()));
     new.iter().filter_map(pair).collect()
 }
 
@@ -77,7 +76,7 @@ fn find_duplicates<'a>(published: &[Entry<'a>], new: &[Entry<'a>]) -> Vec<(Entry
 fn append_sorted<'a>(merged: &mut Merged<'a>, group: Vec<Entry<'a>>) -> Result<(), Conflict<'a>> {
     let mut keyed = Vec::with_capacity(group.len());
     for entry in group {
-        match entry.version.parse::<Version>() {
+        match entry.identity.version.parse::<Version>() {
             Ok(version) => keyed.push((version, entry)),
             Err(error) => return Err(Conflict::Version(entry, error)),
         }
@@ -90,18 +89,21 @@ fn append_sorted<'a>(merged: &mut Merged<'a>, group: Vec<Entry<'a>>) -> Result<(
 
 /// Orders entries whose versions compare equal.
 fn by_text(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
+    let (one, other) = (&one.identity, &other.identity);
     one.version.cmp(&other.version).then_with(|| one.architecture.cmp(&other.architecture))
 }
 
-/// Appends the sorted entries of one name; the first version is the current one.
+/// Appends the sorted entries of one name. The first version is the current one.
 fn append<'a>(merged: &mut Merged<'a>, group: &[Entry<'a>]) {
     merged.archive.extend(group.iter().map(|entry| entry.json));
-    let newest = group.iter().take_while(|entry| entry.version == group[0].version);
-    merged.active.extend(newest.min_by_key(|entry| preference(&entry.architecture)).map(|entry| entry.json));
+    let newest = group.iter().take_while(|entry| entry.identity.version == group[0].identity.version);
+    let current = newest.min_by_key(|entry| preference(&entry.identity.architecture));
+    merged.active.extend(current.map(|entry| entry.json));
 }
 
-/// The active index has room for one architecture of a name (PSD-009 §6.2.7) and nothing says which:
-/// the primary one (PSD-009 §2.3.2) serves most systems, an independent one all.
+/// Ranks the architectures of one version, best first: the active index lists one (PSD-009 §6.2.7),
+/// and the format does not say which. The primary architecture (PSD-009 §2.3.2) serves most
+/// systems; `noarch` serves all.
 fn preference(architecture: &str) -> (u8, &str) {
     match architecture {
         "x86_64" => (0, architecture),
@@ -112,14 +114,16 @@ fn preference(architecture: &str) -> (u8, &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::Identity;
     use super::*;
 
-    /// Entries from `name version architecture`; their JSON is that text.
+    /// Makes entries of `name version architecture`; their JSON is the same text.
     fn entries(texts: &[&'static str]) -> Vec<Entry<'static>> {
         let parse = |text: &&'static str| {
             let mut parts = text.split(' ').map(Cow::from);
             let mut next = || parts.next().unwrap();
-            Entry { name: next(), version: next(), architecture: next(), json: text }
+            let identity = Identity { name: next(), version: next(), architecture: next() };
+            Entry { identity, json: text }
         };
         texts.iter().map(parse).collect()
     }
@@ -132,8 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_circular_order_are_put_in_one_order() {
-        // By the specification 1~r < 1 < 1+git < 1~r. Sorts of more than twenty look whether that can be.
+    fn versions_whose_order_goes_in_circles_are_put_in_one() {
+        // The specification says 1~r < 1 < 1+git < 1~r. The standard sort may panic on such an
+        // order of more than twenty elements.
         let forms = ["1~r", "1", "1+git", "1~s", "1+rest"];
         let texts: Vec<&'static str> = (0..200_usize)
             .map(|n| format!("a {}.{}-1 noarch", forms[(n * 7 + n / 5) % 5], n * 31 % 200).leak() as &str)

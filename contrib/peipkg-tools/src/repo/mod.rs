@@ -1,56 +1,55 @@
-//! A repository of packages as a directory: created, published to, audited (PSD-009 §6).
+//! A repository of packages as a directory: create it, publish to it, audit it (PSD-009 §6).
 //!
-//! # What is on disk
+//! # Files
+//!
+//! [`layout`] names the files that consumers read. Unfinished files are hidden at the root:
 //!
 //! ```text
-//! repo.json, repo.json.sig              the descriptor
-//! index/{active,archive}.json{,.sig}    the indexes
-//! keys/<fingerprint>.pub                the public keys
-//! p/<name>/<version>/<file name>        the packages
-//! .index.tmp, .index.next, .init.tmp,
-//! .incoming.tmp, .repo.json.tmp,
-//! .repo.json.sig.tmp                    work in progress; never part of the repository
+//! .init.tmp/            marks an `init` that has not finished
+//! .incoming.tmp         a package or key being copied
+//! .index.tmp/           new index files; after the commit, the old ones
+//! .index.next/          complete index files being moved one by one
+//! .repo.json.tmp, .repo.json.sig.tmp
+//!                       a descriptor for another directory than the input
 //! ```
 //!
-//! # How it changes
+//! # How a publish changes a repository
 //!
 //! A publish validates everything before it writes anything. Then:
 //!
-//! 1. Package files are copied to `.incoming.tmp` and renamed to their place under `p/`, one by one. No index names them
-//!    yet, so a crash leaves files that nobody sees; the next publish finds them
-//!    in place, and replaces them when their bytes differ.
-//! 2. The four index files are written to `.index.tmp`, and all that is new is
-//!    made durable: files, then directories.
-//! 3. `.index.tmp` and `index` change places in one system call. This is the
-//!    commit: before it nothing has been published, after it everything has,
-//!    and document and signature always match.
-//! 4. The descriptor, which a publish does not change, gets a new time stamp:
-//!    mirrors are told to watch it. In another directory than before, it is put
-//!    in place now, having been written before the commit: what fails after the
-//!    commit is told and is no failure.
+//! 1. Copy each package to `.incoming.tmp` and rename it to its place under `p/`. No index names
+//!    these files yet, so a crash leaves only files that no consumer sees. The next publish finds
+//!    them in place and replaces those whose bytes differ.
+//! 2. Write the four index files to `.index.tmp`. Sync everything new: files first, then
+//!    directories.
+//! 3. Exchange `.index.tmp` and `index` in one system call. This is the commit. It publishes all
+//!    packages at once and keeps each document together with its signature.
+//! 4. Set the modification time of the descriptor: mirrors watch it, and a publish does not
+//!    change its content. If the output is another directory, move the descriptor there now; it
+//!    was written before the commit. An error after the commit is printed as a note, and the
+//!    command succeeds.
 //!
-//! Where a file system cannot exchange directories, or `index` has files of
-//! somebody else, step 3 is a rename per file instead: `.index.tmp` becomes
-//! `.index.next`, then archive, its signature, active and its signature move,
-//! in this order, so that the archive is never behind. The commit is then the
-//! move of the archive: whoever finds an `.index.next` *without* an archive
-//! completes the moves, and one *with* an archive throws it away.
+//! Some file systems cannot exchange directories, and `index` may hold foreign files. Then step 3
+//! renames `.index.tmp` to `.index.next` and moves its files one by one: the archive, its
+//! signature, the active index, its signature. The archive moves first so that it never lacks a
+//! package of the active index, and its move is the commit. The next publish completes the moves
+//! if `.index.next` holds no archive, and discards `.index.next` if it does.
 //!
-//! So an interrupted publish can always be repeated: if the commit was not
-//! reached, the same packages are new; if it was, they are published, and
-//! repeating is the error that a duplicate always is.
+//! An interrupted publish can therefore be repeated. Before the commit, the packages are still
+//! new; after it, they are published, and publishing them again reports duplicates.
 //!
-//! A publish holds a lock on the directory it writes to, and `verify` shares one
-//! while it reads the documents. `init` writes
-//! `repo.json` last, and `.init.tmp` marks what it has not completed.
+//! A publish locks the output directory; `verify` takes the lock shared while it reads the
+//! documents. `init` writes `repo.json` last, and `.init.tmp` marks a repository without it.
 
 pub mod command;
 pub mod descriptor;
+mod entry;
 pub mod error;
 mod files;
 mod generation;
 pub mod index;
 pub mod init;
+pub mod layout;
 mod lock;
 mod merge;
 mod previous;
@@ -60,27 +59,18 @@ mod store;
 pub mod template;
 pub mod verify;
 
-/// The descriptor (PSD-009 §6.4.2).
-pub const DESCRIPTOR: &str = "repo.json";
-/// The directory of the indexes (PSD-009 §6.4.2).
-pub const INDEX_DIR: &str = "index";
-/// The directory of the public keys (PSD-009 §6.4.2).
-pub const KEYS: &str = "keys";
-/// The file name of the archive index.
-pub const ARCHIVE: &str = "archive.json";
-/// The file name of the active index.
-pub const ACTIVE: &str = "active.json";
-/// What the name of a detached signature adds.
-pub const SIGNATURE_SUFFIX: &str = ".sig";
-/// Marks a repository that is being created: its presence allows a retry to start over.
+/// Marks a repository that `init` has not finished: `init` may start over there.
 const MARKER: &str = ".init.tmp";
-/// Where index files are written.
+/// The package or key file being copied. All use one name, so that one removal clears the rest of
+/// a full disk or a kill.
+const INCOMING: &str = ".incoming.tmp";
+/// The directory of new index files.
 const WRITING: &str = ".index.tmp";
-/// Complete index files on their way, one by one.
+/// The directory of complete index files that move one by one.
 const MOVING: &str = ".index.next";
-/// A new descriptor on its way.
+/// A new descriptor before it moves into place.
 const NEW_DESCRIPTOR: &str = ".repo.json.tmp";
-/// Its signature on its way.
+/// The new descriptor's signature before it moves into place.
 const NEW_SIGNATURE: &str = ".repo.json.sig.tmp";
-/// The files that an interrupted publish may leave.
-const WORKING_FILES: [&str; 3] = [store::INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE];
+/// Files that an interrupted publish may leave.
+const WORKING_FILES: [&str; 3] = [INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE];

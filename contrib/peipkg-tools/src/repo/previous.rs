@@ -1,4 +1,6 @@
-//! The state that a publish starts from, and what must not be lost of it.
+//! The state that a publish starts from, and the checks that the new state loses none of it.
+//!
+//! Reads and verifies; writes nothing.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,93 +9,100 @@ use ed25519_dalek::SigningKey;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::descriptor::{Descriptor, Status, TrustedKeys};
+use super::descriptor::{Descriptor, Key, KeySet, MAX_DESCRIPTOR, Status};
+use super::entry::Entry;
 use super::error::RepoError;
-use super::index::{Entry, Index, Kind, MAX_INDEX};
-use super::{DESCRIPTOR, INDEX_DIR, files};
-use crate::cli::Timestamp;
+use super::generation::Signed;
+use super::index::{Index, Kind, MAX_INDEX};
+use super::{files, layout};
 use crate::signature::fingerprint;
+use crate::timestamp::Timestamp;
 
-/// Most packages that are named where many are missing.
+/// How many missing packages an error names: a message of thousands would hide the reason.
 const MOST_NAMED: usize = 5;
+/// How much of a damaged index is searched for its version, in bytes: the head of any index fits.
+const HEAD: usize = 4096;
 
-/// The state before, as far as a publish needs it.
+/// The repository before the publish.
 pub(super) struct Previous {
     pub(super) descriptor: Descriptor,
     pub(super) descriptor_bytes: Vec<u8>,
-    /// Whether the descriptor's signature counts; only a rebuild goes on without.
-    pub(super) descriptor_signed: bool,
+    /// The descriptor's signature, if a trusted key made it; only a rebuild goes on without.
+    pub(super) descriptor_signature: Option<Vec<u8>>,
     /// The keys whose signatures count.
-    pub(super) trusted: TrustedKeys,
-    /// All keys that the descriptor lists: what they have signed was good once.
-    pub(super) listed: TrustedKeys,
+    pub(super) trusted: KeySet,
+    /// All keys that the descriptor lists: packages that they signed were published once.
+    pub(super) listed: KeySet,
     pub(super) index_version: u64,
-    /// The archive index as it is on disk; empty for a rebuild.
+    /// The bytes of the archive index; empty for a rebuild.
     pub(super) archive: Vec<u8>,
 }
 
-/// Reads and verifies the state that is published onto.
+/// Reads and verifies the repository `input`.
 pub(super) fn load(
     input: &Path,
     now: &Timestamp,
     key: &SigningKey,
     rebuild: bool,
 ) -> Result<Previous, RepoError> {
-    let (descriptor, descriptor_bytes) = Descriptor::load(input)?;
-    let path = input.join(DESCRIPTOR);
+    let Signed { path, bytes: descriptor_bytes, signature } =
+        Signed::read(input.join(layout::DESCRIPTOR), MAX_DESCRIPTOR)?;
+    let descriptor = Descriptor::parse(&path, &descriptor_bytes)?;
     let public = key.verifying_key();
     let own = fingerprint(&public);
-    let is_active = |key: &super::descriptor::Key| key.fingerprint == own && key.status == Status::Active;
+    let is_active = |key: &Key| key.fingerprint == own && key.status == Status::Active;
     if !descriptor.repo.signing.keys.iter().any(is_active) {
         let listed: Vec<_> =
             descriptor.repo.signing.keys.iter().map(|key| key.fingerprint.as_str()).collect();
         let message = format!(
-            "the signing key {own} is not an active key of this repository, which has {}",
+            "the signing key {own} is not an active key of this repository, which lists {}",
             listed.join(", ")
         );
         return Err(RepoError::invalid(&path, message));
     }
-    // Keys other than the one at hand matter only if something was signed with them.
-    let (mut trusted, _) = TrustedKeys::load(&descriptor, input, now);
+    // An unreadable key is an error only if something it signed has to be verified.
+    let (mut trusted, _) = KeySet::read_trusted(&descriptor, input, now);
     trusted.add(public);
-    let mut listed = TrustedKeys::load_all(&descriptor, input);
+    let mut listed = KeySet::read_listed(&descriptor, input);
     listed.add(public);
-    let signed = trusted.check_bytes(&path, &descriptor_bytes);
-    let descriptor_signed = signed.is_ok();
-    if rebuild {
-        let index_version = salvage_index_version(input, now);
-        let archive = Vec::new();
-        return Ok(Previous {
-            descriptor,
-            descriptor_bytes,
-            descriptor_signed,
-            trusted,
-            listed,
-            index_version,
-            archive,
-        });
-    }
-    signed?;
-    let read = |kind: Kind| {
-        let path = input.join(INDEX_DIR).join(kind.file_name());
-        let bytes = files::read(&path, MAX_INDEX)?;
-        trusted.check_bytes(&path, &bytes)?;
-        Ok::<_, RepoError>((path, bytes))
+    let signature =
+        signature.and_then(|envelope| trusted.check(&path, &descriptor_bytes, &envelope).map(|()| envelope));
+    let (descriptor_signature, index_version, archive) = if rebuild {
+        (signature.ok(), salvage_index_version(input, now), Vec::new())
+    } else {
+        let signature = signature?;
+        let (active, _) = read_index(Kind::Active, input, &descriptor, &trusted)?;
+        let (archive, bytes) = read_index(Kind::Archive, input, &descriptor, &trusted)?;
+        // An interrupted publish of another tool may leave the indexes at different versions.
+        // Consumers may have seen the higher one, and they refuse to go back.
+        (Some(signature), active.max(archive), bytes)
     };
-    let version = |kind: Kind, path: &Path, bytes: &[u8]| {
-        let index: Index<'_, IgnoredAny> = Index::parse(path, bytes, kind, &descriptor.repo.name)?;
-        Ok::<_, RepoError>(index.index_version.unwrap_or(0))
-    };
-    let (path, active) = read(Kind::Active)?;
-    let active = version(Kind::Active, &path, &active)?;
-    let (path, archive) = read(Kind::Archive)?;
-    // Another tool that was interrupted may have left the archive ahead; consumers have seen both.
-    let index_version = active.max(version(Kind::Archive, &path, &archive)?);
-    Ok(Previous { descriptor, descriptor_bytes, descriptor_signed, trusted, listed, index_version, archive })
+    Ok(Previous {
+        descriptor,
+        descriptor_bytes,
+        descriptor_signature,
+        trusted,
+        listed,
+        index_version,
+        archive,
+    })
 }
 
-/// The entries of the archive. Consumers refuse an index that is older than the one
-/// they know (PSD-009 §6.2.3), so none is made.
+/// Reads and verifies an index; returns its version and its bytes.
+fn read_index(
+    kind: Kind,
+    input: &Path,
+    descriptor: &Descriptor,
+    trusted: &KeySet,
+) -> Result<(u64, Vec<u8>), RepoError> {
+    let Signed { path, bytes, signature } = Signed::read(kind.path(input), MAX_INDEX)?;
+    trusted.check(&path, &bytes, &signature?)?;
+    let index: Index<'_, IgnoredAny> = Index::parse(&path, &bytes, kind, &descriptor.repo.name)?;
+    Ok((index.index_version.unwrap_or(0), bytes))
+}
+
+/// Returns the entries of the archive index at `path`. Refuses to publish at a time before it:
+/// consumers would refuse the new index (PSD-009 §6.2.3).
 pub(super) fn published_entries<'a>(
     path: &Path,
     previous: &'a Previous,
@@ -110,7 +119,7 @@ fn check_time(path: &Path, generated_at: &str, now: &Timestamp) -> Result<(), Re
     match Timestamp::parse(generated_at) {
         Ok(then) if now.seconds() < then.seconds() => {
             let message = format!(
-                "was made at {generated_at}, later than the --timestamp {}; consumers would refuse the new one",
+                "generated_at is {generated_at}, later than the --timestamp {}; consumers would refuse the new index",
                 now.as_str()
             );
             Err(RepoError::invalid(path, message))
@@ -119,7 +128,7 @@ fn check_time(path: &Path, generated_at: &str, now: &Timestamp) -> Result<(), Re
     }
 }
 
-/// What is about to replace the state of a repository.
+/// The state that is about to replace a repository's.
 pub(super) struct Successor<'a> {
     pub(super) repo: &'a str,
     pub(super) index_version: u64,
@@ -128,8 +137,8 @@ pub(super) struct Successor<'a> {
     pub(super) packages: Vec<&'a Entry<'a>>,
 }
 
-/// Refuses to replace the archive at `path` by one that lacks some of it or is older. An archive
-/// that cannot be read has nothing to lose.
+/// Refuses to replace the archive index at `path` by one that is older or lacks a package. An
+/// index that cannot be read has nothing to lose.
 pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), RepoError> {
     let Ok(bytes) = files::read(path, MAX_INDEX) else { return Ok(()) };
     let former: Result<Index<'_, Vec<&RawValue>>, _> =
@@ -141,12 +150,12 @@ pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), 
         let message = format!("has index_version {before}; the new one would have {after}");
         return Err(RepoError::invalid(path, message));
     }
-    let kept: HashSet<_> =
-        successor.packages.iter().map(|one| (&*one.name, &*one.version, &*one.architecture)).collect();
+    let kept: HashSet<_> = successor.packages.iter().map(|entry| &entry.identity).collect();
     let entries = former.packages.iter().filter_map(|raw| Entry::parse(raw).ok());
     let mut lost: Vec<String> = entries
-        .filter(|one| !kept.contains(&(&*one.name, &*one.version, &*one.architecture)))
-        .map(|one| format!("{:?}", format!("{} {} {}", one.name, one.version, one.architecture)))
+        .filter(|entry| !kept.contains(&entry.identity))
+        // Quoted, because the names of a foreign index may hold any character.
+        .map(|entry| format!("{:?}", entry.identity.to_string()))
         .collect();
     if lost.is_empty() {
         return Ok(());
@@ -155,18 +164,18 @@ pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), 
     lost.truncate(MOST_NAMED);
     let more = if count > MOST_NAMED { ", …" } else { "" };
     let message = format!(
-        "lists {count} packages that the new one would lack: {}{more}; without this file, it would not count",
+        "lists {count} packages that the new one would lack: {}{more}; remove this file to drop them",
         lost.join(", ")
     );
     Err(RepoError::invalid(path, message))
 }
 
-/// The highest version either index claims, read from whatever is left of them. With nothing
-/// left, seconds since 1970 are more than any number of publishes (PSD-009 §6.2.3).
+/// Returns the highest version that either index claims, however damaged they are. If neither
+/// claims one, seconds since 1970 exceed any number of publishes (PSD-009 §6.2.3).
 fn salvage_index_version(root: &Path, now: &Timestamp) -> u64 {
     let claimed = |kind: Kind| {
-        let bytes = files::read(&root.join(INDEX_DIR).join(kind.file_name()), MAX_INDEX).ok()?;
-        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
+        let bytes = files::read(&kind.path(root), MAX_INDEX).ok()?;
+        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned();
         let (_, after) = head.split_once("\"index_version\"")?;
         let digits = after.trim_start_matches(|c: char| c == ':' || c.is_ascii_whitespace());
         let end = digits.find(|c: char| !c.is_ascii_digit())?;

@@ -1,36 +1,36 @@
-//! Where new packages are said to be: the template of their URLs (PSD-009 §6.4.3). Pure.
+//! The template that makes the URLs of new packages (PSD-009 §6.4.3). Pure.
+
+use super::layout;
 
 /// A URL with placeholders.
 #[derive(Debug, Clone)]
 pub struct Template(String);
 
-/// The conventional place below the repository.
-const DEFAULT: &str = "/p/{name}/{version}/{filename}";
-/// What may stand between braces.
+/// The names allowed between braces.
 const PLACEHOLDERS: [&str; 4] = ["name", "version", "arch", "filename"];
 
-/// The text is no template.
+/// Why a text is no template.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// A brace has no partner, or what is between two of them is unknown.
+    /// A brace has no partner, or the name between two braces is unknown.
     #[error("{0:?} is not a placeholder; known are {{name}}, {{version}}, {{arch}} and {{filename}}")]
     Placeholder(String),
-    /// A URL has no such character.
+    /// A character that no URL may have.
     #[error("a URL has no spaces, quotes or control characters")]
     Character,
-    /// All packages would have the same URL.
-    #[error("a template needs a placeholder, or all packages would be at one place")]
+    /// No placeholder: all packages would have the same URL.
+    #[error("a template needs a placeholder such as {{filename}}, or all packages would have one URL")]
     Constant,
 }
 
 impl Default for Template {
     fn default() -> Self {
-        Self(DEFAULT.to_owned())
+        Self(format!("/{}", layout::package("{name}", "{version}", "{filename}")))
     }
 }
 
 impl Template {
-    /// Reads a template.
+    /// Reads a template, and checks its characters and placeholders.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\\' | '<' | '>')) {
             return Err(TemplateError::Character);
@@ -50,9 +50,9 @@ impl Template {
         if count == 0 { Err(TemplateError::Constant) } else { Ok(Self(text.to_owned())) }
     }
 
-    /// The URL of one package.
+    /// Returns the URL of one package.
     pub fn expand(&self, name: &str, version: &str, architecture: &str, file_name: &str) -> String {
-        // No value has a brace in it (PSD-009 §2), so one replacement cannot make work for the next.
+        // No value contains a brace (PSD-009 §2), so no replacement makes a new placeholder.
         self.0
             .replace("{name}", name)
             .replace("{version}", version)

@@ -1,5 +1,5 @@
-//! What PSD-009 §3.1.4 and POSIX say an archive looks like, written down a second
-//! time and without the tool's own code, so that the two can be held together.
+//! The archive format of PSD-009 §3.1.4 and POSIX, implemented a second time without the tool's
+//! code, so that the tests can compare the two.
 
 /// One entry as a reader sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ impl Entry {
     }
 }
 
-/// The block of an entry whose path and target fit, from the table of POSIX.
+/// Makes the header block of an entry with short path and target, from the table of POSIX.
 pub(crate) fn ustar(path: &str, flag: char, target: &str, size: usize, mtime: u64) -> Vec<u8> {
     let fields: [(usize, String); 17] = [
         (100, path.into()),
@@ -49,7 +49,7 @@ pub(crate) fn ustar(path: &str, flag: char, target: &str, size: usize, mtime: u6
     block
 }
 
-/// An entry with its content and padding.
+/// Makes a file entry: header, content and padding.
 pub(crate) fn file(path: &str, content: &[u8], mtime: u64) -> Vec<u8> {
     let mut bytes = ustar(path, '0', "", content.len(), mtime);
     bytes.extend_from_slice(content);
@@ -57,7 +57,7 @@ pub(crate) fn file(path: &str, content: &[u8], mtime: u64) -> Vec<u8> {
     bytes
 }
 
-/// Reads an archive, checking every rule of PSD-009 §3.1.4 on the way.
+/// Reads an archive and checks every rule of PSD-009 §3.1.4.
 #[track_caller]
 pub(crate) fn read(bytes: &[u8], mtime: u64) -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -121,7 +121,7 @@ pub(crate) fn read(bytes: &[u8], mtime: u64) -> Vec<Entry> {
     entries
 }
 
-/// The paths of an archive's entries, each with its type and target.
+/// Lists the entries of an archive: type, path and target.
 pub(crate) fn list(entries: &[Entry]) -> Vec<String> {
     entries
         .iter()

@@ -1,4 +1,4 @@
-//! Everything that must end in a clear line and leave nothing behind.
+//! Builds that must fail: each prints a clear line and leaves no file behind.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -101,12 +101,12 @@ fn flag_values_are_checked() {
         (
             "--timestamp",
             "2026-05-01T12:00:00.5Z",
-            "--timestamp: \"2026-05-01T12:00:00.5Z\" has a fraction of a second".to_owned(),
+            "--timestamp: \"2026-05-01T12:00:00.5Z\" has a fraction of a second, expected whole seconds".to_owned(),
         ),
         (
             "--timestamp",
             "2300-01-01T00:00:00Z",
-            "--timestamp: \"2300-01-01T00:00:00Z\" is too late for an archive entry".to_owned(),
+            "--timestamp: \"2300-01-01T00:00:00Z\" is too late for an archive entry, expected a year before 2242".to_owned(),
         ),
         (
             "--version",
@@ -121,7 +121,7 @@ fn flag_values_are_checked() {
         ),
         ("--build-env", "1A=x", "--build-env: expected NAME=VALUE".to_owned()),
         ("--build-env", "A", "--build-env: expected NAME=VALUE".to_owned()),
-        ("--build-env", "PATH=/x", "--build-env: PATH is set by the build itself".to_owned()),
+        ("--build-env", "PATH=/x", "--build-env: PATH is set by peipkg-build, expected another name".to_owned()),
         ("--binary-sign-key", "tcb", "--binary-sign-key: expected NAME=PATH".to_owned()),
         ("--binary-sign-key", "a/b=x", "--binary-sign-key: expected NAME=PATH".to_owned()),
         ("--farm", "x", "unknown flag --farm; --help lists the flags".to_owned()),
@@ -188,7 +188,7 @@ fn link_outside_the_destinations_is_refused() {
             "xx: etc/tmp: target \"../tmp/x\" leads outside the permitted destinations (PSD-009 §3.4.8)",
         ],
     );
-    // A link into another package dangles in its own; only its destination counts.
+    // A link into another package dangles in its own; only the destination is checked.
     Fixture::simple("\"etc/*\"", "mkdir $DESTDIR/etc; ln -s ../usr/share/other/x $DESTDIR/etc/x").build();
 }
 
@@ -213,7 +213,7 @@ fn payload_special_file_or_unclean_name_is_refused() {
 fn packages_of_a_build_appear_together_or_not_at_all() {
     let stanzas = "[[package]]\nname = \"aa\"\narchitecture = \"noarch\"\nfiles = [\"etc/a\"]\n\
         [[package]]\nname = \"bb\"\narchitecture = \"noarch\"\nfiles = [\"etc/b\"]\n";
-    // A sparse file costs no space. What else is in the archive takes 9 KiB.
+    // A sparse file costs no space. The rest of the archive takes 9 KiB.
     let script = "mkdir $DESTDIR/etc; : >$DESTDIR/etc/a; truncate -s 4294967296 $DESTDIR/etc/b";
     let fixture = Fixture::new(stanzas, script);
     let run = fixture.run();
@@ -251,7 +251,7 @@ fn signal_ends_the_script_and_removes_everything() {
     assert_eq!(names(&fixture.path("tmp")), [""; 0]);
 }
 
-/// What the script has started ends with it where the process group is the build's own.
+/// A signal also ends the script's children if peipkg-build leads its process group.
 #[test]
 fn signal_reaches_the_whole_group() {
     let fixture = Fixture::simple("\"etc/*\"", "sleep 60 & echo $!; wait");
@@ -260,7 +260,7 @@ fn signal_reaches_the_whole_group() {
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
     let sleeper = format!("/proc/{}/stat", line.trim());
-    // One that has ended may still be listed, as a zombie.
+    // An ended process may still be listed, as a zombie.
     let runs = || fs::read_to_string(&sleeper).is_ok_and(|text| !text.contains(") Z "));
     assert!(runs());
     let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();

@@ -1,4 +1,4 @@
-//! A recipe, a source tree and an output directory, and the real binary run on them.
+//! Fixtures for the tests of peipkg-build: runs the real binary on a recipe and a source tree.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,17 +15,17 @@ pub(crate) const FINGERPRINT: &str = "21fe31dfa154a261626bf854046fd2271b7bed4b6a
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
 
-/// What every recipe here starts with.
+/// The head of every recipe in these tests.
 pub(crate) const META: &str = "[meta]\nbuild_script = \"build.sh\"\n";
 
-/// One temporary farm.
+/// A temporary directory with recipe, source tree, key and output directory.
 pub(crate) struct Fixture {
     directory: TempDir,
-    /// Flags that replace or follow the usual ones; an empty value drops the flag.
+    /// Flags that replace or follow the default ones; an empty value drops the flag.
     changes: Vec<(String, String)>,
 }
 
-/// How a run ended.
+/// The result of a run.
 pub(crate) struct Run {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
@@ -33,7 +33,7 @@ pub(crate) struct Run {
 }
 
 impl Fixture {
-    /// A recipe with these `[[package]]` stanzas after [`META`], and this script.
+    /// Makes a recipe of [`META`], these `[[package]]` stanzas and this script.
     pub(crate) fn new(stanzas: &str, script: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let fixture = Self { directory, changes: Vec::new() };
@@ -49,7 +49,7 @@ impl Fixture {
         fixture
     }
 
-    /// One `noarch` package called `x` with these patterns.
+    /// Makes a recipe of one `noarch` package `x` with these patterns.
     pub(crate) fn simple(files: &str, script: &str) -> Self {
         Self::new(
             &format!("[[package]]\nname = \"xx\"\narchitecture = \"noarch\"\nfiles = [{files}]\n"),
@@ -65,14 +65,14 @@ impl Fixture {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// Changes one flag; an empty value drops it. A flag that may be repeated is added.
+    /// Replaces a flag, or adds one that may be repeated. An empty value drops the flag.
     #[must_use]
     pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
         self.changes.push((flag.to_owned(), value.to_owned()));
         self
     }
 
-    /// The flags of a usual build, with the changes.
+    /// Returns the default flags with the changes.
     pub(crate) fn flags(&self) -> Vec<String> {
         let place = |name: &str| self.path(name).display().to_string();
         let usual = [
@@ -97,7 +97,7 @@ impl Fixture {
         flags.into_iter().flat_map(|(flag, value)| [flag, value]).collect()
     }
 
-    /// The command of a usual build, ready to be run.
+    /// Makes the command of a build.
     pub(crate) fn command(&self) -> Command {
         let mut command = binary();
         command.arg("build").args(self.flags()).env("TMPDIR", self.path("tmp"));
@@ -110,7 +110,7 @@ impl Fixture {
         run
     }
 
-    /// Runs a build that must succeed.
+    /// Runs a build and expects success.
     #[track_caller]
     pub(crate) fn build(&self) -> Run {
         let run = self.run();
@@ -118,7 +118,7 @@ impl Fixture {
         run
     }
 
-    /// Runs a build that must fail with this status and these lines, and leave nothing.
+    /// Runs a build and expects this status, exactly these lines, and no file left behind.
     #[track_caller]
     pub(crate) fn fails(&self, status: i32, lines: &[&str]) {
         let run = self.run();
@@ -134,7 +134,7 @@ impl Fixture {
         assert_eq!(names(&self.path("out")), [""; 0]);
     }
 
-    /// The uncompressed archive of a package.
+    /// Reads a package and decompresses it.
     #[track_caller]
     pub(crate) fn tar(&self, name: &str) -> Vec<u8> {
         let compressed = fs::read(self.path("out").join(name)).unwrap();
@@ -144,7 +144,7 @@ impl Fixture {
 
 impl Run {
     pub(crate) fn of(command: &mut Command) -> Self {
-        // There is something to read, so that a script which can read it is noticed.
+        // Not empty: a script that inherits standard input could read it.
         let input = fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
         let Output { status, stdout, stderr } = command.stdin(input).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -156,7 +156,7 @@ pub(crate) fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_peipkg-build"))
 }
 
-/// The names in a directory, sorted; none when there is no directory.
+/// Lists the names in a directory, sorted; none if the directory is missing.
 pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .into_iter()
@@ -167,8 +167,8 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Runs a program of the system and returns its output; `None`, with a word
-/// about it, where the program is missing.
+/// Runs a program of the system and returns its output. Prints a note and returns `None` if the
+/// program is missing.
 pub(crate) fn system(program: &str, arguments: &[&OsStr], input: &[u8]) -> Option<Output> {
     use std::io::Write as _;
     let mut command = Command::new(program);

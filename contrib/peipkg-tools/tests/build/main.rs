@@ -1,4 +1,4 @@
-//! The real `peipkg-build`, held against expectations that do not come from its code.
+//! Tests the real `peipkg-build` against expectations that do not come from its code.
 
 mod archive;
 mod failures;

@@ -1,4 +1,4 @@
-//! What comes out of builds that succeed.
+//! Builds that must succeed, and the packages that they write.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +25,7 @@ files = ["usr/share/hello/MESSAGE"]
 "#;
 const HELLO_SCRIPT: &str =
     "mkdir -p $DESTDIR/usr/share/hello; echo 'Hello, Peios!' >$DESTDIR/usr/share/hello/MESSAGE";
-/// Literal, so that a change of the order of keys is seen.
+/// Literal, so that a changed order of keys fails the test.
 const HELLO_MANIFEST: &str = concat!(
     r#"{"schema_version":1,"name":"hello","version":"1.2-3","architecture":"noarch","description":"A greeting.","#,
     r#""license":"CC0-1.0","homepage":"https://example.org/hello","dependencies":[{"name":"aa"},"#,
@@ -35,14 +35,14 @@ const HELLO_MANIFEST: &str = concat!(
     r#""source_ref":"git+https://example.org/x#refs/tags/v1.2"}}"#,
     "\n"
 );
-/// The hash is sha256sum's.
+/// The hash comes from sha256sum.
 const HELLO_FILES: &str = concat!(
     r#"{"schema_version":1,"algorithm":"sha256","entries":[{"path":"usr/share/hello/MESSAGE","size":14,"#,
     r#""hash":"4f91e7c17054930fd12bf2de72f8f31eb44090052475b88dc2338163d642e7ac"}]}"#,
     "\n"
 );
 
-/// Everything of the greeting's archive but its end and signature.
+/// Makes the archive of the greeting without signature and end.
 fn hello_archive() -> Vec<u8> {
     let mut expected = file(".peipkg/manifest.json", HELLO_MANIFEST.as_bytes(), MTIME);
     expected.extend(file(".peipkg/files.json", HELLO_FILES.as_bytes(), MTIME));
@@ -154,7 +154,7 @@ fn path_or_target_long_gets_an_extended_header() {
         format!("2 {directory}/{} -> {target}", "l".repeat(40)),
     ];
     assert_eq!(listed, expected);
-    // POSIX: the record's length counts itself, and the file's own header follows.
+    // POSIX: the length of a record counts its own digits, and the file's header follows.
     let record = format!("111 path={long}\n");
     let at = bytes.windows(record.len()).position(|window| window == record.as_bytes()).unwrap();
     assert_eq!(at % 512, 0);
@@ -162,7 +162,7 @@ fn path_or_target_long_gets_an_extended_header() {
     let extended =
         bytes.chunks(512).filter(|block| &block[257..262] == b"ustar" && block[156] == b'x').count();
     assert_eq!(extended, 3, "only what does not fit has an extended header");
-    // A reader of another make.
+    // An independent reader.
     if let Some(listing) = system("tar", &["-tf", "-"].map(std::ffi::OsStr::new), &bytes) {
         let listing = String::from_utf8(listing.stdout).unwrap();
         let paths: Vec<&str> = expected.iter().map(|line| line[2..].split(" -> ").next().unwrap()).collect();
@@ -320,7 +320,7 @@ fn pack_makes_what_build_makes() {
     assert_eq!(Run::of(&mut pack).status, Some(0));
 }
 
-/// A list of many files is held once, as text.
+/// The writer keeps the list of many files once, as text.
 #[test]
 fn build_of_many_files_takes_little_memory() {
     let script =

@@ -1,5 +1,5 @@
-//! What the tests of peipkg-repo share: a farm in a temporary directory, and a
-//! maker of packages that shares no code with the writer it is held against.
+//! Fixtures for the tests of peipkg-repo: a farm in a temporary directory, and a writer of packages
+//! that shares no code with the tested writer.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-/// The time of every publish that does not say another.
+/// The default `--timestamp`.
 pub const TIME: &str = "2026-05-01T12:00:00Z";
 /// The seed of a farm's key.
 pub const SEED: [u8; 32] = [7; 32];
 
-/// One tar entry, as wrong as a test wants it.
+/// One tar entry, which may break any rule.
 #[derive(Clone, Debug)]
 pub struct Raw {
     pub path: String,
@@ -29,23 +29,23 @@ pub struct Raw {
     pub content: Vec<u8>,
 }
 
-/// A file entry.
+/// Makes an entry of a regular file.
 pub fn file(path: &str, content: &[u8]) -> Raw {
     let (path, link) = (path.to_owned(), String::new());
     Raw { path, typeflag: b'0', mode: 0o777, link, content: content.to_owned() }
 }
 
-/// A symbolic link.
+/// Makes an entry of a symbolic link.
 pub fn link(path: &str, target: &str) -> Raw {
     Raw { typeflag: b'2', link: target.to_owned(), ..file(path, b"") }
 }
 
-/// SHA-256 in hexadecimal.
+/// Returns the SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The manifest of a package without payload.
+/// Makes the manifest of a package without payload.
 pub fn manifest(name: &str, version: &str, architecture: &str) -> Value {
     json!({
         "schema_version": 1, "name": name, "version": version, "architecture": architecture,
@@ -56,7 +56,7 @@ pub fn manifest(name: &str, version: &str, architecture: &str) -> Value {
     })
 }
 
-/// The unsigned entries of a package: metadata that fits `payload`, then the payload.
+/// Makes the unsigned entries of a package: metadata that fits `payload`, then the payload.
 pub fn entries(mut manifest: Value, payload: Vec<Raw>) -> Vec<Raw> {
     let files: Vec<_> = payload.iter().filter(|raw| raw.typeflag == b'0').collect();
     manifest["size_installed"] = files.iter().map(|raw| raw.content.len()).sum::<usize>().into();
@@ -73,7 +73,7 @@ pub fn entries(mut manifest: Value, payload: Vec<Raw>) -> Vec<Raw> {
     all
 }
 
-/// The entries as a tar stream without its end.
+/// Makes a tar stream of the entries, without its end.
 pub fn tar(entries: &[Raw]) -> Vec<u8> {
     let mut stream = Vec::new();
     for raw in entries {
@@ -100,7 +100,7 @@ pub fn tar(entries: &[Raw]) -> Vec<u8> {
     stream
 }
 
-/// A signature envelope over `digest`.
+/// Makes a signature envelope over `digest`.
 pub fn envelope(seed: [u8; 32], digest: &[u8]) -> Value {
     let key = SigningKey::from_bytes(&seed);
     json!({
@@ -110,7 +110,7 @@ pub fn envelope(seed: [u8; 32], digest: &[u8]) -> Value {
     })
 }
 
-/// Signs, ends and compresses.
+/// Makes a package file: signs the entries, ends the archive, and compresses it.
 pub fn pack(entries: &[Raw], seed: Option<[u8; 32]>) -> Vec<u8> {
     let mut stream = tar(entries);
     if let Some(seed) = seed {
@@ -126,7 +126,7 @@ pub fn compress(mut stream: Vec<u8>) -> Vec<u8> {
     zstd::encode_all(&*stream, 1).unwrap()
 }
 
-/// A good package with one file.
+/// Makes a good package with one file.
 pub fn good(name: &str, version: &str, architecture: &str) -> Vec<u8> {
     let payload = vec![file(&format!("usr/share/{name}/version"), version.as_bytes())];
     pack(&entries(manifest(name, version, architecture), payload), Some(SEED))
@@ -138,7 +138,7 @@ pub struct Farm {
 }
 
 impl Farm {
-    /// With a repository that has just been initialised.
+    /// Makes a farm with an empty repository.
     pub fn new() -> Self {
         let farm = Self { dir: tempfile::tempdir().unwrap() };
         fs::write(farm.key(), SEED).unwrap();
@@ -165,7 +165,8 @@ impl Farm {
         self.path("new")
     }
 
-    /// peipkg-repo, ready to be started. `KEY`, `NEW` and `REPO` stand for the farm's own.
+    /// Makes a command that runs peipkg-repo. Replaces the arguments `KEY`, `NEW` and `REPO` by the
+    /// farm's paths.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peipkg-repo"));
         command.current_dir(self.dir.path());
@@ -184,7 +185,7 @@ impl Farm {
         self.command(arguments).output().unwrap()
     }
 
-    /// The arguments of a publish in place.
+    /// Arguments of a publish in place.
     pub const PUBLISH: [&str; 11] = [
         "publish",
         "--in",
@@ -213,19 +214,19 @@ impl Farm {
         fs::create_dir(self.new_dir()).unwrap();
     }
 
-    /// Puts a good package into the directory for new ones.
+    /// Writes a good package to the directory for new packages.
     pub fn add(&self, name: &str, version: &str, architecture: &str) -> PathBuf {
         self.put(name, version, architecture, &good(name, version, architecture))
     }
 
-    /// Puts bytes there under the name of a package.
+    /// Writes these bytes there under the name of a package.
     pub fn put(&self, name: &str, version: &str, architecture: &str, bytes: &[u8]) -> PathBuf {
         let path = self.new_dir().join(format!("{name}_{version}_{architecture}.peipkg"));
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    /// Publishes just these, each as `name version architecture`.
+    /// Publishes exactly these packages, each given as `name version architecture`.
     #[track_caller]
     pub fn publish_all(&self, packages: &[&str]) {
         self.clear();
@@ -236,12 +237,12 @@ impl Farm {
         check(&self.publish(), 0, "");
     }
 
-    /// An index as JSON.
+    /// Reads an index.
     pub fn index(&self, kind: &str) -> Value {
         json_file(&self.repo().join(format!("index/{kind}.json")))
     }
 
-    /// The packages of an index, each as `name version architecture`.
+    /// Lists the packages of an index, each as `name version architecture`.
     pub fn listed(&self, kind: &str) -> Vec<String> {
         let field = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
         let line =
@@ -249,7 +250,7 @@ impl Farm {
         self.index(kind)["packages"].as_array().unwrap().iter().map(line).collect()
     }
 
-    /// Every file below the repository with its bytes, except times.
+    /// Reads every file below the repository, to compare its bytes later.
     pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut pending = vec![self.repo()];
@@ -268,12 +269,12 @@ impl Farm {
     }
 }
 
-/// A file as JSON.
+/// Reads a JSON file.
 pub fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Checks exit status and that standard error has `expected`; a failure shows both streams.
+/// Checks the exit status, and that standard error contains `expected`.
 #[track_caller]
 pub fn check(output: &Output, status: i32, expected: &str) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

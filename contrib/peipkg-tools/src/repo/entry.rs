@@ -1,0 +1,216 @@
+//! The entries of an index (PSD-009 §6.2.4). Pure.
+//!
+//! Owns three views of an entry, one for each use:
+//! - [`Entry`]: a publish reads only the identity of a published entry and copies its JSON, so
+//!   that fields of later format versions survive.
+//! - [`FullEntry`]: `verify` requires every mandatory field.
+//! - [`entry_json`]: a publish writes the entry of a new package.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use peipkg_manager::identity::{check_architecture, check_package_name};
+use peipkg_manager::version::Version;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::layout;
+use crate::digest::{hex, unhex};
+use crate::package_reader::Package;
+
+/// The three fields that identify a package.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+pub(super) struct Identity<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) version: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) architecture: Cow<'a, str>,
+}
+
+impl Identity<'_> {
+    /// Borrows the identity, so that it can be a key while its owner stays in use.
+    pub(super) fn borrowed(&self) -> Identity<'_> {
+        Identity {
+            name: Cow::Borrowed(&self.name),
+            version: Cow::Borrowed(&self.version),
+            architecture: Cow::Borrowed(&self.architecture),
+        }
+    }
+
+    pub(super) fn file_name(&self) -> String {
+        layout::package_file_name(&self.name, &self.version, &self.architecture)
+    }
+
+    /// Returns the conventional place of the package file, relative to the repository's root.
+    pub(super) fn package_path(&self) -> String {
+        layout::package(&self.name, &self.version, &self.file_name())
+    }
+
+    /// Checks the fields. Only an identity without a problem may become a path.
+    pub(super) fn problem(&self) -> Option<String> {
+        let version = || self.version.parse::<Version>().err().map(|error| error.to_string());
+        check_package_name(&self.name)
+            .err()
+            .map(str::to_owned)
+            .or_else(version)
+            .or_else(|| check_architecture(&self.architecture).err().map(str::to_owned))
+    }
+}
+
+impl fmt::Display for Identity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, self.version, self.architecture)
+    }
+}
+
+/// A published entry: its identity, and its JSON unchanged.
+#[derive(Debug, Clone)]
+pub(super) struct Entry<'a> {
+    pub(super) identity: Identity<'a>,
+    pub(super) json: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads the identity of the entry `raw`.
+    pub(super) fn parse(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
+        Ok(Self { identity: serde_json::from_str(raw.get())?, json: raw.get() })
+    }
+}
+
+/// An entry of which every mandatory field must be present. The lists are checked to be lists and
+/// not kept: an index may have a million entries.
+#[derive(Deserialize)]
+pub(super) struct FullEntry<'a> {
+    // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) version: Cow<'a, str>,
+    #[serde(borrow)]
+    architecture: Cow<'a, str>,
+    #[serde(rename = "dependencies")]
+    _dependencies: Vec<IgnoredAny>,
+    #[serde(rename = "conflicts")]
+    _conflicts: Vec<IgnoredAny>,
+    pub(super) size_compressed: u64,
+    #[serde(rename = "size_installed")]
+    _size_installed: u64,
+    #[serde(borrow)]
+    pub(super) hash: Hash<'a>,
+    #[serde(borrow)]
+    pub(super) url: Cow<'a, str>,
+}
+
+/// The hash of a package file (PSD-009 §3.5.2).
+#[derive(Deserialize, Serialize)]
+pub(super) struct Hash<'a> {
+    #[serde(borrow)]
+    pub(super) algorithm: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) value: Cow<'a, str>,
+}
+
+impl FullEntry<'_> {
+    pub(super) fn identity(&self) -> Identity<'_> {
+        Identity {
+            name: Cow::Borrowed(&self.name),
+            version: Cow::Borrowed(&self.version),
+            architecture: Cow::Borrowed(&self.architecture),
+        }
+    }
+
+    /// Checks the entry on its own.
+    pub(super) fn problem(&self) -> Option<String> {
+        let has_hash = self.hash.algorithm == "sha256" && unhex(&self.hash.value).is_some();
+        let hash = || {
+            (!has_hash)
+                .then(|| "has no hash of algorithm sha256 in 64 lower-case hexadecimal digits".to_owned())
+        };
+        let url = || self.url.is_empty().then(|| "has no url".to_owned());
+        self.identity().problem().or_else(hash).or_else(url)
+    }
+}
+
+/// A new entry; its fields have the order of PSD-009 §6.2.4.
+#[derive(Serialize)]
+struct NewEntry<'a> {
+    name: &'a str,
+    version: &'a str,
+    architecture: &'a str,
+    description: &'a str,
+    license: &'a str,
+    homepage: &'a str,
+    dependencies: Box<RawValue>,
+    optional_dependencies: Box<RawValue>,
+    conflicts: Box<RawValue>,
+    provides: Box<RawValue>,
+    replaces: Box<RawValue>,
+    side_effects: &'a [String],
+    size_compressed: u64,
+    size_installed: u64,
+    hash: Hash<'a>,
+    url: String,
+    build: Build<'a>,
+}
+
+#[derive(Serialize)]
+struct Build<'a> {
+    timestamp: &'a str,
+    farm_id: &'a str,
+}
+
+/// Returns the entry of a package at `url` as compact JSON.
+pub(super) fn entry_json(package: &Package, url: String) -> String {
+    let manifest = &package.metadata.manifest;
+    let relations = &package.metadata.relations;
+    let entry = NewEntry {
+        name: &manifest.name,
+        version: &manifest.version,
+        architecture: &manifest.architecture,
+        description: &manifest.description,
+        license: &manifest.license,
+        homepage: &manifest.homepage,
+        dependencies: compact(&relations.dependencies),
+        optional_dependencies: compact(&relations.optional_dependencies),
+        conflicts: compact(&relations.conflicts),
+        provides: compact(&relations.provides),
+        replaces: compact(&relations.replaces),
+        side_effects: &manifest.side_effects,
+        size_compressed: package.size,
+        size_installed: manifest.size_installed,
+        hash: Hash { algorithm: "sha256".into(), value: hex(&package.hash).into() },
+        url,
+        build: Build { timestamp: &manifest.build.timestamp, farm_id: &manifest.build.farm_id },
+    };
+    serde_json::to_string(&entry).expect("string keys only")
+}
+
+/// Removes the white space between the tokens of `json`: a manifest may be indented, an index is
+/// not (PSD-009 §3.3.9). Parsing and writing it again would change numbers and the order of keys.
+fn compact(json: &RawValue) -> Box<RawValue> {
+    let mut text = String::with_capacity(json.get().len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in json.get().chars() {
+        if in_string || !character.is_ascii_whitespace() {
+            text.push(character);
+        }
+        in_string ^= character == '"' && !escaped;
+        escaped = in_string && character == '\\' && !escaped;
+    }
+    RawValue::from_string(text).expect("valid JSON stays valid without the space between its tokens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacting_leaves_strings_alone() {
+        let spaced = "[ {\n \"name\" : \"a b\\\" { c\\\\\" ,\t\"x\": [ 1, 2 ] } ]";
+        let raw = RawValue::from_string(spaced.to_owned()).unwrap();
+        assert_eq!(compact(&raw).get(), "[{\"name\":\"a b\\\" { c\\\\\",\"x\":[1,2]}]");
+    }
+}
