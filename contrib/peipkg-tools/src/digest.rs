@@ -38,7 +38,7 @@ mod tests {
         let known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(hex(&sha256(b"")), known);
         assert_eq!(unhex(known), Some(sha256(b"")));
-        for bad in ["", &known[1..], &known.to_uppercase(), &known.replace('e', "g")] {
+        for bad in ["", &known[1..], &format!("{known}00"), &known.to_uppercase(), &known.replace('e', "g")] {
             assert_eq!(unhex(bad), None, "{bad}");
         }
     }

@@ -13,5 +13,6 @@ pub mod package_writer;
 pub mod payload;
 pub mod repo;
 pub mod signature;
+pub mod stamp;
 pub mod tar_header;
 pub mod timestamp;

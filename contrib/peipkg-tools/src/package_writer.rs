@@ -4,13 +4,14 @@
 //! Keeps only names and hashes in memory, so that a package may be larger than memory. Reads every
 //! file twice: for its hash in the file list, which precedes the payload, and for its content.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
 
 use crate::chunks::for_each_chunk;
 use crate::digest::hex;
@@ -19,6 +20,7 @@ use crate::manifest::{
 };
 use crate::payload::{MAX_DECOMPRESSED, MAX_ENTRIES};
 use crate::signature::{Envelope, SIGNATURE_PATH};
+use crate::stamp::Stamp;
 use crate::tar_header::{BLOCK, END, EntryType, header, header_length, padding};
 
 /// The compression level: the default of zstd. It needs a few megabytes of memory for a package of
@@ -60,10 +62,10 @@ pub enum Content {
     Symlink(String),
 }
 
-/// A file that appears under its name only when it is complete.
+/// A complete package that is not in place yet. Dropping it removes the temporary file.
 #[derive(Debug)]
 pub struct PendingFile {
-    temporary: PathBuf,
+    temporary: TempPath,
     path: PathBuf,
 }
 
@@ -110,32 +112,19 @@ pub enum WriteError<E> {
     Stopped(E),
 }
 
-/// The properties of a file that must not change between its two readings. Every write moves the
-/// change time, which no program can set.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            file: (metadata.dev(), metadata.ino()),
-            size: metadata.len(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
 impl PendingFile {
-    /// Plans a file at `path`, whose directory must exist.
-    pub fn new(path: PathBuf) -> Self {
+    /// Creates the temporary file beside `path`, whose directory must exist. Returns it open.
+    fn create(path: PathBuf) -> io::Result<(Self, File)> {
         let name = path.file_name().unwrap_or_default().display();
-        // The process id keeps apart two builds that write to the same directory.
-        let temporary = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        Self { temporary, path }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let (file, temporary) = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            // Like any other new file: readable to all, but for the umask.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(directory.unwrap_or(Path::new(".")))?
+            .into_parts();
+        Ok((Self { temporary, path }, file))
     }
 
     /// Returns the final path.
@@ -146,34 +135,21 @@ impl PendingFile {
     /// Renames the complete file into place. Does not sync it, as no compiler does: a build can be
     /// repeated, and a publish syncs the copies that it makes.
     pub fn publish(self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path)
-    }
-
-    fn create(&self) -> io::Result<File> {
-        // A killed process that had the same id may have left one.
-        let _ = fs::remove_file(&self.temporary);
-        OpenOptions::new().write(true).create_new(true).open(&self.temporary)
-    }
-}
-
-impl Drop for PendingFile {
-    fn drop(&mut self) {
-        // Fails after `publish`, when there is nothing to remove.
-        let _ = fs::remove_file(&self.temporary);
+        self.temporary.persist(&self.path).map_err(|error| error.error)
     }
 }
 
 impl Package {
-    /// Writes the package to `pending` under its temporary name. Without a key, the package is
-    /// unsigned (PSD-009 §5.1.7). `open` opens the files of the payload. `check` runs before each
+    /// Writes the package for `path` under a temporary name. Without a key, the package is unsigned
+    /// (PSD-009 §5.1.7). `open` opens the files of the payload. `check` runs before each
     /// file, and its error stops the writing.
     pub fn write<E>(
         mut self,
-        pending: &PendingFile,
+        path: &Path,
         key: Option<&SigningKey>,
         open: impl Fn(&Path) -> io::Result<File>,
         check: impl Fn() -> Result<(), E>,
-    ) -> Result<(), WriteError<E>> {
+    ) -> Result<PendingFile, WriteError<E>> {
         if self.entries.len() > MAX_ENTRIES {
             return Err(WriteError::TooManyEntries(self.entries.len()));
         }
@@ -196,8 +172,8 @@ impl Package {
         let manifest = document(MANIFEST_PATH, to_json(&self.manifest), MAX_MANIFEST)?;
         self.check_size(stamps.iter().map(|stamp| stamp.size), (manifest.len() + files.len()) as u64)?;
 
-        let write = |error| WriteError::Write { path: pending.path.clone(), error };
-        let file = pending.create().map_err(write)?;
+        let write = |error| WriteError::Write { path: path.to_owned(), error };
+        let (pending, file) = PendingFile::create(path.to_owned()).map_err(write)?;
         let mut archive = Archive::new(file, self.mtime).map_err(write)?;
         archive.document(MANIFEST_PATH, &manifest).map_err(write)?;
         archive.document(FILES_PATH, &files).map_err(write)?;
@@ -214,11 +190,12 @@ impl Package {
                     let opened = stamped(source, &open)?;
                     let (stamp, file) = stamps.next().zip(Some(opened)).ok_or_else(|| changed(source))?;
                     archive.entry(&entry.path, EntryType::File(stamp.size)).map_err(write)?;
-                    archive.content(source, file, &stamp, pending)?;
+                    archive.content(source, file, &stamp, path)?;
                 }
             }
         }
-        archive.finish(key).map(drop).map_err(write)
+        archive.finish(key).map_err(write)?;
+        Ok(pending)
     }
 
     /// Refuses a package that decompresses to too many bytes. `sizes` has the size of each file, in
@@ -337,12 +314,12 @@ impl Archive {
         source: &Path,
         (opened, mut file): (Stamp, File),
         stamp: &Stamp,
-        pending: &PendingFile,
+        path: &Path,
     ) -> Result<(), WriteError<E>> {
         if opened != *stamp {
             return Err(changed(source));
         }
-        let write = |error| WriteError::Write { path: pending.path.clone(), error };
+        let write = |error| WriteError::Write { path: path.to_owned(), error };
         let read = |error| WriteError::Read { path: source.to_owned(), error };
         let mut size = 0;
         for_each_chunk(&mut file, read, |chunk| {

@@ -66,9 +66,8 @@ pub fn build(flags: &Flags) -> Result<String, Failure> {
         }
         let entries = entries(share.iter().map(|index| &tree[*index]), &staged);
         let package = Package { manifest, entries, mtime: flags.mtime };
-        let file = PendingFile::new(flags.out.join(stanza.id.file_name(&flags.version)));
-        package.write(&file, key.as_ref(), staged::open, || interrupt.check())?;
-        pending.push(file);
+        let path = flags.out.join(stanza.id.file_name(&flags.version));
+        pending.push(package.write(&path, key.as_ref(), staged::open, || interrupt.check())?);
     }
     interrupt.check()?;
     publish(pending)

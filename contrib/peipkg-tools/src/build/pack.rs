@@ -12,7 +12,7 @@ use super::{entries, failed, note_privileged, payload_problems, publish, read_st
 use crate::cli::{Failure, Options};
 use crate::manifest::mentions::Mentions;
 use crate::manifest::{Manifest, rules};
-use crate::package_writer::{Content, Package, PendingFile};
+use crate::package_writer::{Content, Package};
 use crate::payload::is_known_architecture;
 use crate::signature::load_key;
 use crate::timestamp::Timestamp;
@@ -79,9 +79,8 @@ pub fn pack(flags: &Flags) -> Result<String, Failure> {
     let directory = directory.unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(|error| failed(directory, "output directory", error))?;
     let package = Package { manifest, entries: packed, mtime };
-    let file = PendingFile::new(flags.out.clone());
-    package.write(&file, key.as_ref(), staged::open, || interrupt.check())?;
-    publish(vec![file])
+    let pending = package.write(&flags.out, key.as_ref(), staged::open, || interrupt.check())?;
+    publish(vec![pending])
 }
 
 /// Sorts the lists that the format requires to be sorted (PSD-009 §3.3.5, §4.1.8).

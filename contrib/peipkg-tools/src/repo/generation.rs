@@ -4,7 +4,6 @@
 //! signature seems wrong. Checks nothing.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::descriptor::MAX_DESCRIPTOR;
@@ -12,6 +11,7 @@ use super::error::RepoError;
 use super::index::{Kind, MAX_INDEX};
 use super::{files, layout, lock};
 use crate::signature::MAX_ENVELOPE;
+use crate::stamp::Stamp;
 
 /// How often all documents are read if they change meanwhile. Only a tool that ignores the lock can
 /// change them, and it is unlikely to do so three times in a row.
@@ -71,14 +71,7 @@ fn paths(root: &Path) -> [PathBuf; 3] {
     [root.join(layout::DESCRIPTOR), Kind::Active.path(root), Kind::Archive.path(root)]
 }
 
-/// Device, inode, length and change time of a file. They tell a file from its predecessor: no
-/// program can set the change time.
-type Stamp = (u64, u64, u64, i64, i64);
-
 fn stamps(root: &Path) -> Vec<Option<Stamp>> {
-    let stamp = |path: PathBuf| {
-        let file = fs::metadata(path).ok()?;
-        Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
-    };
+    let stamp = |path: PathBuf| fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
     paths(root).into_iter().flat_map(|path| [layout::signature(&path), path]).map(stamp).collect()
 }
