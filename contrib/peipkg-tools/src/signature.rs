@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use peipkg_manager::signing_key::{self, KeyError};
+use peipkg_format::signing_key::{self, KeyError};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, hex, sha256, unhex};

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use peipkg_manager::version::Version;
+use peipkg_format::version::Version;
 
 use super::script::FIXED_VARIABLES;
 use crate::cli::{Failure, Options};

@@ -9,8 +9,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use peipkg_manager::identity::{check_architecture, check_package_name};
-use peipkg_manager::version::Version;
+use peipkg_format::package::{check_architecture, check_package_name};
+use peipkg_format::version::Version;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_whose_order_goes_in_circles_are_put_in_one() {
+    fn versions_of_circular_order_are_put_in_one_order() {
         // The specification says 1~r < 1 < 1+git < 1~r. The standard sort may panic on such an
         // order of more than twenty elements.
         let forms = ["1~r", "1", "1+git", "1~s", "1+rest"];

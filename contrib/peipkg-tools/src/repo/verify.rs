@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use peipkg_manager::version::Version;
+use peipkg_format::version::Version;
 
 use super::descriptor::{Descriptor, KeySet};
 use super::entry::{FullEntry, Identity};
