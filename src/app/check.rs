@@ -17,6 +17,7 @@ use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::problem::Problem;
+use peipkg_format::repository_layout::DESCRIPTOR;
 
 use crate::app::key_permissions;
 use crate::app::roster;
@@ -63,7 +64,7 @@ pub(super) fn check(config: &Path) -> Report {
         report.check_http(http, draft.addr_line);
     }
     // A farm that has begun with the sample's names stays with them.
-    if !draft.state_dir.as_ref().is_some_and(|state| state.join("repo/repo.json").exists()) {
+    if !draft.state_dir.as_ref().is_some_and(|state| state.join("repo").join(DESCRIPTOR).exists()) {
         report.warnings(draft.sample_id.clone());
         report.warnings(draft.sample_name.clone());
     }

@@ -10,6 +10,7 @@ pub mod hex;
 pub mod package;
 pub mod problem;
 pub mod remove_tree;
+pub mod repository_layout;
 pub mod signing_key;
 pub mod strict_toml;
 pub mod version;

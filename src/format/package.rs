@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::repository_layout;
 use crate::version::Version;
 
 /// What a recipe's stanza declares and a version completes: `<name>` for `<architecture>`.
@@ -16,12 +17,12 @@ pub struct PackageName {
 impl PackageName {
     /// `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
     pub fn file_name(&self, version: &Version) -> String {
-        format!("{}_{version}_{}.peipkg", self.name, self.architecture)
+        repository_layout::package_file_name(&self.name, version.as_str(), &self.architecture)
     }
 
     /// Where a repository has it, relative to the repository (PSD-009 §6.4).
     pub fn published_path(&self, version: &Version) -> PathBuf {
-        ["p", &self.name, version.as_str(), &self.file_name(version)].iter().collect()
+        repository_layout::package(&self.name, version.as_str(), &self.file_name(version)).into()
     }
 }
 

@@ -22,17 +22,14 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::hex;
+use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::state::durable::{self, FileError, at};
 
-/// What a publish overwrites: the descriptor with its signature, and the indexes.
-const DESCRIPTOR: [&str; 2] = ["repo.json", "repo.json.sig"];
-const INDEX: &str = "index";
-
 /// The indexes that every publish writes anew (PSD-009 §6.2, §6.3).
-const INDEXES: [&str; 2] = ["index/active.json", "index/archive.json"];
+const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
 
 /// How much is copied at a time, in bytes.
 const BLOCK: usize = 32 * 1024;
@@ -158,7 +155,7 @@ impl Journal {
     }
 
     fn restore(&self, saved: &Saved) -> io::Result<bool> {
-        let index = self.repo.join(INDEX);
+        let index = self.repo.join(INDEX_DIRECTORY);
         let mut has_changed = !index.exists();
         if has_changed {
             // A tool may exchange it by two renames, and end between them.
@@ -209,14 +206,16 @@ impl Journal {
 /// # Errors
 /// When the file system refuses, or has no such files.
 pub(crate) fn sync_small_files(repo: &Path) -> io::Result<()> {
-    let index = repo.join(INDEX);
+    let index = repo.join(INDEX_DIRECTORY);
     let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
     names.chain([index, repo.to_owned()]).try_for_each(|path| durable::sync(&path))
 }
 
 /// All files that a publish overwrites, relative to the repository.
 fn small_files(repo: &Path) -> io::Result<Vec<String>> {
-    Ok(DESCRIPTOR.into_iter().map(str::to_owned).chain(index_files(repo)?).collect())
+    let signature = repository_layout::signature(DESCRIPTOR);
+    let descriptor = [DESCRIPTOR.to_owned(), signature.display().to_string()];
+    Ok(descriptor.into_iter().chain(index_files(repo)?).collect())
 }
 
 /// What in the repository is out of sight: a tool's work in progress.
@@ -232,13 +231,13 @@ fn hidden_names(repo: &Path) -> io::Result<Vec<String>> {
 /// The index files, relative to the repository.
 fn index_files(repo: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(repo.join(INDEX))? {
+    for entry in fs::read_dir(repo.join(INDEX_DIRECTORY))? {
         let entry = entry?;
         // A tool may keep directories of its own there; what it publishes are files.
         if let Some(name) =
             entry.file_name().to_str().filter(|_| entry.file_type().is_ok_and(|t| t.is_file()))
         {
-            names.push(format!("{INDEX}/{name}"));
+            names.push(format!("{INDEX_DIRECTORY}/{name}"));
         }
     }
     names.sort();

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use peipkg_format::repository_layout::DESCRIPTOR;
+
 use crate::build_log::BuildLog;
 use crate::config::{Config, Repo, Upload};
 use crate::farm::events::PendingOutputs;
@@ -107,7 +109,7 @@ impl Publisher {
         // First: a publish that was cut short may have cost the repository its descriptor.
         self.settle(interrupt)?;
         let repo = self.state.repo();
-        if repo.join("repo.json").exists() {
+        if repo.join(DESCRIPTOR).exists() {
             return Ok(());
         }
         if !is_missing(&repo) && !is_empty(&repo)? {

@@ -12,11 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use log::warn;
 use peipkg_format::duration;
+use peipkg_format::repository_layout::{ACTIVE_INDEX, ARCHIVE_INDEX};
 use serde::Deserializer as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
 /// The indexes, below the repository (PSD-009 §6.2, §6.3).
-const INDEXES: [&str; 2] = ["index/archive.json", "index/active.json"];
+const INDEXES: [&str; 2] = [ARCHIVE_INDEX, ACTIVE_INDEX];
 
 /// How much of an index is looked at, in bytes: its time comes before its packages, which may be many.
 const HEAD: u64 = 64 * 1024;

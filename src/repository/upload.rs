@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 
 use crate::farm::events::{Event, UploadOutcome};
 use crate::process::{Interrupt, ProcessError, Program};
@@ -44,9 +45,6 @@ const MAX_LISTING: usize = 16 * 1024 * 1024;
 
 /// What tools are still writing.
 const WORK_FILES: [&str; 2] = [".*", ".*/**"];
-
-/// The index in a copy of the small files, and as an rclone filter.
-const ARCHIVE_INDEX: &str = "/index/archive.json";
 
 /// rclone's exit statuses for what is not there: directory, file.
 const NOT_FOUND: [Option<i32>; 2] = [Some(3), Some(4)];
@@ -182,7 +180,8 @@ impl Uploader {
     fn check_remote(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
         // No filter of the later passes includes it.
         let fetched = snapshot.join("remote");
-        let options = ["--include", ARCHIVE_INDEX];
+        let filter = format!("/{ARCHIVE_INDEX}");
+        let options = ["--include", &filter];
         match self.pass("copy", &options, self.remote.as_ref(), fetched.as_ref(), interrupt) {
             Err(error) if error.is_not_found() => {}
             result => result?,
@@ -239,16 +238,16 @@ impl Uploader {
 
 /// Where a copy of the small files has the archive index.
 fn archive_index(copy: &Path) -> PathBuf {
-    copy.join(&ARCHIVE_INDEX[1..])
+    copy.join(ARCHIVE_INDEX)
 }
 
 /// Copies descriptor and indexes, with their signatures.
 fn copy_entry_points(repo: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to.join("index"))?;
-    for directory in ["", "index"] {
+    fs::create_dir_all(to.join(INDEX_DIRECTORY))?;
+    for directory in ["", INDEX_DIRECTORY] {
         for entry in fs::read_dir(repo.join(directory))? {
             let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
-            let is_wanted = directory == "index" || name.to_string_lossy().starts_with("repo.json");
+            let is_wanted = directory == INDEX_DIRECTORY || name.to_string_lossy().starts_with(DESCRIPTOR);
             if is_wanted && entry.is_file() {
                 fs::copy(&entry, to.join(directory).join(name))?;
             }

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use peipkg_format::problem::Problem;
+use peipkg_format::repository_layout::ARCHIVE_INDEX;
 use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::process::umask;
@@ -164,7 +165,7 @@ impl StateDir {
 
     /// The repository's archive index (PSD-009 §6.3).
     pub(crate) fn archive_index(&self) -> PathBuf {
-        self.repo().join("index/archive.json")
+        self.repo().join(ARCHIVE_INDEX)
     }
 
     /// Where the journal of a publish is.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
 use peipkg_format::package::PackageName;
+use peipkg_format::repository_layout::DESCRIPTOR;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -94,7 +95,7 @@ pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal>
 pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refusal> {
     // What is out of sight no pass touches.
     let is_ours = |name: &&str| {
-        name.starts_with("repo.json")
+        name.starts_with(DESCRIPTOR)
             || name.starts_with('.')
             || repo.join(name.trim_end_matches('/')).exists()
     };

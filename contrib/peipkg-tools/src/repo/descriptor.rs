@@ -7,10 +7,11 @@ use std::path::Path;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use peipkg_format::repository_layout as layout;
 use serde::{Deserialize, Serialize};
 
 use super::error::RepoError;
-use super::{files, layout};
+use super::files;
 use crate::digest::unhex;
 use crate::manifest::{SCHEMA_VERSION, to_json};
 use crate::signature::{ALGORITHM, Envelope, SignatureError, fingerprint};

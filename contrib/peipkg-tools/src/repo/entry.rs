@@ -10,12 +10,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use peipkg_format::package::{check_architecture, check_package_name};
+use peipkg_format::repository_layout as layout;
 use peipkg_format::version::Version;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::layout;
 use crate::digest::{hex, unhex};
 use crate::package_reader::Package;
 

@@ -6,10 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peipkg_format::repository_layout as layout;
+
 use super::descriptor::MAX_DESCRIPTOR;
 use super::error::RepoError;
 use super::index::{Kind, MAX_INDEX};
-use super::{files, layout, lock};
+use super::{files, lock};
 use crate::signature::MAX_ENVELOPE;
 use crate::stamp::Stamp;
 

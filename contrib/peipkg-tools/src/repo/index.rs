@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use peipkg_format::repository_layout as layout;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::error::RepoError;
-use super::layout;
 use crate::digest::Digest;
 use crate::manifest::SCHEMA_VERSION;
 

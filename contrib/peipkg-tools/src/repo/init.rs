@@ -6,12 +6,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peipkg_format::repository_layout as layout;
+
 use super::descriptor::{Descriptor, public_key_file};
 use super::error::RepoError;
 use super::index::Header;
 use super::merge::Merged;
 use super::staging::Staging;
-use super::{MARKER, WRITING, files, layout};
+use super::{MARKER, WRITING, files};
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
 

@@ -49,7 +49,6 @@ mod files;
 mod generation;
 pub mod index;
 pub mod init;
-pub mod layout;
 mod lock;
 mod merge;
 mod previous;

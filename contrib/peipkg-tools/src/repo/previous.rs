@@ -6,15 +6,16 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
+use peipkg_format::repository_layout as layout;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::descriptor::{Descriptor, Key, KeySet, MAX_DESCRIPTOR, Status};
 use super::entry::Entry;
 use super::error::RepoError;
+use super::files;
 use super::generation::Signed;
 use super::index::{Index, Kind, MAX_INDEX};
-use super::{files, layout};
 use crate::signature::fingerprint;
 use crate::timestamp::Timestamp;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use peipkg_format::repository_layout as layout;
 
 use super::descriptor::{Descriptor, MAX_DESCRIPTOR, MAX_KEY, public_key_file};
 use super::entry::{Entry, Identity, entry_json};
@@ -19,7 +20,7 @@ use super::previous::{self, Previous, Successor, refuse_loss};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
-use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, command, files, layout, lock};
+use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, command, files, lock};
 use crate::cli::note;
 use crate::digest::{Digest, hex};
 use crate::package_reader;

@@ -7,12 +7,13 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
+use peipkg_format::repository_layout as layout;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::RepoError;
 use super::index::{self, Header, Kind};
 use super::merge::Merged;
-use super::{MARKER, MOVING, WORKING_FILES, WRITING, files, layout};
+use super::{MARKER, MOVING, WORKING_FILES, WRITING, files};
 use crate::signature::Envelope;
 
 /// The indexes in the order in which they move: moving the archive is the commit.

@@ -1,6 +1,6 @@
 //! The template that makes the URLs of new packages (PSD-009 §6.4.3). Pure.
 
-use super::layout;
+use peipkg_format::repository_layout as layout;
 
 /// A URL with placeholders.
 #[derive(Debug, Clone)]
