@@ -35,7 +35,6 @@ mod manual;
 mod payloads;
 mod progress;
 mod publishing;
-mod purity;
 mod remote_readers;
 mod remotes;
 mod scale;
