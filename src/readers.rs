@@ -20,7 +20,7 @@ use crate::http::webhook;
 use crate::process;
 use crate::recipe::Recipe;
 use crate::recipe::tag_pattern::TagPattern;
-use crate::recipe::upstream_url;
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::journal;
 use crate::repository::{pending, timestamp};
 use crate::upstream::git;
@@ -74,8 +74,9 @@ fn read_duration(bytes: &[u8]) {
 /// Output of tools, as a build log has it: without what a terminal acts upon, and without the secrets of the upstream's URL,
 /// wherever its pieces end.
 fn read_output(bytes: &[u8]) {
+    let Ok(url) = "https://me:s3cret@example.org/x".parse::<UpstreamUrl>() else { return };
     for length in [1, 2, 7, 4096] {
-        let text = build_log::cleaned("https://me:s3cret@example.org/x", bytes.chunks(length));
+        let text = build_log::cleaned(url.secrets(), bytes.chunks(length));
         // A user's name is taken out without a trace, and what was around it may make another one: only of who knows it.
         assert!(bytes.contains(&b'@') || !text.contains("s3cret"), "{text:?}");
         assert!(!text.contains(|c| is_raw(c) && !matches!(c, '\t' | '\n')), "{text:?}");
@@ -127,7 +128,7 @@ fn read_refs(bytes: &[u8]) {
 }
 
 fn read_recipe(bytes: &[u8]) {
-    let Ok((recipe, _)) = Recipe::parse("r", Path::new("r"), &text(bytes)) else { return };
+    let Ok(recipe) = Recipe::parse("r", Path::new("r"), &text(bytes), 0, &mut Vec::new()) else { return };
     if let Some(upstream) = recipe.upstream {
         for tag in ["v1.0", "", "v\u{e9}", "release/2"] {
             upstream.version_of(tag);
@@ -165,14 +166,14 @@ fn read_text(bytes: &[u8]) {
 fn read_urls(bytes: &[u8]) {
     let text = text(bytes);
     let (url, location) = text.split_once('\n').unwrap_or((&text, ""));
-    let shown = upstream_url::without_password(url);
-    assert_eq!(upstream_url::without_password(&shown), shown);
-    upstream_url::redact(location, url);
-    upstream_url::repository_name(url);
-    let Ok(parsed) = http_url::HttpUrl::parse(url) else { return };
-    assert!(shown == url && !parsed.host().contains(['@', '/']), "{url}");
-    if let Some(place) = http_url::resolve(url, location) {
-        http_url::redirected_base(http_url::without_query(&place));
+    let Ok(url) = url.parse::<UpstreamUrl>() else { return };
+    let shown = url.to_string();
+    assert_eq!(shown.parse().as_ref().map(UpstreamUrl::to_string), Ok(shown.clone()));
+    url.secrets().redact(location);
+    let Ok(plain) = url.plain_http() else { return };
+    assert!(shown == url.secret_text() && !plain.host.contains(['@', '/']), "{url}");
+    if let Some(place) = http_url::resolve(&url, location) {
+        http_url::redirected_base(&place);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
-use crate::recipe::upstream_url;
+use crate::recipe::upstream_url::Secrets;
 use crate::repository::publish::{PublishError, Publisher};
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
@@ -98,13 +98,17 @@ impl Builder {
     }
 
     fn begin_log(&self, job: &Job) -> BuildLog {
-        let (key, what, url) = match job {
-            Job::Build(job) => (job.key(), format!("tag {} of {}", job.candidate.tag, job.url()), job.url()),
+        let (key, what, secrets) = match job {
+            Job::Build(job) => {
+                let url = &job.upstream.url;
+                (job.key(), format!("tag {} of {url}", job.candidate.tag), url.secrets())
+            }
             Job::Publish(outputs) => {
-                (outputs.key.clone(), "publish of what an earlier attempt has built".into(), "")
+                let what = "publish of what an earlier attempt has built".into();
+                (outputs.key.clone(), what, Secrets::default())
             }
         };
-        BuildLog::begin(&self.state.logs(), &key.recipe, &key.version, &what, url)
+        BuildLog::begin(&self.state.logs(), &key.recipe, &key.version, &what, secrets)
     }
 
     fn run(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
@@ -130,7 +134,7 @@ impl Builder {
                 Ok(outputs) => self.publish(outputs, log),
                 Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
                 Err(error) => JobOutcome::Failed {
-                    reason: upstream_url::redact(&error.to_string(), job.url()),
+                    reason: job.upstream.url.secrets().redact(&error.to_string()),
                     blame: error.blame(),
                 },
             },
@@ -144,17 +148,15 @@ impl Builder {
         let source = Removed(self.state.sources().join(&name));
         let stage = Removed(self.state.stage().join(&name));
         let end = self.config.build_timeout.and_then(|limit| Instant::now().checked_add(limit));
-        // Builds are only made of recipes with an upstream.
-        let Some(upstream) = &job.recipe.upstream else { return Err(BuildError::without_upstream(job)) };
         let what = Source {
-            url: &upstream.git,
+            url: &job.upstream.url,
             tag: &job.candidate.tag,
             next_tags: &job.next_tags,
-            submodules: upstream.submodules,
+            submodules: job.upstream.submodules,
         };
         let committed = self.sources.fetch(what, &source.0, end, &self.interrupt, log);
         if !job.more_of_upstream {
-            self.sources.forget(&upstream.git);
+            self.sources.forget(&job.upstream.url);
         }
         let committed = committed?;
         let out = stage.0.join("packages");
@@ -162,7 +164,7 @@ impl Builder {
         for directory in [&out, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, &upstream.git, committed, &source.0, &stage.0, end);
+        let program = self.peipkg_build(job, committed, &source.0, &stage.0, end);
         program.log_to(log).run(&self.interrupt).map_err(|error| self.with_whole_limit(error))?;
         durable::remove(&scratch).map_err(at(&scratch))?;
         log.note("check of the outputs");
@@ -175,15 +177,13 @@ impl Builder {
     fn peipkg_build(
         &self,
         job: &BuildJob,
-        url: &str,
         committed: SystemTime,
         source: &Path,
         stage: &Path,
         end: Option<Instant>,
     ) -> Program {
-        // The reference is published with the package: no password may be in it.
-        let source_ref =
-            format!("git+{}#refs/tags/{}", upstream_url::without_password(url), job.candidate.tag);
+        // The reference is published with the package: no secret may be in it.
+        let source_ref = format!("git+{}#refs/tags/{}", job.upstream.url, job.candidate.tag);
         let timestamp = humantime::format_rfc3339_seconds(committed).to_string();
         let mut program = Program::new(&self.peipkg_build)
             // What a tool that is killed leaves behind goes with the stage.
@@ -255,10 +255,6 @@ impl BuildError {
             Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
             _ => Blame::Version,
         }
-    }
-
-    fn without_upstream(job: &BuildJob) -> Self {
-        at(&job.recipe.file())(io::Error::other("the recipe has no [upstream]")).into()
     }
 }
 

@@ -27,6 +27,7 @@ use crate::farm::status::Calendar;
 use crate::farm::{Farm, Options, Outcome};
 use crate::http::Board;
 use crate::process::Interrupt;
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::publish::Publisher;
 use crate::repository::upload::{self, Uploader};
 use crate::state::state_dir;
@@ -111,7 +112,7 @@ struct Loop {
     line: Option<Line>,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
-    poll_requests: Sender<Arc<str>>,
+    poll_requests: Sender<UpstreamUrl>,
     jobs: Sender<Job>,
     uploads: Sender<()>,
     polls_interrupt: Interrupt,

@@ -6,7 +6,6 @@ use peipkg_format::duration;
 
 use crate::farm::events::{JobKey, Notice};
 use crate::farm::holds::Hold;
-use crate::recipe::upstream_url::without_password;
 
 /// Writes one notice to the log.
 pub(super) fn log(notice: &Notice) {
@@ -21,16 +20,14 @@ pub(super) fn log(notice: &Notice) {
             info!(recipe:%; "webhook accepted, triggering immediate poll");
         }
         Notice::PollStarted { recipe, upstream } => {
-            let upstream = without_password(upstream);
-            info!(recipe:%, upstream; "polling upstream");
+            info!(recipe:%, upstream:%; "polling upstream");
         }
         Notice::PollComplete { recipe, tags_seen, matches, queued } => {
             info!(recipe:%, tags_seen, matches_emitted = matches, queued; "poll complete");
         }
         Notice::PollFailed { recipe, upstream, reason, next_poll } => {
-            let upstream = without_password(upstream);
             let next_poll_after = next_poll.map(duration::format);
-            warn!(recipe:%, upstream, error = reason, next_poll_after; "poll failed");
+            warn!(recipe:%, upstream:%, error = reason, next_poll_after; "poll failed");
         }
         Notice::NoTagMatches { recipe, tag_pattern, example } => {
             warn!(recipe:%, tag_pattern, example; "no tag matches tag_pattern");
@@ -71,8 +68,8 @@ pub(super) fn log(notice: &Notice) {
             warn!(recipe:%, versions, held_for; "builds do not end, holding the recipe's other versions");
         }
         Notice::UpstreamHeld { upstream, versions, hold } => {
-            let (upstream, held_for) = (without_password(upstream), in_words(*hold));
-            warn!(upstream, versions, held_for; "sources do not come, holding the upstream's other versions");
+            let held_for = in_words(*hold);
+            warn!(upstream:%, versions, held_for; "sources do not come, holding the upstream's other versions");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "kept outputs are gone, the version is built anew");

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::farm::events::{Event, PollError};
 use crate::process::Interrupt;
-use crate::recipe::upstream_url;
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::Lister;
 
 /// Starts `count` pollers that answer the URLs from `requests` with
@@ -19,7 +19,7 @@ use crate::upstream::listing::Lister;
 pub(super) fn start<M: From<Event> + Send + 'static>(
     count: usize,
     lister: &Arc<Lister>,
-    requests: &Receiver<Arc<str>>,
+    requests: &Receiver<UpstreamUrl>,
     answers: &Sender<M>,
     interrupt: &Interrupt,
 ) -> io::Result<()> {
@@ -29,10 +29,8 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
         thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
             for upstream in requests {
                 let tags = lister.list_tags(&upstream, &interrupt);
-                let tags = tags.map_err(|error| PollError {
-                    reason: upstream_url::redact(&error.reason, &upstream),
-                    ..error
-                });
+                let tags = tags
+                    .map_err(|error| PollError { reason: upstream.secrets().redact(&error.reason), ..error });
                 // The loop outlives its pollers, unless it failed; then nobody wants the answer.
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());
             }

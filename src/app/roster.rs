@@ -1,4 +1,4 @@
-//! Reading the recipes below `recipes_dir`, all of them or none.
+//! Reads the recipes below `recipes_dir`, the broken ones for their problems.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,17 +24,8 @@ pub(super) struct Reading {
     pub recipes: Vec<Recipe>,
     /// What is odd, about any of them.
     pub warnings: Vec<Problem>,
-    /// What is wrong.
+    /// What is wrong. A roster with a problem must not be used.
     pub problems: Vec<Problem>,
-}
-
-/// Reads every recipe below `recipes_dir`, sorted by id, with warnings about them.
-///
-/// # Errors
-/// Every problem of every recipe: a roster with a broken recipe is none.
-pub(super) fn load(recipes_dir: &Path) -> Result<(Vec<Recipe>, Vec<Problem>), Vec<Problem>> {
-    let Reading { recipes, warnings, problems, .. } = read(recipes_dir).map_err(|problem| vec![problem])?;
-    if problems.is_empty() { Ok((recipes, warnings)) } else { Err(problems) }
 }
 
 /// Reads every recipe below `recipes_dir`, sorted by id, whatever is wrong with it.
@@ -88,8 +79,9 @@ fn read_all(directories: &[PathBuf]) -> Reading {
             reading.problems.push(Problem::of_file(directory, message));
             continue;
         };
-        match Recipe::parse_with(id, directory, &text, &mut reading.warnings) {
-            Ok(recipe) => reading.recipes.push(Recipe { stamp: stamp_of(directory, &text), ..recipe }),
+        let stamp = stamp_of(directory, &text);
+        match Recipe::parse(id, directory, &text, stamp, &mut reading.warnings) {
+            Ok(recipe) => reading.recipes.push(recipe),
             Err(found) => reading.problems.extend(found),
         }
     }

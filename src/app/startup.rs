@@ -15,7 +15,7 @@ use peipkg_format::signing_key::{self, KeyError, PublicKeys};
 
 use crate::app::error::Error;
 use crate::app::key_permissions;
-use crate::app::roster;
+use crate::app::roster::{self, Reading};
 use crate::app::tools::{MissingTool, Tools};
 use crate::build_log;
 use crate::config::{BinaryKey, Config, Draft, Upload};
@@ -97,7 +97,7 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
     for (path, error) in state.clear_leftovers() {
         warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
     }
-    build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| recipe.id.as_str()).collect());
+    build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| &*recipe.id).collect());
     let config = Arc::new(config);
     let publisher = Publisher::new(tools.peipkg_repo.clone(), config.clone(), state.clone());
     publisher.prepare_repository(interrupt).map_err(Error::Repository)?;
@@ -140,14 +140,16 @@ pub(super) fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http
 /// # Errors
 /// Every problem of every recipe.
 pub(super) fn load_roster(config: &Config) -> Result<Vec<Recipe>, Vec<Problem>> {
-    let (recipes, warnings) = roster::load(&config.manager.recipes_dir)?;
-    if let Some(problem) = config.check_recipes(&recipes) {
-        return Err(vec![problem]);
+    let reading = roster::read(&config.manager.recipes_dir).map_err(|problem| vec![problem])?;
+    let Reading { recipes, warnings, mut problems, .. } = reading;
+    problems.extend(config.check_recipes(&recipes));
+    if !problems.is_empty() {
+        return Err(problems);
     }
     for warning in warnings {
         warn!(problem:% = warning; "recipe warning");
     }
-    for recipe in config.grants.keys().filter(|id| recipes.iter().all(|recipe| recipe.id != **id)) {
+    for recipe in config.grants.keys().filter(|id| recipes.iter().all(|recipe| *recipe.id != **id)) {
         warn!(recipe:%; "grant for a recipe that does not exist");
     }
     Ok(recipes)

@@ -56,10 +56,10 @@ struct Inner {
 
 impl BuildLog {
     /// Removes the oldest logs of `recipe` below `logs`, and creates the log of an attempt at
-    /// `version`. Its first line names the attempt and `what` it tries. The log redacts the secrets
-    /// of `url`, the upstream's or empty. If the file cannot be created, the log warns and discards
-    /// all output.
-    pub(crate) fn begin(logs: &Path, recipe: &str, version: &Version, what: &str, url: &str) -> Self {
+    /// `version`. Its first line names the attempt and `what` it tries. The log redacts `secrets`,
+    /// those of the upstream's URL. If the file cannot be created, the log warns and discards all
+    /// output.
+    pub(crate) fn begin(logs: &Path, recipe: &str, version: &Version, what: &str, secrets: Secrets) -> Self {
         let directory = logs.join(recipe);
         let (path, file, attempt) = match create(&directory, recipe, version) {
             Ok((path, file, attempt)) => (path, Some(CappedFile::new(file, capped_file::CAP)), attempt),
@@ -68,7 +68,7 @@ impl BuildLog {
                 (directory, None, 0)
             }
         };
-        let log = Self(Rc::new(RefCell::new(Inner { path, file, cleaner: Cleaner::new(Secrets::of(url)) })));
+        let log = Self(Rc::new(RefCell::new(Inner { path, file, cleaner: Cleaner::new(secrets) })));
         log.note(format_args!("{recipe} {version}, attempt {attempt}: {what}"));
         log
     }
@@ -135,8 +135,8 @@ impl Inner {
 
 /// Returns the text that a log would have of an output in `pieces`.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn cleaned<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut cleaner = Cleaner::new(Secrets::of(url));
+pub(crate) fn cleaned<'a>(secrets: Secrets, pieces: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut cleaner = Cleaner::new(secrets);
     let text: String = pieces.map(|piece| cleaner.push(piece)).collect();
     text + &cleaner.end_line()
 }
@@ -217,9 +217,11 @@ fn warn_of(path: &Path, error: &io::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::upstream_url::UpstreamUrl;
 
     fn begin(logs: &Path, recipe: &str, version: &str) -> BuildLog {
-        BuildLog::begin(logs, recipe, &version.parse().unwrap(), "a test", "https://me:s3cret@h/x")
+        let secrets = UpstreamUrl::from("https://me:s3cret@h/x").secrets();
+        BuildLog::begin(logs, recipe, &version.parse().unwrap(), "a test", secrets)
     }
 
     fn names(directory: &Path) -> Vec<String> {

@@ -122,12 +122,13 @@ fn escape_bytes(bytes: &[u8], text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::upstream_url::UpstreamUrl;
 
     /// Feeds `bytes` in pieces of every length and expects the same text each time.
     #[track_caller]
     fn check_with(url: &str, bytes: &[u8], expected: &str) {
         for length in 1..=bytes.len().max(1) {
-            let mut cleaner = Cleaner::new(Secrets::of(url));
+            let mut cleaner = Cleaner::new(UpstreamUrl::from(url).secrets());
             let mut text: String = bytes.chunks(length).map(|piece| cleaner.push(piece)).collect();
             text += &cleaner.end_line();
             assert_eq!(text, expected, "in pieces of {length}");
@@ -174,7 +175,7 @@ mod tests {
         for (url, secret) in [(url, "s3cret"), ("https://t0ken@h/x", "t0ken")] {
             let bytes = format!("fatal: '{url}' {secret} {secret}{secret}\n").into_bytes();
             for length in 1..bytes.len() {
-                let mut cleaner = Cleaner::new(Secrets::of(url));
+                let mut cleaner = Cleaner::new(UpstreamUrl::from(url).secrets());
                 let mut text: String = bytes.chunks(length).map(|piece| cleaner.push(piece)).collect();
                 text += &cleaner.end_line();
                 assert!(!text.contains(secret) && text.ends_with("h/x' *** ******\n"), "{text}");
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn line_of_the_manager_stands_alone() {
-        let mut cleaner = Cleaner::new(Secrets::of("https://me:s3cret@h/x"));
+        let mut cleaner = Cleaner::new(UpstreamUrl::from("https://me:s3cret@h/x").secrets());
         assert_eq!(cleaner.line("== one"), "== one\n");
         assert_eq!(cleaner.push(b"output s3"), "output ");
         assert_eq!(cleaner.line("== two\nlines \x1b s3cret"), "s3\n== two lines \\x1b ***\n");

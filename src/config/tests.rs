@@ -126,8 +126,8 @@ recipe = "kernel"
 }
 
 #[test]
-fn webhook_without_a_secret_is_refused() {
-    let recipe = |text| Recipe::parse("jq", Path::new("/r/jq"), text).unwrap().0;
+fn a_webhook_needs_a_secret() {
+    let recipe = |text| Recipe::parse("jq", Path::new("/r/jq"), text, 0, &mut Vec::new()).unwrap();
     let recipes = [recipe(""), recipe("[watch]\ngithub_webhook = true\n")];
     let check = |http: &str, recipes: &[Recipe]| {
         let problem = parse(&format!("{MINIMAL}[http]\n{http}")).unwrap().check_recipes(recipes);

@@ -12,6 +12,7 @@
 mod tests;
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::farm::events::{Blame, BuildJob, JobKey, JobOutcome, Notice};
 use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
 use crate::farm::{Farm, backoff};
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// From what time on an attempt counts: one that fails at once keeps nobody waiting.
 pub(crate) const SLOW: Duration = Duration::from_secs(10);
@@ -34,14 +36,14 @@ const SWEEP_PATIENCE: Duration = Duration::from_mins(10);
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     /// The upstreams whose last fetches were slow to fail, by URL.
-    upstreams: Ledger,
+    upstreams: Ledger<UpstreamUrl>,
     /// The recipes whose last builds did not end in time, by id.
-    recipes: Ledger,
+    recipes: Ledger<Arc<str>>,
 }
 
 /// What was lost, by the name of who is to blame.
-#[derive(Debug, Default)]
-struct Ledger(HashMap<Arc<str>, Loss>);
+#[derive(Debug)]
+struct Ledger<K>(HashMap<K, Loss>);
 
 #[derive(Debug, Default)]
 struct Loss {
@@ -62,10 +64,31 @@ pub(crate) enum Hold {
     ThisSweep,
 }
 
-impl Ledger {
-    /// Notes an attempt that has failed after `took`; the hold that follows, if one does. Only a daemon
-    /// (`repeats`) will see the end of a hold. There it is the first attempt at a version.
-    fn failed(&mut self, name: &str, took: Duration, repeats: bool, now: Moment) -> Option<Hold> {
+impl<K> Default for Ledger<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Ledger<K> {
+    /// Notes an attempt that has failed after `took`; the hold that follows, if one does.
+    fn learn(
+        &mut self,
+        name: &K,
+        took: Duration,
+        repeats: bool,
+        is_retry: bool,
+        now: Moment,
+    ) -> Option<Hold> {
+        if is_retry && repeats {
+            self.failed_again(name, took, now)
+        } else {
+            self.failed(name, took, repeats, now)
+        }
+    }
+
+    /// Notes an attempt that counts for other versions. Only a daemon (`repeats`) will see the end of a hold. There it is the first attempt at a version.
+    fn failed(&mut self, name: &K, took: Duration, repeats: bool, now: Moment) -> Option<Hold> {
         let loss = self.loss_of(name, took)?;
         loss.failures = loss.failures.saturating_add(1);
         loss.spent = loss.spent.saturating_add(took);
@@ -85,7 +108,7 @@ impl Ledger {
 
     /// Notes a daemon's retry that has failed after `took`. It tells nothing of other versions: those that have failed
     /// may be many, and then what was never tried would be held for ever. But the builder is to be free for a while.
-    fn failed_again(&mut self, name: &str, took: Duration, now: Moment) -> Option<Hold> {
+    fn failed_again(&mut self, name: &K, took: Duration, now: Moment) -> Option<Hold> {
         let loss = self.loss_of(name, took)?;
         let (before, hold) = (loss.held_until, took / 2);
         loss.held_until = before.max(Some(now + hold));
@@ -93,12 +116,12 @@ impl Ledger {
     }
 
     /// What is known of `name`, if an attempt that has taken so long counts.
-    fn loss_of(&mut self, name: &str, took: Duration) -> Option<&mut Loss> {
-        (took >= SLOW).then(|| self.0.entry(Arc::from(name)).or_default())
+    fn loss_of(&mut self, name: &K, took: Duration) -> Option<&mut Loss> {
+        (took >= SLOW).then(|| self.0.entry(name.clone()).or_default())
     }
 
     /// Notes an attempt that went well, or that there is reason to hope that the next one will.
-    fn release(&mut self, name: &str) {
+    fn release(&mut self, name: &K) {
         self.0.remove(name);
     }
 
@@ -109,12 +132,12 @@ impl Ledger {
         }
     }
 
-    fn holds(&self, name: &str) -> bool {
+    fn holds(&self, name: &K) -> bool {
         self.0.get(name).is_some_and(|loss| loss.held_until.is_some())
     }
 
     /// Who is held, and until when; those that are held for the rest of a sweep have no end.
-    fn ends(&self) -> impl Iterator<Item = (&Arc<str>, Moment)> {
+    fn ends(&self) -> impl Iterator<Item = (&K, Moment)> {
         let end = |loss: &Loss| loss.held_until.filter(|until| *until < Moment::NEVER);
         self.0.iter().filter_map(move |(name, loss)| Some((name, end(loss)?)))
     }
@@ -128,7 +151,11 @@ impl Holds {
     }
 
     /// Forgets the upstreams and the recipes that are not to be kept.
-    pub(super) fn retain(&mut self, keep_url: impl Fn(&str) -> bool, keep_id: impl Fn(&Arc<str>) -> bool) {
+    pub(super) fn retain(
+        &mut self,
+        keep_url: impl Fn(&UpstreamUrl) -> bool,
+        keep_id: impl Fn(&Arc<str>) -> bool,
+    ) {
         self.upstreams.0.retain(|url, _| keep_url(url));
         self.recipes.0.retain(|id, _| keep_id(id));
     }
@@ -144,28 +171,21 @@ impl Farm {
         took: Duration,
         now: Moment,
     ) -> Option<Notice> {
-        let (url, id) = (build.url(), build.recipe.id.as_str());
+        let (url, id) = (&build.upstream.url, &build.recipe.id);
         let is_as_built = self.roster.get(id).is_some_and(|recipe| recipe.stamp == build.recipe.stamp);
         let blame = match outcome {
             JobOutcome::Interrupted => return None,
             JobOutcome::Failed { blame, .. } => *blame,
             _ => Blame::Version,
         };
-        let (once, is_retry) = (self.options.once, self.failures.contains_key(&build.key()));
-        let learn = |ledger: &mut Ledger, name: &str| {
-            if is_retry && !once {
-                ledger.failed_again(name, took, now)
-            } else {
-                ledger.failed(name, took, !once, now)
-            }
-        };
+        let (repeats, is_retry) = (!self.options.once, self.failures.contains_key(&build.key()));
         let hold = match blame {
             // Whoever has changed the recipe meanwhile wants to see whether it helps.
             Blame::Upstream | Blame::Recipe if !is_as_built => return None,
-            Blame::Upstream => learn(&mut self.holds.upstreams, url)?,
+            Blame::Upstream => self.holds.upstreams.learn(url, took, repeats, is_retry, now)?,
             Blame::Recipe => {
                 self.holds.upstreams.release(url);
-                learn(&mut self.holds.recipes, id)?
+                self.holds.recipes.learn(id, took, repeats, is_retry, now)?
             }
             Blame::Version => {
                 self.holds.upstreams.release(url);
@@ -174,7 +194,7 @@ impl Farm {
             }
         };
         let of_upstream = self.watchers.get(url).filter(|_| blame == Blame::Upstream);
-        let its = of_upstream.cloned().unwrap_or_else(|| vec![Arc::from(id)]);
+        let its = of_upstream.cloned().unwrap_or_else(|| vec![id.clone()]);
         if build.urgent {
             // Else all that the webhooks have brought would follow, and nobody else would have a turn.
             for recipe in &its {
@@ -186,13 +206,13 @@ impl Farm {
         };
         let versions = self.queue.iter().filter(is_held).count();
         (versions > 0).then(|| match blame {
-            Blame::Recipe => Notice::RecipeHeld { recipe: Arc::from(id), versions, hold },
-            _ => Notice::UpstreamHeld { upstream: url.to_owned(), versions, hold },
+            Blame::Recipe => Notice::RecipeHeld { recipe: id.clone(), versions, hold },
+            _ => Notice::UpstreamHeld { upstream: url.clone(), versions, hold },
         })
     }
 
-    fn upstream_of(&self, recipe: &str) -> Option<&str> {
-        Some(self.roster.get(recipe)?.upstream.as_ref()?.git.as_str())
+    fn upstream_of(&self, recipe: &str) -> Option<&UpstreamUrl> {
+        Some(&self.roster.get(recipe)?.upstream.as_ref()?.url)
     }
 
     /// Whether a recipe's upstream is held.
@@ -201,7 +221,7 @@ impl Farm {
     }
 
     /// Whether a recipe or its upstream is held.
-    pub(super) fn is_held(&self, recipe: &str) -> bool {
+    pub(super) fn is_held(&self, recipe: &Arc<str>) -> bool {
         self.holds.recipes.holds(recipe) || self.is_upstream_held(recipe)
     }
 
@@ -216,9 +236,9 @@ impl Farm {
 
     /// When holds end that keep a version from being built.
     pub(super) fn ends_of_holds(&self) -> impl Iterator<Item = Moment> {
-        let any_waits = |url: &str| self.recipes_of(url).any(|recipe| self.queue.has(recipe));
+        let any_waits = |url: &UpstreamUrl| self.recipes_of(url).any(|recipe| self.queue.has(recipe));
         let upstreams = self.holds.upstreams.ends().filter(move |(url, _)| any_waits(url));
         let recipes = self.holds.recipes.ends().filter(|(id, _)| self.queue.has(id));
-        upstreams.chain(recipes).map(|(_, end)| end)
+        upstreams.map(|(_, end)| end).chain(recipes.map(|(_, end)| end))
     }
 }

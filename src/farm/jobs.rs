@@ -10,6 +10,7 @@ use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
 use crate::farm::{Effects, Failure, Farm, Flight, backoff};
 use crate::recipe::Recipe;
+use crate::recipe::upstream_url::UpstreamUrl;
 
 impl Farm {
     pub(super) fn on_job_finished(&mut self, outcome: JobOutcome, now: Moment, effects: &mut Effects) {
@@ -71,7 +72,7 @@ impl Farm {
     fn poll_again(&mut self, recipe: &str) -> bool {
         let upstream = self.roster.get(recipe).and_then(|recipe| recipe.upstream.as_ref());
         if let Some(upstream) = upstream {
-            self.schedule.expedite(&upstream.git);
+            self.schedule.expedite(&upstream.url);
         }
         upstream.is_some()
     }
@@ -173,20 +174,20 @@ impl Farm {
     }
 
     /// The recipes of the upstream with that URL.
-    pub(super) fn recipes_of(&self, url: &str) -> impl Iterator<Item = &Arc<str>> + use<'_> {
+    pub(super) fn recipes_of(&self, url: &UpstreamUrl) -> impl Iterator<Item = &Arc<str>> + use<'_> {
         self.watchers.get(url).into_iter().flatten()
     }
 
     /// The recipes of the upstream of `recipe`, itself included.
     fn recipes_beside(&self, recipe: &Recipe) -> impl Iterator<Item = &Arc<str>> {
-        recipe.upstream.iter().flat_map(|upstream| self.recipes_of(&upstream.git))
+        recipe.upstream.iter().flat_map(|upstream| self.recipes_of(&upstream.url))
     }
 
     /// The tags of the upstream of `recipe` that are built next: those of its recipes take turns.
     fn next_tags(&self, recipe: &Recipe) -> Vec<String> {
         let mut ids: Vec<_> = self.recipes_beside(recipe).collect();
         // It has just had its turn.
-        let next = ids.iter().position(|id| ***id == *recipe.id).map_or(0, |own| own + 1);
+        let next = ids.iter().position(|id| **id == recipe.id).map_or(0, |own| own + 1);
         ids.rotate_left(next);
         let mut lanes: Vec<_> = ids.into_iter().map(|id| self.queue.tags_of(id)).collect();
         let mut tags: Vec<String> = Vec::new();
@@ -214,13 +215,20 @@ impl Farm {
 
     fn next_build(&mut self, effects: &mut Effects) -> Option<Job> {
         while let Some((id, candidate, urgent)) = self.pop_queue() {
-            let Some(recipe) = self.roster.get(&id).cloned() else { continue };
+            let Some((recipe, upstream)) = self.watched_recipe(&id) else { continue };
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
                 // What could not be fetched alone is not asked for with others.
                 let next_tags = if self.is_upstream_held(&id) { Vec::new() } else { self.next_tags(&recipe) };
-                return Some(Job::Build(BuildJob { recipe, candidate, urgent, next_tags, more_of_upstream }));
+                return Some(Job::Build(BuildJob {
+                    recipe,
+                    upstream,
+                    candidate,
+                    urgent,
+                    next_tags,
+                    more_of_upstream,
+                }));
             }
             // Another recipe has published the same packages meanwhile.
             let key = JobKey { recipe: id, version: candidate.version };

@@ -36,6 +36,7 @@ use schedule::Schedule;
 use uploads::Upload;
 
 use crate::recipe::Recipe;
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// How long a stopping farm waits for listings. A git process ends as soon as it
 /// is told to; a listing that waits for a silent server has nothing to lose.
@@ -71,7 +72,7 @@ pub(crate) struct Farm {
     options: Options,
     roster: BTreeMap<Arc<str>, Arc<Recipe>>,
     /// The recipes of each upstream.
-    watchers: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    watchers: BTreeMap<UpstreamUrl, Vec<Arc<str>>>,
     schedule: Schedule,
     archive: Archive,
     /// Why the archive index could not be read the last time, if so.
@@ -212,7 +213,7 @@ impl Farm {
 
     fn on_roster_loaded(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
-        let recipes = recipes.into_iter().map(|recipe| (Arc::from(recipe.id.as_str()), Arc::new(recipe)));
+        let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), Arc::new(recipe)));
         let before = std::mem::replace(&mut self.roster, recipes.collect());
         let stamp_in = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>, id: &Arc<str>| Some(roster.get(id)?.stamp);
         for (key, failure) in &mut self.failures {
@@ -223,15 +224,14 @@ impl Farm {
             }
         }
         self.watchers.clear();
-        let mut intervals: BTreeMap<Arc<str>, Duration> = BTreeMap::new();
+        let mut intervals: BTreeMap<UpstreamUrl, Duration> = BTreeMap::new();
         for (id, recipe) in &self.roster {
             let Some(upstream) = &recipe.upstream else { continue };
-            let url: Arc<str> = Arc::from(upstream.git.as_str());
             // One listing serves all recipes of an upstream, as often as the most eager of them asks.
             let wanted = recipe.poll_interval.unwrap_or(self.options.default_interval);
-            let interval = intervals.entry(url.clone()).or_insert(wanted);
+            let interval = intervals.entry(upstream.url.clone()).or_insert(wanted);
             *interval = wanted.min(*interval);
-            self.watchers.entry(url).or_default().push(id.clone());
+            self.watchers.entry(upstream.url.clone()).or_default().push(id.clone());
         }
         // What waits was found by the old recipe: other versions, perhaps, from another upstream.
         let roster = &self.roster;
@@ -249,7 +249,8 @@ impl Farm {
         // Here too, whoever has changed a recipe wants to see whether it helps.
         let is_untouched = |id: &Arc<str>| stamp_in(&before, id) == stamp_in(roster, id);
         let watchers = &self.watchers;
-        let all_untouched = |url: &str| watchers.get(url).is_some_and(|ids| ids.iter().all(is_untouched));
+        let all_untouched =
+            |url: &UpstreamUrl| watchers.get(url).is_some_and(|ids| ids.iter().all(is_untouched));
         self.holds.retain(all_untouched, is_untouched);
         if self.stopping.is_none() {
             self.schedule.watch(intervals, now);

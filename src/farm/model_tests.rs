@@ -35,7 +35,7 @@ struct World {
     published: BTreeSet<(String, String)>,
     /// Built, and not yet published.
     pending: HashSet<JobKey>,
-    polls: Vec<Arc<str>>,
+    polls: Vec<UpstreamUrl>,
     job: Option<Job>,
     /// Before when a version must not be tried again; forgotten when the recipes change.
     not_before: HashMap<JobKey, Moment>,
@@ -47,7 +47,7 @@ struct World {
     /// Whether the recipes have changed since the job was started.
     roster_changed: bool,
     /// For each recipe that has waited in the queue since, the recipes that were built meanwhile.
-    built_before: BTreeMap<Arc<str>, BTreeSet<String>>,
+    built_before: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     calm: bool,
     stopped: bool,
     aborted: bool,
@@ -188,7 +188,7 @@ impl World {
                 self.check(!self.stopped, "a poll after the stop");
                 self.check(!self.polls.contains(&url), "the same upstream twice at a time");
                 self.check(self.polls.len() < self.options.poll_jobs, "more polls than workers");
-                self.check(self.watched().iter().any(|(_, git)| *git == &*url), "a poll nobody wants");
+                self.check(self.watched().iter().any(|(_, watched)| **watched == url), "a poll nobody wants");
                 self.polls.push(url);
             }
             Effect::StartJob(job) => self.start(job),
@@ -252,11 +252,8 @@ impl World {
     }
 
     /// The recipes with their upstreams.
-    fn watched(&self) -> Vec<(&Recipe, &str)> {
-        self.roster
-            .iter()
-            .filter_map(|recipe| Some((recipe, recipe.upstream.as_ref()?.git.as_str())))
-            .collect()
+    fn watched(&self) -> Vec<(&Recipe, &UpstreamUrl)> {
+        self.roster.iter().filter_map(|recipe| Some((recipe, &recipe.upstream.as_ref()?.url))).collect()
     }
 
     fn step(&mut self) {
@@ -319,7 +316,7 @@ impl World {
 }
 
 fn webhook_name(upstream: &str) -> String {
-    crate::recipe::upstream_url::repository_name(upstream)
+    UpstreamUrl::from(upstream).repository().to_owned()
 }
 
 /// xorshift64.

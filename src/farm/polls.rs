@@ -10,7 +10,7 @@ use crate::farm::events::{Effect, JobKey, Notice, PollError, PollFault};
 use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
 use crate::farm::{Effects, Farm};
-use crate::recipe::upstream_url;
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, TagVersion, Upstream};
 
 /// How many unusable tags of one recipe are named in the log, each once; the
@@ -53,7 +53,7 @@ impl Farm {
             return;
         }
         for (upstream, recipes) in &self.watchers {
-            if !repositories.contains(&upstream_url::repository_name(upstream)) {
+            if !repositories.iter().any(|name| name == upstream.repository()) {
                 continue;
             }
             let wants_hooks =
@@ -69,7 +69,7 @@ impl Farm {
 
     pub(super) fn on_poll_finished(
         &mut self,
-        upstream: &Arc<str>,
+        upstream: &UpstreamUrl,
         tags: Result<Vec<String>, PollError>,
         now: Moment,
         effects: &mut Effects,
@@ -169,7 +169,7 @@ impl Farm {
             || self.failures.get(key).is_some_and(|failure| failure.waiting)
     }
 
-    fn watched_recipe(&self, id: &Arc<str>) -> Option<(Arc<Recipe>, Upstream)> {
+    pub(super) fn watched_recipe(&self, id: &Arc<str>) -> Option<(Arc<Recipe>, Upstream)> {
         let recipe = self.roster.get(id)?.clone();
         let upstream = recipe.upstream.clone()?;
         Some((recipe, upstream))

@@ -17,6 +17,7 @@ use crate::farm::backoff;
 use crate::farm::events::{PollError, PollFault};
 use crate::farm::moment::Moment;
 use crate::farm::schedule::hosts::{Hosts, Turn, Waiter};
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// The polls of all upstreams.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct Schedule {
     /// What the order of the first polls depends on; `None` is the order of the URLs.
     order_seed: Option<u64>,
     running: usize,
-    upstreams: BTreeMap<Arc<str>, Upstream>,
+    upstreams: BTreeMap<UpstreamUrl, Upstream>,
     /// The upstreams in [`Phase::Waiting`], the one that has waited longest first.
     waiting: VecDeque<Waiter>,
     hosts: Hosts,
@@ -38,16 +39,14 @@ pub(crate) struct Schedule {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Due {
     /// To be listed now; each is then being listed until [`Schedule::finished`].
-    pub start: Vec<Arc<str>>,
+    pub start: Vec<UpstreamUrl>,
     /// Not to be listed in this sweep, and why: their hosts asked for a longer pause than it
     /// waits for, or do not answer.
-    pub given_up: Vec<(Arc<str>, &'static str)>,
+    pub given_up: Vec<(UpstreamUrl, &'static str)>,
 }
 
 #[derive(Debug)]
 struct Upstream {
-    /// Its host; a local path has none.
-    host: Option<Arc<str>>,
     interval: Duration,
     /// The next regular poll.
     due: Moment,
@@ -101,7 +100,7 @@ impl Schedule {
 
     /// Watches exactly these upstreams from now on, each with its interval, and
     /// asks for a poll of every one of them.
-    pub(crate) fn watch(&mut self, wanted: BTreeMap<Arc<str>, Duration>, now: Moment) {
+    pub(crate) fn watch(&mut self, wanted: BTreeMap<UpstreamUrl, Duration>, now: Moment) {
         self.waiting.retain(|waiter| wanted.contains_key(&waiter.url));
         self.upstreams.retain(|url, upstream| {
             if !wanted.contains_key(url) && upstream.is_listing() {
@@ -115,7 +114,6 @@ impl Schedule {
         }
         for (url, interval) in wanted {
             let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| Upstream {
-                host: hosts::name_of(&url),
                 interval,
                 due: Moment::ZERO,
                 not_before: Moment::ZERO,
@@ -139,7 +137,7 @@ impl Schedule {
     /// A webhook has told of news: polls `url` before all others, whatever the waits after failures
     /// say, but not within a pause that a host has asked for. Returns whether that asks for a poll
     /// that was not about to happen anyway.
-    pub(crate) fn trigger(&mut self, url: &Arc<str>) -> bool {
+    pub(crate) fn trigger(&mut self, url: &UpstreamUrl) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
         let coalesced = upstream.urgent && upstream.phase == Phase::Waiting;
         match upstream.phase {
@@ -158,7 +156,7 @@ impl Schedule {
     }
 
     /// Makes the next regular poll of `url` due, unless it is being polled.
-    pub(crate) fn expedite(&mut self, url: &str) {
+    pub(crate) fn expedite(&mut self, url: &UpstreamUrl) {
         if let Some(upstream) = self.upstreams.get_mut(url) {
             upstream.due = Moment::ZERO;
         }
@@ -180,13 +178,13 @@ impl Schedule {
                 Turn::At(_) | Turn::WhenOneEnds => None,
             });
             let Some((_, place, refusal)) = found.min() else { break };
-            let Some(Waiter { url, host, .. }) = self.waiting.remove(place) else { break };
+            let Some(Waiter { url, .. }) = self.waiting.remove(place) else { break };
             match refusal {
                 None => due.start.push(url.clone()),
                 Some(reason) => due.given_up.push((url.clone(), reason)),
             }
             self.running += 1;
-            self.hosts.begin(host.as_ref());
+            self.hosts.begin(url.host());
             // Whatever waits is watched: `watch` drops the others from both at once.
             if let Some(upstream) = self.upstreams.get_mut(&url) {
                 upstream.phase = Phase::Listing;
@@ -199,20 +197,19 @@ impl Schedule {
     /// or `None` when nobody wants the answer any more.
     pub(crate) fn finished(
         &mut self,
-        url: &Arc<str>,
+        url: &UpstreamUrl,
         result: Result<usize, PollError>,
         now: Moment,
     ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
         let upstream = self.upstreams.get_mut(url)?;
-        self.hosts.end(upstream.host.as_ref(), result.as_ref().err().map(|error| &error.fault));
+        self.hosts.end(url.host(), result.as_ref().err().map(|error| &error.fault));
         let mut redirects = false;
         if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
             upstream.not_before = now + *pause;
             redirects = redirected_to.is_some();
-            let answering = redirected_to.as_deref().map_or_else(|| upstream.host.clone(), hosts::name_of);
-            if let Some(answering) = answering {
-                self.hosts.pause(answering, *pause, now);
+            if let Some(answering) = redirected_to.as_ref().unwrap_or(url).host() {
+                self.hosts.pause(answering.clone(), *pause, now);
             }
         }
         if upstream.phase == Phase::ListingDropped {
@@ -261,7 +258,7 @@ impl Schedule {
 
     /// Forgets the hosts of upstreams that are watched no more.
     fn forget_hosts(&mut self, now: Moment) {
-        let used = self.upstreams.values().filter_map(|upstream| upstream.host.clone()).collect();
+        let used = self.upstreams.keys().filter_map(|url| url.host().cloned()).collect();
         self.hosts.retain(&used, now);
     }
 
@@ -281,7 +278,7 @@ impl Schedule {
     }
 
     /// How the polls of `url` stand, if it is watched.
-    pub(crate) fn state(&self, url: &str) -> Option<PollState> {
+    pub(crate) fn state(&self, url: &UpstreamUrl) -> Option<PollState> {
         let upstream = self.upstreams.get(url)?;
         let next = (upstream.phase == Phase::Idle).then_some(upstream.due);
         Some(PollState { last: upstream.last.clone(), next })
@@ -290,9 +287,9 @@ impl Schedule {
 
 impl Upstream {
     /// Its place in the queue.
-    fn wait(&mut self, url: Arc<str>, urgent: bool) -> Waiter {
+    fn wait(&mut self, url: UpstreamUrl, urgent: bool) -> Waiter {
         self.phase = Phase::Waiting;
-        Waiter { url, host: self.host.clone(), not_before: self.not_before, urgent }
+        Waiter { url, not_before: self.not_before, urgent }
     }
 
     fn is_listing(&self) -> bool {
@@ -303,7 +300,7 @@ impl Upstream {
 /// The first regular poll after `now`. Every upstream has slots of its own, an
 /// interval apart and shifted by a hash of its URL: stable over polls, and
 /// different from its neighbours', so that the polls of a farm spread out.
-fn next_slot(url: &str, interval: Duration, now: Moment) -> Moment {
+fn next_slot(url: &UpstreamUrl, interval: Duration, now: Moment) -> Moment {
     let interval = interval.max(Duration::from_millis(1)).as_millis();
     let offset = u128::from(hash_of(url)) % interval;
     let now = now.since_start().as_millis();

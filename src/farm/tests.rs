@@ -145,7 +145,7 @@ pub(super) fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) ->
     for package in packages {
         writeln!(text, "[[package]]\nname = {package:?}\narchitecture = 'noarch'\n").unwrap();
     }
-    Recipe::parse(id, Path::new(id), &text).unwrap().0
+    Recipe::parse(id, Path::new(id), &text, 0, &mut Vec::new()).unwrap()
 }
 
 fn no_route() -> PollError {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use ring::hmac;
 use serde::Deserialize;
 
-use crate::recipe::upstream_url::repository_name;
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// The most that is said of why a payload cannot be read, in bytes: a reason may quote any string of the payload.
 const MAX_REASON: usize = 300;
@@ -18,7 +18,7 @@ const MAX_REASON: usize = 300;
 pub(crate) enum Payload {
     /// The webhook was set up; there is no news.
     Ping,
-    /// Something has happened in a repository, known by these names (see [`repository_name`]).
+    /// Something has happened in a repository, known by these names (see [`UpstreamUrl::repository`]).
     News(Vec<String>),
 }
 
@@ -93,10 +93,16 @@ pub(crate) fn parse(
     let document = document.map_err(|error| PayloadError::Json(error.to_string()))?;
     let repository = document.repository.ok_or(PayloadError::NoRepository)?;
     let urls = [repository.html_url, repository.clone_url, repository.ssh_url];
-    let mut names: Vec<String> = urls.iter().flatten().map(|url| repository_name(url)).collect();
+    let urls: Vec<String> = urls.into_iter().flatten().collect();
+    if urls.is_empty() {
+        return Err(PayloadError::NoRepository);
+    }
+    // No recipe has a text as its upstream that is no URL.
+    let urls = urls.iter().filter_map(|url| url.parse::<UpstreamUrl>().ok());
+    let mut names: Vec<String> = urls.map(|url| url.repository().to_owned()).collect();
     names.sort();
     names.dedup();
-    if names.is_empty() { Err(PayloadError::NoRepository) } else { Ok(Payload::News(names)) }
+    Ok(Payload::News(names))
 }
 
 /// The 32 bytes that 64 hexadecimal digits stand for.

@@ -11,6 +11,7 @@ pub(crate) mod upstream_url;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use peipkg_format::duration;
@@ -20,6 +21,7 @@ use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::{Version, VersionError};
 
 use crate::recipe::tag_pattern::TagPattern;
+use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 
 /// The name of the file within a recipe's directory.
 pub(crate) const FILE_NAME: &str = "peipkg.toml";
@@ -31,7 +33,7 @@ pub(crate) const MIN_POLL_INTERVAL: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// The name of its directory, which [`check_id`] accepts.
-    pub id: String,
+    pub id: Arc<str>,
     /// Its directory, as the caller named it.
     pub dir: PathBuf,
     /// What one build of it makes, in the order of the file; no two are the same.
@@ -44,15 +46,15 @@ pub struct Recipe {
     pub github_webhook: bool,
     /// How often its upstream is polled, at least [`MIN_POLL_INTERVAL`]; `None` is the farm's default.
     pub poll_interval: Option<Duration>,
-    /// Changes when a file of the recipe's directory changes; 0 until whoever reads the files has set it.
+    /// Changes when a file of the recipe's directory changes.
     pub stamp: u64,
 }
 
 /// `[upstream]`: where a recipe's source is, and which of its tags are versions.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// The URL, for git to understand; it is no option and has no control characters.
-    pub git: String,
+    /// Where git finds it.
+    pub url: UpstreamUrl,
     /// Which tags are versions.
     pub tag_pattern: TagPattern,
     /// The revision that the captured version gets, at least 1.
@@ -83,24 +85,16 @@ pub enum TagVersion {
 }
 
 impl Recipe {
-    /// Reads the recipe `id` from the text of its file. Beside the recipe stand
-    /// warnings about what works, but perhaps not as its author expects.
+    /// Reads the recipe `id` from the text of its file. Adds to `warnings`, for a broken recipe
+    /// as well, what works but perhaps not as its author expects.
     ///
     /// # Errors
     /// All problems of the file.
-    pub fn parse(id: &str, dir: &Path, text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let mut warnings = Vec::new();
-        Self::parse_with(id, dir, text, &mut warnings).map(|recipe| (recipe, warnings))
-    }
-
-    /// Like [`Recipe::parse`]; a broken recipe's warnings are added to `warnings` as well.
-    ///
-    /// # Errors
-    /// All problems of the file.
-    pub fn parse_with(
+    pub fn parse(
         id: &str,
         dir: &Path,
         text: &str,
+        stamp: u64,
         warnings: &mut Vec<Problem>,
     ) -> Result<Self, Vec<Problem>> {
         let path = dir.join(FILE_NAME);
@@ -127,14 +121,14 @@ impl Recipe {
             return Err(problems);
         }
         Ok(Self {
-            id: id.to_owned(),
+            id: id.into(),
             dir: dir.to_owned(),
             packages,
             package_lines,
             upstream,
             github_webhook,
             poll_interval,
-            stamp: 0,
+            stamp,
         })
     }
 
@@ -150,8 +144,8 @@ impl Recipe {
         let upstream = |recipe: &Self| {
             let upstream = recipe.upstream.as_ref()?;
             let pattern = upstream.tag_pattern.as_str().to_owned();
-            let Upstream { git, peios_revision, submodules, min_version, .. } = upstream.clone();
-            Some((git, pattern, peios_revision, submodules, min_version))
+            let Upstream { url, peios_revision, submodules, min_version, .. } = upstream.clone();
+            Some((url, pattern, peios_revision, submodules, min_version))
         };
         self.packages == other.packages && upstream(self) == upstream(other)
     }
@@ -173,7 +167,7 @@ impl Upstream {
 
     /// `None` when a required key is missing or wrong, which is reported.
     fn read(mut section: Section<'_, '_>, warnings: &mut Vec<Problem>) -> Option<Self> {
-        let git = section.required_text("git").and_then(|git| git_url(&section, git));
+        let url = section.required_text("git").and_then(|found| upstream_url(&section, &found));
         let tag_pattern =
             section.required_text("tag_pattern").and_then(|found| match TagPattern::parse(&found.value) {
                 Ok((pattern, warning)) => {
@@ -206,7 +200,7 @@ impl Upstream {
         });
         section.deny_unknown_keys();
         Some(Self {
-            git: git?,
+            url: url?,
             tag_pattern: tag_pattern?,
             peios_revision: peios_revision?,
             submodules,
@@ -294,16 +288,9 @@ pub(crate) fn interval(section: &Section<'_, '_>, key: &str, found: &At<String>)
     None
 }
 
-/// Checks what git will be given as a URL. Which URLs there are is git's
-/// knowledge; what must not happen is that one is read as an option or breaks a line.
-fn git_url(section: &Section<'_, '_>, found: At<String>) -> Option<String> {
-    let problem = match found.value.chars().find(|c| c.is_control()) {
-        Some(control) => format!("has the control character {control:?}"),
-        None if found.value.starts_with('-') => "starts with '-', like an option".to_owned(),
-        None => return Some(found.value),
-    };
-    section.report(&found.span, format!("[upstream] git: {:?} {problem}; expected a URL", found.value));
-    None
+fn upstream_url(section: &Section<'_, '_>, found: &At<String>) -> Option<UpstreamUrl> {
+    let report = |error: &UrlError| section.report(&found.span, format!("[upstream] git: {error}"));
+    found.value.parse().inspect_err(report).ok()
 }
 
 #[cfg(test)]

@@ -9,18 +9,27 @@ fn upstream(lines: &str) -> String {
     format!("{PACKAGE}[upstream]\ngit = \"https://example.org/jq\"\ntag_pattern = '^v(.+)$'\n{lines}")
 }
 
+fn read(text: &str, warnings: &mut Vec<Problem>) -> Result<Recipe, Vec<Problem>> {
+    Recipe::parse("jq", Path::new("/r/jq"), text, 7, warnings)
+}
+
 #[track_caller]
 fn parse(text: &str) -> Recipe {
-    match Recipe::parse("jq", Path::new("/r/jq"), text) {
-        Ok((recipe, _)) => recipe,
-        Err(problems) => panic!("{problems:?}"),
-    }
+    read(text, &mut Vec::new()).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+/// The warnings about a recipe that can be used.
+#[track_caller]
+fn warnings(text: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    read(text, &mut warnings).unwrap();
+    warnings.iter().map(ToString::to_string).collect()
 }
 
 /// Checks the problems of a recipe, without the path that each starts with.
 #[track_caller]
 fn check_problems(text: &str, expected: &[&str]) {
-    let problems = Recipe::parse("jq", Path::new("/r/jq"), text).err().unwrap_or_default();
+    let problems = read(text, &mut Vec::new()).err().unwrap_or_default();
     let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let expected: Vec<String> =
         expected.iter().map(|problem| format!("/r/jq/peipkg.toml:{problem}")).collect();
@@ -68,13 +77,14 @@ fn recipe_with_every_key_is_read() {
         [provenance]
         "#,
     );
-    assert_eq!((recipe.id.as_str(), recipe.file().as_path()), ("jq", Path::new("/r/jq/peipkg.toml")));
+    assert_eq!((&*recipe.id, recipe.file().as_path()), ("jq", Path::new("/r/jq/peipkg.toml")));
+    assert_eq!(recipe.stamp, 7);
     let packages: Vec<String> =
         recipe.packages.iter().map(|package| format!("{} {}", package.name, package.architecture)).collect();
     assert_eq!(packages, ["libjq x86_64", "jq-doc noarch", "libjq aarch64"]);
     assert_eq!((recipe.github_webhook, recipe.poll_interval), (true, Some(Duration::from_mins(90))));
     let upstream = recipe.upstream.unwrap();
-    assert_eq!(upstream.git, "git@github.com:jqlang/jq.git");
+    assert_eq!(upstream.url.secret_text(), "git@github.com:jqlang/jq.git");
     assert_eq!(upstream.tag_pattern.as_str(), r"^jq-(\d+\.\d+)$");
     assert_eq!((upstream.peios_revision, upstream.submodules), (3, true));
     assert_eq!(upstream.min_version.unwrap().as_str(), "1.5-1");
@@ -130,10 +140,8 @@ fn tags_give_their_versions() {
 #[test]
 fn warning_has_its_line() {
     let text = upstream("").replace("^v(.+)$", r"^v(\d+)\.(\d+)$");
-    let (_, warnings) = Recipe::parse("jq", Path::new("/r/jq"), &text).unwrap();
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
-        warnings,
+        warnings(&text),
         ["/r/jq/peipkg.toml:6: [upstream] tag_pattern: \"^v(\\\\d+)\\\\.(\\\\d+)$\" has 2 capture groups \
           and only the first counts, write (?:…) for the groups that capture nothing"]
     );
@@ -145,7 +153,7 @@ fn ids_are_checked() {
         assert_eq!(check_id(good), Ok(()), "{good}");
     }
     let check = |id: &str, expected: &str| {
-        let problems = Recipe::parse(id, Path::new("/r/x"), "").unwrap_err();
+        let problems = Recipe::parse(id, Path::new("/r/x"), "", 0, &mut Vec::new()).unwrap_err();
         assert_eq!(problems[0].to_string(), format!("/r/x/peipkg.toml: recipe id {expected}"));
     };
     check("", "\"\" does not start with an ASCII letter or digit");
@@ -241,7 +249,7 @@ fn packages_and_watches_wrong_are_named() {
         &["2: [watch] poll_interval: \"1 hour\" is not a duration: \
            unknown unit \" hour\", use ns, us, ms, s, m or h"],
     );
-    let problems = Recipe::parse("jq", Path::new("/r/jq"), "[watch\n").unwrap_err();
+    let problems = Recipe::parse("jq", Path::new("/r/jq"), "[watch\n", 0, &mut Vec::new()).unwrap_err();
     assert_eq!(problems.len(), 1);
     assert!(problems[0].to_string().starts_with("/r/jq/peipkg.toml:1: not valid TOML: "), "{}", problems[0]);
 }
@@ -249,9 +257,7 @@ fn packages_and_watches_wrong_are_named() {
 #[test]
 fn section_misspelt_warns() {
     let check = |section: &str, expected: Option<&str>| {
-        let (_, warnings) =
-            Recipe::parse("jq", Path::new("/r/jq"), &format!("{PACKAGE}{section}\n")).unwrap();
-        let found: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let found = warnings(&format!("{PACKAGE}{section}\n"));
         let expected = expected.map(|expected| format!("/r/jq/peipkg.toml:4: section {expected}"));
         assert_eq!(found, Vec::from_iter(expected), "{section}");
     };
@@ -262,14 +268,13 @@ fn section_misspelt_warns() {
     for others in ["[patch]", "[build]", "[up]", "[stream]", "[[match]]", "[waste]"] {
         check(others, None);
     }
-    let (_, warnings) = Recipe::parse("jq", Path::new("/r/jq"), &upstream("[upstreams]\n")).unwrap();
-    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(warnings(&upstream("[upstreams]\n")), <[String; 0]>::default());
 }
 
 #[test]
 fn recipe_broken_has_its_warnings_too() {
     let mut warnings = Vec::new();
     let text = "[upstreem]\n[watch]\npoll_interval = \"1\"\n";
-    let problems = Recipe::parse_with("jq", Path::new("/r/jq"), text, &mut warnings).unwrap_err();
+    let problems = read(text, &mut warnings).unwrap_err();
     assert_eq!((problems.len(), warnings.len()), (1, 1));
 }

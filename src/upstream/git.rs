@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::farm::events::{PollError, PollFault};
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::retry_after;
 
 /// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
@@ -104,13 +105,13 @@ impl Git {
     /// When the upstream does not answer in time, answers too much or not at all.
     pub fn list_tags(
         &self,
-        url: &str,
+        url: &UpstreamUrl,
         limit: Duration,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, PollError> {
         let program = nowhere(self.program(interrupt)).deadline(Some(limit)).grace(LISTING_GRACE);
         let program = program.capture_stdout(LISTING_LIMIT);
-        let output = program.args(["ls-remote", "--tags", "--refs", "--", url]).run(interrupt);
+        let output = program.args(["ls-remote", "--tags", "--refs", "--", url.secret_text()]).run(interrupt);
         output
             .map_err(GitError::from)
             .and_then(|output| parse_listing(&output.stdout))

@@ -9,13 +9,13 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, ItemFn, ItemImpl, ItemMod, ItemUse, Macro, Meta, UseTree};
 
 /// Which files each file imports, by their paths below `src/`.
-pub type Imports = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// A module: the names that lead to it from the crate's root.
 type Module = Vec<String>;
 
 /// The imports of the files of one crate, given as path and text.
-pub fn of(sources: &BTreeMap<String, String>) -> Imports {
+pub(crate) fn of(sources: &BTreeMap<String, String>) -> Imports {
     let files: BTreeMap<Module, &String> = sources.keys().map(|file| (module_of(file), file)).collect();
     let mut imports = Imports::new();
     for (module, file) in &files {
@@ -30,7 +30,7 @@ pub fn of(sources: &BTreeMap<String, String>) -> Imports {
 }
 
 /// The groups of files that import each other, each sorted.
-pub fn cycles(imports: &Imports) -> Vec<Vec<&str>> {
+pub(crate) fn cycles(imports: &Imports) -> Vec<Vec<&str>> {
     let mut groups: Vec<Vec<&str>> = Vec::new();
     for start in imports.keys() {
         if groups.iter().any(|group| group.contains(&&**start)) {

@@ -224,7 +224,8 @@ fn locks_are_the_listed_ones() {
         text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
     };
     let has_lock = |text: &str| locks.iter().any(|lock| code(text).contains(lock));
-    let found: Vec<_> = sources().into_iter().filter(|(_, text)| has_lock(text)).map(|(file, _)| file).collect();
+    let found: Vec<_> =
+        sources().into_iter().filter(|(_, text)| has_lock(text)).map(|(file, _)| file).collect();
     assert_eq!(found, LOCKS.map(|(file, _)| file));
 }
 

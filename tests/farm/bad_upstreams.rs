@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn list(url: &str, deadline: Duration) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, deadline);
-    client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
+    client.list_tags(&url.parse().unwrap(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 /// A server with one good repository, `a.git`, and its URL.
@@ -231,7 +231,10 @@ fn listing_interrupted_asks_nothing_more() {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let interrupt = Interrupt::new().unwrap();
     interrupt.trigger();
-    assert_eq!(client.list_tags(&url, |_| Ok(()), &interrupt), Err(failed("the listing was interrupted")));
+    assert_eq!(
+        client.list_tags(&url.parse().unwrap(), |_| Ok(()), &interrupt),
+        Err(failed("the listing was interrupted"))
+    );
     assert!(http.requests().is_empty());
 }
 

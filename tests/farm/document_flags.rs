@@ -108,7 +108,8 @@ fn manual_page_examples_work() {
 
     let [config, recipe] = displays("docs/peipkg-manager.toml.5").try_into().unwrap();
     Config::parse(Path::new("config.toml"), &config).unwrap();
-    let (recipe, warnings) = Recipe::parse("libz", Path::new("libz"), &recipe).unwrap();
+    let mut warnings = Vec::new();
+    let recipe = Recipe::parse("libz", Path::new("libz"), &recipe, 0, &mut warnings).unwrap();
     assert!(warnings.is_empty() && recipe.github_webhook);
 }
 
@@ -136,7 +137,7 @@ fn example_of_each_key_is_right() {
         let text = format!("{header}\n{}", examples.collect::<String>());
         let problems: Vec<String> = match header.as_str() {
             "[upstream]" | "[watch]" | "[[package]]" => {
-                let result = Recipe::parse("r", Path::new("r"), &text);
+                let result = Recipe::parse("r", Path::new("r"), &text, 0, &mut Vec::new());
                 result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
             }
             _ => {

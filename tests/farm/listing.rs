@@ -34,7 +34,7 @@ fn by_git(url: &str) -> Vec<String> {
 
 fn natively(url: &str) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
-    client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
+    client.list_tags(&url.parse().unwrap(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 #[track_caller]
@@ -138,7 +138,7 @@ fn listing_has_one_deadline_for_all_its_steps() {
     let limit = Duration::from_secs(5);
     let lister = Lister::new(Arc::new(Git::new(git.clone(), home.path().to_owned())), 1, limit);
     let begun = Instant::now();
-    let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err().reason;
+    let error = lister.list_tags(&url.parse().unwrap(), &Interrupt::new().unwrap()).unwrap_err().reason;
     let took = begun.elapsed();
     assert!(git.with_extension("asked").exists(), "{error}");
     assert!(error.starts_with("no complete answer within "), "{error}");
@@ -157,7 +157,7 @@ fn listing_host_is_busy_git_leaves_it_alone_too() {
         [(429, pause), (503, PollFault::Other), (404, PollFault::Other), (500, PollFault::Other)]
     {
         http.fault("a.git", Fault::Status { code, retry_after: None });
-        let error = lister.list_tags(&url, &Interrupt::new().unwrap()).unwrap_err();
+        let error = lister.list_tags(&url.parse().unwrap(), &Interrupt::new().unwrap()).unwrap_err();
         assert_eq!(error.fault, expected, "{}", error.reason);
     }
 }

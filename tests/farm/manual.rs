@@ -134,7 +134,7 @@ fn recipe_sections() -> BTreeMap<String, BTreeSet<String>> {
     sections
         .map(|header| {
             let text = format!("{header}\n{STRANGER} = 1");
-            let problems = Recipe::parse("r", Path::new("r"), &text).unwrap_err();
+            let problems = Recipe::parse("r", Path::new("r"), &text, 0, &mut Vec::new()).unwrap_err();
             (header.to_owned(), keys_of(header, &problems))
         })
         .collect()
@@ -194,9 +194,9 @@ fn examples_in_the_pages_are_right() {
                 let result = Config::parse(Path::new("config.toml"), block);
                 result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();
             } else if block.contains("[[package]]") {
-                let result = Recipe::parse("example", Path::new("example"), block);
-                let (_, warnings) =
-                    result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();
+                let mut warnings = Vec::new();
+                let result = Recipe::parse("example", Path::new("example"), block, 0, &mut warnings);
+                result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();
                 assert!(warnings.is_empty(), "{place}\n{:#?}", texts(&warnings));
             } else {
                 // A part of a configuration: its keys must be known.
@@ -220,7 +220,7 @@ fn table_of_tag_patterns_is_right() {
             "[upstream]\ngit = \"file:///x\"\ntag_pattern = '{}'\n[[package]]\nname = \"hello\"\narchitecture = \"noarch\"",
             row[0]
         );
-        let (recipe, _) = Recipe::parse("r", Path::new("r"), &text).unwrap();
+        let recipe = Recipe::parse("r", Path::new("r"), &text, 0, &mut Vec::new()).unwrap();
         let version = TagVersion::Version(row[2].parse().unwrap());
         assert_eq!(recipe.upstream.unwrap().version_of(row[1]), version, "{row:?}");
     }

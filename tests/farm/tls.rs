@@ -90,6 +90,7 @@ fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
 
 fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
+    let url = &url.parse().unwrap();
     let tags = client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap());
     // List a second time, over the kept connection.
     tags.and_then(|_| client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap()))
@@ -120,7 +121,7 @@ fn serve_and_end(end: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
 }
 
 fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Vec<String>, smart_http::NativeError> {
-    client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap())
+    client.list_tags(&url.parse().unwrap(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 #[track_caller]

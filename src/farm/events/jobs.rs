@@ -7,7 +7,7 @@ use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
 
 use crate::farm::queue::Candidate;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Upstream};
 
 /// A version of a recipe: the unit of builds, failures and retries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub(crate) const FETCH_AHEAD: usize = 64;
 pub(crate) struct BuildJob {
     /// The recipe, as it was when the build was decided.
     pub recipe: Arc<Recipe>,
+    /// The upstream of the recipe.
+    pub upstream: Upstream,
     /// The version and its tag.
     pub candidate: Candidate,
     /// Whether a webhook has brought it. Such a version goes ahead of all recipes.
@@ -118,12 +120,7 @@ pub(crate) enum UploadOutcome {
 impl BuildJob {
     /// The version this builds.
     pub(crate) fn key(&self) -> JobKey {
-        JobKey { recipe: Arc::from(self.recipe.id.as_str()), version: self.candidate.version.clone() }
-    }
-
-    /// The upstream's URL; builds are only made of recipes with an upstream.
-    pub(crate) fn url(&self) -> &str {
-        self.recipe.upstream.as_ref().map_or("", |upstream| &upstream.git)
+        JobKey { recipe: self.recipe.id.clone(), version: self.candidate.version.clone() }
     }
 }
 

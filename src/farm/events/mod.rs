@@ -15,6 +15,7 @@ pub(crate) use crate::farm::events::jobs::{
 pub(crate) use crate::farm::events::notices::Notice;
 pub use crate::farm::events::polls::{PollError, PollFault};
 use crate::recipe::Recipe;
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// Something that has happened.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) enum Event {
     /// A poll has ended: the names of all tags, or why there is no answer.
     PollFinished {
         /// The upstream's URL.
-        upstream: Arc<str>,
+        upstream: UpstreamUrl,
         /// The tags, without `refs/tags/`.
         tags: Result<Vec<String>, PollError>,
     },
@@ -44,7 +45,7 @@ pub(crate) enum Event {
     UploadFinished(UploadOutcome),
     /// A signed webhook has told of news in a repository.
     WebhookReceived {
-        /// Its names (see [`crate::recipe::upstream_url::repository_name`]).
+        /// Its names (see [`UpstreamUrl::repository`]).
         repositories: Vec<String>,
     },
     /// SIGHUP.
@@ -59,7 +60,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// List the tags of this upstream; answer with [`Event::PollFinished`].
-    StartPoll(Arc<str>),
+    StartPoll(UpstreamUrl),
     /// Give the builder this job; it answers with [`Event::JobFinished`].
     StartJob(Job),
     /// Copy the repository to the remote; answer with [`Event::UploadFinished`].

@@ -7,6 +7,7 @@ use peipkg_format::problem::Problem;
 
 use crate::farm::events::JobKey;
 use crate::farm::holds::Hold;
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// Something the operator is told; one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +19,9 @@ pub(crate) enum Notice {
     RosterLoaded { count: usize },
     ReloadRefused { problems: Vec<Problem> },
     WebhookAccepted { recipe: Arc<str> },
-    PollStarted { recipe: Arc<str>, upstream: Arc<str> },
+    PollStarted { recipe: Arc<str>, upstream: UpstreamUrl },
     PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
-    PollFailed { recipe: Arc<str>, upstream: Arc<str>, reason: String, next_poll: Option<Duration> },
+    PollFailed { recipe: Arc<str>, upstream: UpstreamUrl, reason: String, next_poll: Option<Duration> },
     NoTagMatches { recipe: Arc<str>, tag_pattern: String, example: String },
     TagSkipped { recipe: Arc<str>, tag: String, reason: String },
     MoreTagsSkipped { recipe: Arc<str>, count: usize },
@@ -33,7 +34,7 @@ pub(crate) enum Notice {
     BuildFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
     PublishFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
     RecipeHeld { recipe: Arc<str>, versions: usize, hold: Hold },
-    UpstreamHeld { upstream: String, versions: usize, hold: Hold },
+    UpstreamHeld { upstream: UpstreamUrl, versions: usize, hold: Hold },
     OutputsGone { key: JobKey },
     JobInterrupted { key: JobKey },
     UploadStarted,

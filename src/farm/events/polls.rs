@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::recipe::upstream_url::UpstreamUrl;
+
 /// Why a poll has brought no tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollError {
@@ -21,7 +23,7 @@ pub enum PollFault {
         /// Its length.
         pause: Duration,
         /// The URL that answered, if a redirect led to another host.
-        redirected_to: Option<String>,
+        redirected_to: Option<UpstreamUrl>,
     },
     /// Not at all, or it cannot be told: its answer makes no sense, or it redirects to a host that
     /// gives none.

@@ -10,38 +10,38 @@ const MINUTE: Duration = Duration::from_mins(1);
 fn holds_grow_with_what_was_lost_and_end_with_a_success() {
     let mut ledger = Ledger::default();
     let mut now = Moment::ZERO;
-    assert_eq!(ledger.failed("u", Duration::from_secs(9), true, now), None, "it kept nobody waiting");
+    assert_eq!(ledger.failed(&"u", Duration::from_secs(9), true, now), None, "it kept nobody waiting");
     let mut holds = Vec::new();
     for _ in 0..7 {
-        let Some(Hold::For(hold)) = ledger.failed("u", MINUTE, true, now) else { panic!("no hold") };
+        let Some(Hold::For(hold)) = ledger.failed(&"u", MINUTE, true, now) else { panic!("no hold") };
         holds.push(hold.as_secs());
         ledger.end_holds(now + hold / 2);
         assert_eq!(ledger.ends().map(|(_, end)| end).collect::<Vec<_>>(), [now + hold]);
-        assert!(ledger.holds("u"));
+        assert!(ledger.holds(&"u"));
         now += hold;
         ledger.end_holds(now);
-        assert!(!ledger.holds("u") && ledger.ends().count() == 0);
+        assert!(!ledger.holds(&"u") && ledger.ends().count() == 0);
     }
     assert_eq!(holds, [30, 150, 450, 1800, 10_800, 10_800, 10_800]);
-    let long = ledger.failed("long", MINUTE * 60 * 24, true, now);
+    let long = ledger.failed(&"long", MINUTE * 60 * 24, true, now);
     assert_eq!(long, Some(Hold::For(MINUTE * 60 * 12)), "a third of the time is enough");
-    ledger.failed("u", MINUTE, true, now);
-    assert!(ledger.holds("u") && !ledger.holds("w"));
-    ledger.release("u");
-    assert!(!ledger.holds("u"));
-    assert_eq!(ledger.failed("u", MINUTE, true, now), Some(Hold::For(MINUTE / 2)), "all is forgiven");
+    ledger.failed(&"u", MINUTE, true, now);
+    assert!(ledger.holds(&"u") && !ledger.holds(&"w"));
+    ledger.release(&"u");
+    assert!(!ledger.holds(&"u"));
+    assert_eq!(ledger.failed(&"u", MINUTE, true, now), Some(Hold::For(MINUTE / 2)), "all is forgiven");
 }
 
 #[test]
 fn a_single_sweep_tries_others_until_too_much_time_is_gone() {
     let (mut ledger, now) = (Ledger::default(), Moment::ZERO);
     for _ in 0..9 {
-        assert_eq!(ledger.failed("u", MINUTE, false, now), None);
-        assert!(!ledger.holds("u"));
+        assert_eq!(ledger.failed(&"u", MINUTE, false, now), None);
+        assert!(!ledger.holds(&"u"));
     }
-    assert_eq!(ledger.failed("u", MINUTE, false, now), Some(Hold::ThisSweep));
+    assert_eq!(ledger.failed(&"u", MINUTE, false, now), Some(Hold::ThisSweep));
     ledger.end_holds(at(MINUTE * 6000));
-    assert!(ledger.holds("u") && ledger.ends().count() == 0, "nothing is waited for");
+    assert!(ledger.holds(&"u") && ledger.ends().count() == 0, "nothing is waited for");
 }
 
 /// A farm with two versions of `b` and three of `a` to build, in which a fetch for `a` has just failed after a minute.

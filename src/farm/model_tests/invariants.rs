@@ -22,7 +22,7 @@ impl World {
     pub(super) fn check_turns(
         &mut self,
         before: &BTreeMap<Arc<str>, usize>,
-        started: Option<String>,
+        started: Option<Arc<str>>,
         may_be_urgent: bool,
     ) {
         let waiting = self.waiting();
@@ -31,14 +31,14 @@ impl World {
             |recipe: &Arc<str>| waiting.get(recipe).is_some_and(|left| Some(left) >= before.get(recipe));
         self.built_before.retain(|recipe, _| still_waits(recipe));
         let Some(built) = started else { return };
-        self.built_before.remove(built.as_str());
+        self.built_before.remove(&built);
         if may_be_urgent {
             return;
         }
         // Whose upstream is held has no turn.
         self.built_before.retain(|recipe, _| !self.farm.is_held(recipe));
         let has_turn = |recipe: &&Arc<str>| still_waits(recipe) && !self.farm.is_held(recipe);
-        for recipe in waiting.keys().filter(has_turn).filter(|recipe| ***recipe != *built) {
+        for recipe in waiting.keys().filter(has_turn).filter(|recipe| **recipe != built) {
             let is_first = self.built_before.entry(recipe.clone()).or_default().insert(built.clone());
             self.check(is_first, &format!("{built} is built twice while {recipe} waits"));
         }
@@ -47,7 +47,8 @@ impl World {
     /// A version that never failed is not tried while its upstream or its recipe is held.
     pub(super) fn check_hold(&self, build: &BuildJob) {
         let may = |name: &str| self.fresh_not_before.get(name).is_none_or(|at| *at <= self.now);
-        let may = may(build.url()) && may(&build.recipe.id) || self.farm.failures.contains_key(&build.key());
+        let may = may(&build.upstream.url.to_string()) && may(&build.recipe.id)
+            || self.farm.failures.contains_key(&build.key());
         self.check(may, "a version that is held");
     }
 

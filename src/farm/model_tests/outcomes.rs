@@ -8,6 +8,7 @@ use crate::farm::events::{
 };
 use crate::farm::model_tests::{World, below, next};
 use crate::farm::tests::outputs;
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, TagVersion};
 
 impl World {
@@ -41,12 +42,12 @@ impl World {
     }
 
     /// A tag that is gone and comes back is another: its failures are forgotten.
-    pub(super) fn forget_vanished(&mut self, upstream: &str, tags: &[String]) {
+    pub(super) fn forget_vanished(&mut self, upstream: &UpstreamUrl, tags: &[String]) {
         let watching: HashMap<&str, &Recipe> = self
             .roster
             .iter()
-            .filter(|recipe| recipe.upstream.as_ref().is_some_and(|found| found.git == upstream))
-            .map(|recipe| (recipe.id.as_str(), recipe))
+            .filter(|recipe| recipe.upstream.as_ref().is_some_and(|found| found.url == *upstream))
+            .map(|recipe| (&*recipe.id, recipe))
             .collect();
         self.not_before.retain(|key, _| {
             let upstream = watching.get(&*key.recipe).and_then(|recipe| recipe.upstream.as_ref());
@@ -97,18 +98,18 @@ impl World {
             2 => Blame::Recipe,
             _ => Blame::Version,
         };
-        let (url, id) = (build.url().to_owned(), build.recipe.id.clone());
+        let (url, id) = (build.upstream.url.to_string(), build.recipe.id.clone());
         if blame != Blame::Upstream {
             self.fresh_not_before.remove(&url);
         }
         if blame == Blame::Version {
-            self.fresh_not_before.remove(&id);
+            self.fresh_not_before.remove(&*id);
         } else if self.one_in(2) {
             let took = Duration::from_secs(10 + next(&mut self.random) % 100);
             self.now += took;
             // A recipe that was dropped meanwhile says nothing of those that are there.
             if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
-                let held = if blame == Blame::Upstream { url } else { id };
+                let held = if blame == Blame::Upstream { url } else { id.to_string() };
                 // The hold after a retry is short, and an earlier one goes on.
                 let is_retry = self.farm.failures.contains_key(&build.key());
                 let end = self.now + if is_retry { took / 2 } else { Duration::from_secs(30) };
@@ -121,8 +122,8 @@ impl World {
 
     /// A build has shown that its upstream and its recipe are well.
     pub(super) fn release(&mut self, build: &BuildJob) {
-        self.fresh_not_before.remove(build.url());
-        self.fresh_not_before.remove(&build.recipe.id);
+        self.fresh_not_before.remove(&build.upstream.url.to_string());
+        self.fresh_not_before.remove(&*build.recipe.id);
     }
 
     pub(super) fn finish_upload(&mut self) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::farm::schedule::{Moment, PollFault};
-use crate::recipe::upstream_url;
+use crate::recipe::upstream_url::UpstreamUrl;
 
 /// How many listings of one host may run at once, so that a host that serves
 /// many of a farm's upstreams is neither flooded nor keeps the others waiting.
@@ -40,9 +40,7 @@ struct Host {
 /// An upstream that waits to be listed.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) url: Arc<str>,
-    /// Its host; a local path has none.
-    pub(super) host: Option<Arc<str>>,
+    pub(super) url: UpstreamUrl,
     /// When the host that it leads to, which need not be its own, may be asked again.
     pub(super) not_before: Moment,
     /// Whether a webhook has told of it.
@@ -65,17 +63,11 @@ pub(super) enum Turn {
 /// Who goes first: hosts that answer, what a webhook has told of, hosts with few listings.
 pub(super) type Rank = (bool, bool, usize);
 
-/// The name of a URL's host; `None` for local paths.
-pub(super) fn name_of(url: &str) -> Option<Arc<str>> {
-    let repository = upstream_url::repository_name(url);
-    repository.split('/').next().filter(|name| !name.is_empty()).map(Arc::from)
-}
-
 impl Hosts {
     /// Whether an upstream of that host has its turn.
     pub(super) fn turn(&self, waiter: &Waiter, repeats: bool, now: Moment) -> Turn {
         let unknown = Host::default();
-        let host = waiter.host.as_ref().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
+        let host = waiter.url.host().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
         let paused_until = host.paused_until.max(waiter.not_before);
         let is_paused = paused_until > now;
         let limit = if host.silences >= SILENT_AFTER { 1 } else { JOBS_PER_HOST };

@@ -34,7 +34,7 @@ fn outputs_that_somebody_has_taken_away_are_built_anew() {
     bench.finish(JobOutcome::OutputsGone);
     assert!(bench.farm.failures.is_empty() && bench.farm.pending.is_empty());
     let effects = std::mem::take(&mut bench.effects);
-    let is_poll = |effect: &Effect| matches!(effect, Effect::StartPoll(upstream) if &**upstream == "u");
+    let is_poll = |effect: &Effect| matches!(effect, Effect::StartPoll(upstream) if *upstream == "u".into());
     assert!(effects.iter().any(is_poll), "it is polled long before its time: {effects:?}");
     bench.tags("u", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1"]);

@@ -111,7 +111,7 @@ fn a_pattern_that_no_tag_matches_is_warned_about_once() {
 #[test]
 fn two_tags_of_one_version_are_built_once() {
     let text = "[upstream]\ngit = 'u'\ntag_pattern = '^v?(\\d+)$'\n[[package]]\nname = 'pa'\narchitecture = 'noarch'";
-    let recipe = Recipe::parse("a", Path::new("a"), text).unwrap().0;
+    let recipe = Recipe::parse("a", Path::new("a"), text, 0, &mut Vec::new()).unwrap();
     let mut bench = Bench::new(true, vec![recipe]);
     bench.tags("u", &["1", "v1", "2"]);
     assert_eq!(bench.seen(), [r#"skipped "v1""#, "build a@2-1"]);

@@ -22,7 +22,7 @@ use log::debug;
 
 use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
-use crate::recipe::upstream_url;
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git::Git;
 use crate::upstream::listing::git_settings::Known;
 use crate::upstream::listing::native_or_git::{Settings, Way};
@@ -41,7 +41,7 @@ pub struct Lister {
     settings: Known,
     /// The upstreams that do not speak protocol version 2. They are not asked again: a
     /// server that learns it will be noticed after a reload.
-    older_version: Mutex<HashSet<String>>,
+    older_version: Mutex<HashSet<UpstreamUrl>>,
 }
 
 impl Lister {
@@ -59,28 +59,27 @@ impl Lister {
     ///
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
-    pub fn list_tags(&self, url: &str, interrupt: &Interrupt) -> Result<Vec<String>, PollError> {
+    pub fn list_tags(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Vec<String>, PollError> {
         let begun = Instant::now();
-        let upstream = upstream_url::without_password(url);
         let reason = match self.way(url, begun, interrupt) {
             Way::Git(reason) => reason,
             Way::Native => match self.list_natively(url, begun, interrupt) {
                 Err(NativeError::NotUnderstood(reason)) => reason,
                 Err(NativeError::OlderVersion) => {
-                    self.older_version().insert(url.to_owned());
+                    self.older_version().insert(url.clone());
                     "the server does not speak protocol version 2".to_owned()
                 }
                 Err(NativeError::Final(error)) => {
-                    debug!(upstream, way = "native"; "listing upstream");
+                    debug!(upstream:% = url, way = "native"; "listing upstream");
                     return Err(error);
                 }
                 Ok(tags) => {
-                    debug!(upstream, way = "native"; "listing upstream");
+                    debug!(upstream:% = url, way = "native"; "listing upstream");
                     return Ok(tags);
                 }
             },
         };
-        debug!(upstream, way = "git", reason; "listing upstream");
+        debug!(upstream:% = url, way = "git", reason; "listing upstream");
         // What the native attempt has taken is not given twice.
         let limit = self.left(begun);
         if limit.is_zero() {
@@ -101,7 +100,7 @@ impl Lister {
         self.older_version().clear();
     }
 
-    fn way(&self, url: &str, begun: Instant, interrupt: &Interrupt) -> Way {
+    fn way(&self, url: &UpstreamUrl, begun: Instant, interrupt: &Interrupt) -> Way {
         if self.older_version().contains(url) {
             return Way::Git("the server did not speak protocol version 2 before".to_owned());
         }
@@ -114,19 +113,20 @@ impl Lister {
 
     fn list_natively(
         &self,
-        url: &str,
+        url: &UpstreamUrl,
         begun: Instant,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, NativeError> {
-        let may_ask = |target: &str| match self.settings.get(&self.git, begun, interrupt).way(target) {
+        let may_ask = |target: &UpstreamUrl| match self.settings.get(&self.git, begun, interrupt).way(target)
+        {
             Way::Native => Ok(()),
             Way::Git(reason) => Err(reason),
         };
         self.http.list_tags_within(self.left(begun), url, may_ask, interrupt)
     }
 
-    fn older_version(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        // A set of strings is whole whatever panicked beside it.
+    fn older_version(&self) -> std::sync::MutexGuard<'_, HashSet<UpstreamUrl>> {
+        // A set of URLs is whole whatever panicked beside it.
         self.older_version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@
 //! git does it itself; a doubt counts as a yes. A plain `credential.helper` is no
 //! such change: git asks it only after a 401, and after a 401 git is asked anyway.
 
-use crate::upstream::listing::http_url::{self, HttpUrl, Unusual};
+use crate::recipe::upstream_url::{PlainHttp, Unusual, UpstreamUrl};
 
 /// A way to list an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,29 +31,34 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The way for `url`.
-    pub(crate) fn way(&self, url: &str) -> Way {
-        let parsed = match HttpUrl::parse(url) {
-            Ok(parsed) => parsed,
+    pub(crate) fn way(&self, url: &UpstreamUrl) -> Way {
+        let plain = match url.plain_http() {
+            Ok(plain) => plain,
             Err(Unusual::Scheme) => return Way::Git("it is not an http or https URL".to_owned()),
             Err(Unusual::UserInfo) => return Way::Git("the URL names a user".to_owned()),
             Err(Unusual::Form) => return Way::Git("the URL is not a plain one".to_owned()),
         };
-        let reason = self
-            .unreadable
+        self.objection(url.secret_text(), plain).map_or(Way::Native, Way::Git)
+    }
+
+    /// Why git has to list `url`, whose parts are `plain`.
+    fn objection(&self, url: &str, plain: PlainHttp<'_>) -> Option<String> {
+        let PlainHttp { scheme, host, .. } = plain;
+        self.unreadable
             .clone()
-            .or_else(|| self.variable(parsed.scheme))
-            .or_else(|| self.entry(url, &parsed.host()))
-            .or_else(|| names_host(&self.netrc, &parsed.host()).then(|| "netrc names the host".to_owned()));
-        reason.map_or(Way::Native, Way::Git)
+            .or_else(|| self.variable(scheme))
+            .or_else(|| self.entry(url, host))
+            .or_else(|| names_host(&self.netrc, host).then(|| "netrc names the host".to_owned()))
     }
 
     /// Why nothing at all is listed natively, if so.
     pub(crate) fn against_all(&self) -> Option<String> {
         // Nothing is configured for a host of this name.
-        match (self.way("http://any.invalid/"), self.way("https://any.invalid/")) {
-            (Way::Git(reason), Way::Git(_)) => Some(reason),
-            _ => None,
-        }
+        let host = "any.invalid";
+        let http = PlainHttp { scheme: "http", authority: host, host };
+        let reason = self.objection("http://any.invalid/", http)?;
+        let https = PlainHttp { scheme: "https", ..http };
+        self.objection("https://any.invalid/", https).map(|_| reason)
     }
 
     /// The environment variable that stands against native listing.
@@ -126,10 +131,9 @@ fn entry_reason(key: &str, value: &str, url: &str, host: &str) -> Option<String>
 /// Whether the URL pattern of a configuration section may be meant for `host`.
 /// Path, port and user are left to git.
 fn may_name_host(pattern: &str, host: &str) -> bool {
-    let Some((_, rest)) = pattern.split_once("://") else { return true };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let named = http_url::host_of(authority.rsplit('@').next().unwrap_or_default());
-    named.is_empty() || named.contains(['*', '%']) || named == host
+    let pattern: Option<UpstreamUrl> = pattern.parse().ok();
+    let named = pattern.as_ref().filter(|pattern| pattern.scheme().is_some()).and_then(UpstreamUrl::host);
+    named.is_none_or(|named| named.contains(['*', '%']) || **named == *host)
 }
 
 /// Whether the netrc file has credentials for `host`.
@@ -155,7 +159,7 @@ mod tests {
     #[track_caller]
     fn check(settings: &Settings, url: &str, expected: Option<&str>) {
         let expected = expected.map_or(Way::Native, |reason| Way::Git(reason.to_owned()));
-        assert_eq!(settings.way(url), expected, "{url}");
+        assert_eq!(settings.way(&url.into()), expected, "{url}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) enum PacketError {
 #[derive(Debug)]
 pub(crate) struct Packets<R> {
     reader: R,
-    /// The packet that was read last.
+    /// What was read last: a length, or what a packet holds.
     data: Vec<u8>,
 }
 
@@ -56,13 +56,12 @@ impl<R: Read> Packets<R> {
     /// # Errors
     /// When what follows is not a packet, or is an `ERR` packet.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
-        let mut header = [0; HEADER];
-        match fill(&mut self.reader, &mut header)? {
+        match self.read(HEADER)? {
             0 => return Ok(None),
             HEADER => {}
             _ => return Err(malformed("it ends in the middle of a packet's length")),
         }
-        let length = match parse_length(header)? {
+        let length = match parse_length(&self.data)? {
             0 => return Ok(Some(Packet::Flush)),
             1 => return Ok(Some(Packet::Delimiter)),
             2 => return Ok(Some(Packet::ResponseEnd)),
@@ -71,8 +70,7 @@ impl<R: Read> Packets<R> {
         let length = length.checked_sub(HEADER).filter(|length| *length <= MAX_DATA).ok_or_else(|| {
             malformed(format!("a packet's length is {length}, expected 4 to {}", MAX_DATA + HEADER))
         })?;
-        self.data.resize(length, 0);
-        if fill(&mut self.reader, &mut self.data)? < length {
+        if self.read(length)? < length {
             return Err(malformed("it ends in the middle of a packet"));
         }
         let data = self.data.strip_suffix(b"\n").unwrap_or(&self.data);
@@ -87,10 +85,16 @@ impl<R: Read> Packets<R> {
     /// # Errors
     /// When something does, or when that cannot be found out.
     pub(crate) fn expect_end(&mut self) -> Result<(), PacketError> {
-        match fill(&mut self.reader, &mut [0])? {
+        match self.read(1)? {
             0 => Ok(()),
             _ => Err(malformed("it goes on after its end")),
         }
+    }
+
+    /// Reads the next `length` bytes, or fewer where they end; how many there were.
+    fn read(&mut self, length: usize) -> io::Result<usize> {
+        self.data.clear();
+        self.reader.by_ref().take(length as u64).read_to_end(&mut self.data)
     }
 }
 
@@ -121,27 +125,13 @@ pub(crate) fn one_line(text: &[u8]) -> String {
     words.join(" ").chars().take(200).collect()
 }
 
-fn parse_length(header: [u8; HEADER]) -> Result<usize, PacketError> {
+fn parse_length(header: &[u8]) -> Result<usize, PacketError> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let digits: Option<Vec<u32>> = header.iter().map(digit).collect();
     let digits = digits.ok_or_else(|| {
-        malformed(format!("expected a packet's length in four digits, found {:?}", one_line(&header)))
+        malformed(format!("expected a packet's length in four digits, found {:?}", one_line(header)))
     })?;
     Ok(digits.into_iter().fold(0, |length, digit| length << 4 | digit as usize))
-}
-
-/// Reads until `buffer` is full or the bytes end; how many there were.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn malformed(reason: impl Into<String>) -> PacketError {

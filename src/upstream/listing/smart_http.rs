@@ -16,7 +16,8 @@ use ureq::{Agent, Body, BodyReader, Error};
 
 use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
-use crate::upstream::listing::http_url::{self, HttpUrl};
+use crate::recipe::upstream_url::UpstreamUrl;
+use crate::upstream::listing::http_url;
 use crate::upstream::listing::ls_refs::{self, AnswerError, Server};
 use crate::upstream::listing::net::addresses::AddressConnector;
 use crate::upstream::listing::net::resolver::RememberingResolver;
@@ -68,7 +69,7 @@ struct Listing<'a> {
     interrupt: &'a Interrupt,
     end: Instant,
     /// Where redirects have led to, if it is another host.
-    redirected_to: Option<String>,
+    redirected_to: Option<UpstreamUrl>,
 }
 
 impl SmartHttp {
@@ -97,8 +98,8 @@ impl SmartHttp {
     /// When there is no listing that git would give as well.
     pub fn list_tags(
         &self,
-        url: &str,
-        may_ask: impl Fn(&str) -> Result<(), String>,
+        url: &UpstreamUrl,
+        may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, NativeError> {
         self.list_tags_within(self.deadline, url, may_ask, interrupt)
@@ -111,14 +112,14 @@ impl SmartHttp {
     pub fn list_tags_within(
         &self,
         limit: Duration,
-        url: &str,
-        may_ask: impl Fn(&str) -> Result<(), String>,
+        url: &UpstreamUrl,
+        may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, NativeError> {
         // A deadline beyond what a clock can show is none.
         let end = Instant::now().checked_add(limit).unwrap_or_else(Instant::now);
         let mut listing = Listing { client: self, interrupt, end, redirected_to: None };
-        let (base, server) = listing.discover(http_url::base(url), may_ask)?;
+        let (base, server) = listing.discover(url, may_ask)?;
         listing.list(&base, server)
     }
 }
@@ -127,43 +128,40 @@ impl Listing<'_> {
     /// Asks what the server can do; where it is, after redirects.
     fn discover(
         &mut self,
-        mut base: String,
-        may_ask: impl Fn(&str) -> Result<(), String>,
-    ) -> Result<(String, Server), NativeError> {
-        let own_host = host_of(&base);
-        let mut asked = http_url::info_refs(&base);
+        url: &UpstreamUrl,
+        may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
+    ) -> Result<(UpstreamUrl, Server), NativeError> {
+        let mut base = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.get(&asked)?;
+            let response = self.get(&http_url::info_refs(&base))?;
             if !(response.status().is_redirection() && response.headers().contains_key(LOCATION)) {
                 let reader = self.expect(response, ADVERTISEMENT)?;
                 let server = self.understand(reader, |reader| ls_refs::read_advertisement(reader))?;
                 return Ok((base, server));
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            let target = location.and_then(|location| http_url::resolve(&asked, location));
+            let target = location.and_then(|location| http_url::resolve(&base, location));
             let target =
                 target.ok_or_else(|| NativeError::NotUnderstood("an unusual redirect".to_owned()))?;
-            let shown = crate::recipe::upstream_url::without_password(http_url::without_query(&target));
-            if !target.starts_with("http://") && !target.starts_with("https://") {
-                return Err(failed(format!("redirected to {shown}, which is not an HTTP URL")));
+            if !matches!(target.scheme(), Some("http" | "https")) {
+                return Err(failed(format!("redirected to {target}, which is not an HTTP URL")));
             }
             let Some(new_base) = http_url::redirected_base(&target) else {
-                return Err(failed(format!("redirected to {shown}, which is no place for info/refs")));
+                return Err(failed(format!("redirected to {target}, which is no place for info/refs")));
             };
-            let plain = HttpUrl::parse(new_base).map_err(|_| "its URL is not a plain one".to_owned());
-            if let Err(reason) = plain.and_then(|_| may_ask(new_base)) {
-                return Err(NativeError::NotUnderstood(format!("a redirect to {shown}: {reason}")));
+            let plain = new_base.plain_http().map_err(|_| "its URL is not a plain one".to_owned());
+            if let Err(reason) = plain.and_then(|_| may_ask(&new_base)) {
+                return Err(NativeError::NotUnderstood(format!("a redirect to {target}: {reason}")));
             }
-            // What is read to its end leaves its connection for the next request.
+            // Drain the body so the connection can be reused.
             let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
-            new_base.clone_into(&mut base);
-            self.redirected_to = (host_of(&base) != own_host).then(|| base.clone());
-            asked = target;
+            self.redirected_to = (new_base.host() != url.host()).then(|| new_base.clone());
+            base = new_base;
         }
         Err(failed(format!("redirected more than {MAX_REDIRECTS} times")))
     }
 
-    fn list(&mut self, base: &str, server: Server) -> Result<Vec<String>, NativeError> {
+    fn list(&mut self, base: &UpstreamUrl, server: Server) -> Result<Vec<String>, NativeError> {
         let body = ls_refs::request(server);
         let url = http_url::upload_pack(base);
         let response = self.send(|agent, timeout| {
@@ -302,11 +300,6 @@ const CUT_SHORT: &str = "the server closed the connection before its answer was 
 /// A failure for which the upstream's host is not to blame.
 fn failed(reason: impl Into<String>) -> NativeError {
     NativeError::Final(PollError { reason: reason.into(), fault: PollFault::Other })
-}
-
-/// The host of a plain URL.
-fn host_of(url: &str) -> Option<String> {
-    HttpUrl::parse(url).ok().map(|url| url.host())
 }
 
 /// Whether the other side has ended the connection.

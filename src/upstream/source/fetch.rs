@@ -20,6 +20,7 @@ use crate::build_log::BuildLog;
 use crate::farm::holds::SLOW;
 use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::recipe::upstream_url::UpstreamUrl;
 use crate::state::durable;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::{Git, GitError};
@@ -44,8 +45,8 @@ const OTHER_OBJECT_FORMAT: &str = "mismatched algorithms";
 /// What to fetch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
-    /// The upstream's URL.
-    pub url: &'a str,
+    /// Where the upstream is.
+    pub url: &'a UpstreamUrl,
     /// The tag, without `refs/tags/`.
     pub tag: &'a str,
     /// The tags that are going to be fetched next.
@@ -67,7 +68,7 @@ pub(crate) struct Sources {
 /// A bare repository of one upstream.
 #[derive(Debug)]
 struct Repository {
-    url: String,
+    url: UpstreamUrl,
     path: PathBuf,
     /// What was fetched ahead.
     ahead: Ahead,
@@ -113,7 +114,7 @@ impl Sources {
         let begun = Instant::now();
         let latest = begun + FETCH_DEADLINE;
         let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt, log };
-        if let Some(place) = self.kept.iter().position(|kept| kept.url == source.url) {
+        if let Some(place) = self.kept.iter().position(|kept| kept.url == *source.url) {
             let mut kept = self.kept.remove(place);
             let fetched = match kept.ahead.take(source.tag, self.now()) {
                 Some(fetched) => Ok(fetched),
@@ -132,7 +133,7 @@ impl Sources {
             }
         }
         let path = self.state.sources().join(self.state.unique_name("upstream"));
-        let mut fresh = Repository { url: source.url.to_owned(), path, ahead: Ahead::new(), size: 0 };
+        let mut fresh = Repository { url: source.url.clone(), path, ahead: Ahead::new(), size: 0 };
         match self.begin(&mut fresh, source, limits) {
             Ok(fetched) => self.check_out(fresh, &fetched, source, directory, limits),
             Err(error) => {
@@ -143,8 +144,8 @@ impl Sources {
     }
 
     /// Forgets what was fetched of an upstream.
-    pub(crate) fn forget(&mut self, url: &str) {
-        for kept in self.kept.extract_if(.., |kept| kept.url == url) {
+    pub(crate) fn forget(&mut self, url: &UpstreamUrl) {
+        for kept in self.kept.extract_if(.., |kept| kept.url == *url) {
             durable::clear(&kept.path);
         }
     }
@@ -221,7 +222,7 @@ impl Sources {
     fn fetch_tags<'t>(
         &self,
         path: &Path,
-        url: &str,
+        url: &UpstreamUrl,
         tags: impl IntoIterator<Item = &'t str>,
         limits: Limits<'_>,
     ) -> Result<(), ProcessError> {
@@ -231,7 +232,7 @@ impl Sources {
             let options =
                 ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
             let program = self.git(limits).arg("-C").arg(path).args(options).args(depth);
-            program.args(["--", url]).args(&refspecs).run(limits.interrupt).map(drop)
+            program.args(["--", url.secret_text()]).args(&refspecs).run(limits.interrupt).map(drop)
         };
         match fetch(&["--depth=1"]) {
             Err(ProcessError::Failed { tail, .. }) if tail.contains(NO_SHALLOW_FETCH) => fetch(&[]),
@@ -312,7 +313,7 @@ impl Sources {
         let add = git(repository).args(["worktree", "add", "--quiet", "--detach"]).arg(directory);
         add.arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
         // Submodule URLs may be relative to this one.
-        let origin = format!("remote.origin.url={}", source.url);
+        let origin = format!("remote.origin.url={}", source.url.secret_text());
         let update = |depth: &[&str]| {
             let options = ["-c", &origin, "submodule", "--quiet", "update", "--init", "--recursive"];
             git(directory).args(options).args(depth).run(interrupt)

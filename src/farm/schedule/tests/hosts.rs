@@ -11,7 +11,7 @@ fn one_host_gets_a_few_listings_at_a_time_and_the_others_their_share() {
     let mut schedule = schedule(8, &urls);
     let started = schedule.start_due(Moment::ZERO).start;
     assert_eq!(started.len(), 7, "{started:?}");
-    assert_eq!(started.iter().filter(|url| url.contains("Big")).count(), JOBS_PER_HOST);
+    assert_eq!(started.iter().filter(|url| url.secret_text().contains("Big")).count(), JOBS_PER_HOST);
     schedule.finished(&urls[0].into(), Ok(1), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), urls[4]);
 }
@@ -50,7 +50,7 @@ fn a_single_sweep_does_not_wait_for_a_long_pause() {
         schedule.watch(roster(&["https://a.example/1"]), Moment::ZERO);
         let due = schedule.start_due(Moment::ZERO);
         assert_eq!((due.start.is_empty(), due.given_up.len()), (given_up, usize::from(given_up)));
-        let redirected_to = Some("https://b.example/x".to_owned());
+        let redirected_to = Some("https://b.example/x".into());
         let fault = PollFault::Busy { pause: HOUR, redirected_to };
         let busy = PollError { reason: "429".into(), fault };
         schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
@@ -75,7 +75,7 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
     let now = Moment::ZERO;
     let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
     assert_eq!(start(&mut schedule, now), "https://a.example/1");
-    let redirected_to = Some("https://B.example:8443/x".to_owned());
+    let redirected_to = Some("https://B.example:8443/x".into());
     let fault = PollFault::Busy { pause: Duration::from_mins(7), redirected_to };
     let busy = PollError { reason: "429".into(), fault };
     schedule.finished(&"https://a.example/1".into(), Err(busy), now);
@@ -83,7 +83,7 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
     schedule.finished(&"https://a.example/2".into(), Ok(1), now);
     assert_eq!(start(&mut schedule, now), "", "b.example wants a pause");
     // The upstream that redirects there is not asked earlier either.
-    assert_eq!(schedule.state("https://a.example/1").unwrap().next, Some(minutes(7)));
+    assert_eq!(schedule.state(&"https://a.example/1".into()).unwrap().next, Some(minutes(7)));
     assert_eq!(schedule.next_deadline(), Some(minutes(7)));
     schedule.watch(roster(&["https://a.example/1", "https://a.example/2", "https://b.example/1"]), second);
     assert_eq!(start(&mut schedule, second), "https://a.example/2", "nor after a reload");
@@ -95,12 +95,12 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
 #[test]
 fn a_webhook_breaks_no_pause_but_the_wait_after_a_failure() {
     const REDIRECTING: &str = "https://a.example/1";
-    let (url, second, hour) = (Arc::from(REDIRECTING), at(Duration::from_secs(1)), at(HOUR));
-    let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".to_owned()) };
+    let (url, second, hour) = (UpstreamUrl::from(REDIRECTING), at(Duration::from_secs(1)), at(HOUR));
+    let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".into()) };
     let busy = PollError { reason: "429".into(), fault };
     let ask: [&dyn Fn(&mut Schedule); 3] = [
         &|schedule| assert!(schedule.trigger(&REDIRECTING.into())),
-        &|schedule| schedule.expedite(REDIRECTING),
+        &|schedule| schedule.expedite(&REDIRECTING.into()),
         &|schedule| schedule.watch(roster(&[REDIRECTING]), second),
     ];
     for (number, ask) in ask.iter().enumerate() {
@@ -128,9 +128,11 @@ fn hosts_that_nobody_needs_are_forgotten() {
     }
     let mut now = Moment::ZERO;
     for n in 0..50 {
-        let url: Arc<str> = schedule.start_due(now).start.remove(0);
-        let fault =
-            PollFault::Busy { pause: HOUR, redirected_to: Some(format!("https://{n}.example.org/x")) };
+        let url = schedule.start_due(now).start.remove(0);
+        let fault = PollFault::Busy {
+            pause: HOUR,
+            redirected_to: Some((*format!("https://{n}.example.org/x")).into()),
+        };
         schedule.finished(&url, Err(PollError { reason: "429".into(), fault }), now);
         now = schedule.next_deadline().unwrap();
         assert!(schedule.hosts.len() <= 3, "{:?}", schedule.hosts);
@@ -178,7 +180,7 @@ fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
 
 /// Lists `urls`, where a listing takes a second and one on a dead host a minute. When each has ended, and how
 /// many were given up.
-fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<Arc<str>, Moment>, usize) {
+fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<UpstreamUrl, Moment>, usize) {
     let mut schedule = Schedule::new(workers, repeats, None);
     schedule.watch(roster(urls), Moment::ZERO);
     let (mut now, mut running, mut done, mut given_up) = (Moment::ZERO, Vec::new(), BTreeMap::new(), 0);
@@ -189,7 +191,7 @@ fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<Arc<str>,
         }
         given_up += due.given_up.len();
         for url in due.start {
-            let takes = if url.contains("dead") { 60 } else { 1 };
+            let takes = if is_dead(&url) { 60 } else { 1 };
             running.push((now + Duration::from_secs(takes), url));
         }
         if !due.given_up.is_empty() {
@@ -198,11 +200,15 @@ fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<Arc<str>,
         running.sort();
         let (end, url) = running.remove(0);
         now = end;
-        let result = if url.contains("dead") { silence() } else { Ok(1) };
+        let result = if is_dead(&url) { silence() } else { Ok(1) };
         schedule.finished(&url, result, now);
         done.entry(url).or_insert(now);
     }
     (done, given_up)
+}
+
+fn is_dead(url: &UpstreamUrl) -> bool {
+    url.host().is_some_and(|host| host.contains("dead"))
 }
 
 fn silence() -> Result<usize, PollError> {
@@ -216,7 +222,7 @@ fn dead_hosts_do_not_hold_up_the_others() {
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     for (workers, repeats) in [(4, true), (8, true), (4, false), (8, false)] {
         let (done, given_up) = simulate(workers, repeats, &urls);
-        let healthy = done.iter().filter(|(url, _)| !url.contains("dead"));
+        let healthy = done.iter().filter(|(url, _)| !is_dead(url));
         let last = healthy.map(|(_, end)| *end).max().unwrap();
         assert!(last < at(Duration::from_secs(20)), "{workers} workers: {done:?}");
         let end = *done.values().max().unwrap();
@@ -232,7 +238,7 @@ fn a_host_without_an_answer_gets_one_listing_at_a_time_until_one_succeeds() {
     let page = || Err(error("a page", None));
     let now = Moment::ZERO;
     let mut schedule = schedule(8, &urls);
-    let mut running: VecDeque<Arc<str>> = schedule.start_due(now).start.into();
+    let mut running: VecDeque<UpstreamUrl> = schedule.start_due(now).start.into();
     // How a listing ends, and how many run then.
     let steps: [(Result<usize, PollError>, usize); 10] = [
         (silence(), 4),
@@ -265,7 +271,7 @@ fn a_host_that_is_not_to_blame_keeps_its_share_and_is_never_given_up() {
     for repeats in [true, false] {
         let mut schedule = Schedule::new(8, repeats, None);
         schedule.watch(roster(&urls), Moment::ZERO);
-        let mut running: VecDeque<Arc<str>> = schedule.start_due(Moment::ZERO).start.into();
+        let mut running: VecDeque<UpstreamUrl> = schedule.start_due(Moment::ZERO).start.into();
         let mut step = |result: Result<usize, PollError>, expected: usize| {
             schedule.finished(&running.pop_front().unwrap(), result, Moment::ZERO);
             let due = schedule.start_due(Moment::ZERO);

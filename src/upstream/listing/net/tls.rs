@@ -20,8 +20,6 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use crate::upstream::listing::http_url;
-
 /// Puts TLS around connections of `https` URLs.
 #[derive(Default)]
 pub(in crate::upstream::listing) struct TlsConnector {
@@ -47,9 +45,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(transport)));
         }
         let config = self.config().map_err(no_tls)?;
-        let host = details.uri.authority().map(|authority| http_url::host_of(authority.as_str()));
-        let host = host.unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+        let host = details.uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| Error::BadUri(details.uri.to_string()))?;
         let mut connection =

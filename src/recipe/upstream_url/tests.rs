@@ -1,0 +1,160 @@
+//! Tables of URLs: what they mean, and what of them is shown.
+
+use super::*;
+
+/// For the tests of all modules: their URLs are good ones.
+impl From<&str> for UpstreamUrl {
+    fn from(text: &str) -> Self {
+        text.parse().unwrap()
+    }
+}
+
+fn url(text: &str) -> UpstreamUrl {
+    text.into()
+}
+
+#[test]
+fn a_url_is_shown_without_secrets() {
+    for (text, shown) in [
+        ("https://example.org/a@b", "https://example.org/a@b"),
+        ("https://token@example.org/x.git", "https://example.org/x.git"),
+        ("https://user:p@ss@example.org:8443/x", "https://example.org:8443/x"),
+        ("https://user:p?ss#@example.org/x", "https://example.org/x"),
+        ("HTTPS://token@example.org/x", "HTTPS://example.org/x"),
+        ("ext::https://token@example.org/x", "ext::https://example.org/x"),
+        ("https://example.org/x?private_token=s3cret#f", "https://example.org/x"),
+        ("https://example.org?private_token=s3cret", "https://example.org"),
+        ("ssh://git@example.org/x?y#z", "ssh://git@example.org/x?y#z"),
+        ("ssh://git:secret@example.org/x", "ssh://git@example.org/x"),
+        ("git@example.org:x.git", "git@example.org:x.git"),
+        ("file:///srv/x#y", "file:///srv/x#y"),
+        ("/srv/x", "/srv/x"),
+    ] {
+        let url = url(text);
+        assert_eq!((url.to_string().as_str(), url.secret_text()), (shown, text));
+        assert_eq!(format!("{url:?}"), format!("{shown:?}"));
+    }
+}
+
+#[test]
+fn a_text_that_is_no_url_is_refused_without_its_secrets() {
+    for (text, expected) in [
+        ("https://u:p@h/a\nb", "\"https://h/a\\nb\" has the control character '\\n'; expected a URL"),
+        ("--upload-pack=x", "\"--upload-pack=x\" starts with '-', like an option; expected a URL"),
+    ] {
+        assert_eq!(text.parse::<UpstreamUrl>().unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn urls_are_equal_and_sorted_by_their_whole_texts() {
+    let (one, other) = (url("https://a:b@h/x"), url("https://a:c@h/x"));
+    assert_eq!(one.to_string(), other.to_string());
+    assert!(one < other && one == url("https://a:b@h/x"));
+}
+
+#[test]
+fn messages_are_shown_without_the_urls_secrets() {
+    let redact = |text: &str, of: &str| url(of).secrets().redact(text);
+    let git = "could not read Password for 'http://ghp_Secret@h.example'";
+    assert_eq!(
+        redact(git, "http://ghp_Secret@h.example/x.git"),
+        "could not read Password for 'http://h.example'"
+    );
+    let text = "fatal: 'https://me:s3cret@h/x' and s3cret; me@h";
+    assert_eq!(redact(text, "https://me:s3cret@h/x"), "fatal: 'https://h/x' and ***; h");
+    let text = "unable to access 'https://h/x?token=s3cret/'";
+    assert_eq!(redact(text, "https://h/x?token=s3cret"), "unable to access 'https://h/x/'");
+    assert_eq!(redact("git@h: denied", "ssh://git@h/x"), "git@h: denied");
+    assert_eq!(redact("me@h: what?", "https://@h/x?"), "me@h: what?");
+    assert_eq!(redact("plain", "/srv/x"), "plain");
+}
+
+#[test]
+fn a_secret_that_has_begun_is_noticed() {
+    let secrets = url("https://me:s3cret@h/x").secrets();
+    for (text, begun) in [
+        ("", 0),
+        ("nothing", 0),
+        ("https://m", 1),
+        ("https://me:s3c", 6),
+        ("password s3cre", 5),
+        ("me:s3cret", 9),
+        ("s3cret.", 0),
+    ] {
+        assert_eq!(secrets.begun(text), begun, "{text}");
+    }
+    assert_eq!(url("https://h/x").secrets().begun("https://h/x"), 0);
+}
+
+#[test]
+fn the_urls_of_one_repository_have_one_name() {
+    for text in [
+        "https://github.com/madler/zlib",
+        "https://GitHub.com/madler/zlib.git",
+        "https://github.com/madler/zlib/",
+        "http://user:pw@github.com:8080/madler/zlib.git/",
+        "git@github.com:madler/zlib.git",
+        "ssh://git@github.com:22/madler/zlib",
+        "git://github.com/madler/zlib",
+    ] {
+        assert_eq!(url(text).repository(), "github.com/madler/zlib", "{text}");
+    }
+    assert_eq!(url("file:///srv/git/x.git").repository(), "/srv/git/x");
+    assert_eq!(url("/srv/git/x.git").repository(), "/srv/git/x");
+    assert_eq!(url("http://[::1]:80/x").repository(), "[::1]/x");
+    assert_ne!(url("https://a.org/x").repository(), url("https://b.org/x").repository());
+}
+
+#[test]
+fn the_host_of_a_url_has_no_port_and_is_in_lower_case() {
+    for (text, host) in [
+        ("https://me:pw@Example.ORG:8080/x", Some("example.org")),
+        ("http://[2001:DB8::1]:80/x", Some("[2001:db8::1]")),
+        ("git@example.org:x", Some("example.org")),
+        ("https://example.org?x", Some("example.org")),
+        ("file:///srv/x", None),
+        ("/srv/x:y", None),
+        ("x", None),
+    ] {
+        assert_eq!(url(text).host().map(|host| &**host), host, "{text}");
+    }
+}
+
+#[test]
+fn a_plain_url_is_taken_apart() {
+    for (text, scheme, authority, host) in [
+        ("https://example.org/a/b.git", "https", "example.org", "example.org"),
+        ("http://Example.ORG:8080/a%20b/", "http", "Example.ORG:8080", "example.org"),
+        ("http://[2001:DB8::1]:80/x", "http", "[2001:DB8::1]:80", "[2001:db8::1]"),
+        ("http://[::1]/x", "http", "[::1]", "[::1]"),
+        ("https://example.org", "https", "example.org", "example.org"),
+        ("https://example.org/~user/x@y", "https", "example.org", "example.org"),
+    ] {
+        assert_eq!(url(text).plain_http(), Ok(PlainHttp { scheme, authority, host }), "{text}");
+    }
+}
+
+#[test]
+fn an_unusual_url_is_not_plain() {
+    for (text, expected) in [
+        ("ssh://git@example.org/x", Unusual::Scheme),
+        ("git@example.org:x.git", Unusual::Scheme),
+        ("/srv/x.git", Unusual::Scheme),
+        ("HTTPS://example.org/x", Unusual::Scheme),
+        ("ext::https://example.org/x", Unusual::Scheme),
+        ("https://user@example.org/x", Unusual::UserInfo),
+        ("https://example.org\\@evil/", Unusual::UserInfo),
+        ("https:///x", Unusual::Form),
+        ("https://:80/x", Unusual::Form),
+        ("https://example.org/x?y=1", Unusual::Form),
+        ("https://example.org/x#y", Unusual::Form),
+        ("https://example.org?y", Unusual::Form),
+        ("https://example.org/a b", Unusual::Form),
+        ("https://example.org/é", Unusual::Form),
+        ("https://example.org/a/../b", Unusual::Form),
+        ("https://example.org/a/.", Unusual::Form),
+    ] {
+        assert_eq!(url(text).plain_http(), Err(expected), "{text}");
+    }
+}
