@@ -1,4 +1,4 @@
-# Targets for people; cargo does the work.
+# Targets for developers and operators. Cargo builds everything.
 
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
@@ -8,15 +8,19 @@ SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 all:
 	$(CARGO) build --release --workspace
 
-# Installs what `make` has built; builds nothing, so that it can be run by root. docs/installing.md lists what goes where.
+# Installs the programs that `make` built. Builds nothing, so that root can run it without cargo.
+# docs/installing.md lists the installed files.
 #   PREFIX      programs, manual pages, completions, documents
-#   SYSCONFDIR  the configuration is in SYSCONFDIR/peipkg-manager; one that is there is never overwritten
-#   DESTDIR     put before every path, to stage a package; it appears in no file
-#   INIT        systemd, sysvinit, openrc or runit: its service files are installed where they work; none: as examples only
-#   TOOLS       no: without peipkg-build and peipkg-repo, where the official ones are
-#   REPLACE     yes: programs of somebody else with these names are kept as .orig, and put back by `make uninstall`; no: they end it
-#   BUILT       where the programs are
-# `make uninstall` removes what the last install with this PREFIX and DESTDIR has put there, and nothing that has been changed since.
+#   SYSCONFDIR  directory above peipkg-manager/, the configuration; an existing one is kept
+#   DESTDIR     prefix for every path, to stage a package; it appears in no file
+#   INIT        systemd, sysvinit, openrc or runit: installs its service files where they work;
+#               none: installs service files as examples only
+#   TOOLS       no: leaves out peipkg-build and peipkg-repo, for machines with the official tools
+#   REPLACE     yes: renames foreign programs of these names to .orig until `make uninstall`;
+#               no: fails if there are any
+#   BUILT       directory of the built programs
+# `make uninstall` removes the files of the last install with this PREFIX and DESTDIR, except those
+# that somebody changed.
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -34,7 +38,7 @@ install uninstall: export BUILT := $(BUILT)
 install uninstall:
 	@sh contrib/install.sh $@
 
-# Builds a farm from nothing and lets it work, in target/demo.
+# Sets up a farm in target/demo and runs two sweeps.
 demo:
 	sh contrib/demo/demo.sh
 
@@ -48,34 +52,37 @@ test:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace
 	@if [ -s $(SKIPPED) ]; then echo; echo "SKIPPED, for want of a program or a right:"; cat $(SKIPPED); fi
 
-# What a change must pass before it is committed, beside the tests.
+# Every commit must pass this and the tests.
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-# Times and memory of sweeps over many upstreams, in target/bench-sweeps/, of a farm at work, in target/bench/, and of the daemon
-# under load. It takes some minutes and a few GiB of disk. docs/performance.md explains the figures.
+# Measures time and memory: sweeps over many upstreams (in target/bench-sweeps/), builds (in
+# target/bench/), and the daemon under load. Takes some minutes and a few GiB of disk.
+# docs/performance.md explains the figures.
 bench:
 	python3 contrib/bench/sweeps.py
 	sh contrib/bench/builds.sh
 	$(CARGO) bench --bench daemon
 
-# Kills a farm and its uploads at random instants, KILLS times, from SEED on, which is printed. It takes some minutes.
+# Kills a farm and its uploads KILLS times at random instants. Prints SEED, to repeat a run. Takes
+# some minutes.
 KILLS ?= 300
 SEED ?= $(shell date +%s)
 chaos:
 	PEIPKG_CHAOS_KILLS=$(KILLS) PEIPKG_CHAOS_SEED=$(SEED) $(CARGO) test --test farm -- --nocapture --test-threads 1 \
 		manager_killed_at_any_instant remote_index_read_during_kills
 
-# Fuzzes each reader of outside bytes for FUZZ_SECONDS, from the files of tests/corpus on. Where cargo-fuzz is not installed, each
-# of these files is mutated blindly instead, ROUNDS times.
+# Fuzzes each reader of outside bytes for FUZZ_SECONDS, starting from the files of tests/corpus.
+# Without cargo-fuzz, mutates each of these files blindly ROUNDS times instead.
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 20000
 fuzz:
 	CARGO="$(CARGO)" FUZZ_SECONDS=$(FUZZ_SECONDS) PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) sh contrib/fuzz/run.sh
 
-# Keeps one daemon at work for SOAK_ROUNDS rounds, of 40 polls, 40 requests, a build and a reload each, and holds its memory,
-# threads and open files at the end against those after the first twentieth. It takes some minutes.
+# Runs one daemon for SOAK_ROUNDS rounds of 40 polls, 40 requests, a build and a reload. Compares
+# its memory, threads and open files at the end with those after a twentieth of the rounds. Takes
+# some minutes.
 SOAK_ROUNDS ?= 500
 soak:
 	PEIPKG_SOAK_ROUNDS=$(SOAK_ROUNDS) $(CARGO) test --test farm -- --nocapture daemon_long_at_work

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Puts the files of peipkg-manager in their places and removes them: what `make install` and `make uninstall` run.
-# The Makefile explains the variables and gives each its default. Builds nothing, starts nothing, makes no user.
+# Installs and removes the files of peipkg-manager, for `make install` and `make uninstall`. The
+# Makefile explains the variables and sets their defaults. Builds nothing, starts nothing, creates
+# no user.
 #
-# What it installs it writes down, with its checksum, in installed-files among the documents. Removing goes by that
-# list, and leaves what has been changed since: an edited configuration or service file, another package's program. Programs of
-# somebody else that are in the way before are not touched, or kept beside ours and put back.
+# An install lists its files with their checksums in installed-files, beside the documents. An
+# uninstall removes the listed files, except those that somebody changed: an edited configuration or
+# service file, or another package's program. A foreign program, one that this script did not
+# install, stays in its place or is kept beside ours and restored.
 
 set -eu
 umask 022
@@ -22,7 +24,7 @@ say() {
     echo "$1"
 }
 
-# The paths end up in shell scripts, units and sed expressions, where more than this would need quotes.
+# The paths go into shell scripts, units and sed expressions, where other characters need quotes.
 for setting in "PREFIX=$PREFIX" "SYSCONFDIR=$SYSCONFDIR"; do
     case ${setting#*=} in
         *[!A-Za-z0-9/._+-]*) fail "$setting: expected a path of letters, digits and . _ + - only" ;;
@@ -34,29 +36,29 @@ done
 
 work=$(mktemp -d)
 partial=
-# Not every shell runs what is set for EXIT when a signal ends it.
+# Some shells do not run the EXIT trap when a signal ends them.
 trap finish EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-# What an earlier run has installed, and what this one does.
+# Lists of the files of the earlier install and of this one.
 old=$work/old
 new=$work/new
 : >"$new"
 if [ -f "$DESTDIR$list" ]; then cat "$DESTDIR$list" >"$old"; else : >"$old"; fi
 
-# The list's line for the file $1.
+# Prints the list's line for the file $1.
 line_of() {
     sum=$(sha256sum <"$DESTDIR$1")
     echo "${sum%% *} $1"
 }
 
-# Whether the file $1 is as an earlier run has left it.
+# Succeeds if the file $1 is unchanged since an earlier install.
 is_as_installed() {
     line_of "$1" | grep -qxFf - "$old"
 }
 
-# Makes the directory $1 and what is missing above it.
+# Creates the directory $1 and its missing parents.
 directory() {
     if [ ! -d "$DESTDIR$1/" ]; then
         directory "${1%/*}"
@@ -65,7 +67,8 @@ directory() {
     fi
 }
 
-# Writes the list: what this run has installed, even if it was not all, and what an earlier one has and this one has not.
+# Writes the list, even after an incomplete install: the files of this install, then those that only
+# an earlier one installed.
 finish() {
     trap '' HUP INT TERM
     [ -z "$partial" ] || rm -f "$partial"
@@ -77,9 +80,10 @@ finish() {
     rm -rf "$work"
 }
 
-# Installs the file $2 as $3, with mode $1: whole and written down, or not at all, whatever interrupts it.
+# Installs the file $2 as $3 with mode $1. An interrupt leaves the file complete and listed, or
+# absent.
 put() {
-    # mv would put it into that.
+    # mv would move the file into the directory.
     [ ! -d "$DESTDIR$3" ] || fail "$DESTDIR$3 is a directory, and a file is to be there: move it away"
     directory "${3%/*}"
     partial=$DESTDIR$3.partial
@@ -89,8 +93,8 @@ put() {
     mv -f "$partial" "$DESTDIR$3"
 }
 
-# The file $1 with the paths that the operator has chosen in place of those that are written in it. Where the programs look for a
-# configuration by themselves is built in: what says so stays.
+# Writes the file $1 to $work/file with the operator's paths. Keeps the lines about the default path
+# of the configuration, which is built into the programs.
 with_paths() {
     sed -e "s|/usr/local/bin/peipkg|$PREFIX/bin/peipkg|g" -e "s|/usr/local/share/doc/peipkg-manager|$documents|g" \
         -e "$search_rule" -e "$built_in" -e "s|/etc/peipkg-manager|$SYSCONFDIR/peipkg-manager|g" "$1" >"$work/file"
@@ -107,14 +111,14 @@ put_with_paths() {
     put "$1" "$work/file" "$3"
 }
 
-# The programs must be found by a service too, whose PATH is the usual one.
+# Services have the usual PATH, so add PREFIX/bin to it.
 case $PREFIX in
     /usr | /usr/local) search_rule= ;;
     *) search_rule="s|PATH=/usr/local/sbin:|PATH=$PREFIX/bin:/usr/local/sbin:|" ;;
 esac
 
-# Installs a service file where its init system finds it. One that is not as it was installed is somebody's work, or that of
-# an install with another PREFIX, whose list is not here.
+# Installs a service file where its init system finds it. Keeps a changed file: somebody edited it,
+# or an install with another PREFIX, and so with another list, wrote it.
 put_live() {
     with_paths "$2"
     if [ -e "$DESTDIR$3" ] && [ ! -d "$DESTDIR$3" ] && ! is_as_installed "$3" && ! cmp -s "$work/file" "$DESTDIR$3"; then
@@ -124,7 +128,8 @@ put_live() {
     fi
 }
 
-# The files of contrib/$1, and in `mode` what they are installed with: scripts stay scripts.
+# Calls $2 for each file of contrib/$1, with its path in `file` and in `mode` the mode to install,
+# which keeps scripts executable.
 each_file() {
     find "contrib/$1" -type f | LC_ALL=C sort >"$work/files"
     while read -r file; do
@@ -142,7 +147,7 @@ put_of_runit() {
     [ "${file##*/}" = README.md ] || put_live "$mode" "$file" "/etc/sv/peipkg-manager/${file#contrib/runit/}"
 }
 
-# The service files of the init system, in their live places. A unit below another PREFIX would not be found.
+# Installs the service files of the init system. systemd searches no other PREFIX for units.
 put_service() {
     case $INIT in
         none) ;;
@@ -167,13 +172,15 @@ put_service() {
     esac
 }
 
-# Whether the place $2 of the file $1 is free for it: nothing is there, or what was installed from here, or just the same.
+# Succeeds if $2 may be replaced by the file $1: it is missing, unchanged since an install, or
+# equal.
 is_free_for() {
     [ -e "$DESTDIR$2" ] || [ -L "$DESTDIR$2" ] || return 0
     [ -f "$DESTDIR$2" ] && [ ! -L "$DESTDIR$2" ] && { is_as_installed "$2" || cmp -s "$1" "$DESTDIR$2"; }
 }
 
-# Installs the page or completion $1 as $2, in a directory that all packages share. One of somebody else's manager stays.
+# Installs the page or completion $1 as $2, in a directory that packages share. Keeps a foreign
+# file.
 put_shared() {
     if is_free_for "$1" "$2"; then
         put 644 "$1" "$2"
@@ -182,8 +189,8 @@ put_shared() {
     fi
 }
 
-# Finds the programs of somebody else that have the names of ours, and makes their place free if REPLACE says so. All of them
-# are looked at before one is moved.
+# Finds foreign programs with the names of ours and, with REPLACE=yes, renames them. Checks all of
+# them before it renames one.
 make_place() {
     taken=
     choices='TOOLS=no, '
@@ -240,7 +247,7 @@ install_all() {
     put_shared contrib/completions/_peipkg-manager "$PREFIX/share/zsh/site-functions/_peipkg-manager"
     put_shared contrib/completions/peipkg-manager.fish "$PREFIX/share/fish/vendor_completions.d/peipkg-manager.fish"
 
-    # The tree of the documents is that of the source, so that their links lead somewhere.
+    # Keep the source's directories, so that links between the documents work.
     for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md; do
         put_with_paths 644 "$file" "$documents/$file"
     done
@@ -271,7 +278,7 @@ uninstall_all() {
             say "$DESTDIR$path has been changed and stays"
         fi
     done <"$old"
-    # What was kept has its place again, unless somebody has put something there.
+    # Restore the renamed programs, unless somebody installed another program there.
     sed -n 's/^original //p' "$old" >"$work/originals"
     while read -r path; do
         place=${path%.orig}
@@ -284,7 +291,8 @@ uninstall_all() {
         fi
     done <"$work/originals"
     rm -f "$DESTDIR$list"
-    # What is not empty stays. In reverse order a directory comes after those in it.
+    # Keep directories that are not empty. Reverse order removes a directory after its
+    # subdirectories.
     sed -n 's/^directory //p' "$old" | LC_ALL=C sort -r >"$work/directories"
     while read -r path; do
         rmdir "$DESTDIR$path" 2>/dev/null || :

@@ -1,12 +1,13 @@
 #!/bin/sh
-# A farm at work, from nothing: builds the programs, makes an upstream and a farm under target/demo/, and lets the
-# manager find, build, sign and publish. Needs cargo and git; uses cc if there is one. Exits 0 only if all was as said.
+# Demonstrates a farm: builds the programs, creates an upstream and a farm in target/demo/, and runs
+# two sweeps. Needs cargo and git; uses cc if available. Exits 0 only if every result is as
+# expected.
 #
 # BIN=DIR uses the programs in DIR and builds nothing.
 
 set -eu
 umask 022
-# Neither the machine's git configuration nor a repository that calls this script may change what happens here.
+# Ignore the machine's git configuration, and the repository of a git hook that runs this script.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR 2>/dev/null || :
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
 
@@ -30,7 +31,7 @@ heading() {
     printf '\n%s%d. %s%s\n' "$bold" "$step" "$1" "$off"
 }
 
-# One line for each argument; an empty one stays empty.
+# Prints one line for each argument, indented unless empty.
 say() {
     for line in "$@"; do
         printf '%s\n' "${line:+   $line}"
@@ -41,14 +42,14 @@ good() {
     printf '   %sok%s  %s\n' "$green" "$off" "$1"
 }
 
-# Ends the demo. Whatever is under target/demo/ stays there, to be looked at.
+# Ends the demo with an error. Keeps target/demo/ for inspection.
 fail() {
     printf '\n%sThe demo failed:%s %s\n' "$red" "$off" "$1" >&2
-    printf '%s is left as it is; the logs in it say more.\n' "$(short "$demo")" >&2
+    printf 'See the logs in %s.\n' "$(short "$demo")" >&2
     exit 1
 }
 
-# A path as one would type it from here.
+# Prints a path relative to the source.
 short() {
     case $1 in
         "$root"/*) printf '%s' "${1#"$root"/}" ;;
@@ -56,7 +57,8 @@ short() {
     esac
 }
 
-# What the log in $1 says about polls and builds, without dates and quotes, one short line for each event. Of a failure, the cause.
+# Prints the log $1 as one short line for each poll, build, warning and error, with the cause of a
+# failure.
 excerpt() {
     sed -n \
         -e '/msg="poll complete"/b show' -e '/msg="starting build"/b show' \
@@ -68,12 +70,12 @@ excerpt() {
         done
 }
 
-# How many events called $1 the log $2 has, of recipe $3 if it is given.
+# Counts the events $1 in the log $2, only those of recipe $3 if given.
 count() {
     grep -F "msg=\"$1\"" "$2" | sed 's/$/ /' | grep -c -F "${3:+ recipe=$3 }" || :
 }
 
-# Runs one sweep, with its log in $1.
+# Runs one sweep and logs to $1.
 sweep() {
     say "${dim}\$ peipkg-manager --once --config $(short "$demo/config.toml")${off}" ''
     if PATH="$bin:$PATH" "$bin/peipkg-manager" --once --config "$demo/config.toml" 2>"$1"; then
@@ -111,7 +113,7 @@ mkdir -p "$demo/upstream" "$demo/recipes"
 
 heading 'Make an upstream'
 
-# The program is compiled where that is possible for an architecture that packages have.
+# Compile the program if there is a compiler and packages have this architecture.
 case $(uname -m) in
     x86_64 | amd64) arch=x86_64 ;;
     aarch64 | arm64) arch=aarch64 ;;
@@ -125,7 +127,7 @@ else
 fi
 say 'some greetings. Upstream tags the program and the greetings on their own.'
 
-# The dates are fixed, so that the same tags give the same packages each time.
+# Fixed dates give the same packages each time.
 upstream_commit() {
     GIT_AUTHOR_DATE=$2 GIT_COMMITTER_DATE=$2 git -C "$demo/upstream" \
         -c user.name='A Demo' -c user.email=demo@example.org -c commit.gpgsign=false \
@@ -178,9 +180,9 @@ heading 'Write the recipes'
 say 'hello      two packages from one build: the program, and hello-doc, which needs the very' \
     '           same build of it' \
     'greetings  from the same upstream, by other tags; its package is called hello-greetings' \
-    'broken     a recipe whose build fails, to show that nobody else suffers'
+    'broken     a recipe whose build fails, to show that the others are built nevertheless'
 
-# Starts the recipe $1 with the tag pattern $2.
+# Writes the first part of the recipe $1, with the tag pattern $2.
 recipe() {
     mkdir "$demo/recipes/$1"
     cat >"$demo/recipes/$1/peipkg.toml" <<END
@@ -304,15 +306,15 @@ if ! diff "$demo/expected" "$demo/published" >"$demo/difference"; then
 fi
 packages=$(grep -c . "$demo/published")
 good "$packages packages are published"
-[ "$(count 'build failed' "$demo/first.log" broken)" -eq 1 ] || fail 'the log does not say once that broken failed'
-[ "$(count 'build failed' "$demo/first.log")" -eq 1 ] || fail 'another build than that of broken failed'
+[ "$(count 'build failed' "$demo/first.log" broken)" -eq 1 ] || fail 'the log must have one failed build of broken'
+[ "$(count 'build failed' "$demo/first.log")" -eq 1 ] || fail 'a build of another recipe failed'
 good 'broken failed, as it should, and is not published'
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 heading 'Second sweep: nothing to do'
-say 'The same command again. What is published is never built again; only broken, whose upstream' \
-    'might have been out of order, is given another chance.' ''
+say 'The same command again. It builds no published version again; it retries only broken, whose' \
+    'upstream might have had a problem.' ''
 cp "$repo/index/archive.json" "$demo/archive-after-first.json"
 sweep "$demo/second.log"
 say ''
@@ -320,7 +322,7 @@ built=$(count 'build + publish complete' "$demo/second.log")
 tried=$(($(count 'starting build' "$demo/second.log") - $(count 'starting build' "$demo/second.log" broken)))
 [ $((built + tried)) -eq 0 ] || fail 'the second sweep built something that was already published'
 cmp -s "$repo/index/archive.json" "$demo/archive-after-first.json" || fail 'the second sweep changed the archive index'
-good 'nothing was built, the index is the same to the byte'
+good 'nothing was built, and the index has the same bytes'
 for directory in sources stage publish; do
     [ -z "$(ls -A "$demo/state/$directory" 2>/dev/null)" ] || fail "something was left in state/$directory"
 done
@@ -350,7 +352,7 @@ good 'the repository verifies'
 printf '\n%sAll as it should be%s\n\n' "$bold" "$off"
 cat <<END
    published     $packages packages of 5 tags, all from one upstream
-   failed        broken 1.2.0-1, on purpose, and it kept nobody waiting
+   failed        broken 1.2.0-1, on purpose, without delaying the others
    second sweep  built nothing
    verified      signatures and hashes
 
