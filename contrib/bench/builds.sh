@@ -1,14 +1,17 @@
 #!/bin/sh
-# Measures a farm at its work, under target/bench/, with nothing but a shell, git and the programs themselves:
+# Measures builds in target/bench/, using only a shell, git and the programs:
 #
-#   1. many trivial versions in one sweep: time for each, the first hundred against the last, memory, leftovers;
-#   2. one package with a large payload, built, published and verified: time and memory of each program.
+#   1. many trivial versions in one sweep: time for each, the first hundred against the last one,
+#      memory, leftovers;
+#   2. one package with a large payload, built, published and verified: time and memory of each
+#      program.
 #
-# VERSIONS=N (1000) and PAYLOAD=N in MiB (1024) set the size; BIN=DIR uses the programs in DIR and builds nothing.
-# Exits 0 only if every version was published, nothing was left over and the large package verifies.
+# VERSIONS=N (1000) and PAYLOAD=N in MiB (1024) set the size; BIN=DIR uses the programs in DIR and
+# builds nothing. Exits 0 only if every version was published, no work files are left and the large
+# package verifies.
 #
-# Memory is the peak resident set (VmHWM of /proc/<pid>/status), looked at every tenth of a second. A program that runs
-# shorter than that may be missed.
+# Memory is the peak resident set (VmHWM of /proc/<pid>/status), sampled every tenth of a second,
+# which may miss programs that end sooner.
 
 set -eu
 umask 022
@@ -37,12 +40,13 @@ fail() {
     exit 1
 }
 
-# Prints a line of the result.
+# Prints one result.
 row() {
     printf '  %-44s %s\n' "$1" "$2"
 }
 
-# Makes the farm $1 with one recipe, whose upstream is $1/upstream and whose build script is standard input.
+# Creates the farm $1 with one recipe and the upstream $1/upstream. Reads the build script from
+# standard input.
 make_farm() {
     mkdir -p "$1/upstream" "$1/recipes/thing"
     printf 'a key of a measurement, and open' >"$1/farm.key"
@@ -79,14 +83,14 @@ END
         -c user.name=Bench -c user.email=bench@example.org -c commit.gpgsign=false commit --quiet --message one
 }
 
-# Runs "$@" and leaves the peak resident set of it, and of every program of ours that it starts, in $peaks as lines of
-# `<program> <KiB>`. Its standard error goes to $log.
+# Runs "$@" with standard error to $log. Writes its peak resident set, and those of our programs
+# that it starts, to $peaks as lines `<program> <KiB>`.
 measured() {
     : >"$peaks.raw"
     "$@" 2>"$log" &
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do
-        # A process may end between being listed and being read.
+        # A process may end after grep has listed it.
         cat $(grep -l -s -E '^Name:[[:space:]]peipkg-' /proc/[0-9]*/status) 2>/dev/null >"$peaks.now" || :
         awk -v farm="$pid" '
             $1 == "Name:" { name = $2 } $1 == "Pid:" { pid = $2 } $1 == "PPid:" { parent = $2 }
@@ -98,7 +102,7 @@ measured() {
         sort >"$peaks"
 }
 
-# Says what $peaks holds.
+# Prints the contents of $peaks.
 show_peaks() {
     while read -r name kib; do
         row "peak memory of $name${1:-}" "$(awk -v kib="$kib" 'BEGIN { printf "%.1f MiB", kib / 1024 }')"
@@ -109,7 +113,7 @@ now() {
     date +%s.%N
 }
 
-# The seconds between $1 and $2.
+# Prints the seconds between $1 and $2.
 seconds() {
     awk -v from="$1" -v to="$2" 'BEGIN { printf "%.2f s", to - from }'
 }
@@ -139,13 +143,13 @@ measured peipkg-manager --once --config "$farm/config.toml"
 row 'wall clock' "$(seconds "$start" "$(now)")"
 built=$(grep -c -F 'msg="build + publish complete"' "$log" || :)
 [ "$built" -eq "$versions" ] || fail "$built of $versions versions were published"
-# Each build lasts from its first line to its last; both have their time of day in the same field.
+# A build lasts from its first line to its last; field 1 has the time of day.
 awk -v versions="$versions" '
     function clock(line, parts) {
         split(substr(line, index(line, "T") + 1), parts, /[:Z]/)
         return parts[1] * 3600 + parts[2] * 60 + parts[3]
     }
-    # A sweep may go past midnight.
+    # A sweep may pass midnight.
     function since(begin, end) { return end - begin + (end < begin ? 86400 : 0) }
     /msg="starting build"/ { begin = clock($1) }
     /msg="build [+] publish complete"/ {
@@ -165,7 +169,7 @@ peipkg-repo verify --repo "$farm/state/repo" --mode metadata >/dev/null || fail 
 
 printf '\nA payload of %s MiB\n' "$payload"
 farm=$bench/payload
-# Random enough not to be compressed away, and the same each time.
+# Incompressible, and the same each time.
 make_farm "$farm" <<END
 mkdir -p "\$DESTDIR/usr/share/thing"
 head -c ${payload}M /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 -nosalt 2>/dev/null \\

@@ -1,10 +1,12 @@
-"""Repositories over smart HTTP, for measurements: `git http-backend` behind a small HTTP/1.1 server that keeps connections.
+"""Serves repositories over smart HTTP, for measurements: `git http-backend` behind a small HTTP/1.1
+server that keeps connections.
 
     git_server.py ROOT [CERTIFICATE KEY]
 
-It listens on one free port of 127.0.0.1 to 127.0.0.4, which are four hosts to whoever counts hosts, and prints the port. With a
-certificate it speaks TLS. `GET /_stats` answers with what it has done so far, as JSON: connections, requests, bytes of answers,
-and the seconds of CPU that it and its backends took. It ends with its standard input.
+Listens on one free port of 127.0.0.1 to 127.0.0.4, which clients count as four hosts, and prints the
+port. Speaks TLS if given a certificate. `GET /_stats` answers with JSON: the connections, requests,
+bytes of answers, and seconds of CPU of the server and its backends so far. Exits when its standard
+input closes.
 """
 
 import json
@@ -20,7 +22,7 @@ HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
 ROOT = sys.argv[1]
 BACKEND = os.path.join(subprocess.check_output(["git", "--exec-path"], text=True).strip(), "git-http-backend")
 
-# What a web server hands on to a CGI program (RFC 3875).
+# The variables that a web server passes to a CGI program (RFC 3875).
 FIELDS = {
     "content-type": "CONTENT_TYPE",
     "content-encoding": "HTTP_CONTENT_ENCODING",
@@ -60,7 +62,7 @@ def read_body(stream, fields):
 
 
 def backend(method, target, fields, body):
-    """The backend's answer: status, header lines and body."""
+    """Returns the backend's status, header lines and body."""
     path, _, query = target.partition("?")
     environment = dict(ENVIRONMENT, REQUEST_METHOD=method, PATH_INFO=path, QUERY_STRING=query, CONTENT_LENGTH=str(len(body)))
     environment.update((variable, fields[field]) for field, variable in FIELDS.items() if field in fields)
@@ -96,7 +98,7 @@ def serve(connection):
 
 
 def serve_quietly(connection, tls):
-    # A client that hangs up is no error of the server's.
+    # A client that hangs up is not an error.
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         serve(tls.wrap_socket(connection, server_side=True) if tls else connection)
@@ -113,7 +115,7 @@ def accept(listener, tls):
 
 
 def listen():
-    """Listeners on one port of all hosts."""
+    """Returns listeners on the same port of all hosts."""
     while True:
         listeners = []
         try:

@@ -1,13 +1,14 @@
-"""Measures the manager on large farms whose upstreams a real `git http-backend` serves over HTTP, under target/bench-sweeps/,
-and prints a table: what was measured, what it should be, and how `git ls-remote` or a bare HTTP client do in the same run.
-docs/performance.md explains each figure.
+"""Measures the manager on large farms in target/bench-sweeps/, whose upstreams a real
+`git http-backend` serves over HTTP. Prints a table of the measurements, their goals, and the results
+of `git ls-remote` or a bare HTTP client in the same run. docs/performance.md explains each figure.
 
-It needs python3, git, curl and openssl. Names of measurements as arguments choose some of them: polls, large, sources, start,
-idle, size. BENCH_SCALE=small measures a tenth of everything, to try it out; ROUNDS=N repeats (5). BIN=DIR uses the programs in
-DIR and builds nothing.
+Needs python3, git, curl and openssl. Arguments select measurements: polls, large, sources, start,
+idle, size. BENCH_SCALE=small measures a tenth of everything, as a trial; ROUNDS=N repeats (5).
+BIN=DIR uses the programs in DIR and builds nothing.
 
-Time is CPU time of the manager and all it has started (wait4) unless it says "wall". Memory is the peak resident set (VmHWM),
-looked at every 10 ms. Processes are counted by stand-ins for the tools in front of the PATH.
+Time is CPU time of the manager and its children (wait4) unless marked "wall". Memory is the peak
+resident set (VmHWM), sampled every 10 ms. Stand-ins for the tools, first on the PATH, count
+processes.
 """
 
 import functools
@@ -44,7 +45,7 @@ def fail(reason):
 
 
 def environment():
-    """What every program here is given: no settings of this machine's user."""
+    """Returns the environment of every program here, without settings of this machine's user."""
     kept = {name: value for name, value in os.environ.items() if name in ("TMPDIR", "USER", "LOGNAME")}
     path = f"{BENCH / 'bin'}:{BENCH / 'real'}:{os.environ['PATH']}"
     settings = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
@@ -69,7 +70,7 @@ def prepare():
 
 
 class Server:
-    """The git server, and what it has done since it was last asked."""
+    """The git server and its counters since the last query."""
 
     def __init__(self, *tls):
         command = [sys.executable, Path(__file__).with_name("git_server.py"), BENCH / "forge", *tls]
@@ -96,7 +97,8 @@ def git(*arguments, **more):
 
 
 def import_repository(name, commits):
-    """A bare repository below the forge, with a tag v1, v2 … for each of `commits`: dictionaries from path to content."""
+    """Creates a bare repository in the forge, with a tag v1, v2 … for each of `commits`, which
+    map paths to contents."""
     repository = BENCH / "forge" / name
     git("init", "--bare", "--quiet", repository)
     stream = []
@@ -113,7 +115,7 @@ def import_repository(name, commits):
 
 class Farm:
     def __init__(self, name, recipes, pattern=r"^v(\d+)$"):
-        """`recipes` are pairs of name and upstream."""
+        """Takes `recipes` as pairs of name and upstream."""
         self.home = BENCH / name
         self.state = self.home / "state"
         self.config = self.home / "config.toml"
@@ -153,12 +155,12 @@ class Farm:
 
 
 def spawn(command, output):
-    # Not in a checkout: its configuration would be git's, and the manager would have to ask git for it.
+    # Do not run in a checkout: its configuration would make the manager list with git.
     return subprocess.Popen(command, env=environment(), cwd="/", stdout=output, stderr=output)
 
 
 class Run:
-    """A program's run: `cpu` and `wall` in seconds, `peak` in MiB, the `tools` that it started."""
+    """A program's run: `cpu` and `wall` in seconds, `peak` in MiB, and the `tools` it started."""
 
     def __init__(self, command, log=None):
         (BENCH / "started").write_text("")
@@ -181,7 +183,7 @@ class Run:
 
 
 def memory(pid, field):
-    """A field of /proc/<pid>/status in MiB; None if the process has none any more."""
+    """Returns a field of /proc/<pid>/status in MiB; None if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -190,7 +192,7 @@ def memory(pid, field):
 
 
 def sweep(farm, recipes, tags):
-    """A sweep that finds nothing new."""
+    """Runs a sweep that finds nothing new."""
     log = farm.home / "log"
     run = Run(farm.command("--once"), log)
     text = log.read_text()
@@ -205,7 +207,7 @@ def median(values):
 
 @functools.cache
 def quiet_farm(server, template, recipes, tags):
-    """A farm of which everything is published, and its upstreams."""
+    """Creates a farm whose versions are all published, with its upstreams."""
     origin = BENCH / "forge" / f"origin-{tags}"
     if not origin.exists():
         import_repository(origin.name, [{"file-0": b"%d\n" % number} for number in range(tags)])
@@ -221,7 +223,7 @@ def quiet_farm(server, template, recipes, tags):
 
 
 def published_template():
-    """A farm with one package that was really built, for the shape of its index."""
+    """Builds one real package and returns its farm, whose index is a template for others."""
     repository = import_repository("template", [{"file-0": b"a file\n"}])
     farm = Farm("template", [("template", f"file://{repository}")])
     Run(farm.command("--once"), farm.home / "log")
@@ -287,7 +289,8 @@ def large(server, template):
 
 
 def sources(server, _):
-    """20 versions, of which each changes two of 400 files of 50 KB: 20 MB of history and most of it in every version."""
+    """Builds 20 versions, each of which changes two of 360 files of 50 KB: 20 MB of history, most of it
+    in every version."""
     noise = lambda: os.urandom(50_000 // SMALL)
     first = {f"file-{number}": noise() for number in range(360)}
     repository = import_repository("history", [first, *({f"file-{2 * n}": noise(), f"file-{2 * n + 1}": noise()} for n in range(19))])
@@ -356,9 +359,10 @@ def answers(port):
 
 
 def idle(server, template):
-    """The daemon at rest after it has polled over TLS, with a trust store of the system's size that has our certificate too."""
+    """Measures the daemon at rest after polls over TLS. Its trust store has the system's size and
+    our certificate."""
     recipes, tags = 200 // SMALL, 20
-    # Its repositories are served by the second server too.
+    # The second server serves the repositories of this farm too.
     quiet_farm(server, template, recipes, tags)
     certificate, key, trust = BENCH / "cert.pem", BENCH / "key.pem", BENCH / "trust.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
@@ -370,7 +374,7 @@ def idle(server, template):
     names = [f"recipe-{number:04}" for number in range(recipes)]
     farm = Farm("tls", [(name, f"https://localhost:{tls.port}/{tags}-{n}.git") for n, name in enumerate(names)])
     farm.publish_all(template, names, tags)
-    # Only in a mount namespace of its own can the daemon have another trust store than the system and not be told so.
+    # A mount namespace replaces the trust store without a variable, which would make git list.
     mount = f'mount --bind "{trust}" "{system}" && exec "$@"'
     wrapped = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
     if not system.exists() or subprocess.run([*wrapped, "true"], capture_output=True).returncode:
@@ -378,7 +382,7 @@ def idle(server, template):
     (BENCH / "started").write_text("")
     process = daemon(farm, [*wrapped, *farm.command()])
     wait_polled(farm, process, recipes)
-    # Threads that were needed for a moment end, and memory is given back.
+    # Wait until short-lived threads have ended and memory is returned.
     time.sleep(8)
     if (BENCH / "started").read_text():
         fail("git has listed upstreams over TLS")

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Fuzzes everything that reads bytes from outside: with libFuzzer where cargo-fuzz is installed, else by blind mutations.
+# Fuzzes every reader of outside bytes: with libFuzzer if cargo-fuzz is installed, else by blind
+# mutations.
 #
-# FUZZ_SECONDS  how long each reader is given inputs; 60 if not set
-# READERS       which readers: names of directories in tests/corpus; all if not set
+# FUZZ_SECONDS  seconds for each reader; 60 if not set
+# READERS       names of directories in tests/corpus; all if not set
 #
-# What libFuzzer finds on its way is kept in target/fuzz, and the next run goes on from there. An input that breaks a reader
-# is printed; it belongs into the reader's directory in tests/corpus, where every test run replays it.
+# libFuzzer keeps its corpus in target/fuzz, and the next run starts from it. If an input breaks a
+# reader, add the printed input to the reader's directory in tests/corpus: every test run replays
+# it.
 
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -19,9 +21,9 @@ if ! "$CARGO" fuzz --version >/dev/null 2>&1; then
     exec "$CARGO" test --lib -- --nocapture readers_of_mutated_input_keep_their_promise
 fi
 
-# What is fuzzed are the versions that the manager is built from.
+# Fuzz the same versions of the dependencies that the manager uses.
 cp Cargo.lock contrib/fuzz/Cargo.lock
-# There is no unsafe code to sanitize, and without a sanitizer the stable toolchain will do.
+# The code has no unsafe blocks to sanitize, and without a sanitizer the stable toolchain suffices.
 host=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
 "$CARGO" fuzz build --fuzz-dir contrib/fuzz --target-dir "$work/target" --target "$host" --sanitizer none reader
 
