@@ -4,8 +4,7 @@
 use log::{debug, error, info, warn};
 use peipkg_format::duration;
 
-use crate::farm::events::{JobKey, Notice};
-use crate::farm::holds::Hold;
+use crate::farm::events::{Hold, JobKey, Notice};
 
 /// Writes one notice to the log.
 pub(super) fn log(notice: &Notice) {

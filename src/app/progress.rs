@@ -2,7 +2,6 @@
 //! is being built and for how long. It is the last line of the terminal, below the
 //! log, which is written through it. Where standard error is no terminal there is none.
 
-use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use peipkg_format::duration;
 
 use crate::farm::moment::Moment;
 use crate::farm::progress::Progress;
+use crate::process::environment;
 
 /// How often the line is drawn anew while something goes on: it counts seconds.
 const TICK: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(crate) struct Line {
 impl Line {
     /// The line of the terminal that standard error is; `None` if it is none, or one that cannot move its cursor.
     pub(crate) fn of_stderr() -> Option<Self> {
-        if !io::stderr().is_terminal() || env::var_os("TERM").is_none_or(|term| term == "dumb") {
+        if !io::stderr().is_terminal() || environment::variable("TERM").is_none_or(|term| term == "dumb") {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

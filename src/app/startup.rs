@@ -3,7 +3,6 @@
 //! first poll is found here. A start ends at the first group of problems;
 //! [`crate::app::check`] uses the same functions and goes on.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -20,7 +19,7 @@ use crate::app::tools::{MissingTool, Tools};
 use crate::build_log;
 use crate::config::{BinaryKey, Config, Draft, Upload};
 use crate::http;
-use crate::process::Interrupt;
+use crate::process::{Interrupt, environment};
 use crate::recipe::Recipe;
 use crate::repository::publish::Publisher;
 use crate::repository::upload::Uploader;
@@ -54,7 +53,7 @@ pub(super) struct Prepared {
 /// When it cannot be read, or anything in it is wrong.
 pub(super) fn read_config(path: &Path) -> Result<Config, Error> {
     let (draft, problems) = read_draft(path).map_err(Error::ConfigUnreadable)?;
-    match draft.complete() {
+    match Config::of(draft) {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(Error::Config(problems)),
     }
@@ -81,7 +80,7 @@ pub(super) fn read_draft(path: &Path) -> Result<(Draft, Vec<Problem>), Problem> 
 /// # Errors
 /// Every program that is missing.
 pub(super) fn find_tools(upload: &Upload) -> Result<Tools, Vec<MissingTool>> {
-    Tools::find(env::var_os("PATH").as_deref(), *upload != Upload::None)
+    Tools::find(environment::variable("PATH").as_deref(), *upload != Upload::None)
 }
 
 /// Checks and opens everything a run needs, in the order in which an operator

@@ -8,10 +8,9 @@ use std::time::Duration;
 use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{Document, Section};
 
-use crate::config::{
-    BinaryKey, Config, DEFAULT_BUILD_TIMEOUT, Grant, Http, Manager, Poll, Repo, SAMPLE_ID, Upload,
-    build_timeout, file, keys, line,
-};
+use super::keys::{self, BinaryKey, Grant};
+use super::sections::{DEFAULT_BUILD_TIMEOUT, Http, Poll, Repo, SAMPLE_ID, Upload, build_timeout};
+use super::values::{file, line};
 
 /// What a configuration says. What is `None` is missing or wrong, and has been reported.
 #[derive(Debug, Clone, Default)]
@@ -38,10 +37,10 @@ pub(crate) struct Draft {
     pub binary_keys: Vec<BinaryKey>,
     /// `[[grant]]`, each with the line of its `recipe`.
     pub grants: BTreeMap<String, (usize, Grant)>,
-    id: Option<String>,
-    repo: Option<Repo>,
-    poll: Option<Poll>,
-    build_timeout: Option<Duration>,
+    pub(super) id: Option<String>,
+    pub(super) repo: Option<Repo>,
+    pub(super) poll: Option<Poll>,
+    pub(super) build_timeout: Option<Duration>,
 }
 
 impl Draft {
@@ -59,24 +58,6 @@ impl Draft {
     /// The draft of a file that says nothing.
     pub(crate) fn empty(path: &Path) -> Self {
         Self { path: path.to_owned(), ..Self::default() }
-    }
-
-    /// The configuration, if nothing that it needs is missing or wrong. It is
-    /// only to be used if the file has no problems at all.
-    pub(crate) fn complete(self) -> Option<Config> {
-        let manager = Manager { id: self.id?, recipes_dir: self.recipes_dir?, state_dir: self.state_dir? };
-        Some(Config {
-            path: self.path,
-            manager,
-            repo: self.repo?,
-            key_file: self.key_file?,
-            upload: self.upload?,
-            http: self.http?,
-            poll: self.poll?,
-            build_timeout: self.build_timeout,
-            binary_keys: self.binary_keys,
-            grants: self.grants.into_iter().map(|(recipe, (_, grant))| (recipe, grant)).collect(),
-        })
     }
 
     fn of(path: &Path, mut root: Section<'_, '_>) -> Self {

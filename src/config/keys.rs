@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::strict_toml::{At, Section};
 
-use crate::config::{file, optional_text};
+use super::values::{file, optional_text};
 use crate::recipe;
 
 /// The variables that a build script gets anyway; none may be replaced by a public key.

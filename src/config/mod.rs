@@ -8,38 +8,21 @@
 mod draft;
 mod keys;
 mod listen_addr;
+mod sections;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peipkg_format::duration;
 use peipkg_format::problem::Problem;
-use peipkg_format::strict_toml::{At, Section};
 
-pub(crate) use crate::config::draft::Draft;
-pub(crate) use crate::config::keys::{BinaryKey, Grant};
-pub(crate) use crate::config::listen_addr::{ListenAddr, ListenAddrError};
-use crate::recipe::{self, Recipe};
-
-/// The directories below the state directory whose contents come and go, or get published.
-pub(crate) const STATE_SUBDIRS: [&str; 5] = ["sources", "stage", "publish", "repo", "logs"];
-
-/// Listings of upstreams that run at once unless `[poll] jobs` says otherwise.
-pub(crate) const DEFAULT_POLL_JOBS: usize = 8;
-
-/// The most that `[poll] jobs` may ask for: each is a thread, and at times a git process.
-pub(crate) const MAX_POLL_JOBS: usize = 256;
-
-/// One build's wall clock unless `[build] timeout` says otherwise. Long enough
-/// for a compiler on a small machine, short enough that a hung build is noticed.
-pub(crate) const DEFAULT_BUILD_TIMEOUT: Duration = Duration::from_hours(24);
-
-/// `[manager] id` of the sample configuration, which nobody should keep.
-pub(crate) const SAMPLE_ID: &str = "farm-1";
-
-/// `[repo] name` of the sample configuration.
-pub(crate) const SAMPLE_NAME: &str = "example";
+pub(crate) use self::draft::Draft;
+pub(crate) use self::keys::{BinaryKey, Grant};
+pub(crate) use self::listen_addr::ListenAddr;
+pub(crate) use self::sections::{Http, Manager, Poll, Repo, Upload};
+pub(crate) use self::values::STATE_SUBDIRS;
+use crate::recipe::Recipe;
 
 /// A configuration that is complete and consistent in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,58 +49,6 @@ pub struct Config {
     pub grants: BTreeMap<String, Grant>,
 }
 
-/// `[manager]`: the farm itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manager {
-    /// The farm's identifier, recorded in every package.
-    pub id: String,
-    /// The directory that has one sub-directory per recipe.
-    pub recipes_dir: PathBuf,
-    /// The directory that the manager writes to.
-    pub state_dir: PathBuf,
-}
-
-/// `[repo]`: the repository's identity, used when it is first initialised.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repo {
-    /// Its name.
-    pub name: String,
-    /// Its description; may be empty.
-    pub description: String,
-}
-
-/// `[upload]`: where the published repository is copied to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Upload {
-    /// Nowhere.
-    #[default]
-    None,
-    /// To a remote that rclone knows.
-    Rclone {
-        /// rclone's remote and path.
-        remote: String,
-    },
-}
-
-/// `[http]`: the status pages and the webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Http {
-    /// Where to listen; `None` is no HTTP.
-    pub addr: Option<ListenAddr>,
-    /// The file with the webhook's secret.
-    pub webhook_secret_file: Option<PathBuf>,
-}
-
-/// `[poll]`: how upstreams are polled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Poll {
-    /// The time between two polls of a recipe that does not set its own, at least
-    /// [`recipe::MIN_POLL_INTERVAL`].
-    pub default_interval: Duration,
-    /// How many upstreams are listed at once, from 1 to [`MAX_POLL_JOBS`].
-    pub jobs: usize,
-}
-
 impl Config {
     /// Reads the configuration from the text of the file at `path`.
     ///
@@ -125,10 +56,28 @@ impl Config {
     /// All problems of the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
         let (draft, problems) = Draft::read(path, text);
-        match draft.complete() {
+        match Self::of(draft) {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(problems),
         }
+    }
+
+    /// Returns the configuration that `draft` stands for, if nothing that it needs is missing or
+    /// wrong. Use it only if the file has no problem at all.
+    pub(crate) fn of(draft: Draft) -> Option<Self> {
+        let manager = Manager { id: draft.id?, recipes_dir: draft.recipes_dir?, state_dir: draft.state_dir? };
+        Some(Self {
+            path: draft.path,
+            manager,
+            repo: draft.repo?,
+            key_file: draft.key_file?,
+            upload: draft.upload?,
+            http: draft.http?,
+            poll: draft.poll?,
+            build_timeout: draft.build_timeout,
+            binary_keys: draft.binary_keys,
+            grants: draft.grants.into_iter().map(|(recipe, (_, grant))| (recipe, grant)).collect(),
+        })
     }
 
     /// Which keys a recipe may use; none for a recipe that no `[[grant]]` names.
@@ -141,171 +90,6 @@ impl Config {
     pub fn check_recipes<'r>(&self, recipes: impl IntoIterator<Item = &'r Recipe>) -> Option<Problem> {
         self.http.check_recipes(&self.path, recipes)
     }
-}
-
-impl Repo {
-    /// If the name is still the sample's, `sample` says so.
-    fn read(mut section: Section<'_, '_>, sample: &mut Option<Problem>) -> Option<Self> {
-        let name = section.required_text("name");
-        *sample = name.as_ref().filter(|found| found.value == SAMPLE_NAME).map(|found| {
-            let message = format!(
-                "[repo] name is the sample's {SAMPLE_NAME:?}, choose one; the repository has it for good"
-            );
-            section.remark(&found.span, message)
-        });
-        let name = name.and_then(|found| line(&section, "[repo] name", found));
-        let description = optional_text(&mut section, "description")
-            .map_or(Some(String::new()), |found| line(&section, "[repo] description", found));
-        section.deny_unknown_keys();
-        Some(Self { name: name?, description: description? })
-    }
-}
-
-impl Upload {
-    fn read(mut section: Section<'_, '_>) -> Option<Self> {
-        let backend = optional_text(&mut section, "backend");
-        let remote = optional_text(&mut section, "remote");
-        let checked = remote.as_ref().map(|remote| rclone_remote(&section, remote));
-        let upload = match backend {
-            None => Some(Self::None),
-            Some(found) => match (found.value.as_str(), checked) {
-                ("none", _) => Some(Self::None),
-                ("rclone", Some(remote)) => remote.map(|remote| Self::Rclone { remote }),
-                ("rclone", None) => {
-                    let message = "missing key \"remote\" in [upload], backend \"rclone\" needs one";
-                    section.report(&found.span, message);
-                    None
-                }
-                (other, _) => {
-                    let message = format!("[upload] backend must be \"none\" or \"rclone\", found {other:?}");
-                    section.report(&found.span, message);
-                    None
-                }
-            },
-        };
-        section.deny_unknown_keys();
-        upload
-    }
-}
-
-impl Http {
-    /// What is missing in the configuration at `path` for the recipes: the secret of a webhook that one of
-    /// them asks for.
-    pub fn check_recipes<'r>(
-        &self,
-        path: &Path,
-        recipes: impl IntoIterator<Item = &'r Recipe>,
-    ) -> Option<Problem> {
-        if self.addr.is_none() || self.webhook_secret_file.is_some() {
-            return None;
-        }
-        let asks = recipes.into_iter().find(|recipe| recipe.github_webhook)?;
-        let message = format!(
-            "missing key \"webhook_secret_file\" in [http], recipe {:?} has github_webhook = true",
-            asks.id
-        );
-        Some(Problem::of_file(path, message))
-    }
-
-    /// `None` when something is wrong, which is reported. Beside it stands the line of `addr`.
-    fn read(mut section: Section<'_, '_>, state_dir: Option<&Path>) -> (Option<Self>, Option<usize>) {
-        let addr = optional_text(&mut section, "addr");
-        let line = addr.as_ref().map(|found| section.line_of(&found.span));
-        let addr = addr.map_or(Some(None), |found| {
-            let report = |error: &ListenAddrError| {
-                section.report(&found.span, format!("[http] addr: {error}"));
-            };
-            found.value.parse().inspect_err(report).ok().map(Some)
-        });
-        let secret = optional_text(&mut section, "webhook_secret_file").map_or(Some(None), |found| {
-            file(&section, "[http] webhook_secret_file", found, state_dir).map(Some)
-        });
-        section.deny_unknown_keys();
-        (addr.zip(secret).map(|(addr, webhook_secret_file)| Self { addr, webhook_secret_file }), line)
-    }
-}
-
-impl Poll {
-    fn read(mut section: Section<'_, '_>) -> Option<Self> {
-        let default_interval = section
-            .required::<String>("default_interval")
-            .and_then(|found| recipe::interval(&section, "[poll] default_interval", &found));
-        let jobs = section.optional::<i64>("jobs").map_or(Some(DEFAULT_POLL_JOBS), |found| {
-            let jobs = usize::try_from(found.value).ok().filter(|jobs| (1..=MAX_POLL_JOBS).contains(jobs));
-            if jobs.is_none() {
-                let message = format!("[poll] jobs must be from 1 to {MAX_POLL_JOBS}, found {}", found.value);
-                section.report(&found.span, message);
-            }
-            jobs
-        });
-        section.deny_unknown_keys();
-        Some(Self { default_interval: default_interval?, jobs: jobs? })
-    }
-}
-
-/// Reads `[build]`; `None` is no limit, or a duration that is wrong, which is reported.
-fn build_timeout(mut section: Section<'_, '_>) -> Option<Duration> {
-    let timeout = section.optional::<String>("timeout").map(|found| {
-        let report = |error: &duration::DurationError| {
-            section.report(&found.span, format!("[build] timeout: {error}"));
-        };
-        duration::parse(&found.value).inspect_err(report).unwrap_or_default()
-    });
-    section.deny_unknown_keys();
-    Some(timeout.unwrap_or(DEFAULT_BUILD_TIMEOUT)).filter(|timeout| !timeout.is_zero())
-}
-
-/// A string that is there and not empty.
-fn optional_text(section: &mut Section<'_, '_>, key: &'static str) -> Option<At<String>> {
-    section.optional::<String>(key).filter(|found| !found.value.is_empty())
-}
-
-/// A string of one line, as it ends up in arguments, logs and the repository; `key` names it in messages.
-fn line(section: &Section<'_, '_>, key: &str, found: At<String>) -> Option<String> {
-    let Some(control) = found.value.chars().find(|c| c.is_control()) else { return Some(found.value) };
-    let message = format!("{key}: {:?} has the control character {control:?}", found.value);
-    section.report(&found.span, message);
-    None
-}
-
-/// An absolute path outside the directories that the manager fills, empties and
-/// publishes: what lay there would be lost, or a private key made public.
-fn file(
-    section: &Section<'_, '_>,
-    key: &str,
-    found: At<String>,
-    state_dir: Option<&Path>,
-) -> Option<PathBuf> {
-    let span = found.span.clone();
-    let text = line(section, key, found)?;
-    let path = Path::new(&text);
-    if !path.is_absolute() {
-        section.report(&span, format!("{key} must be an absolute path, found {text:?}"));
-        return None;
-    }
-    let managed =
-        state_dir.and_then(|state| STATE_SUBDIRS.into_iter().find(|sub| path.starts_with(state.join(sub))));
-    if let Some(sub) = managed {
-        let message = format!(
-            "{key} must be outside the state_dir's {sub:?}, which the manager fills itself, found {text:?}"
-        );
-        section.report(&span, message);
-        return None;
-    }
-    Some(text.into())
-}
-
-/// Checks that rclone will take `found` for a place. A bare word is refused: it
-/// would be a directory below the working directory, and most likely lacks its colon.
-fn rclone_remote(section: &Section<'_, '_>, found: &At<String>) -> Option<String> {
-    let remote = &found.value;
-    let is_place = remote.contains(':') || remote.contains('/');
-    if is_place && !remote.starts_with('-') && !remote.contains(char::is_control) {
-        return Some(remote.clone());
-    }
-    let message = format!("[upload] remote must be like \"remote:path\" or \"/path\", found {remote:?}");
-    section.report(&found.span, message);
-    None
 }
 
 #[cfg(test)]

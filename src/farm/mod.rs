@@ -8,8 +8,9 @@
 
 pub(crate) mod backoff;
 pub(crate) mod events;
-pub(crate) mod holds;
+mod holds;
 mod jobs;
+pub(crate) mod ledger;
 #[cfg(test)]
 mod model_tests;
 pub(crate) mod moment;
@@ -21,6 +22,7 @@ mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod upload_state;
 mod uploads;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,12 +30,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Effect, Event, Job, JobKey, Notice, PendingOutputs};
-use holds::Holds;
+use ledger::Holds;
 use moment::Moment;
 use peipkg_format::archive_index::{Archive, Presence};
 use queue::{Candidate, Queue};
 use schedule::Schedule;
-use uploads::Upload;
+use upload_state::UploadState;
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -84,7 +86,7 @@ pub(crate) struct Farm {
     /// What was warned about already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
     in_flight: Option<Flight>,
-    upload: Upload,
+    upload: UploadState,
     stopping: Option<Stop>,
     builds_attempted: u64,
     builds_succeeded: u64,
@@ -138,7 +140,7 @@ impl Farm {
             pending: Vec::new(),
             warned: HashMap::new(),
             in_flight: None,
-            upload: Upload::default(),
+            upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
             builds_succeeded: 0,

@@ -5,6 +5,7 @@
 //! gate.
 
 mod backend;
+mod board;
 mod client;
 pub(crate) mod frame;
 mod gate;
@@ -22,7 +23,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -30,9 +31,9 @@ use crossbeam_channel::Sender;
 use log::info;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+pub(crate) use self::board::Board;
 use crate::config::ListenAddr;
 use crate::farm::events::Event;
-use crate::farm::status::Status;
 
 /// The connections between the gate and `tiny_http`: as many as the threads that its pool starts
 /// with and always keeps, so they cost no thread. Each carries one request at a time.
@@ -44,25 +45,6 @@ const BACKEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most connections that wait to be accepted. The gate accepts at once; this is for a burst.
 const BACKLOG: i32 = 1024;
-
-/// Holds the latest snapshot: the loop publishes it, the routes read it. The lock is held only
-/// while a pointer is copied.
-#[derive(Debug, Default)]
-pub(crate) struct Board {
-    latest: Mutex<Arc<Status>>,
-}
-
-impl Board {
-    /// Replaces the snapshot.
-    pub(crate) fn publish(&self, status: Status) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
-    }
-
-    /// The latest snapshot.
-    pub(crate) fn latest(&self) -> Arc<Status> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// Listens on `addr`. Without a host, on every address, IPv6 and IPv4.
 ///

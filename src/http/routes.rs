@@ -11,7 +11,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
 use crate::farm::status::Status;
-use crate::http::Board;
+use crate::http::board::Board;
 use crate::http::frame::MAX_BODY;
 use crate::http::webhook::{self, Payload};
 

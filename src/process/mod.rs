@@ -7,8 +7,10 @@
 //! SIGTERM, and SIGKILL ten seconds later. The thread that runs a child does not tick: it sleeps in
 //! `poll` until output comes, the child exits, the deadline passes or the interrupt is triggered.
 
+pub(crate) mod environment;
 mod interrupt;
 mod running;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+pub(crate) use self::sink::Sink;
 pub use crate::process::interrupt::Interrupt;
 use crate::process::running::{End, GRACE, Running};
 
@@ -48,15 +51,6 @@ pub(crate) struct Program {
     stdout_limit: usize,
     held_file: Option<File>,
     sink: Option<Box<dyn Sink>>,
-}
-
-/// Receives the output of children as it comes.
-pub(crate) trait Sink: fmt::Debug {
-    /// Begins the output of `program`, such as `git fetch`.
-    fn begin(&self, program: &str);
-
-    /// Adds the next bytes that the program wrote to standard output or standard error.
-    fn output(&self, bytes: &[u8]);
 }
 
 /// The output of a child that succeeded.

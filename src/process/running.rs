@@ -10,7 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::process::{Interrupt, Sink};
+use super::interrupt::Interrupt;
+use super::sink::Sink;
 
 /// How long a child's group may clean up between SIGTERM and SIGKILL. A build may have to cancel a
 /// job elsewhere.

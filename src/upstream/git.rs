@@ -2,7 +2,6 @@
 //!
 //! git never prompts here, no hook runs, and a URL cannot become an option.
 
-use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::farm::events::{PollError, PollFault};
-use crate::process::{Interrupt, ProcessError, Program};
+use crate::process::{Interrupt, ProcessError, Program, environment};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::retry_after;
 
@@ -154,7 +153,7 @@ impl Git {
     /// ssh as the operator has set it up for git, in batch mode. `None` when
     /// `GIT_SSH` names a program whose options are unknown.
     fn batch_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
-        let mut command = match (env::var_os("GIT_SSH_COMMAND"), env::var_os("GIT_SSH")) {
+        let mut command = match (environment::variable("GIT_SSH_COMMAND"), environment::variable("GIT_SSH")) {
             (Some(command), _) => command,
             (None, Some(_)) => return None,
             (None, None) => self.configured_ssh_command(interrupt).unwrap_or_else(|| "ssh".into()),

@@ -179,6 +179,9 @@ impl<'a> Visit<'a> for Paths {
         visit::visit_macro(self, call);
     }
 
+    /// A visibility such as `pub(in crate::farm)` imports nothing.
+    fn visit_visibility(&mut self, _: &'a syn::Visibility) {}
+
     fn visit_attribute(&mut self, attribute: &'a Attribute) {
         if let Meta::List(list) = &attribute.meta {
             self.add_tokens(list.tokens.clone());

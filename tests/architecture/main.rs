@@ -27,7 +27,6 @@ const RANKS: [&[&str]; 8] = [
 /// Pure files and rooms below `src/`: they compute, and leave the world alone.
 const PURE: [&str; 21] = [
     "app/cli.rs",
-    "build_log/cap.rs",
     "build_log/names.rs",
     "build_log/text.rs",
     "config",
@@ -40,6 +39,7 @@ const PURE: [&str; 21] = [
     "format/repository_layout.rs",
     "format/strict_toml.rs",
     "format/version.rs",
+    "http/frame.rs",
     "http/webhook.rs",
     "recipe",
     "upstream/listing/ls_refs.rs",
@@ -65,10 +65,21 @@ const IMPURE: [&str; 11] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 0] = [];
+const LOCKS: [(&str, &str); 10] = [
+    ("app/daemon.rs", "whether the loop runs yet: until then a signal ends the start"),
+    ("http/board.rs", "the latest snapshot, while its pointer is copied"),
+    ("repository/archive_file.rs", "how the archive index looked when it was read last"),
+    ("repository/publish.rs", "the repository: no publish while an upload copies its indexes"),
+    ("upstream/git.rs", "git's ssh command, found out once"),
+    ("upstream/listing/git_settings.rs", "git's settings, read once between reloads"),
+    ("upstream/listing/mod.rs", "the upstreams that do not speak protocol version 2"),
+    ("upstream/listing/net/addresses.rs", "the addresses that did not answer"),
+    ("upstream/listing/net/resolver.rs", "the addresses of host names, for a minute"),
+    ("upstream/listing/net/tls.rs", "the trust store, read once"),
+];
 
 /// The only file that reads environment variables.
-const ENVIRONMENT: &str = "app/environment.rs";
+const ENVIRONMENT: &str = "process/environment.rs";
 
 /// Runtimes of asynchronous programs, and crates that bring one along.
 const RUNTIMES: [&str; 13] = [

@@ -12,7 +12,7 @@ use peipkg_format::problem::Problem;
 pub(crate) use crate::farm::events::jobs::{
     Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome,
 };
-pub(crate) use crate::farm::events::notices::Notice;
+pub(crate) use crate::farm::events::notices::{Hold, Notice};
 pub use crate::farm::events::polls::{PollError, PollFault};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;

@@ -5,9 +5,17 @@ use std::time::Duration;
 
 use peipkg_format::problem::Problem;
 
-use crate::farm::events::JobKey;
-use crate::farm::holds::Hold;
+use super::jobs::JobKey;
 use crate::recipe::upstream_url::UpstreamUrl;
+
+/// How long somebody is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// For so long.
+    For(Duration),
+    /// For the rest of a single sweep.
+    ThisSweep,
+}
 
 /// Something the operator is told; one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]

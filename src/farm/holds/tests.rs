@@ -1,7 +1,8 @@
 //! Who is held and for how long, in the ledger and in a farm.
 
 use super::*;
-use crate::farm::events::Event;
+use crate::farm::events::{Event, Hold};
+use crate::farm::ledger::{LONGEST_HOLD, Ledger};
 use crate::farm::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);

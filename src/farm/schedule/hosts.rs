@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::farm::schedule::{Moment, PollFault};
+use crate::farm::events::PollFault;
+use crate::farm::moment::Moment;
 use crate::recipe::upstream_url::UpstreamUrl;
 
 /// How many listings of one host may run at once, so that a host that serves

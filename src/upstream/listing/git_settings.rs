@@ -8,7 +8,6 @@
 //! They are read when an upstream is first listed, again after a reload, and as long as
 //! they cannot be read ([`Known`]).
 
-use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,7 +17,7 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use crate::process::Interrupt;
+use crate::process::{Interrupt, environment};
 use crate::upstream::git::{CONFIG_DEADLINE, Git};
 use crate::upstream::listing::native_or_git::{self, Settings};
 
@@ -91,16 +90,16 @@ impl State {
 
 /// Reads all of it for `git`.
 fn read(git: &Git, interrupt: &Interrupt) -> Settings {
-    let variables = env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value)));
-    let environment = variables.filter(|(name, _)| native_or_git::is_relevant_variable(name)).collect();
-    let mut settings = Settings { environment, ..Settings::default() };
+    let variables = environment::all().map(|(name, value)| (lossy(&name), lossy(&value)));
+    let of_git = variables.filter(|(name, _)| native_or_git::is_relevant_variable(name)).collect();
+    let mut settings = Settings { environment: of_git, ..Settings::default() };
     if may_be_configured(git.path()) {
         match ask(git, interrupt) {
             Ok(configuration) => settings.configuration = configuration,
             Err(reason) => settings.unreadable = Some(reason),
         }
     }
-    if let Some(home) = env::var_os("HOME") {
+    if let Some(home) = environment::variable("HOME") {
         match read_file(&Path::new(&home).join(".netrc")) {
             Ok(netrc) => settings.netrc = netrc.unwrap_or_default(),
             // curl does without a file that it cannot open.
@@ -114,7 +113,7 @@ fn read(git: &Git, interrupt: &Interrupt) -> Settings {
 /// Whether any of git's configuration may matter.
 fn may_be_configured(git: &Path) -> bool {
     let by_environment = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
-    by_environment.iter().any(|name| env::var_os(name).is_some())
+    by_environment.iter().any(|name| environment::variable(name).is_some())
         || candidates(git).iter().any(|path| match read_file(path) {
             Ok(text) => text.is_some_and(|text| mentions_relevant_section(&text)),
             Err(_) => true,
@@ -125,18 +124,18 @@ fn may_be_configured(git: &Path) -> bool {
 /// them: git is run in none.
 fn candidates(git: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    if let Some(file) = env::var_os("GIT_CONFIG_GLOBAL") {
+    if let Some(file) = environment::variable("GIT_CONFIG_GLOBAL") {
         files.push(PathBuf::from(file));
     } else {
-        let home = env::var_os("HOME").map(PathBuf::from);
-        let xdg = env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let home = environment::variable("HOME").map(PathBuf::from);
+        let xdg = environment::variable("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
         let xdg = xdg.or_else(|| Some(home.as_ref()?.join(".config")));
         files.extend(xdg.map(|directory| directory.join("git/config")));
         files.extend(home.map(|directory| directory.join(".gitconfig")));
     }
-    if let Some(file) = env::var_os("GIT_CONFIG_SYSTEM") {
+    if let Some(file) = environment::variable("GIT_CONFIG_SYSTEM") {
         files.push(PathBuf::from(file));
-    } else if !env::var_os("GIT_CONFIG_NOSYSTEM").is_some_and(|value| is_true(&lossy(&value))) {
+    } else if !environment::variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| is_true(&lossy(&value))) {
         files.push(PathBuf::from("/etc/gitconfig"));
         // A git of its own prefix has its own; the program on the PATH may be a link to it.
         for git in [Some(git.to_owned()), git.canonicalize().ok()].into_iter().flatten() {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::build_log::BuildLog;
-use crate::farm::holds::SLOW;
+use crate::farm::ledger::SLOW;
 use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::upstream_url::UpstreamUrl;
