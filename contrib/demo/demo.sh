@@ -96,10 +96,10 @@ if [ -n "${BIN:-}" ]; then
     bin=$(cd "$BIN" && pwd)
     say "Using those in $(short "$bin")."
 else
-    say 'peipkg-manager and its companions peipkg-build and peipkg-repo, with cargo, for release.' \
-        'The first time this takes a minute or two.'
-    cargo build --release --workspace --target-dir "$target"
-    bin=$target/release
+    say 'peipkg-manager and its companions peipkg-build and peipkg-repo, with cargo. This build is not' \
+        'optimized, so it is done in a minute or two; "make" builds the programs to install.'
+    cargo build --workspace --target-dir "$target"
+    bin=$target/debug
 fi
 for program in peipkg-manager peipkg-build peipkg-repo; do
     [ -x "$bin/$program" ] || fail "$(short "$bin/$program") is missing"
