@@ -97,7 +97,7 @@ if [ -n "${BIN:-}" ]; then
     say "Using those in $(short "$bin")."
 else
     say 'peipkg-manager and its companions peipkg-build and peipkg-repo, with cargo. This build is not' \
-        'optimized, so it is done in a minute or two; "make" builds the programs to install.'
+        'optimized, so it takes about a minute; "make" builds the programs to install.'
     cargo build --workspace --target-dir "$target"
     bin=$target/debug
 fi
