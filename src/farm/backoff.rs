@@ -1,13 +1,13 @@
-//! How long to wait before trying again what has failed. Pure.
+//! How long a failed build, publish, listing or upload waits for its retry. Pure.
 
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// The waits after the first, second, … failure in a row; the last one repeats.
-/// Short at first, for a remote that hiccups; a day in the end, for a recipe
-/// that needs a person.
+/// The waits after the first, second, … failure in a row; the last one repeats. The first ones are
+/// short because many faults pass by themselves; the last is a day because the recipe then needs a
+/// person.
 const WAITS: [Duration; 6] = [
     MINUTE,
     MINUTE.saturating_mul(5),
@@ -17,7 +17,7 @@ const WAITS: [Duration; 6] = [
     HOUR.saturating_mul(24),
 ];
 
-/// The wait after `failures` failures in a row (at least one).
+/// Returns the wait after `failures` failures in a row (at least one).
 pub(crate) fn wait_after(failures: u32) -> Duration {
     let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     WAITS[index.min(WAITS.len() - 1)]

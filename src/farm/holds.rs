@@ -1,12 +1,10 @@
-//! Who keeps the one builder busy for nothing, and how long others are spared that:
-//! upstreams whose tags are listed but whose sources do not come, and recipes whose
-//! builds do not end. Pure.
+//! Holds back upstreams whose fetches hang and recipes whose builds run into their time limit, so
+//! that they do not keep the one builder busy for nothing. Pure.
 //!
-//! Each such attempt takes minutes, or a day, and there may be one for each version. So
-//! after one, the versions of that upstream or recipe that were never tried wait, longer
-//! each time. Versions that have failed keep the times of their own retries, which hold the
-//! others for a moment only, and what a webhook has brought waits for nobody, until one of
-//! that is such an attempt, too.
+//! Each such attempt takes minutes, or a day, and each version may be one. After one, the untried
+//! versions of that upstream or recipe wait, longer each time. A failed version keeps its own retry
+//! time, and its retry holds the others only shortly. An urgent version (a webhook brought it) is
+//! not held, until one of them fails in this way, too.
 
 #[cfg(test)]
 mod tests;
@@ -21,9 +19,9 @@ use crate::farm::queue::Candidate;
 use crate::recipe::upstream_url::UpstreamUrl;
 
 impl Farm {
-    /// What the outcome of a build tells about its upstream's fetches and its recipe's builds, and what is
-    /// to be reported of that.
-    pub(super) fn learn_of_build(
+    /// Holds or releases the upstream and the recipe of a finished build. Returns the notice of a
+    /// new hold.
+    pub(super) fn update_holds(
         &mut self,
         build: &BuildJob,
         outcome: &JobOutcome,
@@ -39,12 +37,12 @@ impl Farm {
         };
         let (repeats, is_retry) = (!self.options.once, self.failures.contains_key(&build.key()));
         let hold = match blame {
-            // Whoever has changed the recipe meanwhile wants to see whether it helps.
+            // The operator has changed the recipe meanwhile and wants to see whether it builds now.
             Blame::Upstream | Blame::Recipe if !is_as_built => return None,
-            Blame::Upstream => self.holds.upstreams.learn(url, took, repeats, is_retry, now)?,
+            Blame::Upstream => self.holds.upstreams.record(url, took, repeats, is_retry, now)?,
             Blame::Recipe => {
                 self.holds.upstreams.release(url);
-                self.holds.recipes.learn(id, took, repeats, is_retry, now)?
+                self.holds.recipes.record(id, took, repeats, is_retry, now)?
             }
             Blame::Version => {
                 self.holds.upstreams.release(url);
@@ -55,9 +53,9 @@ impl Farm {
         let of_upstream = self.watchers.get(url).filter(|_| blame == Blame::Upstream);
         let its = of_upstream.cloned().unwrap_or_else(|| vec![id.clone()]);
         if build.urgent {
-            // Else all that the webhooks have brought would follow, and nobody else would have a turn.
+            // Otherwise every other urgent version of them would follow before any other recipe.
             for recipe in &its {
-                self.queue.calm(recipe);
+                self.queue.clear_urgency(recipe);
             }
         }
         let is_held = |(other, candidate, urgent): &(&Arc<str>, &Candidate, bool)| {
@@ -74,17 +72,17 @@ impl Farm {
         Some(&self.roster.get(recipe)?.upstream.as_ref()?.url)
     }
 
-    /// Whether a recipe's upstream is held.
+    /// Whether the recipe's upstream is held.
     pub(super) fn is_upstream_held(&self, recipe: &str) -> bool {
         self.upstream_of(recipe).is_some_and(|url| self.holds.upstreams.holds(url))
     }
 
-    /// Whether a recipe or its upstream is held.
+    /// Whether the recipe or its upstream is held.
     pub(super) fn is_held(&self, recipe: &Arc<str>) -> bool {
         self.holds.recipes.holds(recipe) || self.is_upstream_held(recipe)
     }
 
-    /// Whether a version that no webhook has brought may be built now.
+    /// Whether a version that is not urgent may be built now.
     pub(super) fn may_build(&self, recipe: &Arc<str>, candidate: &Candidate) -> bool {
         let is_retry = || {
             let key = JobKey { recipe: recipe.clone(), version: candidate.version.clone() };
@@ -93,11 +91,12 @@ impl Farm {
         !self.is_held(recipe) || is_retry()
     }
 
-    /// When holds end that keep a version from being built.
+    /// Returns the ends of the holds that keep a waiting version from its build.
     pub(super) fn ends_of_holds(&self) -> impl Iterator<Item = Moment> {
-        let any_waits = |url: &UpstreamUrl| self.recipes_of(url).any(|recipe| self.queue.has(recipe));
+        let any_waits =
+            |url: &UpstreamUrl| self.recipes_of(url).any(|recipe| self.queue.has_versions_of(recipe));
         let upstreams = self.holds.upstreams.ends().filter(move |(url, _)| any_waits(url));
-        let recipes = self.holds.recipes.ends().filter(|(id, _)| self.queue.has(id));
+        let recipes = self.holds.recipes.ends().filter(|(id, _)| self.queue.has_versions_of(id));
         upstreams.map(|(_, end)| end).chain(recipes.map(|(_, end)| end))
     }
 }

@@ -1,4 +1,4 @@
-//! What the builder does next, and what follows from how it ended. Pure.
+//! Chooses the builder's next job and records how each job ended. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ impl Farm {
         let took = now.saturating_since(started);
         let key = job.key();
         let held = match &job {
-            Job::Build(build) => self.learn_of_build(build, &outcome, took, now),
+            Job::Build(build) => self.update_holds(build, &outcome, took, now),
             Job::Publish(_) => None,
         };
         match outcome {
@@ -34,14 +34,14 @@ impl Farm {
             JobOutcome::OutputsGone => {
                 self.pending.retain(|outputs| outputs.key != key);
                 self.failures.remove(&key);
-                // Whoever has taken them away wants the version to be built anew.
-                self.poll_again(&key.recipe);
+                // Somebody removed them to have the version built again.
+                self.request_poll(&key.recipe);
                 effects.report(Notice::OutputsGone { key });
             }
             JobOutcome::PublishFailed { reason, outputs } => {
                 self.pending.retain(|pending| pending.key != key);
                 self.pending.push(outputs);
-                let (failures, retry_after) = self.note_failure(&key, None, &reason, log.clone(), now);
+                let (failures, retry_after) = self.record_failure(&key, None, &reason, log.clone(), now);
                 effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             }
             JobOutcome::Failed { reason, .. } => {
@@ -50,15 +50,15 @@ impl Farm {
                     Job::Publish(_) => None,
                 };
                 let (failures, mut retry_after) =
-                    self.note_failure(&key, candidate, &reason, log.clone(), now);
-                // Its recipe may have been dropped or changed meanwhile: then there is nothing to retry.
+                    self.record_failure(&key, candidate, &reason, log.clone(), now);
+                // A recipe that was dropped or changed meanwhile has nothing to retry.
                 let recipe = self.roster.get(&key.recipe);
                 if let Job::Build(build) = &job
                     && !recipe.is_some_and(|recipe| recipe.builds_the_same_as(&build.recipe))
                 {
                     self.failures.remove(&key);
-                    // But what the new recipe makes of the tag is tried at once.
-                    if self.poll_again(&key.recipe) {
+                    // The changed recipe builds its own version of the tag at once.
+                    if self.request_poll(&key.recipe) {
                         retry_after = Duration::ZERO;
                     }
                 }
@@ -68,16 +68,17 @@ impl Farm {
         }
     }
 
-    /// Has the upstream of a recipe polled at once; whether there is one.
-    fn poll_again(&mut self, recipe: &str) -> bool {
+    /// Makes the next poll of the recipe's upstream due. Returns whether the recipe has one.
+    fn request_poll(&mut self, recipe: &str) -> bool {
         let upstream = self.roster.get(recipe).and_then(|recipe| recipe.upstream.as_ref());
         if let Some(upstream) = upstream {
-            self.schedule.expedite(&upstream.url);
+            self.schedule.make_due(&upstream.url);
         }
         upstream.is_some()
     }
 
-    fn note_failure(
+    /// Records one more failure in a row of `key`. Returns their number and the wait for the retry.
+    fn record_failure(
         &mut self,
         key: &JobKey,
         candidate: Option<Candidate>,
@@ -88,25 +89,25 @@ impl Farm {
         let count = 1 + self.failures.get(key).map_or(0, |failure| failure.count);
         let wait = backoff::wait_after(count);
         let (retry_at, reason) = (now + wait, reason.to_owned());
-        let failure = Failure { count, retry_at, waiting: true, reason, log, candidate };
+        let failure = Failure { count, retry_at, is_backed_off: true, reason, log, candidate };
         self.failures.insert(key.clone(), failure);
         (count, wait)
     }
 
-    /// Moves failed builds whose time has come back into the queue.
+    /// Puts failed builds whose retry is due back into the queue.
     pub(super) fn requeue_due_retries(&mut self, now: Moment) {
         for (key, failure) in &mut self.failures {
-            if !failure.waiting || failure.retry_at > now {
+            if !failure.is_backed_off || failure.retry_at > now {
                 continue;
             }
-            failure.waiting = false;
+            failure.is_backed_off = false;
             if let Some(candidate) = &failure.candidate {
-                self.queue.add(&key.recipe, candidate.clone());
+                self.queue.insert(&key.recipe, candidate.clone());
             }
         }
     }
 
-    /// Gives the builder its next job, if it is free and there is one.
+    /// Gives the free builder its next job, if there is one.
     pub(super) fn start_job(&mut self, now: Moment, effects: &mut Effects) {
         if self.in_flight.is_some() || self.stopping.is_some() {
             return;
@@ -119,7 +120,8 @@ impl Farm {
                 Notice::BuildStarted { key: build.key(), tag: build.candidate.tag.clone() }
             }
             Job::Publish(outputs) => {
-                // Outputs that never failed here were built by an earlier run.
+                // Outputs without a failure in this run are an earlier run's: its attempts are not
+                // counted.
                 if !self.failures.contains_key(&outputs.key) {
                     self.builds_attempted += 1;
                 }
@@ -130,12 +132,9 @@ impl Farm {
         self.in_flight = Some(Flight { job, started: now, log: None });
     }
 
-    /// Outputs that were never tried in this run, or whose retry is due.
+    /// Returns the publish of pending outputs that are untried in this run, or whose retry is due.
     fn next_publish(&mut self, now: Moment, effects: &mut Effects) -> Option<Job> {
-        let waits = |farm: &Self, outputs: &PendingOutputs| {
-            farm.failures.get(&outputs.key).is_some_and(|failure| failure.waiting)
-        };
-        while let Some(index) = self.pending.iter().position(|outputs| !waits(self, outputs)) {
+        while let Some(index) = self.pending.iter().position(|outputs| !self.is_backed_off(&outputs.key)) {
             let presence =
                 self.archive.presence(&self.pending[index].packages, &self.pending[index].key.version);
             if presence == Presence::Absent {
@@ -143,13 +142,13 @@ impl Farm {
             }
             let outputs = self.pending.remove(index);
             self.failures.remove(&outputs.key);
-            self.dismiss_published(outputs, presence, now, effects);
+            self.drop_published(outputs, presence, now, effects);
         }
         None
     }
 
-    /// Dismisses pending outputs of which the index has all packages, or some.
-    pub(super) fn dismiss_published(
+    /// Drops pending outputs whose packages the index has, all or some.
+    pub(super) fn drop_published(
         &mut self,
         outputs: PendingOutputs,
         presence: Presence,
@@ -158,35 +157,36 @@ impl Farm {
     ) {
         let key = outputs.key.clone();
         if presence == Presence::Partial {
-            // What is published stays as it is: to publish the others beside it is for a person to decide.
+            // Published packages are immutable. A person decides whether to publish the rest beside
+            // them.
             effects.report(Notice::PartlyPublished { key });
             return;
         }
-        // A publish that was cut short has succeeded all the same, and the remote may not have heard of it.
+        // A publish that was cut short succeeded nevertheless: the remote may lack its packages.
         self.owe_upload(now);
         effects.report(Notice::AlreadyPublished { key });
         effects.0.push(Effect::DiscardOutputs(outputs));
     }
 
-    /// Whether a version of the upstream of `recipe` waits to be built.
+    /// Whether a version of the recipe's upstream waits to be built.
     fn waits_for_upstream(&self, recipe: &Recipe) -> bool {
-        self.recipes_beside(recipe).any(|id| self.queue.has(id))
+        self.recipes_beside(recipe).any(|id| self.queue.has_versions_of(id))
     }
 
-    /// The recipes of the upstream with that URL.
+    /// Returns the recipes of the upstream `url`.
     pub(super) fn recipes_of(&self, url: &UpstreamUrl) -> impl Iterator<Item = &Arc<str>> + use<'_> {
         self.watchers.get(url).into_iter().flatten()
     }
 
-    /// The recipes of the upstream of `recipe`, itself included.
+    /// Returns the recipes of the recipe's upstream, itself included.
     fn recipes_beside(&self, recipe: &Recipe) -> impl Iterator<Item = &Arc<str>> {
         recipe.upstream.iter().flat_map(|upstream| self.recipes_of(&upstream.url))
     }
 
-    /// The tags of the upstream of `recipe` that are built next: those of its recipes take turns.
+    /// Returns the next tags to build of the recipe's upstream; its recipes take turns.
     fn next_tags(&self, recipe: &Recipe) -> Vec<String> {
         let mut ids: Vec<_> = self.recipes_beside(recipe).collect();
-        // It has just had its turn.
+        // `recipe` has just had its turn.
         let next = ids.iter().position(|id| **id == recipe.id).map_or(0, |own| own + 1);
         ids.rotate_left(next);
         let mut lanes: Vec<_> = ids.into_iter().map(|id| self.queue.tags_of(id)).collect();
@@ -219,7 +219,7 @@ impl Farm {
             let presence = self.archive.presence(&recipe.packages, &candidate.version);
             if presence == Presence::Absent {
                 let more_of_upstream = self.waits_for_upstream(&recipe);
-                // What could not be fetched alone is not asked for with others.
+                // While the fetches of this upstream fail, fetch one source at a time.
                 let next_tags = if self.is_upstream_held(&id) { Vec::new() } else { self.next_tags(&recipe) };
                 return Some(Job::Build(BuildJob {
                     recipe,
@@ -230,7 +230,7 @@ impl Farm {
                     more_of_upstream,
                 }));
             }
-            // Another recipe has published the same packages meanwhile.
+            // Another recipe published the same packages meanwhile.
             let key = JobKey { recipe: id, version: candidate.version };
             self.failures.remove(&key);
             if presence == Presence::Partial {

@@ -1,5 +1,5 @@
-//! The time that slow failures cost the builder, by upstream and by recipe, and how long the
-//! versions that were never tried wait because of it. Pure.
+//! The builder time lost to slow failures, by upstream and by recipe, and how long their untried
+//! versions are held for it. Pure.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,36 +11,37 @@ use super::events::Hold;
 use super::moment::Moment;
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// From what time on an attempt counts: one that fails at once keeps nobody waiting.
+/// The shortest failed attempt that counts. A quicker one costs the other recipes nothing.
 pub(crate) const SLOW: Duration = Duration::from_secs(10);
 
-/// The longest hold that follows from how often attempts have failed: so often a version that was
-/// never tried gets its chance.
+/// The longest hold that follows from the number of failures. Without it an untried version could
+/// wait a day for its first attempt.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_hours(3);
 
-/// How much of the builder's time the failing attempts of one upstream or recipe may take in a single sweep.
+/// The builder time that the failing attempts of one upstream or recipe may take in a single sweep.
+/// More would delay every other recipe of the sweep.
 const SWEEP_PATIENCE: Duration = Duration::from_mins(10);
 
-/// Who is held.
+/// The losses and holds of all upstreams and recipes.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    /// The upstreams whose last fetches were slow to fail, by URL.
+    /// Upstreams whose last fetches failed slowly.
     pub(super) upstreams: Ledger<UpstreamUrl>,
-    /// The recipes whose last builds did not end in time, by id.
+    /// Recipes whose last builds ran into their time limit, by id.
     pub(super) recipes: Ledger<Arc<str>>,
 }
 
-/// What was lost, by the name of who is to blame.
+/// The losses, by the upstream or recipe that caused them.
 #[derive(Debug)]
 pub(super) struct Ledger<K>(HashMap<K, Loss>);
 
 #[derive(Debug, Default)]
 struct Loss {
-    /// First attempts in a row.
+    /// Failed first attempts in a row.
     failures: u32,
-    /// The builder's time that they have taken.
+    /// The builder time that they took.
     spent: Duration,
-    /// Until when the versions that were never tried wait, if they do; [`Moment::NEVER`] for the rest of a sweep.
+    /// When the hold ends, if there is one; [`Moment::NEVER`] for the rest of a sweep.
     held_until: Option<Moment>,
 }
 
@@ -51,8 +52,8 @@ impl<K> Default for Ledger<K> {
 }
 
 impl<K: Clone + Eq + Hash> Ledger<K> {
-    /// Notes an attempt that has failed after `took`; the hold that follows, if one does.
-    pub(super) fn learn(
+    /// Records an attempt that failed after `took`. Returns the hold that follows, if one does.
+    pub(super) fn record(
         &mut self,
         name: &K,
         took: Duration,
@@ -67,14 +68,17 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         }
     }
 
-    /// Notes an attempt that counts for other versions. Only a daemon (`repeats`) will see the end of a hold. There it is the first attempt at a version.
+    /// Records a failed attempt that says something of other versions: in a daemon (`repeats`) the
+    /// first attempt at a version, in a single sweep any. A single sweep does not wait for the end
+    /// of a hold.
     pub(super) fn failed(&mut self, name: &K, took: Duration, repeats: bool, now: Moment) -> Option<Hold> {
         let loss = self.loss_of(name, took)?;
         loss.failures = loss.failures.saturating_add(1);
         loss.spent = loss.spent.saturating_add(took);
         if repeats {
-            // Half of what a version waits: others have had their chance before it is retried, or else
-            // the newest would always come first, and one that hangs would be the only one tried.
+            // Half of the failed version's own wait: other versions get an attempt before its
+            // retry.
+            // With a longer hold the newest version, if it hangs, would be the only one tried.
             let hold = (backoff::wait_after(loss.failures) / 2).min(LONGEST_HOLD).max(took / 2);
             loss.held_until = Some(now + hold);
             Some(Hold::For(hold))
@@ -86,8 +90,10 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         }
     }
 
-    /// Notes a daemon's retry that has failed after `took`. It tells nothing of other versions: those that have failed
-    /// may be many, and then what was never tried would be held for ever. But the builder is to be free for a while.
+    /// Records a daemon's retry that failed after `took`. It does not count as a loss: the retries
+    /// of many failed versions would hold the untried ones without an end. It only gives other
+    /// recipes
+    /// the builder for a while.
     pub(super) fn failed_again(&mut self, name: &K, took: Duration, now: Moment) -> Option<Hold> {
         let loss = self.loss_of(name, took)?;
         let (before, hold) = (loss.held_until, took / 2);
@@ -95,28 +101,29 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         (loss.held_until > before).then_some(Hold::For(hold))
     }
 
-    /// What is known of `name`, if an attempt that has taken so long counts.
+    /// Returns the loss of `name` if an attempt of that length counts.
     fn loss_of(&mut self, name: &K, took: Duration) -> Option<&mut Loss> {
         (took >= SLOW).then(|| self.0.entry(name.clone()).or_default())
     }
 
-    /// Notes an attempt that went well, or that there is reason to hope that the next one will.
+    /// Forgets the losses of `name`: an attempt went well.
     pub(super) fn release(&mut self, name: &K) {
         self.0.remove(name);
     }
 
-    /// Ends the holds whose time is over.
-    pub(super) fn end_holds(&mut self, now: Moment) {
+    /// Ends the holds that are due.
+    pub(super) fn end_due(&mut self, now: Moment) {
         for loss in self.0.values_mut() {
             loss.held_until = loss.held_until.filter(|until| *until > now);
         }
     }
 
+    /// Whether `name` is held.
     pub(super) fn holds(&self, name: &K) -> bool {
         self.0.get(name).is_some_and(|loss| loss.held_until.is_some())
     }
 
-    /// Who is held, and until when; those that are held for the rest of a sweep have no end.
+    /// Returns the ends of the holds, without those for the rest of a sweep.
     pub(super) fn ends(&self) -> impl Iterator<Item = (&K, Moment)> {
         let end = |loss: &Loss| loss.held_until.filter(|until| *until < Moment::NEVER);
         self.0.iter().filter_map(move |(name, loss)| Some((name, end(loss)?)))
@@ -124,13 +131,13 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
 }
 
 impl Holds {
-    /// Ends the holds whose time is over.
-    pub(super) fn end_holds(&mut self, now: Moment) {
-        self.upstreams.end_holds(now);
-        self.recipes.end_holds(now);
+    /// Ends the holds that are due.
+    pub(super) fn end_due(&mut self, now: Moment) {
+        self.upstreams.end_due(now);
+        self.recipes.end_due(now);
     }
 
-    /// Forgets the upstreams and the recipes that are not to be kept.
+    /// Forgets the upstreams and the recipes that the predicates refuse.
     pub(super) fn retain(
         &mut self,
         keep_url: impl Fn(&UpstreamUrl) -> bool,

@@ -1,10 +1,10 @@
 //! The pure core: every decision of the farm, and nothing else.
 //!
-//! [`Farm::handle`] takes one [`Event`] and the time and answers with
-//! [`Effect`]s; [`Farm::next_deadline`] says when to call it again if nothing
-//! happens. What to poll, what is published, what to build next, when to retry
-//! and when a sweep is over are decided here, without I/O, threads or clocks,
-//! so that days of a farm's life are a table test.
+//! [`Farm::handle`] takes one [`Event`] and the time and returns [`Effect`]s;
+//! [`Farm::next_deadline`] says when to call it again if nothing happens. It decides which
+//! upstreams to list, which versions are published, what to build next, when to retry and when a
+//! sweep is over. It does no I/O, starts no thread and reads no clock: a table test can play days
+//! of a farm's life.
 
 pub(crate) mod backoff;
 pub(crate) mod events;
@@ -40,11 +40,11 @@ use upload_state::UploadState;
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// How long a stopping farm waits for listings. A git process ends as soon as it
-/// is told to; a listing that waits for a silent server has nothing to lose.
+/// How long a stopping farm waits for listings. Interrupted git processes end well within it; a
+/// listing that still waits for a silent server can be cut off without loss.
 const POLLS_GRACE: Duration = Duration::from_secs(2);
 
-/// What of the configuration the decisions depend on.
+/// The part of the configuration that the decisions depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// Stop after one sweep (`--once`) instead of running until told to stop.
@@ -53,9 +53,9 @@ pub(crate) struct Options {
     pub default_interval: Duration,
     /// How many listings may run at once.
     pub poll_jobs: usize,
-    /// Whether there is a remote to upload to.
+    /// Whether a remote is configured.
     pub uploads: bool,
-    /// What the order of the first polls depends on; `None` is the order of the URLs.
+    /// Shuffles the first polls; `None` keeps the order of the URLs.
     pub order_seed: Option<u64>,
 }
 
@@ -77,13 +77,13 @@ pub(crate) struct Farm {
     watchers: BTreeMap<UpstreamUrl, Vec<Arc<str>>>,
     schedule: Schedule,
     archive: Archive,
-    /// Why the archive index could not be read the last time, if so.
+    /// Why the last read of the archive index failed, if it did.
     archive_error: Option<String>,
     queue: Queue,
     failures: HashMap<JobKey, Failure>,
     holds: Holds,
     pending: Vec<PendingOutputs>,
-    /// What was warned about already, by recipe.
+    /// The subjects of the warnings given already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
     in_flight: Option<Flight>,
     upload: UploadState,
@@ -92,40 +92,40 @@ pub(crate) struct Farm {
     builds_succeeded: u64,
 }
 
-/// The job the builder has.
+/// The builder's current job.
 #[derive(Debug)]
 struct Flight {
     job: Job,
     started: Moment,
-    /// The file of its log, if it has one.
+    /// The name of its log file, once it has one.
     log: Option<Arc<str>>,
 }
 
-/// A version that failed, and when it is tried again.
+/// A version that failed, and its retry.
 #[derive(Debug)]
 struct Failure {
     /// Failures in a row.
     count: u32,
     retry_at: Moment,
-    /// Whether `retry_at` is still to come; once it has passed, the version waits in the queue.
-    waiting: bool,
+    /// Whether `retry_at` lies ahead; afterwards the version waits in the queue.
+    is_backed_off: bool,
     reason: String,
-    /// The file of the last attempt's log, if it had one.
+    /// The name of the last attempt's log file, if it had one.
     log: Option<Arc<str>>,
-    /// What to build again; `None` when only the publish is missing.
+    /// The version to build again; `None` if it is built and only its publish failed.
     candidate: Option<Candidate>,
 }
 
-/// The farm is coming to its end.
+/// A requested end of the farm.
 #[derive(Debug)]
 struct Stop {
     outcome: Outcome,
-    /// When listings that are still running are waited for no longer.
+    /// When the farm stops waiting for running listings.
     polls_abandoned: Moment,
 }
 
 impl Farm {
-    /// A farm without recipes; its first [`Event::RosterLoaded`] starts it.
+    /// Creates a farm without recipes; its first [`Event::RosterLoaded`] starts it.
     pub(crate) fn new(options: Options) -> Self {
         Self {
             schedule: Schedule::new(options.poll_jobs, !options.once, options.order_seed),
@@ -147,7 +147,7 @@ impl Farm {
         }
     }
 
-    /// Notes `event` and decides what to do about it.
+    /// Records `event`, decides, and returns the effects to perform, in order.
     pub(crate) fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
         let mut effects = Effects::default();
         match event {
@@ -169,37 +169,36 @@ impl Farm {
             Event::AbortRequested => self.on_abort_requested(now, &mut effects),
         }
         self.requeue_due_retries(now);
-        self.holds.end_holds(now);
+        self.holds.end_due(now);
         self.start_polls(now, &mut effects);
         self.start_job(now, &mut effects);
         self.start_upload(now, &mut effects);
         effects.0
     }
 
-    /// When [`Event::DeadlineReached`] is to be handled, if nothing happens before.
+    /// Returns when to send [`Event::DeadlineReached`] if nothing happens before.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         if let Some(stop) = &self.stopping {
             return (self.in_flight.is_none()
-                && self.upload.running.is_none()
-                && !self.schedule.nothing_runs())
+                && self.upload.running_since.is_none()
+                && self.schedule.has_running())
             .then_some(stop.polls_abandoned);
         }
         let retries =
-            self.failures.values().filter(|failure| failure.waiting).map(|failure| failure.retry_at);
+            self.failures.values().filter(|failure| failure.is_backed_off).map(|failure| failure.retry_at);
         let next = retries.chain(self.upload.next()).chain(self.schedule.next_deadline());
         next.chain(self.ends_of_holds()).min()
     }
 
-    /// Whether the farm is over, and how.
+    /// Returns how the farm ended, once it has.
     pub(crate) fn outcome(&self, now: Moment) -> Option<Outcome> {
-        // An aborted farm starts no upload, however much one is owed.
-        let is_aborted = self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted);
+        // An aborted farm starts no upload, even if one is owed.
         let upload_is_over =
-            if is_aborted { self.upload.running.is_none() } else { self.upload.is_quiet(now) };
+            if self.is_aborted() { self.upload.running_since.is_none() } else { self.upload.is_quiet(now) };
         let idle = self.in_flight.is_none() && upload_is_over;
         match &self.stopping {
             Some(stop) => {
-                let polls_are_over = self.schedule.nothing_runs() || stop.polls_abandoned <= now;
+                let polls_are_over = !self.schedule.has_running() || stop.polls_abandoned <= now;
                 (idle && polls_are_over).then_some(stop.outcome)
             }
             None if !self.options.once => None,
@@ -207,7 +206,7 @@ impl Farm {
         }
     }
 
-    /// Whether no poll, no build and nothing that may be built yet is left of a sweep.
+    /// Whether the sweep has no poll, no job and no version left to build.
     fn has_built_all(&self) -> bool {
         let may_build = |(recipe, candidate, urgent)| urgent || self.may_build(recipe, candidate);
         self.in_flight.is_none() && self.schedule.is_quiet() && !self.queue.iter().any(may_build)
@@ -219,9 +218,9 @@ impl Farm {
         let before = std::mem::replace(&mut self.roster, recipes.collect());
         let stamp_in = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>, id: &Arc<str>| Some(roster.get(id)?.stamp);
         for (key, failure) in &mut self.failures {
-            // Whoever has changed a recipe wants to see whether it helps, not to wait.
+            // The operator has just changed the recipe and wants to see whether it builds now.
             let has_changed = stamp_in(&before, &key.recipe) != stamp_in(&self.roster, &key.recipe);
-            if failure.candidate.is_some() && failure.waiting && has_changed {
+            if failure.candidate.is_some() && failure.is_backed_off && has_changed {
                 failure.retry_at = now;
             }
         }
@@ -229,13 +228,14 @@ impl Farm {
         let mut intervals: BTreeMap<UpstreamUrl, Duration> = BTreeMap::new();
         for (id, recipe) in &self.roster {
             let Some(upstream) = &recipe.upstream else { continue };
-            // One listing serves all recipes of an upstream, as often as the most eager of them asks.
+            // One listing serves all recipes of an upstream, at the shortest of their intervals.
             let wanted = recipe.poll_interval.unwrap_or(self.options.default_interval);
             let interval = intervals.entry(upstream.url.clone()).or_insert(wanted);
             *interval = wanted.min(*interval);
             self.watchers.entry(upstream.url.clone()).or_default().push(id.clone());
         }
-        // What waits was found by the old recipe: other versions, perhaps, from another upstream.
+        // The old recipe found the waiting versions. The new one may build others, or from another
+        // upstream.
         let roster = &self.roster;
         let is_the_same = |id: &Arc<str>| match (before.get(id), roster.get(id)) {
             (Some(before), Some(recipe)) => recipe.builds_the_same_as(before),
@@ -245,10 +245,10 @@ impl Farm {
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_the_same(&key.recipe));
         let is_watched = |id: &str| roster.get(id).is_some_and(|recipe| recipe.upstream.is_some());
         self.queue.retain(is_watched);
-        // Pending outputs are published even when their recipe is gone: they are built.
+        // Pending outputs are published even if their recipe is gone: their build is done.
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_watched(&key.recipe));
         self.warned.retain(|id, _| is_watched(id));
-        // Here too, whoever has changed a recipe wants to see whether it helps.
+        // A changed recipe is tried at once, as above.
         let is_untouched = |id: &Arc<str>| stamp_in(&before, id) == stamp_in(roster, id);
         let watchers = &self.watchers;
         let all_untouched =
@@ -263,7 +263,7 @@ impl Farm {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
                 Presence::Absent => self.pending.push(outputs),
-                presence => self.dismiss_published(outputs, presence, now, effects),
+                presence => self.drop_published(outputs, presence, now, effects),
             }
         }
     }
@@ -287,7 +287,7 @@ impl Farm {
     fn on_stop_requested(&mut self, now: Moment, effects: &mut Effects) {
         if self.stopping.is_none() {
             self.stopping = Some(Stop { outcome: Outcome::Clean, polls_abandoned: now + POLLS_GRACE });
-            effects.report(Notice::Draining { in_flight: self.flying() });
+            effects.report(Notice::Draining { in_flight: self.key_in_flight() });
             effects.0.push(Effect::InterruptPolls);
         }
     }
@@ -298,8 +298,12 @@ impl Farm {
         effects.0.extend([Effect::InterruptPolls, Effect::InterruptJob]);
     }
 
-    /// The version the builder is at.
-    fn flying(&self) -> Option<JobKey> {
+    fn is_aborted(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted)
+    }
+
+    /// Returns the version of the builder's current job.
+    fn key_in_flight(&self) -> Option<JobKey> {
         self.in_flight.as_ref().map(|flight| flight.job.key())
     }
 }

@@ -1,6 +1,7 @@
-//! The core in random interleavings of everything that can happen to it, and what must hold in each of them.
+//! Plays the core in random interleavings of all its events, and checks what must hold in each.
 //!
-//! A case is a seed. A failure prints it, with all that was done up to there; to look at one alone, put it into [`SEEDS`].
+//! A case is a seed. A failure prints the seed and the last events; to run one case alone, put its
+//! seed into [`SEEDS`].
 
 mod invariants;
 mod outcomes;
@@ -13,16 +14,16 @@ use crate::farm::tests::{archive, outputs, recipe};
 
 const SEEDS: Range<u64> = 0..400;
 
-/// Random steps of a case, before everything begins to succeed.
+/// The random steps of a case, before the calm in which everything succeeds.
 const STEPS: usize = 250;
 
-/// The longest back-off and the longest poll interval have passed after so much calm.
+/// The length of the calm: longer than any back-off and any poll interval.
 const CALM: Duration = Duration::from_hours(24 * 4);
 
 const UPSTREAMS: [&str; 7] =
     ["u", "w", "https://one/a", "https://one/b", "https://one/c", "https://one/d", "https://one/e"];
 
-/// What the world does with what the core asks for.
+/// The world around the core: performs its effects and ends what it started.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct World {
     random: u64,
@@ -31,22 +32,22 @@ struct World {
     farm: Farm,
     now: Moment,
     roster: Vec<Recipe>,
-    /// `(package, version)`: the truth, of which the core is told at once.
+    /// The published `(package, version)`s; the core reads each change at once.
     published: BTreeSet<(String, String)>,
     /// Built, and not yet published.
     pending: HashSet<JobKey>,
     polls: Vec<UpstreamUrl>,
     job: Option<Job>,
-    /// Before when a version must not be tried again; forgotten when the recipes change.
+    /// The earliest retry of each failed version; cleared when the recipes change.
     not_before: HashMap<JobKey, Moment>,
-    /// Before when no version must be tried that never failed and no webhook brought, by its upstream's URL or its recipe.
+    /// The ends of the holds of untried versions that are not urgent, by upstream URL or recipe.
     fresh_not_before: HashMap<String, Moment>,
-    /// The remote lacks something that no running upload brings.
+    /// Whether the remote lacks a publish that no running upload brings.
     owed: bool,
     uploading: bool,
-    /// Whether the recipes have changed since the job was started.
+    /// Whether the recipes changed since the job was started.
     roster_changed: bool,
-    /// For each recipe that has waited in the queue since, the recipes that were built meanwhile.
+    /// For each waiting recipe, the recipes built since its last turn.
     built_before: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     calm: bool,
     stopped: bool,
@@ -91,7 +92,7 @@ impl World {
         world
     }
 
-    /// What a manager tells the core at its start.
+    /// Sends the events of a manager's start.
     fn begin(&mut self) {
         for version in ["1-1", "2-1"] {
             if self.one_in(3) {
@@ -124,7 +125,7 @@ impl World {
         self.event(Event::ArchiveRead(Ok(archive)));
     }
 
-    /// Another roster, or a broken one.
+    /// Loads another roster, or a broken one.
     fn load_roster(&mut self) {
         if !self.roster.is_empty() && !self.calm && self.one_in(5) {
             return self.event(Event::RosterLoaded(Err(Vec::new())));
@@ -147,7 +148,7 @@ impl World {
                 &format!("{minimum}{watch}"),
             ));
         }
-        // A change of a recipe ends the wait of its versions.
+        // A changed recipe ends the back-off of its versions.
         self.not_before.clear();
         self.fresh_not_before.clear();
         self.roster_changed = true;
@@ -157,7 +158,7 @@ impl World {
     fn event(&mut self, event: Event) {
         self.done.push(format!("{:?} {event:?}", self.now));
         let before = self.waiting();
-        // What a webhook brings goes ahead of all others.
+        // Urgent versions go ahead of all others.
         let may_be_urgent = matches!(event, Event::PollFinished { .. })
             || self.farm.queue.iter().any(|(_, _, urgent)| urgent);
         let effects = self.farm.handle(event, self.now);
@@ -207,7 +208,7 @@ impl World {
             }
             Effect::LoadRoster => self.load_roster(),
             Effect::Report(Notice::AlreadyPublished { .. }) => self.owed = self.options.uploads,
-            // What a recipe that has changed meanwhile had built is nothing to retry.
+            // A failed build of a recipe that changed meanwhile has no retry.
             Effect::Report(Notice::BuildFailed { .. }) if self.roster_changed => {}
             Effect::Report(
                 Notice::BuildFailed { key, retry_after, .. } | Notice::PublishFailed { key, retry_after, .. },
@@ -251,7 +252,7 @@ impl World {
         self.published.contains(&(package.to_owned(), version.to_owned()))
     }
 
-    /// The recipes with their upstreams.
+    /// Returns the recipes with their upstreams.
     fn watched(&self) -> Vec<(&Recipe, &UpstreamUrl)> {
         self.roster.iter().filter_map(|recipe| Some((recipe, &recipe.upstream.as_ref()?.url))).collect()
     }
@@ -289,7 +290,7 @@ impl World {
         self.check_rest();
     }
 
-    /// From now on everything succeeds; time passes until the farm is over, or all back-offs are.
+    /// Lets everything succeed from now on, until the farm is over or all back-offs have passed.
     fn calm_down(&mut self) {
         self.calm = true;
         self.tell_archive();
@@ -332,7 +333,7 @@ fn below(state: &mut u64, end: usize) -> usize {
 }
 
 #[test]
-fn whatever_happens_in_whatever_order() {
+fn random_events_in_random_order_keep_all_invariants() {
     let (mut ended, mut complete) = (0, 0);
     for seed in SEEDS {
         let mut world = World::new(seed);
@@ -355,7 +356,7 @@ fn whatever_happens_in_whatever_order() {
 }
 
 #[test]
-fn a_sweep_without_failures_builds_everything() {
+fn random_farm_without_failures_builds_everything() {
     for seed in SEEDS {
         let mut world = World::new(seed);
         world.calm_down();

@@ -3,29 +3,29 @@
 use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
-/// A point in time, by a monotonic clock that starts at zero with its owner: the farm, or the
-/// fetcher of sources. Comparing moments of different owners says nothing.
+/// A point in time on a monotonic clock that starts at zero with its owner: the farm, or the
+/// fetcher of sources. Moments of different owners cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The start of the owner's clock.
+    /// The start of the clock.
     pub const ZERO: Self = Self(Duration::ZERO);
 
-    /// After all others: no clock will show it.
+    /// Later than any moment that a clock reaches.
     pub const NEVER: Self = Self(Duration::MAX);
 
-    /// The moment `elapsed` after the start.
+    /// Returns the moment `elapsed` after the start.
     pub const fn from_duration(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// How long after the start this is.
+    /// Returns the time since the start.
     pub const fn since_start(self) -> Duration {
         self.0
     }
 
-    /// How long after `earlier` this is; nothing if it comes before.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -34,7 +34,7 @@ impl Moment {
 impl Add<Duration> for Moment {
     type Output = Self;
 
-    /// The moment `span` later; [`Moment::NEVER`] where that cannot be counted.
+    /// Returns the moment `span` later, at most [`Moment::NEVER`].
     fn add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(span))
     }
@@ -53,7 +53,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn arithmetic_beyond_the_ends_stays_at_them() {
+    fn moment_arithmetic_beyond_an_end_saturates() {
         let later = Moment::ZERO + SECOND;
         assert_eq!(later.saturating_since(Moment::ZERO), SECOND);
         assert_eq!(Moment::ZERO.saturating_since(later), Duration::ZERO);

@@ -1,5 +1,5 @@
-//! What a poll's answer means: which tags are versions, which of them are still
-//! to be built, and what the operator has to know about the others. Pure.
+//! Starts polls and reads their answers: which tags are versions, which versions to build, and
+//! which warnings the operator gets about the others. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::farm::{Effects, Farm};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, TagVersion, Upstream};
 
-/// How many unusable tags of one recipe are named in the log, each once; the
-/// rest is only counted, so that a hostile upstream cannot fill the log.
+/// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
+/// hostile upstream cannot fill the log.
 const NAMED_BAD_TAGS: usize = 20;
 
 impl Farm {
@@ -43,11 +43,11 @@ impl Farm {
                     effects,
                 );
             }
-            // These have made room for others, which no event may come to start.
+            // Each upstream given up leaves room for another one, and no event would start that.
         }
     }
 
-    /// Polls every upstream of that name at once which a recipe with a webhook watches.
+    /// Asks for a poll of every upstream with one of these names and a recipe that wants hooks.
     pub(super) fn on_webhook_received(&mut self, repositories: &[String], effects: &mut Effects) {
         if self.stopping.is_some() {
             return;
@@ -75,7 +75,7 @@ impl Farm {
         effects: &mut Effects,
     ) {
         let summary = tags.as_ref().map(Vec::len).map_err(Clone::clone);
-        let Some(urgent) = self.schedule.finished(upstream, summary, now) else { return };
+        let Some(urgent) = self.schedule.on_listing_finished(upstream, summary, now) else { return };
         if self.stopping.is_some() {
             return;
         }
@@ -98,7 +98,7 @@ impl Farm {
         }
     }
 
-    /// Queues what of an upstream's tags one recipe has still to build.
+    /// Queues the versions among an upstream's tags that one recipe still has to build.
     fn match_tags(&mut self, id: &Arc<str>, tags: &[String], urgent: bool, effects: &mut Effects) {
         let Some((recipe, upstream)) = self.watched_recipe(id) else { return };
         if let Some(reason) = &self.archive_error {
@@ -151,24 +151,30 @@ impl Farm {
         self.queue.replace(id, candidates, urgent);
     }
 
-    /// A failed version that is none of the recipe's any more will not be tried again.
+    /// Forgets the failures of versions whose tags are gone: there is nothing to retry.
     fn forget_vanished_failures(&mut self, id: &Arc<str>, versions: &HashMap<String, &String>) {
-        let flying = self.flying();
+        let in_flight = self.key_in_flight();
         self.failures.retain(|key, failure| {
             key.recipe != *id
                 || failure.candidate.is_none()
-                || flying.as_ref() == Some(key)
+                || in_flight.as_ref() == Some(key)
                 || versions.contains_key(key.version.as_str())
         });
     }
 
-    /// Whether a version is being built, is built, or waits to be tried again.
+    /// Whether a version is being built, is pending, or waits for the time of its retry.
     pub(super) fn is_under_way(&self, key: &JobKey) -> bool {
-        self.flying().is_some_and(|flying| flying == *key)
+        self.key_in_flight().is_some_and(|in_flight| in_flight == *key)
             || self.pending.iter().any(|outputs| outputs.key == *key)
-            || self.failures.get(key).is_some_and(|failure| failure.waiting)
+            || self.is_backed_off(key)
     }
 
+    /// Whether a version waits for the time of its retry.
+    pub(super) fn is_backed_off(&self, key: &JobKey) -> bool {
+        self.failures.get(key).is_some_and(|failure| failure.is_backed_off)
+    }
+
+    /// Returns a recipe and its upstream, if it is loaded and has one.
     pub(super) fn watched_recipe(&self, id: &Arc<str>) -> Option<(Arc<Recipe>, Upstream)> {
         let recipe = self.roster.get(id)?.clone();
         let upstream = recipe.upstream.clone()?;
@@ -176,7 +182,7 @@ impl Farm {
     }
 }
 
-/// The warnings of one recipe: each is given once as long as its cause lasts.
+/// The warnings of one recipe. Each is given once as long as its cause lasts.
 struct Warnings<'a> {
     recipe: &'a Arc<str>,
     before: HashSet<String>,
@@ -189,15 +195,15 @@ impl<'a> Warnings<'a> {
         Self { recipe, before, current: HashSet::new(), unnamed: 0 }
     }
 
-    /// Whether the operator was not yet told about `subject`.
+    /// Records a warning about `subject`. Returns whether the last poll did not give it.
     fn is_new(&mut self, subject: &str) -> bool {
         self.current.insert(subject.to_owned());
         !self.before.contains(subject)
     }
 
-    /// Once for each pattern: whoever has changed it wants to know whether it helps.
+    /// Warns that no tag matches; again for each new pattern, which may be wrong in another way.
     fn no_match(&mut self, tag_pattern: &str, example: &str, effects: &mut Effects) {
-        // No tag has this name: it contains a space.
+        // The space keeps this subject apart from all tags.
         if self.is_new(&format!("no match for {tag_pattern}")) {
             let (tag_pattern, example) = (tag_pattern.to_owned(), example.to_owned());
             effects.report(Notice::NoTagMatches { recipe: self.recipe.clone(), tag_pattern, example });
@@ -213,10 +219,10 @@ impl<'a> Warnings<'a> {
         }
     }
 
-    /// What was warned about, for the next poll.
+    /// Warns of the unnamed tags. Returns all subjects, for the next poll.
     fn finish(mut self, effects: &mut Effects) -> HashSet<String> {
         let count = self.unnamed;
-        // No tag has this name: it contains a space.
+        // The space keeps this subject apart from all tags.
         if count > 0 && self.is_new(&format!("{count} more")) {
             effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
         }

@@ -1,4 +1,4 @@
-//! How a sweep stands, for the live line of a terminal. Pure.
+//! The progress of a sweep, for the live line of a terminal. Pure.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use peipkg_format::problem::OneLine;
 
 use super::moment::Moment;
 
-/// How a farm's sweep stands.
+/// The progress of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// How many upstreams were listed, with success or without.
+    /// How many upstreams were listed, successfully or not.
     pub polled: usize,
     /// How many there are.
     pub upstreams: usize,
     /// How many versions wait to be built.
     pub queued: usize,
-    /// What goes on: `building libz 1.3.1-1`, and since when.
+    /// The current work, such as `building libz 1.3.1-1`, and its start.
     pub work: Option<(String, Moment)>,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Progress {
     /// `polled 37 of 200, 12 queued, building libz 1.3.1-1`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "polled {} of {}, {} queued", self.polled, self.upstreams, self.queued)?;
-        // A recipe's name is whatever a directory may be called.
+        // A recipe's id is a directory name, which may hold control characters.
         self.work.as_ref().map_or(Ok(()), |(work, _)| write!(f, ", {}", OneLine(work)))
     }
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_what_there_is() {
+    fn progress_with_and_without_work_is_one_clean_line() {
         let mut progress = Progress { polled: 1, upstreams: 3, queued: 0, work: None };
         assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued");
         progress.work = Some(("building libz 1.3.1-1".to_owned(), Moment::ZERO));

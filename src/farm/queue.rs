@@ -1,5 +1,5 @@
-//! Which version is built next: webhook-triggered first, then one recipe after
-//! the other, the newest version of each first. Pure.
+//! Orders the waiting versions: urgent ones first, then the recipes in turn, the newest version of
+//! each first. A version is urgent if a webhook brought it. Pure.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use peipkg_format::version::Version;
 
-/// A version that is to be built, and the tag it comes from.
+/// A version to build, and its tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// The upstream's tag, without `refs/tags/`.
     pub tag: String,
-    /// The package version it stands for.
+    /// The package version that the tag stands for.
     pub version: Version,
 }
 
-/// The versions waiting to be built, of all recipes.
+/// The versions of all recipes that wait to be built.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     lanes: BTreeMap<Arc<str>, Lane>,
-    /// The recipes that have something waiting, the next one first.
+    /// The recipes with a waiting version, the next one first.
     turns: VecDeque<Arc<str>>,
 }
 
-/// One recipe's versions, each list oldest first so that the newest is popped.
+/// One recipe's versions. Each list has the newest last, where it is popped.
 #[derive(Debug, Default)]
 struct Lane {
     urgent: Vec<Candidate>,
@@ -32,8 +32,8 @@ struct Lane {
 }
 
 impl Queue {
-    /// Replaces what waits for `recipe` by `candidates`. What a webhook has
-    /// brought (`urgent`) and did not wait before goes ahead of all recipes.
+    /// Replaces the waiting versions of `recipe` by `candidates`. If a webhook asked for their poll
+    /// (`urgent`), the versions that did not wait before become urgent.
     pub(crate) fn replace(&mut self, recipe: &Arc<str>, candidates: Vec<Candidate>, urgent: bool) {
         let before = self.lanes.remove(recipe).unwrap_or_default();
         let texts = |list: &[Candidate]| -> HashSet<String> {
@@ -41,7 +41,8 @@ impl Queue {
         };
         let was_urgent = texts(&before.urgent);
         let was_ordinary = if urgent { texts(&before.ordinary) } else { HashSet::new() };
-        // With nothing to compare with, a whole backlog would be news: then only the newest is.
+        // With nothing to compare with, a whole backlog would be new: then only its newest is
+        // urgent.
         let newest = candidates.iter().max_by(|a, b| a.version.sort_cmp(&b.version));
         let newest = newest.map(|candidate| candidate.version.as_str().to_owned());
         let nothing_waited = before.urgent.is_empty() && before.ordinary.is_empty();
@@ -56,35 +57,35 @@ impl Queue {
         });
         let mut lane = Lane { urgent: ahead, ordinary };
         lane.sort();
-        self.settle(recipe, lane);
+        self.put_lane(recipe, lane);
     }
 
     /// Adds one version, unless it waits already.
-    pub(crate) fn add(&mut self, recipe: &Arc<str>, candidate: Candidate) {
+    pub(crate) fn insert(&mut self, recipe: &Arc<str>, candidate: Candidate) {
         let mut lane = self.lanes.remove(recipe).unwrap_or_default();
         if !lane.urgent.contains(&candidate) && !lane.ordinary.contains(&candidate) {
             let place = lane.ordinary.partition_point(|other| order(other, &candidate).is_lt());
             lane.ordinary.insert(place, candidate);
         }
-        self.settle(recipe, lane);
+        self.put_lane(recipe, lane);
     }
 
-    /// Drops the versions of every recipe that `keep` refuses.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.lanes.retain(|recipe, _| keep(recipe));
-        self.turns.retain(|recipe| keep(recipe));
+    /// Drops the versions of every recipe that `has_work` refuses.
+    pub(crate) fn retain(&mut self, has_work: impl Fn(&str) -> bool) {
+        self.lanes.retain(|recipe, _| has_work(recipe));
+        self.turns.retain(|recipe| has_work(recipe));
     }
 
-    /// Takes the version to build next, of those that `may` be built now, with whether a webhook has brought it: such a
-    /// one always may.
+    /// Removes and returns the next version to build, and whether it is urgent. Urgent versions are
+    /// not asked for with `may_build`.
     pub(crate) fn pop(
         &mut self,
-        may: impl Fn(&Arc<str>, &Candidate) -> bool,
+        may_build: impl Fn(&Arc<str>, &Candidate) -> bool,
     ) -> Option<(Arc<str>, Candidate, bool)> {
         let place = self.turns.iter().position(|recipe| !self.lanes[recipe].urgent.is_empty());
         let place = place.or_else(|| {
             let lane_may =
-                |recipe: &Arc<str>| self.lanes[recipe].ordinary.iter().rev().any(|c| may(recipe, c));
+                |recipe: &Arc<str>| self.lanes[recipe].ordinary.iter().rev().any(|c| may_build(recipe, c));
             self.turns.iter().position(lane_may)
         })?;
         let recipe = self.turns.remove(place)?;
@@ -92,15 +93,15 @@ impl Queue {
         let urgent = lane.urgent.pop();
         let is_urgent = urgent.is_some();
         let candidate = urgent.or_else(|| {
-            let place = lane.ordinary.iter().rposition(|candidate| may(&recipe, candidate))?;
+            let place = lane.ordinary.iter().rposition(|candidate| may_build(&recipe, candidate))?;
             Some(lane.ordinary.remove(place))
         })?;
-        self.settle(&recipe, lane);
+        self.put_lane(&recipe, lane);
         Some((recipe, candidate, is_urgent))
     }
 
-    /// Has what a webhook has brought for `recipe` wait for its turn like all else.
-    pub(crate) fn calm(&mut self, recipe: &str) {
+    /// Makes the urgent versions of `recipe` wait for its turn.
+    pub(crate) fn clear_urgency(&mut self, recipe: &str) {
         if let Some(lane) = self.lanes.get_mut(recipe) {
             lane.ordinary.append(&mut lane.urgent);
             lane.sort();
@@ -108,23 +109,23 @@ impl Queue {
     }
 
     /// Whether a version of `recipe` waits.
-    pub(crate) fn has(&self, recipe: &str) -> bool {
+    pub(crate) fn has_versions_of(&self, recipe: &str) -> bool {
         self.lanes.contains_key(recipe)
     }
 
-    /// The tags of `recipe` that wait, the next one first.
+    /// Returns the tags of the waiting versions of `recipe`, the next one first.
     pub(crate) fn tags_of(&self, recipe: &str) -> impl Iterator<Item = &String> {
         let lane = self.lanes.get(recipe);
         let lists = lane.into_iter().flat_map(|lane| [&lane.urgent, &lane.ordinary]);
         lists.flat_map(|list| list.iter().rev().map(|candidate| &candidate.tag))
     }
 
-    /// How many versions wait.
+    /// Returns how many versions wait.
     pub(crate) fn len(&self) -> usize {
         self.lanes.values().map(|lane| lane.urgent.len() + lane.ordinary.len()).sum()
     }
 
-    /// Everything that waits, recipe by recipe, with whether a webhook brought it.
+    /// Returns all waiting versions, recipe by recipe, and whether each is urgent.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Candidate, bool)> {
         self.lanes.iter().flat_map(|(recipe, lane)| {
             let urgent = lane.urgent.iter().rev().map(move |candidate| (recipe, candidate, true));
@@ -132,9 +133,9 @@ impl Queue {
         })
     }
 
-    /// Puts a lane (back) in and keeps `turns` in step: a recipe that has something
-    /// waiting has exactly one turn, and a new turn comes after all others.
-    fn settle(&mut self, recipe: &Arc<str>, lane: Lane) {
+    /// Puts a lane (back) in and keeps `turns` in step: a recipe with a waiting version has exactly
+    /// one turn, and a new turn comes last.
+    fn put_lane(&mut self, recipe: &Arc<str>, lane: Lane) {
         if lane.urgent.is_empty() && lane.ordinary.is_empty() {
             self.turns.retain(|other| other != recipe);
             return;
@@ -154,7 +155,8 @@ impl Lane {
     }
 }
 
-/// The oldest first. Versions that compare equal are built in the order of their text, so that a run can be repeated.
+/// Compares for "oldest first". Equal versions follow the order of their text, so that a run can be
+/// repeated.
 fn order(a: &Candidate, b: &Candidate) -> Ordering {
     a.version.sort_cmp(&b.version).then_with(|| b.version.as_str().cmp(a.version.as_str()))
 }
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_take_turns_and_the_newest_version_goes_first() {
+    fn pop_of_several_recipes_takes_turns_newest_version_first() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1.9", "1.10", "1.0-rc1", "1.0"]), false);
         queue.replace(&"b".into(), candidates(&["2"]), false);
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_webhook_has_brought_goes_ahead() {
+    fn replace_after_webhook_makes_only_new_versions_urgent() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1", "2"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2"]), false);
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_before_the_first_poll_does_not_bring_the_backlog_ahead() {
+    fn replace_after_webhook_of_whole_backlog_makes_only_newest_urgent() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1", "2"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
@@ -207,23 +209,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_urgent_no_more_has_its_turn_like_all_else() {
+    fn clear_urgency_of_recipe_returns_it_to_its_turn() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1", "3"]), false);
         queue.replace(&"b".into(), candidates(&["1"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
         let has_urgent = |queue: &Queue| queue.iter().any(|(.., urgent)| urgent);
         assert!(has_urgent(&queue));
-        queue.calm("b");
-        queue.calm("none");
+        queue.clear_urgency("b");
+        queue.clear_urgency("none");
         assert!(!has_urgent(&queue));
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
         assert_eq!(drain(&mut queue), ["a v3", "b v3", "a v1", "b v2", "b v1"]);
     }
 
     #[test]
-    fn versions_whose_order_goes_in_circles_are_built_all_the_same() {
-        // By the specification 1~r < 1 < 1+git < 1~r; a sort that notices does not end well.
+    fn pop_of_versions_ordered_in_circles_returns_each_once() {
+        // By the specification 1~r < 1 < 1+git < 1~r, and a library sort may panic on such an
+        // order.
         let texts: Vec<String> = (0..40)
             .flat_map(|n| ["1~r", "1", "1+git", "1~s", "1+rest"].map(|text| format!("{text}.{n}")))
             .collect();
@@ -243,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_poll_no_longer_finds_leaves_the_queue() {
+    fn replace_without_a_version_drops_it() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1", "2"]), false);
         queue.replace(&"a".into(), candidates(&["2"]), false);
-        queue.add(&"a".into(), candidate("3"));
-        queue.add(&"a".into(), candidate("3"));
+        queue.insert(&"a".into(), candidate("3"));
+        queue.insert(&"a".into(), candidate("3"));
         assert_eq!(drain(&mut queue), ["a v3", "a v2"]);
         queue.replace(&"a".into(), candidates(&["1"]), false);
         queue.replace(&"a".into(), candidates(&[]), false);
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_built_yet_keeps_its_turn() {
+    fn pop_with_versions_held_leaves_their_turn() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1", "2"]), false);
         queue.replace(&"b".into(), candidates(&["1", "2", "3"]), false);
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_recipe_takes_its_versions_along() {
+    fn retain_without_a_recipe_drops_its_versions() {
         let mut queue = Queue::default();
         queue.replace(&"a".into(), candidates(&["1"]), false);
         queue.replace(&"b".into(), candidates(&["1"]), false);

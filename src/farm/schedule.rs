@@ -1,8 +1,7 @@
-//! When each upstream is listed: at the start, after a reload, on its interval,
-//! after a webhook; never twice at a time, never more at once than the pool has
-//! workers, never more of one host than it should be asked to bear, and of a host
-//! that asked for a pause none at all until it is over. A host that does not answer
-//! keeps the others waiting as little as can be. Pure.
+//! Decides when each upstream is listed: at the start, after a reload, on its interval and after a
+//! webhook. An upstream has one listing at a time, the pool as many as it has workers, one host a
+//! few of them, and a host that asked for a pause none until the pause ends. Hosts that do not
+//! answer go last, so that they delay the others little. Pure.
 
 mod hosts;
 #[cfg(test)]
@@ -26,8 +25,9 @@ pub(crate) struct Schedule {
     workers: usize,
     /// Whether upstreams are polled again after their first time.
     repeats: bool,
-    /// What the order of the first polls depends on; `None` is the order of the URLs.
+    /// Shuffles the first polls; `None` keeps the order of the URLs.
     order_seed: Option<u64>,
+    /// How many listings run.
     running: usize,
     upstreams: BTreeMap<UpstreamUrl, Upstream>,
     /// The upstreams in [`Phase::Waiting`], the one that has waited longest first.
@@ -35,13 +35,13 @@ pub(crate) struct Schedule {
     hosts: Hosts,
 }
 
-/// What [`Schedule::start_due`] found.
+/// The answer of [`Schedule::start_due`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Due {
-    /// To be listed now; each is then being listed until [`Schedule::finished`].
+    /// Upstreams to list now. Each counts as running until [`Schedule::on_listing_finished`].
     pub start: Vec<UpstreamUrl>,
-    /// Not to be listed in this sweep, and why: their hosts asked for a longer pause than it
-    /// waits for, or do not answer.
+    /// Upstreams that this sweep does not list, and why: their hosts asked for too long a pause,
+    /// or do not answer. Each counts as running, too.
     pub given_up: Vec<(UpstreamUrl, &'static str)>,
 }
 
@@ -50,13 +50,15 @@ struct Upstream {
     interval: Duration,
     /// The next regular poll.
     due: Moment,
-    /// It leads to a host that wants a pause until then, which need not be its own.
+    /// The end of the pause that the host it leads to asked for. Redirects may lead to another
+    /// host.
     not_before: Moment,
     phase: Phase,
-    /// Whether the poll that waits or runs was asked for by a webhook.
+    /// Whether a webhook asked for the poll that waits or runs.
     urgent: bool,
     /// Failed listings in a row.
     failures: u32,
+    /// When the last listing ended, and the number of tags or the error.
     last: Option<(Moment, Result<usize, Arc<str>>)>,
 }
 
@@ -65,27 +67,27 @@ enum Phase {
     Idle,
     Waiting,
     Listing,
-    /// Being listed, but a webhook has come since: what it told of may be missing from the answer.
+    /// Being listed, but a webhook came since: the answer may lack the new tag.
     ListingStale,
-    /// Being listed, but no recipe wants the answer any more.
+    /// Being listed, but no recipe watches it any more.
     ListingDropped,
 }
 
-/// How the polls of one upstream stand.
+/// The polls of one upstream, for `/status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PollState {
-    /// When the last listing ended, and the number of tags or what went wrong.
+    /// When the last listing ended, and the number of tags or the error.
     pub last: Option<(Moment, Result<usize, Arc<str>>)>,
     /// When the next one is due; `None` while one waits or runs.
     pub next: Option<Moment>,
 }
 
 impl Schedule {
-    /// An empty schedule for a pool of `workers` threads. Without `repeats`, every
-    /// upstream is polled once after each [`Schedule::watch`] and no more.
+    /// Creates an empty schedule for a pool of `workers` threads. Without `repeats`, it polls every
+    /// upstream once after each [`Schedule::watch`] and no more.
     ///
-    /// A host may answer a few requests only. An `order_seed` that differs from start to
-    /// start lets none of its upstreams be the last one always.
+    /// A host may answer only a few requests. With an `order_seed` that differs from start to
+    /// start, no upstream is always the last one.
     pub(crate) fn new(workers: usize, repeats: bool, order_seed: Option<u64>) -> Self {
         Self {
             workers,
@@ -98,8 +100,8 @@ impl Schedule {
         }
     }
 
-    /// Watches exactly these upstreams from now on, each with its interval, and
-    /// asks for a poll of every one of them.
+    /// Watches exactly these upstreams from now on, each with its interval, and asks for a poll of
+    /// each.
     pub(crate) fn watch(&mut self, wanted: BTreeMap<UpstreamUrl, Duration>, now: Moment) {
         self.waiting.retain(|waiter| wanted.contains_key(&waiter.url));
         self.upstreams.retain(|url, upstream| {
@@ -134,9 +136,9 @@ impl Schedule {
         self.forget_hosts(now);
     }
 
-    /// A webhook has told of news: polls `url` before all others, whatever the waits after failures
-    /// say, but not within a pause that a host has asked for. Returns whether that asks for a poll
-    /// that was not about to happen anyway.
+    /// Asks for a poll of `url` for a webhook: before all others and in spite of the wait after a
+    /// failure, but not within a pause that a host asked for. Returns whether this adds a poll;
+    /// a further hook before that poll does not.
     pub(crate) fn trigger(&mut self, url: &UpstreamUrl) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
         let coalesced = upstream.urgent && upstream.phase == Phase::Waiting;
@@ -155,14 +157,14 @@ impl Schedule {
         }
     }
 
-    /// Makes the next regular poll of `url` due, unless it is being polled.
-    pub(crate) fn expedite(&mut self, url: &UpstreamUrl) {
+    /// Makes the next regular poll of `url` due.
+    pub(crate) fn make_due(&mut self, url: &UpstreamUrl) {
         if let Some(upstream) = self.upstreams.get_mut(url) {
             upstream.due = Moment::ZERO;
         }
     }
 
-    /// The upstreams whose turn it is.
+    /// Removes and returns the upstreams whose turn has come.
     pub(crate) fn start_due(&mut self, now: Moment) -> Due {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
@@ -184,8 +186,8 @@ impl Schedule {
                 Some(reason) => due.given_up.push((url.clone(), reason)),
             }
             self.running += 1;
-            self.hosts.begin(url.host());
-            // Whatever waits is watched: `watch` drops the others from both at once.
+            self.hosts.on_listing_started(url.host());
+            // Every waiter is in `upstreams`: `watch` drops an upstream from both.
             if let Some(upstream) = self.upstreams.get_mut(&url) {
                 upstream.phase = Phase::Listing;
             }
@@ -193,9 +195,9 @@ impl Schedule {
         due
     }
 
-    /// Notes the end of a listing. Returns whether a webhook had asked for it,
-    /// or `None` when nobody wants the answer any more.
-    pub(crate) fn finished(
+    /// Records the end of a listing. Returns whether a webhook asked for it, or `None` if no recipe
+    /// watches the upstream any more.
+    pub(crate) fn on_listing_finished(
         &mut self,
         url: &UpstreamUrl,
         result: Result<usize, PollError>,
@@ -203,7 +205,7 @@ impl Schedule {
     ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
         let upstream = self.upstreams.get_mut(url)?;
-        self.hosts.end(url.host(), result.as_ref().err().map(|error| &error.fault));
+        self.hosts.on_listing_finished(url.host(), result.as_ref().err().map(|error| &error.fault));
         let mut redirects = false;
         if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
             upstream.not_before = now + *pause;
@@ -234,20 +236,22 @@ impl Schedule {
             self.trigger(url);
         }
         if redirects {
-            // Redirects may lead to ever new hosts.
+            // Redirects may lead to new hosts each time: without this their map would only grow.
             self.forget_hosts(now);
         }
         Some(was_urgent)
     }
 
-    /// When the next regular poll falls due; `None` while no idle upstream is watched.
+    /// Returns when the next poll may start without another event, if one may.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
         let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::NEVER);
-        // Who waits for a place is started when a listing ends; who waits for a host, when its pause does.
+        // The end of a listing starts the waiters for a place; only the end of a pause needs a
+        // deadline.
         let has_room = self.running < self.workers;
         let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|waiter| {
-            // A pause that has ended since is a deadline that has passed.
+            // Asks as of the start, so that a pause that ended since still gives its (past)
+            // deadline.
             match self.hosts.turn(waiter, true, Moment::ZERO) {
                 Turn::At(end) => Some(end),
                 Turn::Now(_) | Turn::WhenOneEnds | Turn::NotInThisSweep(_) => None,
@@ -256,7 +260,7 @@ impl Schedule {
         due.chain(pauses).min()
     }
 
-    /// Forgets the hosts of upstreams that are watched no more.
+    /// Forgets the hosts that no watched upstream has.
     fn forget_hosts(&mut self, now: Moment) {
         let used = self.upstreams.keys().filter_map(|url| url.host().cloned()).collect();
         self.hosts.retain(&used, now);
@@ -267,17 +271,17 @@ impl Schedule {
         self.running == 0 && self.waiting.is_empty()
     }
 
-    /// Whether no poll runs.
-    pub(crate) fn nothing_runs(&self) -> bool {
-        self.running == 0
+    /// Whether a poll runs.
+    pub(crate) fn has_running(&self) -> bool {
+        self.running > 0
     }
 
-    /// How many upstreams have been listed, with success or without, and how many there are.
+    /// Returns how many upstreams were listed, successfully or not, and how many there are.
     pub(crate) fn listed(&self) -> (usize, usize) {
         (self.upstreams.values().filter(|upstream| upstream.last.is_some()).count(), self.upstreams.len())
     }
 
-    /// How the polls of `url` stand, if it is watched.
+    /// Returns the state of the polls of `url`, if it is watched.
     pub(crate) fn state(&self, url: &UpstreamUrl) -> Option<PollState> {
         let upstream = self.upstreams.get(url)?;
         let next = (upstream.phase == Phase::Idle).then_some(upstream.due);
@@ -286,7 +290,7 @@ impl Schedule {
 }
 
 impl Upstream {
-    /// Its place in the queue.
+    /// Starts the wait for a listing. Returns the waiter for the queue.
     fn wait(&mut self, url: UpstreamUrl, urgent: bool) -> Waiter {
         self.phase = Phase::Waiting;
         Waiter { url, not_before: self.not_before, urgent }
@@ -297,9 +301,9 @@ impl Upstream {
     }
 }
 
-/// The first regular poll after `now`. Every upstream has slots of its own, an
-/// interval apart and shifted by a hash of its URL: stable over polls, and
-/// different from its neighbours', so that the polls of a farm spread out.
+/// Returns the first regular poll after `now`. Each upstream has its own slots, an interval apart
+/// and shifted by a hash of its URL, so that the polls of a farm spread out and stay where they
+/// are.
 fn next_slot(url: &UpstreamUrl, interval: Duration, now: Moment) -> Moment {
     let interval = interval.max(Duration::from_millis(1)).as_millis();
     let offset = u128::from(hash_of(url)) % interval;
@@ -309,7 +313,7 @@ fn next_slot(url: &UpstreamUrl, interval: Duration, now: Moment) -> Moment {
     Moment::from_duration(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX)))
 }
 
-/// The same for equal values, in every run.
+/// Returns the same hash for equal values in every run.
 fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! The farm's state as others may see it. Pure.
+//! Makes snapshots of the farm's state for `/status` and the live line. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use crate::farm::events::{Job, JobKey, PendingOutputs};
 use crate::farm::moment::Moment;
 use crate::farm::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 
-/// How many versions that wait are listed. A snapshot is made whenever something has happened, and an upstream can
-/// have as many tags as it likes.
+/// How many waiting versions a snapshot lists. The loop makes one after each turn, and an upstream
+/// may have any number of tags.
 const LISTED: usize = 1000;
 
 impl Farm {
-    /// A snapshot for `/status`.
+    /// Returns a snapshot for `/status`.
     pub(crate) fn status(&self, farm_id: &Arc<str>, calendar: Calendar) -> Status {
         let failures: BTreeMap<String, Failure> = self
             .failures
@@ -46,16 +46,16 @@ impl Farm {
             queue: self.queued(),
             queue_length: self.published_first().count() + self.queue.len(),
             polls: self.polls(calendar),
-            upload: (upload.owed || upload.running.is_some()).then(|| status::Upload {
+            upload: (upload.is_owed || upload.running_since.is_some()).then(|| status::Upload {
                 failures: upload.failures,
-                started_at: upload.running.map(|started| calendar.at(started)),
+                started_at: upload.running_since.map(|started| calendar.at(started)),
                 next_try: upload.next().map(|due| calendar.at(due)),
                 last_error: upload.last_error.clone(),
             }),
         }
     }
 
-    /// How the sweep stands, for somebody who watches it.
+    /// Returns the progress of the sweep.
     pub(crate) fn progress(&self) -> Progress {
         let (polled, upstreams) = self.schedule.listed();
         let building = self.in_flight.as_ref().map(|flight| {
@@ -63,22 +63,22 @@ impl Farm {
             let verb = if matches!(flight.job, Job::Publish(_)) { "publishing" } else { "building" };
             (format!("{verb} {recipe} {version}"), flight.started)
         });
-        let uploading = || self.upload.running.map(|started| ("uploading".to_owned(), started));
-        let pending = self.pending.iter().filter(|outputs| self.flying().as_ref() != Some(&outputs.key));
+        let uploading = || self.upload.running_since.map(|started| ("uploading".to_owned(), started));
+        let pending =
+            self.pending.iter().filter(|outputs| self.key_in_flight().as_ref() != Some(&outputs.key));
         let queued = self.queue.len() + pending.count();
         Progress { polled, upstreams, queued, work: building.or_else(uploading) }
     }
 
-    /// The outputs that are published before anything is built.
+    /// Returns the pending outputs that are published before the next build.
     fn published_first(&self) -> impl Iterator<Item = &PendingOutputs> {
-        let flying = self.flying();
+        let in_flight = self.key_in_flight();
         self.pending.iter().filter(move |outputs| {
-            let backed_off = self.failures.get(&outputs.key).is_some_and(|failure| failure.waiting);
-            !backed_off && flying.as_ref() != Some(&outputs.key)
+            !self.is_backed_off(&outputs.key) && in_flight.as_ref() != Some(&outputs.key)
         })
     }
 
-    /// The first of what waits.
+    /// Returns the first waiting versions, at most [`LISTED`].
     fn queued(&self) -> Vec<Queued> {
         let publishes = self.published_first().map(|outputs| Queued {
             recipe: outputs.key.recipe.clone(),

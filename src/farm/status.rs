@@ -1,5 +1,4 @@
-//! The state of the farm as `/status` shows it: an immutable snapshot that the
-//! loop publishes after each turn. Pure. Nothing secret is in it.
+//! The document of `/status`: an immutable snapshot of the farm, which holds no secret. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +9,8 @@ use serde::{Serialize, Serializer};
 
 use crate::farm::moment::Moment;
 
-/// The document. The first six fields are fixed by the deployed manager's
-/// users; further ones may be added.
+/// The document. Users depend on the names and order of the first six fields; further ones may be
+/// added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// `[manager] id`.
@@ -24,17 +23,17 @@ pub struct Status {
     pub builds_succeeded: u64,
     /// The build in progress.
     pub in_flight: Option<InFlight>,
-    /// What has failed and is going to be tried again, by `<recipe>@<version>`; null if there is nothing.
+    /// The failed versions that wait for a retry, by `<recipe>@<version>`; null if there are none.
     pub failures: Option<BTreeMap<String, Failure>>,
     /// The manager's version.
     pub version: &'static str,
     /// When the manager was started.
     pub started_at: Time,
-    /// What waits for the builder, recipe by recipe.
+    /// The versions that wait for the builder, recipe by recipe; only the first of a long queue.
     pub queue: Vec<Queued>,
-    /// How many do, of which `queue` may only have the first.
+    /// How many versions wait for the builder, in all.
     pub queue_length: usize,
-    /// How the polls of each recipe with an upstream stand.
+    /// The polls of each recipe with an upstream.
     pub polls: BTreeMap<Arc<str>, Poll>,
     /// The upload that is owed to the remote, if one is.
     pub upload: Option<Upload>,
@@ -49,22 +48,22 @@ pub struct InFlight {
     pub version: String,
     /// When the build was started.
     pub started_at: Time,
-    /// The file that its output goes to.
+    /// The name of the log file with its output.
     pub log: Option<Arc<str>>,
 }
 
 /// A version that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// How often in a row.
+    /// How often it failed in a row.
     pub failures: u32,
-    /// When it is tried again.
+    /// When it is retried.
     pub next_retry: Time,
     /// `build` or `publish`.
     pub stage: &'static str,
     /// Why it failed the last time, in one line.
     pub last_error: String,
-    /// The file with the output of that time.
+    /// The name of the log file with the output of that attempt.
     pub log: Option<Arc<str>>,
 }
 
@@ -75,65 +74,65 @@ pub struct Queued {
     pub recipe: Arc<str>,
     /// The package version.
     pub version: String,
-    /// Why it waits where it does: `webhook`, `poll`, `retry` or `publish`.
+    /// Why it waits: `webhook`, `poll`, `retry`, `held` or `publish`.
     pub reason: &'static str,
 }
 
-/// How a recipe's polls stand.
+/// The polls of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Poll {
-    /// When its upstream was listed last.
+    /// When the last listing of its upstream ended.
     pub last_poll: Option<Time>,
     /// How many tags there were.
     pub tags_seen: Option<usize>,
-    /// Why there was no answer.
+    /// Why the last listing failed.
     pub error: Option<Arc<str>>,
-    /// When it is listed next; null while that is under way.
+    /// When it is listed next; null while a listing waits or runs.
     pub next_poll: Option<Time>,
 }
 
 /// An upload that is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Upload {
-    /// How often it has failed in a row.
+    /// How often it failed in a row.
     pub failures: u32,
     /// When the upload in progress was started; null if there is none.
     pub started_at: Option<Time>,
-    /// When it is tried (again); null while an upload is in progress.
+    /// When it is tried next; null while an upload is in progress.
     pub next_try: Option<Time>,
     /// Why it failed the last time, in one line.
     pub last_error: Option<String>,
 }
 
 impl Status {
-    /// The document as JSON, with a final newline.
+    /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        // Strings, numbers and maps with string keys can always be written.
+        // Strings, numbers and maps with string keys always serialize.
         let mut json = serde_json::to_vec(self).unwrap_or_default();
         json.push(b'\n');
         json
     }
 }
 
-/// The farm's moments as times of day.
+/// Converts the farm's moments to times of day.
 #[derive(Debug, Clone, Copy)]
 pub struct Calendar {
-    /// When the farm was started, by the clock on the wall.
+    /// When the farm was started, by the system clock.
     pub started: SystemTime,
 }
 
 impl Calendar {
-    /// The time of day at a moment.
+    /// Returns the time of day at `moment`, at most the end of the year 9999.
     pub fn at(&self, moment: Moment) -> Time {
-        /// What no clock shows any more: the end of the year 9999.
+        /// The end of the year 9999: RFC 3339 has no later time.
         const END: Duration = Duration::from_secs(253_402_300_799);
         let end = SystemTime::UNIX_EPOCH + END;
         Time(self.started.checked_add(moment.since_start()).unwrap_or(end).min(end))
     }
 }
 
-/// A time, shown as RFC 3339 in UTC, to the second. It is put into words only when somebody asks: a snapshot
-/// with thousands of times is made for each turn of the loop.
+/// A time, shown as RFC 3339 in UTC, to the second. It is formatted only when somebody asks: the
+/// loop makes a snapshot with thousands of times after each turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time(SystemTime);
 
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_fixed_fields_come_first_and_are_null_when_empty() {
+    fn status_without_work_has_fixed_fields_first_and_null() {
         let status = Status { farm_id: "farm".into(), recipes: vec!["a".into()], ..Status::default() };
         let json = String::from_utf8(status.to_json()).unwrap();
         assert!(
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_shown_in_utc() {
+    fn calendar_of_moment_shows_utc() {
         let calendar = Calendar { started: SystemTime::UNIX_EPOCH };
         assert_eq!(
             calendar.at(Moment::from_duration(Duration::from_millis(61_999))).to_string(),

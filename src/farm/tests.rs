@@ -1,4 +1,4 @@
-//! The core over simulated days: events in, effects out, no clock.
+//! Plays simulated days of the core: events in, effects out, no clock.
 
 mod changes;
 mod failures;
@@ -16,7 +16,7 @@ use crate::farm::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// A farm under test, and what it has asked for since the test looked last.
+/// A farm under test, and its effects since the test looked last.
 pub(super) struct Bench {
     pub(super) farm: Farm,
     pub(super) now: Moment,
@@ -31,7 +31,7 @@ impl Bench {
         )
     }
 
-    /// One that has a remote.
+    /// Creates a farm with a remote.
     pub(super) fn uploading(once: bool, recipes: Vec<Recipe>) -> Self {
         Self::with_options(
             Options { once, default_interval: HOUR * 48, poll_jobs: 4, uploads: true, order_seed: None },
@@ -50,7 +50,7 @@ impl Bench {
         self.effects.extend(self.farm.handle(event, self.now));
     }
 
-    /// The upstreams that were to be polled, since the last look at any effect.
+    /// Returns the upstreams of the polls started since the last look at any effect.
     fn polls(&mut self) -> Vec<String> {
         let is_poll = |effect: Effect| match effect {
             Effect::StartPoll(upstream) => Some(upstream.to_string()),
@@ -59,7 +59,7 @@ impl Bench {
         self.effects.drain(..).filter_map(is_poll).collect()
     }
 
-    /// The effects since the last look, as a test reads them.
+    /// Returns the effects since the last look, as short texts; leaves out polls.
     pub(super) fn seen(&mut self) -> Vec<String> {
         self.effects.drain(..).filter_map(|effect| describe(&effect)).collect()
     }
@@ -85,7 +85,7 @@ impl Bench {
         self.finish(JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
     }
 
-    /// Lets time pass until `until`, waking the farm only when it asked for it.
+    /// Moves the time to `until`, waking the farm only at its deadlines.
     pub(super) fn sleep_until(&mut self, until: Moment) {
         while let Some(deadline) = self.farm.next_deadline().filter(|deadline| *deadline <= until) {
             assert!(deadline > self.now || self.now == Moment::ZERO, "the farm does not sleep");
@@ -134,12 +134,12 @@ fn describe(effect: &Effect) -> Option<String> {
     Some(text)
 }
 
-/// The moment `elapsed` after the start.
+/// Returns the moment `elapsed` after the start.
 pub(super) fn at(elapsed: Duration) -> Moment {
     Moment::ZERO + elapsed
 }
 
-/// A recipe that watches `upstream` and makes the packages `packages`.
+/// Returns a recipe that watches `upstream` and makes `packages`.
 pub(super) fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) -> Recipe {
     let mut text = format!("[upstream]\ngit = {upstream:?}\ntag_pattern = '^v(.*)$'\n{more}\n");
     for package in packages {

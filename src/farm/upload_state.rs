@@ -1,32 +1,32 @@
-//! How the remote stands: what it lacks, and when the next upload may start. Pure.
+//! The state of the uploads: whether one is owed, and when it may start. Pure.
 
 use super::moment::Moment;
 
-/// How the remote stands.
+/// The state of the uploads.
 #[derive(Debug, Default)]
 pub(super) struct UploadState {
-    /// Whether the remote lacks something that no running upload brings.
-    pub(super) owed: bool,
-    /// When what is owed is (tried to be) uploaded.
+    /// Whether the remote lacks a publish that no running upload brings.
+    pub(super) is_owed: bool,
+    /// When the owed upload may start.
     pub(super) due: Moment,
     /// When the running upload was started.
-    pub(super) running: Option<Moment>,
+    pub(super) running_since: Option<Moment>,
     /// Failures in a row.
     pub(super) failures: u32,
     /// Why the last one failed, if it did.
     pub(super) last_error: Option<String>,
-    /// Whether something was published since the last one failed.
-    pub(super) news: bool,
+    /// Whether something was published since the last upload was started.
+    pub(super) has_untried: bool,
 }
 
 impl UploadState {
-    /// When an upload is to be started, if one waits.
+    /// Returns when the next upload may start, if one is owed and none runs.
     pub(super) fn next(&self) -> Option<Moment> {
-        (self.owed && self.running.is_none()).then_some(self.due)
+        (self.is_owed && self.running_since.is_none()).then_some(self.due)
     }
 
-    /// Whether nothing is running or to be started now.
+    /// Whether no upload runs and none is due.
     pub(super) fn is_quiet(&self, now: Moment) -> bool {
-        self.running.is_none() && self.next().is_none_or(|due| due > now)
+        self.running_since.is_none() && self.next().is_none_or(|due| due > now)
     }
 }

@@ -1,4 +1,4 @@
-//! The builder's and the uploader's work: jobs, their outputs and their outcomes. Pure.
+//! The work of the builder and the uploader: jobs, their outputs and their outcomes. Pure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,34 +25,33 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// How many sources one fetch may bring beside the version that is built. A backlog then costs a
-/// fraction of the round trips.
+/// How many sources one fetch may bring ahead, beside the source to build. It saves a backlog most
+/// of its round trips.
 pub(crate) const FETCH_AHEAD: usize = 64;
 
 /// A build: one version of one recipe.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildJob {
-    /// The recipe, as it was when the build was decided.
+    /// The recipe, as it was when the core decided on the build.
     pub recipe: Arc<Recipe>,
     /// The upstream of the recipe.
     pub upstream: Upstream,
     /// The version and its tag.
     pub candidate: Candidate,
-    /// Whether a webhook has brought it. Such a version goes ahead of all recipes.
+    /// Whether a webhook brought the version. Urgent versions go ahead of all recipes.
     pub urgent: bool,
-    /// The tags of the upstream's versions that wait to be built, the next one first: at most
-    /// [`FETCH_AHEAD`].
+    /// The tags of the upstream's waiting versions, the next one first, at most [`FETCH_AHEAD`].
     pub next_tags: Vec<String>,
     /// Whether further versions of the same upstream wait to be built.
     pub more_of_upstream: bool,
 }
 
-/// The outputs of a finished build that still have to be published.
+/// The outputs of a finished build that wait for their publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PendingOutputs {
-    /// Their directory's name below `state_dir/publish`.
+    /// The name of their directory below `state_dir/publish`.
     pub directory: String,
-    /// The version that they are the outputs of.
+    /// The version they belong to.
     pub key: JobKey,
     /// The packages among them.
     pub packages: Vec<PackageName>,
@@ -72,32 +71,32 @@ pub(crate) enum Job {
 pub(crate) enum JobOutcome {
     /// Published, after its build if it had one.
     Done,
-    /// The job failed, and nothing is left of it.
+    /// The job failed and left nothing.
     Failed {
         /// Why, in one line.
         reason: String,
         /// Which other versions are likely to fail the same way.
         blame: Blame,
     },
-    /// The outputs are built, and pending.
+    /// The outputs are built and pending.
     PublishFailed {
         /// Why, in one line.
         reason: String,
-        /// Where they are.
+        /// The pending outputs.
         outputs: PendingOutputs,
     },
-    /// Somebody has removed the pending outputs.
+    /// Somebody removed the pending outputs.
     OutputsGone,
-    /// Ended by the manager's own shutdown.
+    /// The manager's shutdown ended the job.
     Interrupted,
 }
 
 /// Which other versions are likely to fail the same way as a failed job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// Those of its upstream: the source could not be fetched.
+    /// Those of its upstream: the fetch of the source failed.
     Upstream,
-    /// Those of its recipe: the build did not end in time.
+    /// Those of its recipe: the build ran into its time limit.
     Recipe,
     /// None.
     Version,
@@ -106,26 +105,26 @@ pub(crate) enum Blame {
 /// How an upload ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UploadOutcome {
-    /// The remote has what the repository had when the upload was started.
+    /// The remote has everything that was published before the upload started.
     Done,
-    /// The remote lacks some of it.
+    /// The remote may lack some of it.
     Failed {
         /// Why, in one line.
         reason: String,
     },
-    /// Ended by the manager's own shutdown.
+    /// The manager's shutdown ended the upload.
     Interrupted,
 }
 
 impl BuildJob {
-    /// The version this builds.
+    /// Returns the version to build.
     pub(crate) fn key(&self) -> JobKey {
         JobKey { recipe: self.recipe.id.clone(), version: self.candidate.version.clone() }
     }
 }
 
 impl Job {
-    /// The version this is about.
+    /// Returns the version to build or publish.
     pub(in crate::farm) fn key(&self) -> JobKey {
         match self {
             Self::Build(build) => build.key(),
@@ -133,7 +132,7 @@ impl Job {
         }
     }
 
-    /// The packages this makes, or would publish.
+    /// Returns the packages that the job builds or publishes.
     pub(in crate::farm) fn packages(&self) -> &[PackageName] {
         match self {
             Self::Build(build) => &build.recipe.packages,

@@ -1,4 +1,6 @@
-//! The core's vocabulary: an [`Event`] is a past fact, an [`Effect`] an imperative. No decision is made here. Pure.
+//! The core's vocabulary: an [`Event`] is a past fact, an [`Effect`] an imperative. Decides
+//! nothing.
+//! Pure.
 
 mod jobs;
 mod notices;
@@ -20,17 +22,17 @@ use crate::recipe::upstream_url::UpstreamUrl;
 /// Something that has happened.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Nothing but time has passed.
+    /// Only time has passed.
     DeadlineReached,
     /// The recipes were read, at the start or for a reload.
     RosterLoaded(Result<Vec<Recipe>, Vec<Problem>>),
-    /// The archive index was read, or why it could not be.
+    /// The archive index was read, or why the read failed.
     ArchiveRead(Result<Archive, String>),
-    /// Outputs of an earlier run lie in `publish/`.
+    /// An earlier run left these outputs in `publish/`.
     OutputsFound(Vec<PendingOutputs>),
-    /// The last upload of an earlier run did not succeed.
+    /// The last upload of an earlier run failed or was cut short.
     UploadOwed,
-    /// A poll has ended: the names of all tags, or why there is no answer.
+    /// A listing has ended: the names of all tags, or why it failed.
     PollFinished {
         /// The upstream's URL.
         upstream: UpstreamUrl,
@@ -39,13 +41,13 @@ pub(crate) enum Event {
     },
     /// The builder has begun the log of its job, in this file.
     LogBegun(Arc<str>),
-    /// The builder is done with its job.
+    /// The builder has ended its job.
     JobFinished(JobOutcome),
     /// An upload has ended.
     UploadFinished(UploadOutcome),
-    /// A signed webhook has told of news in a repository.
+    /// A signed webhook has announced a change of a repository.
     WebhookReceived {
-        /// Its names (see [`UpstreamUrl::repository`]).
+        /// The repository's names (see [`UpstreamUrl::repository`]).
         repositories: Vec<String>,
     },
     /// SIGHUP.
@@ -56,7 +58,7 @@ pub(crate) enum Event {
     AbortRequested,
 }
 
-/// Something that is to be done.
+/// Something for the loop to do.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// List the tags of this upstream; answer with [`Event::PollFinished`].
@@ -65,7 +67,7 @@ pub(crate) enum Effect {
     StartJob(Job),
     /// Copy the repository to the remote; answer with [`Event::UploadFinished`].
     StartUpload,
-    /// Remove outputs that turned out to be published.
+    /// Remove pending outputs that turned out to be published.
     DiscardOutputs(PendingOutputs),
     /// Read the recipes; answer with [`Event::RosterLoaded`].
     LoadRoster,

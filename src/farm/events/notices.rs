@@ -1,4 +1,5 @@
-//! The operator's news, each a line of the log. Only [`crate::app::notices`] puts them into words. Pure.
+//! The notices to the operator, each a line of the log. [`crate::app::notices`] holds their texts.
+//! Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,16 @@ use peipkg_format::problem::Problem;
 use super::jobs::JobKey;
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// How long somebody is held.
+/// How long an upstream or a recipe is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// For so long.
+    /// For this time.
     For(Duration),
     /// For the rest of a single sweep.
     ThisSweep,
 }
 
-/// Something the operator is told; one log line.
+/// A notice to the operator; one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
     missing_docs,

@@ -1,4 +1,4 @@
-//! Who is held and for how long, in the ledger and in a farm.
+//! Holds in the ledger and in a farm: which upstreams and recipes, and how long.
 
 use super::*;
 use crate::farm::events::{Event, Hold};
@@ -8,7 +8,7 @@ use crate::farm::tests::{Bench, at, recipe};
 const MINUTE: Duration = Duration::from_mins(1);
 
 #[test]
-fn holds_grow_with_what_was_lost_and_end_with_a_success() {
+fn holds_grow_with_each_failure_and_end_with_a_success() {
     let mut ledger = Ledger::default();
     let mut now = Moment::ZERO;
     assert_eq!(ledger.failed(&"u", Duration::from_secs(9), true, now), None, "it kept nobody waiting");
@@ -16,11 +16,11 @@ fn holds_grow_with_what_was_lost_and_end_with_a_success() {
     for _ in 0..7 {
         let Some(Hold::For(hold)) = ledger.failed(&"u", MINUTE, true, now) else { panic!("no hold") };
         holds.push(hold.as_secs());
-        ledger.end_holds(now + hold / 2);
+        ledger.end_due(now + hold / 2);
         assert_eq!(ledger.ends().map(|(_, end)| end).collect::<Vec<_>>(), [now + hold]);
         assert!(ledger.holds(&"u"));
         now += hold;
-        ledger.end_holds(now);
+        ledger.end_due(now);
         assert!(!ledger.holds(&"u") && ledger.ends().count() == 0);
     }
     assert_eq!(holds, [30, 150, 450, 1800, 10_800, 10_800, 10_800]);
@@ -34,18 +34,19 @@ fn holds_grow_with_what_was_lost_and_end_with_a_success() {
 }
 
 #[test]
-fn a_single_sweep_tries_others_until_too_much_time_is_gone() {
+fn single_sweep_holds_once_its_patience_is_spent() {
     let (mut ledger, now) = (Ledger::default(), Moment::ZERO);
     for _ in 0..9 {
         assert_eq!(ledger.failed(&"u", MINUTE, false, now), None);
         assert!(!ledger.holds(&"u"));
     }
     assert_eq!(ledger.failed(&"u", MINUTE, false, now), Some(Hold::ThisSweep));
-    ledger.end_holds(at(MINUTE * 6000));
+    ledger.end_due(at(MINUTE * 6000));
     assert!(ledger.holds(&"u") && ledger.ends().count() == 0, "nothing is waited for");
 }
 
-/// A farm with two versions of `b` and three of `a` to build, in which a fetch for `a` has just failed after a minute.
+/// Returns a farm with two versions of `b` and three of `a`, whose fetch has just failed after a
+/// minute.
 fn with_hanging_fetch(once: bool) -> Bench {
     let hooked = "[watch]\ngithub_webhook = true\n";
     let recipes = vec![recipe("a", "https://h/u", &["pa"], hooked), recipe("b", "w", &["pb"], "")];
@@ -63,13 +64,13 @@ fn hang(bench: &mut Bench, took: Duration) {
 }
 
 #[test]
-fn an_upstream_whose_sources_hang_leaves_the_builder_to_the_others() {
+fn upstream_whose_fetches_hang_leaves_the_builder_to_others() {
     let mut bench = with_hanging_fetch(false);
     assert_eq!(bench.seen(), ["failed a@3-1 1m", "held 2 of https://h/u", "build b@2-1"]);
     bench.finish(JobOutcome::Done);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build b@1-1"], "nothing else may be built");
-    // Another version has its chance before the one that failed, which is retried at its own time.
+    // An untried version goes before the failed one, whose retry has its own time.
     bench.sleep_until(bench.now + MINUTE / 2);
     assert_eq!(bench.seen(), ["build a@2-1"]);
     hang(&mut bench, MINUTE);
@@ -79,7 +80,7 @@ fn an_upstream_whose_sources_hang_leaves_the_builder_to_the_others() {
 }
 
 #[test]
-fn what_a_webhook_brings_is_not_held() {
+fn urgent_version_is_not_held() {
     let mut bench = with_hanging_fetch(false);
     bench.finish(JobOutcome::Done);
     bench.finish(JobOutcome::Done);
@@ -90,7 +91,7 @@ fn what_a_webhook_brings_is_not_held() {
 }
 
 #[test]
-fn one_webhook_does_not_give_the_builder_to_fetches_that_hang() {
+fn urgent_versions_whose_fetch_hangs_lose_their_urgency() {
     let mut bench = with_hanging_fetch(false);
     bench.event(Event::WebhookReceived { repositories: vec!["h/u".into()] });
     bench.tags("https://h/u", &["v1", "v2", "v3", "v4", "v5", "v6"]);
@@ -101,7 +102,7 @@ fn one_webhook_does_not_give_the_builder_to_fetches_that_hang() {
 }
 
 #[test]
-fn retries_that_hang_do_not_hold_what_is_new() {
+fn retries_that_hang_do_not_hold_untried_versions_for_long() {
     let mut bench = with_hanging_fetch(false);
     let mut tags: Vec<String> = (1..=30).map(|number| format!("v{number}")).collect();
     let poll = |bench: &mut Bench, tags: &[String]| {
@@ -111,7 +112,7 @@ fn retries_that_hang_do_not_hold_what_is_new() {
     poll(&mut bench, &tags);
     bench.finish(JobOutcome::Done);
     bench.finish(JobOutcome::Done);
-    // Whatever is fetched hangs, until `version` is or it is too late.
+    // Each fetch hangs, until `version` is built or `until` has come.
     let run = |bench: &mut Bench, version: &str, until: Moment| {
         while bench.now < until {
             let seen = bench.seen();
@@ -136,7 +137,7 @@ fn retries_that_hang_do_not_hold_what_is_new() {
 }
 
 #[test]
-fn a_changed_recipe_ends_the_hold_of_its_upstream() {
+fn changed_recipe_ends_the_hold_of_its_upstream() {
     let mut bench = with_hanging_fetch(false);
     bench.finish(JobOutcome::Done);
     bench.finish(JobOutcome::Done);
@@ -152,7 +153,7 @@ fn a_changed_recipe_ends_the_hold_of_its_upstream() {
 }
 
 #[test]
-fn a_recipe_that_was_changed_during_its_build_is_not_held_for_it() {
+fn recipe_changed_during_its_build_is_not_held() {
     let mut bench = with_hanging_fetch(false);
     bench.finish(JobOutcome::Done);
     bench.finish(JobOutcome::Done);
@@ -167,11 +168,11 @@ fn a_recipe_that_was_changed_during_its_build_is_not_held_for_it() {
 }
 
 #[test]
-fn a_sweep_ends_without_the_versions_that_are_held() {
+fn single_sweep_ends_without_the_held_versions() {
     let mut bench = with_hanging_fetch(true);
     assert_eq!(bench.seen(), ["failed a@3-1 1m", "build a@2-1"], "one failure is no reason to give up");
     hang(&mut bench, MINUTE * 9);
-    // Nor is the one that failed first tried again, though it is due.
+    // The first failed version is due, but not retried either.
     assert_eq!(bench.seen(), ["failed a@2-1 1m", "held 1 of https://h/u", "build b@2-1"]);
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build b@1-1"]);
@@ -181,7 +182,7 @@ fn a_sweep_ends_without_the_versions_that_are_held() {
 }
 
 #[test]
-fn a_recipe_whose_builds_do_not_end_leaves_the_builder_to_the_others() {
+fn recipe_whose_builds_time_out_leaves_the_builder_to_others() {
     let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "min_version = '2'\n")];
     let mut bench = Bench::new(false, recipes);
     bench.tags("u", &["v1", "v2", "v3"]);

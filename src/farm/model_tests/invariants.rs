@@ -1,4 +1,4 @@
-//! What must hold in each of the core's random lives.
+//! The invariants of all random cases.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::farm::queue::Candidate;
 use crate::recipe::TagVersion;
 
 impl World {
-    /// How many versions of each recipe wait in the queue.
+    /// Returns how many versions of each recipe wait in the queue.
     pub(super) fn waiting(&self) -> BTreeMap<Arc<str>, usize> {
         let mut waiting = BTreeMap::new();
         for (recipe, _, _) in self.farm.queue.iter() {
@@ -18,7 +18,7 @@ impl World {
         waiting
     }
 
-    /// No recipe is built twice while another one waits for its turn.
+    /// Checks that no recipe is built twice while another one waits for its turn.
     pub(super) fn check_turns(
         &mut self,
         before: &BTreeMap<Arc<str>, usize>,
@@ -26,7 +26,7 @@ impl World {
         may_be_urgent: bool,
     ) {
         let waiting = self.waiting();
-        // Who has fewer versions left has had a turn, whatever came of it.
+        // A recipe with fewer versions left has had a turn.
         let still_waits =
             |recipe: &Arc<str>| waiting.get(recipe).is_some_and(|left| Some(left) >= before.get(recipe));
         self.built_before.retain(|recipe, _| still_waits(recipe));
@@ -35,7 +35,7 @@ impl World {
         if may_be_urgent {
             return;
         }
-        // Whose upstream is held has no turn.
+        // A held recipe has no turn.
         self.built_before.retain(|recipe, _| !self.farm.is_held(recipe));
         let has_turn = |recipe: &&Arc<str>| still_waits(recipe) && !self.farm.is_held(recipe);
         for recipe in waiting.keys().filter(has_turn).filter(|recipe| **recipe != built) {
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    /// A version that never failed is not tried while its upstream or its recipe is held.
+    /// Checks that no untried version is built while its upstream or its recipe is held.
     pub(super) fn check_hold(&self, build: &BuildJob) {
         let may = |name: &str| self.fresh_not_before.get(name).is_none_or(|at| *at <= self.now);
         let may = may(&build.upstream.url.to_string()) && may(&build.recipe.id)
@@ -52,7 +52,7 @@ impl World {
         self.check(may, "a version that is held");
     }
 
-    /// What holds after each step.
+    /// Checks what must hold after each step.
     pub(super) fn check_rest(&self) {
         if self.farm.outcome(self.now).is_some() {
             return self
@@ -71,7 +71,7 @@ impl World {
         self.check(waits || self.watched().is_empty(), "the farm waits for nothing");
     }
 
-    /// What every watched recipe has to show after the calm.
+    /// Checks what must hold after the calm: every version is built, published and uploaded.
     pub(super) fn check_complete(&self) {
         for (recipe, _) in self.watched() {
             let upstream = recipe.upstream.as_ref().expect("a watched recipe");
@@ -88,7 +88,7 @@ impl World {
         self.check(!self.owed, "an upload is still owed");
     }
 
-    /// Whether all pending outputs are published in part: only the operator can resolve these.
+    /// Whether all pending outputs are partly published: only a person can resolve these.
     fn pending_are_partly_published(&self) -> bool {
         self.pending
             .iter()

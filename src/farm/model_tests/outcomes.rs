@@ -1,4 +1,4 @@
-//! How what the core has asked for ends: well or not, and at what time.
+//! Ends the polls, jobs and uploads that the core started: with success or not, and when.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, TagVersion};
 
 impl World {
-    /// The tags of an upstream in calm times.
+    /// Returns the tags of an upstream during the calm.
     pub(super) fn all_tags() -> Vec<String> {
         ["v1", "v2", "v3", "v3.1", "v0.9", "other", "v..", "v--x"].map(str::to_owned).to_vec()
     }
@@ -41,7 +41,7 @@ impl World {
         self.event(Event::PollFinished { upstream, tags: if failed { Err(error) } else { Ok(tags) } });
     }
 
-    /// A tag that is gone and comes back is another: its failures are forgotten.
+    /// Forgets the back-offs of vanished tags: one that comes back counts as new.
     pub(super) fn forget_vanished(&mut self, upstream: &UpstreamUrl, tags: &[String]) {
         let watching: HashMap<&str, &Recipe> = self
             .roster
@@ -91,7 +91,7 @@ impl World {
         self.event(Event::JobFinished(outcome));
     }
 
-    /// A build that fails, perhaps in a fetch or by its time limit, which may have taken long.
+    /// Fails a build: in its fetch, by its time limit or otherwise, at once or after a while.
     pub(super) fn fail_build(&mut self, build: &BuildJob) -> JobOutcome {
         let blame = match next(&mut self.random) % 4 {
             0 | 1 => Blame::Upstream,
@@ -107,10 +107,10 @@ impl World {
         } else if self.one_in(2) {
             let took = Duration::from_secs(10 + next(&mut self.random) % 100);
             self.now += took;
-            // A recipe that was dropped meanwhile says nothing of those that are there.
+            // A recipe that was dropped meanwhile holds nothing.
             if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
                 let held = if blame == Blame::Upstream { url } else { id.to_string() };
-                // The hold after a retry is short, and an earlier one goes on.
+                // A retry holds shortly and never ends an earlier hold.
                 let is_retry = self.farm.failures.contains_key(&build.key());
                 let end = self.now + if is_retry { took / 2 } else { Duration::from_secs(30) };
                 let held_until = self.fresh_not_before.entry(held).or_default();
@@ -120,7 +120,7 @@ impl World {
         JobOutcome::Failed { reason: "no compiler, no source or no end".into(), blame }
     }
 
-    /// A build has shown that its upstream and its recipe are well.
+    /// Ends the holds of a build's upstream and recipe.
     pub(super) fn release(&mut self, build: &BuildJob) {
         self.fresh_not_before.remove(&build.upstream.url.to_string());
         self.fresh_not_before.remove(&*build.recipe.id);
@@ -155,7 +155,7 @@ impl World {
         self.owed = self.options.uploads;
     }
 
-    /// Lets the farm sleep until it wants to be woken, or for a part of that time.
+    /// Lets the farm sleep until its deadline, or for a part of that time.
     pub(super) fn sleep(&mut self) {
         let Some(deadline) = self.farm.next_deadline() else { return };
         if !self.calm && self.one_in(4) {

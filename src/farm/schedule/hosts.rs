@@ -1,5 +1,5 @@
-//! What is known of the hosts that upstreams share: how many listings each has,
-//! until when it wants to be left alone, and whether it answers at all. Pure.
+//! Tracks the hosts that upstreams share: how many listings each has, when its pause ends, and
+//! whether it answers. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use crate::farm::events::PollFault;
 use crate::farm::moment::Moment;
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// How many listings of one host may run at once, so that a host that serves
-/// many of a farm's upstreams is neither flooded nor keeps the others waiting.
+/// How many listings of one host may run at once. More would flood a host that serves many
+/// upstreams, and fill the pool with it.
 pub(super) const JOBS_PER_HOST: usize = 4;
 
-/// After how many listings in a row without an answer a host gets one at a time, until one
-/// succeeds: each of them may keep a worker for as long as a listing may take.
+/// After how many unanswered listings in a row a host gets one at a time, until one succeeds. Each
+/// may keep a worker busy up to the deadline of a listing.
 const SILENT_AFTER: u32 = 2;
 
-/// After how many of them a single sweep asks it no more.
+/// After how many unanswered listings in a row a single sweep lists no more of the host. Otherwise
+/// a dead host with many upstreams would take a minute for each.
 pub(super) const GIVEN_UP_AFTER: u32 = 6;
 
-/// How long a single sweep waits for one host's pauses, in all: as long as for a listing.
+/// How long a single sweep waits for one host's pauses, in all: as long as one listing may take.
 pub(super) const SWEEP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The hosts, by name.
@@ -30,11 +31,10 @@ pub(super) struct Hosts(BTreeMap<Arc<str>, Host>);
 #[derive(Debug, Default)]
 struct Host {
     running: usize,
-    /// Listings without an answer since the last one that succeeded.
+    /// Unanswered listings since the last one that succeeded.
     silences: u32,
-    /// When it may be asked again.
     paused_until: Moment,
-    /// How long its pauses are, together.
+    /// The length of all its pauses together.
     pauses: Duration,
 }
 
@@ -42,30 +42,31 @@ struct Host {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) url: UpstreamUrl,
-    /// When the host that it leads to, which need not be its own, may be asked again.
+    /// The end of the pause that the host it leads to asked for. Redirects may lead to another
+    /// host.
     pub(super) not_before: Moment,
-    /// Whether a webhook has told of it.
+    /// Whether a webhook asked for the poll.
     pub(super) urgent: bool,
 }
 
-/// Whether an upstream that waits may be listed now.
+/// Whether a waiting upstream may be listed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
-    /// It may; who has the least of these first.
+    /// It may. The lowest rank goes first.
     Now(Rank),
-    /// Its host has as many listings as it may have.
+    /// Its host has all the listings that it may have.
     WhenOneEnds,
-    /// Its host, or the one that it leads to, wants a pause until then.
+    /// Its host, or the one that it leads to, asked for a pause until then.
     At(Moment),
-    /// A single sweep does not ask its host any more.
+    /// This sweep lists no more of its host, for this reason.
     NotInThisSweep(&'static str),
 }
 
-/// Who goes first: hosts that answer, what a webhook has told of, hosts with few listings.
+/// Orders the waiters: hosts that answer first, then webhooks, then hosts with few listings.
 pub(super) type Rank = (bool, bool, usize);
 
 impl Hosts {
-    /// Whether an upstream of that host has its turn.
+    /// Decides whether `waiter` has its turn.
     pub(super) fn turn(&self, waiter: &Waiter, repeats: bool, now: Moment) -> Turn {
         let unknown = Host::default();
         let host = waiter.url.host().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
@@ -86,15 +87,15 @@ impl Hosts {
         }
     }
 
-    /// Notes that a listing begins.
-    pub(super) fn begin(&mut self, name: Option<&Arc<str>>) {
+    /// Records the start of a listing.
+    pub(super) fn on_listing_started(&mut self, name: Option<&Arc<str>>) {
         if let Some(name) = name {
             self.0.entry(name.clone()).or_default().running += 1;
         }
     }
 
-    /// Notes that a listing has ended, and what was wrong with it.
-    pub(super) fn end(&mut self, name: Option<&Arc<str>>, fault: Option<&PollFault>) {
+    /// Records the end of a listing, and its fault if it failed.
+    pub(super) fn on_listing_finished(&mut self, name: Option<&Arc<str>>, fault: Option<&PollFault>) {
         let Some(host) = name.and_then(|name| self.0.get_mut(name)) else { return };
         host.running = host.running.saturating_sub(1);
         match fault {
@@ -104,7 +105,7 @@ impl Hosts {
         }
     }
 
-    /// Leaves a host alone for a while.
+    /// Pauses the listings of a host.
     pub(super) fn pause(&mut self, name: Arc<str>, pause: Duration, now: Moment) {
         let host = self.0.entry(name).or_default();
         let begin = host.paused_until.max(now);
@@ -113,8 +114,7 @@ impl Hosts {
         host.paused_until = end;
     }
 
-    /// Forgets the hosts that nobody needs to know of any more: all but `used`, and those of which
-    /// something is going on.
+    /// Forgets all hosts but those `used`, those with a running listing and those in a pause.
     pub(super) fn retain(&mut self, used: &BTreeSet<Arc<str>>, now: Moment) {
         self.0.retain(|name, host| used.contains(name) || host.running > 0 || host.paused_until > now);
     }

@@ -1,4 +1,4 @@
-//! The schedule over simulated days.
+//! Plays simulated days of the schedule.
 
 mod hosts;
 
@@ -22,21 +22,21 @@ fn start(schedule: &mut Schedule, now: Moment) -> String {
 }
 
 #[test]
-fn everything_is_polled_at_once_but_no_more_than_the_pool_takes() {
+fn first_polls_start_at_once_up_to_the_pool_size() {
     let mut schedule = schedule(2, &["a", "b", "c"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     assert_eq!(start(&mut schedule, Moment::ZERO), "");
-    assert_eq!(schedule.finished(&"b".into(), Ok(3), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(3), Moment::ZERO), Some(false));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
     assert!(!schedule.is_quiet());
     for url in ["a", "c"] {
-        schedule.finished(&url.into(), Ok(0), Moment::ZERO);
+        schedule.on_listing_finished(&url.into(), Ok(0), Moment::ZERO);
     }
     assert!(schedule.is_quiet());
 }
 
 #[test]
-fn over_ten_days_each_upstream_is_polled_once_an_interval_and_not_all_together() {
+fn upstreams_over_ten_days_are_polled_once_an_interval_and_spread_out() {
     let urls: Vec<String> = (0..50).map(|n| format!("https://example.org/{n}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let mut schedule = schedule(8, &urls);
@@ -54,7 +54,7 @@ fn over_ten_days_each_upstream_is_polled_once_an_interval_and_not_all_together()
             }
             for url in started {
                 *polls.entry(url.clone()).or_default() += 1;
-                schedule.finished(&url, Ok(1), now);
+                schedule.on_listing_finished(&url, Ok(1), now);
             }
         }
         now = schedule.next_deadline().unwrap();
@@ -64,29 +64,29 @@ fn over_ten_days_each_upstream_is_polled_once_an_interval_and_not_all_together()
 }
 
 #[test]
-fn a_webhook_goes_ahead_and_coalesces() {
+fn webhook_goes_ahead_and_coalesces() {
     let mut schedule = schedule(1, &["a", "b", "c"]);
     assert!(schedule.trigger(&"c".into()));
     assert!(!schedule.trigger(&"c".into()), "it was about to be polled");
     assert!(!schedule.trigger(&"unknown".into()));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
-    // News that come while it is being listed need another look, but only one.
+    // Hooks during a listing ask for one more.
     assert!(schedule.trigger(&"c".into()));
     assert!(!schedule.trigger(&"c".into()));
-    assert_eq!(schedule.finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(schedule.on_listing_finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
-    assert_eq!(schedule.finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(schedule.on_listing_finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
 }
 
 #[test]
-fn a_failed_listing_is_repeated_early_and_then_less_often() {
+fn failed_listing_is_repeated_early_and_then_less_often() {
     let mut schedule = schedule(1, &["a"]);
     let mut now = Moment::ZERO;
     let mut waits = Vec::new();
     for _ in 0..4 {
         assert_eq!(start(&mut schedule, now), "a");
-        schedule.finished(&"a".into(), Err(error("no route", None)), now);
+        schedule.on_listing_finished(&"a".into(), Err(error("no route", None)), now);
         let next = schedule.next_deadline().unwrap();
         assert!(next >= now, "{next:?}");
         waits.push(next.saturating_since(now).as_secs() / 60);
@@ -97,32 +97,32 @@ fn a_failed_listing_is_repeated_early_and_then_less_often() {
 }
 
 #[test]
-fn a_reload_polls_everything_once_and_forgets_what_is_gone() {
+fn reload_polls_each_upstream_once_and_forgets_dropped_ones() {
     let mut schedule = schedule(2, &["a", "b", "c"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     schedule.watch(roster(&["b", "d"]), Moment::ZERO);
-    assert_eq!(schedule.finished(&"a".into(), Ok(1), Moment::ZERO), None);
+    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), None);
     assert_eq!(start(&mut schedule, Moment::ZERO), "d");
-    assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
-    schedule.finished(&"d".into(), Ok(1), Moment::ZERO);
+    assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+    schedule.on_listing_finished(&"d".into(), Ok(1), Moment::ZERO);
     assert!(schedule.is_quiet());
     for _ in 0..100 {
         schedule.watch(roster(&["b", "d"]), Moment::ZERO);
     }
     assert_eq!(start(&mut schedule, Moment::ZERO), "b d");
-    // Dropped and taken up again while it is being listed: the answer counts.
+    // An upstream dropped and watched again during its listing gets the answer.
     schedule.watch(roster(&["d"]), Moment::ZERO);
     schedule.watch(roster(&["b", "d"]), Moment::ZERO);
-    assert_eq!(schedule.finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
 }
 
 #[test]
-fn a_single_sweep_polls_nothing_twice() {
+fn single_sweep_polls_each_upstream_once() {
     let mut schedule = Schedule::new(4, false, None);
     schedule.watch(roster(&["a", "b"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
-    schedule.finished(&"a".into(), Ok(1), Moment::ZERO);
-    schedule.finished(&"b".into(), Err(error("gone", None)), Moment::ZERO);
+    schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO);
+    schedule.on_listing_finished(&"b".into(), Err(error("gone", None)), Moment::ZERO);
     assert_eq!(schedule.next_deadline(), None);
     assert_eq!(start(&mut schedule, at(HOUR * 1000)), "");
 }
@@ -138,7 +138,7 @@ fn slots_lie_in_the_future_and_an_interval_apart() {
 }
 
 #[test]
-fn no_upstream_is_the_last_one_at_every_start() {
+fn order_seed_lets_each_upstream_be_among_the_first() {
     let urls: Vec<String> = (0..6).map(|n| format!("https://a.example/{n}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let order = |seed| {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_reload_replaces_the_roster_or_leaves_it() {
+fn reload_replaces_the_roster_and_a_refused_one_leaves_it() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1", "v2"]);
     bench.tags("w", &["v1"]);
@@ -33,7 +33,7 @@ fn a_reload_replaces_the_roster_or_leaves_it() {
 }
 
 #[test]
-fn draining_finishes_the_build_and_its_upload() {
+fn drain_with_a_build_finishes_it_and_its_upload() {
     let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")];
     let mut bench = Bench::uploading(false, recipes);
     bench.tags("u", &["v1", "v2"]);
@@ -52,7 +52,7 @@ fn draining_finishes_the_build_and_its_upload() {
 }
 
 #[test]
-fn a_second_signal_ends_the_build_uncounted() {
+fn abort_during_a_build_ends_it_uncounted() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1", "v2"]);
     bench.event(Event::StopRequested);
@@ -67,7 +67,7 @@ fn a_second_signal_ends_the_build_uncounted() {
 }
 
 #[test]
-fn a_changed_recipe_is_tried_again_at_once() {
+fn changed_recipe_with_a_failure_is_retried_at_once() {
     let stamped = |stamp| vec![Recipe { stamp, ..recipe("a", "u", &["pa"], "") }];
     let mut bench = Bench::new(false, stamped(1));
     bench.tags("u", &["v1"]);
@@ -82,7 +82,7 @@ fn a_changed_recipe_is_tried_again_at_once() {
 }
 
 #[test]
-fn what_a_changed_recipe_no_longer_builds_is_neither_built_nor_retried() {
+fn version_that_a_changed_recipe_no_longer_builds_is_dropped() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1", "v2"]);
     bench.fail();
@@ -95,7 +95,7 @@ fn what_a_changed_recipe_no_longer_builds_is_neither_built_nor_retried() {
 }
 
 #[test]
-fn a_build_that_fails_after_its_recipe_has_changed_is_built_by_the_new_recipe_at_once() {
+fn build_that_fails_after_its_recipe_changed_is_replaced_at_once() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
@@ -103,7 +103,7 @@ fn a_build_that_fails_after_its_recipe_has_changed_is_built_by_the_new_recipe_at
     bench.fail();
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-2"]);
     assert!(bench.farm.failures.is_empty());
-    // A poll has seen the version while it was built, and passed it over.
+    // A poll saw the version during its build, and did not queue it.
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "submodules = true")])));

@@ -1,9 +1,9 @@
-//! What has failed, when it is tried again, and what is told of it.
+//! Failures: their retries, and how `/status` and the log show them.
 
 use super::*;
 
 #[test]
-fn a_failed_build_is_retried_at_its_own_time() {
+fn failed_build_between_polls_is_retried_at_its_own_time() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.seen();
@@ -13,7 +13,7 @@ fn a_failed_build_is_retried_at_its_own_time() {
         bench.fail();
         let due = bench.farm.failures.values().next().unwrap().retry_at;
         while bench.now < due {
-            // Polls go on meanwhile and must not bring the retry forward.
+            // Polls go on meanwhile and must not start the retry early.
             let next = bench.farm.next_deadline().unwrap();
             bench.sleep_until(next);
             for upstream in bench.polls() {
@@ -28,7 +28,7 @@ fn a_failed_build_is_retried_at_its_own_time() {
 }
 
 #[test]
-fn a_failure_has_the_log_of_its_own_attempt() {
+fn failure_after_several_attempts_has_the_log_of_the_last() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::LogBegun("early".into()));
     bench.tags("u", &["v2", "v1"]);
@@ -55,13 +55,13 @@ fn a_failure_has_the_log_of_its_own_attempt() {
     bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending.clone() });
     assert_eq!(logs(&mut bench), (None, vec![Some("second".into())], Some("second".into())));
     bench.sleep_until(at(MINUTE * 6));
-    // An attempt without a log does not point to the one before.
+    // An attempt without a log does not show the log of the one before.
     bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending });
     assert_eq!(logs(&mut bench), (None, vec![None], None));
 }
 
 #[test]
-fn a_failed_poll_is_a_warning_for_each_recipe_and_changes_nothing() {
+fn failed_poll_warns_for_each_recipe_and_keeps_the_queue() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
     bench.tags("u", &["v1"]);
     bench.seen();
@@ -73,7 +73,7 @@ fn a_failed_poll_is_a_warning_for_each_recipe_and_changes_nothing() {
 }
 
 #[test]
-fn the_status_tells_what_waits_and_what_failed() {
+fn status_with_work_lists_waiting_and_failed_versions() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1", "v2"]);
     bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
@@ -103,7 +103,7 @@ fn the_status_tells_what_waits_and_what_failed() {
 }
 
 #[test]
-fn a_failed_version_whose_tag_is_gone_is_not_retried() {
+fn failed_version_without_its_tag_is_not_retried() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.fail();

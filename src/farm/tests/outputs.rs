@@ -1,9 +1,9 @@
-//! What is built and not yet published.
+//! Pending outputs: built and not yet published.
 
 use super::*;
 
 #[test]
-fn a_failed_publish_keeps_its_outputs_and_delays_nobody() {
+fn failed_publish_keeps_its_outputs_and_delays_no_build() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
     bench.tags("u", &["v1"]);
     bench.tags("w", &["v1"]);
@@ -23,7 +23,7 @@ fn a_failed_publish_keeps_its_outputs_and_delays_nobody() {
 }
 
 #[test]
-fn outputs_that_somebody_has_taken_away_are_built_anew() {
+fn removed_outputs_are_built_again() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     let pending = outputs("a", "1-1", &["pa"]);
@@ -48,7 +48,7 @@ fn outputs_that_somebody_has_taken_away_are_built_anew() {
 }
 
 #[test]
-fn what_an_earlier_run_has_built_is_published_first() {
+fn outputs_of_an_earlier_run_are_published_first() {
     let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));
     let found = [("a", "1-1", "pa"), ("gone", "2-1", "pa"), ("a", "3-1", "pa")];
@@ -61,14 +61,14 @@ fn what_an_earlier_run_has_built_is_published_first() {
 }
 
 #[test]
-fn kept_outputs_that_are_partly_published_are_left_to_a_person() {
+fn partly_published_outputs_are_left_to_a_person() {
     let mut bench = Bench::new(false, vec![]);
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
     let both = |version| outputs("a", version, &["pa", "pb"]);
     bench.event(Event::OutputsFound(vec![both("1-1"), both("2-1")]));
     assert_eq!(bench.seen(), ["partly published a@1-1", "publish a@2-1"]);
     bench.finish(JobOutcome::PublishFailed { reason: "full".into(), outputs: both("2-1") });
-    // Somebody else has published one of them meanwhile.
+    // Somebody else published one of their packages meanwhile.
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "2-1")]))));
     bench.sleep_until(at(HOUR));
     assert_eq!(bench.seen(), ["unpublished a@2-1 1m", "partly published a@2-1"]);
@@ -76,7 +76,7 @@ fn kept_outputs_that_are_partly_published_are_left_to_a_person() {
 }
 
 #[test]
-fn a_publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
+fn publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     let pending = outputs("a", "1-1", &["pa"]);
@@ -89,7 +89,7 @@ fn a_publish_that_succeeded_in_spite_of_its_error_is_not_repeated() {
 }
 
 #[test]
-fn what_is_found_published_is_uploaded() {
+fn outputs_found_published_are_uploaded() {
     let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.finish(JobOutcome::PublishFailed {

@@ -1,9 +1,9 @@
-//! Which versions are built, of which tags, and in which order.
+//! Which tags give versions, which versions are built, and in which order.
 
 use super::*;
 
 #[test]
-fn a_sweep_builds_what_is_not_published_and_ends() {
+fn sweep_builds_the_unpublished_versions_and_ends() {
     let mut bench =
         Bench::new(true, vec![recipe("a", "u", &["pa", "pa-doc"], ""), recipe("b", "w", &["pb"], "")]);
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1.0-1"), ("pa-doc", "1.0-1"), ("pa", "1.1-1")]))));
@@ -22,7 +22,7 @@ fn a_sweep_builds_what_is_not_published_and_ends() {
 }
 
 #[test]
-fn recipes_that_share_an_upstream_are_polled_together() {
+fn recipes_of_one_upstream_are_polled_together() {
     let mut bench = Bench::new(
         true,
         vec![
@@ -42,7 +42,7 @@ fn recipes_that_share_an_upstream_are_polled_together() {
 }
 
 #[test]
-fn a_package_that_another_recipe_has_published_is_not_built_again() {
+fn package_published_by_another_recipe_is_not_built_again() {
     let mut bench = Bench::new(true, vec![recipe("a", "u", &["same"], ""), recipe("b", "u", &["same"], "")]);
     bench.tags("u", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1"]);
@@ -80,7 +80,7 @@ fn bad_tags_are_skipped_with_one_warning_each() {
 }
 
 #[test]
-fn a_pattern_that_no_tag_matches_is_warned_about_once() {
+fn pattern_without_a_match_is_warned_about_once() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     let no_match = ["a: no ^v(.*)$ like 2.0"];
     bench.tags("u", &[]);
@@ -120,7 +120,7 @@ fn two_tags_of_one_version_are_built_once() {
 }
 
 #[test]
-fn an_unreadable_index_is_warned_about_and_does_not_stop_the_farm() {
+fn unreadable_index_warns_and_builds_go_on() {
     let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::ArchiveRead(Err("archive.json: EOF".into())));
     bench.tags("u", &["v1"]);
@@ -128,7 +128,7 @@ fn an_unreadable_index_is_warned_about_and_does_not_stop_the_farm() {
 }
 
 #[test]
-fn a_webhook_polls_every_recipe_that_asked_for_it_and_builds_its_news_first() {
+fn webhook_polls_each_recipe_that_wants_it_and_builds_new_versions_first() {
     let hook = |id: &str, upstream: &str, package: &str| {
         let mut recipe = recipe(id, upstream, &[package], "");
         recipe.github_webhook = true;

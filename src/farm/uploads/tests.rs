@@ -1,4 +1,4 @@
-//! Uploads over simulated hours.
+//! Plays simulated hours of uploads.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::farm::tests::{Bench, at, recipe};
 const MINUTE: Duration = Duration::from_mins(1);
 
 #[test]
-fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
+fn publish_is_followed_by_an_upload_that_delays_no_build() {
     let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.event(Event::UploadOwed);
     assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
@@ -33,11 +33,11 @@ fn an_upload_follows_a_publish_and_keeps_no_build_waiting() {
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["upload"]);
     bench.uploaded();
-    assert!(!bench.farm.upload.owed && bench.farm.upload.failures == 0);
+    assert!(!bench.farm.upload.is_owed && bench.farm.upload.failures == 0);
 }
 
 #[test]
-fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
+fn sweep_waits_for_its_upload_but_not_for_a_retry() {
     let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.finish(JobOutcome::Done);
@@ -48,7 +48,7 @@ fn a_sweep_waits_for_its_upload_but_not_for_a_retry() {
 }
 
 #[test]
-fn a_sweep_tries_to_upload_all_that_it_has_published() {
+fn sweep_tries_once_to_upload_everything_it_published() {
     let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1", "v2"]);
     bench.finish(JobOutcome::Done);
@@ -60,7 +60,7 @@ fn a_sweep_tries_to_upload_all_that_it_has_published() {
 }
 
 #[test]
-fn an_interrupted_upload_is_not_begun_again() {
+fn interrupted_upload_is_not_started_again() {
     let mut bench = Bench::uploading(false, vec![]);
     bench.event(Event::UploadOwed);
     bench.event(Event::StopRequested);
@@ -71,13 +71,13 @@ fn an_interrupted_upload_is_not_begun_again() {
 }
 
 #[test]
-fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go() {
+fn remote_that_fails_for_an_hour_gets_everything_in_one_upload() {
     let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
     let tags: Vec<String> = (1..=90).map(|number| format!("v{number}")).collect();
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     bench.tags("u", &tags);
     bench.seen();
-    // A version is built each minute; from the first one on, each upload fails.
+    // A version is built each minute, and each upload fails.
     let (mut tried, mut built) = (vec![], 0);
     for minute in 1..=60 {
         bench.sleep_until(at(MINUTE * minute));
@@ -104,13 +104,13 @@ fn a_remote_that_fails_for_an_hour_delays_nothing_and_gets_everything_in_one_go(
     assert_eq!(bench.seen().iter().filter(|effect| *effect == "upload").count(), 1);
     bench.uploaded();
     assert!(
-        !bench.farm.upload.owed && bench.farm.upload.last_error.is_none(),
+        !bench.farm.upload.is_owed && bench.farm.upload.last_error.is_none(),
         "one upload brings everything"
     );
 }
 
 #[test]
-fn a_remote_that_fails_for_days_is_tried_each_hour() {
+fn remote_that_fails_for_days_is_tried_each_hour() {
     let mut bench = Bench::uploading(false, vec![]);
     bench.event(Event::UploadOwed);
     let mut tried = Vec::new();

@@ -1,10 +1,10 @@
-//! Hosts that many upstreams share: their share of the pool, their pauses, their silence.
+//! Hosts that upstreams share: their part of the pool, their pauses, their silence.
 
 use super::*;
 use crate::farm::schedule::hosts::{GIVEN_UP_AFTER, JOBS_PER_HOST, SWEEP_PATIENCE};
 
 #[test]
-fn one_host_gets_a_few_listings_at_a_time_and_the_others_their_share() {
+fn host_with_many_upstreams_gets_a_few_listings_at_a_time() {
     let urls: Vec<String> = (0..6).map(|n| format!("https://Big.example:8443/{n}")).collect();
     let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     urls.extend(["https://small.example/x", "/srv/local/a", "/srv/local/b"]);
@@ -12,19 +12,19 @@ fn one_host_gets_a_few_listings_at_a_time_and_the_others_their_share() {
     let started = schedule.start_due(Moment::ZERO).start;
     assert_eq!(started.len(), 7, "{started:?}");
     assert_eq!(started.iter().filter(|url| url.secret_text().contains("Big")).count(), JOBS_PER_HOST);
-    schedule.finished(&urls[0].into(), Ok(1), Moment::ZERO);
+    schedule.on_listing_finished(&urls[0].into(), Ok(1), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), urls[4]);
 }
 
 #[test]
-fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
+fn host_in_a_pause_is_not_listed_and_delays_no_other() {
     let now = Moment::ZERO;
     let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2", "https://b.example/1"]);
     assert_eq!(start(&mut schedule, now), "https://a.example/1");
     let busy = error("429", Some(Duration::from_mins(7)));
-    schedule.finished(&"https://a.example/1".into(), Err(busy), now);
+    schedule.on_listing_finished(&"https://a.example/1".into(), Err(busy), now);
     assert_eq!(start(&mut schedule, now), "https://b.example/1");
-    schedule.finished(&"https://b.example/1".into(), Ok(1), now);
+    schedule.on_listing_finished(&"https://b.example/1".into(), Ok(1), now);
     assert_eq!(start(&mut schedule, now), "");
     let woken = schedule.next_deadline().unwrap();
     assert!(woken <= at(Duration::from_mins(7)));
@@ -32,19 +32,20 @@ fn a_host_that_asks_for_a_pause_gets_it_and_nobody_else_waits() {
 }
 
 #[test]
-fn a_single_sweep_does_not_wait_for_a_long_pause() {
+fn single_sweep_gives_up_a_host_in_a_long_pause() {
     let mut schedule = Schedule::new(1, false, None);
     schedule.watch(roster(&["https://a.example/1", "https://a.example/2"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "https://a.example/1");
     let busy = error("503", Some(HOUR));
-    schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    schedule.on_listing_finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
     let due = schedule.start_due(Moment::ZERO);
     assert_eq!(due.start.len(), 0);
     assert_eq!(due.given_up, [("https://a.example/2".into(), "not asked: its host wants a pause")]);
     assert!(!schedule.is_quiet());
-    schedule.finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
+    schedule.on_listing_finished(&"https://a.example/2".into(), Err(error("paused", None)), Moment::ZERO);
     assert!(schedule.is_quiet());
-    // Nor does it, after a reload, for the pause of a host that its upstream redirects to.
+    // After a reload, it does not wait either for the pause of a host that its upstream redirects
+    // to.
     let mut schedule = Schedule::new(1, false, None);
     for given_up in [false, true] {
         schedule.watch(roster(&["https://a.example/1"]), Moment::ZERO);
@@ -53,23 +54,23 @@ fn a_single_sweep_does_not_wait_for_a_long_pause() {
         let redirected_to = Some("https://b.example/x".into());
         let fault = PollFault::Busy { pause: HOUR, redirected_to };
         let busy = PollError { reason: "429".into(), fault };
-        schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+        schedule.on_listing_finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
     }
 }
 
 #[test]
-fn the_end_of_a_pause_is_never_missed() {
+fn deadline_after_the_end_of_a_pause_is_in_the_past() {
     let mut schedule = schedule(1, &["https://a.example/1", "https://a.example/2"]);
     start(&mut schedule, Moment::ZERO);
     let busy = error("429", Some(Duration::from_mins(1)));
-    schedule.finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
+    schedule.on_listing_finished(&"https://a.example/1".into(), Err(busy), Moment::ZERO);
     assert_eq!(start(&mut schedule, at(Duration::from_millis(59_999))), "");
-    // By now the pause is over: the deadline lies in the past, and so the farm is woken at once.
+    // The pause is over by now: a deadline in the past wakes the farm at once.
     assert_eq!(schedule.next_deadline(), Some(at(Duration::from_mins(1))));
 }
 
 #[test]
-fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
+fn pause_of_a_redirect_target_is_not_the_redirecting_host_s() {
     let minutes = |minutes| at(Duration::from_mins(minutes));
     let second = at(Duration::from_secs(1));
     let now = Moment::ZERO;
@@ -78,41 +79,41 @@ fn the_host_that_answered_gets_the_pause_and_not_the_one_that_redirected() {
     let redirected_to = Some("https://B.example:8443/x".into());
     let fault = PollFault::Busy { pause: Duration::from_mins(7), redirected_to };
     let busy = PollError { reason: "429".into(), fault };
-    schedule.finished(&"https://a.example/1".into(), Err(busy), now);
+    schedule.on_listing_finished(&"https://a.example/1".into(), Err(busy), now);
     assert_eq!(start(&mut schedule, now), "https://a.example/2");
-    schedule.finished(&"https://a.example/2".into(), Ok(1), now);
+    schedule.on_listing_finished(&"https://a.example/2".into(), Ok(1), now);
     assert_eq!(start(&mut schedule, now), "", "b.example wants a pause");
-    // The upstream that redirects there is not asked earlier either.
+    // The upstream that redirects there waits for the same pause.
     assert_eq!(schedule.state(&"https://a.example/1".into()).unwrap().next, Some(minutes(7)));
     assert_eq!(schedule.next_deadline(), Some(minutes(7)));
     schedule.watch(roster(&["https://a.example/1", "https://a.example/2", "https://b.example/1"]), second);
     assert_eq!(start(&mut schedule, second), "https://a.example/2", "nor after a reload");
-    schedule.finished(&"https://a.example/2".into(), Ok(1), second);
+    schedule.on_listing_finished(&"https://a.example/2".into(), Ok(1), second);
     assert_eq!(start(&mut schedule, second), "");
     assert_eq!(start(&mut schedule, minutes(7)), "https://b.example/1");
 }
 
 #[test]
-fn a_webhook_breaks_no_pause_but_the_wait_after_a_failure() {
+fn webhook_keeps_a_pause_and_ends_the_wait_after_a_failure() {
     const REDIRECTING: &str = "https://a.example/1";
     let (url, second, hour) = (UpstreamUrl::from(REDIRECTING), at(Duration::from_secs(1)), at(HOUR));
     let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".into()) };
     let busy = PollError { reason: "429".into(), fault };
     let ask: [&dyn Fn(&mut Schedule); 3] = [
         &|schedule| assert!(schedule.trigger(&REDIRECTING.into())),
-        &|schedule| schedule.expedite(&REDIRECTING.into()),
+        &|schedule| schedule.make_due(&REDIRECTING.into()),
         &|schedule| schedule.watch(roster(&[REDIRECTING]), second),
     ];
     for (number, ask) in ask.iter().enumerate() {
         let mut schedule = schedule(1, &[REDIRECTING]);
         assert_eq!(start(&mut schedule, Moment::ZERO), REDIRECTING);
-        schedule.finished(&url, Err(busy.clone()), Moment::ZERO);
+        schedule.on_listing_finished(&url, Err(busy.clone()), Moment::ZERO);
         ask(&mut schedule);
         assert_eq!(start(&mut schedule, second), "", "{number}");
         assert_eq!(schedule.next_deadline(), Some(hour), "{number}");
         assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
-        // A listing that failed by itself is repeated as soon as there is news.
-        schedule.finished(&url, Err(error("no route", None)), hour);
+        // A webhook repeats a listing that failed without a pause at once.
+        schedule.on_listing_finished(&url, Err(error("no route", None)), hour);
         assert_eq!(start(&mut schedule, hour), "", "{number}");
         assert!(schedule.trigger(&url));
         assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
@@ -120,7 +121,7 @@ fn a_webhook_breaks_no_pause_but_the_wait_after_a_failure() {
 }
 
 #[test]
-fn hosts_that_nobody_needs_are_forgotten() {
+fn hosts_without_upstreams_are_forgotten() {
     let mut schedule = Schedule::new(1, true, None);
     for n in 0..50 {
         schedule.watch(roster(&[&format!("https://{n}.example/x")]), Moment::ZERO);
@@ -133,16 +134,16 @@ fn hosts_that_nobody_needs_are_forgotten() {
             pause: HOUR,
             redirected_to: Some((*format!("https://{n}.example.org/x")).into()),
         };
-        schedule.finished(&url, Err(PollError { reason: "429".into(), fault }), now);
+        schedule.on_listing_finished(&url, Err(PollError { reason: "429".into(), fault }), now);
         now = schedule.next_deadline().unwrap();
         assert!(schedule.hosts.len() <= 3, "{:?}", schedule.hosts);
     }
     schedule.watch(roster(&["/srv/local"]), now + HOUR);
     assert_eq!(schedule.hosts.len(), 0, "{:?}", schedule.hosts);
-    // A pause is kept even if the recipes that led to it come and go.
+    // A pause lasts even if the recipes that led to it come and go.
     schedule.watch(roster(&["https://a.example/1"]), now);
     start(&mut schedule, now);
-    schedule.finished(&"https://a.example/1".into(), Err(error("429", Some(HOUR))), now);
+    schedule.on_listing_finished(&"https://a.example/1".into(), Err(error("429", Some(HOUR))), now);
     schedule.watch(roster(&[]), now);
     schedule.watch(roster(&["https://a.example/1"]), now);
     assert_eq!(start(&mut schedule, now), "");
@@ -150,10 +151,10 @@ fn hosts_that_nobody_needs_are_forgotten() {
 }
 
 #[test]
-fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
+fn single_sweep_waits_for_short_pauses_up_to_its_patience() {
     let urls: Vec<String> = (0..9).map(|n| format!("https://a.example/{n}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    // The length of each pause, and how many upstreams are asked before the sweep has had enough.
+    // The length of each pause in seconds, and how many upstreams the sweep lists in spite of it.
     for (pause, asked) in [(1, 9), (20, 4), (29, 3), (30, 3), (31, 2), (60, 2), (61, 1)] {
         let mut schedule = Schedule::new(1, false, None);
         schedule.watch(roster(&urls), Moment::ZERO);
@@ -163,11 +164,11 @@ fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
             for url in &due.start {
                 count += 1;
                 let busy = error("429", Some(Duration::from_secs(pause)));
-                schedule.finished(url, Err(busy), now);
+                schedule.on_listing_finished(url, Err(busy), now);
             }
             for (url, _) in &due.given_up {
                 given_up += 1;
-                schedule.finished(url, Err(error("paused", None)), now);
+                schedule.on_listing_finished(url, Err(error("paused", None)), now);
             }
             if due == Due::default() {
                 now = schedule.next_deadline().expect("an end of the pause").max(now);
@@ -178,7 +179,8 @@ fn a_single_sweep_waits_for_short_pauses_but_not_for_ever() {
     }
 }
 
-/// Lists `urls`, where a listing takes a second and one on a dead host a minute. When each has ended, and how
+/// Lists `urls`; a listing takes a second, on a dead host a minute. Returns when each ended, and
+/// how
 /// many were given up.
 fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<UpstreamUrl, Moment>, usize) {
     let mut schedule = Schedule::new(workers, repeats, None);
@@ -187,7 +189,7 @@ fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<UpstreamU
     while done.len() + given_up < urls.len() {
         let due = schedule.start_due(now);
         for (url, reason) in &due.given_up {
-            schedule.finished(url, Err(error(reason, None)), now);
+            schedule.on_listing_finished(url, Err(error(reason, None)), now);
         }
         given_up += due.given_up.len();
         for url in due.start {
@@ -201,7 +203,7 @@ fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<UpstreamU
         let (end, url) = running.remove(0);
         now = end;
         let result = if is_dead(&url) { silence() } else { Ok(1) };
-        schedule.finished(&url, result, now);
+        schedule.on_listing_finished(&url, result, now);
         done.entry(url).or_insert(now);
     }
     (done, given_up)
@@ -216,7 +218,7 @@ fn silence() -> Result<usize, PollError> {
 }
 
 #[test]
-fn dead_hosts_do_not_hold_up_the_others() {
+fn dead_hosts_do_not_delay_the_others() {
     let numbered = |host: &str| (0..9).map(|n| format!("https://{host}.example/{n}")).collect::<Vec<_>>();
     let urls = [numbered("a-dead"), numbered("b-dead"), numbered("good"), numbered("well")].concat();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
@@ -232,14 +234,14 @@ fn dead_hosts_do_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_host_without_an_answer_gets_one_listing_at_a_time_until_one_succeeds() {
+fn silent_host_gets_one_listing_at_a_time_until_one_succeeds() {
     let urls: Vec<String> = (0..20).map(|n| format!("https://a.example/{n:02}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let page = || Err(error("a page", None));
     let now = Moment::ZERO;
     let mut schedule = schedule(8, &urls);
     let mut running: VecDeque<UpstreamUrl> = schedule.start_due(now).start.into();
-    // How a listing ends, and how many run then.
+    // The result of a listing, and how many run afterwards.
     let steps: [(Result<usize, PollError>, usize); 10] = [
         (silence(), 4),
         (Ok(1), 4),
@@ -254,26 +256,26 @@ fn a_host_without_an_answer_gets_one_listing_at_a_time_until_one_succeeds() {
     ];
     for (number, (result, expected)) in steps.into_iter().enumerate() {
         let url = running.pop_front().unwrap();
-        schedule.finished(&url, result, now);
+        schedule.on_listing_finished(&url, result, now);
         running.extend(schedule.start_due(now).start);
         assert_eq!(running.len(), expected, "after step {number}");
-        // Who waits for a place is no deadline: the farm would be woken without an end.
+        // A waiter for a place sets no deadline: a past one would wake the farm without an end.
         assert!(schedule.next_deadline().is_none_or(|deadline| deadline > now), "after step {number}");
     }
 }
 
 #[test]
-fn a_host_that_is_not_to_blame_keeps_its_share_and_is_never_given_up() {
+fn blameless_host_keeps_its_share_and_is_not_given_up() {
     let urls: Vec<String> = (0..20).map(|n| format!("https://a.example/{n:02}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    // Such as a redirect to a host that gives no answer.
+    // For example, a redirect to a host that does not answer.
     let blameless = || Err(error("no answer", None));
     for repeats in [true, false] {
         let mut schedule = Schedule::new(8, repeats, None);
         schedule.watch(roster(&urls), Moment::ZERO);
         let mut running: VecDeque<UpstreamUrl> = schedule.start_due(Moment::ZERO).start.into();
         let mut step = |result: Result<usize, PollError>, expected: usize| {
-            schedule.finished(&running.pop_front().unwrap(), result, Moment::ZERO);
+            schedule.on_listing_finished(&running.pop_front().unwrap(), result, Moment::ZERO);
             let due = schedule.start_due(Moment::ZERO);
             assert_eq!(due.given_up, []);
             running.extend(due.start);
@@ -289,7 +291,7 @@ fn a_host_that_is_not_to_blame_keeps_its_share_and_is_never_given_up() {
 }
 
 #[test]
-fn a_sweep_gives_a_host_up_that_does_not_answer() {
+fn single_sweep_gives_up_a_silent_host() {
     let urls: Vec<String> = (0..200).map(|n| format!("https://dead.example/{n}")).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let (done, given_up) = simulate(8, false, &urls);
