@@ -43,10 +43,10 @@ pub(super) fn log(notice: &Notice) {
             info!(recipe:%, version:%, tag; "starting build");
         }
         Notice::AlreadyPublished { key: JobKey { recipe, version } } => {
-            info!(recipe:%, version:%; "kept outputs are published already, removing them");
+            info!(recipe:%, version:%; "pending packages are already published, removing them");
         }
         Notice::PublishStarted { key: JobKey { recipe, version } } => {
-            info!(recipe:%, version:%; "publishing kept outputs");
+            info!(recipe:%, version:%; "publishing pending packages");
         }
         Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
             let took = rounded(*took);
@@ -64,14 +64,14 @@ pub(super) fn log(notice: &Notice) {
         }
         Notice::RecipeHeld { recipe, versions, hold } => {
             let held_for = in_words(*hold);
-            warn!(recipe:%, versions, held_for; "builds do not end, holding the recipe's other versions");
+            warn!(recipe:%, versions, held_for; "build timed out, delaying other versions of this recipe");
         }
         Notice::UpstreamHeld { upstream, versions, hold } => {
             let held_for = in_words(*hold);
-            warn!(upstream:%, versions, held_for; "sources do not come, holding the upstream's other versions");
+            warn!(upstream:%, versions, held_for; "fetch hung, delaying other versions of this upstream");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
-            warn!(recipe:%, version:%; "kept outputs are gone, the version is built anew");
+            warn!(recipe:%, version:%; "pending packages are gone, building the version again");
         }
         Notice::JobInterrupted { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "build interrupted");

@@ -91,7 +91,7 @@ impl Draft {
         let id = section.required_text("id");
         self.sample_id = id.as_ref().filter(|found| found.value == SAMPLE_ID).map(|found| {
             let message = format!(
-                "[manager] id is the sample's {SAMPLE_ID:?}, choose one; every package has it for good"
+                "[manager] id is the sample's {SAMPLE_ID:?}, choose your own; every package records it permanently"
             );
             section.remark(&found.span, message)
         });

@@ -85,7 +85,7 @@ impl Repo {
         let name = section.required_text("name");
         *sample = name.as_ref().filter(|found| found.value == SAMPLE_NAME).map(|found| {
             let message = format!(
-                "[repo] name is the sample's {SAMPLE_NAME:?}, choose one; the repository has it for good"
+                "[repo] name is the sample's {SAMPLE_NAME:?}, choose your own; the repository keeps it permanently"
             );
             section.remark(&found.span, message)
         });

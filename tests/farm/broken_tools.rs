@@ -66,7 +66,7 @@ fn publish_found_done_at_the_next_start_is_not_repeated() {
     .unwrap();
     let output = farm.once();
     output.assert_success().assert_only_events();
-    assert_eq!(output.event("kept outputs are published already, removing them")["version"], "1.0-1");
+    assert_eq!(output.event("pending packages are already published, removing them")["version"], "1.0-1");
     assert!(
         output.events("starting build").is_empty() && output.events("publish failed").is_empty(),
         "{output}"
@@ -255,7 +255,7 @@ fn publish_outlives_its_manager_the_next_waits_for_it() {
     let mut third = farm.daemon();
     third.wait_event(waits, PATIENCE);
     latch.open();
-    let event = third.wait_event("kept outputs are published already, removing them", PATIENCE);
+    let event = third.wait_event("pending packages are already published, removing them", PATIENCE);
     assert_eq!(event["version"], "1.0-1");
     third.wait_event("poll complete", PATIENCE);
     assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "run\n", "it was published a second time");
@@ -320,7 +320,7 @@ fn saved_package_refused_is_built_anew_once_removed() {
     let output = farm.once();
     output.assert_success().assert_only_events();
     assert_eq!(output.event("publish failed")["recipe"], "bad-one");
-    let gone = output.event("kept outputs are gone, the version is built anew");
+    let gone = output.event("pending packages are gone, building the version again");
     assert_eq!((gone["level"].as_str(), gone["recipe"].as_str()), ("warn", "bad-two"));
     assert_eq!(output.event("starting build")["recipe"], "bad-two", "{output}");
     farm.assert_published(&["bad-two 1.0-1 noarch", "good 1.0-1 noarch"]);

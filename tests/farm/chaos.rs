@@ -288,7 +288,7 @@ impl Round<'_> {
                 let published = fs::read(self.farm.path("state/repo/index/archive.json")).unwrap_or_default();
                 let lines = String::from_utf8_lossy(&published).matches("\"architecture\"").count();
                 ended >= 3
-                    && count("starting build") + count("publishing kept outputs")
+                    && count("starting build") + count("publishing pending packages")
                         == count("build + publish complete")
                     && lines >= self.world.published.len()
                     || started.elapsed() > PATIENCE

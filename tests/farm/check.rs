@@ -163,8 +163,8 @@ fn check_sample_says_what_to_change() {
     let sample = sample.replace("/var/lib/peipkg-manager", "{home}/state");
     let farm = Farm::builder().config_text(&sample).with(&Recipe::manual("tool")).build();
     let lines = [
-        "{home}/config.toml:7: warning: [manager] id is the sample's \"farm-1\", choose one; every package has it for good",
-        "{home}/config.toml:15: warning: [repo] name is the sample's \"example\", choose one; the repository has it for good",
+        "{home}/config.toml:7: warning: [manager] id is the sample's \"farm-1\", choose your own; every package records it permanently",
+        "{home}/config.toml:15: warning: [repo] name is the sample's \"example\", choose your own; the repository keeps it permanently",
         &format!(
             "{{home}}/farm.pem: cannot read the key: {}; \
          \"openssl genpkey -algorithm ed25519 -out FILE\" makes one",

@@ -37,7 +37,7 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
 
     let failed = daemon.wait_event("build failed", PATIENCE);
     assert_eq!([&failed["recipe"], &failed["version"]], ["a-hangs", "4-1"]);
-    let held = daemon.wait_event("sources do not come, holding the upstream's other versions", PATIENCE);
+    let held = daemon.wait_event("fetch hung, delaying other versions of this upstream", PATIENCE);
     assert_eq!([&held["level"], &held["upstream"], &held["versions"]], ["warn", &hangs, "3"]);
     assert_eq!(held["held_for"], "30s");
     wait_until("the others are built", PATIENCE, || {

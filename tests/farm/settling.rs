@@ -187,12 +187,12 @@ fn assert_goes_on(farm: &Farm) -> Output {
 fn journal_damaged_repository_whole_goes_on() {
     let package = "p/tool/1.1-1/tool_1.1-1_noarch.peipkg";
     for (damage, event) in [
-        (":", "publishing kept outputs"),
-        ("publish \"$@\"", "kept outputs are published already, removing them"),
+        (":", "publishing pending packages"),
+        ("publish \"$@\"", "pending packages are already published, removing them"),
         // A partial package that no index names is harmless.
         (
             &format!("mkdir -p \"${{0%/*}}\" \"$(dirname {package})\" && echo half >{package}"),
-            "publishing kept outputs",
+            "publishing pending packages",
         ),
     ] {
         let (farm, _repo) = with_a_damaged_journal(damage);
