@@ -1,4 +1,5 @@
-//! The builder thread: fetch, build and publish one version at a time.
+//! The builder thread: fetches, builds and publishes one version at a time. It must not decide which
+//! version is next.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,10 +24,11 @@ use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
 use crate::upstream::source::fetch::{Source, Sources};
 
-/// How long fetched sources are kept for a version that was expected, but is not built after all.
+/// How long to keep prefetched sources without a job. The core may drop the jobs that they were
+/// fetched for, and an idle builder must not fill the disk.
 const SOURCES_IDLE: Duration = Duration::from_mins(1);
 
-/// What the builder works with.
+/// The builder's configuration, directories and tools.
 #[derive(Debug)]
 pub(super) struct Builder {
     /// The configuration.
@@ -35,13 +37,13 @@ pub(super) struct Builder {
     pub state: Arc<StateDir>,
     /// Fetches sources.
     pub sources: Sources,
-    /// Where `peipkg-build` is.
+    /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
-    /// Publishes outputs.
+    /// Publishes packages.
     pub publisher: Publisher,
-    /// Ends what the builder is doing.
+    /// Ends the job in progress.
     pub interrupt: Interrupt,
 }
 
@@ -52,7 +54,7 @@ enum BuildError {
     Fetch(#[from] GitError),
     #[error(transparent)]
     Tool(#[from] ProcessError),
-    #[error("cannot keep the outputs: {0}")]
+    #[error("cannot move the packages to publish: {0}")]
     Keep(FileError),
     #[error(transparent)]
     File(#[from] FileError),
@@ -64,11 +66,11 @@ enum BuildError {
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
 }
 
-/// Starts the builder thread, which answers each job with [`Event::LogBegun`], if it has a log, and with
-/// [`Event::JobFinished`], and ends when `jobs` is closed.
+/// Starts the builder thread. It answers each job with [`Event::LogBegun`], if the job has a log, and
+/// with [`Event::JobFinished`]. It ends when `jobs` is closed.
 ///
 /// # Errors
-/// When the system refuses a thread.
+/// If the system refuses a thread.
 pub(super) fn start<M: From<Event> + Send + 'static>(
     mut builder: Builder,
     jobs: Receiver<Job>,
@@ -76,7 +78,7 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("builder".into()).spawn(move || {
         while let Some(job) = builder.next(&jobs) {
-            // The loop outlives its builder, unless it failed; then nobody wants the answer.
+            // A send fails only if the loop has panicked.
             let answer = |event: Event| drop(answers.send(event.into()));
             let log = builder.begin_log(&job);
             log.path().map(Event::LogBegun).map(answer);
@@ -86,7 +88,7 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
 }
 
 impl Builder {
-    /// Waits for the next job. Sources that nobody has asked for again in a while go.
+    /// Waits for the next job. Removes prefetched sources after [`SOURCES_IDLE`].
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         if !self.sources.is_empty() {
             match jobs.recv_timeout(SOURCES_IDLE) {
@@ -104,7 +106,7 @@ impl Builder {
                 (job.key(), format!("tag {} of {url}", job.candidate.tag), url.secrets())
             }
             Job::Publish(outputs) => {
-                let what = "publish of what an earlier attempt has built".into();
+                let what = "publish of pending packages".into();
                 (outputs.key.clone(), what, Secrets::default())
             }
         };
@@ -120,9 +122,9 @@ impl Builder {
             }
             JobOutcome::Failed { reason, .. } => log.note(format_args!("failed: {reason}")),
             JobOutcome::PublishFailed { reason, .. } => {
-                log.note(format_args!("publish failed, the packages are kept: {reason}"));
+                log.note(format_args!("publish failed, the packages stay pending: {reason}"));
             }
-            JobOutcome::OutputsGone => log.note("the packages are gone"),
+            JobOutcome::OutputsGone => log.note("the pending packages are gone"),
             JobOutcome::Interrupted => log.note("interrupted"),
         }
         outcome
@@ -142,19 +144,19 @@ impl Builder {
         }
     }
 
-    /// Fetches and builds one version. Whatever happens, its source and stage are removed.
+    /// Fetches and builds one version. Removes its source and its stage, even after an error.
     fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
         let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
-        let source = Removed(self.state.sources().join(&name));
-        let stage = Removed(self.state.stage().join(&name));
-        let end = self.config.build_timeout.and_then(|limit| Instant::now().checked_add(limit));
-        let what = Source {
+        let source = RemovedOnDrop(self.state.sources().join(&name));
+        let stage = RemovedOnDrop(self.state.stage().join(&name));
+        let deadline = self.config.build_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let wanted = Source {
             url: &job.upstream.url,
             tag: &job.candidate.tag,
             next_tags: &job.next_tags,
             submodules: job.upstream.submodules,
         };
-        let committed = self.sources.fetch(what, &source.0, end, &self.interrupt, log);
+        let committed = self.sources.fetch(wanted, &source.0, deadline, &self.interrupt, log);
         if !job.more_of_upstream {
             self.sources.forget(&job.upstream.url);
         }
@@ -164,8 +166,8 @@ impl Builder {
         for directory in [&out, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, committed, &source.0, &stage.0, end);
-        program.log_to(log).run(&self.interrupt).map_err(|error| self.with_whole_limit(error))?;
+        let program = self.peipkg_build(job, committed, &source.0, &stage.0, deadline);
+        program.log_to(log).run(&self.interrupt).map_err(|error| self.with_configured_limit(error))?;
         durable::remove(&scratch).map_err(at(&scratch))?;
         log.note("check of the outputs");
         check_outputs(job, &out)?;
@@ -173,22 +175,22 @@ impl Builder {
         pending.keep(&stage.0, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
 
-    /// The build, ready to run.
+    /// Returns the build's command line.
     fn peipkg_build(
         &self,
         job: &BuildJob,
         committed: SystemTime,
         source: &Path,
         stage: &Path,
-        end: Option<Instant>,
+        deadline: Option<Instant>,
     ) -> Program {
-        // The reference is published with the package: no secret may be in it.
+        // `Display` redacts the URL: the reference is published with the package.
         let source_ref = format!("git+{}#refs/tags/{}", job.upstream.url, job.candidate.tag);
         let timestamp = humantime::format_rfc3339_seconds(committed).to_string();
         let mut program = Program::new(&self.peipkg_build)
-            // What a tool that is killed leaves behind goes with the stage.
+            // A killed tool leaves its temporary files behind. Here they are removed with the stage.
             .env("TMPDIR", stage.join("tmp"))
-            .deadline(end.map(|end| end.saturating_duration_since(Instant::now())))
+            .deadline(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))
             .arg("build")
             .arg("--recipe")
             .arg(job.recipe.file())
@@ -214,8 +216,9 @@ impl Builder {
         program
     }
 
-    /// The tool had what the fetch has left of the time: the operator knows the whole.
-    fn with_whole_limit(&self, error: ProcessError) -> ProcessError {
+    /// Replaces a time-out's limit, the time that the fetch left, by the configured one, which the
+    /// operator knows.
+    fn with_configured_limit(&self, error: ProcessError) -> ProcessError {
         match error {
             ProcessError::TimedOut { program, limit, tail } => {
                 let limit = self.config.build_timeout.unwrap_or(limit);
@@ -249,7 +252,7 @@ impl BuildError {
 
     fn blame(&self) -> Blame {
         match self {
-            // The upstream has done its part.
+            // The upstream delivered the source, but the disk refused it.
             Self::Fetch(GitError::Tree { .. }) => Blame::Version,
             Self::Fetch(_) => Blame::Upstream,
             Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
@@ -258,7 +261,7 @@ impl BuildError {
     }
 }
 
-/// Holds the tool to the recipe: exactly the expected packages, nothing else.
+/// Checks that the tool has written exactly the packages of the recipe.
 fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(out).map_err(at(out))? {
@@ -272,7 +275,7 @@ fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
     if found == expected { Ok(()) } else { Err(BuildError::Outputs { found, expected }) }
 }
 
-/// A few of `names`, and how many more there are.
+/// Lists a few of `names`, and how many more there are.
 fn some_of(names: &BTreeSet<String>) -> String {
     const SHOWN: usize = 10;
     let shown: BTreeSet<&String> = names.iter().take(SHOWN).collect();
@@ -282,10 +285,10 @@ fn some_of(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// A path that is removed when the attempt is over.
-struct Removed(PathBuf);
+/// A path to remove at the end of the attempt.
+struct RemovedOnDrop(PathBuf);
 
-impl Drop for Removed {
+impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
         durable::clear(&self.0);
     }

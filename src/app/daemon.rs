@@ -1,12 +1,12 @@
-//! The loop: it waits for an event or the next deadline, lets the core decide,
-//! and performs what the core asks for. It owns the threads and channels; every
-//! other thread only sends it events.
+//! The loop: waits for an event or the next deadline, lets the core decide, and performs the effects
+//! that the core returns. It owns the threads and channels; every other thread only sends it events.
+//! It must not decide anything itself.
 //!
-//! `--once` is this same loop with another stopping rule, which the core knows.
+//! `--once` is the same loop. Only the core's stopping rule differs.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
@@ -20,6 +20,7 @@ use crate::app::poller;
 use crate::app::progress::Line;
 use crate::app::signals::Signals;
 use crate::app::startup::{self, Prepared};
+use crate::app::uploader;
 use crate::config::Config;
 use crate::farm::events::{Effect, Event, Job};
 use crate::farm::moment::Moment;
@@ -29,21 +30,23 @@ use crate::http::Board;
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::publish::Publisher;
-use crate::repository::upload::{self, Uploader};
+use crate::repository::upload::Uploader;
 use crate::state::state_dir;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
 
-/// How many messages are handled before the next snapshot is published.
+/// How many messages to handle before the next snapshot. A snapshot costs time in proportion to the
+/// roster, so one per message would slow down a burst of events; without a limit, `/status` would be
+/// stale during the burst.
 const MESSAGES_A_TURN: usize = 64;
 
-/// What the loop is sent.
+/// A message to the loop.
 #[derive(Debug)]
 enum Message {
-    /// Something for the core.
+    /// An event for the core.
     Event(Event),
-    /// A signal has come: look at the flags.
+    /// A signal has come: read the flags.
     Wake,
 }
 
@@ -53,45 +56,37 @@ impl From<Event> for Message {
     }
 }
 
-/// Runs the farm until the core says that it is over; on `line` it shows how a sweep stands.
+/// Runs the farm until the core ends it. Shows the progress of a sweep on `line`.
 ///
 /// # Errors
-/// When it cannot start.
+/// If it cannot start.
 pub(super) fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outcome, Error> {
     state_dir::open_umask();
     let mut signals = Signals::register()?;
-    let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
-    // The loop never blocks on its workers: the core gives each no more than it has room for.
+    // Unbounded, so that a worker never blocks on the loop.
     let (sender, messages) = unbounded();
-    // Whether there is a loop that can end in good order; until then a signal ends the start.
-    let runs = Arc::new(Mutex::new(false));
+    // A stop signal ends the start at once. The loop, once it runs, drains instead, and no child of
+    // the loop's watches this switch.
+    let start_interrupt = Interrupt::new()?;
     signals.forward({
-        let (sender, runs, startup) = (sender.clone(), runs.clone(), job_interrupt.clone());
+        let (sender, start_interrupt) = (sender.clone(), start_interrupt.clone());
         move |is_stop| {
-            let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_stop && !*runs {
-                startup.trigger();
+            if is_stop {
+                start_interrupt.trigger();
             }
             sender.send(Message::Wake).is_ok()
         }
     })?;
-    let prepared = match startup::prepare(config, &job_interrupt) {
+    let prepared = match startup::prepare(config, &start_interrupt) {
         Err(Error::Repository(error)) if error.is_interrupted() => return Ok(Outcome::Clean),
         prepared => prepared?,
     };
-    {
-        let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if job_interrupt.is_triggered() {
-            return Ok(Outcome::Clean);
-        }
-        *runs = true;
+    if start_interrupt.is_triggered() {
+        return Ok(Outcome::Clean);
     }
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
-    let channel = (sender, messages);
-    let mut farm = Loop::start(prepared, http, once, signals, channel, polls_interrupt, job_interrupt)?;
-    farm.line = line;
-    let outcome = farm.run();
+    let outcome = Loop::start(prepared, http, once, line, signals, (sender, messages))?.run();
     info!("peipkg-manager stopped");
     Ok(outcome)
 }
@@ -102,13 +97,13 @@ struct Loop {
     calendar: Calendar,
     config: Arc<Config>,
     signals: Signals,
-    stop_asked: bool,
+    is_stopping: bool,
     publisher: Publisher,
     sender: Sender<Message>,
     messages: Receiver<Message>,
-    /// Where snapshots are published, if anybody can ask for them.
+    /// Gets the snapshots, if there is an HTTP server to show them.
     board: Option<Arc<Board>>,
-    /// Where the progress of a sweep is shown, if anybody watches.
+    /// Shows the progress of a sweep on a terminal.
     line: Option<Line>,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
@@ -117,22 +112,22 @@ struct Loop {
     uploads: Sender<()>,
     polls_interrupt: Interrupt,
     job_interrupt: Interrupt,
-    /// The threads whose work must not be cut off at the end.
+    /// The threads to wait for at the end: builder and uploader.
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Loop {
-    /// Starts the threads and tells the core how things stand.
+    /// Starts the threads. Gives the core the roster, the archive and the work of earlier runs.
     fn start(
         prepared: Prepared,
         http: Option<startup::Http>,
         once: bool,
+        line: Option<Line>,
         signals: Signals,
         (sender, messages): (Sender<Message>, Receiver<Message>),
-        polls_interrupt: Interrupt,
-        job_interrupt: Interrupt,
     ) -> Result<Self, Error> {
         let Prepared { config, tools, state, public_keys, publisher, uploader, recipes } = prepared;
+        let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let (jobs, job_queue) = bounded(1);
         let git = Arc::new(Git::new(tools.git, state.sources()));
@@ -150,7 +145,7 @@ impl Loop {
         let mut workers = vec![builder::start(builder, job_queue, sender.clone())?];
         let (uploads, upload_requests) = bounded(1);
         if let Some(uploader) = uploader.clone() {
-            workers.push(upload::start(uploader, upload_requests, sender.clone(), job_interrupt.clone())?);
+            workers.push(uploader::start(uploader, upload_requests, sender.clone(), job_interrupt.clone())?);
         }
 
         let options = Options {
@@ -158,7 +153,7 @@ impl Loop {
             default_interval: config.poll.default_interval,
             poll_jobs: config.poll.jobs,
             uploads: uploader.is_some(),
-            // Another one at each start.
+            // A new one at each start: no recipe comes first every time.
             order_seed: Some(RandomState::new().build_hasher().finish()),
         };
         let mut this = Self {
@@ -168,12 +163,12 @@ impl Loop {
             farm_id: Arc::from(config.manager.id.as_str()),
             config,
             signals,
-            stop_asked: false,
+            is_stopping: false,
             publisher,
             sender,
             messages,
             board: None,
-            line: None,
+            line,
             lister,
             poll_requests,
             jobs,
@@ -182,8 +177,8 @@ impl Loop {
             job_interrupt,
             workers,
         };
-        // A large index takes its time. Meanwhile the first listings are under way and pages are
-        // answered; what comes of either is an event, and waits for the loop.
+        // Start the first listings and the HTTP server before reading the archive: a large index
+        // takes seconds. Their events wait in the channel.
         this.handle(Event::RosterLoaded(Ok(recipes)));
         if let Some(http) = http {
             this.serve(http)?;
@@ -196,7 +191,7 @@ impl Loop {
         Ok(this)
     }
 
-    /// Starts the HTTP side.
+    /// Starts the HTTP server.
     fn serve(&mut self, http: startup::Http) -> io::Result<()> {
         let board = Arc::new(Board::default());
         self.board = Some(board.clone());
@@ -204,7 +199,7 @@ impl Loop {
         http.server.start(http.secret, board, self.sender.clone())
     }
 
-    /// Shows everybody who asks how things stand now.
+    /// Publishes a snapshot to the HTTP server and the progress line.
     fn publish_status(&mut self) {
         if let Some(board) = &self.board {
             board.publish(self.farm.status(&self.farm_id, self.calendar));
@@ -215,7 +210,7 @@ impl Loop {
         }
     }
 
-    /// Waits, decides, performs, until the farm is over.
+    /// Handles messages and deadlines until the core ends the farm.
     fn run(mut self) -> Outcome {
         let outcome = loop {
             self.publish_status();
@@ -230,18 +225,17 @@ impl Loop {
         if let Some(line) = &self.line {
             line.clear();
         }
-        // Closed channels tell builder and uploader to end. The pollers own nothing that
-        // could be lost, and one may be waiting for a silent server: they end with the process.
+        // Close the channels so that builder and uploader end. Do not wait for the pollers: they
+        // have no work to lose, and one may wait for a silent server. They end with the process.
         drop((self.jobs, self.uploads));
         for worker in self.workers {
-            // A thread that panicked has said so on standard error.
+            // A thread that panicked has printed its message to standard error.
             let _ = worker.join();
         }
         outcome
     }
 
-    /// Handles a message and those that wait behind it, within limits: a snapshot is
-    /// published after each turn, and it costs as much as the roster is long.
+    /// Handles a message and those that wait behind it, up to [`MESSAGES_A_TURN`].
     fn on_messages(&mut self, first: Message) {
         let behind: Vec<Message> = self.messages.try_iter().take(MESSAGES_A_TURN - 1).collect();
         for message in std::iter::once(first).chain(behind) {
@@ -252,17 +246,17 @@ impl Loop {
         }
     }
 
-    /// Sleeps until there is a message or the next deadline has come (`None`).
+    /// Sleeps until there is a message, or returns none at the next deadline.
     fn next_message(&self) -> Option<Message> {
         let Some(deadline) = self.farm.next_deadline() else {
-            // The workers and the signal thread hold senders as long as the loop lives.
+            // This cannot fail: the loop holds a sender itself.
             return self.messages.recv().ok();
         };
         self.messages.recv_deadline(self.started + deadline.since_start()).ok()
     }
 
-    /// Handles an event from a worker; before decisions that depend on the
-    /// archive, changes that others have made to it are read.
+    /// Handles an event from a worker. Rereads the archive before an event whose handling depends on
+    /// it: another program may have published.
     fn on_event(&mut self, event: Event) {
         match &event {
             Event::JobFinished(_) | Event::PollFinished { .. } => self.refresh_archive(),
@@ -271,8 +265,9 @@ impl Loop {
         self.handle(event);
     }
 
+    /// Reads the archive index if it has changed. Ignores it while a publish is unsettled: the index
+    /// may list packages that are not in place, or be restored.
     fn refresh_archive(&mut self) {
-        // What the index says in the middle of a publish need not be true, nor stay.
         if self.publisher.is_unsettled() {
             return;
         }
@@ -286,8 +281,8 @@ impl Loop {
 
     fn on_signal(&mut self) {
         if self.signals.take_stop() {
-            let event = if self.stop_asked { Event::AbortRequested } else { Event::StopRequested };
-            self.stop_asked = true;
+            let event = if self.is_stopping { Event::AbortRequested } else { Event::StopRequested };
+            self.is_stopping = true;
             self.handle(event);
         }
         if self.signals.take_reload() {
@@ -305,8 +300,8 @@ impl Loop {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Report(notice) => notices::log(&notice),
-            // Neither send can fail or block: the workers live as long as the
-            // loop, and the core never asks for more than they have room for.
+            // A send cannot fail: the workers live as long as the loop. It cannot block: the core
+            // never requests more than the channel has room for.
             Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
             Effect::StartJob(job) => drop(self.jobs.send(job)),
             Effect::StartUpload => drop(self.uploads.send(())),

@@ -1,6 +1,6 @@
-//! Why the manager could not start or go on, and the exit code that says so.
+//! The errors that end the manager, and their exit codes.
 
-use std::fmt;
+use std::fmt::Display;
 use std::io;
 
 use peipkg_format::problem::Problem;
@@ -11,31 +11,40 @@ use crate::config::ListenAddr;
 use crate::repository::publish::PublishError;
 use crate::state::state_dir::StateDirError;
 
-/// An error that ends the manager. Its `Display` form is one line per defect.
-#[derive(Debug)]
+/// An error that ends the manager. Its text has one line per problem.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The command line is wrong.
-    Usage(UsageError),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// The configuration file cannot be read.
+    #[error("{0}")]
     ConfigUnreadable(Problem),
-    /// The configuration does not fit its schema.
+    /// The configuration file has problems.
+    #[error("{}", lines(.0))]
     Config(Vec<Problem>),
-    /// Recipes cannot be loaded, or a key cannot be used.
+    /// Recipes, keys or the webhook secret have problems.
+    #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
     /// Programs are missing.
+    #[error("{}", lines(.0))]
     Tools(Vec<MissingTool>),
     /// The state directory cannot be used.
-    StateDir(StateDirError),
-    /// The repository cannot be initialised, or not be restored after a publish that was cut short.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The repository cannot be initialised, or cannot be restored after an interrupted publish.
+    #[error("cannot prepare the repository: {0}")]
     Repository(PublishError),
-    /// The listen address cannot be bound.
+    /// The manager cannot listen on the configured address.
+    #[error("[http] addr {0}: cannot listen there: {1}")]
     Listen(ListenAddr, io::Error),
     /// The system refused a thread, a pipe or a signal handler.
-    System(io::Error),
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
 }
 
 impl Error {
-    /// 2 for a command line or a configuration that is wrong in itself, else 1.
+    /// Returns 2 for a wrong command line or configuration file, else 1.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
@@ -44,47 +53,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(error) => error.fmt(f),
-            Self::ConfigUnreadable(problem) => problem.fmt(f),
-            Self::Config(problems) | Self::Problems(problems) => lines(f, problems),
-            Self::Tools(missing) => lines(f, missing),
-            Self::StateDir(error) => error.fmt(f),
-            Self::Repository(error) => write!(f, "cannot prepare the repository: {error}"),
-            Self::Listen(addr, error) => write!(f, "[http] addr {addr}: cannot listen there: {error}"),
-            Self::System(error) => write!(f, "cannot start: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-fn lines<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            f.write_str("\n")?;
-        }
-        item.fmt(f)?;
-    }
-    Ok(())
-}
-
-impl From<UsageError> for Error {
-    fn from(error: UsageError) -> Self {
-        Self::Usage(error)
-    }
-}
-
-impl From<StateDirError> for Error {
-    fn from(error: StateDirError) -> Self {
-        Self::StateDir(error)
-    }
-}
-
-impl From<Vec<MissingTool>> for Error {
-    fn from(missing: Vec<MissingTool>) -> Self {
-        Self::Tools(missing)
-    }
+fn lines(items: &[impl Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -1,8 +1,8 @@
-//! The log: one event a line on standard error, in logfmt.
+//! The log: one event per line on standard error, in logfmt.
 //!
-//! The line's keys come in the order `time level msg` and then the event's own
-//! fields. A value that is not plain is quoted and escaped, so that no tag,
-//! URL or tool output can forge a line or reach a terminal raw.
+//! A line begins with the keys `time level msg`; the event's own fields follow. A value that is not
+//! plain is quoted and escaped, so that a tag, a URL or a tool's output cannot forge a line or
+//! control a terminal.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -14,10 +14,9 @@ use log::{LevelFilter, Record};
 
 use crate::app::progress::Line;
 
-/// Starts logging at `level`. Other crates' messages are only let through as
-/// warnings: their details are not the operator's. No environment variable is read.
-///
-/// Lines go to standard error, or above the live `line` of its terminal.
+/// Starts logging at `level` to standard error, above the terminal's progress `line` if there is one.
+/// Logs only warnings and errors of other crates: their details do not concern an operator. Reads no
+/// environment variable.
 pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
     let target = line.map_or(Target::Stderr, |line| Target::Pipe(Box::new(line)));
     env_logger::Builder::new()
@@ -34,7 +33,7 @@ fn write_record(out: &mut impl io::Write, record: &Record<'_>, now: SystemTime) 
     line.field("time", &humantime::format_rfc3339_millis(now).to_string());
     line.field("level", &record.level().as_str().to_ascii_lowercase());
     line.field("msg", &record.args().to_string());
-    // A line is never refused for one of its fields.
+    // If a field cannot be written, write the line without it.
     let _ = record.key_values().visit(&mut line);
     line.0.push('\n');
     out.write_all(line.0.as_bytes())
@@ -64,7 +63,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// Whether a value is there: a field whose value is `None` is left out.
+/// Whether a value is present. A field whose value is `None` is left out of the line.
 struct Presence(bool);
 
 impl VisitValue<'_> for Presence {
@@ -78,7 +77,7 @@ impl VisitValue<'_> for Presence {
     }
 }
 
-/// A value as logfmt wants it: bare if it is plain, else in double quotes.
+/// Writes a value as logfmt: bare if it is plain, else in double quotes.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -95,7 +94,7 @@ impl fmt::Display for Quoted<'_> {
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
                 '\'' => f.write_char(c)?,
-                // What the standard library would escape is what a terminal might act upon.
+                // The standard library escapes the characters that a terminal might act upon.
                 _ if c.escape_debug().len() == 1 => f.write_char(c)?,
                 _ if u32::from(c) <= 0xffff => write!(f, "\\u{:04x}", u32::from(c))?,
                 _ => write!(f, "\\U{:08x}", u32::from(c))?,
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_quoted_when_needed() {
+    fn value_not_plain_is_quoted() {
         check("libz", "libz");
         check("https://example.org/a?b", "https://example.org/a?b");
         check("a=b", "\"a=b\"");
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn value_unknown_is_left_out() {
+    fn value_absent_is_left_out() {
         let mut out = Vec::new();
         let fields = [("log", None), ("next_poll_after", Some("1m0s"))];
         let record =

@@ -1,14 +1,15 @@
-//! The program: command line, start, the loop, its threads, and what they say.
+//! The program: command line, start, the loop, its threads and its log.
 //!
-//! This room knows all others, and none of them knows it. Decisions belong into `farm`.
-//! Only this file prints errors and chooses the exit code.
+//! This room may import every other one, and none may import it. Decisions belong in `farm`. Only
+//! this file prints errors and chooses the exit code.
 
 mod builder;
 mod check;
 pub mod cli;
+mod config_file;
 mod daemon;
 mod error;
-mod key_permissions;
+mod key_files;
 pub(crate) mod logging;
 mod notices;
 mod poller;
@@ -17,6 +18,7 @@ mod roster;
 mod signals;
 mod startup;
 mod tools;
+mod uploader;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -30,14 +32,14 @@ use crate::app::error::Error;
 use crate::app::progress::Line;
 use crate::farm::Outcome;
 
-/// Runs the program with the arguments `args`, without its name. Prints an error that ends it,
-/// one line a defect, and returns the exit code.
+/// Runs the program with its arguments, without its name. Prints an error that ends it, one line per
+/// problem. Returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match try_run(args) {
         Ok(code) => code,
         Err(error) => {
             for line in error.to_string().lines() {
-                complain(line);
+                print_error(line);
             }
             ExitCode::from(error.exit_code())
         }
@@ -58,25 +60,25 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
     let once = options.mode == Mode::Once;
     let line = if once { Line::of_stderr() } else { None };
     logging::init(options.log_level.into(), line.clone());
-    let config = startup::read_config(&options.config)?;
+    let config = config_file::read_config(&options.config)?;
     Ok(match daemon::run(config, once, line)? {
         Outcome::Clean => ExitCode::SUCCESS,
         Outcome::Aborted => ExitCode::FAILURE,
     })
 }
 
-/// Prints a line to standard error, if anybody can read it.
-fn complain(line: &str) {
+/// Prints a line to standard error. Ignores a closed standard error.
+fn print_error(line: &str) {
     let _ = writeln!(io::stderr(), "peipkg-manager: {}", OneLine(line));
 }
 
-/// Prints `text` and gives `code`, or a failure if the text could not be written. A reader that has seen
-/// enough, such as `head`, is no failure.
+/// Prints `text` and returns `code`, or a failure if the text cannot be written. A reader that closes
+/// the pipe early, such as `head`, is no failure.
 fn print(text: impl Display, code: ExitCode) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("cannot write to standard output: {error}"));
+            print_error(&format!("cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
         _ => code,

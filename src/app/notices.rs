@@ -1,12 +1,14 @@
-//! What the core reports, put into the log. Operators alert on these texts:
-//! they are part of the interface and listed in the monitoring page.
+//! Logs the core's notices. Operators alert on these texts, so they are part of the interface, and
+//! docs/monitoring.md lists them.
+
+use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use peipkg_format::duration;
 
 use crate::farm::events::{Hold, JobKey, Notice};
 
-/// Writes one notice to the log.
+/// Logs a notice.
 pub(super) fn log(notice: &Notice) {
     match notice {
         Notice::RosterLoaded { count } => info!(count; "recipe roster loaded"),
@@ -100,7 +102,7 @@ fn in_words(hold: Hold) -> String {
     }
 }
 
-/// A time span for people: to the millisecond.
-fn rounded(span: std::time::Duration) -> String {
-    duration::format(std::time::Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+/// Formats a duration, rounded down to milliseconds.
+fn rounded(took: Duration) -> String {
+    duration::format(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)))
 }

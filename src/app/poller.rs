@@ -1,4 +1,4 @@
-//! The poller pool: threads that list upstreams, each one listing at a time.
+//! The poller threads: each runs one listing at a time.
 
 use std::io;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::Lister;
 
-/// Starts `count` pollers that answer the URLs from `requests` with
-/// [`Event::PollFinished`]. They end when `requests` is closed.
+/// Starts `count` poller threads. They list the upstreams from `requests`, answer with
+/// [`Event::PollFinished`], and end when `requests` is closed.
 ///
 /// # Errors
-/// When the system refuses a thread.
+/// If the system refuses a thread.
 pub(super) fn start<M: From<Event> + Send + 'static>(
     count: usize,
     lister: &Arc<Lister>,
@@ -31,7 +31,7 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
                 let tags = lister.list_tags(&upstream, &interrupt);
                 let tags = tags
                     .map_err(|error| PollError { reason: upstream.secrets().redact(&error.reason), ..error });
-                // The loop outlives its pollers, unless it failed; then nobody wants the answer.
+                // This fails only at the end of the process.
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());
             }
         })

@@ -1,6 +1,6 @@
-//! The live line of a sweep that somebody watches: what is polled, what waits, what
-//! is being built and for how long. It is the last line of the terminal, below the
-//! log, which is written through it. Where standard error is no terminal there is none.
+//! The progress line of a sweep on a terminal: how many upstreams are polled, how many versions wait,
+//! and the build in progress with its duration. It is the terminal's last line; the log is written
+//! through it, so that the log's lines stay above. Without a terminal there is no line.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -13,10 +13,10 @@ use crate::farm::moment::Moment;
 use crate::farm::progress::Progress;
 use crate::process::environment;
 
-/// How often the line is drawn anew while something goes on: it counts seconds.
+/// How often the line is redrawn during a build: it counts seconds.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The line.
+/// The progress line. Clones share one terminal line.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     bar: ProgressBar,
@@ -24,20 +24,22 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line of the terminal that standard error is; `None` if it is none, or one that cannot move its cursor.
+    /// Returns the line of the terminal on standard error, or none if standard error is no terminal
+    /// or the terminal cannot move its cursor.
     pub(crate) fn of_stderr() -> Option<Self> {
         if !io::stderr().is_terminal() || environment::variable("TERM").is_none_or(|term| term == "dumb") {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let line = Self { bar, shown: None };
-        // Else a bar is drawn below what the start has to say.
+        // Set a template and a message now: the default style would draw a bar below the log lines
+        // of the start.
         line.set_work(None);
         line.bar.set_message("starting");
         (!line.bar.is_hidden()).then_some(line)
     }
 
-    /// Shows how the sweep stands at `now`.
+    /// Shows the progress at `now`.
     pub(crate) fn show(&mut self, progress: Progress, now: Moment) {
         if self.shown.as_ref() == Some(&progress) {
             return;
@@ -50,10 +52,10 @@ impl Line {
         self.shown = Some(progress);
     }
 
-    /// Counts the seconds of what has been going on for `elapsed`, or none.
+    /// Counts the seconds of a step that has taken `elapsed` so far, or counts none.
     fn set_work(&self, elapsed: Option<Duration>) {
         let template = if elapsed.is_some() { "{msg} for {time}" } else { "{msg}" };
-        // The templates are right: there is a test.
+        // A test holds that the templates are valid.
         if let Ok(style) = ProgressStyle::with_template(template) {
             let time = |state: &ProgressState, out: &mut dyn fmt::Write| {
                 let _ = out.write_str(&duration::format(Duration::from_secs(state.elapsed().as_secs())));
@@ -70,13 +72,13 @@ impl Line {
         }
     }
 
-    /// Takes the line away.
+    /// Removes the line from the terminal.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// What is written goes above the line.
+/// Writes above the line.
 impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bar.suspend(|| io::stderr().write(bytes))

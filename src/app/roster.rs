@@ -1,6 +1,7 @@
-//! Reads the recipes below `recipes_dir`, the broken ones for their problems.
+//! Reads the roster: every recipe below `recipes_dir`, and how the recipes fit together and to the
+//! configuration. A start, a reload and `--check` all read it here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -10,56 +11,78 @@ use std::thread;
 
 use peipkg_format::problem::Problem;
 
+use crate::config::{Grant, Http};
 use crate::recipe::{FILE_NAME, Recipe};
 
-/// Fewer recipes than these are not worth a thread that helps to read them.
+/// How many recipes make it worth starting another thread to read them.
 const SHARE: usize = 256;
 
-/// What was read, broken recipes included.
+/// The recipes that were read, and their problems.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// The id of every recipe that there is.
+    /// The ids of all recipes, the broken ones included.
     pub ids: Vec<String>,
-    /// Those that can be used.
+    /// The recipes without problems.
     pub recipes: Vec<Recipe>,
-    /// What is odd, about any of them.
+    /// Warnings about any of the recipes, or about grants.
     pub warnings: Vec<Problem>,
-    /// What is wrong. A roster with a problem must not be used.
+    /// Problems. Do not use a roster that has one.
     pub problems: Vec<Problem>,
 }
 
-/// Reads every recipe below `recipes_dir`, sorted by id, whatever is wrong with it.
+/// The parts of a configuration that the recipes must fit to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected<'a> {
+    /// The configuration file.
+    pub config: &'a Path,
+    /// `[http]`, if it could be read.
+    pub http: Option<&'a Http>,
+    /// `[[grant]]`.
+    pub grants: &'a BTreeMap<String, Grant>,
+}
+
+/// Reads the recipes below `recipes_dir`, sorted by id, and compares them with the configuration.
 ///
 /// # Errors
-/// When the directory itself cannot be read.
-pub(super) fn read(recipes_dir: &Path) -> Result<Reading, Problem> {
-    let directories = recipe_directories(recipes_dir)?;
-    let shares = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut shares = directories.chunks(directories.len().div_ceil(shares).max(SHARE));
-    let mut reading = thread::scope(|scope| {
-        let first = shares.next().unwrap_or_default();
-        let helper = |share| thread::Builder::new().spawn_scoped(scope, move || read_all(share)).ok();
-        let others: Vec<_> = shares.map(|share| (share, helper(share))).collect();
-        let mut reading = read_all(first);
-        for (share, helper) in others {
-            // A system that refuses threads does not keep recipes from being read.
-            let read = helper.and_then(|helper| helper.join().ok());
-            reading.append(read.unwrap_or_else(|| read_all(share)));
-        }
-        reading
-    });
-    let made_twice = shared_packages(&reading.recipes);
-    reading.warnings.extend(made_twice);
+/// If the directory cannot be read.
+pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>) -> Result<Reading, Problem> {
+    let mut reading = read_recipes(recipes_dir)?;
+    let Expected { config, http, grants } = expected;
+    reading.warnings.extend(shared_packages(&reading.recipes));
+    for (recipe, grant) in grants.iter().filter(|(recipe, _)| !reading.ids.contains(recipe)) {
+        let message = format!("[[grant]] recipe {recipe:?} does not exist");
+        reading.warnings.push(Problem { path: config.to_owned(), line: Some(grant.line), message });
+    }
+    reading.problems.extend(http.and_then(|http| http.check_secret(config, &reading.recipes)));
     Ok(reading)
 }
 
-/// Reads the recipes in `directories`, whatever is wrong with them.
-fn read_all(directories: &[PathBuf]) -> Reading {
+/// Reads the recipes below `recipes_dir`, sorted by id.
+fn read_recipes(recipes_dir: &Path) -> Result<Reading, Problem> {
+    let directories = recipe_directories(recipes_dir)?;
+    let shares = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut shares = directories.chunks(directories.len().div_ceil(shares).max(SHARE));
+    Ok(thread::scope(|scope| {
+        let first = shares.next().unwrap_or_default();
+        let helper = |share| thread::Builder::new().spawn_scoped(scope, move || read_share(share)).ok();
+        let others: Vec<_> = shares.map(|share| (share, helper(share))).collect();
+        let mut reading = read_share(first);
+        for (share, helper) in others {
+            // If the system refuses a thread, read its share here.
+            let read = helper.and_then(|helper| helper.join().ok());
+            reading.append(read.unwrap_or_else(|| read_share(share)));
+        }
+        reading
+    }))
+}
+
+/// Reads the recipes in `directories`.
+fn read_share(directories: &[PathBuf]) -> Reading {
     let mut reading = Reading::default();
     for directory in directories {
         let file = directory.join(FILE_NAME);
         let text = fs::read_to_string(&file);
-        // A directory without the file is no recipe.
+        // Ignore a directory without the file: it is no recipe.
         if let Err(error) = &text
             && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         {
@@ -89,7 +112,7 @@ fn read_all(directories: &[PathBuf]) -> Reading {
 }
 
 impl Reading {
-    /// Adds what was read of further recipes.
+    /// Adds a reading of further recipes.
     fn append(&mut self, mut other: Self) {
         self.ids.append(&mut other.ids);
         self.recipes.append(&mut other.recipes);
@@ -98,16 +121,17 @@ impl Reading {
     }
 }
 
-/// Warnings about packages that several recipes make: versions are looked up by package, not by recipe.
+/// Warns of packages that several recipes build. The archive index lists versions by package, so a
+/// version that one of the recipes has published counts as published for the others.
 fn shared_packages(recipes: &[Recipe]) -> Vec<Problem> {
-    let mut makers = HashMap::new();
+    let mut builders = HashMap::new();
     let mut warnings = Vec::new();
     for recipe in recipes {
         for (package, line) in recipe.packages.iter().zip(&recipe.package_lines) {
-            let (other, other_line): (&Recipe, usize) = *makers.entry(package).or_insert((recipe, *line));
+            let (other, other_line): (&Recipe, usize) = *builders.entry(package).or_insert((recipe, *line));
             if other.id != recipe.id {
                 let message = format!(
-                    "[[package]] {:?} for {} is made by {}:{other_line} too; of each version, only what is built first is published",
+                    "[[package]] {:?} for {} is built by {}:{other_line} too; only the first build of each version is published",
                     package.name,
                     package.architecture,
                     other.file().display()
@@ -119,8 +143,8 @@ fn shared_packages(recipes: &[Recipe]) -> Vec<Problem> {
     warnings
 }
 
-/// A number that changes with the recipe's text and with what lies beside it: the
-/// build script, patches.
+/// Returns a number that changes with the recipe's text and with the files beside it, such as the
+/// build script and patches.
 fn stamp_of(directory: &Path, text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
@@ -128,7 +152,7 @@ fn stamp_of(directory: &Path, text: &str) -> u64 {
     files.sort_by_key(fs::DirEntry::file_name);
     for file in files {
         file.file_name().hash(&mut hasher);
-        // Through links, as the build script would read it.
+        // Follow links, as the build script does.
         if let Ok(metadata) = fs::metadata(file.path()) {
             (metadata.len(), metadata.modified().ok()).hash(&mut hasher);
         }
@@ -136,7 +160,7 @@ fn stamp_of(directory: &Path, text: &str) -> u64 {
     hasher.finish()
 }
 
-/// The entries of `recipes_dir`, sorted by name.
+/// Lists the entries of `recipes_dir`, sorted by name.
 fn recipe_directories(recipes_dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let unreadable = |error: io::Error| {
         Problem::unreadable(recipes_dir, "recipes_dir", &error, "make it, with a directory for each recipe")
@@ -162,7 +186,7 @@ mod tests {
             let package = "[[package]]\nname = \"tool\"\narchitecture = \"noarch\"\n";
             fs::write(directory.join(FILE_NAME), if number % 100 == 99 { "?" } else { package }).unwrap();
         }
-        let reading = read(home.path()).unwrap();
+        let reading = read_recipes(home.path()).unwrap();
         assert!(reading.ids.len() == count && reading.ids.is_sorted());
         let broken: Vec<_> = reading.problems.iter().map(|problem| problem.path.clone()).collect();
         assert!(broken.is_sorted(), "{broken:?}");

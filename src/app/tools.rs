@@ -1,5 +1,5 @@
-//! The programs that do the work, found on `PATH` once at the start and pinned
-//! as absolute paths, so that a later change of the environment changes nothing.
+//! The programs that the manager runs. It looks for them on `PATH` once, at the start, and keeps
+//! their absolute paths: all children of a run use the same programs.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,20 +7,23 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where the programs are.
+use crate::config::Upload;
+use crate::process::environment;
+
+/// The absolute paths of the programs.
 #[derive(Debug, Clone)]
 pub(super) struct Tools {
-    /// `git`, which lists and fetches.
+    /// `git`.
     pub git: PathBuf,
-    /// `peipkg-build`, which builds.
+    /// `peipkg-build`.
     pub peipkg_build: PathBuf,
-    /// `peipkg-repo`, which publishes.
+    /// `peipkg-repo`.
     pub peipkg_repo: PathBuf,
-    /// `rclone`, which uploads, if it is wanted.
+    /// `rclone`, if uploads are configured.
     pub rclone: Option<PathBuf>,
 }
 
-/// A program that is needed and not there.
+/// A program that the manager needs and `PATH` does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{program} is not on PATH ({searched}); it is needed to {purpose}")]
 pub(super) struct MissingTool {
@@ -30,11 +33,16 @@ pub(super) struct MissingTool {
 }
 
 impl Tools {
-    /// Looks for the programs in the directories of `path`, the value of `PATH`.
+    /// Looks for the programs that a run with `upload` needs.
     ///
     /// # Errors
-    /// Every program that is missing.
-    pub(super) fn find(path: Option<&OsStr>, with_rclone: bool) -> Result<Self, Vec<MissingTool>> {
+    /// Every missing program.
+    pub(super) fn find(upload: &Upload) -> Result<Self, Vec<MissingTool>> {
+        Self::find_in(environment::variable("PATH").as_deref(), *upload != Upload::None)
+    }
+
+    /// Looks for the programs in the directories of `path`, a value of `PATH`.
+    fn find_in(path: Option<&OsStr>, with_rclone: bool) -> Result<Self, Vec<MissingTool>> {
         let mut missing = Vec::new();
         let mut find = |program, purpose| {
             find_program(path, program).unwrap_or_else(|| {
@@ -53,8 +61,8 @@ impl Tools {
     }
 }
 
-/// The first executable file of that name. Relative entries of `PATH` are taken
-/// from the current directory, as a shell takes them.
+/// Finds the first executable file of that name. Like a shell, resolves a relative entry of `PATH`
+/// from the current directory.
 fn find_program(path: Option<&OsStr>, program: &str) -> Option<PathBuf> {
     let candidates = env::split_paths(path?).map(|directory| directory.join(program));
     candidates.filter(|candidate| is_executable(candidate)).find_map(|found| std::path::absolute(found).ok())
@@ -79,9 +87,9 @@ mod tests {
         }
         let path = env::join_paths([&first, &second]).unwrap();
         assert_eq!(find_program(Some(&path), "git"), Some(second.join("git")));
-        let missing = Tools::find(Some(&path), true).unwrap_err();
+        let missing = Tools::find_in(Some(&path), true).unwrap_err();
         let names: Vec<_> = missing.iter().map(|missing| missing.program).collect();
         assert_eq!(names, ["peipkg-build", "peipkg-repo", "rclone"]);
-        assert_eq!(Tools::find(None, false).unwrap_err().len(), 3);
+        assert_eq!(Tools::find_in(None, false).unwrap_err().len(), 3);
     }
 }

@@ -1,5 +1,5 @@
-//! A configuration as far as it could be read. A file with a problem still says
-//! where the recipes and the keys are, so that one `--check` can look at them too.
+//! As much of a configuration as could be read. Even a file with problems usually names the recipes
+//! and keys, so one `--check` can report their problems too. Pure.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,14 @@ use super::keys::{self, BinaryKey, Grant};
 use super::sections::{DEFAULT_BUILD_TIMEOUT, Http, Poll, Repo, SAMPLE_ID, Upload, build_timeout};
 use super::values::{file, line};
 
-/// What a configuration says. What is `None` is missing or wrong, and has been reported.
+/// A configuration file's contents and problems. A field is `None` if its key is missing or wrong;
+/// `problems` then says so.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Draft {
-    /// The file it was read from.
+    /// The configuration file.
     pub path: PathBuf,
+    /// Every problem of the file.
+    pub problems: Vec<Problem>,
     /// `[manager] recipes_dir`.
     pub recipes_dir: Option<PathBuf>,
     /// `[manager] state_dir`.
@@ -29,14 +32,12 @@ pub(crate) struct Draft {
     pub http: Option<Http>,
     /// The line of `[http] addr`.
     pub addr_line: Option<usize>,
-    /// What to say about `[manager] id`, if it is still the sample's.
-    pub sample_id: Option<Problem>,
-    /// What to say about `[repo] name`, if it is still the sample's.
-    pub sample_name: Option<Problem>,
-    /// `[[signing_key]]`, those that are complete.
+    /// Warnings about names that are still those of the sample configuration.
+    pub sample_names: Vec<Problem>,
+    /// The complete `[[signing_key]]` tables.
     pub binary_keys: Vec<BinaryKey>,
-    /// `[[grant]]`, each with the line of its `recipe`.
-    pub grants: BTreeMap<String, (usize, Grant)>,
+    /// The `[[grant]]` tables, by recipe id.
+    pub grants: BTreeMap<String, Grant>,
     pub(super) id: Option<String>,
     pub(super) repo: Option<Repo>,
     pub(super) poll: Option<Poll>,
@@ -44,30 +45,30 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Reads what can be read from the text of the file at `path`, and all problems of the file.
-    pub(crate) fn read(path: &Path, text: &str) -> (Self, Vec<Problem>) {
+    /// Reads as much as possible of `text`, the text of the file at `path`.
+    pub(crate) fn read(path: &Path, text: &str) -> Self {
         match Document::parse(path, text) {
             Ok(document) => {
-                let draft = Self::of(path, document.root());
-                (draft, document.into_problems())
+                let draft = Self::read_sections(path, document.root());
+                Self { problems: document.into_problems(), ..draft }
             }
-            Err(problems) => (Self::empty(path), problems),
+            Err(problems) => Self::unreadable(path, problems),
         }
     }
 
-    /// The draft of a file that says nothing.
-    pub(crate) fn empty(path: &Path) -> Self {
-        Self { path: path.to_owned(), ..Self::default() }
+    /// Returns the draft of a file of which nothing could be read.
+    pub(crate) fn unreadable(path: &Path, problems: Vec<Problem>) -> Self {
+        Self { path: path.to_owned(), problems, ..Self::default() }
     }
 
-    fn of(path: &Path, mut root: Section<'_, '_>) -> Self {
-        let mut draft = Self::empty(path);
+    fn read_sections(path: &Path, mut root: Section<'_, '_>) -> Self {
+        let mut draft = Self::unreadable(path, Vec::new());
         if let Some(section) = root.required_section("manager") {
             draft.read_manager(section);
         }
         let state_dir = draft.state_dir.as_deref();
         draft.repo =
-            root.required_section("repo").and_then(|section| Repo::read(section, &mut draft.sample_name));
+            root.required_section("repo").and_then(|section| Repo::read(section, &mut draft.sample_names));
         draft.key_file = root.required_section("signing").and_then(|mut section| {
             let found = section.required_text("key_file");
             let key_file = found.and_then(|found| file(&section, "[signing] key_file", found, state_dir));
@@ -89,12 +90,12 @@ impl Draft {
 
     fn read_manager(&mut self, mut section: Section<'_, '_>) {
         let id = section.required_text("id");
-        self.sample_id = id.as_ref().filter(|found| found.value == SAMPLE_ID).map(|found| {
+        if let Some(found) = id.as_ref().filter(|found| found.value == SAMPLE_ID) {
             let message = format!(
                 "[manager] id is the sample's {SAMPLE_ID:?}, choose your own; every package records it permanently"
             );
-            section.remark(&found.span, message)
-        });
+            self.sample_names.push(section.remark(&found.span, message));
+        }
         self.id = id.and_then(|found| line(&section, "[manager] id", found));
         let state_dir = section.required_text("state_dir");
         self.state_dir = state_dir.and_then(|found| file(&section, "[manager] state_dir", found, None));

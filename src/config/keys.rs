@@ -1,5 +1,5 @@
-//! `[[signing_key]]` and `[[grant]]`: the keys for signing binaries, and which
-//! recipe may use which of them. A recipe gets what its grant lists, nothing else.
+//! `[[signing_key]]` and `[[grant]]`: the keys to sign binaries with, and which recipe may use which
+//! key. A recipe gets only the keys that its grant lists. Pure.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,35 +10,37 @@ use peipkg_format::strict_toml::{At, Section};
 use super::values::{file, optional_text};
 use crate::recipe;
 
-/// The variables that a build script gets anyway; none may be replaced by a public key.
+/// The variables of every build script. A public key must not replace one of them.
 const BUILD_VARIABLES: [&str; 6] = ["SOURCE_DIR", "DESTDIR", "SOURCE_DATE_EPOCH", "LC_ALL", "TZ", "PATH"];
 
-/// A private key for signing binaries.
+/// A private key to sign binaries with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BinaryKey {
-    /// What grants and recipes call it; there is no `=` in it.
+    /// Its name in grants and recipes; without `=`.
     pub name: String,
     /// The private key's file.
     pub private: PathBuf,
-    /// The variable that carries its public key into a build.
+    /// The variable that holds its public key in a build.
     pub pubkey_env: Option<String>,
 }
 
-/// A public key that goes into a build's environment.
+/// A public key in a build's environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InjectedKey {
     /// The variable's name.
     pub env: String,
-    /// The file of the private key that the public one is derived from.
+    /// The private key's file, from which the public key is derived.
     pub private: PathBuf,
 }
 
 /// The keys that one recipe may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Grant {
-    /// The public keys that its builds see, each in a variable of its own.
+    /// The line of its `recipe` in the configuration file.
+    pub line: usize,
+    /// The public keys that the recipe's builds get, each in its own variable.
     pub inject_pubkey: Vec<InjectedKey>,
-    /// The keys that sign its binaries.
+    /// The keys to sign the recipe's binaries with.
     pub sign: Vec<BinaryKey>,
 }
 
@@ -78,17 +80,14 @@ pub(super) fn binary_keys(sections: Vec<Section<'_, '_>>, state_dir: Option<&Pat
     declared
 }
 
-/// Reads `[[grant]]` and looks up the keys that it names. Beside each grant stands its line.
-pub(super) fn grants(
-    sections: Vec<Section<'_, '_>>,
-    declared: &Declared,
-) -> BTreeMap<String, (usize, Grant)> {
+/// Reads `[[grant]]` and looks up the keys that it names. Returns the grants by recipe id.
+pub(super) fn grants(sections: Vec<Section<'_, '_>>, declared: &Declared) -> BTreeMap<String, Grant> {
     let mut grants = BTreeMap::new();
     for mut section in sections {
         let recipe = section.required_text("recipe");
         let injected = named_keys(&mut section, "inject_pubkey", declared);
         let sign = named_keys(&mut section, "sign", declared).into_iter().map(|key| key.value).collect();
-        let grant = Grant { inject_pubkey: injected_keys(&section, injected), sign };
+        let inject_pubkey = injected_keys(&section, injected);
         if let Some(recipe) = recipe {
             if let Err(reason) = recipe::check_id(&recipe.value) {
                 section.report(&recipe.span, format!("[[grant]] recipe {reason}"));
@@ -98,14 +97,15 @@ pub(super) fn grants(
                     format!("[[grant]] recipe {:?} has two grants, one must list all", recipe.value);
                 section.report(&recipe.span, message);
             }
-            grants.insert(recipe.value, (section.line_of(&recipe.span), grant));
+            let line = section.line_of(&recipe.span);
+            grants.insert(recipe.value, Grant { line, inject_pubkey, sign });
         }
         section.deny_unknown_keys();
     }
     grants
 }
 
-/// The keys that the array `key` of a grant names, each with the array's place.
+/// Returns the keys that the array `key` of a grant names, each with the array's place.
 fn named_keys(section: &mut Section<'_, '_>, key: &'static str, declared: &Declared) -> Vec<At<BinaryKey>> {
     let Some(names) = section.optional::<Vec<String>>(key) else { return Vec::new() };
     let mut keys = Vec::new();
@@ -153,7 +153,7 @@ fn injected_keys(section: &Section<'_, '_>, keys: Vec<At<BinaryKey>>) -> Vec<Inj
     injected
 }
 
-/// Checks the name of a key, which becomes part of an argument `NAME=PATH`.
+/// Checks the name of a key: the name becomes part of an argument `NAME=PATH`.
 fn check_name(section: &Section<'_, '_>, found: &At<String>) {
     let name = &found.value;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -166,7 +166,7 @@ fn check_name(section: &Section<'_, '_>, found: &At<String>) {
     }
 }
 
-/// Checks a variable's name.
+/// Checks and returns a variable's name.
 fn variable(section: &Section<'_, '_>, found: At<String>) -> Option<String> {
     let name = &found.value;
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';

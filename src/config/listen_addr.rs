@@ -1,11 +1,11 @@
-//! Listen addresses as Go programs take them: `:8080`, `127.0.0.1:8080`,
-//! `[::1]:8080`, `localhost:8080`. Pure: a host name is not looked up.
+//! Listen addresses in the form of Go programs: `:8080`, `127.0.0.1:8080`, `[::1]:8080`,
+//! `localhost:8080`. Pure: looks up no host name.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddr {
     /// A host name, or an IP address without brackets; `None` is every address, IPv6 and IPv4.
@@ -14,13 +14,13 @@ pub struct ListenAddr {
     pub port: u16,
 }
 
-/// A string that is no listen address.
+/// Why a string is no listen address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} {reason}, expected HOST:PORT such as \":8080\", \"127.0.0.1:8080\" or \"[::1]:8080\"")]
 pub struct ListenAddrError {
-    /// What was found.
+    /// The string.
     pub found: String,
-    /// What is wrong with it.
+    /// The end of a sentence that begins with the string.
     pub reason: &'static str,
 }
 
@@ -33,7 +33,7 @@ impl FromStr for ListenAddr {
 }
 
 impl fmt::Display for ListenAddr {
-    /// The form that [`FromStr`] reads.
+    /// Writes the form that [`FromStr`] reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.as_deref() {
             Some(host) if host.contains(':') => write!(f, "[{host}]:{}", self.port),

@@ -1,4 +1,4 @@
-//! The sections of the configuration, and how each is read. Pure.
+//! The sections of the configuration. Pure.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,17 +11,17 @@ use super::listen_addr::{ListenAddr, ListenAddrError};
 use super::values::{file, line, optional_text};
 use crate::recipe::{self, Recipe};
 
-/// Listings of upstreams that run at once unless `[poll] jobs` says otherwise.
+/// The default of `[poll] jobs`.
 pub(crate) const DEFAULT_POLL_JOBS: usize = 8;
 
-/// The most that `[poll] jobs` may ask for: each is a thread, and at times a git process.
+/// The upper limit of `[poll] jobs`: each job is a thread, and at times a git process.
 pub(crate) const MAX_POLL_JOBS: usize = 256;
 
-/// One build's wall clock unless `[build] timeout` says otherwise. Long enough
-/// for a compiler on a small machine, short enough that a hung build is noticed.
+/// The default of `[build] timeout`. Long enough to build a compiler on a small machine, short
+/// enough to notice a hung build.
 pub(crate) const DEFAULT_BUILD_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// `[manager] id` of the sample configuration, which nobody should keep.
+/// `[manager] id` of the sample configuration.
 pub(crate) const SAMPLE_ID: &str = "farm-1";
 
 /// `[repo] name` of the sample configuration.
@@ -30,30 +30,30 @@ pub(crate) const SAMPLE_NAME: &str = "example";
 /// `[manager]`: the farm itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manager {
-    /// The farm's identifier, recorded in every package.
+    /// The farm's identifier. Every package records it.
     pub id: String,
-    /// The directory that has one sub-directory per recipe.
+    /// The directory with one sub-directory per recipe.
     pub recipes_dir: PathBuf,
     /// The directory that the manager writes to.
     pub state_dir: PathBuf,
 }
 
-/// `[repo]`: the repository's identity, used when it is first initialised.
+/// `[repo]`: the repository's identity, used to initialise it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repo {
-    /// Its name.
+    /// The repository's name.
     pub name: String,
-    /// Its description; may be empty.
+    /// The repository's description; may be empty.
     pub description: String,
 }
 
-/// `[upload]`: where the published repository is copied to.
+/// `[upload]`: where the published repository is uploaded to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Upload {
-    /// Nowhere.
+    /// No upload.
     #[default]
     None,
-    /// To a remote that rclone knows.
+    /// An upload with rclone.
     Rclone {
         /// rclone's remote and path.
         remote: String,
@@ -63,32 +63,33 @@ pub enum Upload {
 /// `[http]`: the status pages and the webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Http {
-    /// Where to listen; `None` is no HTTP.
+    /// The address to listen on; `None` is no HTTP.
     pub addr: Option<ListenAddr>,
-    /// The file with the webhook's secret.
+    /// The file that holds the webhook secret.
     pub webhook_secret_file: Option<PathBuf>,
 }
 
 /// `[poll]`: how upstreams are polled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
-    /// The time between two polls of a recipe that does not set its own, at least
+    /// The poll interval of recipes that do not set their own, at least
     /// [`recipe::MIN_POLL_INTERVAL`].
     pub default_interval: Duration,
-    /// How many upstreams are listed at once, from 1 to [`MAX_POLL_JOBS`].
+    /// How many listings run at once, from 1 to [`MAX_POLL_JOBS`].
     pub jobs: usize,
 }
 
 impl Repo {
-    /// If the name is still the sample's, `sample` says so.
-    pub(super) fn read(mut section: Section<'_, '_>, sample: &mut Option<Problem>) -> Option<Self> {
+    /// Reads `[repo]`; returns `None` if a key is missing or wrong. Adds a warning to
+    /// `sample_names` if the name is still the sample's.
+    pub(super) fn read(mut section: Section<'_, '_>, sample_names: &mut Vec<Problem>) -> Option<Self> {
         let name = section.required_text("name");
-        *sample = name.as_ref().filter(|found| found.value == SAMPLE_NAME).map(|found| {
+        if let Some(found) = name.as_ref().filter(|found| found.value == SAMPLE_NAME) {
             let message = format!(
                 "[repo] name is the sample's {SAMPLE_NAME:?}, choose your own; the repository keeps it permanently"
             );
-            section.remark(&found.span, message)
-        });
+            sample_names.push(section.remark(&found.span, message));
+        }
         let name = name.and_then(|found| line(&section, "[repo] name", found));
         let description = optional_text(&mut section, "description")
             .map_or(Some(String::new()), |found| line(&section, "[repo] description", found));
@@ -125,25 +126,21 @@ impl Upload {
 }
 
 impl Http {
-    /// What is missing in the configuration at `path` for the recipes: the secret of a webhook that one of
-    /// them asks for.
-    pub fn check_recipes<'r>(
-        &self,
-        path: &Path,
-        recipes: impl IntoIterator<Item = &'r Recipe>,
-    ) -> Option<Problem> {
+    /// Returns a problem of the configuration file at `path` if one of `recipes` has a webhook but
+    /// the file names no secret.
+    pub(crate) fn check_secret(&self, path: &Path, recipes: &[Recipe]) -> Option<Problem> {
         if self.addr.is_none() || self.webhook_secret_file.is_some() {
             return None;
         }
-        let asks = recipes.into_iter().find(|recipe| recipe.github_webhook)?;
+        let recipe = recipes.iter().find(|recipe| recipe.github_webhook)?;
         let message = format!(
             "missing key \"webhook_secret_file\" in [http], recipe {:?} has github_webhook = true",
-            asks.id
+            recipe.id
         );
         Some(Problem::of_file(path, message))
     }
 
-    /// `None` when something is wrong, which is reported. Beside it stands the line of `addr`.
+    /// Reads `[http]`, and the line of `addr`. The section is `None` if a key is wrong.
     pub(super) fn read(
         mut section: Section<'_, '_>,
         state_dir: Option<&Path>,
@@ -182,7 +179,7 @@ impl Poll {
     }
 }
 
-/// Reads `[build]`; `None` is no limit, or a duration that is wrong, which is reported.
+/// Reads `[build] timeout`. `None` is no limit, or a wrong duration, which has been reported.
 pub(super) fn build_timeout(mut section: Section<'_, '_>) -> Option<Duration> {
     let timeout = section.optional::<String>("timeout").map(|found| {
         let report = |error: &duration::DurationError| {
@@ -194,8 +191,8 @@ pub(super) fn build_timeout(mut section: Section<'_, '_>) -> Option<Duration> {
     Some(timeout.unwrap_or(DEFAULT_BUILD_TIMEOUT)).filter(|timeout| !timeout.is_zero())
 }
 
-/// Checks that rclone will take `found` for a place. A bare word is refused: it
-/// would be a directory below the working directory, and most likely lacks its colon.
+/// Checks the form of an rclone remote. Refuses a bare word: it most likely lacks its colon, and
+/// rclone would upload to a directory below the working directory.
 fn rclone_remote(section: &Section<'_, '_>, found: &At<String>) -> Option<String> {
     let remote = &found.value;
     let is_place = remote.contains(':') || remote.contains('/');

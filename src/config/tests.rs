@@ -1,9 +1,10 @@
-//! Tables of what configurations mean, and of what is said about those that mean nothing.
+//! Tables of configurations: the values of good ones, the problems of bad ones.
 
 use super::keys::InjectedKey;
 use super::*;
+use crate::recipe::Recipe;
 
-/// Exactly what is required.
+/// The required keys.
 const MINIMAL: &str = r#"[manager]
 id = "farm-1"
 recipes_dir = "/etc/farm/recipes"
@@ -31,7 +32,7 @@ fn check_problems(text: &str, expected: &[&str]) {
     assert_eq!(found, expected);
 }
 
-/// Checks the problems of the minimal configuration and more; lines are counted in `more`.
+/// Checks the problems of the minimal configuration with `more` behind it. Counts lines in `more`.
 #[track_caller]
 fn check_more(more: &str, expected: &[&str]) {
     let found = parse(&format!("{MINIMAL}{more}")).err().unwrap_or_default();
@@ -42,7 +43,7 @@ fn check_more(more: &str, expected: &[&str]) {
     assert_eq!(found, expected.iter().map(number).collect::<Vec<_>>());
 }
 
-/// Checks the problems when the line of `key` is another one.
+/// Checks the problems of the minimal configuration with `line` instead of the line of `key`.
 #[track_caller]
 fn check_line(key: &str, line: &str, expected: &[&str]) {
     let old = MINIMAL.lines().find(|line| line.starts_with(key)).unwrap();
@@ -117,20 +118,21 @@ recipe = "kernel"
     let (tcb_key, boot_key) = (key("tcb", tcb, Some("TCB_PUBKEY")), key("boot", boot, None));
     assert_eq!(config.binary_keys, [boot_key.clone(), tcb_key.clone()]);
     let injected = InjectedKey { env: "TCB_PUBKEY".into(), private: tcb.into() };
-    let grant = Grant { inject_pubkey: vec![injected], sign: vec![boot_key, tcb_key] };
+    let grant = Grant { line: 29, inject_pubkey: vec![injected], sign: vec![boot_key, tcb_key] };
     assert_eq!(config.grant_of("init"), &grant);
-    assert_eq!(config.grant_of("kernel"), &Grant::default());
+    assert_eq!(config.grant_of("kernel"), &Grant { line: 33, ..Grant::default() });
     assert_eq!(config.grant_of("jq"), &Grant::default());
     let no_limit = parse(&format!("{MINIMAL}[build]\ntimeout = \"0s\"\n")).unwrap();
     assert_eq!(no_limit.build_timeout, None);
 }
 
 #[test]
-fn a_webhook_needs_a_secret() {
+fn webhook_without_secret_is_a_problem() {
     let recipe = |text| Recipe::parse("jq", Path::new("/r/jq"), text, 0, &mut Vec::new()).unwrap();
     let recipes = [recipe(""), recipe("[watch]\ngithub_webhook = true\n")];
     let check = |http: &str, recipes: &[Recipe]| {
-        let problem = parse(&format!("{MINIMAL}[http]\n{http}")).unwrap().check_recipes(recipes);
+        let config = parse(&format!("{MINIMAL}[http]\n{http}")).unwrap();
+        let problem = config.http.check_secret(&config.path, recipes);
         problem.map(|problem| problem.to_string())
     };
     let expected =

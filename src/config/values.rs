@@ -1,19 +1,20 @@
 //! Values that several sections share: texts of one line, and paths outside the directories that
-//! the manager manages. Pure.
+//! the manager fills. Pure.
 
 use std::path::{Path, PathBuf};
 
 use peipkg_format::strict_toml::{At, Section};
 
-/// The directories below the state directory whose contents come and go, or get published.
+/// The directories below the state directory that the manager fills, empties and publishes.
 pub(crate) const STATE_SUBDIRS: [&str; 5] = ["sources", "stage", "publish", "repo", "logs"];
 
-/// A string that is there and not empty.
+/// Reads an optional string. An empty one means no string.
 pub(super) fn optional_text(section: &mut Section<'_, '_>, key: &'static str) -> Option<At<String>> {
     section.optional::<String>(key).filter(|found| !found.value.is_empty())
 }
 
-/// A string of one line, as it ends up in arguments, logs and the repository; `key` names it in messages.
+/// Checks that a string has one line: it becomes part of arguments, logs and the repository. `key`
+/// names it in messages.
 pub(super) fn line(section: &Section<'_, '_>, key: &str, found: At<String>) -> Option<String> {
     let Some(control) = found.value.chars().find(|c| c.is_control()) else { return Some(found.value) };
     let message = format!("{key}: {:?} has the control character {control:?}", found.value);
@@ -21,8 +22,8 @@ pub(super) fn line(section: &Section<'_, '_>, key: &str, found: At<String>) -> O
     None
 }
 
-/// An absolute path outside the directories that the manager fills, empties and
-/// publishes: what lay there would be lost, or a private key made public.
+/// Checks that a path is absolute and outside [`STATE_SUBDIRS`]. The manager would remove a file
+/// there, or publish a private key. `key` names the path in messages.
 pub(super) fn file(
     section: &Section<'_, '_>,
     key: &str,

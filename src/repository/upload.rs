@@ -1,4 +1,4 @@
-//! The uploader thread: copying the repository to its remote with rclone.
+//! Uploading: copies the repository to its remote with rclone.
 //!
 //! A reader of the remote must never see an index that names a package which is
 //! not there. So the packages go first, the index and the descriptor after
@@ -15,13 +15,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
 use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 
-use crate::farm::events::{Event, UploadOutcome};
+use crate::farm::events::UploadOutcome;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::repository::peipkg_repo::exclusive;
 use crate::repository::publish::Publisher;
@@ -101,33 +99,16 @@ impl UploadError {
     }
 }
 
-/// Starts the uploader thread, which answers each request with
-/// [`Event::UploadFinished`] and ends when `requests` is closed.
-///
-/// # Errors
-/// When the system refuses a thread.
-pub(crate) fn start<M: From<Event> + Send + 'static>(
-    uploader: Uploader,
-    requests: Receiver<()>,
-    answers: Sender<M>,
-    interrupt: Interrupt,
-) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("uploader".into()).spawn(move || {
-        for () in requests {
-            let outcome = match uploader.upload(&interrupt) {
-                Ok(()) => UploadOutcome::Done,
-                Err(error) if error.is_interrupted() => UploadOutcome::Interrupted,
-                Err(error) => {
-                    UploadOutcome::Failed { reason: without_secrets(&error.to_string(), &uploader.remote) }
-                }
-            };
-            // The loop outlives its uploader, unless it failed; then nobody wants the answer.
-            let _ = answers.send(Event::UploadFinished(outcome).into());
-        }
-    })
-}
-
 impl Uploader {
+    /// Uploads the repository.
+    pub(crate) fn run(&self, interrupt: &Interrupt) -> UploadOutcome {
+        match self.upload(interrupt) {
+            Ok(()) => UploadOutcome::Done,
+            Err(error) if error.is_interrupted() => UploadOutcome::Interrupted,
+            Err(error) => UploadOutcome::Failed { reason: without_secrets(&error.to_string(), &self.remote) },
+        }
+    }
+
     /// Whether an upload of an earlier run is still owed.
     pub(crate) fn is_owed(&self) -> bool {
         self.state.upload_owed().exists() || self.state.upload_begun().exists()

@@ -65,8 +65,7 @@ const IMPURE: [&str; 11] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 10] = [
-    ("app/daemon.rs", "whether the loop runs yet: until then a signal ends the start"),
+const LOCKS: [(&str, &str); 9] = [
     ("http/board.rs", "the latest snapshot, while its pointer is copied"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/publish.rs", "the repository: no publish while an upload copies its indexes"),

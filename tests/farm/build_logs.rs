@@ -162,7 +162,7 @@ fn publish_without_a_build_has_its_own_log() {
     let recipe = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&recipe).program("peipkg-repo", script).build();
     fs::write(farm.path("refuse"), "").unwrap();
-    for (attempt, what) in ["tag v1.0 of", "publish of what an earlier attempt has built"].iter().enumerate()
+    for (attempt, what) in ["tag v1.0 of", "publish of pending packages"].iter().enumerate()
     {
         let failed = farm.once().event("publish failed");
         let log = named_by(&failed, &farm, "tool");
@@ -172,7 +172,7 @@ fn publish_without_a_build_has_its_own_log() {
             log.contains(" peipkg-repo publish\nabout to refuse\npeipkg-repo: no space left\n== "),
             "{log}"
         );
-        let last = format!("publish failed, the packages are kept: {}", failed["error"]);
+        let last = format!("publish failed, the packages stay pending: {}", failed["error"]);
         assert_eq!(steps[steps.len() - 1], last);
     }
     fs::remove_file(farm.path("refuse")).unwrap();

@@ -220,8 +220,8 @@ fn check_package_of_two_recipes_warns() {
         .with(&Recipe::program("three", NOWHERE).package("other"))
         .recipe("two", "[[package]]\nname = \"tool\"\narchitecture = \"x86_64\"\n\n[[package]]\narchitecture = \"noarch\"\nname = \"tool\"\n", "")
         .build();
-    let line = "{home}/recipes/two/peipkg.toml:7: warning: [[package]] \"tool\" for noarch is made by \
-                {home}/recipes/one/peipkg.toml:6 too; of each version, only what is built first is published";
+    let line = "{home}/recipes/two/peipkg.toml:7: warning: [[package]] \"tool\" for noarch is built by \
+                {home}/recipes/one/peipkg.toml:6 too; only the first build of each version is published";
     check(&farm, 0, &[line, "{home}/config.toml: ok, 3 recipes, 1 with an upstream"]);
     farm.remove_recipe("three");
     let warned = farm.once().event("recipe warning");
@@ -244,7 +244,7 @@ fn check_keys_readable_by_all_warn() {
     mode("tcb.key", 0o604);
     mode("webhook-secret", 0o664);
     let line = |name: &str, mode: &str, what: &str| {
-        let remedy = "chmod 600, or 640 if its group is to read it";
+        let remedy = "chmod 600, or 640 if its group must read it";
         format!("{{home}}/{name}: warning: mode {mode} lets everybody read {what}; {remedy}")
     };
     let lines = [

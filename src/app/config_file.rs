@@ -1,0 +1,37 @@
+//! Reads the configuration file, for a start and for `--check`. [`crate::config`] decides what its
+//! text means.
+
+use std::fs;
+use std::path::Path;
+
+use peipkg_format::problem::Problem;
+
+use crate::app::error::Error;
+use crate::config::{Config, Draft};
+
+/// Reads the configuration file.
+///
+/// # Errors
+/// If it cannot be read, or has a problem.
+pub(super) fn read_config(path: &Path) -> Result<Config, Error> {
+    let draft = read_draft(path).map_err(Error::ConfigUnreadable)?;
+    Config::try_from(draft).map_err(Error::Config)
+}
+
+/// Reads as much of the configuration file as possible, and all its problems.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn read_draft(path: &Path) -> Result<Draft, Problem> {
+    let bytes = fs::read(path).map_err(|error| {
+        let advice = "--config names another, docs/config.sample.toml is one to start from";
+        Problem::unreadable(path, "the configuration", &error, advice)
+    })?;
+    Ok(match str::from_utf8(&bytes) {
+        Ok(text) => Draft::read(path, text),
+        Err(_) => {
+            let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
+            Draft::unreadable(path, vec![problem])
+        }
+    })
+}

@@ -1,0 +1,146 @@
+//! The files of keys and of the webhook secret, for a start and for `--check`: whether each can be
+//! used, and whether everybody can read it.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use peipkg_format::problem::Problem;
+use peipkg_format::signing_key::{self, KeyError, PublicKeys};
+
+use crate::config::BinaryKey;
+
+/// The longest webhook secret file to read, in bytes. It is far longer than any secret, and bounds
+/// the memory that a wrong file, such as a disk image, can take.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
+
+/// Checks that the farm's key and those for binaries are private keys. Returns the public keys of
+/// the keys for binaries.
+///
+/// # Errors
+/// A problem for each file that holds no Ed25519 private key.
+pub(super) fn check_keys(
+    key_file: Option<&Path>,
+    binary_keys: &[BinaryKey],
+) -> Result<PublicKeys, Vec<Problem>> {
+    let keys = PublicKeys::derive(binary_keys.iter().map(|key| key.private.as_path()));
+    let Some((path, error)) = key_file.and_then(|path| Some((path, signing_key::load(path).err()?))) else {
+        return keys;
+    };
+    let problem = match error {
+        KeyError::Unreadable(error) => {
+            let advice = "\"openssl genpkey -algorithm ed25519 -out FILE\" makes one";
+            Problem::unreadable(path, "the key", &error, advice)
+        }
+        error => Problem::of_file(path, error.to_string()),
+    };
+    let mut problems = vec![problem];
+    problems.extend(keys.err().unwrap_or_default());
+    Err(problems)
+}
+
+/// Reads the webhook secret: the file's content without white space at its end.
+///
+/// # Errors
+/// If the file cannot be read, is too long or holds no secret.
+pub(super) fn read_webhook_secret(path: &Path) -> Result<Vec<u8>, Problem> {
+    let problem = |reason: String| Problem::of_file(path, format!("cannot use the webhook secret: {reason}"));
+    let mut secret = Vec::new();
+    let file = File::open(path).map_err(|error| problem(error.to_string()))?;
+    file.take(MAX_SECRET_FILE + 1).read_to_end(&mut secret).map_err(|error| problem(error.to_string()))?;
+    if secret.len() as u64 > MAX_SECRET_FILE {
+        return Err(problem(format!("the file is longer than {MAX_SECRET_FILE} bytes")));
+    }
+    secret.truncate(secret.trim_ascii_end().len());
+    if secret.is_empty() { Err(problem("the file is empty".to_owned())) } else { Ok(secret) }
+}
+
+/// Warns of each file that everybody can read. The farm works with it, so it is no problem.
+pub(super) fn warn_if_exposed(
+    key_file: Option<&Path>,
+    binary_keys: &[BinaryKey],
+    webhook_secret_file: Option<&Path>,
+) -> Vec<Problem> {
+    let signing = key_file.map(|path| ("the signing key", path));
+    let binary =
+        binary_keys.iter().map(|key| ("the private key of a [[signing_key]]", key.private.as_path()));
+    let secret = webhook_secret_file.map(|path| ("the webhook secret", path));
+    let files = signing.into_iter().chain(binary).chain(secret);
+    files.filter_map(|(what, path)| exposed(what, path)).collect()
+}
+
+/// Returns a warning if everybody can read the file. The operator may choose a group: `root:peipkg`
+/// with mode 0640 is as good as 0600.
+fn exposed(what: &str, path: &Path) -> Option<Problem> {
+    // `check_keys` and `read_webhook_secret` report a missing or unreadable file.
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    let message =
+        format!("mode {mode:04o} lets everybody read {what}; chmod 600, or 640 if its group must read it");
+    (mode & 0o004 != 0 && is_reachable(path)).then(|| Problem::of_file(path, message))
+}
+
+/// Tells whether everybody may enter the directories above a file, after following links. Assumes
+/// so in doubt.
+fn is_reachable(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return true };
+    let may_enter = |metadata: fs::Metadata| metadata.permissions().mode() & 0o001 != 0;
+    path.ancestors().skip(1).all(|directory| fs::metadata(directory).map_or(true, may_enter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn file_readable_by_all_is_exposed() {
+        let directory = tempfile::tempdir().unwrap();
+        set_mode(directory.path(), 0o711);
+        let file = directory.path().join("key");
+        fs::write(&file, "").unwrap();
+        for (mode, is_exposed) in
+            [(0o600, false), (0o640, false), (0o660, false), (0o644, true), (0o604, true)]
+        {
+            set_mode(&file, mode);
+            let found = exposed("the key", &file);
+            assert_eq!(found.is_some(), is_exposed, "{mode:o}");
+            if let Some(problem) = found {
+                let start = format!("mode {mode:04o} lets everybody read the key; chmod 600");
+                assert!(problem.message.starts_with(&start), "{problem}");
+            }
+        }
+        assert_eq!(exposed("the key", Path::new("/not/there")), None);
+        assert_eq!(exposed("the key", Path::new("/")), None);
+    }
+
+    #[test]
+    fn file_nobody_can_reach_is_not_exposed() {
+        let above = tempfile::tempdir().unwrap();
+        let (inner, outer) = (above.path().join("inner"), tempfile::tempdir().unwrap());
+        fs::create_dir(&inner).unwrap();
+        let (file, link) = (inner.join("key"), outer.path().join("link"));
+        fs::write(&file, "").unwrap();
+        set_mode(&file, 0o644);
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for (above_mode, inner_mode, outer_mode, is_exposed) in [
+            (0o711, 0o755, 0o755, true),
+            (0o711, 0o701, 0o700, true),
+            (0o711, 0o750, 0o755, false),
+            (0o770, 0o755, 0o755, false),
+            (0o704, 0o755, 0o755, false),
+        ] {
+            set_mode(above.path(), above_mode);
+            set_mode(&inner, inner_mode);
+            set_mode(outer.path(), outer_mode);
+            for path in [&file, &link] {
+                let found = exposed("the key", path).is_some();
+                assert_eq!(found, is_exposed, "{above_mode:o}/{inner_mode:o}, {}", path.display());
+            }
+        }
+    }
+}
