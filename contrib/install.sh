@@ -84,7 +84,7 @@ finish() {
 # absent.
 put() {
     # mv would move the file into the directory.
-    [ ! -d "$DESTDIR$3" ] || fail "$DESTDIR$3 is a directory, and a file is to be there: move it away"
+    [ ! -d "$DESTDIR$3" ] || fail "$DESTDIR$3 is a directory, expected a file: move it away"
     directory "${3%/*}"
     partial=$DESTDIR$3.partial
     install -m "$1" "$2" "$partial"
@@ -122,7 +122,7 @@ esac
 put_live() {
     with_paths "$2"
     if [ -e "$DESTDIR$3" ] && [ ! -d "$DESTDIR$3" ] && ! is_as_installed "$3" && ! cmp -s "$work/file" "$DESTDIR$3"; then
-        say "$DESTDIR$3 is not what an install with PREFIX=$PREFIX has left there, and stays as it is; compare it with $DESTDIR$documents/$2"
+        say "kept $DESTDIR$3, which make install with PREFIX=$PREFIX did not write; compare it with $DESTDIR$documents/$2"
     else
         put "$1" "$work/file" "$3"
     fi
@@ -185,7 +185,7 @@ put_shared() {
     if is_free_for "$1" "$2"; then
         put 644 "$1" "$2"
     else
-        say "$DESTDIR$2 is not from here, and stays as it is"
+        say "kept $DESTDIR$2, which make install did not write"
     fi
 }
 
@@ -200,18 +200,18 @@ make_place() {
         taken="$taken $path"
         [ "$program" != peipkg-manager ] || choices=
         [ "$REPLACE" = no ] || [ ! -e "$DESTDIR$path.orig" ] ||
-            fail "$DESTDIR$path cannot be kept as $program.orig, which is there already: move one of them away"
+            fail "cannot rename $DESTDIR$path to $program.orig, which exists: move one of them away"
     done
     [ -n "$taken" ] || return 0
     if [ "$REPLACE" = no ]; then
         places=
         for path in $taken; do places="$places, $DESTDIR$path"; done
-        fail "not from here, and not replaced: ${places#, }; give ${choices}another PREFIX, or REPLACE=yes, which keeps it as .orig"
+        fail "programs exist that make install did not write: ${places#, }; give ${choices}another PREFIX, or REPLACE=yes, which renames them to .orig"
     fi
     for path in $taken; do
         echo "original $path.orig" >>"$new"
         mv "$DESTDIR$path" "$DESTDIR$path.orig"
-        say "$DESTDIR$path was not from here, and is kept as ${path##*/}.orig"
+        say "renamed $DESTDIR$path, which make install did not write, to ${path##*/}.orig"
     done
 }
 
@@ -259,7 +259,7 @@ install_all() {
     directory "$SYSCONFDIR/peipkg-manager/recipes"
     config=$SYSCONFDIR/peipkg-manager/config.toml
     if [ -e "$DESTDIR$config" ] || [ -L "$DESTDIR$config" ]; then
-        say "$DESTDIR$config is there already and stays as it is"
+        say "kept $DESTDIR$config, which exists"
     else
         put_with_paths 644 docs/config.sample.toml "$config"
     fi
@@ -275,7 +275,7 @@ uninstall_all() {
         if is_as_installed "$path"; then
             rm -f "$DESTDIR$path"
         else
-            say "$DESTDIR$path has been changed and stays"
+            say "kept $DESTDIR$path, which was changed after the install"
         fi
     done <"$old"
     # Restore the renamed programs, unless somebody installed another program there.
@@ -284,10 +284,10 @@ uninstall_all() {
         place=${path%.orig}
         if [ ! -e "$DESTDIR$path" ] && [ ! -L "$DESTDIR$path" ]; then continue; fi
         if [ -e "$DESTDIR$place" ] || [ -L "$DESTDIR$place" ]; then
-            say "$DESTDIR$path stays as it is, because $DESTDIR$place is there"
+            say "kept $DESTDIR$path, because $DESTDIR$place exists"
         else
             mv "$DESTDIR$path" "$DESTDIR$place"
-            say "$DESTDIR$place is again what it was before"
+            say "restored $DESTDIR$place from ${path##*/}"
         fi
     done <"$work/originals"
     rm -f "$DESTDIR$list"

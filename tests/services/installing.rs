@@ -107,11 +107,11 @@ fn installed_farm_works_and_its_files_survive_uninstall() {
 
     // An update keeps the configuration and reports that.
     let update = root.install(&[]);
-    assert!(update.stdout.contains("config.toml is there already and stays"), "{update}");
+    assert!(update.stdout.contains("config.toml, which exists\n"), "{update}");
     assert_eq!(root.read(CONFIG), config);
     let state = tree(&var);
     let removal = root.uninstall();
-    assert!(removal.stdout.contains("config.toml has been changed and stays"), "{removal}");
+    assert!(removal.stdout.contains("config.toml, which was changed after the install\n"), "{removal}");
     let kept = ["config.toml", "farm.pem", "recipes/hello/build.sh", "recipes/hello/peipkg.toml"];
     let mut kept: Vec<String> = kept.iter().map(|name| format!("/etc/peipkg-manager/{name}")).collect();
     kept.extend(state.iter().map(|path| format!("/var/lib/peipkg-manager{path}")));

@@ -19,7 +19,10 @@ fn files_of_others_are_neither_overwritten_nor_removed() {
     root.write(TOOL, "the official one");
     root.write(PAGE, "another manager's");
     let install = root.install(&["TOOLS=no", "INIT=systemd"]);
-    assert!(install.stdout.contains("man8/peipkg-manager.8 is not from here, and stays"), "{install}");
+    assert!(
+        install.stdout.contains("man8/peipkg-manager.8, which make install did not write\n"),
+        "{install}"
+    );
     assert_eq!(root.read(PAGE), "another manager's");
     assert_eq!((root.read(CONFIG).as_str(), root.read(TOOL).as_str()), ("# mine\n", "the official one"));
     assert!(!root.path("/usr/local/bin/peipkg-repo").exists());
@@ -27,7 +30,7 @@ fn files_of_others_are_neither_overwritten_nor_removed() {
     let update = root.install(&["TOOLS=no", "INIT=systemd"]);
     let documents = root.path("/usr/local/share/doc/peipkg-manager/contrib");
     let says = format!(
-        "{} is not what an install with PREFIX=/usr/local has left there, and stays as it is; compare it with {}\n",
+        "kept {}, which make install with PREFIX=/usr/local did not write; compare it with {}\n",
         root.path(UNIT).display(),
         documents.join("systemd/peipkg-manager.service").display()
     );
@@ -36,7 +39,10 @@ fn files_of_others_are_neither_overwritten_nor_removed() {
     // Another package, say, replaces the program.
     root.write(MANAGER, "another");
     let removal = root.uninstall();
-    assert!(removal.stdout.contains("bin/peipkg-manager has been changed and stays"), "{removal}");
+    assert!(
+        removal.stdout.contains("bin/peipkg-manager, which was changed after the install\n"),
+        "{removal}"
+    );
     assert_eq!(tree(root.dir()), [CONFIG, TOOL, MANAGER, UNIT, PAGE]);
 }
 
@@ -65,7 +71,7 @@ fn programs_of_others_are_replaced_only_on_request() {
     }
     assert!(fs::read(root.path(BUILD)).unwrap().starts_with(b"\x7fELF"));
     let removal = root.uninstall();
-    assert!(removal.stdout.contains("peipkg-build is again what it was"), "{removal}");
+    assert!(removal.stdout.contains("bin/peipkg-build from peipkg-build.orig\n"), "{removal}");
     assert_eq!(tree(root.dir()), [BUILD, MANAGER]);
     assert_eq!(
         (root.read(BUILD).as_str(), root.read(MANAGER).as_str()),
@@ -76,7 +82,7 @@ fn programs_of_others_are_replaced_only_on_request() {
     root.install(&["REPLACE=yes"]);
     root.write(BUILD, "a newer official one");
     refused(&[], "REPLACE=yes");
-    refused(&["REPLACE=yes"], "cannot be kept as peipkg-build.orig, which is there already");
+    refused(&["REPLACE=yes"], "to peipkg-build.orig, which exists");
     root.uninstall();
     assert_eq!(tree(root.dir()), [BUILD, &kept, MANAGER]);
     assert_eq!(
@@ -135,8 +141,7 @@ fn service_file_of_another_prefix_stays_and_is_not_called_changed() {
     let script = root.read(SCRIPT);
     let second = root.install(&["INIT=sysvinit", "PREFIX=/opt/farm"]);
     let place = root.path(SCRIPT).display().to_string();
-    let says =
-        format!("{place} is not what an install with PREFIX=/opt/farm has left there, and stays as it is;");
+    let says = format!("kept {place}, which make install with PREFIX=/opt/farm did not write;");
     assert!(second.stdout.contains(&says) && !second.stdout.contains("changed"), "{second}");
     assert_eq!(root.read(SCRIPT), script);
 }
@@ -151,8 +156,7 @@ fn directory_in_the_place_of_a_file_is_refused() {
         let output = root.make("install", &["INIT=systemd"]);
         output.assert_code(2);
         let place = root.path(place).display().to_string();
-        let expected =
-            format!("make install: {place} is a directory, and a file is to be there: move it away");
+        let expected = format!("make install: {place} is a directory, expected a file: move it away");
         let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.contains("***")).collect();
         assert_eq!(lines, [expected], "{output}");
         if root.path(LIST).exists() {
