@@ -57,13 +57,16 @@ pub struct PlainHttp<'a> {
 }
 
 /// Why a URL is no [`PlainHttp`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusual {
-    /// It is for another transport.
+    /// The URL is for another transport.
+    #[error("it is not an http or https URL")]
     Scheme,
-    /// It names a user.
+    /// The URL may hold a password.
+    #[error("the URL names a user")]
     UserInfo,
-    /// It has parts or characters that are not plain.
+    /// The URL has no host, or has a query, a fragment, a dot segment or an unusual character.
+    #[error("HTTP clients may read the URL in different ways")]
     Form,
 }
 

@@ -1,4 +1,4 @@
-//! Upstreams: listing their tags ([`listing`]) and fetching the source of one ([`source`]).
+//! Upstreams: [`listing`] finds their tags, [`source`] fetches the files of one tag.
 
 pub(crate) mod git;
 pub(crate) mod listing;

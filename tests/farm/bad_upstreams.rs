@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn list(url: &str, deadline: Duration) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, deadline);
-    client.list_tags(&url.parse().unwrap(), |_| Ok(()), &Interrupt::new().unwrap())
+    client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 /// A server with one good repository, `a.git`, and its URL.
@@ -134,7 +134,10 @@ fn listing_answer_is_invalid_is_left_to_git() {
     http.fault_second("a.git", Fault::Page);
     check_not_understood(&list(&url, PATIENCE), "the answer has type \"text/html; charset=utf-8\"");
     http.fault_second("a.git", answer(RESULT, b"0000more"));
-    check_not_understood(&list(&url, PATIENCE), "the answer is not understood: it goes on after its end");
+    check_not_understood(
+        &list(&url, PATIENCE),
+        "the answer is not understood: more data follows its last packet",
+    );
     http.fault_second("a.git", Fault::Redirect { to: "/b.git/git-upload-pack".to_owned() });
     check_not_understood(&list(&url, PATIENCE), "the answer has status 302");
 }
@@ -205,12 +208,15 @@ fn listing_redirects_are_followed_as_git_does() {
     assert_eq!(paths, ["/a.git/info/refs", "/a.git/git-upload-pack"], "what follows goes to the new place");
     check(&format!("/b.git/{QUERY}"), Err(failed("redirected more than 20 times")));
     check("file:///etc/passwd", Err(failed("redirected to file:///etc/passwd, which is not an HTTP URL")));
-    let login = format!("redirected to {there}/login, which is no place for info/refs");
+    let login = format!("redirected to {there}/login, which is not an upstream's info/refs");
     check(&format!("{there}/login?token=secret"), Err(failed(&login)));
     let user = there.replace("//", "//user:pass@");
-    let reason = format!("a redirect to {there}/info/refs: its URL is not a plain one");
+    let reason = format!("a redirect to {there}/info/refs: the URL names a user");
     check(&format!("{user}/{QUERY}"), Err(NativeError::NotUnderstood(reason)));
-    check("elsewhere", Err(NativeError::NotUnderstood("an unusual redirect".to_owned())));
+    check(
+        "elsewhere",
+        Err(NativeError::NotUnderstood("a redirect to neither a URL nor an absolute path".to_owned())),
+    );
 }
 
 #[test]
@@ -232,7 +238,7 @@ fn listing_interrupted_asks_nothing_more() {
     let interrupt = Interrupt::new().unwrap();
     interrupt.trigger();
     assert_eq!(
-        client.list_tags(&url.parse().unwrap(), |_| Ok(()), &interrupt),
+        client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &interrupt),
         Err(failed("the listing was interrupted"))
     );
     assert!(http.requests().is_empty());

@@ -34,7 +34,7 @@ fn by_git(url: &str) -> Vec<String> {
 
 fn natively(url: &str) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
-    client.list_tags(&url.parse().unwrap(), |_| Ok(()), &Interrupt::new().unwrap())
+    client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 #[track_caller]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use peipkg_manager::Interrupt;
 use peipkg_manager::LISTING_DEADLINE;
@@ -91,9 +92,9 @@ fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
 fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let url = &url.parse().unwrap();
-    let tags = client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap());
+    let tags = client.list_tags(url, Instant::now(), |_| Ok(()), &Interrupt::new().unwrap());
     // List a second time, over the kept connection.
-    tags.and_then(|_| client.list_tags(url, |_| Ok(()), &Interrupt::new().unwrap()))
+    tags.and_then(|_| client.list_tags(url, Instant::now(), |_| Ok(()), &Interrupt::new().unwrap()))
 }
 
 /// An environment variable names the system's trust store, so this test runs itself again with it.
@@ -121,7 +122,7 @@ fn serve_and_end(end: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
 }
 
 fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Vec<String>, smart_http::NativeError> {
-    client.list_tags(&url.parse().unwrap(), |_| Ok(()), &Interrupt::new().unwrap())
+    client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 #[track_caller]

@@ -1,12 +1,10 @@
-//! What on this machine can change what git sends: environment, configuration, netrc.
+//! Reads the settings of this machine that can change what git sends: environment, configuration
+//! and netrc. It does not judge them; `native_or_git` does.
 //!
-//! Most machines configure nothing of the kind, and then no process is needed to
-//! know it: the files that git would read are searched for the few sections that
-//! matter ([`mentions_relevant_section`]). Only when one is there, or when an
-//! environment variable carries configuration, is git asked for all of it.
-//!
-//! They are read when an upstream is first listed, again after a reload, and as long as
-//! they cannot be read ([`Known`]).
+//! Most machines have no such settings, and finding that out should cost no process. So this file
+//! first searches git's configuration files for the few sections that matter
+//! ([`mentions_relevant_section`]). It runs git only if it finds one, or if an environment variable
+//! carries configuration: only git knows includes and precedence.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,66 +19,70 @@ use crate::process::{Interrupt, environment};
 use crate::upstream::git::{CONFIG_DEADLINE, Git};
 use crate::upstream::listing::native_or_git::{self, Settings};
 
-/// The longest configuration or netrc file that is searched here, in bytes; git is asked about a longer one.
+/// The longest configuration or netrc file searched here, in bytes: far longer than one written by
+/// hand. If a configuration is longer, git reads it; if netrc is longer, git lists.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The longest configuration that is accepted from git, in bytes.
+/// The longest configuration accepted from git, in bytes: a broken git must not fill the memory.
 const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
 
-/// The settings as they were last read. Threads share them.
+/// Caches the settings from the first listing to the next reload. Settings that could not be read are
+/// read again by the next listing. Threads share the cache.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct CachedSettings {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// When they were read, and what they are.
-    read: Option<(Instant, Arc<Settings>)>,
-    /// Why git lists everything, as far as the log has it.
-    said: Option<String>,
+    /// When the settings were read, and the settings.
+    cached: Option<(Instant, Arc<Settings>)>,
+    /// Why git lists every upstream, as logged last.
+    logged_reason: Option<String>,
 }
 
-impl Known {
-    /// The settings for `git`, for a listing that has `begun` then. Who needs them while they are read waits.
-    /// Those that could not be read serve the listings that have waited for them, and no later one.
+impl CachedSettings {
+    /// Returns the settings for a listing that began at `begun`. Concurrent callers block while one
+    /// reads. Unreadable settings serve the listings that began before the attempt to read them ended:
+    /// otherwise blocked listings would each wait for a hung git in turn.
     pub(crate) fn get(&self, git: &Git, begun: Instant, interrupt: &Interrupt) -> Arc<Settings> {
         let mut state = self.state();
-        if let Some((at, settings)) = &state.read
+        if let Some((at, settings)) = &state.cached
             && (settings.unreadable.is_none() || *at >= begun)
         {
             return settings.clone();
         }
-        let settings = Arc::new(read(git, interrupt));
+        let settings = Arc::new(read_settings(git, interrupt));
         if !interrupt.is_triggered() {
-            state.tell(&settings);
+            state.log_if_changed(&settings);
         }
-        state.read = Some((Instant::now(), settings.clone()));
+        state.cached = Some((Instant::now(), settings.clone()));
         settings
     }
 
-    /// Has them read again when they are next needed.
+    /// Clears the cache.
     pub(crate) fn forget(&self) {
-        self.state().read = None;
+        self.state().cached = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whole whatever panicked beside it: at worst the settings are read again.
+        // A panic elsewhere does no harm: at worst the settings are read again.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Says once if git has to list everything: that costs a farm many processes, and one word may be the reason.
-    fn tell(&mut self, settings: &Settings) {
-        let reason = settings.against_all();
-        if reason == self.said {
+    /// Logs once that git lists every upstream: a farm then starts many processes, and one forgotten
+    /// setting may be the reason.
+    fn log_if_changed(&mut self, settings: &Settings) {
+        let reason = settings.reason_for_git_everywhere();
+        if reason == self.logged_reason {
             return;
         }
-        self.said.clone_from(&reason);
+        self.logged_reason.clone_from(&reason);
         match (reason, &settings.unreadable) {
             (Some(reason), Some(_)) => {
-                warn!(reason; "git's settings cannot be read, it lists every upstream");
+                warn!(reason; "cannot read git's settings, git lists every upstream");
             }
             (Some(reason), None) => info!(reason; "git lists every upstream"),
             (None, _) => {}
@@ -88,13 +90,12 @@ impl State {
     }
 }
 
-/// Reads all of it for `git`.
-fn read(git: &Git, interrupt: &Interrupt) -> Settings {
+fn read_settings(git: &Git, interrupt: &Interrupt) -> Settings {
     let variables = environment::all().map(|(name, value)| (lossy(&name), lossy(&value)));
-    let of_git = variables.filter(|(name, _)| native_or_git::is_relevant_variable(name)).collect();
-    let mut settings = Settings { environment: of_git, ..Settings::default() };
+    let relevant = variables.filter(|(name, _)| native_or_git::is_relevant_variable(name)).collect();
+    let mut settings = Settings { environment: relevant, ..Settings::default() };
     if may_be_configured(git.path()) {
-        match ask(git, interrupt) {
+        match configuration_from_git(git, interrupt) {
             Ok(configuration) => settings.configuration = configuration,
             Err(reason) => settings.unreadable = Some(reason),
         }
@@ -102,27 +103,28 @@ fn read(git: &Git, interrupt: &Interrupt) -> Settings {
     if let Some(home) = environment::variable("HOME") {
         match read_file(&Path::new(&home).join(".netrc")) {
             Ok(netrc) => settings.netrc = netrc.unwrap_or_default(),
-            // curl does without a file that it cannot open.
-            Err(error) if is_closed(&error) => {}
-            Err(error) => settings.unreadable = Some(format!("netrc cannot be read: {error}")),
+            // curl ignores a netrc file that it cannot open.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory) => {}
+            Err(error) => settings.unreadable = Some(format!("cannot read the netrc file: {error}")),
         }
     }
     settings
 }
 
-/// Whether any of git's configuration may matter.
+/// Returns whether git's configuration may have a setting that matters. An unreadable file may.
 fn may_be_configured(git: &Path) -> bool {
     let by_environment = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
     by_environment.iter().any(|name| environment::variable(name).is_some())
-        || candidates(git).iter().any(|path| match read_file(path) {
+        || configuration_files(git).iter().any(|path| match read_file(path) {
             Ok(text) => text.is_some_and(|text| mentions_relevant_section(&text)),
             Err(_) => true,
         })
 }
 
-/// The files that git reads its configuration from (git-config, "FILES"). That of a repository is not among
-/// them: git is run in none.
-fn candidates(git: &Path) -> Vec<PathBuf> {
+/// Returns the files from which git reads its configuration (git-config, "FILES"). A repository's
+/// file is not among them: listings run git in no repository.
+fn configuration_files(git: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     if let Some(file) = environment::variable("GIT_CONFIG_GLOBAL") {
         files.push(PathBuf::from(file));
@@ -137,7 +139,7 @@ fn candidates(git: &Path) -> Vec<PathBuf> {
         files.push(PathBuf::from(file));
     } else if !environment::variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| is_true(&lossy(&value))) {
         files.push(PathBuf::from("/etc/gitconfig"));
-        // A git of its own prefix has its own; the program on the PATH may be a link to it.
+        // A git with a prefix of its own has its own file; the program on the PATH may be a link to it.
         for git in [Some(git.to_owned()), git.canonicalize().ok()].into_iter().flatten() {
             files.extend(git.ancestors().nth(2).map(|prefix| prefix.join("etc/gitconfig")));
         }
@@ -145,33 +147,24 @@ fn candidates(git: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A text file; `None` if it does not exist.
+/// Reads a text file. Returns `None` if it does not exist.
 fn read_file(path: &Path) -> io::Result<Option<String>> {
     let file = match File::open(path) {
-        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         file => file?,
     };
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Whether there is no such file; the way to it may lead through what is no directory.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Whether there is something that cannot be read as a file.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory)
-}
-
-/// Whether a configuration file has a section that can change what git sends over
-/// HTTP, or leads to further files. Too much is found rather than too little: a
-/// section header need not stand at the start of its line.
+/// Returns whether a configuration file has a section that can change what git sends over HTTP, or
+/// that includes other files. Rather finds too much: git takes a section header anywhere in a line.
 fn mentions_relevant_section(text: &str) -> bool {
     const SECTIONS: [&str; 6] = ["http", "url", "include", "protocol", "credential", "remote"];
     text.split('[').skip(1).any(|rest| {
@@ -183,20 +176,21 @@ fn mentions_relevant_section(text: &str) -> bool {
     })
 }
 
-/// What git takes for "true"; any doubt means that the file is looked at.
+/// Returns whether git reads `value` as true. A form that is missing here only costs reading one more
+/// file.
 fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// All of git's configuration, from git.
-fn ask(git: &Git, interrupt: &Interrupt) -> Result<Vec<(String, String)>, String> {
+/// Has git print its whole configuration.
+fn configuration_from_git(git: &Git, interrupt: &Interrupt) -> Result<Vec<(String, String)>, String> {
     let program = git.config().args(["--list", "-z"]).deadline(Some(CONFIG_DEADLINE));
     let output = program.capture_stdout(MAX_CONFIGURATION).run(interrupt);
-    let output = output.map_err(|error| format!("git's configuration cannot be read: {error}"))?;
+    let output = output.map_err(|error| format!("cannot read git's configuration: {error}"))?;
     Ok(parse_list(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Reads the output of `git config --list -z`: key, line feed and value, each ended by a
+/// Parses the output of `git config --list -z`: entries of key, line feed and value, each ended by a
 /// zero byte. A key without a value means "true".
 fn parse_list(list: &str) -> Vec<(String, String)> {
     let entries = list.split('\0').filter(|entry| !entry.is_empty());
@@ -216,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_that_matter_are_found() {
+    fn section_that_matters_is_found_wherever_it_stands() {
         for text in [
             "[http]\n\tproxy = x",
             "[user]\nname = x\n  [HTTP \"https://x\"] proxy = y",
@@ -236,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_lists_are_read() {
+    fn configuration_list_is_keys_with_values_of_any_text() {
         let list = "user.name\na\nb\0core.bare\0http.https://x/.proxy\n\0";
         let expected = [("user.name", "a\nb"), ("core.bare", "true"), ("http.https://x/.proxy", "")];
         assert_eq!(parse_list(list), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));

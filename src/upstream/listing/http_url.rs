@@ -1,16 +1,16 @@
-//! Which URLs git's HTTP transport asks below an upstream's, and where a redirect leads. Pure.
+//! The request URLs of git's HTTP transport below an upstream's URL, and redirect targets. Pure.
 
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// The path and query of the first request, below the upstream's URL.
+/// The path and query of the first request.
 const INFO_REFS: &str = "info/refs?service=git-upload-pack";
 
-/// The URL of the first request. It may be secret.
+/// Returns the URL of the first request. It may hold secrets.
 pub(crate) fn info_refs(base: &UpstreamUrl) -> String {
     below(base, INFO_REFS)
 }
 
-/// The URL of the request that lists tags. It may be secret.
+/// Returns the URL of the request that lists tags. It may hold secrets.
 pub(crate) fn upload_pack(base: &UpstreamUrl) -> String {
     below(base, "git-upload-pack")
 }
@@ -21,16 +21,16 @@ fn below(base: &UpstreamUrl, path: &str) -> String {
     format!("{base}{slash}{path}")
 }
 
-/// The upstream's URL after a redirect of [`info_refs`] to `target`. As with git, the redirect
-/// must have kept the end of the URL.
+/// Returns the upstream's URL after a redirect of [`info_refs`] to `target`. `None` if the redirect
+/// has changed the end of the URL, which git refuses too.
 pub(crate) fn redirected_base(target: &UpstreamUrl) -> Option<UpstreamUrl> {
     let base = target.secret_text().strip_suffix(INFO_REFS)?;
-    // Else the last name before it is another one, perhaps that of the host.
+    // Without the slash, `info` is only the end of a longer name, perhaps the host's.
     base.ends_with('/').then_some(base)?.parse().ok()
 }
 
-/// The absolute URL that `location` means in an answer from the server of `base`. `None` if it
-/// is relative to a path: git can follow that.
+/// Returns the absolute URL that `location` means in an answer from the server of `base`. `None` if
+/// `location` is relative to a path, which git can follow, or no URL.
 pub(crate) fn resolve(base: &UpstreamUrl, location: &str) -> Option<UpstreamUrl> {
     let asked = base.plain_http().ok()?;
     let target = if location.starts_with("//") {
@@ -43,7 +43,7 @@ pub(crate) fn resolve(base: &UpstreamUrl, location: &str) -> Option<UpstreamUrl>
                 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         };
         let (scheme, rest) = location.split_once(':').filter(|(scheme, _)| has_scheme(scheme))?;
-        // A scheme may be written in either case; we compare with the lower one.
+        // Schemes have no case (RFC 3986); callers compare with lower case.
         format!("{}:{rest}", scheme.to_ascii_lowercase())
     };
     target.parse().ok()
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_redirects() {
+    fn request_urls_are_below_the_base_and_redirects_keep_their_end() {
         let (base, slashed) = ("http://h/x".into(), "http://h/x/".into());
         assert_eq!(info_refs(&base), "http://h/x/info/refs?service=git-upload-pack");
         assert_eq!(info_refs(&slashed), info_refs(&base));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn locations() {
+    fn location_resolves_to_an_absolute_url() {
         for (location, expected) in [
             ("http://g/c", Some("http://g/c")),
             ("file:///etc/passwd", Some("file:///etc/passwd")),

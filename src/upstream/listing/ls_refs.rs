@@ -1,17 +1,17 @@
-//! What client and server say to each other to list tags: git's protocol version 2
-//! (gitprotocol-v2, "Capability Advertisement" and "ls-refs"). Pure: bytes in, tags out.
+//! The messages that list tags in git's protocol version 2 (gitprotocol-v2, "Capability
+//! Advertisement" and "ls-refs"). Pure: bytes in, tags out.
 //!
-//! Peeled objects and symbolic refs are not asked for: only names are needed.
+//! The request asks for no peeled objects and symbolic refs: a listing needs only names.
 
 use std::io::Read;
 
 use crate::upstream::listing::pkt_line::{self, Packet, PacketError, Packets};
 use crate::upstream::listing::ref_name;
 
-/// What a listing has to start with.
+/// The prefix of the refs to list.
 const NAMESPACE: &[u8] = b"refs/tags/";
 
-/// How a repository names its objects.
+/// The hash by which a repository names its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectFormat {
     /// 40 hexadecimal digits.
@@ -20,26 +20,26 @@ pub(crate) enum ObjectFormat {
     Sha256,
 }
 
-/// What a server that speaks version 2 has said about itself.
+/// The capabilities of a server that speaks version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Server {
-    /// Its object format; `None` when it does not say, which means SHA-1.
+    /// `None` when the server names none, which means SHA-1.
     pub object_format: Option<ObjectFormat>,
 }
 
-/// Why an answer is not one.
+/// Why an answer gives no listing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
     /// The server speaks an older version only.
     #[error("the server does not speak protocol version 2")]
     OlderVersion,
-    /// The server cannot do what is needed, or says what we do not understand.
+    /// The server lacks a capability, or its answer breaks the protocol.
     #[error("the answer is not understood: {0}")]
     NotUnderstood(String),
-    /// Reading failed.
+    /// The answer could not be read.
     #[error("{0}")]
     Read(std::io::Error),
-    /// The server has said what is wrong, on one line.
+    /// The server reports an error, as one line.
     #[error("the server says: {0}")]
     Remote(String),
 }
@@ -57,7 +57,7 @@ impl From<PacketError> for AnswerError {
 /// Reads the answer to `GET <url>/info/refs?service=git-upload-pack`, to its end.
 ///
 /// # Errors
-/// When it is not the advertisement of a server that lists refs in version 2.
+/// When the answer is not the advertisement of a server that lists refs in version 2.
 pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerError> {
     let mut packets = Packets::new(reader);
     let mut first = packets.next_packet()?;
@@ -69,7 +69,7 @@ pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerErro
     }
     match first {
         Some(Packet::Data(b"version 2")) => {}
-        // Version 1 says so; version 0 starts with a ref, or says that there is none.
+        // Version 0 names no version; its first line has a zero byte before the capabilities.
         Some(Packet::Data(line)) if line == b"version 1" || line.contains(&0) => {
             return Err(AnswerError::OlderVersion);
         }
@@ -95,7 +95,7 @@ pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerErro
     Ok(Server { object_format })
 }
 
-/// The body of the request that lists the tags of `server`.
+/// Returns the body of the request that lists the tags of `server`.
 pub(crate) fn request(server: Server) -> Vec<u8> {
     let mut body = Vec::with_capacity(100);
     pkt_line::write(&mut body, b"command=ls-refs\n");
@@ -110,12 +110,12 @@ pub(crate) fn request(server: Server) -> Vec<u8> {
     body
 }
 
-/// Reads the answer to [`request`], to its end: the tags without `refs/tags/`, in the
-/// server's order, less those whose name git does not accept. Other refs are left
-/// out: the prefix is a wish that a server need not fulfil.
+/// Reads the answer to [`request`], to its end. Returns the tags without `refs/tags/`, in the
+/// server's order, without those whose name git does not accept. Skips other refs: a server may
+/// ignore the requested prefix.
 ///
 /// # Errors
-/// When it is not such an answer.
+/// When the answer breaks the protocol.
 pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Vec<String>, AnswerError> {
     let digits = match server.object_format {
         None | Some(ObjectFormat::Sha1) => 40,
@@ -134,7 +134,7 @@ pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Vec<String>
     Ok(tags)
 }
 
-/// Reads `<object id> SP <name> [SP <attribute>]…`; `None` if it is not a tag.
+/// Reads `<object id> SP <name> [SP <attribute>]…`. Returns `None` if the ref is not a tag.
 fn parse_ref(line: &[u8], digits: usize) -> Result<Option<String>, AnswerError> {
     let is_id = |id: &[u8]| id.len() == digits && id.iter().all(u8::is_ascii_hexdigit);
     let mut fields = line.split(|byte| *byte == b' ');
@@ -145,7 +145,7 @@ fn parse_ref(line: &[u8], digits: usize) -> Result<Option<String>, AnswerError> 
         return Ok(None);
     }
     let mut peeled = fields.filter_map(|field| field.strip_prefix(b"peeled:"));
-    // A zero byte would end the line for git, but not for us.
+    // git, written in C, would read only up to a zero byte and find another name than we do.
     if !is_id(id) || !peeled.all(is_id) || line.contains(&0) {
         return Err(not_understood(format!("{:?} is not a ref", pkt_line::one_line(line))));
     }

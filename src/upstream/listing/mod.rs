@@ -1,8 +1,8 @@
-//! Upstreams: listing their tags and fetching a tag's source.
+//! Listing an upstream's tags. It fetches no source.
 //!
-//! There are two ways to list: our own HTTP client, which costs two requests, and
-//! `git ls-remote`, which costs processes and can do everything. [`Lister`] takes
-//! the first where the result is the same and the second everywhere else.
+//! There are two ways to list: natively, by two HTTP requests of our own client, and by
+//! `git ls-remote`, which costs processes but handles every URL and setting. [`Lister`] lists
+//! natively where the result is the same, and by git everywhere else.
 
 pub(crate) mod git_settings;
 pub(crate) mod http_url;
@@ -15,7 +15,7 @@ pub(crate) mod retry_after;
 pub mod smart_http;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -24,12 +24,12 @@ use crate::farm::events::{PollError, PollFault};
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git::Git;
-use crate::upstream::listing::git_settings::Known;
+use crate::upstream::listing::git_settings::CachedSettings;
 use crate::upstream::listing::native_or_git::{Settings, Way};
 use crate::upstream::listing::smart_http::{NativeError, SmartHttp};
 
-/// How long a listing may take: far longer than any answer, short enough that an
-/// upstream that hangs keeps a poller from others for a minute only.
+/// How long a listing may take: far longer than any answer takes, but an upstream that hangs
+/// costs its poller a minute only.
 pub const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Lists the tags of upstreams, natively or by git. Threads share it.
@@ -38,24 +38,24 @@ pub struct Lister {
     git: Arc<Git>,
     http: SmartHttp,
     deadline: Duration,
-    settings: Known,
-    /// The upstreams that do not speak protocol version 2. They are not asked again: a
-    /// server that learns it will be noticed after a reload.
-    older_version: Mutex<HashSet<UpstreamUrl>>,
+    settings: CachedSettings,
+    /// The upstreams whose server lacks protocol version 2. Asking them natively first would cost
+    /// each listing a request for nothing. A reload forgets them: a server may be updated.
+    without_version_2: Mutex<HashSet<UpstreamUrl>>,
 }
 
 impl Lister {
-    /// A lister for `jobs` threads. A listing may take up to `deadline`, all of it: finding out
-    /// the way, the native attempt, and git. Only the end of a git that has to be killed comes on top.
+    /// Makes a lister for `jobs` threads. `deadline` covers a whole listing: choosing the way, the
+    /// native attempt, and git. Killing a hung git may take a second more.
     pub fn new(git: Arc<Git>, jobs: usize, deadline: Duration) -> Self {
         let http = SmartHttp::new(jobs, deadline);
-        Self { git, http, deadline, settings: Known::default(), older_version: Mutex::default() }
+        let (settings, without_version_2) = (CachedSettings::default(), Mutex::default());
+        Self { git, http, deadline, settings, without_version_2 }
     }
 
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
     ///
-    /// A triggered `interrupt` ends git at once; a native listing ends before its next
-    /// request.
+    /// A triggered `interrupt` ends git at once, and a native listing before its next request.
     ///
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
@@ -66,7 +66,7 @@ impl Lister {
             Way::Native => match self.list_natively(url, begun, interrupt) {
                 Err(NativeError::NotUnderstood(reason)) => reason,
                 Err(NativeError::OlderVersion) => {
-                    self.older_version().insert(url.clone());
+                    self.without_version_2().insert(url.clone());
                     "the server does not speak protocol version 2".to_owned()
                 }
                 Err(NativeError::Final(error)) => {
@@ -80,31 +80,26 @@ impl Lister {
             },
         };
         debug!(upstream:% = url, way = "git", reason; "listing upstream");
-        // What the native attempt has taken is not given twice.
-        let limit = self.left(begun);
-        if limit.is_zero() {
+        // The native attempt has used up a part of the deadline.
+        let left = self.deadline.saturating_sub(begun.elapsed());
+        if left.is_zero() {
             let reason = format!("{reason}, and there is no time left for git");
             return Err(PollError { reason, fault: PollFault::Other });
         }
-        self.git.list_tags(url, limit, interrupt)
+        self.git.list_tags(url, left, interrupt)
     }
 
-    /// What is left for a listing that has `begun` then.
-    fn left(&self, begun: Instant) -> Duration {
-        self.deadline.saturating_sub(begun.elapsed())
-    }
-
-    /// Forgets what was found out about upstreams and about git's settings.
+    /// Forgets git's settings and which servers lack protocol version 2.
     pub fn reload(&self) {
         self.settings.forget();
-        self.older_version().clear();
+        self.without_version_2().clear();
     }
 
     fn way(&self, url: &UpstreamUrl, begun: Instant, interrupt: &Interrupt) -> Way {
-        if self.older_version().contains(url) {
-            return Way::Git("the server did not speak protocol version 2 before".to_owned());
+        if self.without_version_2().contains(url) {
+            return Way::Git("the server did not speak protocol version 2 last time".to_owned());
         }
-        // Most farms have upstreams that git lists whatever its settings are.
+        // Many upstreams are git's whatever the settings are: do not read the settings for those.
         match Settings::default().way(url) {
             Way::Native => self.settings.get(&self.git, begun, interrupt).way(url),
             way @ Way::Git(_) => way,
@@ -122,11 +117,11 @@ impl Lister {
             Way::Native => Ok(()),
             Way::Git(reason) => Err(reason),
         };
-        self.http.list_tags_within(self.left(begun), url, may_ask, interrupt)
+        self.http.list_tags(url, begun, may_ask, interrupt)
     }
 
-    fn older_version(&self) -> std::sync::MutexGuard<'_, HashSet<UpstreamUrl>> {
-        // A set of URLs is whole whatever panicked beside it.
-        self.older_version.lock().unwrap_or_else(PoisonError::into_inner)
+    fn without_version_2(&self) -> MutexGuard<'_, HashSet<UpstreamUrl>> {
+        // A panic elsewhere cannot leave the set half changed.
+        self.without_version_2.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,11 +1,11 @@
-//! Which way an upstream is listed: natively, or by `git ls-remote`. Pure.
+//! Decides whether an upstream is listed natively or by `git ls-remote`. Pure.
 //!
-//! Native listing is for the plain case only. Whenever git's environment, its
-//! configuration or the netrc file might change what git would send, or to whom,
-//! git does it itself; a doubt counts as a yes. A plain `credential.helper` is no
-//! such change: git asks it only after a 401, and after a 401 git is asked anyway.
+//! Native listing is for the plain case only. If the environment, git's configuration or the netrc
+//! file might change what git sends, or to whom, git lists; when in doubt, git lists too. A
+//! `credential.helper` for all hosts is no reason: git asks the helper only after a 401, and after
+//! a 401 to the native listing git lists anyway.
 
-use crate::recipe::upstream_url::{PlainHttp, Unusual, UpstreamUrl};
+use crate::recipe::upstream_url::{PlainHttp, UpstreamUrl};
 
 /// A way to list an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,54 +16,53 @@ pub(crate) enum Way {
     Git(String),
 }
 
-/// What decides the way besides the URL itself.
+/// The settings of this machine that can change what git sends.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// Environment variables; see [`is_relevant_variable`].
     pub environment: Vec<(String, String)>,
     /// git's configuration: keys as `git config --list` writes them, and values.
     pub configuration: Vec<(String, String)>,
-    /// What the netrc file holds.
+    /// The text of the netrc file.
     pub netrc: String,
-    /// Why some of the above could not be read: then everything goes to git.
+    /// Why some of the above could not be read. git then lists every upstream.
     pub unreadable: Option<String>,
 }
 
 impl Settings {
-    /// The way for `url`.
+    /// Decides the way for `url`.
     pub(crate) fn way(&self, url: &UpstreamUrl) -> Way {
-        let plain = match url.plain_http() {
-            Ok(plain) => plain,
-            Err(Unusual::Scheme) => return Way::Git("it is not an http or https URL".to_owned()),
-            Err(Unusual::UserInfo) => return Way::Git("the URL names a user".to_owned()),
-            Err(Unusual::Form) => return Way::Git("the URL is not a plain one".to_owned()),
+        let reason = match url.plain_http() {
+            Ok(plain) => self.reason_for_git(url.secret_text(), plain),
+            Err(unusual) => Some(unusual.to_string()),
         };
-        self.objection(url.secret_text(), plain).map_or(Way::Native, Way::Git)
+        reason.map_or(Way::Native, Way::Git)
     }
 
-    /// Why git has to list `url`, whose parts are `plain`.
-    fn objection(&self, url: &str, plain: PlainHttp<'_>) -> Option<String> {
+    /// Returns why git has to list every `http` and `https` URL, if it has to.
+    pub(crate) fn reason_for_git_everywhere(&self) -> Option<String> {
+        // No setting names a host of the reserved domain `invalid`.
+        let host = "any.invalid";
+        let http = PlainHttp { scheme: "http", authority: host, host };
+        let reason = self.reason_for_git("http://any.invalid/", http)?;
+        let https = PlainHttp { scheme: "https", ..http };
+        self.reason_for_git("https://any.invalid/", https).map(|_| reason)
+    }
+
+    /// Returns why git has to list `url`, whose parts are `plain`.
+    fn reason_for_git(&self, url: &str, plain: PlainHttp<'_>) -> Option<String> {
         let PlainHttp { scheme, host, .. } = plain;
+        let mut entries = self.configuration.iter();
         self.unreadable
             .clone()
-            .or_else(|| self.variable(scheme))
-            .or_else(|| self.entry(url, host))
+            .or_else(|| self.variable_reason(scheme))
+            .or_else(|| entries.find_map(|(key, value)| entry_reason(key, value, url, host)))
             .or_else(|| names_host(&self.netrc, host).then(|| "netrc names the host".to_owned()))
     }
 
-    /// Why nothing at all is listed natively, if so.
-    pub(crate) fn against_all(&self) -> Option<String> {
-        // Nothing is configured for a host of this name.
-        let host = "any.invalid";
-        let http = PlainHttp { scheme: "http", authority: host, host };
-        let reason = self.objection("http://any.invalid/", http)?;
-        let https = PlainHttp { scheme: "https", ..http };
-        self.objection("https://any.invalid/", https).map(|_| reason)
-    }
-
-    /// The environment variable that stands against native listing.
-    fn variable(&self, scheme: &str) -> Option<String> {
-        let counts = |(name, value): &&(String, String)| match name.as_str() {
+    /// Finds an environment variable that rules out native listing of URLs of `scheme`.
+    fn variable_reason(&self, scheme: &str) -> Option<String> {
+        let rules_out = |(name, value): &&(String, String)| match name.as_str() {
             // curl never reads HTTP_PROXY, which a CGI client can set.
             "http_proxy" => scheme == "http" && !value.is_empty(),
             "https_proxy" | "HTTPS_PROXY" => scheme == "https" && !value.is_empty(),
@@ -71,17 +70,12 @@ impl Settings {
             name if name.starts_with("GIT_SSL_") => scheme == "https",
             name => is_relevant_variable(name) && !value.is_empty(),
         };
-        let (name, _) = self.environment.iter().find(counts)?;
+        let (name, _) = self.environment.iter().find(rules_out)?;
         Some(format!("the environment sets {name}"))
-    }
-
-    /// The configuration entry that stands against native listing.
-    fn entry(&self, url: &str, host: &str) -> Option<String> {
-        self.configuration.iter().find_map(|(key, value)| entry_reason(key, value, url, host))
     }
 }
 
-/// Whether an environment variable can change what git sends, or where.
+/// Returns whether an environment variable can change what git sends, or to whom.
 pub(crate) fn is_relevant_variable(name: &str) -> bool {
     const NAMES: [&str; 14] = [
         "http_proxy",
@@ -103,17 +97,17 @@ pub(crate) fn is_relevant_variable(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Why one configuration entry stands against listing `url` natively. Keys are
-/// named without their URLs, which may hold passwords.
+/// Returns why one configuration entry rules out native listing of `url`. The reason names keys
+/// without their URLs, which may hold passwords.
 fn entry_reason(key: &str, value: &str, url: &str, host: &str) -> Option<String> {
     let (section, rest) = key.split_once('.')?;
     let (subsection, name) = rest.rsplit_once('.').map_or((None, rest), |(sub, name)| (Some(sub), name));
     let name = name.to_ascii_lowercase();
     let shown = match (section.to_ascii_lowercase().as_str(), subsection) {
         ("url", Some(_)) => (name == "insteadof" && url.starts_with(value)).then_some("url.*.insteadOf"),
-        // A URL that is the name of a remote stands for what is configured there.
+        // If a remote has the URL as its name, git uses that remote's settings.
         ("remote", Some(remote)) => (remote == url).then_some("remote.* for this URL"),
-        // How much is sent, or kept open, at once: a listing is too small for it.
+        // Listings are too small for these three limits to matter.
         ("http", None) if ["postbuffer", "maxrequests", "minsessions"].contains(&name.as_str()) => None,
         ("http", None) => return Some(format!("git's configuration sets http.{name}")),
         ("http", Some(pattern)) => may_name_host(pattern, host).then_some("http.* for this host"),
@@ -128,15 +122,15 @@ fn entry_reason(key: &str, value: &str, url: &str, host: &str) -> Option<String>
     shown.map(|shown| format!("git's configuration sets {shown}"))
 }
 
-/// Whether the URL pattern of a configuration section may be meant for `host`.
-/// Path, port and user are left to git.
+/// Returns whether the URL pattern of a configuration section may match `host`. Patterns with a
+/// path, port or user count as if they had none: git decides about those.
 fn may_name_host(pattern: &str, host: &str) -> bool {
     let pattern: Option<UpstreamUrl> = pattern.parse().ok();
     let named = pattern.as_ref().filter(|pattern| pattern.scheme().is_some()).and_then(UpstreamUrl::host);
     named.is_none_or(|named| named.contains(['*', '%']) || **named == *host)
 }
 
-/// Whether the netrc file has credentials for `host`.
+/// Returns whether the netrc file has credentials for `host`.
 fn names_host(netrc: &str, host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut words = netrc.split_whitespace();
@@ -163,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn urls_decide_the_route() {
+    fn url_unusual_goes_to_git() {
         let settings = Settings::default();
         check(&settings, URL, None);
         check(&settings, "http://example.org:8080/a", None);
         check(&settings, "git@example.org:a", Some("it is not an http or https URL"));
         check(&settings, "https://me:secret@example.org/a", Some("the URL names a user"));
-        check(&settings, "https://example.org/a?b", Some("the URL is not a plain one"));
+        check(&settings, "https://example.org/a?b", Some("HTTP clients may read the URL in different ways"));
     }
 
     #[track_caller]
@@ -182,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_variables_decide_the_route() {
+    fn environment_variable_that_changes_requests_goes_to_git() {
         check_variable("http_proxy", "http://p", true, false);
         check_variable("http_proxy", "", false, false);
         check_variable("https_proxy", "http://p", false, true);
@@ -212,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_entries_decide_the_route() {
+    fn configuration_entry_that_changes_requests_goes_to_git() {
         let instead = Some("url.*.insteadOf");
         check_entry("url.ssh://git@example.org/.insteadof", "https://example.org/", instead);
         check_entry("url.https://t.k@mirror/.insteadof", "https://", instead);
@@ -249,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn netrc_files_decide_the_route() {
+    fn netrc_that_names_the_host_goes_to_git() {
         let check_netrc = |netrc: &str, expected: bool| {
             let settings = Settings { netrc: netrc.to_owned(), ..Settings::default() };
             check(&settings, URL, expected.then_some("netrc names the host"));
@@ -262,10 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn settings_unreadable_leave_the_listing_to_git() {
+    fn settings_unreadable_go_to_git() {
         let settings = Settings { unreadable: Some("why".to_owned()), ..Settings::default() };
         check(&settings, URL, Some("why"));
-        assert_eq!(settings.against_all().as_deref(), Some("why"));
+        assert_eq!(settings.reason_for_git_everywhere().as_deref(), Some("why"));
     }
 
     #[test]
@@ -273,7 +267,7 @@ mod tests {
         let check_all = |key: &str, value: &str, expected: Option<&str>| {
             let configuration = vec![(key.to_owned(), value.to_owned())];
             let settings = Settings { configuration, ..Settings::default() };
-            assert_eq!(settings.against_all().as_deref(), expected, "{key}");
+            assert_eq!(settings.reason_for_git_everywhere().as_deref(), expected, "{key}");
         };
         check_all("http.proxy", "http://p", Some("git's configuration sets http.proxy"));
         check_all("http.https://example.org.proxy", "http://p", None);

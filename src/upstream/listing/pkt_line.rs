@@ -1,16 +1,16 @@
-//! pkt-lines, the framing of git's protocol (gitprotocol-common, "pkt-line format"):
-//! four hexadecimal digits that count themselves and what follows them. Pure: it
-//! reads whatever it is given, one packet at a time, and keeps one packet only.
+//! pkt-lines, the framing of git's protocol (gitprotocol-common, "pkt-line format"). Pure.
+//!
+//! Four hexadecimal digits give a packet's length, themselves included; the data follows. The reader
+//! holds one packet at a time, so a long answer needs little memory.
 
 use std::io::{self, Read};
 
-/// The most that one packet holds besides its length, in bytes: git's own limit.
+/// The most data of one packet, in bytes: git's own limit.
 pub(crate) const MAX_DATA: usize = 65_516;
 
-/// The digits of the length.
+/// How many digits the length has.
 const HEADER: usize = 4;
 
-/// One packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
     /// A line, without the line feed that may end it.
@@ -32,29 +32,29 @@ pub(crate) enum PacketError {
     /// The bytes are no packet.
     #[error("{0}")]
     Malformed(String),
-    /// The other side says what went wrong (an `ERR` packet): its own words, on one line.
+    /// The server reports an error by an `ERR` packet: its message, as one line.
     #[error("the server says: {0}")]
     Remote(String),
 }
 
-/// Reads packets.
+/// Reads packets one by one.
 #[derive(Debug)]
 pub(crate) struct Packets<R> {
     reader: R,
-    /// What was read last: a length, or what a packet holds.
+    /// The bytes read last: a length, or a packet's data.
     data: Vec<u8>,
 }
 
 impl<R: Read> Packets<R> {
-    /// The packets of `reader`, which is asked for few bytes at a time: it should be buffered.
+    /// Reads packets from `reader`, a few bytes at a time: `reader` should be buffered.
     pub(crate) fn new(reader: R) -> Self {
         Self { reader, data: Vec::new() }
     }
 
-    /// The next packet; `None` where the bytes end between two packets.
+    /// Reads the next packet; `None` if the bytes end between two packets.
     ///
     /// # Errors
-    /// When what follows is not a packet, or is an `ERR` packet.
+    /// When the next bytes are not a packet, or are an `ERR` packet.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
         match self.read(HEADER)? {
             0 => return Ok(None),
@@ -83,15 +83,15 @@ impl<R: Read> Packets<R> {
     /// Checks that nothing follows.
     ///
     /// # Errors
-    /// When something does, or when that cannot be found out.
+    /// When something follows, or reading fails.
     pub(crate) fn expect_end(&mut self) -> Result<(), PacketError> {
         match self.read(1)? {
             0 => Ok(()),
-            _ => Err(malformed("it goes on after its end")),
+            _ => Err(malformed("more data follows its last packet")),
         }
     }
 
-    /// Reads the next `length` bytes, or fewer where they end; how many there were.
+    /// Reads the next `length` bytes, or fewer if the input ends. Returns how many.
     fn read(&mut self, length: usize) -> io::Result<usize> {
         self.data.clear();
         self.reader.by_ref().take(length as u64).read_to_end(&mut self.data)
@@ -118,7 +118,7 @@ pub(crate) fn write_flush(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0000");
 }
 
-/// Somebody else's bytes as one line of at most 200 characters.
+/// Turns a server's bytes into one line of at most 200 characters, for a message.
 pub(crate) fn one_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(1000)]);
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -142,7 +142,7 @@ fn malformed(reason: impl Into<String>) -> PacketError {
 mod tests {
     use super::*;
 
-    /// Packets in short: lines in quotes, the others by name; an error ends the list.
+    /// Compares the packets with a list: data in quotes, others by name; an error ends the list.
     #[track_caller]
     fn check(bytes: &[u8], expected: &str) {
         let mut packets = Packets::new(bytes);
@@ -198,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn end_of_input_is_the_end() {
+    fn data_after_the_last_packet_is_refused() {
         let mut packets = Packets::new(b"0000x".as_slice());
         packets.next_packet().unwrap();
-        assert_eq!(packets.expect_end().unwrap_err().to_string(), "it goes on after its end");
+        assert_eq!(packets.expect_end().unwrap_err().to_string(), "more data follows its last packet");
     }
 }

@@ -1,7 +1,8 @@
-//! Which names a ref may have (git-check-ref-format). Pure. `git ls-remote --refs`
-//! leaves out refs whose names break these rules, and so do we.
+//! Checks names of refs by git's rules (git-check-ref-format). Pure.
+//!
+//! `git ls-remote --refs` leaves out refs whose names break the rules, and so does a native listing.
 
-/// Whether git accepts `name` below `refs/`, such as `tags/v1.0`.
+/// Returns whether git accepts `name` below `refs/`, such as `tags/v1.0`.
 pub fn is_valid(name: &[u8]) -> bool {
     !name.is_empty()
         && name != b"@"
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ref_names_are_checked() {
+    fn ref_name_is_valid_by_the_rules_of_git() {
         for good in
             ["v1", "a/b/c", "-v", "--help", "@", "a@b", "a.b", "a.locks", "lock", "é", "{", "a{1}", "#"]
         {

@@ -1,4 +1,4 @@
-//! How long a busy server wants to be left alone (RFC 9110 §10.2.3). Pure.
+//! Reads `Retry-After`: how long a busy server wants no requests (RFC 9110 §10.2.3). Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,15 +8,16 @@ pub(crate) const DEFAULT: Duration = Duration::from_mins(1);
 /// The longest wait that a server may ask for: a mistaken one must not silence an upstream for a day.
 const MAX: Duration = Duration::from_hours(1);
 
-/// The shortest: a busy server that says "at once" is not taken at its word.
+/// The shortest wait: asking a busy server again at once would keep it busy.
 const MIN: Duration = Duration::from_secs(1);
 
-/// The wait that the field `Retry-After` asks for at `now`: seconds, or a date.
+/// Returns the wait for which `field` asks at `now`, in seconds or by a date. An unreadable `field`
+/// counts as none.
 pub(crate) fn parse(field: Option<&str>, now: SystemTime) -> Duration {
     let Some(field) = field.map(str::trim) else { return DEFAULT };
     let is_number = !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit());
     let wait = if is_number {
-        // What does not fit is longer than the longest wait.
+        // A number that does not fit is longer than the longest wait.
         Some(Duration::from_secs(field.parse().unwrap_or(u64::MAX)))
     } else {
         let date = httpdate::parse_http_date(field).ok();
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_values_are_read() {
+    fn retry_after_is_clamped_and_has_a_default() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (field, seconds) in [
             (None, 60),

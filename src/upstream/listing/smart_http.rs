@@ -1,9 +1,9 @@
-//! Listing tags over smart HTTP (gitprotocol-http, protocol version 2) without git:
-//! two requests over connections that are kept for the next upstream of the host.
+//! Lists tags over smart HTTP (gitprotocol-http, protocol version 2) without git, by two requests.
+//! Listings of one host share its connections.
 //!
-//! It does what git does with a plain URL, redirects included, and nothing beyond:
-//! no proxy, no credentials, no compression. An answer that it does not understand
-//! is not an error but git's turn ([`NativeError::NotUnderstood`]).
+//! The client does what git does with a plain URL, redirects included, and nothing else: no proxy,
+//! no credentials, no compression. If it does not understand an answer, git lists the upstream
+//! ([`NativeError::NotUnderstood`]).
 
 use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,25 +20,25 @@ use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::http_url;
 use crate::upstream::listing::ls_refs::{self, AnswerError, Server};
 use crate::upstream::listing::net::addresses::AddressConnector;
-use crate::upstream::listing::net::resolver::RememberingResolver;
+use crate::upstream::listing::net::resolver::CachingResolver;
 use crate::upstream::listing::net::tls::{NoTls, TlsConnector};
 use crate::upstream::listing::retry_after;
 
-/// The longest answer, in bytes: about 250,000 tags. Each poller may be at such a one, and
-/// keeps a name or two for each line of it.
-const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
+/// The longest answer, in bytes: about 250,000 tags. Each poller may read one at the same time and
+/// holds its tags in memory.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 
 /// As many redirects as git follows.
 const MAX_REDIRECTS: u32 = 20;
 
-/// How a connection reads: in pieces as large as a TLS record may be, two buffers for
-/// each of the connections that are kept. The head of an answer must fit.
+/// The input buffer of a connection, in bytes: a TLS record fits, and the head of an answer must.
+/// Each pooled connection has one.
 const INPUT_BUFFER: usize = 16 * 1024;
 
-/// Our requests are a few hundred bytes long.
+/// The output buffer of a connection, in bytes. Our requests are a few hundred bytes long.
 const OUTPUT_BUFFER: usize = 4 * 1024;
 
-/// Servers and the proxies before them recognise git clients by how this begins.
+/// Begins like git's: servers and their proxies recognise git clients by that.
 const USER_AGENT: &str = concat!("git/2 (peipkg-manager/", env!("CARGO_PKG_VERSION"), ")");
 
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
@@ -55,25 +55,24 @@ pub struct SmartHttp {
 /// Why there is no native listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NativeError {
-    /// The server speaks an older protocol version only: it is git's turn.
+    /// The server speaks only an older protocol version. git should list.
     OlderVersion,
-    /// git may understand the upstream better, for this reason, in one line: it is git's turn.
+    /// git may understand the upstream better and should list. The reason is one line.
     NotUnderstood(String),
-    /// git would not fare better.
+    /// git would fail too.
     Final(PollError),
 }
 
-/// One listing.
 struct Listing<'a> {
     client: &'a SmartHttp,
     interrupt: &'a Interrupt,
     end: Instant,
-    /// Where redirects have led to, if it is another host.
+    /// The upstream's URL after redirects, if they led to another host.
     redirected_to: Option<UpstreamUrl>,
 }
 
 impl SmartHttp {
-    /// A client for `jobs` threads. A listing may take up to `deadline`.
+    /// Makes a client for `jobs` threads. A listing may take up to `deadline`.
     pub fn new(jobs: usize, deadline: Duration) -> Self {
         let config = Agent::config_builder()
             .proxy(None)
@@ -87,45 +86,31 @@ impl SmartHttp {
             .max_idle_connections_per_host(jobs)
             .build();
         let connector = ().chain(AddressConnector::default()).chain(TlsConnector::default());
-        let agent = Agent::with_parts(config, connector, RememberingResolver::default());
+        let agent = Agent::with_parts(config, connector, CachingResolver::default());
         Self { agent, deadline }
     }
 
-    /// Lists the tags of `url`, without `refs/tags/`, in the server's order. Where a
-    /// redirect leads is asked only if `may_ask` does not object.
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order. The deadline counts from
+    /// `begun`. Follows a redirect to a URL only if `may_ask` returns no reason against it.
     ///
     /// # Errors
-    /// When there is no listing that git would give as well.
+    /// When the upstream gives no listing, or one that git might read differently.
     pub fn list_tags(
         &self,
         url: &UpstreamUrl,
+        begun: Instant,
         may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, NativeError> {
-        self.list_tags_within(self.deadline, url, may_ask, interrupt)
-    }
-
-    /// The same, within another `limit`.
-    ///
-    /// # Errors
-    /// As before.
-    pub fn list_tags_within(
-        &self,
-        limit: Duration,
-        url: &UpstreamUrl,
-        may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<String>, NativeError> {
-        // A deadline beyond what a clock can show is none.
-        let end = Instant::now().checked_add(limit).unwrap_or_else(Instant::now);
-        let mut listing = Listing { client: self, interrupt, end, redirected_to: None };
+        let mut listing =
+            Listing { client: self, interrupt, end: begun + self.deadline, redirected_to: None };
         let (base, server) = listing.discover(url, may_ask)?;
         listing.list(&base, server)
     }
 }
 
 impl Listing<'_> {
-    /// Asks what the server can do; where it is, after redirects.
+    /// Asks for the server's capabilities. Returns them and the upstream's URL after redirects.
     fn discover(
         &mut self,
         url: &UpstreamUrl,
@@ -135,21 +120,22 @@ impl Listing<'_> {
         for _ in 0..=MAX_REDIRECTS {
             let response = self.get(&http_url::info_refs(&base))?;
             if !(response.status().is_redirection() && response.headers().contains_key(LOCATION)) {
-                let reader = self.expect(response, ADVERTISEMENT)?;
-                let server = self.understand(reader, |reader| ls_refs::read_advertisement(reader))?;
+                let reader = self.body_of_type(response, ADVERTISEMENT)?;
+                let server = self.read_answer(reader, |reader| ls_refs::read_advertisement(reader))?;
                 return Ok((base, server));
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             let target = location.and_then(|location| http_url::resolve(&base, location));
-            let target =
-                target.ok_or_else(|| NativeError::NotUnderstood("an unusual redirect".to_owned()))?;
+            let target = target.ok_or_else(|| {
+                NativeError::NotUnderstood("a redirect to neither a URL nor an absolute path".to_owned())
+            })?;
             if !matches!(target.scheme(), Some("http" | "https")) {
                 return Err(failed(format!("redirected to {target}, which is not an HTTP URL")));
             }
             let Some(new_base) = http_url::redirected_base(&target) else {
-                return Err(failed(format!("redirected to {target}, which is no place for info/refs")));
+                return Err(failed(format!("redirected to {target}, which is not an upstream's info/refs")));
             };
-            let plain = new_base.plain_http().map_err(|_| "its URL is not a plain one".to_owned());
+            let plain = new_base.plain_http().map_err(|unusual| unusual.to_string());
             if let Err(reason) = plain.and_then(|_| may_ask(&new_base)) {
                 return Err(NativeError::NotUnderstood(format!("a redirect to {target}: {reason}")));
             }
@@ -168,8 +154,8 @@ impl Listing<'_> {
             let request = agent.post(&url).header("git-protocol", "version=2").header(ACCEPT, RESULT);
             request.content_type(REQUEST).config().timeout_global(timeout).build().send(&body)
         })?;
-        let reader = self.expect(response, RESULT)?;
-        self.understand(reader, |reader| ls_refs::read_tags(reader, server))
+        let reader = self.body_of_type(response, RESULT)?;
+        self.read_answer(reader, |reader| ls_refs::read_tags(reader, server))
     }
 
     fn get(&mut self, url: &str) -> Result<Response<Body>, NativeError> {
@@ -179,9 +165,8 @@ impl Listing<'_> {
         })
     }
 
-    /// Makes a request, with what is left of the time; again, if the connection ended
-    /// before there was an answer: a server may close a kept one at any time, and
-    /// nothing that is asked here changes anything.
+    /// Sends a request, within the time that is left. Retries once if the connection ends before an
+    /// answer: a server may close a pooled connection at any time, and the request changes nothing.
     fn send(
         &mut self,
         request: impl Fn(&Agent, Option<Duration>) -> Result<Response<Body>, Error>,
@@ -200,8 +185,9 @@ impl Listing<'_> {
         }
     }
 
-    /// The body of `response`, if it is one of that type.
-    fn expect(
+    /// Returns the body of `response`, if the answer is a success of type `content_type`. Drains the
+    /// body of an answer that git should read, see [`Self::drain`].
+    fn body_of_type(
         &self,
         response: Response<Body>,
         content_type: &str,
@@ -213,7 +199,7 @@ impl Listing<'_> {
             let reason = format!("the server answered with status {}", status.as_u16());
             Err(NativeError::Final(PollError { reason, fault }))
         };
-        // A server error without a word about the time is this repository's, not the host's.
+        // A server error without Retry-After is this repository's fault, not the host's.
         if status.is_server_error() && field(RETRY_AFTER).is_none() {
             return refusal(PollFault::Other);
         }
@@ -221,7 +207,7 @@ impl Listing<'_> {
             let pause = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
             return refusal(PollFault::Busy { pause, redirected_to: self.redirected_to.clone() });
         }
-        let mut reader = body.into_with_config().limit(ANSWER_LIMIT).reader();
+        let mut reader = body.into_with_config().limit(MAX_ANSWER).reader();
         let found = field(CONTENT_TYPE).unwrap_or_default();
         let found_type = found.split(';').next().unwrap_or_default().trim();
         let reason = if status != StatusCode::OK {
@@ -229,17 +215,16 @@ impl Listing<'_> {
         } else if !found_type.eq_ignore_ascii_case(content_type) {
             format!("the answer has type {found:?}")
         } else if head.headers.contains_key(CONTENT_ENCODING) {
-            "the answer is encoded".to_owned()
+            "the answer has a Content-Encoding".to_owned()
         } else {
             return Ok(reader);
         };
-        self.read_on(&mut reader)?;
+        self.drain(&mut reader)?;
         Err(NativeError::NotUnderstood(reason))
     }
 
-    /// Reads an answer by `read`. What is not understood is read to its end all the same:
-    /// an endless answer must not be handed on to git, which would keep all of it.
-    fn understand<T>(
+    /// Reads an answer by `read`. Drains one that git should read, see [`Self::drain`].
+    fn read_answer<T>(
         &self,
         reader: BodyReader<'static>,
         read: impl Fn(&mut BufReader<BodyReader<'static>>) -> Result<T, AnswerError>,
@@ -254,11 +239,13 @@ impl Listing<'_> {
             Err(AnswerError::OlderVersion) => NativeError::OlderVersion,
             Err(error @ AnswerError::NotUnderstood(_)) => NativeError::NotUnderstood(error.to_string()),
         };
-        self.read_on(&mut reader)?;
+        self.drain(&mut reader)?;
         Err(failure)
     }
 
-    fn read_on(&self, reader: &mut impl Read) -> Result<(), NativeError> {
+    /// Reads an answer to its end before git asks for the same one: git would hold an endless answer
+    /// in memory.
+    fn drain(&self, reader: &mut impl Read) -> Result<(), NativeError> {
         io::copy(reader, &mut io::sink()).map(drop).map_err(|error| self.failure(error.into()))
     }
 
@@ -269,12 +256,12 @@ impl Listing<'_> {
                 self.no_answer(format!("no complete answer within {limit}"))
             }
             Error::BodyExceedsLimit(_) => {
-                failed(format!("the answer is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024))
+                failed(format!("the answer is longer than {} MiB", MAX_ANSWER / 1024 / 1024))
             }
-            // The end came within a chunk.
+            // ureq reports an end within a chunk as a stalled body.
             Error::BodyStalled => failed(CUT_SHORT),
             Error::Io(error) if has_ended(&error) => failed(CUT_SHORT),
-            // git may trust what this does not: another store, an older kind of certificate.
+            // git may use another trust store or accept older certificates.
             Error::Other(error) if error.is::<NoTls>() => NativeError::NotUnderstood(error.to_string()),
             Error::Io(error) => self.no_answer(format!("the connection failed: {error}")),
             error @ (Error::HostNotFound | Error::ConnectionFailed) => {
@@ -287,22 +274,21 @@ impl Listing<'_> {
         }
     }
 
-    /// Blames the upstream's host for a silence, but not for the silence of a host that it redirects to.
+    /// Blames the upstream's host for giving no answer, unless it has redirected to another host.
     fn no_answer(&self, reason: String) -> NativeError {
         let fault = if self.redirected_to.is_some() { PollFault::Other } else { PollFault::NoAnswer };
         NativeError::Final(PollError { reason, fault })
     }
 }
 
-/// What is said of an answer that ends too early, wherever that is noticed.
 const CUT_SHORT: &str = "the server closed the connection before its answer was complete";
 
-/// A failure for which the upstream's host is not to blame.
+/// Makes an error that does not blame the upstream's host and that git cannot mend.
 fn failed(reason: impl Into<String>) -> NativeError {
     NativeError::Final(PollError { reason: reason.into(), fault: PollFault::Other })
 }
 
-/// Whether the other side has ended the connection.
+/// Returns whether the server has ended the connection.
 fn has_ended(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)

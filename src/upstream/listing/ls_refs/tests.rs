@@ -1,4 +1,4 @@
-//! Advertisements and listings: good ones, bad ones, and good ones with one byte changed.
+//! Advertisements and listings: valid, invalid, and with one byte changed.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef01234567";
 
 const PLAIN: Server = Server { object_format: None };
 
-/// Lines as packets; `-` is a flush packet, `|` a delimiter.
+/// Encodes lines as packets; `-` is a flush packet, `|` a delimiter.
 fn packets(lines: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
@@ -30,7 +30,7 @@ fn check_advertisement(lines: &[&str], expected: Result<Option<ObjectFormat>, &s
 }
 
 #[test]
-fn advertisements_are_read() {
+fn advertisement_of_version_2_is_read_and_others_are_refused() {
     const OLD: Result<Option<ObjectFormat>, &str> = Err("the server does not speak protocol version 2");
     let service = "# service=git-upload-pack\n";
     let (sha1, sha256) = (Some(ObjectFormat::Sha1), Some(ObjectFormat::Sha256));
@@ -51,14 +51,14 @@ fn advertisements_are_read() {
     bad(&[service, "version 2", "ls-refs", "-"], "no flush packet after the service's name");
     bad(&["version 2", "ls-refs", "|"], "the capabilities do not end with a flush packet");
     bad(&["version 2", "ls-refs"], "the capabilities do not end with a flush packet");
-    bad(&["version 2", "ls-refs", "-", "-"], "it goes on after its end");
+    bad(&["version 2", "ls-refs", "-", "-"], "more data follows its last packet");
     bad(&["version 2", "ls-refs2", "fetch", "-"], "the server cannot list refs");
     bad(&["version 2", "ls-refs", "object-format=md5", "-"], "object format \"md5\"");
     check_advertisement(&["ERR no such\nrepository\n"], Err("the server says: no such repository"));
 }
 
 #[test]
-fn requests_are_written() {
+fn request_repeats_the_object_format_of_the_server() {
     let text = |format| String::from_utf8(request(Server { object_format: format })).unwrap();
     assert_eq!(text(None), "0014command=ls-refs\n0001001aref-prefix refs/tags/\n0000");
     let sha256 = "0014command=ls-refs\n0019object-format=sha256\n0001001aref-prefix refs/tags/\n0000";
@@ -73,7 +73,7 @@ fn check_tags(lines: &[&str], expected: Result<&[&str], &str>) {
 }
 
 #[test]
-fn listings_are_read() {
+fn listing_is_tags_in_the_order_of_the_server() {
     let line = |rest: &str| format!("{ID} {rest}\n");
     check_tags(&["-"], Ok(&[]));
     check_tags(&[&line("refs/tags/v2"), &line("refs/tags/a/b"), "-"], Ok(&["v2", "a/b"]));
@@ -95,12 +95,12 @@ fn listings_are_read() {
     let unended = Err("the answer is not understood: the refs do not end with a flush packet");
     check_tags(&[&line("refs/tags/v1")], unended);
     check_tags(&[&line("refs/tags/v1"), "|"], unended);
-    check_tags(&["-", "-"], Err("the answer is not understood: it goes on after its end"));
+    check_tags(&["-", "-"], Err("the answer is not understood: more data follows its last packet"));
     check_tags(&["ERR upload-pack: not our ref"], Err("the server says: upload-pack: not our ref"));
 }
 
 #[test]
-fn listings_of_sha256_are_read() {
+fn listing_of_sha256_has_longer_ids() {
     let server = Server { object_format: Some(ObjectFormat::Sha256) };
     let line = format!("{ID}{} refs/tags/v1\n", &ID[..24]);
     assert_eq!(read_tags(packets(&[&line, "-"]).as_slice(), server).unwrap(), ["v1"]);
@@ -108,7 +108,7 @@ fn listings_of_sha256_are_read() {
 }
 
 #[test]
-fn read_fails_is_told_from_a_bad_answer() {
+fn read_error_is_not_a_malformed_answer() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -119,7 +119,7 @@ fn read_fails_is_told_from_a_bad_answer() {
     assert!(matches!(read_advertisement(bytes.chain(Broken)), Err(AnswerError::Read(_))));
 }
 
-/// Gives one byte at a time and counts.
+/// Returns one byte per read, and counts the reads.
 struct Counted<'a> {
     bytes: &'a [u8],
     reads: &'a Cell<usize>,
@@ -135,8 +135,8 @@ impl Read for Counted<'_> {
     }
 }
 
-/// Changes, removes and doubles each byte in turn, and cuts the answer off before it: no panic, no
-/// endless loop, and nothing is read twice.
+/// Changes, removes and doubles each byte in turn, and truncates the answer before it. Reading must
+/// not panic, loop or read a byte twice.
 fn mutate(answer: &[u8], read: impl Fn(Counted<'_>)) {
     let reads = Cell::new(0);
     let run = |bytes: &[u8]| {
@@ -163,7 +163,7 @@ fn mutate(answer: &[u8], read: impl Fn(Counted<'_>)) {
 }
 
 #[test]
-fn listing_with_any_byte_changed_does_no_harm() {
+fn answer_with_any_byte_changed_is_read_or_refused() {
     let advertisement = packets(&[
         "# service=git-upload-pack\n",
         "-",

@@ -1,10 +1,18 @@
-//! Which of a host's addresses is connected to: none that is silent holds up the others.
+//! Chooses which of a host's addresses to connect to, so that dead ones do not delay the others.
 //!
-//! A host may have addresses that nothing answers at, mostly those of an IP version
-//! that does not work here. ureq gives the first of them more than half of the time. Here
-//! the versions take turns, each address but the last has a short time only, and one that
-//! could not be connected to comes last for a while. That one could be is no merit: a machine
-//! that has hung goes on accepting connections, and would be the first for ever.
+//! A host may have addresses at which nothing answers, mostly those of an IP version that this
+//! network lacks. ureq's [`TcpConnector`] tries the addresses in the resolver's order, gives the
+//! first one more than half of the time, and remembers no failure: with one dead IPv6 address in
+//! front, each new connection used up 40 of the listing's 60 seconds. A short `timeout_connect`
+//! would not help: ureq divides it in the same way, so it would also cut off hosts that are slow
+//! but have one address only.
+//!
+//! Here the IP versions take turns, each address but the last has a short time, and an address that
+//! failed comes last for a while. An earlier version preferred the address that connected last. A
+//! successful connect earns no preference any more: a hung machine still accepts connections, and
+//! stayed first for ever.
+//!
+//! Try ureq's connector again when it connects to several addresses at once (RFC 8305).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -19,22 +27,23 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, TcpConn
 
 use crate::upstream::listing::net::tls;
 
-/// What an address may take to answer while there are others: a handshake around the
-/// world takes a third of a second, and one packet lost a second more.
+/// How long to wait for an address while there are others: a handshake around the world takes a
+/// third of a second, and one lost packet a second more.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// For how long an address that could not be connected to comes last. Each time it has passed, that costs an [`ATTEMPT`].
-const SHUNNED: Duration = Duration::from_mins(10);
+/// How long an address that failed comes last. After that, trying it again may cost an [`ATTEMPT`].
+const DEMOTION: Duration = Duration::from_mins(10);
 
-/// How many such addresses are remembered.
-const MAX_REMEMBERED: usize = 1000;
+/// How many failed addresses are remembered: far more than a farm's hosts have, and it bounds the
+/// memory if a name server invents addresses.
+const MAX_FAILED: usize = 1000;
 
 /// Connects to the first address that answers.
-pub(in crate::upstream::listing) struct AddressConnector {
+pub(crate) struct AddressConnector {
     tcp: TcpConnector,
     attempt: Duration,
-    /// The addresses that could not be connected to, and when.
-    silent: Mutex<HashMap<SocketAddr, Instant>>,
+    /// The addresses that failed to connect, and when.
+    failed: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 impl Default for AddressConnector {
@@ -44,30 +53,30 @@ impl Default for AddressConnector {
 }
 
 impl AddressConnector {
-    /// Gives an address `attempt` while there are others.
+    /// Waits up to `attempt` for an address while there are others.
     fn new(attempt: Duration) -> Self {
-        Self { tcp: TcpConnector::default(), attempt, silent: Mutex::default() }
+        Self { tcp: TcpConnector::default(), attempt, failed: Mutex::default() }
     }
 
-    /// The addresses that come last.
-    fn silent(&self) -> HashSet<SocketAddr> {
-        let mut silent = self.known();
-        silent.retain(|_, since| since.elapsed() < SHUNNED);
-        silent.keys().copied().collect()
+    /// Returns the addresses that come last.
+    fn demoted(&self) -> HashSet<SocketAddr> {
+        let mut failed = self.failed();
+        failed.retain(|_, since| since.elapsed() < DEMOTION);
+        failed.keys().copied().collect()
     }
 
-    fn note(&self, address: SocketAddr, is_silent: bool) {
-        let mut silent = self.known();
-        if !is_silent {
-            silent.remove(&address);
-        } else if silent.len() < MAX_REMEMBERED {
-            silent.insert(address, Instant::now());
+    fn record(&self, address: SocketAddr, has_failed: bool) {
+        let mut failed = self.failed();
+        if !has_failed {
+            failed.remove(&address);
+        } else if failed.len() < MAX_FAILED {
+            failed.insert(address, Instant::now());
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<SocketAddr, Instant>> {
-        // A map of addresses is whole whatever panicked beside it.
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> MutexGuard<'_, HashMap<SocketAddr, Instant>> {
+        // A panic elsewhere cannot leave the map half changed.
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,10 +91,10 @@ impl<In: Transport> Connector<In> for AddressConnector {
         if chained.is_some() {
             return Ok(chained.map(Either::A));
         }
-        let addresses = in_turn(&details.addrs, &self.silent());
+        let addresses = in_turn(&details.addrs, &self.demoted());
         let mut failure = Error::HostNotFound;
         for (number, address) in (1..).zip(&addresses) {
-            let mut timeout = tls::left(details);
+            let mut timeout = tls::time_left(details);
             if timeout.after.is_zero() {
                 return Err(Error::Timeout(timeout.reason));
             }
@@ -107,7 +116,7 @@ impl<In: Transport> Connector<In> for AddressConnector {
                 register_shutdown: details.register_shutdown.clone(),
             };
             let result = Connector::<In>::connect(&self.tcp, &attempt, None);
-            self.note(*address, result.is_err());
+            self.record(*address, result.is_err());
             match result {
                 Ok(transport) => return Ok(transport),
                 Err(error) => failure = error,
@@ -123,21 +132,21 @@ impl fmt::Debug for AddressConnector {
     }
 }
 
-/// The order to try `addresses` in: those that were `silent` after the others; of either the two IP versions in
-/// turn, beginning with that of the system's first choice.
-fn in_turn(addresses: &[SocketAddr], silent: &HashSet<SocketAddr>) -> Vec<SocketAddr> {
-    let begins_with = addresses.first().is_some_and(SocketAddr::is_ipv6);
+/// Returns the order in which to try `addresses`: the `demoted` ones last, and in both parts the two
+/// IP versions in turn, beginning with the version of the system's first choice.
+fn in_turn(addresses: &[SocketAddr], demoted: &HashSet<SocketAddr>) -> Vec<SocketAddr> {
+    let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let mut places = [0, 0];
     let mut order: Vec<_> = addresses
         .iter()
         .map(|address| {
-            let is_second = address.is_ipv6() != begins_with;
+            let is_second = address.is_ipv6() != is_v6_first;
             let place = &mut places[usize::from(is_second)];
             *place += 1;
-            (silent.contains(address), *place, is_second, *address)
+            (demoted.contains(address), *place, is_second, *address)
         })
         .collect();
-    order.sort_by_key(|(is_silent, place, is_second, _)| (*is_silent, *place, *is_second));
+    order.sort_by_key(|(is_demoted, place, is_second, _)| (*is_demoted, *place, *is_second));
     order.into_iter().map(|(.., address)| address).collect()
 }
 
@@ -155,13 +164,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ip_versions_take_turns() {
+    fn addresses_of_two_ip_versions_take_turns() {
         let parse = |text: &str| -> Vec<SocketAddr> {
             text.split_whitespace().map(|address| address.parse().unwrap()).collect()
         };
-        let check = |addresses: &str, silent: &str, expected: &str| {
-            let silent = parse(silent).into_iter().collect();
-            assert_eq!(in_turn(&parse(addresses), &silent), parse(expected), "{addresses}");
+        let check = |addresses: &str, demoted: &str, expected: &str| {
+            let demoted = parse(demoted).into_iter().collect();
+            assert_eq!(in_turn(&parse(addresses), &demoted), parse(expected), "{addresses}");
         };
         check("[::1]:1 [::2]:1 1.0.0.1:1 1.0.0.2:1", "", "[::1]:1 1.0.0.1:1 [::2]:1 1.0.0.2:1");
         check("1.0.0.1:1 1.0.0.2:1 [::1]:1", "", "1.0.0.1:1 [::1]:1 1.0.0.2:1");
@@ -171,7 +180,7 @@ mod tests {
         check("", "", "");
     }
 
-    /// Gives a name the addresses of a test.
+    /// Resolves every name to the same addresses.
     #[derive(Debug)]
     struct Fixed(Vec<SocketAddr>);
 
@@ -183,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Gives a name other addresses each time.
+    /// Resolves a name to other addresses each time.
     #[derive(Debug)]
     struct Turns(Mutex<VecDeque<Vec<SocketAddr>>>);
 
@@ -201,14 +210,14 @@ mod tests {
 
     #[test]
     fn address_not_answering_costs_its_attempt_once() {
-        // With nobody accepting and no room for more, Linux leaves further connections without an answer.
+        // Linux leaves connections beyond a full backlog without an answer.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&silent, 0).unwrap();
         let silent_at = silent.local_addr().unwrap();
         let mut waiting = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&silent_at, Duration::from_millis(200)) {
             waiting.push(stream);
-            assert!(waiting.len() < 100, "the queue has no end");
+            assert!(waiting.len() < 100, "the backlog has no end");
         }
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let served_at = server.local_addr().unwrap();
@@ -239,7 +248,7 @@ mod tests {
 
     #[test]
     fn address_never_answering_a_request_does_not_stay_first() {
-        // A machine that has hung: its system still accepts connections, and nothing reads them.
+        // A hung machine: its kernel still accepts connections, and nothing reads them.
         let hung = TcpListener::bind("127.0.0.1:0").unwrap();
         let served = TcpListener::bind("127.0.0.1:0").unwrap();
         let (hung_at, served_at) = (hung.local_addr().unwrap(), served.local_addr().unwrap());
@@ -248,7 +257,7 @@ mod tests {
             assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
         });
-        // The name server names them in turn.
+        // The name server rotates the two addresses.
         let turns = Turns(Mutex::new([vec![hung_at, served_at], vec![served_at, hung_at]].into()));
         let connector = ().chain(AddressConnector::default());
         let agent = Agent::with_parts(Config::builder().proxy(None).build(), connector, turns);

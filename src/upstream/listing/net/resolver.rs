@@ -1,12 +1,15 @@
-//! Host names to addresses, each name once a minute.
+//! Resolves host names, and caches each answer for a minute.
 //!
-//! ureq resolves for every request, those on a kept connection included, in a thread
-//! of its own. A sweep over many repositories of few hosts would ask for the same
-//! name hundreds of times. An address needs no thread at all.
+//! ureq asks its resolver at every request, even if a pooled connection serves it. Its
+//! [`DefaultResolver`] caches nothing, and starts a thread for each lookup that has a time limit, as
+//! all of ours have. A sweep over 500 repositories of one host would start 1000 threads and ask for
+//! one name 1000 times. This resolver only adds the cache and leaves the lookup to ureq's. It resolves
+//! literal addresses without a thread.
+//!
+//! Try ureq's alone again when ureq resolves only for new connections.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Error;
@@ -15,18 +18,25 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// How long an answer is used: the system does not tell how long it holds, and no
+/// How long a cached answer is used: the system does not tell for how long it is valid, and no
 /// upstream is polled more often than once a minute.
 const LIFETIME: Duration = Duration::from_mins(1);
 
-/// A resolver that remembers. The answers that have expired are forgotten whenever one is added.
+/// Resolves by the system. Each new answer removes the expired ones, which bounds the cache.
 #[derive(Debug, Default)]
-pub(in crate::upstream::listing) struct RememberingResolver {
+pub(crate) struct CachingResolver {
     system: DefaultResolver,
-    known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
+    cache: Mutex<HashMap<String, (Instant, ResolvedSocketAddrs)>>,
 }
 
-impl Resolver for RememberingResolver {
+impl CachingResolver {
+    fn cache(&self) -> MutexGuard<'_, HashMap<String, (Instant, ResolvedSocketAddrs)>> {
+        // A panic elsewhere cannot leave the map half changed.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Resolver for CachingResolver {
     fn resolve(
         &self,
         uri: &Uri,
@@ -39,31 +49,21 @@ impl Resolver for RememberingResolver {
         let host = DefaultResolver::host_and_port(scheme, authority);
         let host = host.ok_or_else(|| Error::BadUri(uri.to_string()))?;
         if let Ok(address) = host.parse() {
-            return Ok(self.collect(&[address]));
+            let mut addresses = self.empty();
+            addresses.push(address);
+            return Ok(addresses);
         }
         let now = Instant::now();
         let is_fresh = |since: Instant| now.saturating_duration_since(since) < LIFETIME;
-        // The map is whole between any two statements, so a panic elsewhere does not spoil it.
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, addresses)) = known().get(&host)
+        if let Some((since, addresses)) = self.cache().get(&host)
             && is_fresh(*since)
         {
-            return Ok(self.collect(addresses));
+            return Ok(addresses.clone());
         }
-        let resolved = self.system.resolve(uri, config, timeout)?;
-        let mut known = known();
-        known.retain(|_, (since, _)| is_fresh(*since));
-        known.insert(host, (now, resolved.to_vec()));
-        Ok(resolved)
-    }
-}
-
-impl RememberingResolver {
-    fn collect(&self, addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
-        let mut all = self.empty();
-        for address in addresses {
-            all.push(*address);
-        }
-        all
+        let addresses = self.system.resolve(uri, config, timeout)?;
+        let mut cache = self.cache();
+        cache.retain(|_, (since, _)| is_fresh(*since));
+        cache.insert(host, (now, addresses.clone()));
+        Ok(addresses)
     }
 }

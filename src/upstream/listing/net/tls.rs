@@ -1,10 +1,18 @@
-//! TLS for the HTTP client: rustls, and the certificates that the system trusts.
+//! TLS for the HTTP client: rustls with the certificates that the system trusts.
 //!
-//! ureq brings a connector of its own. This one is here because it prepares the trust
-//! store exactly once, however many connections begin at the same time: parsing it is
-//! by far the most memory and time that a listing takes. It also leaves out what would
-//! sign with a certificate of ours, which no upstream gets without git. And it tells what
-//! went wrong before an answer began ([`NoTls`]): git's TLS may be luckier.
+//! ureq's own connector falls short in three ways:
+//! - It parses the trust store again for each connection whose request has settings of its own, as
+//!   ours have a time limit, and once for each of several connections that begin at the same time.
+//!   With eight pollers that left up to 2.5 MB of memory in use. Parsing the store costs a listing
+//!   more memory and time than anything else; here it happens once.
+//! - It reports a failed handshake like a broken connection. Here it is a [`NoTls`], and git lists:
+//!   git's TLS may have what rustls lacks, such as another trust store or older algorithms.
+//! - It links the code for client certificates and, for the system's trust store, a platform
+//!   verifier, which logs each bad certificate once more. Without both the program is smaller.
+//!   An upstream that wants a client certificate needs git's settings, so git lists it anyway.
+//!
+//! Try ureq's connector again when it takes a prepared `rustls::ClientConfig` and has an error for
+//! handshakes.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -22,15 +30,16 @@ use ureq::unversioned::transport::{
 
 /// Puts TLS around connections of `https` URLs.
 #[derive(Default)]
-pub(in crate::upstream::listing) struct TlsConnector {
-    /// Empty until there are certificates: an administrator may mend a system that has none.
+pub(crate) struct TlsConnector {
+    /// `None` until certificates are found. A system without any is asked again each time, so
+    /// installing them needs no restart.
     config: Mutex<Option<Arc<ClientConfig>>>,
 }
 
-/// Why there was no answer over TLS, not even its first byte.
+/// Why TLS failed before the first byte of an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(in crate::upstream::listing) struct NoTls(String);
+pub(crate) struct NoTls(String);
 
 impl<In: Transport> Connector<In> for TlsConnector {
     type Out = Either<In, TlsTransport>;
@@ -52,7 +61,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let mut connection =
             ClientConnection::new(config, name).map_err(|error| no_tls(error.to_string()))?;
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
-        socket.set_timeout(left(details));
+        socket.set_timeout(time_left(details));
         connection.complete_io(&mut socket).map_err(into_no_tls)?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
@@ -62,7 +71,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
 }
 
 impl TlsConnector {
-    /// The settings of all connections. Who needs them while they are prepared waits.
+    /// Returns the settings of all connections. Concurrent callers block while one prepares them.
     fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = &*config {
@@ -78,8 +87,8 @@ impl fmt::Debug for TlsConnector {
     }
 }
 
-/// What is left of the time to connect.
-pub(in crate::upstream::listing) fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+/// Returns the time that is left to connect.
+pub(crate) fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
     let mut timeout = details.timeout;
     let now = (details.current_time)();
     if let (Duration::Exact(limit), Instant::Exact(now), Instant::Exact(start)) =
@@ -90,11 +99,11 @@ pub(in crate::upstream::listing) fn left(details: &ConnectionDetails<'_>) -> Nex
     timeout
 }
 
-/// Reads the system's certificates.
+/// Reads the system's trust store.
 fn client_config() -> Result<Arc<ClientConfig>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // A store may hold certificates that rustls cannot read; the others count.
+    // Skip certificates that rustls cannot parse: one of them must not disable the others.
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
@@ -111,7 +120,7 @@ fn no_tls(reason: impl Into<String>) -> Error {
     Error::Other(NoTls(reason.into()).into())
 }
 
-/// `error` as one that [`NoTls`] is the reason for, unless it is about the time.
+/// Turns `error` into a [`NoTls`], unless it is a time-out.
 fn into_no_tls(error: io::Error) -> Error {
     match Error::from(error) {
         Error::Io(error) => no_tls(error.to_string()),
@@ -120,16 +129,16 @@ fn into_no_tls(error: io::Error) -> Error {
 }
 
 /// A connection over TLS.
-pub(in crate::upstream::listing) struct TlsTransport {
+pub(crate) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
-    /// Whether anything has ever come over it.
+    /// Whether the server has sent a byte of an answer.
     has_answered: bool,
 }
 
 impl TlsTransport {
-    /// A server that does not like the handshake may say so when we think that it is over,
-    /// by an alert or by hanging up.
+    /// Classifies `error`. With TLS 1.3 a server may refuse the handshake, by an alert or by closing,
+    /// after the client has finished it; so any failure before the first answer is a [`NoTls`].
     fn error(&self, error: io::Error) -> Error {
         if self.has_answered { error.into() } else { into_no_tls(error) }
     }
@@ -172,7 +181,7 @@ impl fmt::Debug for TlsTransport {
     }
 }
 
-/// Loads no private keys.
+/// Loads no private keys, so that the code that signs with them is not linked.
 #[derive(Debug)]
 struct NoKeys;
 
