@@ -1,6 +1,6 @@
-//! The `git` program, and listing an upstream's tags with it.
+//! Runs the `git` program, and lists an upstream's tags with it.
 //!
-//! git never prompts here, no hook runs, and a URL cannot become an option.
+//! git never prompts here, runs no hook, and cannot take a URL for an option.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,21 +13,21 @@ use crate::process::{Interrupt, ProcessError, Program, environment};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::retry_after;
 
-/// What a listing has between SIGTERM and SIGKILL: there is nothing to clean up.
+/// The time between SIGTERM and SIGKILL for a listing: git has nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);
 
-/// The longest listing accepted, in bytes: about 250,000 tags.
-const LISTING_LIMIT: usize = 16 * 1024 * 1024;
+/// The longest listing accepted, in bytes: about 250,000 tags. Each poller holds one in memory.
+const MAX_LISTING: usize = 16 * 1024 * 1024;
 
-/// How long git may take to print its configuration, which is in local files.
+/// How long git may take to print its configuration: it reads local files only.
 pub(super) const CONFIG_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What ties git to one repository (`git rev-parse --local-env-vars`), less what
-/// carries configuration for all of its commands.
+/// The variables that tie git to one repository (`git rev-parse --local-env-vars`), without those
+/// that carry configuration.
 const LOCAL_TO_A_REPOSITORY: [&str; 13] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
-    // Only `git config` reads it: it would tell us of other settings than those that count.
+    // Only `git config` reads it: its output would differ from the settings of a listing.
     "GIT_CONFIG",
     "GIT_DIR",
     "GIT_GRAFT_FILE",
@@ -45,9 +45,9 @@ const LOCAL_TO_A_REPOSITORY: [&str; 13] = [
 #[derive(Debug)]
 pub struct Git {
     path: PathBuf,
-    /// Where it runs: in no checkout, whose configuration would be taken into account.
+    /// Where git runs: outside of any checkout, whose configuration git would read.
     directory: PathBuf,
-    /// `GIT_SSH_COMMAND`, found out when git is first needed.
+    /// The value for `GIT_SSH_COMMAND`, computed when git is first needed.
     ssh_command: OnceLock<Option<OsString>>,
 }
 
@@ -57,43 +57,43 @@ pub(crate) enum GitError {
     /// git itself failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// git's answer is not what it should be.
+    /// git printed something unexpected.
     #[error("git answered {found:?}, expected {expected}")]
     Answer {
-        /// What it printed, at most a line.
+        /// The output, at most 200 characters.
         found: String,
-        /// What would have been right.
+        /// The form that the output should have.
         expected: &'static str,
     },
-    /// The fetched files could not be made ready.
+    /// The manager could not prepare the fetched files.
     #[error("cannot prepare the source: {path}: {error}")]
     Tree {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl GitError {
-    /// Whether it was the manager's own shutdown that ended it.
+    /// Returns whether the manager's shutdown ended git.
     pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self, Self::Process(ProcessError::Interrupted { .. }))
     }
 
-    /// Whether trying again at once is pointless: there is no time left.
+    /// Returns whether a retry at once is pointless, because no time is left.
     pub(super) fn is_final(&self) -> bool {
         self.is_interrupted() || matches!(self, Self::Process(ProcessError::TimedOut { .. }))
     }
 }
 
 impl Git {
-    /// The program at `path`, run in `directory`.
+    /// Runs the program at `path` in `directory`.
     pub fn new(path: PathBuf, directory: PathBuf) -> Self {
         Self { path, directory, ssh_command: OnceLock::new() }
     }
 
-    /// Where it is.
+    /// Returns the path of the program.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -108,8 +108,8 @@ impl Git {
         limit: Duration,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, PollError> {
-        let program = nowhere(self.program(interrupt)).deadline(Some(limit)).grace(LISTING_GRACE);
-        let program = program.capture_stdout(LISTING_LIMIT);
+        let program = without_repository(self.program(interrupt));
+        let program = program.deadline(Some(limit)).grace(LISTING_GRACE).capture_stdout(MAX_LISTING);
         let output = program.args(["ls-remote", "--tags", "--refs", "--", url.secret_text()]).run(interrupt);
         output
             .map_err(GitError::from)
@@ -117,14 +117,14 @@ impl Git {
             .map_err(|error| poll_error(&error))
     }
 
-    /// git, told never to ask anybody anything, and to give up on who says nothing.
+    /// Prepares a git that never prompts, and that gives up on a server that stays silent.
     pub(super) fn program(&self, interrupt: &Interrupt) -> Program {
         let ssh_command = self.ssh_command.get_or_init(|| self.batch_ssh_command(interrupt));
-        // An empty GIT_ASKPASS switches off core.askPass and SSH_ASKPASS as well.
-        let program = self.plain().env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "");
+        // An empty GIT_ASKPASS also disables core.askPass and SSH_ASKPASS.
+        let program = self.outside_checkouts().env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "");
         let program = program.args(["-c", "core.hooksPath=/dev/null"]);
         let program = program.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]);
-        // The bare repositories that it is used in are the manager's own.
+        // The manager itself made the bare repositories in which it runs git.
         let program = program.args(["-c", "safe.bareRepository=all"]);
         match ssh_command {
             Some(command) => program.env("GIT_SSH_COMMAND", command),
@@ -132,26 +132,26 @@ impl Git {
         }
     }
 
-    /// git, outside of whatever checkout the manager was started in.
-    fn plain(&self) -> Program {
+    /// Prepares a git that ignores the checkout in which the manager was started.
+    fn outside_checkouts(&self) -> Program {
         let program = Program::new(&self.path).directory(&self.directory);
-        // The directory that git starts in is no ceiling to it; the one above is.
+        // git ignores a ceiling at the directory where it starts, so set the parent.
         let program = match self.directory.parent() {
             Some(above) => program.env("GIT_CEILING_DIRECTORIES", above),
             None => program,
         };
-        // What git says is read by the manager as well, and has to be in the language that it knows.
+        // The manager searches git's messages for English texts.
         let program = program.env("LC_ALL", "C").without_env("LANGUAGE");
         LOCAL_TO_A_REPOSITORY.iter().fold(program, |program, name| program.without_env(name))
     }
 
-    /// `git config`, as a listing would see the configuration.
+    /// Prepares a `git config` that reads the same configuration as a listing.
     pub(super) fn config(&self) -> Program {
-        nowhere(self.plain()).arg("config")
+        without_repository(self.outside_checkouts()).arg("config")
     }
 
-    /// ssh as the operator has set it up for git, in batch mode. `None` when
-    /// `GIT_SSH` names a program whose options are unknown.
+    /// Returns the ssh command that the operator has set for git, with options for batch mode. `None`
+    /// if `GIT_SSH` names a program, whose options are unknown.
     fn batch_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
         let mut command = match (environment::variable("GIT_SSH_COMMAND"), environment::variable("GIT_SSH")) {
             (Some(command), _) => command,
@@ -172,14 +172,13 @@ impl Git {
     }
 }
 
-/// A command that needs no repository, and must not find one: not even one that somebody
-/// has made where it runs.
-fn nowhere(program: Program) -> Program {
+/// Keeps a command that needs no repository from finding one, even in the directory where it runs.
+fn without_repository(program: Program) -> Program {
     program.env("GIT_DIR", "/dev/null")
 }
 
-/// Blames the host where git is silent for too long or, in curl's words, was asked too often. git
-/// tells no length of the pause. A server error without one is the repository's fault alone.
+/// Blames the host if git timed out or if curl reports status 429 (too many requests). git does not
+/// tell for how long the server wants no requests. Other server errors are the repository's fault.
 fn poll_error(error: &GitError) -> PollError {
     let fault = match error {
         GitError::Process(ProcessError::TimedOut { .. }) => PollFault::NoAnswer,
@@ -191,7 +190,7 @@ fn poll_error(error: &GitError) -> PollError {
     PollError { reason: error.to_string(), fault }
 }
 
-/// Reads the lines `<object id> TAB refs/tags/<tag>` of a listing.
+/// Parses the lines `<object id> TAB refs/tags/<tag>` of a listing.
 pub(crate) fn parse_listing(listing: &[u8]) -> Result<Vec<String>, GitError> {
     let listing = String::from_utf8_lossy(listing);
     let mut tags = Vec::new();

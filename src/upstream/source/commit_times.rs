@@ -1,4 +1,4 @@
-//! When the commits of tags were made: what a build is told as its time.
+//! Reads the committer times of tags, which builds get as their timestamp.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -6,16 +6,17 @@ use std::time::{Duration, SystemTime};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::upstream::git::{GitError, unexpected};
 
-/// What git is to say of a tag: its object's type and committer time, or those of the object it points to.
+/// The fields that git prints for a tag: type and committer time of the tag's object, the same of the
+/// object to which that one points, and the tag's name.
 const TAG_FORMAT: &str = "--format=%(objecttype)|%(committerdate:unix)|%(*objecttype)|%(*committerdate:unix)\
                           |%(refname:strip=2)";
 
 /// The longest answer about tags accepted, in bytes: a few KiB for each of the tags of one fetch.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// The committer times of several tags, by one process. A tag that is no commit, and does
-/// not point to one either, is left out: [`of_tag`] knows better, or says what is wrong.
-/// `git` is the program, already told which repository.
+/// Reads the committer times of several tags by one process. Leaves out a tag that points to a commit
+/// through more than one tag object, or to none: [`of_tag`] finds the time, or an error that says why
+/// not. `git` must already name the repository.
 ///
 /// # Errors
 /// When git fails.
@@ -30,10 +31,10 @@ pub(super) fn of_tags<'t>(
     Ok(String::from_utf8_lossy(&output).lines().filter_map(parse_line).collect())
 }
 
-/// The committer time of the commit that a tag means, through however many tags.
+/// Reads the committer time of a tag's commit, through any number of tag objects.
 ///
 /// # Errors
-/// When git fails, or the time is none that a package can have.
+/// When git fails, or RFC 3339 cannot write the time.
 pub(super) fn of_tag(git: Program, tag: &str, interrupt: &Interrupt) -> Result<SystemTime, GitError> {
     let program = git.args(["show", "--no-patch", "--no-show-signature", "--format=%ct"]);
     let output = program.arg(format!("refs/tags/{tag}^{{commit}}")).capture_stdout(1024).run(interrupt)?;
@@ -41,7 +42,7 @@ pub(super) fn of_tag(git: Program, tag: &str, interrupt: &Interrupt) -> Result<S
     parse_time(text.trim()).ok_or_else(|| unexpected(text.trim(), "a commit time between 1970 and 9999"))
 }
 
-/// Reads a line of [`TAG_FORMAT`].
+/// Parses a line of [`TAG_FORMAT`].
 pub(crate) fn parse_line(line: &str) -> Option<(String, SystemTime)> {
     let mut fields = line.splitn(5, '|');
     let mut next = || fields.next();
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commit_times_are_checked() {
+    fn commit_time_outside_of_rfc_3339_is_refused() {
         let time = parse_time("1700000000").unwrap();
         assert_eq!(humantime::format_rfc3339_seconds(time).to_string(), "2023-11-14T22:13:20Z");
         for bad in ["", "x", "-1", "99999999999999"] {
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn commit_time_lines_are_read() {
+    fn commit_time_line_names_the_tag_and_its_commit() {
         let cases = [
             ("commit|7|||v1", Some(("v1", 7))),
             ("tag||commit|8|release/2|x", Some(("release/2|x", 8))),

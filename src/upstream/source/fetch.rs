@@ -1,13 +1,11 @@
-//! Fetching sources: the files of exactly one tag, as they were released.
+//! Fetches sources: the files of exactly one tag, as released.
 //!
-//! What is fetched goes into a bare repository of the upstream, without history,
-//! and stays there as long as further versions of that upstream are waiting: the
-//! next fetch then only brings what differs. Each build gets a work tree of its
-//! own, in which nothing tells how it was made.
+//! git fetches into a bare repository of the upstream, without history. The repository stays cached
+//! while more versions of its upstream are queued: the next fetch then transfers only the
+//! differences. Each build gets a work tree of its own, without git's files.
 //!
-//! Neither a URL nor a tag can become an option: a URL comes after `--`, and a tag
-//! is always written as `refs/tags/<tag>`, which also keeps a branch of the same
-//! name from winning.
+//! git cannot take a URL or a tag for an option: a URL follows `--`, and a tag is always written
+//! `refs/tags/<tag>`. The full name also makes git ignore a branch of the same name.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,44 +23,44 @@ use crate::state::durable;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::{Git, GitError};
 use crate::upstream::source::commit_times;
-use crate::upstream::source::prefetch::{Ahead, Fetched};
+use crate::upstream::source::prefetch::{FetchedTag, Prefetched};
 use crate::upstream::source::source_tree;
 
-/// How long fetching one version may take: enough for a large source over a thin
-/// line, not enough for an upstream that trickles to keep the builder from the others.
+/// How long fetching one version may take: enough for a large source over a slow line, but an
+/// upstream that trickles must not block the builder for a day.
 const FETCH_DEADLINE: Duration = Duration::from_hours(1);
 
-/// The most that kept repositories may take on disk, in bytes. Beyond it the one
-/// that was not used for the longest time goes.
-const MAX_KEPT: u64 = 4 * 1024 * 1024 * 1024;
+/// The most disk space for cached repositories, in bytes: large upstreams must not fill the disk.
+/// The cache drops the least recently used ones first.
+const MAX_CACHED: u64 = 4 * 1024 * 1024 * 1024;
 
-/// What git says when a server only serves files and cannot send a part of the history.
+/// git's message if a server only serves files and cannot leave out the history.
 const NO_SHALLOW_FETCH: &str = "dumb http transport does not support shallow";
 
-/// What git says when the upstream names its objects by SHA-256.
+/// git's message if the upstream names its objects by SHA-256.
 const OTHER_OBJECT_FORMAT: &str = "mismatched algorithms";
 
-/// What to fetch.
+/// The tag to fetch, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
-    /// Where the upstream is.
+    /// The upstream.
     pub url: &'a UpstreamUrl,
     /// The tag, without `refs/tags/`.
     pub tag: &'a str,
-    /// The tags that are going to be fetched next.
+    /// The tags of the next builds.
     pub next_tags: &'a [String],
     /// Whether to fetch submodules, recursively.
     pub submodules: bool,
 }
 
-/// The fetched upstreams.
+/// Fetches sources, and caches the repositories of upstreams.
 #[derive(Debug)]
 pub(crate) struct Sources {
     git: Arc<Git>,
     state: Arc<StateDir>,
     started: Instant,
-    /// The kept repositories, the one used last at the end.
-    kept: Vec<Repository>,
+    /// The cached repositories, the least recently used first.
+    cached: Vec<Repository>,
 }
 
 /// A bare repository of one upstream.
@@ -70,39 +68,38 @@ pub(crate) struct Sources {
 struct Repository {
     url: UpstreamUrl,
     path: PathBuf,
-    /// What was fetched ahead.
-    ahead: Ahead,
-    /// Bytes on disk.
+    prefetched: Prefetched,
+    /// Its objects' bytes on disk.
     size: u64,
 }
 
-/// One fetch: its limits, and what it tells.
+/// What ends the git processes of a fetch, and where their output goes.
 #[derive(Clone, Copy)]
-struct Limits<'a> {
-    end: Option<Instant>,
+struct Context<'a> {
+    end: Instant,
     interrupt: &'a Interrupt,
     log: &'a BuildLog,
 }
 
-impl Limits<'_> {
-    /// The same, with half of the time that is left.
+impl Context<'_> {
+    /// Halves the time that is left, so that a second attempt has the other half.
     fn first_half(self) -> Self {
         let now = Instant::now();
-        Self { end: self.end.map(|end| now + end.saturating_duration_since(now) / 2), ..self }
+        Self { end: now + self.end.saturating_duration_since(now) / 2, ..self }
     }
 }
 
 impl Sources {
-    /// Nothing fetched yet.
+    /// Starts with an empty cache.
     pub(crate) fn new(git: Arc<Git>, state: Arc<StateDir>) -> Self {
-        Self { git, state, started: Instant::now(), kept: Vec::new() }
+        Self { git, state, started: Instant::now(), cached: Vec::new() }
     }
 
-    /// Fetches the files of one tag into `directory`, which must not exist.
-    /// What git says goes to `log`. Returns the committer time of the tag's commit.
+    /// Fetches the files of one tag into `directory`, which must not exist. git's output goes to
+    /// `log`. Returns the committer time of the tag's commit.
     ///
     /// # Errors
-    /// When git fails, or takes until `end` or longer than an hour.
+    /// When git fails, or has not finished at `end` or after an hour.
     pub(crate) fn fetch(
         &mut self,
         source: Source<'_>,
@@ -113,19 +110,20 @@ impl Sources {
     ) -> Result<SystemTime, GitError> {
         let begun = Instant::now();
         let latest = begun + FETCH_DEADLINE;
-        let limits = Limits { end: Some(end.map_or(latest, |end| end.min(latest))), interrupt, log };
-        if let Some(place) = self.kept.iter().position(|kept| kept.url == *source.url) {
-            let mut kept = self.kept.remove(place);
-            let fetched = match kept.ahead.take(source.tag, self.now()) {
+        let context = Context { end: end.map_or(latest, |end| end.min(latest)), interrupt, log };
+        if let Some(place) = self.cached.iter().position(|cached| cached.url == *source.url) {
+            let mut cached = self.cached.remove(place);
+            let fetched = match cached.prefetched.take(source.tag, self.now()) {
                 Some(fetched) => Ok(fetched),
-                None => self.fetch_into(&mut kept, source, limits),
+                None => self.fetch_into(&mut cached, source, context),
             };
             match fetched {
-                Ok(fetched) => return self.check_out(kept, &fetched, source, directory, limits),
-                // Whatever is wrong with it may be the repository's fault: begin again without it.
+                Ok(fetched) => return self.check_out(cached, &fetched, source, directory, context),
+                // The cached repository may be broken: retry with a new one.
                 Err(error) => {
-                    durable::clear(&kept.path);
-                    // But not if there is no time left for it, or it has taken so long that it is the upstream's.
+                    durable::clear(&cached.path);
+                    // Without a retry if no time is left, or if the failure was slow: a broken
+                    // repository fails fast, so the upstream is at fault.
                     if error.is_final() || begun.elapsed() >= SLOW {
                         return Err(error);
                     }
@@ -133,9 +131,9 @@ impl Sources {
             }
         }
         let path = self.state.sources().join(self.state.unique_name("upstream"));
-        let mut fresh = Repository { url: source.url.clone(), path, ahead: Ahead::new(), size: 0 };
-        match self.begin(&mut fresh, source, limits) {
-            Ok(fetched) => self.check_out(fresh, &fetched, source, directory, limits),
+        let mut fresh = Repository { url: source.url.clone(), path, prefetched: Prefetched::new(), size: 0 };
+        match self.fetch_into_new(&mut fresh, source, context) {
+            Ok(fetched) => self.check_out(fresh, &fetched, source, directory, context),
             Err(error) => {
                 durable::clear(&fresh.path);
                 Err(error)
@@ -143,44 +141,44 @@ impl Sources {
         }
     }
 
-    /// Forgets what was fetched of an upstream.
+    /// Removes the cached repository of an upstream.
     pub(crate) fn forget(&mut self, url: &UpstreamUrl) {
-        for kept in self.kept.extract_if(.., |kept| kept.url == *url) {
-            durable::clear(&kept.path);
+        for repository in self.cached.extract_if(.., |cached| cached.url == *url) {
+            durable::clear(&repository.path);
         }
     }
 
-    /// Forgets everything that was fetched.
+    /// Removes all cached repositories.
     pub(crate) fn forget_all(&mut self) {
-        for kept in self.kept.drain(..) {
-            durable::clear(&kept.path);
+        for repository in self.cached.drain(..) {
+            durable::clear(&repository.path);
         }
     }
 
-    /// Whether nothing is kept.
+    /// Returns whether no repository is cached.
     pub(crate) fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.cached.is_empty()
     }
 
-    /// Makes a repository and fetches into it.
-    fn begin(
+    /// Makes a repository, of the upstream's object format, and fetches into it.
+    fn fetch_into_new(
         &self,
         repository: &mut Repository,
         source: Source<'_>,
-        limits: Limits<'_>,
-    ) -> Result<Fetched, GitError> {
+        context: Context<'_>,
+    ) -> Result<FetchedTag, GitError> {
         let init = |path: &Path, object_format: &str| {
-            let program = self.git(limits).args(["init", "--quiet", "--bare", "--template=", object_format]);
-            program.arg("--").arg(path).run(limits.interrupt)
+            let program = self.git(context).args(["init", "--quiet", "--bare", "--template=", object_format]);
+            program.arg("--").arg(path).run(context.interrupt)
         };
         init(&repository.path, "--object-format=sha1")?;
-        match self.fetch_into(repository, source, limits) {
+        match self.fetch_into(repository, source, context) {
             Err(GitError::Process(ProcessError::Failed { tail, .. }))
                 if tail.contains(OTHER_OBJECT_FORMAT) =>
             {
                 durable::clear(&repository.path);
                 init(&repository.path, "--object-format=sha256")?;
-                self.fetch_into(repository, source, limits)
+                self.fetch_into(repository, source, context)
             }
             result => result,
         }
@@ -190,33 +188,36 @@ impl Sources {
         Moment::from_duration(self.started.elapsed())
     }
 
-    /// Fetches a tag, and with it some of those that come next.
+    /// Fetches a tag, and prefetches some of the next ones with it.
     fn fetch_into(
         &self,
         repository: &mut Repository,
         source: Source<'_>,
-        limits: Limits<'_>,
-    ) -> Result<Fetched, GitError> {
-        let ahead = repository.ahead.plan(source.next_tags, self.now());
-        if !ahead.is_empty() {
-            let tags = || ahead.iter().map(String::as_str).chain([source.tag]);
+        context: Context<'_>,
+    ) -> Result<FetchedTag, GitError> {
+        let planned = repository.prefetched.plan(source.next_tags, self.now());
+        if !planned.is_empty() {
+            let tags = || planned.iter().map(String::as_str).chain([source.tag]);
             let begun = self.now();
-            match self.fetch_tags(&repository.path, source.url, tags(), limits.first_half()) {
+            match self.fetch_tags(&repository.path, source.url, tags(), context.first_half()) {
                 Ok(()) => {
-                    let git = self.git(limits).arg("-C").arg(&repository.path);
-                    let committed = commit_times::of_tags(git, tags(), limits.interrupt)?;
-                    repository.ahead.note(&ahead, &committed, begun);
-                    return Ok(Fetched { committed: committed.get(source.tag).copied() });
+                    let commit_times = commit_times::of_tags(
+                        self.git_in(&repository.path, context),
+                        tags(),
+                        context.interrupt,
+                    )?;
+                    repository.prefetched.record(&planned, &commit_times, begun);
+                    return Ok(FetchedTag { commit_time: commit_times.get(source.tag).copied() });
                 }
-                // One that has vanished meanwhile, or is too much, must not take the others along.
+                // A next tag that has vanished or is too large must not fail this one: fetch it alone.
                 Err(ProcessError::Failed { .. } | ProcessError::TimedOut { .. }) => {
-                    repository.ahead.note_failure();
+                    repository.prefetched.record_failure();
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        self.fetch_tags(&repository.path, source.url, [source.tag], limits)?;
-        Ok(Fetched { committed: None })
+        self.fetch_tags(&repository.path, source.url, [source.tag], context)?;
+        Ok(FetchedTag { commit_time: None })
     }
 
     fn fetch_tags<'t>(
@@ -224,15 +225,15 @@ impl Sources {
         path: &Path,
         url: &UpstreamUrl,
         tags: impl IntoIterator<Item = &'t str>,
-        limits: Limits<'_>,
+        context: Context<'_>,
     ) -> Result<(), ProcessError> {
         let refspecs: Vec<String> =
             tags.into_iter().map(|tag| format!("+refs/tags/{tag}:refs/tags/{tag}")).collect();
         let fetch = |depth: &[&str]| {
             let options =
                 ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
-            let program = self.git(limits).arg("-C").arg(path).args(options).args(depth);
-            program.args(["--", url.secret_text()]).args(&refspecs).run(limits.interrupt).map(drop)
+            let program = self.git_in(path, context).args(options).args(depth);
+            program.args(["--", url.secret_text()]).args(&refspecs).run(context.interrupt).map(drop)
         };
         match fetch(&["--depth=1"]) {
             Err(ProcessError::Failed { tail, .. }) if tail.contains(NO_SHALLOW_FETCH) => fetch(&[]),
@@ -240,30 +241,29 @@ impl Sources {
         }
     }
 
-    /// Makes the work tree, and keeps the repository for the next version.
+    /// Makes the work tree, and caches the repository for the next version.
     fn check_out(
         &mut self,
         mut repository: Repository,
-        fetched: &Fetched,
+        fetched: &FetchedTag,
         source: Source<'_>,
         directory: &Path,
-        limits: Limits<'_>,
+        context: Context<'_>,
     ) -> Result<SystemTime, GitError> {
-        let result = self.make_work_tree(&repository.path, source, directory, limits).and_then(|()| {
-            let git = || self.git(limits).arg("-C").arg(&repository.path);
-            fetched.committed.map_or_else(|| commit_times::of_tag(git(), source.tag, limits.interrupt), Ok)
+        let result = self.make_work_tree(&repository.path, source, directory, context).and_then(|()| {
+            let git = || self.git_in(&repository.path, context);
+            fetched.commit_time.map_or_else(|| commit_times::of_tag(git(), source.tag, context.interrupt), Ok)
         });
-        // The work tree is the build's now: git must not look for it again.
-        let forgotten = durable::remove(&repository.path.join("worktrees"));
-        let usable = result.is_ok() && forgotten.is_ok();
-        if !usable {
+        // The build may change or remove its work tree, so git must forget it.
+        let is_forgotten = durable::remove(&repository.path.join("worktrees")).is_ok();
+        if result.is_err() || !is_forgotten {
             durable::clear(&repository.path);
             return result;
         }
-        repository.size = size_of(&repository.path).unwrap_or(MAX_KEPT);
-        self.kept.push(repository);
-        while self.kept.iter().map(|kept| kept.size).sum::<u64>() > MAX_KEPT {
-            durable::clear(&self.kept.remove(0).path);
+        repository.size = size_of(&repository.path).unwrap_or(MAX_CACHED);
+        self.cached.push(repository);
+        while self.cached.iter().map(|cached| cached.size).sum::<u64>() > MAX_CACHED {
+            durable::clear(&self.cached.remove(0).path);
         }
         result
     }
@@ -273,14 +273,15 @@ impl Sources {
         repository: &Path,
         source: Source<'_>,
         directory: &Path,
-        limits: Limits<'_>,
+        context: Context<'_>,
     ) -> Result<(), GitError> {
         let tree = |error| GitError::Tree { path: directory.to_owned(), error };
         if source.submodules {
-            // git takes note of a version's submodules in here, and some of it would go for the next version too.
+            // git writes this version's submodules into the configuration, and would apply some of
+            // that to the next version.
             let config = repository.join("config");
             let before = fs::read(&config).map_err(tree)?;
-            let added = self.add_with_submodules(repository, source, directory, limits);
+            let added = self.add_with_submodules(repository, source, directory, context);
             fs::write(&config, before).map_err(tree)?;
             added?;
         } else {
@@ -288,46 +289,48 @@ impl Sources {
             let index = repository.join("index");
             let mut work_tree = OsString::from("--work-tree=");
             work_tree.push(directory);
-            let program =
-                self.git(limits).env("GIT_INDEX_FILE", &index).arg("-C").arg(repository).arg(work_tree);
+            let program = self.git_in(repository, context).env("GIT_INDEX_FILE", &index).arg(work_tree);
             let reference = format!("refs/tags/{}", source.tag);
-            let written = program.args(["read-tree", "-m", "-u", &reference]).run(limits.interrupt);
-            // The next version is written to another place: an index would tell git that its files are there.
+            let written = program.args(["read-tree", "-m", "-u", &reference]).run(context.interrupt);
+            // With this index git would take the next work tree's files for written, and skip them.
             durable::remove(&index).map_err(tree)?;
             written?;
         }
-        source_tree::remove_git_metadata(directory)
-            .map_err(|error| GitError::Tree { path: directory.to_owned(), error })
+        source_tree::remove_git_metadata(directory).map_err(tree)
     }
 
-    /// Makes a work tree that git knows of, as submodules need one.
+    /// Makes a work tree that is registered in the repository: `git submodule` needs one.
     fn add_with_submodules(
         &self,
         repository: &Path,
         source: Source<'_>,
         directory: &Path,
-        limits: Limits<'_>,
+        context: Context<'_>,
     ) -> Result<(), ProcessError> {
-        let interrupt = limits.interrupt;
-        let git = |place: &Path| self.git(limits).arg("-C").arg(place);
-        let add = git(repository).args(["worktree", "add", "--quiet", "--detach"]).arg(directory);
-        add.arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
-        // Submodule URLs may be relative to this one.
+        let interrupt = context.interrupt;
+        let add = self.git_in(repository, context).args(["worktree", "add", "--quiet", "--detach"]);
+        add.arg(directory).arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
+        // A submodule's URL may be relative to the upstream's.
         let origin = format!("remote.origin.url={}", source.url.secret_text());
         let update = |depth: &[&str]| {
             let options = ["-c", &origin, "submodule", "--quiet", "update", "--init", "--recursive"];
-            git(directory).args(options).args(depth).run(interrupt)
+            self.git_in(directory, context).args(options).args(depth).run(interrupt)
         };
-        // Not every server gives out a commit that is no branch's tip, which is all that depth 1 asks for.
+        // With depth 1 git asks for the submodule's commit by its id. Some servers refuse ids that are
+        // no branch's tip, so retry with the whole history.
         match update(&["--depth=1"]) {
             Err(ProcessError::Failed { .. }) => update(&[]).map(drop),
             result => result.map(drop),
         }
     }
 
-    fn git(&self, limits: Limits<'_>) -> Program {
-        let left = limits.end.map(|end| end.saturating_duration_since(Instant::now()));
-        self.git.program(limits.interrupt).deadline(left).log_to(limits.log)
+    fn git(&self, context: Context<'_>) -> Program {
+        let left = context.end.saturating_duration_since(Instant::now());
+        self.git.program(context.interrupt).deadline(Some(left)).log_to(context.log)
+    }
+
+    fn git_in(&self, directory: &Path, context: Context<'_>) -> Program {
+        self.git(context).arg("-C").arg(directory)
     }
 }
 
@@ -337,16 +340,16 @@ impl Drop for Sources {
     }
 }
 
-/// The bytes of a repository's objects: packs and loose ones.
+/// Sums up the bytes of a repository's objects, packed and loose.
 fn size_of(repository: &Path) -> io::Result<u64> {
     let mut size = 0;
-    let mut pending = vec![repository.join("objects")];
-    while let Some(directory) = pending.pop() {
+    let mut directories = vec![repository.join("objects")];
+    while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_dir() {
-                pending.push(entry.path());
+                directories.push(entry.path());
             } else {
                 size += metadata.len();
             }

@@ -1,4 +1,4 @@
-//! Sources: fetching one tag, with those of the next builds where that is cheap.
+//! Sources: fetching the files of one tag, and prefetching those of the next builds.
 
 pub(crate) mod commit_times;
 pub(crate) mod fetch;

@@ -1,11 +1,10 @@
-//! What was fetched ahead of its build, and how much to fetch ahead next. Pure:
-//! time is an argument.
+//! Decides which tags a fetch prefetches for the next builds, and which prefetched tags are still
+//! fresh. Pure: time is an argument.
 //!
-//! A backlog of small versions costs a fraction of the round trips if many are
-//! fetched at once. But what is fetched too early is fetched again, and a first
-//! build should not wait for a backlog's bytes. So the reach begins at one version,
-//! doubles each time that everything was used while it was fresh, and falls back to
-//! one when something grew old or a fetch of several has failed.
+//! Fetching the small versions of a backlog together costs a fraction of the round trips. But a tag
+//! prefetched too early must be fetched again, and the first build should not wait for the bytes of a
+//! whole backlog. So the prefetch window begins at one tag, doubles each time that builds have used
+//! all prefetched tags while fresh, and falls back to one when a tag expires or a prefetch fails.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -13,78 +12,76 @@ use std::time::{Duration, SystemTime};
 use crate::farm::events::FETCH_AHEAD;
 use crate::farm::moment::Moment;
 
-/// How long a tag that was fetched ahead is taken for what the upstream has: not
-/// longer than a tag may wait between a poll and its build anyway.
+/// How long a prefetched tag counts as what the upstream has: a tag may also wait that long between
+/// a poll and its build.
 const FRESH: Duration = Duration::from_mins(1);
 
-/// The tags of one repository that were fetched ahead of their builds.
+/// The prefetched tags of one repository, and the prefetch window.
 #[derive(Debug)]
-pub(super) struct Ahead {
-    tags: HashMap<String, Tag>,
-    reach: usize,
+pub(super) struct Prefetched {
+    tags: HashMap<String, PrefetchedTag>,
+    /// How many tags to prefetch next.
+    window: usize,
 }
 
 #[derive(Debug)]
-struct Tag {
-    fetched: Moment,
-    /// The committer time of its commit, where that is known.
-    committed: Option<SystemTime>,
+struct PrefetchedTag {
+    at: Moment,
+    commit_time: Option<SystemTime>,
 }
 
-impl Tag {
+impl PrefetchedTag {
     fn is_fresh(&self, now: Moment) -> bool {
-        now.saturating_since(self.fetched) < FRESH
+        now.saturating_since(self.at) < FRESH
     }
 }
 
-/// A tag that need not be fetched.
+/// A tag whose files are in the repository.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fetched {
-    /// The committer time of its commit, if it is known.
-    pub(super) committed: Option<SystemTime>,
+pub(super) struct FetchedTag {
+    /// The committer time of its commit, if the fetch has found it out.
+    pub(super) commit_time: Option<SystemTime>,
 }
 
-impl Ahead {
-    /// Nothing is fetched yet.
+impl Prefetched {
     pub(super) fn new() -> Self {
-        Self { tags: HashMap::new(), reach: 1 }
+        Self { tags: HashMap::new(), window: 1 }
     }
 
-    /// Takes `tag` out, if it was fetched a short while ago. A tag can be moved: what was fetched
-    /// earlier is to be fetched again.
-    pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<Fetched> {
-        let found = self.tags.remove(tag)?;
-        if found.is_fresh(now) {
-            return Some(Fetched { committed: found.committed });
+    /// Removes `tag`, and returns it if it is fresh. An upstream can move a tag, so an expired one must
+    /// be fetched again.
+    pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<FetchedTag> {
+        let prefetched = self.tags.remove(tag)?;
+        if prefetched.is_fresh(now) {
+            return Some(FetchedTag { commit_time: prefetched.commit_time });
         }
-        self.reach = 1;
+        self.window = 1;
         None
     }
 
-    /// Those of the tags `next` that are to be fetched together with the one that is built now.
+    /// Returns the tags out of `next` to prefetch together with the tag that is built now.
     pub(super) fn plan(&mut self, next: &[String], now: Moment) -> Vec<String> {
         let before = self.tags.len();
         self.tags.retain(|_, tag| tag.is_fresh(now));
         if self.tags.len() < before {
-            self.reach = 1;
+            self.window = 1;
         }
-        next.iter().filter(|tag| !self.tags.contains_key(*tag)).take(self.reach).cloned().collect()
+        next.iter().filter(|tag| !self.tags.contains_key(*tag)).take(self.window).cloned().collect()
     }
 
-    /// Takes note of tags that are now there, and of the committer times that are known.
-    pub(super) fn note(&mut self, tags: &[String], committed: &HashMap<String, SystemTime>, now: Moment) {
+    /// Records a prefetch of `tags` that began at `at`.
+    pub(super) fn record(&mut self, tags: &[String], commit_times: &HashMap<String, SystemTime>, at: Moment) {
         if self.tags.is_empty() {
-            self.reach = (self.reach * 2).min(FETCH_AHEAD);
+            self.window = (self.window * 2).min(FETCH_AHEAD);
         }
-        let committed = |tag| committed.get(tag).copied();
-        self.tags
-            .extend(tags.iter().map(|tag| (tag.clone(), Tag { fetched: now, committed: committed(tag) })));
+        let prefetched = |tag| PrefetchedTag { at, commit_time: commit_times.get(tag).copied() };
+        self.tags.extend(tags.iter().map(|tag| (tag.clone(), prefetched(tag))));
     }
 
-    /// Takes note that several tags could not be fetched in one go.
-    pub(super) fn note_failure(&mut self) {
+    /// Records that a prefetch has failed.
+    pub(super) fn record_failure(&mut self) {
         self.tags.clear();
-        self.reach = 1;
+        self.window = 1;
     }
 }
 
@@ -97,69 +94,69 @@ mod tests {
     }
 
     #[test]
-    fn builds_are_quick_the_reach_grows() {
+    fn window_all_tags_used_fresh_doubles() {
         let now = Moment::ZERO + Duration::from_secs(1000);
-        let mut ahead = Ahead::new();
+        let mut prefetched = Prefetched::new();
         let mut next = 1;
-        for reach in [1, 2, 4, 8, 16, 32, 64, 64] {
+        for window in [1, 2, 4, 8, 16, 32, 64, 64] {
             let waiting = tags(next..next + 100);
-            let plan = ahead.plan(&waiting, now);
-            assert_eq!(plan, tags(next..next + reach));
-            ahead.note(&plan, &HashMap::new(), now);
+            let plan = prefetched.plan(&waiting, now);
+            assert_eq!(plan, tags(next..next + window));
+            prefetched.record(&plan, &HashMap::new(), now);
             for tag in &plan {
-                assert_eq!(ahead.take(tag, now), Some(Fetched { committed: None }));
-                assert_eq!(ahead.take(tag, now), None, "once");
+                assert_eq!(prefetched.take(tag, now), Some(FetchedTag { commit_time: None }));
+                assert_eq!(prefetched.take(tag, now), None, "once");
             }
-            next += reach + 1;
+            next += window + 1;
         }
     }
 
     #[test]
-    fn fetched_source_grown_old_is_dropped_and_the_reach_falls_back() {
+    fn window_tag_expired_or_prefetch_failed_falls_back_to_one() {
         let now = Moment::ZERO + Duration::from_secs(1000);
         let waiting = tags(0..100);
         let grown = || {
-            let mut ahead = Ahead::new();
+            let mut prefetched = Prefetched::new();
             for _ in 0..4 {
-                ahead.tags.clear();
-                ahead.note(&tags(0..8), &HashMap::new(), now);
+                prefetched.tags.clear();
+                prefetched.record(&tags(0..8), &HashMap::new(), now);
             }
-            assert_eq!(ahead.plan(&waiting, now), tags(8..24), "not again what is there");
-            ahead
+            assert_eq!(prefetched.plan(&waiting, now), tags(8..24), "without those already there");
+            prefetched
         };
-        let mut ahead = grown();
-        assert!(ahead.take("v0", now + FRESH).is_none());
-        assert_eq!(ahead.plan(&waiting, now + FRESH), tags(0..1), "after an old tag was asked for");
-        let mut ahead = grown();
-        assert_eq!(ahead.plan(&waiting, now + FRESH), tags(0..1), "when old tags lie unused");
-        let mut ahead = grown();
-        ahead.note_failure();
-        assert!(ahead.take("v0", now).is_none());
-        assert_eq!(ahead.plan(&waiting, now), tags(0..1), "after a failure");
+        let mut prefetched = grown();
+        assert!(prefetched.take("v0", now + FRESH).is_none());
+        assert_eq!(prefetched.plan(&waiting, now + FRESH), tags(0..1), "after an expired tag was taken");
+        let mut prefetched = grown();
+        assert_eq!(prefetched.plan(&waiting, now + FRESH), tags(0..1), "after unused tags have expired");
+        let mut prefetched = grown();
+        prefetched.record_failure();
+        assert!(prefetched.take("v0", now).is_none());
+        assert_eq!(prefetched.plan(&waiting, now), tags(0..1), "after a failure");
     }
 
     #[test]
-    fn fetched_source_unused_the_reach_does_not_grow() {
+    fn window_tags_unused_does_not_grow() {
         let now = Moment::ZERO + Duration::from_secs(1000);
-        let mut ahead = Ahead::new();
-        for (number, reach) in [(0, 1), (10, 2), (20, 2), (30, 2)] {
-            let plan = ahead.plan(&tags(number..number + 9), now);
-            assert_eq!(plan.len(), reach);
-            ahead.note(&plan, &HashMap::new(), now);
+        let mut prefetched = Prefetched::new();
+        for (number, window) in [(0, 1), (10, 2), (20, 2), (30, 2)] {
+            let plan = prefetched.plan(&tags(number..number + 9), now);
+            assert_eq!(plan.len(), window);
+            prefetched.record(&plan, &HashMap::new(), now);
         }
         for tag in ["v0", "v10", "v11", "v20", "v31"] {
-            assert!(ahead.take(tag, now).is_some(), "{tag}");
+            assert!(prefetched.take(tag, now).is_some(), "{tag}");
         }
     }
 
     #[test]
-    fn commit_times_known_come_along() {
+    fn prefetched_tag_has_its_commit_time_if_known() {
         let now = Moment::ZERO + Duration::from_secs(1000);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
-        let mut ahead = Ahead::new();
-        ahead.note(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);
-        assert_eq!(ahead.take("v1", now), Some(Fetched { committed: Some(time) }));
-        assert_eq!(ahead.take("v2", now), Some(Fetched { committed: None }));
-        assert!(ahead.plan(&[], now).is_empty());
+        let mut prefetched = Prefetched::new();
+        prefetched.record(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);
+        assert_eq!(prefetched.take("v1", now), Some(FetchedTag { commit_time: Some(time) }));
+        assert_eq!(prefetched.take("v2", now), Some(FetchedTag { commit_time: None }));
+        assert!(prefetched.plan(&[], now).is_empty());
     }
 }

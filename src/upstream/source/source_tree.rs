@@ -1,26 +1,27 @@
-//! A fetched source tree, made ready for a build.
+//! Prepares a fetched source tree for a build.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Removes every `.git` below `root`, whatever it is, also in submodules, so
-/// that a build sees the released files and not how they were fetched. Links
-/// are removed as links and never followed: an upstream chooses their targets.
+use crate::state::durable;
+
+/// Removes every `.git` below `root`, of any file type and in submodules too, so that a build sees
+/// only the released files. Removes links and never follows them: an upstream chooses their targets.
 ///
 /// # Errors
 /// When a directory cannot be read or an entry cannot be removed.
 pub(super) fn remove_git_metadata(root: &Path) -> io::Result<()> {
-    let mut pending = vec![root.to_owned()];
-    while let Some(directory) = pending.pop() {
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
-            // The type of the entry itself: for a link that is `link`, whatever it points to.
+            // A link to a directory is no directory here.
             let is_directory = entry.file_type()?.is_dir();
             if entry.file_name() == ".git" {
-                crate::state::durable::remove(&entry.path())?;
+                durable::remove(&entry.path())?;
             } else if is_directory {
-                pending.push(entry.path());
+                directories.push(entry.path());
             }
         }
     }
