@@ -13,6 +13,7 @@ use peipkg_format::signing_key;
 use peipkg_format::version::Version;
 
 use crate::app::logging::Quoted;
+use crate::app::public_keys;
 use crate::build_log;
 use crate::config::{Config, ListenAddr};
 use crate::http;
@@ -44,7 +45,7 @@ pub const READERS: [(&str, Reader); 18] = [
     ("http-head", read_head),
     ("job", |bytes| drop(pending::read_job("a@1-1.0", bytes))),
     ("journal", read_journal),
-    ("key", |bytes| drop(signing_key::parse(bytes))),
+    ("key", |bytes| drop(signing_key::parse(bytes).and_then(|pair| public_keys::derive(&pair)))),
     ("listen-addr", read_address),
     ("ls-refs", read_refs),
     ("recipe", read_recipe),

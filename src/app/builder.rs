@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use peipkg_format::signing_key::PublicKeys;
 
+use crate::app::public_keys::PublicKeys;
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};

@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use peipkg_format::problem::Problem;
-use peipkg_format::signing_key::{self, KeyError, PublicKeys};
+use peipkg_format::signing_key::KeyError;
 
+use crate::app::public_keys::{self, PublicKeys};
 use crate::config::BinaryKey;
 
 /// The longest webhook secret file to read, in bytes. It is far longer than any secret, and bounds
@@ -25,7 +26,7 @@ pub(super) fn check_keys(
     binary_keys: &[BinaryKey],
 ) -> Result<PublicKeys, Vec<Problem>> {
     let keys = PublicKeys::derive(binary_keys.iter().map(|key| key.private.as_path()));
-    let Some((path, error)) = key_file.and_then(|path| Some((path, signing_key::load(path).err()?))) else {
+    let Some((path, error)) = key_file.and_then(|path| Some((path, public_keys::load(path).err()?))) else {
         return keys;
     };
     let problem = match error {

@@ -14,6 +14,7 @@ pub(crate) mod logging;
 mod notices;
 mod poller;
 mod progress;
+pub(crate) mod public_keys;
 mod roster;
 mod signals;
 mod startup;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use log::{info, warn};
 use peipkg_format::problem::Problem;
-use peipkg_format::signing_key::PublicKeys;
 
 use crate::app::error::Error;
 use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
+use crate::app::public_keys::PublicKeys;
 use crate::app::roster::{self, Expected, Reading};
 use crate::app::tools::Tools;
 use crate::build_log;

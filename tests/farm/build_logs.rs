@@ -162,8 +162,7 @@ fn publish_without_a_build_has_its_own_log() {
     let recipe = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&recipe).program("peipkg-repo", script).build();
     fs::write(farm.path("refuse"), "").unwrap();
-    for (attempt, what) in ["tag v1.0 of", "publish of pending packages"].iter().enumerate()
-    {
+    for (attempt, what) in ["tag v1.0 of", "publish of pending packages"].iter().enumerate() {
         let failed = farm.once().event("publish failed");
         let log = named_by(&failed, &farm, "tool");
         let steps = steps(&log);

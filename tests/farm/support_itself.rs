@@ -357,7 +357,7 @@ fn pem_key_is_the_raw_key() {
     let farm = Farm::builder().pem_key().build();
     let pem = fs::read(farm.key_path()).unwrap();
     let key = peipkg_format::signing_key::parse(&pem).unwrap();
-    assert_eq!(*key.seed(), SEED);
+    assert_eq!(key.secret_key, SEED);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use peipkg_format::signing_key::{self, KeyError};
+use peipkg_format::signing_key::{self, KeyError, KeypairBytes};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, hex, sha256, unhex};
@@ -152,14 +152,19 @@ pub struct KeyFileError {
 
 /// Reads the private key at `path`.
 pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
-    match signing_key::load(path) {
-        Ok(key) => Ok(SigningKey::from_bytes(key.seed())),
-        Err(source) => Err(KeyFileError { path: path.to_owned(), source }),
-    }
+    let key = signing_key::load(path).and_then(|pair| checked(&pair));
+    key.map_err(|source| KeyFileError { path: path.to_owned(), source })
+}
+
+/// Refuses a key whose file holds the public key of another one.
+fn checked(pair: &KeypairBytes) -> Result<SigningKey, KeyError> {
+    SigningKey::try_from(pair).map_err(|_| KeyError::OtherKey)
 }
 
 #[cfg(test)]
 mod tests {
+    use ed25519_dalek::pkcs8::PublicKeyBytes;
+
     use super::*;
 
     fn key(seed: u8) -> SigningKey {
@@ -184,6 +189,17 @@ mod tests {
             |key: &SigningKey, bytes: &[u8]| envelope.verify_bytes(&key.verifying_key(), bytes).unwrap_err();
         assert!(matches!(refuse(&key(2), b"content"), SignatureError::OtherKey { .. }));
         assert!(matches!(refuse(&key(1), b"contend"), SignatureError::Mismatch));
+    }
+
+    #[test]
+    fn private_key_with_another_public_key_is_refused() {
+        let public = key(1).verifying_key().to_bytes();
+        let pair = |seed: u8, public: [u8; 32]| KeypairBytes {
+            secret_key: [seed; 32],
+            public_key: Some(PublicKeyBytes(public)),
+        };
+        assert_eq!(checked(&pair(1, public)).unwrap(), key(1));
+        assert!(matches!(checked(&pair(2, public)), Err(KeyError::OtherKey)));
     }
 
     #[test]
