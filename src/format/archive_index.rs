@@ -1,5 +1,5 @@
-//! The published packages, as the repository's archive index lists them
-//! (PSD-009 §6.3): parsed once as a stream, looked up in memory. Pure.
+//! The archive index, which lists every published package (PSD-009 §6.3): parsed as a stream,
+//! because an index may be far larger than the parts that a caller keeps. Pure.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,19 +12,19 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAc
 use crate::package::PackageName;
 use crate::version::Version;
 
-/// The set of published packages.
+/// The published packages, for look-ups in memory.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Archive {
     /// `<name> <version> <architecture>`; no part can contain a space.
     packages: HashSet<Box<str>>,
 }
 
-/// How much of what a recipe makes is published at one version.
+/// How many of a recipe's packages are published at one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// None of its packages.
     Absent,
-    /// Some, but not all. Published versions are immutable, so the rest can never join them.
+    /// Some, but not all. A published version is immutable, so the others can never join it.
     Partial,
     /// All of its packages.
     Complete,
@@ -39,10 +39,10 @@ struct Entry {
 }
 
 impl Archive {
-    /// Reads an archive index. Only its package identities are kept in memory.
+    /// Reads an archive index. Keeps the identities of its packages and nothing else.
     ///
     /// # Errors
-    /// When the document is truncated, is no JSON, or is no archive index.
+    /// When the document is truncated, not JSON, or not an archive index.
     pub fn read(index: impl Read) -> Result<Self, serde_json::Error> {
         let mut archive = Self::default();
         each_package(index, |Entry { name, version, architecture }| {
@@ -51,7 +51,7 @@ impl Archive {
         Ok(archive)
     }
 
-    /// How much of `packages` is published at `version`.
+    /// Returns how many of `packages` are published at `version`.
     pub fn presence(&self, packages: &[PackageName], version: &Version) -> Presence {
         match packages.iter().filter(|package| self.has(package, version)).count() {
             0 => Presence::Absent,
@@ -65,7 +65,7 @@ impl Archive {
         self.packages.contains(key(&package.name, version.as_str(), &package.architecture).as_str())
     }
 
-    /// Adds what has just been published.
+    /// Adds `packages`, which were published at `version`.
     pub fn insert(&mut self, packages: &[PackageName], version: &Version) {
         for package in packages {
             let key = key(&package.name, version.as_str(), &package.architecture);
@@ -73,7 +73,7 @@ impl Archive {
         }
     }
 
-    /// The number of published packages.
+    /// Returns the number of published packages.
     pub fn len(&self) -> usize {
         self.packages.len()
     }
@@ -88,10 +88,12 @@ fn key(name: &str, version: &str, architecture: &str) -> String {
     [name, version, architecture].join(" ")
 }
 
-/// Hands the packages of an archive index to `each`, one by one as they are read; gives the `index_version`, if there is one.
+/// Reads an archive index, passes each package to `each`, and returns the `index_version`, if the
+/// index has one.
 ///
 /// # Errors
-/// When the document is truncated, is no JSON, or is no archive index; `each` may have had some packages by then.
+/// When the document is truncated, not JSON, or not an archive index. By then, `each` may have
+/// received packages.
 pub fn each_package<E: DeserializeOwned>(
     index: impl Read,
     each: impl FnMut(E),
@@ -102,7 +104,7 @@ pub fn each_package<E: DeserializeOwned>(
     Ok(version)
 }
 
-/// Reads the index object and hands its `packages` array to [`PackagesSeed`].
+/// Reads the index object, and its `packages` array with [`PackagesSeed`].
 struct IndexSeed<E, F: FnMut(E)>(F, PhantomData<E>);
 
 impl<'de, E: DeserializeOwned, F: FnMut(E)> DeserializeSeed<'de> for IndexSeed<E, F> {
@@ -145,7 +147,7 @@ impl<'de, E: DeserializeOwned, F: FnMut(E)> Visitor<'de> for IndexSeed<E, F> {
     }
 }
 
-/// Hands over the elements of the `packages` array one by one.
+/// Passes on the elements of the `packages` array one by one.
 struct PackagesSeed<'a, E, F: FnMut(E)>(&'a mut F, PhantomData<E>);
 
 impl<'de, E: DeserializeOwned, F: FnMut(E)> DeserializeSeed<'de> for PackagesSeed<'_, E, F> {

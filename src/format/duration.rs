@@ -1,17 +1,16 @@
-//! Durations as configuration and recipes write them: Go's notation, a
-//! sequence of decimal numbers that each carry a unit, such as `1h30m`.
+//! Durations in the notation of configuration files and recipes: decimal numbers, each with a
+//! unit, such as `1h30m`. Pure.
 //!
-//! Pure. Reading follows Go's `time.ParseDuration` and writing its
-//! `Duration.String`, so that values from deployed files keep their meaning,
-//! with two differences: a negative duration has no use here and is refused,
-//! and what is finer than a nanosecond is cut off exactly rather than by way of
-//! a floating-point number.
+//! [`parse`] follows Go's `time.ParseDuration` and [`format`](fn@format) Go's `Duration.String`, so
+//! that deployed files keep their meaning. Two differences: a negative duration is refused, because
+//! no setting has a use for one, and fractions of a nanosecond are cut off exactly, without a
+//! floating-point number in between.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-/// The units and their length in nanoseconds. Both spellings of µ are in use:
-/// the micro sign and the Greek letter.
+/// The units and their length in nanoseconds. Both characters for µ are in use: the micro sign and
+/// the Greek letter.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -30,16 +29,16 @@ const MAX_NANOS: u128 = i64::MAX as u128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a duration: {reason}")]
 pub struct DurationError {
-    /// What was found.
+    /// The string.
     pub text: String,
-    /// What is wrong with it.
+    /// Its defect.
     pub reason: Reason,
 }
 
-/// What is wrong with a duration.
+/// The defect of a malformed duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// There is nothing to read.
+    /// There are no characters after the sign.
     #[error("it is empty, expected one such as \"1h30m\"")]
     Empty,
     /// It starts with a minus sign.
@@ -90,7 +89,7 @@ pub fn format(duration: Duration) -> String {
     text + &decimal(seconds % 60, nanos, 9) + "s"
 }
 
-/// `whole.fraction` without trailing zeros; `fraction` counts units of 10^-`digits`.
+/// Returns `whole.fraction` without trailing zeros; `fraction` counts units of 10^-`digits`.
 fn decimal(whole: u64, fraction: u32, digits: usize) -> String {
     if fraction == 0 {
         return whole.to_string();
@@ -109,11 +108,11 @@ fn nanos(text: &str) -> Result<u64, Reason> {
     if rest == "0" {
         return Ok(0);
     }
-    let of_number = |c: char| c.is_ascii_digit() || c == '.';
+    let is_of_number = |c: char| c.is_ascii_digit() || c == '.';
     let mut total: u128 = 0;
     while !rest.is_empty() {
-        let (number, tail) = rest.split_at(rest.find(|c| !of_number(c)).unwrap_or(rest.len()));
-        let (unit, tail) = tail.split_at(tail.find(of_number).unwrap_or(tail.len()));
+        let (number, tail) = rest.split_at(rest.find(|c| !is_of_number(c)).unwrap_or(rest.len()));
+        let (unit, tail) = tail.split_at(tail.find(is_of_number).unwrap_or(tail.len()));
         total += term(number, unit).map_err(|reason| match reason {
             Reason::Number(_) => Reason::Number(rest.to_owned()),
             other => other,
@@ -126,9 +125,10 @@ fn nanos(text: &str) -> Result<u64, Reason> {
     u64::try_from(total).map_err(|_| Reason::TooLong)
 }
 
-/// One number with its unit, in nanoseconds.
+/// Returns one number with its unit, in nanoseconds.
 fn term(number: &str, unit: &str) -> Result<u128, Reason> {
-    /// Digits of a fraction that can make a nanosecond's difference, with some to spare.
+    /// The digits of a fraction that are read. Later ones are worth less than a hundred-thousandth
+    /// of a nanosecond, and more digits could overflow 64 bits.
     const PRECISION: usize = 18;
 
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -140,7 +140,7 @@ fn term(number: &str, unit: &str) -> Result<u128, Reason> {
     }
     let known = UNITS.iter().find(|(name, _)| *name == unit);
     let scale = known.map(|(_, nanos)| u128::from(*nanos)).ok_or_else(|| Reason::Unit(unit.to_owned()))?;
-    // Only digits are left, so the one way to fail is a number of more than 64 bits.
+    // Only digits are left, so parsing fails only on a number of more than 64 bits.
     let integer = |digits: &str| if digits.is_empty() { Ok(0) } else { digits.parse::<u64>() };
     let whole = u128::from(integer(whole).map_err(|_| Reason::TooLong)?);
     let fraction = &fraction[..fraction.len().min(PRECISION)];
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read() {
+    fn duration_in_gos_notation_is_read() {
         const SECOND: u64 = 1_000_000_000;
         check("0", 0, "0s");
         check("+0", 0, "0s");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_malformed_are_refused() {
+    fn duration_malformed_is_refused() {
         check_error("", "it is empty, expected one such as \"1h30m\"");
         check_error("+", "it is empty, expected one such as \"1h30m\"");
         check_error("-5m", "it must not be negative");

@@ -1,6 +1,6 @@
 //! Bytes in hexadecimal. Pure.
 
-/// `bytes` in lower-case hexadecimal, as every digest and key of the format is written.
+/// Returns `bytes` in lower-case hexadecimal, the form of every digest and key in the format.
 pub fn encode(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| char::from(DIGITS[usize::from(value)]);

@@ -1,8 +1,13 @@
-//! What the manager and the companion tools share: versions, names, keys and the files of the
-//! Peios package system (PSD-009), and how strict TOML is read and reported.
+//! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
-//! It knows no network, no thread and no clock. Only [`remove_tree`] and [`signing_key::load`]
-//! touch the file system.
+//! - Values: [`version`], [`package`], [`duration`], [`hex`].
+//! - Documents: [`archive_index`], [`signing_key`], and [`repository_layout`], which names every
+//!   file of a repository.
+//! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
+//! - [`remove_tree`] removes directories that builds leave.
+//!
+//! Uses no network, thread or clock. Only [`remove_tree`] and [`signing_key::load`] touch the file
+//! system.
 
 pub mod archive_index;
 pub mod duration;

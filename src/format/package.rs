@@ -1,11 +1,11 @@
-//! Package names and what identifies a package (PSD-009 §2.1, §2.3). Pure.
+//! Names and architectures of packages (PSD-009 §2.1, §2.3). Pure.
 
 use std::path::PathBuf;
 
 use crate::repository_layout;
 use crate::version::Version;
 
-/// What a recipe's stanza declares and a version completes: `<name>` for `<architecture>`.
+/// A package without a version: a recipe declares it, and each build completes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackageName {
     /// The package's name (PSD-009 §2.1).
@@ -15,12 +15,12 @@ pub struct PackageName {
 }
 
 impl PackageName {
-    /// `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
+    /// Returns `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
     pub fn file_name(&self, version: &Version) -> String {
         repository_layout::package_file_name(&self.name, version.as_str(), &self.architecture)
     }
 
-    /// Where a repository has it, relative to the repository (PSD-009 §6.4).
+    /// Returns the path of its file in a repository, relative to the root (PSD-009 §6.4.3).
     pub fn published_path(&self, version: &Version) -> PathBuf {
         repository_layout::package(&self.name, version.as_str(), &self.file_name(version)).into()
     }
@@ -29,10 +29,10 @@ impl PackageName {
 /// Checks a package name (PSD-009 §2.1).
 ///
 /// # Errors
-/// What is wrong with it, as the end of a sentence that starts with the name.
+/// The defect, as the end of a sentence that starts with the name.
 pub fn check_package_name(name: &str) -> Result<(), &'static str> {
     const ALLOWED: &str = "has a character outside a-z, 0-9, '-', '.' and '+'";
-    let separator = |byte: u8| matches!(byte, b'-' | b'.');
+    let is_separator = |byte: u8| matches!(byte, b'-' | b'.');
     let bytes = name.as_bytes();
     if !(2..=64).contains(&bytes.len()) {
         return Err("is not 2 to 64 characters long");
@@ -40,13 +40,13 @@ pub fn check_package_name(name: &str) -> Result<(), &'static str> {
     if !bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'+')) {
         return Err(ALLOWED);
     }
-    if separator(bytes[0]) || bytes[0] == b'+' {
+    if is_separator(bytes[0]) || bytes[0] == b'+' {
         return Err("does not start with a lowercase letter or a digit");
     }
-    if separator(bytes[bytes.len() - 1]) {
+    if is_separator(bytes[bytes.len() - 1]) {
         return Err("ends with a separator");
     }
-    if bytes.windows(2).any(|pair| separator(pair[0]) && separator(pair[1])) {
+    if bytes.windows(2).any(|pair| is_separator(pair[0]) && is_separator(pair[1])) {
         return Err("has two separators in a row");
     }
     Ok(())
@@ -55,11 +55,11 @@ pub fn check_package_name(name: &str) -> Result<(), &'static str> {
 /// Checks the form of an architecture identifier (PSD-009 §2.3.1).
 ///
 /// # Errors
-/// What is wrong with it, as the end of a sentence that starts with the identifier.
+/// The defect, as the end of a sentence that starts with the identifier.
 pub fn check_architecture(architecture: &str) -> Result<(), &'static str> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let starts_well = architecture.starts_with(|first: char| first.is_ascii_lowercase());
-    if !starts_well || architecture.len() > 16 || !architecture.bytes().all(allowed) {
+    if !starts_well || architecture.len() > 16 || !architecture.bytes().all(is_allowed) {
         return Err("is not an architecture such as noarch or x86_64");
     }
     Ok(())
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn package_names_are_checked() {
+    fn package_name_malformed_is_refused() {
         for good in ["jq", "libstdc++", "python3.example", "lib32-foo", "g++", "7z"] {
             assert_eq!(check_package_name(good), Ok(()), "{good}");
         }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn architectures_are_checked() {
+    fn architecture_malformed_is_refused() {
         assert_eq!(check_architecture("x86_64"), Ok(()));
         for bad in ["", "X86", "a/b", "any-x", "_x", "64", &"a".repeat(17)] {
             assert!(check_architecture(bad).is_err(), "{bad}");

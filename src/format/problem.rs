@@ -1,31 +1,31 @@
-//! What is wrong with a file a person wrote, and where.
+//! Defects of files that people write, and how messages quote text safely. Pure.
 //!
-//! Every reader of configuration and recipes reports [`Problem`]s, all of them
-//! at once, so that one run is enough to mend a file.
+//! Every reader of configuration and recipes returns all [`Problem`]s at once, so that one run is
+//! enough to mend a file.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One defect of one file. Its `Display` form is `FILE:LINE: message`, the form
-/// that editors and `--check` share.
+/// One defect of one file. Its `Display` form is `FILE:LINE: message`, which editors understand.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The file, as the person named it.
     pub path: PathBuf,
-    /// The line, counted from 1; `None` when the whole file is meant.
+    /// The line, counted from 1; `None` if the problem is the whole file's.
     pub line: Option<usize>,
-    /// What was found and what would be right: lower case, no full stop.
+    /// The finding and the remedy: lower case, no full stop.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem with the whole file.
+    /// Makes a problem of the whole file.
     pub fn of_file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         Self { path: path.into(), line: None, message: message.into() }
     }
 
-    /// A file or directory that cannot be read, called `what`; if it is not there at all, `advice` says what to do.
+    /// Makes the problem that a file or directory, called `what` in the message, cannot be read.
+    /// Adds `advice` if it does not exist.
     pub fn unreadable(path: &Path, what: &str, error: &io::Error, advice: &str) -> Self {
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         let advice = if is_missing { format!("; {advice}") } else { String::new() };
@@ -40,8 +40,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A text as one line that a terminal can show: what would end the line or make the terminal act is escaped. Names of files
-/// and the output of tools are anybody's.
+/// Shows a text as one line. Escapes every character that would end the line or control the
+/// terminal: the names of files and the output of tools may come from an attacker.
 pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {

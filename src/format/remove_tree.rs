@@ -1,8 +1,8 @@
-//! Removing a tree, whatever its shape.
+//! Removes a directory tree of any depth.
 //!
-//! Who makes trees here are upstreams and builds. They may nest directories deeper
-//! than this process may have files open, than a path may be long, or than a stack
-//! reaches. So what lies deep is moved up to the top, and then has its turn there.
+//! Upstreams and builds make these trees. They can nest directories deeper than the limits on open
+//! files, on the length of a path or on the stack allow. Therefore a directory that lies deep is
+//! moved up into the top directory, and emptied there.
 
 use std::ffi::CStr;
 use std::io;
@@ -13,17 +13,19 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, chmodat, fchmod, openat, renam
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// How deep directories are removed where they are.
+/// Directories more levels down than this are moved up. Each level keeps two files open and takes
+/// some of the stack.
 const DEPTH: usize = 16;
 
-/// Removes the directory at `path` with all it holds. Links in it are removed, not followed.
+/// Removes the directory at `path` and everything in it. Removes symbolic links and follows none.
 ///
 /// # Errors
-/// When something of it cannot be removed.
+/// The first entry that cannot be removed.
 pub fn remove_directory(path: &Path) -> io::Result<()> {
     let top = match open(CWD, path) {
         Ok(top) => top,
-        // It may be empty and somebody else's, such as the lost+found of a new file system.
+        // An empty directory of another user, such as the lost+found of a new file system, cannot
+        // be opened but can be removed.
         Err(error) => return unlinkat(CWD, path, AtFlags::REMOVEDIR).map_err(|_| error),
     };
     let mut moved = 0;
@@ -36,7 +38,8 @@ pub fn remove_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Empties `directory`, but for what was moved to `top` after it had been read.
+/// Empties `directory`. Some directories that it moves into `top` may remain there; `moved` counts
+/// them, and the caller repeats until a pass moves none.
 fn empty(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> io::Result<()> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -61,19 +64,20 @@ fn empty(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, moved: &m
     Ok(())
 }
 
-/// Moves a directory to a name of its own in `top`.
+/// Moves a directory to an unused name in `top`.
 fn move_up(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<()> {
     loop {
         *moved += 1;
         match renameat(from, name, top, moved.to_string()) {
-            // Something else has this name.
+            // Another entry has this name.
             Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
             result => return Ok(result?),
         }
     }
 }
 
-/// Opens a directory for changes to it. A build may have made it read-only, as some tools do with what they fetch.
+/// Opens a directory, and makes it writable: some tools leave the directories that they fetch
+/// read-only.
 fn open(parent: impl AsFd, name: impl Arg + Copy) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || openat(&parent, name, flags, Mode::empty());
@@ -84,7 +88,7 @@ fn open(parent: impl AsFd, name: impl Arg + Copy) -> io::Result<OwnedFd> {
         }
         result => result?,
     };
-    // If it is not ours to change, what follows says so.
+    // Another user's directory fails here; the removals in it report that if they fail too.
     let _ = fchmod(&directory, Mode::RWXU);
     Ok(directory)
 }
@@ -96,16 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tree_nested_without_end_is_removed() {
+    fn tree_deeper_than_any_path_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let (tree, outside) = (home.path().join("tree"), home.path().join("outside"));
         fs::create_dir_all(tree.join("1/2/3")).unwrap();
-        // What is moved up gets such names.
+        // Directories that move up get such names.
         fs::write(tree.join("2"), "").unwrap();
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("precious"), "").unwrap();
         let mut directory = open(CWD, &*tree).unwrap();
-        // Together their names are longer than a path may be.
+        // Together, their names are longer than a path may be.
         for _ in 0..1000 {
             rustix::fs::mkdirat(&directory, "directory", Mode::RUSR | Mode::XUSR).unwrap();
             directory = open(&directory, "directory").unwrap();

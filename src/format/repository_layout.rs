@@ -1,5 +1,4 @@
-//! The name of every file of a repository, each written once (PSD-009 §6.4). Pure: touches no
-//! file, so that every program that reads or writes a repository can share it.
+//! The name of every file of a repository, each written once (PSD-009 §6.4). Pure.
 //!
 //! Names are relative to the repository's root. A URL is the name after a slash. Names of
 //! unfinished files do not belong here: they are private to the tool that writes them.
@@ -18,24 +17,24 @@ pub const ARCHIVE_INDEX: &str = "index/archive.json";
 /// The directory of the public keys (PSD-009 §6.4.2).
 pub const KEY_DIRECTORY: &str = "keys";
 
-/// The detached signature of a document, given by name or by path.
+/// Returns the name of the detached signature of a document, given by name or by path.
 pub fn signature(document: impl AsRef<OsStr>) -> PathBuf {
     let mut name = document.as_ref().to_owned();
     name.push(".sig");
     name.into()
 }
 
-/// The file of a public key.
+/// Returns the name of a public key's file (PSD-009 §6.4.2).
 pub fn key(fingerprint: &str) -> String {
     format!("{KEY_DIRECTORY}/{fingerprint}.pub")
 }
 
-/// The conventional place of a package file (PSD-009 §6.4.3).
+/// Returns the conventional place of a package file (PSD-009 §6.4.3).
 pub fn package(name: &str, version: &str, file_name: &str) -> String {
     format!("p/{name}/{version}/{file_name}")
 }
 
-/// The name of a package file (PSD-009 §2.1.4).
+/// Returns the name of a package file, without its directory (PSD-009 §2.1.4).
 pub fn package_file_name(name: &str, version: &str, architecture: &str) -> String {
     format!("{name}_{version}_{architecture}.peipkg")
 }

@@ -50,10 +50,8 @@ pub fn load(path: &Path) -> Result<KeypairBytes, KeyError> {
     parse(&fs::read(path)?)
 }
 
-/// Reads a private key from the bytes of its file: the seed, and the public key if the file has one.
-///
-/// The caller must check that the public key belongs to the seed, and return
-/// [`KeyError::OtherKey`] if it does not.
+/// Reads a private key from the bytes of its file: the seed, and the public key if the file has
+/// one. The caller must check that they belong together, and else return [`KeyError::OtherKey`].
 ///
 /// # Errors
 /// When the bytes are no Ed25519 private key.

@@ -1,10 +1,8 @@
-//! A TOML document read strictly: every key that nobody asked for is an error,
-//! and every error names its line.
+//! Reads TOML strictly: a key that the reader does not know is a problem, and every problem names
+//! its line. Pure: the text is an argument.
 //!
-//! The configuration and the recipes are read through [`Section`]s rather than
-//! by derived deserializers because those stop at the first error; here all
-//! problems of a file are collected, so that `--check` reports them together.
-//! Pure: the text is an argument.
+//! Collects all problems of a file, so that one run reports them together. Derived deserializers
+//! would stop at the first one.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -20,13 +18,14 @@ use crate::problem::Problem;
 pub struct Document<'t> {
     path: PathBuf,
     text: &'t str,
-    /// Where its lines end: a file full of errors asks for thousands of line numbers.
+    /// The offsets of its line breaks. Without them, a file with thousands of errors would be
+    /// scanned once for each.
     newlines: Vec<usize>,
     root: DeTable<'t>,
     problems: RefCell<Vec<Problem>>,
 }
 
-/// A value together with the place it stands at.
+/// A value and its place in the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct At<T> {
     /// The value.
@@ -35,11 +34,11 @@ pub struct At<T> {
     pub span: Range<usize>,
 }
 
-/// One table of the document, which remembers the keys it was asked for.
+/// One table of the document. Remembers which keys the reader asked for.
 #[derive(Debug)]
 pub struct Section<'d, 't> {
     document: &'d Document<'t>,
-    /// How the table is named in messages, such as `[upstream]`; empty at the top level.
+    /// The table's name in messages, such as `[upstream]`; empty at the top level.
     name: String,
     table: &'d DeTable<'t>,
     span: Range<usize>,
@@ -48,9 +47,9 @@ pub struct Section<'d, 't> {
 
 /// A type that a TOML value can be read as.
 pub trait FromToml: Sized {
-    /// What messages call the type, with its article.
+    /// The type's name in messages, with its article.
     const EXPECTED: &'static str;
-    /// The value, or `None` when it is of another type.
+    /// Returns the value, or `None` if it has another type.
     fn from_toml(value: &DeValue<'_>) -> Option<Self>;
 }
 
@@ -85,11 +84,11 @@ impl FromToml for Vec<String> {
 }
 
 impl<'t> Document<'t> {
-    /// Parses `text`; `path` is only used to name the file in problems.
+    /// Parses `text`. Problems name it by `path`.
     ///
     /// # Errors
-    /// The first syntax error of each line, with its column: what follows it on
-    /// the same line is mostly the parser finding its way back.
+    /// The first syntax error of each line, with its column: further errors of the line are mostly
+    /// consequences of the first.
     pub fn parse(path: &Path, text: &'t str) -> Result<Self, Vec<Problem>> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let newlines =
@@ -105,7 +104,7 @@ impl<'t> Document<'t> {
             }
             let message = error.message().replace('\n', ", ");
             let column = document.column(at.start);
-            // A pattern in double quotes, mostly.
+            // The usual cause is a regular expression in double quotes.
             let advice =
                 if message.contains("escape") { "; single quotes leave backslashes alone" } else { "" };
             document.report(&at, format!("not valid TOML: {message} (column {column}){advice}"));
@@ -113,12 +112,12 @@ impl<'t> Document<'t> {
         if errors.is_empty() { Ok(document) } else { Err(document.into_problems()) }
     }
 
-    /// The top-level table.
+    /// Returns the top-level table.
     pub fn root(&self) -> Section<'_, 't> {
         Section { document: self, name: String::new(), table: &self.root, span: 0..0, known: Vec::new() }
     }
 
-    /// Notes a problem at a place in the document.
+    /// Adds a problem at `span`.
     pub fn report(&self, span: &Range<usize>, message: impl Into<String>) {
         self.problems.borrow_mut().push(self.problem(span, message));
     }
@@ -127,15 +126,11 @@ impl<'t> Document<'t> {
         Problem { path: self.path.clone(), line: Some(self.line(span.start)), message: message.into() }
     }
 
-    /// All problems noted, in the order of their lines.
+    /// Returns all problems, in the order of their lines.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
         problems
-    }
-
-    fn before(&self, offset: usize) -> &[u8] {
-        &self.text.as_bytes()[..offset.min(self.text.len())]
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -143,34 +138,35 @@ impl<'t> Document<'t> {
     }
 
     fn column(&self, offset: usize) -> usize {
-        let before = self.before(offset);
-        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        1 + String::from_utf8_lossy(&before[line_start..]).chars().count()
+        let line_start = self.newlines[..self.line(offset) - 1].last().map_or(0, |at| at + 1);
+        let before = &self.text.as_bytes()[line_start..offset.min(self.text.len())];
+        1 + String::from_utf8_lossy(before).chars().count()
     }
 }
 
 impl<'d, 't> Section<'d, 't> {
-    /// Where the section stands.
+    /// Returns the section's place in the document.
     pub fn span(&self) -> &Range<usize> {
         &self.span
     }
 
-    /// The line at which `span` begins, counted from 1.
+    /// Returns the line at which `span` begins, counted from 1.
     pub fn line_of(&self, span: &Range<usize>) -> usize {
         self.document.line(span.start)
     }
 
-    /// Notes a problem at `span`.
+    /// Adds a problem at `span` to the document's.
     pub fn report(&self, span: &Range<usize>, message: impl Into<String>) {
         self.document.report(span, message);
     }
 
-    /// A remark on a place in the document that is no problem of it, such as a warning.
+    /// Makes a remark at `span`, such as a warning, and leaves it to the caller: it is not among
+    /// the document's problems.
     pub fn remark(&self, span: &Range<usize>, message: impl Into<String>) -> Problem {
         self.document.problem(span, message)
     }
 
-    /// A key that may be absent; a value of another type is a problem.
+    /// Reads a key that may be absent. Reports a value of another type.
     pub fn optional<T: FromToml>(&mut self, key: &'static str) -> Option<At<T>> {
         let value = self.get(key)?;
         let found = T::from_toml(value.get_ref());
@@ -180,15 +176,15 @@ impl<'d, 't> Section<'d, 't> {
         Some(At { value: found?, span: value.span() })
     }
 
-    /// A key that must be there; its absence is a problem.
+    /// Reads a key, and reports its absence.
     pub fn required<T: FromToml>(&mut self, key: &'static str) -> Option<At<T>> {
         if !self.table.contains_key(key) {
-            self.report_missing(key);
+            self.report(&self.span, format!("missing key {key:?} {}", self.place()));
         }
         self.optional(key)
     }
 
-    /// A required string that must not be empty.
+    /// Reads a required string, and reports an empty one.
     pub fn required_text(&mut self, key: &'static str) -> Option<At<String>> {
         let found = self.required::<String>(key)?;
         if found.value.is_empty() {
@@ -198,7 +194,7 @@ impl<'d, 't> Section<'d, 't> {
         Some(found)
     }
 
-    /// A sub-table, if there is one.
+    /// Returns a sub-table, if there is one.
     pub fn section(&mut self, key: &'static str) -> Option<Section<'d, 't>> {
         let value = self.get(key)?;
         let Some(table) = value.get_ref().as_table() else {
@@ -208,7 +204,7 @@ impl<'d, 't> Section<'d, 't> {
         Some(self.child(format!("[{}]", self.path_of(key)), table, value.span()))
     }
 
-    /// A sub-table that must be there.
+    /// Returns a sub-table, and reports its absence.
     pub fn required_section(&mut self, key: &'static str) -> Option<Section<'d, 't>> {
         if !self.table.contains_key(key) {
             self.known.push(key);
@@ -218,7 +214,7 @@ impl<'d, 't> Section<'d, 't> {
         self.section(key)
     }
 
-    /// The elements of an array of tables; none when the key is absent.
+    /// Returns the elements of an array of tables; none if the key is absent.
     pub fn sections(&mut self, key: &'static str) -> Vec<Section<'d, 't>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
@@ -242,11 +238,11 @@ impl<'d, 't> Section<'d, 't> {
         sections
     }
 
-    /// A key that was never asked for and looks like a slip of the pen for the
-    /// absent `key`: for a document whose other keys are somebody else's. Its
-    /// first letter must be right: another one often makes another word.
+    /// Finds a key that looks like a misspelling of the absent `key`. For documents in which other
+    /// programs have keys, so that [`Section::deny_unknown_keys`] is too strict. The first letter
+    /// must match: with another one, it is often another word.
     pub fn misspelt(&self, key: &str) -> Option<At<&'d str>> {
-        let alike = |found: &str| {
+        let is_alike = |found: &str| {
             let first = |word: &str| word.chars().next().map(|first| first.to_ascii_lowercase());
             let distance = strsim::damerau_levenshtein(&found.to_ascii_lowercase(), key);
             first(found) == first(key) && distance <= 1 + key.len() / 8
@@ -254,14 +250,13 @@ impl<'d, 't> Section<'d, 't> {
         if self.table.contains_key(key) {
             return None;
         }
-        let strangers = self.table.iter().map(|(found, _)| found);
-        let found = strangers
-            .filter(|found| !self.known.contains(&found.get_ref().as_ref()))
-            .find(|found| alike(found.get_ref()))?;
+        let keys = self.table.iter().map(|(found, _)| found);
+        let mut unknown = keys.filter(|found| !self.known.contains(&found.get_ref().as_ref()));
+        let found = unknown.find(|found| is_alike(found.get_ref()))?;
         Some(At { value: found.get_ref(), span: found.span() })
     }
 
-    /// Reports every key that was never asked for, with the nearest known one.
+    /// Reports every key that the reader did not ask for, with the most similar known one.
     pub fn deny_unknown_keys(self) {
         for (key, _) in self.table {
             let found: &str = key.get_ref();
@@ -278,12 +273,7 @@ impl<'d, 't> Section<'d, 't> {
                 Some((_, known)) => format!("did you mean {known:?}?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
-            let place = if self.name.is_empty() {
-                "at the top level".to_owned()
-            } else {
-                format!("in {}", self.name)
-            };
-            self.report(&key.span(), format!("unknown key {found:?} {place}; {advice}"));
+            self.report(&key.span(), format!("unknown key {found:?} {}; {advice}", self.place()));
         }
     }
 
@@ -302,10 +292,8 @@ impl<'d, 't> Section<'d, 't> {
         if self.name.is_empty() { key.to_owned() } else { format!("{} {key}", self.name) }
     }
 
-    fn report_missing(&self, key: &str) {
-        let place =
-            if self.name.is_empty() { "at the top level".to_owned() } else { format!("in {}", self.name) };
-        self.report(&self.span, format!("missing key {key:?} {place}"));
+    fn place(&self) -> String {
+        if self.name.is_empty() { "at the top level".to_owned() } else { format!("in {}", self.name) }
     }
 
     fn report_type(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {

@@ -1,9 +1,8 @@
-//! Package versions: grammar and ordering (PSD-009 §2.2, §9.3).
+//! Package versions: grammar and order (PSD-009 §2.2, §9.3). Pure.
 //!
-//! Pure. The ordering treats aliases as equal (`1.0~alpha-1` and `1.0~a-1`)
-//! although they are different strings and so different packages; therefore
-//! [`Version`] compares equal by its text and offers its order as
-//! [`Version::compare`] rather than as `Ord`.
+//! [`Version`] does not implement `Ord`. The specification's order treats aliases such as
+//! `1.0~alpha-1` and `1.0~a-1` as equal, but their texts differ, and so they are different
+//! packages. `Eq` compares texts, [`Version::compare`] is the specification's order.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,7 +13,7 @@ use std::str::FromStr;
 pub struct Version {
     text: String,
     epoch: u64,
-    /// Where the upstream version stands in `text`.
+    /// Start and end of the upstream version in `text`.
     upstream: (usize, usize),
     revision: u64,
 }
@@ -40,35 +39,36 @@ pub enum VersionError {
 }
 
 impl Version {
-    /// The longest version accepted, in bytes: with a name of 64 bytes and an
-    /// architecture it still fits into the 255 bytes of a file name.
+    /// The longest accepted version, in bytes: with a name of 64 bytes and an architecture, it
+    /// still fits into a file name of 255 bytes.
     pub const MAX_LEN: usize = 128;
 
-    /// The version as written.
+    /// Returns the version as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The part between epoch and revision.
+    /// Returns the part between epoch and revision.
     pub fn upstream(&self) -> &str {
         &self.text[self.upstream.0..self.upstream.1]
     }
 
-    /// The order of PSD-009 §2.2.6: epoch, upstream version, revision. To sort by, there is [`Version::sort_cmp`].
+    /// Compares by PSD-009 §2.2.6: epoch, upstream version, revision. Sort by
+    /// [`Version::sort_cmp`] instead.
     pub fn compare(&self, other: &Self) -> Ordering {
         self.compare_upstream(other).then_with(|| self.revision.cmp(&other.revision))
     }
 
-    /// The order to sort by. It is that of [`Version::compare`], except where that goes in circles:
-    /// `1~r` < `1` < `1+git` < `1~r`, because words are compared by their letters even if only
-    /// one of them is a pre-release. Here that one is the older. A sort by an order
-    /// that goes in circles has no result, and may panic.
+    /// Compares for sorting: like [`Version::compare`], but without its cycles. The specification
+    /// has `1~r` < `1` < `1+git` < `1~r`, because it compares words by their letters even if only
+    /// one of them is a pre-release. Here, the pre-release is older. A standard sort by an order
+    /// with cycles has no defined result and may panic.
     pub fn sort_cmp(&self, other: &Self) -> Ordering {
         let upstream = || sort_segments(self.upstream(), other.upstream());
         self.epoch.cmp(&other.epoch).then_with(upstream).then_with(|| self.revision.cmp(&other.revision))
     }
 
-    /// The same order without the revision: epoch, then upstream version.
+    /// Compares like [`Version::compare`], without the revision.
     pub fn compare_upstream(&self, other: &Self) -> Ordering {
         let upstream = || compare_segments(self.upstream(), other.upstream());
         self.epoch.cmp(&other.epoch).then_with(upstream)
@@ -113,7 +113,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// ASCII decimal digits without leading zeros.
+/// Reads ASCII decimal digits without leading zeros.
 fn canonical_number(digits: &str) -> Option<u64> {
     let canonical = digits == "0" || !digits.starts_with('0');
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -129,10 +129,10 @@ enum Segment<'a> {
     Word { text: &'a str, pre_release: bool },
 }
 
-/// Rank of a word that is no known pre-release token.
+/// The rank of a word that is not a pre-release token.
 const ORDINARY_WORD: u8 = 5;
 
-/// The pre-release rank of a word (PSD-009 §2.2.7.2).
+/// Returns the pre-release rank of a word (PSD-009 §2.2.7.2).
 fn rank(word: &str) -> u8 {
     const RANKS: [(&str, u8); 7] =
         [("dev", 0), ("alpha", 1), ("a", 1), ("beta", 2), ("b", 2), ("pre", 3), ("rc", 4)];
@@ -140,8 +140,8 @@ fn rank(word: &str) -> u8 {
     known.map_or(ORDINARY_WORD, |(_, rank)| *rank)
 }
 
-/// Splits an upstream version into segments. A tilde or a pre-release token
-/// makes what follows it, up to the next hyphen, pre-release.
+/// Splits an upstream version into segments. From a tilde or a pre-release token to the next
+/// hyphen, words are pre-release.
 fn segments(upstream: &str) -> Vec<Segment<'_>> {
     let mut found = Vec::new();
     let mut pre_release = false;
@@ -190,7 +190,7 @@ fn compare_segments(a: &str, b: &str) -> Ordering {
 
 fn compare_pair(a: &Segment<'_>, b: &Segment<'_>) -> Ordering {
     match (a, b) {
-        // Without leading zeros, the longer number is the greater; no length overflows this.
+        // Without leading zeros, the longer number is greater. Parsing could overflow.
         (Segment::Number(a), Segment::Number(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
         (Segment::Word { text: a, .. }, Segment::Word { text: b, .. }) => {
             let by_rank = rank(a).cmp(&rank(b));
@@ -214,7 +214,7 @@ fn sort_segments(a: &str, b: &str) -> Ordering {
     orders.fold(Ordering::Equal, Ordering::then)
 }
 
-/// Where a segment, or the end of a version, stands among all that may come at its place.
+/// Returns the rank of a segment, or of the end of a version, among all that may come at its place.
 fn sort_key<'a>(segment: Option<&Segment<'a>>) -> (u8, u8, usize, &'a str) {
     match segment {
         // Known words of one rank are the same word.
@@ -232,7 +232,7 @@ fn sort_key<'a>(segment: Option<&Segment<'a>>) -> (u8, u8, usize, &'a str) {
 mod tests {
     use super::*;
 
-    /// Compares two versions; a missing revision is taken as `-1`.
+    /// Checks both orders in both directions.
     #[track_caller]
     fn check(a: &str, expected: Ordering, b: &str) {
         let parse = |text: &str| -> Version { text.parse().unwrap() };
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_malformed_are_refused() {
+    fn version_malformed_is_refused() {
         let long = format!("1.{}-1", "0".repeat(300));
         for bad in [
             "",
@@ -337,7 +337,7 @@ mod tests {
             "1.0-18446744073709551616",
             &long,
         ] {
-            assert!(bad.parse::<Version>().is_err(), "{bad:?} was taken for a version");
+            assert!(bad.parse::<Version>().is_err(), "{bad:?} is accepted");
         }
         let error = "1/0-1".parse::<Version>().unwrap_err().to_string();
         assert_eq!(error, "upstream version \"1/0\" has '/', allowed are ASCII letters, digits and . + - ~");
