@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek};
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest as _, Sha256};
 
-use self::archive::{Archive, Entry, Kind};
+use self::archive::{Archive, Entry, EntryKind};
 use self::metadata::FileList;
 pub use self::metadata::Metadata;
 use self::tree::Tree;
@@ -193,11 +193,11 @@ fn read_payload<R: Read>(
         }
         let refuse = |reason| PackageError::entry(&entry.path, reason);
         payload::check_path(&entry.path).map_err(refuse)?;
-        let is_directory = entry.kind == Kind::Directory;
+        let is_directory = entry.kind == EntryKind::Directory;
         payload::check_destination(&entry.path, is_directory, architecture).map_err(refuse)?;
         tree.add(&entry)?;
         metadata.add(&entry);
-        if entry.kind == Kind::File {
+        if entry.kind == EntryKind::File {
             check_file(archive, &entry, files, &mut buffer)?;
         }
     }
@@ -206,7 +206,7 @@ fn read_payload<R: Read>(
 
 /// Reads the signature entry, and checks that it is the last one.
 fn read_signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Vec<u8>, PackageError> {
-    if entry.kind != Kind::File {
+    if entry.kind != EntryKind::File {
         return Err(PackageError::entry(&entry.path, "is not a file"));
     }
     let envelope = archive.read_all(entry, MAX_ENVELOPE)?;
@@ -223,7 +223,7 @@ fn check_file<R: Read>(
     files: &mut FileList,
     buffer: &mut [u8],
 ) -> Result<(), PackageError> {
-    let expected = files.take(&entry.path)?;
+    let expected = files.expect_next(&entry.path)?;
     if expected.size != entry.size {
         return Err(PackageError::entry(&entry.path, "has another size than files.json says"));
     }
@@ -247,7 +247,7 @@ fn expect_document<R: Read>(
     cap: usize,
 ) -> Result<Vec<u8>, PackageError> {
     match archive.next_entry()? {
-        Some(entry) if entry.path == path && entry.kind == Kind::File => archive.read_all(&entry, cap),
+        Some(entry) if entry.path == path && entry.kind == EntryKind::File => archive.read_all(&entry, cap),
         _ => Err(PackageError::Archive(if path == MANIFEST_PATH {
             "its first entry is not .peipkg/manifest.json"
         } else {

@@ -23,7 +23,7 @@ use crate::signature::{Envelope, SIGNATURE_PATH};
 use crate::stamp::Stamp;
 use crate::tar_header::{BLOCK, END, EntryType, header, header_length, padding};
 
-/// The compression level: the default of zstd. It needs a few megabytes of memory for a package of
+/// The compression level, the default of zstd: takes a few megabytes of memory for a package of
 /// any size.
 const LEVEL: i32 = 3;
 /// The most bytes of an archive besides the payload and the two documents: headers and padding of
@@ -120,7 +120,7 @@ impl PendingFile {
         let (file, temporary) = tempfile::Builder::new()
             .prefix(&format!(".{name}."))
             .suffix(".partial")
-            // Like any other new file: readable to all, but for the umask.
+            // The mode of any new file: readable to all, less the umask.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(directory.unwrap_or(Path::new(".")))?
             .into_parts();

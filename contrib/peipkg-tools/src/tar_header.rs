@@ -214,8 +214,8 @@ mod tests {
         assert_eq!(record("path", &"x".repeat(89)).len(), 98);
         for length in 80..1100 {
             let text = record("path", &"x".repeat(length));
-            let (said, _) = text.split_once(' ').unwrap();
-            assert_eq!(said.parse(), Ok(text.len()));
+            let (length, _) = text.split_once(' ').unwrap();
+            assert_eq!(length.parse(), Ok(text.len()));
         }
     }
 

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps() {
+    fn timestamp_not_in_the_format_is_refused() {
         let time = Timestamp::parse("2026-05-01T12:00:00Z").unwrap();
         assert_eq!((time.as_str(), time.entry_mtime()), ("2026-05-01T12:00:00Z", Ok(1_777_636_800)));
         assert!(Timestamp::parse("2026-05-01T12:00:00.5Z").unwrap().entry_mtime().is_err());

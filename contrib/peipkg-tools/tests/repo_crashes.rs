@@ -312,9 +312,10 @@ fn publish_large_package_streams() {
     }
 }
 
-/// An unsigned package is not parsed: its documents may be small in JSON and large in memory.
+/// The documents of a package may be small as JSON and large in memory, so they are not parsed before
+/// the signature is verified.
 #[test]
-fn documents_of_strangers_cost_nothing() {
+fn package_of_untrusted_key_is_not_parsed() {
     let farm = Farm::new();
     let mut manifest = manifest("aa", "1-1", "noarch");
     manifest["side_effects"] = vec![""; 4_000_000].into();

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use peipkg_tools::build::{self, PROGRAM, flags::Flags, pack};
+use peipkg_tools::build::{self, PROGRAM, pack, request::Request};
 use peipkg_tools::cli::{self, Failure};
 
 const HELP: &str = "\
@@ -46,12 +46,12 @@ fn main() -> ExitCode {
             Ok(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")))
         }
         Some(lexopt::Arg::Value(command)) if command == "help" => Ok(HELP.to_owned()),
-        Some(lexopt::Arg::Value(command)) if command == "build" => match Flags::parse(&mut parser)? {
-            Some(flags) => build::build(&flags),
+        Some(lexopt::Arg::Value(command)) if command == "build" => match Request::parse(&mut parser)? {
+            Some(request) => build::build(&request),
             None => Ok(HELP.to_owned()),
         },
-        Some(lexopt::Arg::Value(command)) if command == "pack" => match pack::Flags::parse(&mut parser)? {
-            Some(flags) => pack::pack(&flags),
+        Some(lexopt::Arg::Value(command)) if command == "pack" => match pack::Request::parse(&mut parser)? {
+            Some(request) => pack::pack(&request),
             None => Ok(HELP.to_owned()),
         },
         Some(lexopt::Arg::Value(command)) => {

@@ -4,12 +4,12 @@
 //! payload, write the packages. A package appears in the output directory only when all are
 //! complete. They are then renamed one by one, so a kill at that moment can leave some of them.
 
-pub mod flags;
 pub mod interrupt;
 pub mod pack;
 pub mod partition;
 pub mod pattern;
 pub mod recipe;
+pub mod request;
 pub mod scratch;
 pub mod script;
 pub mod staged;
@@ -18,12 +18,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
-use self::flags::Flags;
 use self::interrupt::Interrupt;
 use self::recipe::{Recipe, Stanza};
+use self::request::Request;
 use self::scratch::Scratch;
 use self::script::Script;
-use self::staged::{Kind, Staged, StagedError};
+use self::staged::{Staged, StagedError, StagedKind};
 use crate::cli::{Failure, note};
 use crate::manifest::{Build, Manifest, SCHEMA_VERSION, rules};
 use crate::package_writer::{Content, Entry, Package, PendingFile};
@@ -34,13 +34,13 @@ use crate::signature::load_key;
 pub const PROGRAM: &str = "peipkg-build";
 
 /// Runs `peipkg-build build` and returns the paths of the packages, one a line.
-pub fn build(flags: &Flags) -> Result<String, Failure> {
+pub fn build(request: &Request) -> Result<String, Failure> {
     let interrupt = Interrupt::watch()?;
-    let recipe = read_recipe(flags)?;
-    let script = script_path(flags, &recipe)?;
-    let source = existing(&flags.source, "source tree", "directory", Metadata::is_dir)?;
-    let key = flags.sign_key.as_deref().map(load_key).transpose()?;
-    fs::create_dir_all(&flags.out).map_err(|error| failed(&flags.out, "output directory", error))?;
+    let recipe = read_recipe(request)?;
+    let script = script_path(request, &recipe)?;
+    let source = existing(&request.source, "source tree", "directory", Metadata::is_dir)?;
+    let key = request.sign_key.as_deref().map(load_key).transpose()?;
+    fs::create_dir_all(&request.out).map_err(|error| failed(&request.out, "output directory", error))?;
 
     let scratch = Scratch::new()?;
     let (staged, work) = (scratch.staged(), scratch.work());
@@ -49,8 +49,8 @@ pub fn build(flags: &Flags) -> Result<String, Failure> {
         source: &source,
         staged: &staged,
         work: &work,
-        epoch: flags.mtime,
-        variables: &flags.variables,
+        epoch: request.mtime,
+        variables: &request.variables,
     }
     .run(&interrupt)?;
     let tree = read_staged(&staged)?;
@@ -58,15 +58,15 @@ pub fn build(flags: &Flags) -> Result<String, Failure> {
 
     let mut pending = Vec::new();
     for (stanza, share) in recipe.packages.iter().zip(shares) {
-        let manifest = manifest_of(stanza, &recipe, flags);
+        let manifest = manifest_of(stanza, &recipe, request);
         let problems = rules::problems(&manifest);
         if !problems.is_empty() {
             let label = label(&recipe, stanza);
             return Err(Failure::Failed(problems.iter().map(|line| format!("{label}: {line}")).collect()));
         }
         let entries = entries(share.iter().map(|index| &tree[*index]), &staged);
-        let package = Package { manifest, entries, mtime: flags.mtime };
-        let path = flags.out.join(stanza.id.file_name(&flags.version));
+        let package = Package { manifest, entries, mtime: request.mtime };
+        let path = request.out.join(stanza.id.file_name(&request.version));
         pending.push(package.write(&path, key.as_ref(), staged::open, || interrupt.check())?);
     }
     interrupt.check()?;
@@ -85,13 +85,15 @@ fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
     Ok(written)
 }
 
-fn read_recipe(flags: &Flags) -> Result<Recipe, Failure> {
-    let text = fs::read_to_string(&flags.recipe).map_err(|error| failed(&flags.recipe, "recipe", error))?;
-    recipe::parse(&flags.recipe, &text, &flags.version).map_err(|problems| Failure::of_problems(&problems))
+fn read_recipe(request: &Request) -> Result<Recipe, Failure> {
+    let text =
+        fs::read_to_string(&request.recipe).map_err(|error| failed(&request.recipe, "recipe", error))?;
+    recipe::parse(&request.recipe, &text, &request.version)
+        .map_err(|problems| Failure::of_problems(&problems))
 }
 
-fn script_path(flags: &Flags, recipe: &Recipe) -> Result<PathBuf, Failure> {
-    let path = flags.recipe.with_file_name(&recipe.script);
+fn script_path(request: &Request, recipe: &Recipe) -> Result<PathBuf, Failure> {
+    let path = request.recipe.with_file_name(&recipe.script);
     existing(&path, "build script", "file", Metadata::is_file)
 }
 
@@ -116,7 +118,10 @@ fn read_staged(staged: &Path) -> Result<Vec<Staged>, Failure> {
 fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Failure> {
     let paths: Vec<_> = tree
         .iter()
-        .map(|staged| partition::Path { path: &staged.path, is_directory: staged.kind == Kind::Directory })
+        .map(|staged| partition::Path {
+            path: &staged.path,
+            is_directory: staged.kind == StagedKind::Directory,
+        })
         .collect();
     let stanzas: Vec<_> =
         recipe.packages.iter().map(|stanza| (label(recipe, stanza), stanza.files.as_slice())).collect();
@@ -156,9 +161,9 @@ fn payload_problems(share: &[&Staged], architecture: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for staged in share {
         let path = &staged.path;
-        if let Err(problem) = check_destination(path, staged.kind == Kind::Directory, architecture) {
+        if let Err(problem) = check_destination(path, staged.kind == StagedKind::Directory, architecture) {
             lines.push(format!("{path} {problem}"));
-        } else if let Kind::Symlink(target) = &staged.kind
+        } else if let StagedKind::Symlink(target) = &staged.kind
             && let Err(problem) = check_target(path, target, own)
         {
             lines.push(format!("{path}: target {target:?} {problem}"));
@@ -170,7 +175,7 @@ fn payload_problems(share: &[&Staged], architecture: &str) -> Vec<String> {
 /// Notes each program that loses a mode bit it may rely on (PSD-009 §3.4.6).
 fn note_privileged(tree: &[Staged]) {
     for staged in tree {
-        if staged.kind == (Kind::File { is_privileged: true }) {
+        if staged.kind == (StagedKind::File { is_privileged: true }) {
             let path = &staged.path;
             note(
                 PROGRAM,
@@ -184,22 +189,22 @@ fn note_privileged(tree: &[Staged]) {
 
 fn entries<'a>(share: impl Iterator<Item = &'a Staged>, root: &Path) -> Vec<Entry> {
     let entry = |staged: &Staged| match &staged.kind {
-        Kind::File { .. } => {
+        StagedKind::File { .. } => {
             Entry { path: staged.path.clone(), content: Content::File(root.join(&staged.path)) }
         }
-        Kind::Directory => Entry { path: format!("{}/", staged.path), content: Content::Directory },
-        Kind::Symlink(target) => {
+        StagedKind::Directory => Entry { path: format!("{}/", staged.path), content: Content::Directory },
+        StagedKind::Symlink(target) => {
             Entry { path: staged.path.clone(), content: Content::Symlink(target.clone()) }
         }
     };
     share.map(entry).collect()
 }
 
-fn manifest_of(stanza: &Stanza, recipe: &Recipe, flags: &Flags) -> Manifest {
+fn manifest_of(stanza: &Stanza, recipe: &Recipe, request: &Request) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         name: stanza.id.name.clone(),
-        version: flags.version.to_string(),
+        version: request.version.to_string(),
         architecture: stanza.id.architecture.clone(),
         description: stanza.description.clone(),
         license: recipe.license.clone(),
@@ -214,9 +219,9 @@ fn manifest_of(stanza: &Stanza, recipe: &Recipe, flags: &Flags) -> Manifest {
         size_installed: 0,
         sd_overrides: Vec::new(),
         build: Build {
-            timestamp: flags.timestamp.as_str().to_owned(),
-            farm_id: flags.farm_id.clone(),
-            source_ref: flags.source_ref.clone(),
+            timestamp: request.timestamp.as_str().to_owned(),
+            farm_id: request.farm_id.clone(),
+            source_ref: request.source_ref.clone(),
             source_package: None,
         },
     }

@@ -19,14 +19,14 @@ use crate::timestamp::Timestamp;
 
 /// The arguments of `pack`.
 #[derive(Debug)]
-pub struct Flags {
+pub struct Request {
     manifest: PathBuf,
     staged: PathBuf,
     out: PathBuf,
     sign_key: Option<PathBuf>,
 }
 
-impl Flags {
+impl Request {
     /// Reads the rest of the command line. Returns `None` if the user asked for help.
     pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
         let once = ["--manifest", "--staged", "--out", "--sign-key"];
@@ -41,11 +41,11 @@ impl Flags {
 }
 
 /// Runs `peipkg-build pack` and returns the path of the package.
-pub fn pack(flags: &Flags) -> Result<String, Failure> {
+pub fn pack(request: &Request) -> Result<String, Failure> {
     let interrupt = Interrupt::watch()?;
-    let text = fs::read(&flags.manifest).map_err(|error| failed(&flags.manifest, "manifest", error))?;
+    let text = fs::read(&request.manifest).map_err(|error| failed(&request.manifest, "manifest", error))?;
     let mut manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|error| failed(&flags.manifest, "manifest", error))?;
+        serde_json::from_slice(&text).map_err(|error| failed(&request.manifest, "manifest", error))?;
     sort(&mut manifest);
     let mut problems = rules::problems(&manifest);
     if problems.is_empty() && !is_known_architecture(&manifest.architecture) {
@@ -57,16 +57,16 @@ pub fn pack(flags: &Flags) -> Result<String, Failure> {
     let mtime = Timestamp::parse(&manifest.build.timestamp).map_or(Ok(0), |time| time.entry_mtime());
     let mtime =
         mtime.inspect_err(|problem| problems.push(format!("build.timestamp: {problem}"))).unwrap_or_default();
-    let key = flags.sign_key.as_deref().map(load_key).transpose()?;
-    let tree = read_staged(&flags.staged)?;
-    let packed = entries(tree.iter(), &flags.staged);
+    let key = request.sign_key.as_deref().map(load_key).transpose()?;
+    let tree = read_staged(&request.staged)?;
+    let packed = entries(tree.iter(), &request.staged);
     let mut mentions = Mentions::of(&manifest);
     for entry in &packed {
         mentions.add(&entry.path, matches!(entry.content, Content::Symlink(_)));
     }
     problems.extend(mentions.missing());
     if !problems.is_empty() {
-        let place = flags.manifest.display();
+        let place = request.manifest.display();
         return Err(Failure::Failed(problems.iter().map(|line| format!("{place}: {line}")).collect()));
     }
     let share: Vec<&Staged> = tree.iter().collect();
@@ -75,11 +75,11 @@ pub fn pack(flags: &Flags) -> Result<String, Failure> {
         return Err(Failure::Failed(problems));
     }
     note_privileged(&tree);
-    let directory = flags.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = request.out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(|error| failed(directory, "output directory", error))?;
     let package = Package { manifest, entries: packed, mtime };
-    let pending = package.write(&flags.out, key.as_ref(), staged::open, || interrupt.check())?;
+    let pending = package.write(&request.out, key.as_ref(), staged::open, || interrupt.check())?;
     publish(vec![pending])
 }
 

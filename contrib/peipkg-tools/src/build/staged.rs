@@ -13,12 +13,12 @@ pub struct Staged {
     /// Path relative to `$DESTDIR`, without a trailing slash.
     pub path: String,
     /// Its type.
-    pub kind: Kind,
+    pub kind: StagedKind,
 }
 
 /// The types of a payload entry (PSD-009 §3.2.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum StagedKind {
     /// A regular file. Each hard link of a file becomes a file of its own in a package.
     File {
         /// Whether it has a set-user-ID or set-group-ID bit, which a package cannot carry.
@@ -97,16 +97,16 @@ impl Walk {
         }
         let metadata = entry.metadata().map_err(|error| unreadable(&place, error))?;
         let kind = if metadata.is_file() {
-            Kind::File { is_privileged: metadata.mode() & 0o6000 != 0 }
+            StagedKind::File { is_privileged: metadata.mode() & 0o6000 != 0 }
         } else if metadata.is_dir() {
-            Kind::Directory
+            StagedKind::Directory
         } else if metadata.is_symlink() {
             let target = fs::read_link(&place).map_err(|error| unreadable(&place, error))?;
             let Some(target) = target.to_str() else {
                 self.unfit.push(format!("{path} has a link target that is not UTF-8"));
                 return Ok(());
             };
-            Kind::Symlink(target.to_owned())
+            StagedKind::Symlink(target.to_owned())
         } else {
             let found = special(metadata.file_type());
             self.unfit
@@ -114,7 +114,7 @@ impl Walk {
             return Ok(());
         };
         let below = format!("{path}/");
-        let is_directory = kind == Kind::Directory;
+        let is_directory = kind == StagedKind::Directory;
         self.entries.push(Staged { path, kind });
         if is_directory { self.directory(&place, &below, &metadata) } else { Ok(()) }
     }

@@ -24,7 +24,7 @@ impl Mentions {
         }
     }
 
-    /// Notes that the payload has an entry, given by its exact path in the archive.
+    /// Records that the payload has an entry, given by its exact path in the archive.
     pub fn add(&mut self, path: &str, is_link: bool) {
         // A link has no security descriptor of its own.
         if !is_link && let Some(found) = self.overrides.get_mut(path) {

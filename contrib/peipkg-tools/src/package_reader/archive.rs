@@ -24,7 +24,7 @@ const MAX_TRAILER: usize = 10 * 1024;
 
 /// The type of an entry (PSD-009 §3.2.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     File,
     Directory,
     /// A symbolic link to this target.
@@ -38,7 +38,7 @@ pub(super) struct Entry {
     pub(super) path: String,
     /// Whether the path in the archive ends in `/`.
     slash: bool,
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     /// Bytes of content; 0 for directories and links.
     pub(super) size: u64,
 }
@@ -254,26 +254,26 @@ impl<'a> RawHeader<'a> {
         }
         let mut path = extended.path.map_or_else(|| own(self.name), Ok)?;
         let kind = match self.typeflag {
-            b'0' | 0 => Kind::File,
-            b'5' => Kind::Directory,
-            b'2' => Kind::Symlink(extended.link.map_or_else(|| own(self.link), Ok)?),
+            b'0' | 0 => EntryKind::File,
+            b'5' => EntryKind::Directory,
+            b'2' => EntryKind::Symlink(extended.link.map_or_else(|| own(self.link), Ok)?),
             b'g' => return Err(PackageError::Archive("it has a global extended header")),
             b'x' => return Err(PackageError::Archive("two extended headers follow each other")),
             _ => {
                 return Err(PackageError::entry(&path, "is neither a file, a directory nor a symbolic link"));
             }
         };
-        if had_link && !matches!(kind, Kind::Symlink(_)) {
+        if had_link && !matches!(kind, EntryKind::Symlink(_)) {
             return Err(PackageError::entry(&path, "has a link target but is no symbolic link"));
         }
         if self.mode != 0o777 {
             return Err(PackageError::entry(&path, "has a mode other than 0777"));
         }
-        let slash = kind == Kind::Directory && path.ends_with('/');
+        let slash = kind == EntryKind::Directory && path.ends_with('/');
         if slash {
             path.pop();
         }
-        if kind != Kind::File && self.size != 0 {
+        if kind != EntryKind::File && self.size != 0 {
             return Err(PackageError::entry(&path, "has content but is no file"));
         }
         Ok(Entry { path, slash, kind, size: self.size })

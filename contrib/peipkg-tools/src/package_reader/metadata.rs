@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::PackageError;
-use super::archive::{Entry, Kind};
+use super::archive::{Entry, EntryKind};
 use crate::digest::{Digest, unhex};
 use crate::manifest::mentions::Mentions;
 use crate::manifest::{FILES_PATH, Files, MANIFEST_PATH, Manifest, SCHEMA_VERSION, rules};
@@ -60,9 +60,9 @@ impl Metadata {
         Ok(Self { manifest, relations, mentions })
     }
 
-    /// Notes an entry of the payload.
+    /// Records an entry of the payload for [`Metadata::check_mentions`].
     pub(super) fn add(&mut self, entry: &Entry) {
-        self.mentions.add(&entry.archive_path(), matches!(entry.kind, Kind::Symlink(_)));
+        self.mentions.add(&entry.archive_path(), matches!(entry.kind, EntryKind::Symlink(_)));
     }
 
     /// Checks that the payload had every entry that the manifest mentions.
@@ -122,7 +122,7 @@ impl FileList {
     }
 
     /// Takes the next file, which must be the one at `path`.
-    pub(super) fn take(&mut self, path: &str) -> Result<ExpectedFile, PackageError> {
+    pub(super) fn expect_next(&mut self, path: &str) -> Result<ExpectedFile, PackageError> {
         let missing = || PackageError::entry(path, "is not in files.json at its place");
         self.entries.next().filter(|expected| expected.path == path).ok_or_else(missing)
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::PackageError;
-use super::archive::{Entry, Kind};
+use super::archive::{Entry, EntryKind};
 use crate::payload;
 
 /// The part of the payload that was read so far.
@@ -28,7 +28,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Checks the next entry.
     pub(super) fn add(&mut self, entry: &Entry) -> Result<(), PackageError> {
-        let is_directory = entry.kind == Kind::Directory;
+        let is_directory = entry.kind == EntryKind::Directory;
         let path = format!("{}{}", entry.path, if is_directory { "/" } else { "" });
         self.check_order(&entry.path, &path)?;
         while self.leaves.pop_if(|length| !path.starts_with(&self.previous[..*length])).is_some() {}
@@ -36,11 +36,11 @@ impl Tree {
             return Err(PackageError::entry(&entry.path, "lies below a file or symbolic link"));
         }
         match &entry.kind {
-            Kind::Directory if payload::is_outside_directory(&entry.path) => {
+            EntryKind::Directory if payload::is_outside_directory(&entry.path) => {
                 self.outside.entry(entry.path.clone()).or_default().0 = true;
             }
-            Kind::Symlink(target) => self.check_link(&entry.path, target)?,
-            Kind::Directory | Kind::File => {}
+            EntryKind::Symlink(target) => self.check_link(&entry.path, target)?,
+            EntryKind::Directory | EntryKind::File => {}
         }
         if !is_directory {
             self.leaves.push(path.len());

@@ -1,6 +1,6 @@
 //! The repository descriptor, and the public keys that it lists (PSD-009 §6.1, §5.2).
 //!
-//! Owns the question whose signatures count. Writes no file.
+//! Decides which keys' signatures count. Writes no file.
 
 use std::path::Path;
 
@@ -27,13 +27,13 @@ pub(super) const MAX_KEY: u64 = 64 * 1024;
 pub struct Descriptor {
     /// Always [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// What the repository is and who signs it.
+    /// Name, description and keys of the repository.
     pub repo: Repo,
     /// Where the indexes are.
     pub indexes: Indexes,
 }
 
-/// What a repository is and who signs it.
+/// Name, description and keys of a repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Repo {
     /// Short name, not empty; every index repeats it.
@@ -41,7 +41,7 @@ pub struct Repo {
     /// One line for people; may be empty.
     #[serde(default)]
     pub description: String,
-    /// Who signs it.
+    /// The keys that may sign for it.
     pub signing: Signing,
 }
 

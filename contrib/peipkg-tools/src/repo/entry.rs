@@ -80,8 +80,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// An entry of which every mandatory field must be present. The lists are checked to be lists and
-/// not kept: an index may have a million entries.
+/// An entry with every mandatory field. Checks that the lists are lists and does not store them: an
+/// index may have a million entries.
 #[derive(Deserialize)]
 pub(super) struct FullEntry<'a> {
     // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.

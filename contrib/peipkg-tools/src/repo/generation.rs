@@ -10,7 +10,7 @@ use peipkg_format::repository_layout as layout;
 
 use super::descriptor::MAX_DESCRIPTOR;
 use super::error::RepoError;
-use super::index::{Kind, MAX_INDEX};
+use super::index::{IndexKind, MAX_INDEX};
 use super::{files, lock};
 use crate::signature::MAX_ENVELOPE;
 use crate::stamp::Stamp;
@@ -46,8 +46,8 @@ impl Signed {
 impl Generation {
     /// Reads the documents of the repository at `root`, after a running publish has finished.
     pub(super) fn read(root: &Path) -> Self {
-        // Some network file systems have no locks. There, the comparison of stamps must do.
-        let _lock = lock::share(root);
+        // Some network file systems have no locks. There, only the stamps reveal a publish.
+        let _lock = lock::shared(root);
         let mut attempt = 1;
         loop {
             let before = stamps(root);
@@ -70,7 +70,7 @@ impl Generation {
 }
 
 fn paths(root: &Path) -> [PathBuf; 3] {
-    [root.join(layout::DESCRIPTOR), Kind::Active.path(root), Kind::Archive.path(root)]
+    [root.join(layout::DESCRIPTOR), IndexKind::Active.path(root), IndexKind::Archive.path(root)]
 }
 
 fn stamps(root: &Path) -> Vec<Option<Stamp>> {

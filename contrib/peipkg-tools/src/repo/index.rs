@@ -1,6 +1,6 @@
 //! The two indexes as documents: reading their head, and writing them (PSD-009 §6.2, §6.3).
 //!
-//! Must not interpret entries; those are `entry`'s.
+//! Must not interpret entries: that belongs to `entry`.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,19 +17,19 @@ use crate::manifest::SCHEMA_VERSION;
 
 /// Longest index that is read, in bytes: room for a million entries, and a bound on memory.
 pub(super) const MAX_INDEX: u64 = 1 << 30;
-/// Bytes that are buffered before they are written: makes system calls too few to matter.
+/// Bytes that are buffered before a write, so that system calls take no noticeable time.
 const BUFFER: usize = 128 * 1024;
 
 /// The two indexes (PSD-009 §9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum IndexKind {
     /// Lists the current version of every package.
     Active,
     /// Lists every version of every package.
     Archive,
 }
 
-impl Kind {
+impl IndexKind {
     /// Returns the value of the field `kind`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ pub struct Index<'a, P> {
 impl<'a, P: Deserialize<'a>> Index<'a, P> {
     /// Reads the index at `path` from its bytes and checks that it is the index `kind` of the
     /// repository `repo`: a signature alone does not tell one index from another.
-    pub fn parse(path: &Path, bytes: &'a [u8], kind: Kind, repo: &str) -> Result<Self, RepoError> {
+    pub fn parse(path: &Path, bytes: &'a [u8], kind: IndexKind, repo: &str) -> Result<Self, RepoError> {
         let index: Self = serde_json::from_slice(bytes)
             .map_err(|source| RepoError::Json { path: path.to_owned(), source })?;
         let refuse = |message: String| Err(RepoError::invalid(path, message));
@@ -109,7 +109,7 @@ pub struct Header<'a> {
 }
 
 /// Writes an index and returns its SHA-256, which its signature covers.
-pub fn write(file: File, kind: Kind, header: Header<'_>, entries: &[&str]) -> io::Result<Digest> {
+pub fn write(file: File, kind: IndexKind, header: Header<'_>, entries: &[&str]) -> io::Result<Digest> {
     let mut out = BufWriter::with_capacity(BUFFER, file);
     let mut hasher = Sha256::new();
     let mut put = |text: &str| {

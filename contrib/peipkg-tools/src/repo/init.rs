@@ -13,7 +13,7 @@ use super::error::RepoError;
 use super::index::Header;
 use super::merge::Merged;
 use super::staging::Staging;
-use super::{MARKER, WRITING, files};
+use super::{MARKER, WRITING, files, lock};
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
 
@@ -41,7 +41,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     }
     let out = &request.out;
     fs::create_dir_all(out).map_err(RepoError::io(out, "create the directory"))?;
-    let _lock = super::lock::take(out)?;
+    let _lock = lock::exclusive(out)?;
     clear_interrupted(out)?;
     let marker = out.join(MARKER);
     files::create_dir(&marker)?;

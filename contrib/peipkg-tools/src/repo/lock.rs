@@ -15,12 +15,12 @@ pub(super) struct Lock {
 
 /// Locks `root` for writing. Blocks while another process holds the lock, so that two publishes
 /// take turns and neither fails.
-pub(super) fn take(root: &Path) -> Result<Lock, RepoError> {
+pub(super) fn exclusive(root: &Path) -> Result<Lock, RepoError> {
     hold(root, FlockOperation::LockExclusive)
 }
 
 /// Locks `root` for reading. Blocks while a publish holds the lock.
-pub(super) fn share(root: &Path) -> Result<Lock, RepoError> {
+pub(super) fn shared(root: &Path) -> Result<Lock, RepoError> {
     hold(root, FlockOperation::LockShared)
 }
 

@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::error::RepoError;
 use super::files;
 use super::generation::Signed;
-use super::index::{Index, Kind, MAX_INDEX};
+use super::index::{Index, IndexKind, MAX_INDEX};
 use crate::signature::fingerprint;
 use crate::timestamp::Timestamp;
 
@@ -32,7 +32,7 @@ pub(super) struct Previous {
     pub(super) descriptor_signature: Option<Vec<u8>>,
     /// The keys whose signatures count.
     pub(super) trusted: KeySet,
-    /// All keys that the descriptor lists: packages that they signed were published once.
+    /// All keys that the descriptor lists: packages that they signed may be published already.
     pub(super) listed: KeySet,
     pub(super) index_version: u64,
     /// The bytes of the archive index; empty for a rebuild.
@@ -72,8 +72,8 @@ pub(super) fn load(
         (signature.ok(), salvage_index_version(input, now), Vec::new())
     } else {
         let signature = signature?;
-        let (active, _) = read_index(Kind::Active, input, &descriptor, &trusted)?;
-        let (archive, bytes) = read_index(Kind::Archive, input, &descriptor, &trusted)?;
+        let (active, _) = read_index(IndexKind::Active, input, &descriptor, &trusted)?;
+        let (archive, bytes) = read_index(IndexKind::Archive, input, &descriptor, &trusted)?;
         // An interrupted publish of another tool may leave the indexes at different versions.
         // Consumers may have seen the higher one, and they refuse to go back.
         (Some(signature), active.max(archive), bytes)
@@ -91,7 +91,7 @@ pub(super) fn load(
 
 /// Reads and verifies an index; returns its version and its bytes.
 fn read_index(
-    kind: Kind,
+    kind: IndexKind,
     input: &Path,
     descriptor: &Descriptor,
     trusted: &KeySet,
@@ -110,7 +110,7 @@ pub(super) fn published_entries<'a>(
     now: &Timestamp,
 ) -> Result<Vec<Entry<'a>>, RepoError> {
     let archive: Index<'a, Vec<&'a RawValue>> =
-        Index::parse(path, &previous.archive, Kind::Archive, &previous.descriptor.repo.name)?;
+        Index::parse(path, &previous.archive, IndexKind::Archive, &previous.descriptor.repo.name)?;
     check_time(path, &archive.generated_at, now)?;
     let json = |source| RepoError::Json { path: path.to_owned(), source };
     archive.packages.into_iter().map(|raw| Entry::parse(raw).map_err(json)).collect()
@@ -143,7 +143,7 @@ pub(super) struct Successor<'a> {
 pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), RepoError> {
     let Ok(bytes) = files::read(path, MAX_INDEX) else { return Ok(()) };
     let former: Result<Index<'_, Vec<&RawValue>>, _> =
-        Index::parse(path, &bytes, Kind::Archive, successor.repo);
+        Index::parse(path, &bytes, IndexKind::Archive, successor.repo);
     let Ok(former) = former else { return Ok(()) };
     check_time(path, &former.generated_at, successor.timestamp)?;
     let (before, after) = (former.index_version.unwrap_or(0), successor.index_version);
@@ -151,10 +151,10 @@ pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), 
         let message = format!("has index_version {before}; the new one would have {after}");
         return Err(RepoError::invalid(path, message));
     }
-    let kept: HashSet<_> = successor.packages.iter().map(|entry| &entry.identity).collect();
+    let retained: HashSet<_> = successor.packages.iter().map(|entry| &entry.identity).collect();
     let entries = former.packages.iter().filter_map(|raw| Entry::parse(raw).ok());
     let mut lost: Vec<String> = entries
-        .filter(|entry| !kept.contains(&entry.identity))
+        .filter(|entry| !retained.contains(&entry.identity))
         // Quoted, because the names of a foreign index may hold any character.
         .map(|entry| format!("{:?}", entry.identity.to_string()))
         .collect();
@@ -174,7 +174,7 @@ pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), 
 /// Returns the highest version that either index claims, however damaged they are. If neither
 /// claims one, seconds since 1970 exceed any number of publishes (PSD-009 §6.2.3).
 fn salvage_index_version(root: &Path, now: &Timestamp) -> u64 {
-    let claimed = |kind: Kind| {
+    let claimed = |kind: IndexKind| {
         let bytes = files::read(&kind.path(root), MAX_INDEX).ok()?;
         let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned();
         let (_, after) = head.split_once("\"index_version\"")?;
@@ -182,6 +182,6 @@ fn salvage_index_version(root: &Path, now: &Timestamp) -> u64 {
         let end = digits.find(|c: char| !c.is_ascii_digit())?;
         digits[..end].parse().ok()
     };
-    let highest = [Kind::Active, Kind::Archive].into_iter().filter_map(claimed).max();
+    let highest = [IndexKind::Active, IndexKind::Archive].into_iter().filter_map(claimed).max();
     highest.unwrap_or_else(|| now.seconds())
 }

@@ -14,7 +14,7 @@ use peipkg_format::repository_layout as layout;
 use super::descriptor::{Descriptor, MAX_DESCRIPTOR, MAX_KEY, public_key_file};
 use super::entry::{Entry, Identity, entry_json};
 use super::error::RepoError;
-use super::index::{Header, Kind};
+use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
 use super::previous::{self, Previous, Successor, refuse_loss};
 use super::staging::{self, Staging};
@@ -75,13 +75,13 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         return Err(RepoError::invalid(input, "holds no repo.json; peipkg-repo init creates a repository"));
     }
     fs::create_dir_all(output).map_err(RepoError::io(output, "create the directory"))?;
-    let _lock = lock::take(output)?;
+    let _lock = lock::exclusive(output)?;
     staging::settle(output)?;
 
     let rebuild = matches!(request.source, Source::Rebuild(_));
     let previous = previous::load(input, &request.timestamp, &key, rebuild)?;
     let incoming = read_packages(request, &previous)?;
-    let archive_path = Kind::Archive.path(input);
+    let archive_path = IndexKind::Archive.path(input);
     let published = if rebuild {
         Vec::new()
     } else {
@@ -146,7 +146,7 @@ fn refuse_loss_in(output: &Path, successor: &Successor<'_>) -> Result<(), RepoEr
         let message = format!("is of repository {:?}, expected {:?}", found.repo.name, successor.repo);
         return Err(RepoError::invalid(&path, message));
     }
-    refuse_loss(&Kind::Archive.path(output), successor)
+    refuse_loss(&IndexKind::Archive.path(output), successor)
 }
 
 /// Reads every package of the request, and reports the errors of all packages together.

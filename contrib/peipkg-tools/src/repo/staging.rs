@@ -11,13 +11,13 @@ use peipkg_format::repository_layout as layout;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::RepoError;
-use super::index::{self, Header, Kind};
+use super::index::{self, Header, IndexKind};
 use super::merge::Merged;
 use super::{MARKER, MOVING, WORKING_FILES, WRITING, files};
 use crate::signature::Envelope;
 
 /// The indexes in the order in which they move: moving the archive is the commit.
-const ORDER: [Kind; 2] = [Kind::Archive, Kind::Active];
+const ORDER: [IndexKind; 2] = [IndexKind::Archive, IndexKind::Active];
 
 /// New index files that are not visible yet.
 pub(super) struct Staging {
@@ -60,7 +60,7 @@ impl Staging {
         files::remove_dir(&directory)?;
         files::create_dir(&directory)?;
         copy_owner_and_mode(&root.join(layout::INDEX_DIRECTORY), &directory)?;
-        for (kind, entries) in [(Kind::Archive, &merged.archive), (Kind::Active, &merged.active)] {
+        for (kind, entries) in [(IndexKind::Archive, &merged.archive), (IndexKind::Active, &merged.active)] {
             let path = directory.join(kind.file_name());
             let digest = index::write(files::create(&path)?, kind, header, entries)
                 .map_err(RepoError::io(&path, "write the file"))?;
@@ -107,7 +107,7 @@ impl Staging {
 
 /// Returns the names of the index files within their directory, in the order in which they move.
 fn file_names() -> Vec<PathBuf> {
-    let names = |kind: Kind| [kind.file_name().into(), layout::signature(kind.file_name())];
+    let names = |kind: IndexKind| [kind.file_name().into(), layout::signature(kind.file_name())];
     ORDER.into_iter().flat_map(names).collect()
 }
 
@@ -119,7 +119,7 @@ fn is_committed(root: &Path) -> bool {
 /// Gives the directory `new` the owner and mode of `old`, which it will replace, if `old` exists.
 fn copy_owner_and_mode(old: &Path, new: &Path) -> Result<(), RepoError> {
     let Ok(like) = fs::metadata(old) else { return Ok(()) };
-    // Only root may change an owner. For any other user, copying the mode must do.
+    // Only root may change an owner. For any other user, only the mode is copied.
     let _ = chown(new, Some(like.uid()), Some(like.gid()));
     fs::set_permissions(new, like.permissions()).map_err(RepoError::io(new, "set the mode"))
 }

@@ -70,7 +70,7 @@ pub(super) fn carry_over(
     copy_into_place(&source, root, &target, |_| Ok(()))
 }
 
-/// Creates the directories of a package file and notes the paths to sync.
+/// Creates the directories of a package file, and adds the paths to sync to `unsynced`.
 fn prepare(root: &Path, relative: &str, unsynced: &mut Unsynced) -> Result<PathBuf, RepoError> {
     let mut parts: Vec<&str> = relative.split('/').collect();
     parts.pop();

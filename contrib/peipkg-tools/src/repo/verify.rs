@@ -1,7 +1,7 @@
 //! `verify`: finds every way in which a repository breaks PSD-009 §3.5 and §6.
 //!
-//! Reads only. Collects issues instead of stopping at the first one, so that one run tells all
-//! there is to repair.
+//! Reads only. Collects issues instead of stopping at the first one, so that one run reports
+//! everything to repair.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::descriptor::{Descriptor, KeySet};
 use super::entry::{FullEntry, Identity};
 use super::error::RepoError;
 use super::generation::{Generation, Signed};
-use super::index::{Index, Kind};
+use super::index::{Index, IndexKind};
 use super::{MOVING, files, store};
 use crate::digest::hex;
 use crate::timestamp::Timestamp;
@@ -104,8 +104,8 @@ pub fn run(request: &Request) -> Report {
     }
     let name = &descriptor.repo.name;
     let indexes: (Option<FullIndex<'_>>, Option<FullIndex<'_>>) = (
-        report.value_or_issue(Index::parse(&active.path, &active.bytes, Kind::Active, name)),
-        report.value_or_issue(Index::parse(&archive.path, &archive.bytes, Kind::Archive, name)),
+        report.value_or_issue(Index::parse(&active.path, &active.bytes, IndexKind::Active, name)),
+        report.value_or_issue(Index::parse(&archive.path, &archive.bytes, IndexKind::Archive, name)),
     );
     let (Some(active), Some(archive)) = indexes else { return report };
     report.active_entries = active.packages.len();
@@ -170,22 +170,28 @@ fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullInde
             }
         }
     }
-    if !report.issues.is_empty() {
-        return;
+    if report.issues.is_empty() {
+        let listed = check_archive(report, archive);
+        check_active(report, active, listed);
     }
-    for pair in active.packages.windows(2) {
-        if pair[0].name >= pair[1].name {
-            let file_name = pair[1].identity().file_name();
-            report.issue(format!("active index: {file_name} is out of order or listed twice"));
-        }
-    }
-    let mut known = HashMap::new();
-    let mut newest: HashMap<&str, Version> = HashMap::new();
+}
+
+/// The packages of an archive index.
+#[derive(Default)]
+struct Listed<'a> {
+    entries: HashMap<Identity<'a>, &'a FullEntry<'a>>,
+    /// The newest version of each name.
+    newest: HashMap<&'a str, Version>,
+}
+
+/// Checks that the archive's entries are sorted and unique, and collects them.
+fn check_archive<'a>(report: &mut Report, archive: &'a FullIndex<'a>) -> Listed<'a> {
+    let mut listed = Listed::default();
     let mut previous: Option<(&str, Version)> = None;
     for entry in &archive.packages {
         let identity = entry.identity();
         let file_name = identity.file_name();
-        if known.insert(identity, entry).is_some() {
+        if listed.entries.insert(identity, entry).is_some() {
             report.issue(format!("archive index: {file_name} is listed twice"));
         }
         let Ok(version) = entry.version.parse::<Version>() else { continue };
@@ -197,15 +203,26 @@ fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullInde
                 report.issue(format!("archive index: {file_name} is out of order"));
             }
         }
-        match newest.get(&*entry.name) {
+        match listed.newest.get(&*entry.name) {
             Some(found) if found.sort_cmp(&version).is_ge() => {}
-            _ => drop(newest.insert(&entry.name, version.clone())),
+            _ => drop(listed.newest.insert(&entry.name, version.clone())),
         }
         previous = Some((&entry.name, version));
     }
+    listed
+}
+
+/// Checks that the active index is sorted and lists the newest entry of each name in the archive.
+fn check_active(report: &mut Report, active: &FullIndex<'_>, mut listed: Listed<'_>) {
+    for pair in active.packages.windows(2) {
+        if pair[0].name >= pair[1].name {
+            let file_name = pair[1].identity().file_name();
+            report.issue(format!("active index: {file_name} is out of order or listed twice"));
+        }
+    }
     for entry in &active.packages {
         let name = entry.identity().file_name();
-        match known.get(&entry.identity()) {
+        match listed.entries.get(&entry.identity()) {
             None => report.issue(format!("active index: {name} is not in the archive index")),
             Some(archived) if archived.hash.value != entry.hash.value => {
                 report.issue(format!("active index: {name} has another hash in the archive index"));
@@ -213,7 +230,7 @@ fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullInde
             Some(_) => {}
         }
         let version = entry.version.parse::<Version>();
-        match (newest.remove(&*entry.name), version) {
+        match (listed.newest.remove(&*entry.name), version) {
             (Some(newest), Ok(version)) if newest.compare(&version).is_gt() => {
                 report.issue(format!(
                     "active index: {name} is older than version {newest} in the archive index"
@@ -222,7 +239,7 @@ fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullInde
             _ => {}
         }
     }
-    let mut missing: Vec<_> = newest.into_keys().collect();
+    let mut missing: Vec<_> = listed.newest.into_keys().collect();
     missing.sort_unstable();
     for name in missing {
         report.issue(format!("active index: {name} is missing, the archive index has it"));

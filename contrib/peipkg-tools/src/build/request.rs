@@ -13,7 +13,7 @@ use crate::timestamp::Timestamp;
 
 /// The arguments of a build.
 #[derive(Debug)]
-pub struct Flags {
+pub struct Request {
     /// The recipe's `peipkg.toml`.
     pub recipe: PathBuf,
     /// The source tree.
@@ -36,7 +36,7 @@ pub struct Flags {
     pub variables: Vec<(String, OsString)>,
 }
 
-impl Flags {
+impl Request {
     /// Reads the rest of the command line. Returns `None` if the user asked for help.
     pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
         let once = [
