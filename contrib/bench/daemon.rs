@@ -1,20 +1,21 @@
-//! Measures the daemon: how soon a webhook is a build, how soon it is answered, what bad and half requests cost, what an idle
-//! farm costs, and how the pages compare with a bare `tiny_http` that answers the same bytes. Prints a table.
+//! Measures the daemon: the time from a webhook to its build and to its answer, the cost of forged
+//! and of half requests, the cost of an idle farm, and the throughput of the pages against a bare
+//! `tiny_http` that answers with the same bytes. Prints a table with a goal beside each figure, and
+//! fails on none.
 //!
-//! It needs git and openssl, and uses wrk if it is there. Names of measurements as arguments choose some of them:
-//! `cargo bench --bench daemon -- latency answers`. It measures only: what has to be is written beside each figure.
+//! Needs git and openssl; uses wrk if it is installed. Arguments select measurements:
+//! `cargo bench --bench daemon -- latency answers`.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-
-use std::io::Write as _;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use support::client::{self, Connection, openssl_hmac_sha256};
@@ -24,7 +25,7 @@ use support::latch::Latch;
 use support::optional::find_program;
 use support::recipes::Recipe;
 use support::running::Running;
-use support::wait::{PATIENCE, wait_until};
+use support::wait::PATIENCE;
 use tempfile::TempDir;
 
 const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: farm\r\n\r\n";
@@ -51,12 +52,12 @@ fn title(text: &str) {
     println!("\n{text}");
 }
 
-/// Prints a line of the result; `goal` is what it should be.
-fn row(what: &str, found: &str, goal: &str) {
-    println!("  {what:<52} {found:<22} {goal}");
+/// Prints one measurement beside its goal.
+fn row(name: &str, measured: &str, goal: &str) {
+    println!("  {name:<52} {measured:<22} {goal}");
 }
 
-/// The value that `part` of `times` do not exceed.
+/// Returns the time that the fraction `part` of `times` does not exceed.
 fn quantile(times: &mut [Duration], part: f64) -> Duration {
     times.sort_unstable();
     #[allow(
@@ -73,7 +74,7 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// A field of `/proc/<pid>/status` in KiB, or without unit.
+/// Returns a field of `/proc/<pid>/status`: KiB, or a number without unit.
 fn proc_status(pid: i32, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
     let line = text.lines().find(|line| line.starts_with(field)).expect("a field");
@@ -94,7 +95,7 @@ fn sockets(pid: i32) -> usize {
     entries.map(target).filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// The context switches of all threads so far: those they asked for, and all.
+/// Returns the context switches of all threads so far: the voluntary ones, and all.
 fn switches(pid: i32) -> (u64, u64) {
     let mut sum = (0, 0);
     for task in fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives").flatten() {
@@ -111,7 +112,7 @@ fn switches(pid: i32) -> (u64, u64) {
     sum
 }
 
-/// A signed `push` webhook of the repository at `url`, as bytes.
+/// Returns the bytes of a signed `push` webhook for the repository at `url`.
 fn signed_hook(url: &str) -> Vec<u8> {
     let body = format!(r#"{{"ref":"refs/tags/v1","repository":{{"clone_url":"{url}"}}}}"#);
     let signature = openssl_hmac_sha256(SECRET.as_bytes(), body.as_bytes());
@@ -128,7 +129,8 @@ fn hooked(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url).watch("github_webhook = true")
 }
 
-/// Sends `bytes` `times` times and says how long each answer took.
+/// Sends `bytes` `times` times, on a new connection each time if `fresh`. Returns the time that each
+/// answer took.
 fn ask(addr: SocketAddr, bytes: &[u8], times: usize, fresh: bool, status: u16) -> Vec<Duration> {
     let open = || Connection::open(addr, PATIENCE).expect("a connection");
     let mut connection = open();
@@ -144,12 +146,12 @@ fn ask(addr: SocketAddr, bytes: &[u8], times: usize, fresh: bool, status: u16) -
     (0..times).map(once).collect()
 }
 
-/// `recipes` recipes, each with an upstream of its own that has nothing to build.
+/// Makes a farm of `recipes` recipes, each with its own upstream that has nothing to build.
 fn quiet_farm(recipes: usize, forge: &TempDir) -> support::farm::FarmBuilder {
     let repo = GitRepo::in_dir(forge.path(), "origin");
     repo.commit(&[], "2026-01-01T00:00:00Z");
     repo.tag_light("other");
-    // A week: spread over it, no poll falls into the time of a measurement.
+    // Polls are spread over a week, so that none falls into a measurement.
     (0..recipes).fold(Farm::builder().http().default_interval("168h"), |builder, number| {
         let path = forge.path().join(format!("upstream-{number}"));
         symlink(repo.path(), &path).expect("a link to the repository");
@@ -197,7 +199,7 @@ fn answers() {
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
     latch.wait_reached();
-    // All are polled anew while the webhooks come.
+    // A reload polls every recipe again while the webhooks arrive.
     daemon.wait_events("poll complete", 501, PATIENCE);
     let bytes = signed_hook(&built.file_url());
     let mut times = Vec::new();
@@ -223,13 +225,13 @@ fn forgeries() {
     let addr = daemon.http_addr();
     daemon.wait_event("build + publish complete", PATIENCE);
     let body = format!(r#"{{"repository":{{"clone_url":"{}"}}}}"#, repo.file_url());
-    let right = openssl_hmac_sha256(SECRET.as_bytes(), body.as_bytes());
+    let valid = openssl_hmac_sha256(SECRET.as_bytes(), body.as_bytes());
     let other = openssl_hmac_sha256(b"another secret", body.as_bytes());
     let bad = [
         hook(&format!("sha256={other}"), &body),
-        hook(&format!("sha256={}", &right[..63]), &body),
+        hook(&format!("sha256={}", &valid[..63]), &body),
         hook("", &body),
-        hook(&format!("sha256={right}"), &format!("{body} ")),
+        hook(&format!("sha256={valid}"), &format!("{body} ")),
     ];
     ask(addr, &bad[0], 1000, false, 401);
     let (pid, begin) = (daemon.pid(), Instant::now());
@@ -250,7 +252,7 @@ fn forgeries() {
 }
 
 fn halves() {
-    title("2,000 clients with half a request");
+    title("2,000 clients that send half a request");
     let farm = Farm::builder().http().build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
@@ -266,7 +268,7 @@ fn halves() {
             "GET /healthz HTTP/1.1\r\nHost: ",
             "POST /webhooks/github HTTP/1.1\r\nContent-Length: 5000\r\n\r\nabc",
         ];
-        // One that had to make room cannot be written to.
+        // The daemon closes connections beyond its limit; writing to one fails.
         let _ = stream.write_all(begun[number % 2].as_bytes());
         clients.push(stream);
         if number % 10 == 0 {
@@ -285,7 +287,7 @@ fn halves() {
 
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    // Where the limit is too low the connections fail, and say so.
+    // If the limit stays too low, a later connection fails with the reason.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
@@ -298,13 +300,13 @@ fn idle() {
     daemon.wait_events("poll complete", 200, PATIENCE);
     ask(addr, HEALTHZ.as_bytes(), 1, true, 200);
     let pid = daemon.pid();
-    // Threads that were needed for a moment end, and memory is given back.
+    // Wait until short-lived threads have ended and memory is returned.
     thread::sleep(Duration::from_secs(8));
     let before = switches(pid);
     thread::sleep(Duration::from_secs(30));
     let after = switches(pid);
     row("resident memory", &mebibytes(proc_status(pid, "VmRSS:")), "<= 6 MiB");
-    row("of it shared with its file", &mebibytes(proc_status(pid, "RssFile:")), "");
+    row("resident memory shared with the program file", &mebibytes(proc_status(pid, "RssFile:")), "");
     row("threads", &threads(pid).to_string(), "<= 18");
     row("voluntary context switches in 30 s", &(after.0 - before.0).to_string(), "<= 5");
     row("all context switches in 30 s", &(after.1 - before.1).to_string(), "");
@@ -322,7 +324,7 @@ fn throughput() {
         let bare = bare_server(body.clone(), kind);
         let mut ratios: Vec<(f64, f64, f64)> = (0..5)
             .map(|_| {
-                let (ours, theirs) = (load(addr, page), load(bare, page));
+                let (ours, theirs) = (throughput_of(addr, page), throughput_of(bare, page));
                 (ours / theirs, ours, theirs)
             })
             .collect();
@@ -333,7 +335,7 @@ fn throughput() {
     }
 }
 
-/// A server of one thread that answers everything with `body`. It ends with the process.
+/// Starts a server of one thread that answers every request with `body`. It ends with the process.
 fn bare_server(body: Vec<u8>, kind: &'static str) -> SocketAddr {
     let server = tiny_http::Server::http("127.0.0.1:0").expect("a free port");
     let addr = server.server_addr().to_ip().expect("an IP address");
@@ -342,17 +344,17 @@ fn bare_server(body: Vec<u8>, kind: &'static str) -> SocketAddr {
             let header = tiny_http::Header::from_bytes("Content-Type", kind).expect("a header");
             let (headers, length) = (vec![header], body.len());
             let response = tiny_http::Response::new(200.into(), headers, body.as_slice(), Some(length), None);
-            // A client that has gone does not need its answer.
+            // A client that has hung up needs no answer.
             let _ = request.respond(response.with_chunked_threshold(usize::MAX));
         }
     });
     addr
 }
 
-/// Requests a second for `page`, by eight connections.
-fn load(addr: SocketAddr, page: &str) -> f64 {
+/// Measures the requests a second for `page` over eight connections.
+fn throughput_of(addr: SocketAddr, page: &str) -> f64 {
     if find_program("wrk").is_none() {
-        return own_load(addr, page);
+        return throughput_without_wrk(addr, page);
     }
     let mut command = Command::new("wrk");
     let output =
@@ -362,7 +364,7 @@ fn load(addr: SocketAddr, page: &str) -> f64 {
     rate.trim().parse().expect("a number")
 }
 
-fn own_load(addr: SocketAddr, page: &str) -> f64 {
+fn throughput_without_wrk(addr: SocketAddr, page: &str) -> f64 {
     let (begin, request) = (Instant::now(), format!("GET {page} HTTP/1.1\r\nHost: farm\r\n\r\n"));
     let client = || {
         let mut connection = Connection::open(addr, PATIENCE).expect("a connection");
@@ -378,6 +380,5 @@ fn own_load(addr: SocketAddr, page: &str) -> f64 {
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(client)).collect();
         clients.into_iter().map(|client| client.join().expect("a client")).sum()
     });
-    wait_until("the time is over", PATIENCE, || begin.elapsed() >= Duration::from_secs(2));
     f64::from(count) / begin.elapsed().as_secs_f64()
 }

@@ -1,5 +1,5 @@
-//! One reader of outside bytes under libFuzzer: the one that `PEIPKG_FUZZ_READER` names. The table of readers is the
-//! manager's, and its tests use the same.
+//! Runs one reader of outside bytes under libFuzzer: `PEIPKG_FUZZ_READER` names it. The manager owns
+//! the table of readers, which its tests use too.
 
 #![no_main]
 

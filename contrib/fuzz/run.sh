@@ -16,7 +16,7 @@ cd "$root"
 work=${CARGO_TARGET_DIR:-$root/target}/fuzz
 
 if ! "$CARGO" fuzz --version >/dev/null 2>&1; then
-    echo "cargo-fuzz is not installed (cargo install cargo-fuzz): only mutations of tests/corpus are tried" >&2
+    echo "cargo-fuzz is not installed (cargo install cargo-fuzz): trying blind mutations of tests/corpus only" >&2
     export PEIPKG_FUZZ_ROUNDS="${PEIPKG_FUZZ_ROUNDS:-20000}" PEIPKG_FUZZ_SEED="${PEIPKG_FUZZ_SEED:-$(date +%s)}"
     exec "$CARGO" test --lib -- --nocapture readers_of_mutated_input_keep_their_promise
 fi
@@ -39,9 +39,9 @@ for reader in $READERS; do
         echo "$reader: $inputs inputs, $(ls "$work/corpus/$reader" | wc -l) worth keeping"
     else
         tail -n 40 "$log" >&2
-        echo "$reader: broken; $log has the whole story" >&2
+        echo "$reader: broken; see $log" >&2
         status=1
     fi
 done
-[ "$status" = 0 ] || echo "what has broken a reader is in $work/artifacts" >&2
+[ "$status" = 0 ] || echo "the inputs that broke a reader are in $work/artifacts" >&2
 exit "$status"
