@@ -129,8 +129,8 @@ fn hooked(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url).watch("github_webhook = true")
 }
 
-/// Sends `bytes` `times` times, on a new connection each time if `fresh`. Returns the time that each
-/// answer took.
+/// Sends `bytes` `times` times, on a new connection each time if `fresh`. Returns the time that
+/// each answer took.
 fn ask(addr: SocketAddr, bytes: &[u8], times: usize, fresh: bool, status: u16) -> Vec<Duration> {
     let open = || Connection::open(addr, PATIENCE).expect("a connection");
     let mut connection = open();

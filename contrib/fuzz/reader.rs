@@ -1,5 +1,5 @@
-//! Runs one reader of outside bytes under libFuzzer: `PEIPKG_FUZZ_READER` names it. The manager owns
-//! the table of readers, which its tests use too.
+//! Runs one reader of outside bytes under libFuzzer: `PEIPKG_FUZZ_READER` names it. The manager
+//! owns the table of readers, which its tests use too.
 
 #![no_main]
 

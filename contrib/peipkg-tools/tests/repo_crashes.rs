@@ -312,8 +312,8 @@ fn publish_large_package_streams() {
     }
 }
 
-/// The documents of a package may be small as JSON and large in memory, so they are not parsed before
-/// the signature is verified.
+/// The documents of a package may be small as JSON and large in memory, so they are not parsed
+/// before the signature is verified.
 #[test]
 fn package_of_untrusted_key_is_not_parsed() {
     let farm = Farm::new();

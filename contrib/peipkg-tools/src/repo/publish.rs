@@ -212,8 +212,8 @@ fn read_package<'k>(
     Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, json: entry_json(&package, url) })
 }
 
-/// Turns a conflict into an error. For each duplicate, tells its file and whether its bytes equal the
-/// published ones.
+/// Turns a conflict into an error, which names the file of each duplicate and whether its bytes
+/// equal the published ones.
 fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> RepoError {
     let pairs = match conflict {
         Conflict::Version(entry, error) => {
