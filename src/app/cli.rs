@@ -1,37 +1,36 @@
-//! The command line: one table of flags that the parser, the help text and the
-//! manual page share. Pure: it reads the arguments it is given and prints nothing.
+//! The command line: parser, help text and the table of flags. Tests compare the manual page and the
+//! shell completions with the table. Pure: the arguments are a parameter, and nothing is printed.
 //!
-//! A long flag may also be written with one dash, and `--once` and `--check` may
-//! be given a value (`-once=true`), as scripts written for a Go program's flags do.
+//! A long flag may also have one dash, and `--once` and `--check` may have a value (`-once=true`):
+//! scripts written for a Go program use both.
 
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use lexopt::Arg;
+use log::LevelFilter;
 
-/// The program's name in its texts.
 const PROGRAM: &str = "peipkg-manager";
 
-/// One flag. A flag without a value is a switch.
+/// A flag. Without a value it is a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag {
     /// The name after `--`.
     pub long: &'static str,
-    /// The name after `-`, of one letter.
+    /// The letter after `-`.
     pub short: Option<char>,
-    /// What its value is called, for a flag that has one.
+    /// The name of its value in the help text.
     pub value: Option<&'static str>,
-    /// The value when the flag is absent, for a flag that has one.
+    /// Its value if the flag is absent.
     pub default: Option<&'static str>,
-    /// One sentence about it, without its full stop.
+    /// Its help text: one sentence without a full stop.
     pub help: &'static str,
 }
 
-/// `--config`.
 const CONFIG: Flag = Flag {
     long: "config",
     short: None,
@@ -40,7 +39,6 @@ const CONFIG: Flag = Flag {
     help: "The configuration file",
 };
 
-/// `--log-level`.
 const LOG_LEVEL: Flag = Flag {
     long: "log-level",
     short: None,
@@ -48,6 +46,14 @@ const LOG_LEVEL: Flag = Flag {
     default: Some("info"),
     help: "The least level to log: debug, info, warn or error",
 };
+
+/// The values of `--log-level`.
+const LEVELS: [(&str, LevelFilter); 4] = [
+    ("debug", LevelFilter::Debug),
+    ("info", LevelFilter::Info),
+    ("warn", LevelFilter::Warn),
+    ("error", LevelFilter::Error),
+];
 
 /// Every flag, in the order of the help text.
 pub const FLAGS: &[Flag] = &[
@@ -63,61 +69,48 @@ pub const FLAGS: &[Flag] = &[
     switch("version", Some('V'), "Print the version and exit"),
 ];
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// To run.
+    /// Run the manager.
     Run(Options),
-    /// To print [`help`].
+    /// Print [`help`].
     Help,
-    /// To print [`version`].
+    /// Print [`version`].
     Version,
 }
 
-/// How to run.
+/// How to run the manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
-    /// The least level that is logged.
-    pub log_level: LogLevel,
-    /// For how long.
+    /// The least level to log.
+    pub log_level: LevelFilter,
+    /// What to run.
     pub mode: Mode,
 }
 
-/// The ways to run.
+/// What to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Until a signal ends it.
+    /// The daemon, until a signal ends it.
     Daemon,
-    /// For one sweep.
+    /// One sweep.
     Once,
-    /// To report problems only, changing nothing.
+    /// A check that changes nothing.
     Check,
 }
 
-/// The levels of log events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// What happens.
-    Info,
-    /// What may need attention, and worse.
-    Warn,
-    /// What went wrong.
-    Error,
-}
-
-/// Why a command line is not understood.
+/// Why a command line is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// There is no such flag.
     #[error("unknown flag {found:?}; {advice}")]
     UnknownFlag {
-        /// The flag as written, without a value.
+        /// The flag with its dashes, without a value.
         found: String,
-        /// The nearest flag, or where all are listed.
+        /// The nearest flag, or how to list all flags.
         advice: String,
     },
     /// A flag's value is missing or empty.
@@ -125,28 +118,28 @@ pub enum UsageError {
     MissingValue {
         /// The flag.
         flag: &'static str,
-        /// What its value is called.
+        /// The name of its value.
         value: &'static str,
     },
-    /// A switch was given a value that is not a truth value.
+    /// A switch has a value other than `true` and `false`.
     #[error("--{flag} is on or off: expected true or false, found {found:?}")]
     SwitchValue {
         /// The flag.
         flag: &'static str,
-        /// What was found.
+        /// The value.
         found: OsString,
     },
     /// There is no such level.
     #[error("--log-level must be debug, info, warn or error, found {0:?}")]
     LogLevel(OsString),
-    /// An argument that is no flag.
+    /// An argument is no flag.
     #[error("unexpected argument {0:?}, only flags are understood; --help lists them")]
     Positional(OsString),
-    /// Whatever else the parser finds. Every flag takes or refuses its value above, so nothing is known
-    /// to end here.
+    /// The parser found another error. None is known: a flag's value is parsed, or refused, with the
+    /// flag.
     #[error("{0}")]
     Other(String),
-    /// Two modes at once.
+    /// Two modes are requested at once.
     #[error("--once and --check exclude each other, choose one")]
     TwoModes,
 }
@@ -155,21 +148,22 @@ const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> 
     Flag { long, short, value: None, default: None, help }
 }
 
-/// Reads the arguments, without the program's name. When a flag is given twice, the last counts.
+/// Parses the arguments, without the program's name. If a flag is repeated, the last one counts.
 ///
 /// # Errors
-/// The first argument that is not understood.
+/// The first wrong argument.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(with_two_dashes(args));
     let mut config = PathBuf::from(CONFIG.default.unwrap_or_default());
-    let mut log_level = LogLevel::Info;
+    let mut log_level = LevelFilter::Info;
     let (mut once, mut check) = (false, false);
     while let Some(arg) = parser.next().map_err(|error| UsageError::Other(error.to_string()))? {
         match arg {
             Arg::Long("config") => config = value(&mut parser, CONFIG)?.into(),
             Arg::Long("log-level") => {
                 let found = value(&mut parser, LOG_LEVEL)?;
-                log_level = LogLevel::parse(&found).ok_or(UsageError::LogLevel(found))?;
+                let level = LEVELS.into_iter().find(|(name, _)| found == *name).map(|(_, level)| level);
+                log_level = level.ok_or(UsageError::LogLevel(found))?;
             }
             Arg::Long("once") => once = is_on(&mut parser, "once")?,
             Arg::Long("check") => check = is_on(&mut parser, "check")?,
@@ -189,36 +183,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     Ok(Command::Run(Options { config, log_level, mode }))
 }
 
-impl LogLevel {
-    /// The level of that name.
-    fn parse(name: &OsStr) -> Option<Self> {
-        let levels = [Self::Debug, Self::Info, Self::Warn, Self::Error];
-        levels.into_iter().find(|level| name == level.as_str())
-    }
-
-    /// Its name, as in `--log-level` and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl From<LogLevel> for log::LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Debug => Self::Debug,
-            LogLevel::Info => Self::Info,
-            LogLevel::Warn => Self::Warn,
-            LogLevel::Error => Self::Error,
-        }
-    }
-}
-
-/// What `--help` prints.
+/// Returns the output of `--help`.
 pub fn help() -> String {
     let spell = |flag: &Flag| {
         let short = flag.short.map_or_else(|| "    ".to_owned(), |letter| format!("-{letter}, "));
@@ -239,12 +204,12 @@ pub fn help() -> String {
     text + "\nExit codes: 0 done, failed builds included; 1 runtime error; 2 bad flag or configuration.\n"
 }
 
-/// What `--version` prints.
+/// Returns the output of `--version`.
 pub fn version() -> String {
     format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Gives long flags that are written with one dash their second one. Values stay as they are.
+/// Adds the second dash to long flags with one dash. Leaves the values of flags alone.
 fn with_two_dashes(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut is_value = false;
     args.into_iter().map(move |arg| {
@@ -261,7 +226,8 @@ fn with_two_dashes(args: impl IntoIterator<Item = OsString>) -> impl Iterator<It
     })
 }
 
-/// Whether what follows a dash is a long flag, or at least no group of short ones.
+/// Tells whether `word`, which follows one dash, is a long flag. A wrong one counts as long too
+/// unless it looks like a group of short flags, so that the error can suggest the right flag.
 fn is_long(word: &str) -> bool {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
     let mut letters = name.chars();
@@ -271,13 +237,13 @@ fn is_long(word: &str) -> bool {
     !is_short || FLAGS.iter().any(|flag| flag.long == name)
 }
 
-/// The value of the flag that was read last.
+/// Returns the value of the flag that was parsed last.
 fn value(parser: &mut lexopt::Parser, flag: Flag) -> Result<OsString, UsageError> {
     let missing = UsageError::MissingValue { flag: flag.long, value: flag.value.unwrap_or_default() };
     parser.value().ok().filter(|value| !value.is_empty()).ok_or(missing)
 }
 
-/// Whether the switch that was read last is turned on, which it is unless it says otherwise.
+/// Tells whether the switch that was parsed last is on. Without a value, it is.
 fn is_on(parser: &mut lexopt::Parser, flag: &'static str) -> Result<bool, UsageError> {
     match parser.optional_value() {
         None => Ok(true),
@@ -287,7 +253,7 @@ fn is_on(parser: &mut lexopt::Parser, flag: &'static str) -> Result<bool, UsageE
     }
 }
 
-/// The error for a flag that is not in the table.
+/// Returns the error for a flag that is not in the table.
 fn unknown(found: &str) -> UsageError {
     let name = found.trim_start_matches('-');
     let near = FLAGS
@@ -296,7 +262,7 @@ fn unknown(found: &str) -> UsageError {
         .filter(|(distance, long)| *distance <= 1 + long.len() / 4)
         .min();
     let advice = near.map_or_else(
-        || "--help lists those there are".to_owned(),
+        || "--help lists all flags".to_owned(),
         |(_, long)| format!("did you mean \"--{long}\"?"),
     );
     UsageError::UnknownFlag { found: found.to_owned(), advice }

@@ -60,7 +60,7 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
     }
     let once = options.mode == Mode::Once;
     let line = if once { Line::of_stderr() } else { None };
-    logging::init(options.log_level.into(), line.clone());
+    logging::init(options.log_level, line.clone());
     let config = config_file::read_config(&options.config)?;
     Ok(match daemon::run(config, once, line)? {
         Outcome::Clean => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What is a command line, and what is told of one that is not.
+//! Tables of command lines: the options of good ones, the errors of bad ones.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn parse_words(line: &str) -> Result<Command, UsageError> {
 }
 
 #[track_caller]
-fn check(line: &str, config: &str, log_level: LogLevel, mode: Mode) {
+fn check(line: &str, config: &str, log_level: LevelFilter, mode: Mode) {
     let options = Options { config: config.into(), log_level, mode };
     assert_eq!(parse_words(line), Ok(Command::Run(options)), "{line}");
 }
@@ -18,9 +18,9 @@ fn check_error(line: &str, expected: &str) {
 }
 
 #[test]
-fn command_lines_are_read() {
+fn command_line_is_parsed() {
     const DEFAULT: &str = "/etc/peipkg-manager/config.toml";
-    use LogLevel::{Debug, Error, Info, Warn};
+    use LevelFilter::{Debug, Error, Info, Warn};
     check("", DEFAULT, Info, Mode::Daemon);
     check("--once", DEFAULT, Info, Mode::Once);
     check("--check", DEFAULT, Info, Mode::Check);
@@ -31,15 +31,15 @@ fn command_lines_are_read() {
 }
 
 #[test]
-fn flag_with_one_dash_is_read() {
-    check("-once -config c.toml", "c.toml", LogLevel::Info, Mode::Once);
-    check("-config=c.toml -log-level=debug -once=true", "c.toml", LogLevel::Debug, Mode::Once);
-    check("-config -once", "-once", LogLevel::Info, Mode::Daemon);
-    check("--config -h", "-h", LogLevel::Info, Mode::Daemon);
+fn long_flag_with_one_dash_is_parsed() {
+    check("-once -config c.toml", "c.toml", LevelFilter::Info, Mode::Once);
+    check("-config=c.toml -log-level=debug -once=true", "c.toml", LevelFilter::Debug, Mode::Once);
+    check("-config -once", "-once", LevelFilter::Info, Mode::Daemon);
+    check("--config -h", "-h", LevelFilter::Info, Mode::Daemon);
 }
 
 #[test]
-fn help_and_version_take_precedence() {
+fn help_and_version_with_other_flags_take_precedence() {
     for line in ["-h", "--help", "-help", "--once -h", "-hV"] {
         assert_eq!(parse_words(line), Ok(Command::Help), "{line}");
     }
@@ -50,12 +50,12 @@ fn help_and_version_take_precedence() {
 }
 
 #[test]
-fn command_lines_wrong_are_refused() {
+fn command_line_wrong_is_refused() {
     check_error("--onec", "unknown flag \"--onec\"; did you mean \"--once\"?");
     check_error("-onec", "unknown flag \"--onec\"; did you mean \"--once\"?");
     check_error("--log_level=info", "unknown flag \"--log_level\"; did you mean \"--log-level\"?");
-    check_error("--frobnicate", "unknown flag \"--frobnicate\"; --help lists those there are");
-    check_error("-x", "unknown flag \"-x\"; --help lists those there are");
+    check_error("--frobnicate", "unknown flag \"--frobnicate\"; --help lists all flags");
+    check_error("-x", "unknown flag \"-x\"; --help lists all flags");
     check_error("--config", "--config needs a value: --config PATH");
     check_error("--config=", "--config needs a value: --config PATH");
     check_error("--once --log-level", "--log-level needs a value: --log-level LEVEL");
@@ -70,7 +70,7 @@ fn command_lines_wrong_are_refused() {
 }
 
 #[test]
-fn arguments_not_unicode_are_handled() {
+fn argument_not_unicode_is_a_path_or_an_error() {
     use std::os::unix::ffi::OsStringExt;
     let raw = OsString::from_vec(b"/etc/\xff".to_vec());
     let Ok(Command::Run(options)) = parse(["--config".into(), raw.clone()]) else { panic!("not a run") };
@@ -78,7 +78,7 @@ fn arguments_not_unicode_are_handled() {
     let error = parse([raw]).unwrap_err().to_string();
     assert!(error.starts_with("unexpected argument \"/etc/\\xFF\", "), "{error}");
     let error = parse([OsString::from_vec(b"-\xff\n".to_vec())]).unwrap_err().to_string();
-    assert_eq!(error, "unknown flag \"-\u{fffd}\"; --help lists those there are");
+    assert_eq!(error, "unknown flag \"-\u{fffd}\"; --help lists all flags");
 }
 
 #[test]
