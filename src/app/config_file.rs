@@ -27,11 +27,9 @@ pub(super) fn read_draft(path: &Path) -> Result<Draft, Problem> {
         let advice = "--config names another, docs/config.sample.toml is one to start from";
         Problem::unreadable(path, "the configuration", &error, advice)
     })?;
-    Ok(match str::from_utf8(&bytes) {
-        Ok(text) => Draft::read(path, text),
-        Err(_) => {
-            let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
-            Draft::unreadable(path, vec![problem])
-        }
-    })
+    let Ok(text) = str::from_utf8(&bytes) else {
+        let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
+        return Ok(Draft::unreadable(path, vec![problem]));
+    };
+    Ok(Draft::read(path, text))
 }
