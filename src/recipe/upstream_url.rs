@@ -1,8 +1,8 @@
-//! An upstream's URL: which host and repository it means, and what of it may be shown. Pure.
+//! An upstream's URL: its host, its repository, and its text without secrets. Pure.
 //!
-//! No other file takes a URL apart. Whoever prints an [`UpstreamUrl`] prints it without its
-//! secrets; [`UpstreamUrl::secret_text`] alone gives the whole, to git and to HTTP requests.
-//! The text of a tool may repeat what is secret: [`UpstreamUrl::secrets`] takes it out.
+//! No other file parses URLs. `Display` and `Debug` leave out the secrets, so no message can leak
+//! them; only [`UpstreamUrl::secret_text`] returns the whole URL. A tool's output may repeat secrets:
+//! [`UpstreamUrl::secrets`] removes them.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,11 +10,9 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A URL that git takes, with its secrets. It is no option of git's and has no control
-/// character.
+/// A URL for git, with its secrets. git cannot take it for an option, and it has no control character.
 ///
-/// A clone costs a reference. URLs are equal, sorted and hashed as their whole texts are.
-/// `Display` and `Debug` show no secret.
+/// A clone shares the text. URLs compare and hash by their whole texts.
 #[derive(Clone)]
 pub struct UpstreamUrl(Arc<Inner>);
 
@@ -25,10 +23,10 @@ struct Inner {
     host: Option<Arc<str>>,
 }
 
-/// Why a text is no [`UpstreamUrl`]. The message begins with the text, less its secrets.
+/// Why a text is no [`UpstreamUrl`]. The message begins with the text, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// A line of a log or of git's input would end within the URL, or a terminal would act on it.
+    /// A line feed would forge a log line, and an escape would control a terminal.
     #[error("{shown:?} has the control character {control:?}; expected a URL")]
     Control {
         /// The URL without its secrets.
@@ -50,7 +48,7 @@ pub enum UrlError {
 pub struct PlainHttp<'a> {
     /// `http` or `https`.
     pub scheme: &'a str,
-    /// Host and port as they were written.
+    /// Host and port as written.
     pub authority: &'a str,
     /// The host, see [`UpstreamUrl::host`].
     pub host: &'a str,
@@ -73,7 +71,7 @@ pub enum Unusual {
 impl FromStr for UpstreamUrl {
     type Err = UrlError;
 
-    /// Accepts whatever git might: which URLs there are is git's knowledge.
+    /// Accepts whatever git might accept: only git knows all forms of URLs.
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let parts = Parts::of(text);
         let shown = parts.shown();
@@ -94,40 +92,39 @@ impl FromStr for UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// The whole URL, with every secret in it: for git and for HTTP requests, never for a
-    /// message.
+    /// Returns the whole URL with its secrets: for git and HTTP requests, never for a message.
     pub fn secret_text(&self) -> &str {
         &self.0.text
     }
 
-    /// What may not be shown of it.
+    /// Returns the parts that no message may show.
     pub fn secrets(&self) -> Secrets {
         Secrets::of(&Parts::of(&self.0.text))
     }
 
-    /// The host, without port, in lower case; an IPv6 address keeps its brackets. `None` for a
+    /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for a
     /// local path.
     pub fn host(&self) -> Option<&Arc<str>> {
         self.0.host.as_ref()
     }
 
-    /// What stands before `://`, as it is written. `None` for a local path and for git's short
-    /// form of an ssh URL.
+    /// Returns the text before `://` as written. `None` for a local path and for git's short form of
+    /// an ssh URL.
     pub fn scheme(&self) -> Option<&str> {
         Parts::of(&self.0.text).scheme
     }
 
-    /// What the URLs of one repository have in common: `<host>/<path>` without scheme, user,
-    /// port, `.git` and trailing slashes, in lower case. Two repositories that share a name by
-    /// chance cost a poll, nothing more.
+    /// Returns the name that all URLs of one repository share: `<host>/<path>` in lower case, without
+    /// scheme, user, port, `.git` and trailing slashes. If two repositories have the same name by
+    /// chance, a webhook for one also polls the other.
     pub fn repository(&self) -> &str {
         &self.0.repository
     }
 
-    /// What of it an HTTP client needs.
+    /// Returns the parts that an HTTP client needs.
     ///
     /// # Errors
-    /// When clients might read it in different ways, or it is for another transport.
+    /// When clients may read the URL in different ways, or it is for another transport.
     pub fn plain_http(&self) -> Result<PlainHttp<'_>, Unusual> {
         let Parts { scheme, user_info, authority, path, query, .. } = Parts::of(&self.0.text);
         let scheme = scheme.filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(Unusual::Scheme)?;
@@ -135,7 +132,7 @@ impl UpstreamUrl {
             return Err(Unusual::UserInfo);
         }
         let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>?\\^`{|}".contains(&byte);
-        // A client takes dot segments out before it asks.
+        // Some clients remove dot segments before they send a request.
         let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
         let host = self.host().filter(|_| query.is_empty() && !has_dots).ok_or(Unusual::Form)?;
         if !authority.bytes().chain(path.bytes()).all(is_plain) {
@@ -146,7 +143,7 @@ impl UpstreamUrl {
 }
 
 impl fmt::Display for UpstreamUrl {
-    /// The URL without its secrets.
+    /// Writes the URL without its secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.shown)
     }
@@ -184,16 +181,16 @@ impl Hash for UpstreamUrl {
     }
 }
 
-/// What of a URL may not be shown, wherever it appears. It has no `Debug` form.
+/// The parts of a URL that no message may show. It has no `Debug`, which would show them.
 #[derive(Default)]
 pub struct Secrets {
-    /// What to look for, and what to write in its place, in this order. None of it is empty.
+    /// Texts to find and their replacements, in the order to apply them. No text to find is empty.
     rules: Vec<(String, &'static str)>,
 }
 
 impl Secrets {
     fn of(parts: &Parts<'_>) -> Self {
-        /// Shorter secrets are none, and would be found everywhere. In bytes.
+        /// The shortest secret, in bytes: a shorter one would be found in ordinary words.
         const MIN_SECRET: usize = 3;
         let mut rules = Vec::new();
         if let Some(user_info) = parts.hidden_user_info() {
@@ -212,13 +209,12 @@ impl Secrets {
         Self { rules }
     }
 
-    /// `text` without them.
+    /// Returns `text` without the secrets.
     pub(crate) fn redact(&self, text: &str) -> String {
         self.rules.iter().fold(text.to_owned(), |text, (secret, shown)| text.replace(secret, shown))
     }
 
-    /// How many bytes at the end of `text` may be the beginning of a secret whose rest is still
-    /// to come.
+    /// Returns how many bytes at the end of `text` may begin a secret whose rest is still to come.
     pub fn begun(&self, text: &str) -> usize {
         let longest = |secret: &str| {
             let lengths = secret.char_indices().map(|(length, _)| length);
@@ -228,30 +224,30 @@ impl Secrets {
     }
 }
 
-/// Where the parts of a URL are.
+/// The parts of a URL.
 struct Parts<'a> {
     text: &'a str,
-    /// What stands before `://`.
+    /// The text before `://`.
     scheme: Option<&'a str>,
-    /// What stands before the host's `@`.
+    /// The text before the host's `@`.
     user_info: Option<&'a str>,
     /// Host and port.
     authority: &'a str,
     path: &'a str,
-    /// Query and fragment, with the character that begins them.
+    /// Query and fragment, with the `?` or `#` before them.
     query: &'a str,
 }
 
 impl<'a> Parts<'a> {
     fn of(text: &'a str) -> Self {
         let Some((scheme, rest)) = text.split_once("://") else { return Self::without_scheme(text) };
-        // A password may have a ? or @ that should have been written as %3F or %40. It is no less
-        // secret: the user info reaches to the last @ before the path.
+        // A password may hold a ? or @ that should be %3F or %40. To hide all of it, the user info
+        // reaches to the last @ before the path.
         let slash = rest.find('/').unwrap_or(rest.len());
         let (user_info, rest) = split_user_info(rest, slash);
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // To ssh and to git's own transports a query is a part of the path. An unknown transport may
-        // have secrets in it.
+        // For ssh and git's own transports a ? is part of the path. For an unknown transport it may
+        // begin a query with secrets.
         let end = if is_of(scheme, &["ssh", "git+ssh", "ssh+git", "git", "file"]) {
             None
         } else {
@@ -261,7 +257,7 @@ impl<'a> Parts<'a> {
         Self { text, scheme: Some(scheme), user_info, authority, path, query }
     }
 
-    /// A local path, or git's short form of an ssh URL: `[user@]host:path`.
+    /// Splits a local path, or git's short form of an ssh URL: `[user@]host:path`.
     fn without_scheme(text: &'a str) -> Self {
         let (user_and_host, path) =
             text.split_once(':').filter(|(host, _)| !host.contains('/')).unwrap_or(("", text));
@@ -269,13 +265,13 @@ impl<'a> Parts<'a> {
         Self { text, scheme: None, user_info, authority, path, query: "" }
     }
 
-    /// The user info, if it may not be shown. The user of an ssh URL is no secret.
+    /// Returns the user info if it is secret. The user of an ssh URL is none.
     fn hidden_user_info(&self) -> Option<&'a str> {
         let (scheme, user_info) = (self.scheme?, self.user_info?);
         (!user_info.is_empty() && (!shows_user(scheme) || user_info.contains(':'))).then_some(user_info)
     }
 
-    /// The URL without its secrets.
+    /// Returns the URL without its secrets.
     fn shown(&self) -> String {
         let Some(scheme) = self.scheme else { return self.text.to_owned() };
         let user = self.user_info.filter(|_| shows_user(scheme));
@@ -284,7 +280,7 @@ impl<'a> Parts<'a> {
         format!("{scheme}://{user}{at}{}{}", self.authority, self.path)
     }
 
-    /// See [`UpstreamUrl::repository`].
+    /// Returns the name of the repository, see [`UpstreamUrl::repository`].
     fn repository(&self, host: &str) -> String {
         let path = self.path.trim_matches('/');
         let path = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/');
@@ -292,7 +288,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Splits off what stands before the last `@` of the first `end` bytes.
+/// Splits off the text before the last `@` of the first `end` bytes.
 fn split_user_info(text: &str, end: usize) -> (Option<&str>, &str) {
     match text[..end].rsplit_once('@') {
         Some((user_info, _)) => (Some(user_info), &text[user_info.len() + 1..]),
@@ -300,7 +296,7 @@ fn split_user_info(text: &str, end: usize) -> (Option<&str>, &str) {
     }
 }
 
-/// Whether the user in a URL is an account only. Elsewhere it may be a token.
+/// Returns whether the user in a URL is only an account name. In other schemes it may be a token.
 fn shows_user(scheme: &str) -> bool {
     is_of(scheme, &["ssh", "git+ssh", "ssh+git", "git"])
 }
@@ -309,7 +305,7 @@ fn is_of(scheme: &str, schemes: &[&str]) -> bool {
     schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
-/// The host in `authority`, without port, in lower case; an IPv6 address keeps its brackets.
+/// Returns the host in `authority`, see [`UpstreamUrl::host`].
 fn host_of(authority: &str) -> String {
     let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     let port = authority[end..].find(':').map_or(authority.len(), |colon| end + colon);

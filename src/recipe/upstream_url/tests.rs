@@ -1,8 +1,8 @@
-//! Tables of URLs: what they mean, and what of them is shown.
+//! Tables of URLs: their parts, and their texts without secrets.
 
 use super::*;
 
-/// For the tests of all modules: their URLs are good ones.
+/// Lets the tests of all modules write URLs as literals.
 impl From<&str> for UpstreamUrl {
     fn from(text: &str) -> Self {
         text.parse().unwrap()
@@ -14,7 +14,7 @@ fn url(text: &str) -> UpstreamUrl {
 }
 
 #[test]
-fn a_url_is_shown_without_secrets() {
+fn url_is_shown_without_secrets() {
     for (text, shown) in [
         ("https://example.org/a@b", "https://example.org/a@b"),
         ("https://token@example.org/x.git", "https://example.org/x.git"),
@@ -37,7 +37,7 @@ fn a_url_is_shown_without_secrets() {
 }
 
 #[test]
-fn a_text_that_is_no_url_is_refused_without_its_secrets() {
+fn url_invalid_is_refused_without_its_secrets() {
     for (text, expected) in [
         ("https://u:p@h/a\nb", "\"https://h/a\\nb\" has the control character '\\n'; expected a URL"),
         ("--upload-pack=x", "\"--upload-pack=x\" starts with '-', like an option; expected a URL"),
@@ -47,14 +47,14 @@ fn a_text_that_is_no_url_is_refused_without_its_secrets() {
 }
 
 #[test]
-fn urls_are_equal_and_sorted_by_their_whole_texts() {
+fn urls_with_other_secrets_differ() {
     let (one, other) = (url("https://a:b@h/x"), url("https://a:c@h/x"));
     assert_eq!(one.to_string(), other.to_string());
     assert!(one < other && one == url("https://a:b@h/x"));
 }
 
 #[test]
-fn messages_are_shown_without_the_urls_secrets() {
+fn message_with_secrets_of_the_url_is_redacted() {
     let redact = |text: &str, of: &str| url(of).secrets().redact(text);
     let git = "could not read Password for 'http://ghp_Secret@h.example'";
     assert_eq!(
@@ -71,7 +71,7 @@ fn messages_are_shown_without_the_urls_secrets() {
 }
 
 #[test]
-fn a_secret_that_has_begun_is_noticed() {
+fn secret_cut_off_is_found_by_its_beginning() {
     let secrets = url("https://me:s3cret@h/x").secrets();
     for (text, begun) in [
         ("", 0),
@@ -88,7 +88,7 @@ fn a_secret_that_has_begun_is_noticed() {
 }
 
 #[test]
-fn the_urls_of_one_repository_have_one_name() {
+fn urls_of_one_repository_have_one_name() {
     for text in [
         "https://github.com/madler/zlib",
         "https://GitHub.com/madler/zlib.git",
@@ -107,7 +107,7 @@ fn the_urls_of_one_repository_have_one_name() {
 }
 
 #[test]
-fn the_host_of_a_url_has_no_port_and_is_in_lower_case() {
+fn host_has_no_port_and_is_in_lower_case() {
     for (text, host) in [
         ("https://me:pw@Example.ORG:8080/x", Some("example.org")),
         ("http://[2001:DB8::1]:80/x", Some("[2001:db8::1]")),
@@ -122,7 +122,7 @@ fn the_host_of_a_url_has_no_port_and_is_in_lower_case() {
 }
 
 #[test]
-fn a_plain_url_is_taken_apart() {
+fn plain_url_is_split_into_its_parts() {
     for (text, scheme, authority, host) in [
         ("https://example.org/a/b.git", "https", "example.org", "example.org"),
         ("http://Example.ORG:8080/a%20b/", "http", "Example.ORG:8080", "example.org"),
@@ -136,7 +136,7 @@ fn a_plain_url_is_taken_apart() {
 }
 
 #[test]
-fn an_unusual_url_is_not_plain() {
+fn url_unusual_is_not_plain() {
     for (text, expected) in [
         ("ssh://git@example.org/x", Unusual::Scheme),
         ("git@example.org:x.git", Unusual::Scheme),
