@@ -1,11 +1,11 @@
 //! peipkg-manager: the build-farm daemon of the Peios package system.
 //!
-//! It watches git upstreams for new tags, builds each new version with `peipkg-build`, publishes it
+//! It polls git upstreams for new tags, builds each new version with `peipkg-build`, publishes it
 //! with `peipkg-repo` and uploads the repository with rclone. One thread, the loop in
 //! `app::daemon`, owns all state and lets the pure core in `farm` decide; the other threads only
 //! send it events. ARCHITECTURE.md has the map.
 //!
-//! The program is [`run`]. The other public items are for its tests.
+//! The program is [`run`]. Tests and benchmarks use the other public items.
 
 mod app;
 mod build_log;

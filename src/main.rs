@@ -1,4 +1,4 @@
-//! The peipkg-manager program. All of it is in the library.
+//! The peipkg-manager program. Its code is in the library.
 
 use std::env;
 use std::process::ExitCode;

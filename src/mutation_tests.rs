@@ -1,9 +1,10 @@
-//! Everything that reads bytes from outside, given what it should read and thousands of mutilations of it: whatever comes,
-//! it answers, soon, and does not panic.
+//! Feeds every reader of outside bytes with good input and thousands of mutations of it. A reader must
+//! return soon and must not panic.
 //!
-//! The seeds are files of `tests/corpus/<reader>/`. Each is read as it is and then mutated, the same way in each run;
-//! `PEIPKG_FUZZ_ROUNDS` and `PEIPKG_FUZZ_SEED` ask for more. An input that has broken something is printed, and belongs
-//! into the corpus. `make fuzz` does the same with libFuzzer, which sees what of the code its inputs reach.
+//! The seeds are the files in `tests/corpus/<reader>/`. Each is read unchanged, then mutated in the
+//! same way in every run; `PEIPKG_FUZZ_ROUNDS` and `PEIPKG_FUZZ_SEED` change that. A failure prints
+//! its input: add it to the corpus. `make fuzz` does the same with libFuzzer, which sees the code that
+//! an input reaches.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,16 +15,17 @@ use std::time::{Duration, Instant};
 
 use crate::readers::{READERS, Reader};
 
-/// Mutations of each seed, when nothing else is asked for.
+/// The default number of mutations of each seed.
 const ROUNDS: u64 = 60;
 
-/// What any answer may take: a hundred times what the slowest takes here, so that only a blow-up is found.
+/// How long a reader may take: a hundred times as long as the slowest one, so that only a blow-up
+/// fails.
 const SOON: Duration = Duration::from_secs(5);
 
 /// The longest mutated input, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// xorshift64*.
+/// A generator of random numbers: xorshift64*.
 struct Random(u64);
 
 impl Random {
@@ -35,14 +37,14 @@ impl Random {
         usize::try_from(number).expect("31 bits") % end
     }
 
-    /// Where something begins and ends in `length` bytes.
+    /// Returns a random range in `length` bytes.
     fn range(&mut self, length: usize) -> std::ops::Range<usize> {
         let (one, other) = (self.below(length + 1), self.below(length + 1));
         one.min(other)..one.max(other)
     }
 }
 
-/// Bytes that mean something to one reader or another.
+/// Bytes with a meaning to some of the readers.
 const TOKENS: [&[u8]; 16] = [
     b"\0",
     b"\n",
@@ -88,7 +90,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
+fn env_number(name: &str, default: u64) -> u64 {
     env::var(name)
         .ok()
         .filter(|text| !text.is_empty())
@@ -105,17 +107,17 @@ fn seeds(reader: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 fn check(reader: &str, read: Reader, seed: &Path, bytes: &[u8]) {
     let started = Instant::now();
-    let answered = catch_unwind(|| read(bytes)).is_ok();
+    let has_returned = catch_unwind(|| read(bytes)).is_ok();
     let took = started.elapsed();
-    let shown = bytes.escape_ascii();
-    assert!(answered, "{reader} panicked over a mutation of {}:\n{shown}", seed.display());
-    assert!(took < SOON, "{reader} took {took:?} over a mutation of {}:\n{shown}", seed.display());
+    let input = bytes.escape_ascii();
+    assert!(has_returned, "{reader} panicked over a mutation of {}:\n{input}", seed.display());
+    assert!(took < SOON, "{reader} took {took:?} over a mutation of {}:\n{input}", seed.display());
 }
 
 #[test]
-fn readers_of_mutated_input_keep_their_promise() {
-    let rounds = number("PEIPKG_FUZZ_ROUNDS", ROUNDS);
-    let start = number("PEIPKG_FUZZ_SEED", 1);
+fn readers_of_mutated_input_return_soon_without_panic() {
+    let rounds = env_number("PEIPKG_FUZZ_ROUNDS", ROUNDS);
+    let start = env_number("PEIPKG_FUZZ_SEED", 1);
     println!("PEIPKG_FUZZ_SEED={start} PEIPKG_FUZZ_ROUNDS={rounds}");
     for (reader, read) in READERS {
         let seeds = seeds(reader);
@@ -134,7 +136,7 @@ fn readers_of_mutated_input_keep_their_promise() {
 }
 
 #[test]
-fn readers_and_corpora_belong_together() {
+fn every_reader_has_a_corpus() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let names = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let readers = READERS.map(|(reader, _)| reader.to_owned());

@@ -1,7 +1,9 @@
-//! Everything that reads bytes from outside, as one table: what is fuzzed, by mutations in the tests and by libFuzzer in
-//! `contrib/fuzz`. Each has a directory of examples in `tests/corpus`. It is in no program.
+//! The table of every reader of outside bytes. The mutation tests and libFuzzer in `contrib/fuzz` fuzz
+//! them; `tests/corpus` has a directory of examples for each. Only those two builds compile this
+//! file.
 //!
-//! A reader must answer whatever it is given, soon and without a panic. Where there is more to be held to, it is.
+//! A reader must return soon for any input, and must not panic. Some have more properties, asserted
+//! here.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -32,10 +34,10 @@ use crate::upstream::listing::ref_name;
 use crate::upstream::listing::retry_after;
 use crate::upstream::source::commit_times;
 
-/// What is given bytes.
+/// A function that reads bytes, whatever they are.
 pub type Reader = fn(&[u8]);
 
-/// The readers, each by the name of its directory.
+/// The readers, by the names of their directories.
 pub const READERS: [(&str, Reader); 18] = [
     ("archive", |bytes| drop((Archive::read(bytes), timestamp::generated_at(bytes)))),
     ("build-log", read_output),
@@ -61,36 +63,38 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Whether a terminal acts upon a character, or shows others in another order for it.
+/// Tells whether a terminal acts upon a character or reorders others because of it.
 fn is_raw(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What is written is read as the same.
+/// Asserts that a formatted duration is parsed as the same duration.
 fn read_duration(bytes: &[u8]) {
     let Ok(read) = duration::parse(&text(bytes)) else { return };
     assert_eq!(duration::parse(&duration::format(read)), Ok(read));
 }
 
-/// Output of tools, as a build log has it: without what a terminal acts upon, and without the secrets of the upstream's URL,
-/// wherever its pieces end.
+/// Cleans the output of a tool for a build log, in pieces of several lengths. Asserts that no control
+/// character and no secret of the upstream's URL is left.
 fn read_output(bytes: &[u8]) {
     let Ok(url) = "https://me:s3cret@example.org/x".parse::<UpstreamUrl>() else { return };
     for length in [1, 2, 7, 4096] {
         let text = build_log::cleaned(url.secrets(), bytes.chunks(length));
-        // A user's name is taken out without a trace, and what was around it may make another one: only of who knows it.
+        // Redaction removes a user's name without a mark, so the text around it may join to the secret.
+        // Only an author who knows the secret can arrange that, with an `@`.
         assert!(bytes.contains(&b'@') || !text.contains("s3cret"), "{text:?}");
         assert!(!text.contains(|c| is_raw(c) && !matches!(c, '\t' | '\n')), "{text:?}");
     }
 }
 
-/// The bytes are taken for a listing, and for what git says of tags.
+/// Reads the bytes as git's listing, and as git's commit times.
 fn read_git(bytes: &[u8]) {
     let _ = git::parse_listing(bytes);
     text(bytes).lines().for_each(|line| drop(commit_times::parse_line(line)));
 }
 
-/// What the gate passes on is one request, with the same body, and nothing else.
+/// Reads the head of a response and of a request. Asserts that the gate passes on exactly one request
+/// with the same body.
 fn read_head(bytes: &[u8]) {
     let _ = http::frame::response(bytes, false);
     let Ok(Some(request)) = http::frame::request(bytes) else { return };
@@ -105,13 +109,13 @@ fn read_address(bytes: &[u8]) {
     assert_eq!(address.to_string().parse(), Ok(address));
 }
 
-/// The bytes are taken for all of a journal, and for what comes before a checksum that is right.
+/// Reads the bytes as a whole journal, and as the text before a valid checksum.
 fn read_journal(bytes: &[u8]) {
     let _ = journal::parse(bytes);
     let _ = journal::parse_text(bytes);
 }
 
-/// The bytes are taken for each of the answers that a server gives.
+/// Reads the bytes as each of a server's answers.
 fn read_refs(bytes: &[u8]) {
     let _ = ls_refs::read_advertisement(bytes);
     for object_format in [None, Some(ObjectFormat::Sha1), Some(ObjectFormat::Sha256)] {
@@ -142,7 +146,7 @@ fn read_pause(bytes: &[u8]) {
     assert!(pause.as_secs() <= 3600, "{pause:?}");
 }
 
-/// The first line is the pattern, the others are tags.
+/// Reads the first line as a pattern, the others as tags.
 fn read_pattern(bytes: &[u8]) {
     let text = text(bytes);
     let Some((pattern, tags)) = text.split_once('\n') else { return };
@@ -152,7 +156,7 @@ fn read_pattern(bytes: &[u8]) {
     }
 }
 
-/// The words of others, as they are shown: on one line, and without what a terminal acts upon.
+/// Shows a text of another program. Asserts that it has one line and no control character.
 fn read_text(bytes: &[u8]) {
     let text = text(bytes);
     for shown in [Quoted(&text).to_string(), OneLine(&text).to_string()] {
@@ -163,7 +167,7 @@ fn read_text(bytes: &[u8]) {
     assert!(!explained.contains('\n') && explained.len() <= 2 * process::MAX_LINE + 100, "{explained:?}");
 }
 
-/// The first line is a URL, the second where an answer from there leads.
+/// Reads the first line as a URL, the second as a redirection from there.
 fn read_urls(bytes: &[u8]) {
     let text = text(bytes);
     let (url, location) = text.split_once('\n').unwrap_or((&text, ""));
@@ -178,7 +182,8 @@ fn read_urls(bytes: &[u8]) {
     }
 }
 
-/// Each line is a version; they can be compared and sorted, and are read as they are written.
+/// Reads each line as a version. Asserts that the order is total and that a written version is read as
+/// the same.
 fn read_versions(bytes: &[u8]) {
     let versions: Vec<Version> = text(bytes).lines().filter_map(|line| line.parse().ok()).take(12).collect();
     for one in &versions {
@@ -194,7 +199,7 @@ fn read_versions(bytes: &[u8]) {
     }
 }
 
-/// The first line is the signature, the second the content type, the rest the body.
+/// Reads the first line as a signature, the second as a content type, the rest as a body.
 fn read_webhook(bytes: &[u8]) {
     let text = text(bytes);
     let mut parts = text.splitn(3, '\n');

@@ -169,8 +169,8 @@ pub(crate) fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
 /// Removes the logs that must make room for the next attempt's, and creates its file. Returns its
 /// path and the attempt's number too.
 fn create(directory: &Path, recipe: &str, version: &Version) -> io::Result<(PathBuf, File, u32)> {
-    // Kept outputs of an earlier run name the recipe, so a damaged journal could lead out of the
-    // directory.
+    // The recipe's name may come from the pending packages of an earlier run, so a damaged file
+    // there could lead out of the directory.
     if !matches!(Path::new(recipe).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
         return Err(io::Error::other("not the name of a recipe"));
     }

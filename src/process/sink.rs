@@ -1,4 +1,5 @@
-//! Where the output of children goes. Whoever wants it implements [`Sink`]; this room knows none of them.
+//! The interface for the output of children. Rooms above implement [`Sink`]; this room must not know
+//! them.
 
 use std::fmt;
 

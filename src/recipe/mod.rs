@@ -1,9 +1,8 @@
-//! Recipes: what a `peipkg.toml` tells the manager.
+//! Recipes: the manager's part of a `peipkg.toml`.
 //!
-//! Pure: the text is an argument. The manager owns `[upstream]` and `[watch]`
-//! and reads them strictly. Of `[[package]]` it reads name and architecture, to
-//! know which packages a build makes; what else stands there, and every other
-//! section, is `peipkg-build`'s business and is not looked at.
+//! Pure: the text is an argument. The manager owns `[upstream]` and `[watch]`: an unknown key there
+//! is an error. From `[[package]]` it reads name and architecture, to know which packages a build
+//! produces. It ignores the other keys and sections, which belong to `peipkg-build`.
 
 pub(crate) mod tag_pattern;
 pub(crate) mod upstream_url;
@@ -23,70 +22,70 @@ use peipkg_format::version::{Version, VersionError};
 use crate::recipe::tag_pattern::TagPattern;
 use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 
-/// The name of the file within a recipe's directory.
+/// The name of the file in a recipe's directory.
 pub(crate) const FILE_NAME: &str = "peipkg.toml";
 
-/// The shortest time between two polls of one upstream; hosts lock out who asks more often.
+/// The shortest poll interval. A host may block a client that polls more often.
 pub(crate) const MIN_POLL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// One recipe.
+/// A recipe.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// The name of its directory, which [`check_id`] accepts.
     pub id: Arc<str>,
-    /// Its directory, as the caller named it.
+    /// Its directory, as given to [`Recipe::parse`].
     pub dir: PathBuf,
-    /// What one build of it makes, in the order of the file; no two are the same.
+    /// The packages that a build produces, in the order of the file, without duplicates.
     pub packages: Vec<PackageName>,
-    /// The line of each of them in the file.
+    /// The line of each package in the file.
     pub package_lines: Vec<usize>,
-    /// Where its versions come from; a recipe without is built by hand only.
+    /// The source of its versions. The manager never builds a recipe without one.
     pub upstream: Option<Upstream>,
-    /// Whether a webhook may trigger a poll of it.
+    /// Whether a webhook may trigger a poll.
     pub github_webhook: bool,
-    /// How often its upstream is polled, at least [`MIN_POLL_INTERVAL`]; `None` is the farm's default.
+    /// How often to poll its upstream, at least [`MIN_POLL_INTERVAL`]; `None` is the farm's default.
     pub poll_interval: Option<Duration>,
-    /// Changes when a file of the recipe's directory changes.
+    /// A number that changes with any file in the recipe's directory.
     pub stamp: u64,
 }
 
-/// `[upstream]`: where a recipe's source is, and which of its tags are versions.
+/// `[upstream]`: the repository of a recipe's source, and which of its tags are versions.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// Where git finds it.
+    /// The repository's URL.
     pub url: UpstreamUrl,
     /// Which tags are versions.
     pub tag_pattern: TagPattern,
-    /// The revision that the captured version gets, at least 1.
+    /// The revision to add to the captured version, at least 1.
     pub peios_revision: u32,
-    /// Whether the source is fetched with its submodules.
+    /// Whether to fetch the source with its submodules.
     pub submodules: bool,
-    /// Tags of older versions are not built. It is completed by the revision 1
-    /// and to be compared by [`Version::compare_upstream`].
+    /// The oldest version to build. It has the revision 1, so compare with
+    /// [`Version::compare_upstream`].
     pub min_version: Option<Version>,
 }
 
-/// What a tag means to a recipe.
+/// The meaning of a tag to a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagVersion {
     /// The pattern does not match, or captures nothing.
     NoMatch,
-    /// A version older than `min_version`.
+    /// The version is older than `min_version`.
     TooOld,
-    /// What was captured makes no version (PSD-009 §2.2).
+    /// The captured text is not a version (PSD-009 §2.2).
     Invalid {
-        /// What was captured; it may hold anything that the upstream serves.
+        /// The captured text, unchecked: it comes from the upstream.
         captured: String,
         /// Why it is no version.
         reason: VersionError,
     },
-    /// The version of the package that the tag is built as.
+    /// The package version to build the tag as.
     Version(Version),
 }
 
 impl Recipe {
-    /// Reads the recipe `id` from the text of its file. Adds to `warnings`, for a broken recipe
-    /// as well, what works but perhaps not as its author expects.
+    /// Reads the recipe `id` from the text of its file. Adds to `warnings` what works, but perhaps
+    /// not as the author expects, even if the recipe has problems.
     ///
     /// # Errors
     /// All problems of the file.
@@ -132,14 +131,12 @@ impl Recipe {
         })
     }
 
-    /// The recipe's file.
+    /// Returns the path of the recipe's file.
     pub fn file(&self) -> PathBuf {
         self.dir.join(FILE_NAME)
     }
-}
 
-impl Recipe {
-    /// Whether both build the same versions of the same packages from the same tags.
+    /// Tells whether both build the same versions of the same packages from the same tags.
     pub fn builds_the_same_as(&self, other: &Self) -> bool {
         let upstream = |recipe: &Self| {
             let upstream = recipe.upstream.as_ref()?;
@@ -152,7 +149,7 @@ impl Recipe {
 }
 
 impl Upstream {
-    /// What `tag` means.
+    /// Returns the meaning of `tag`.
     pub fn version_of(&self, tag: &str) -> TagVersion {
         let Some(captured) = self.tag_pattern.capture(tag) else { return TagVersion::NoMatch };
         let version: Version = match format!("{captured}-{}", self.peios_revision).parse() {
@@ -165,7 +162,7 @@ impl Upstream {
         }
     }
 
-    /// `None` when a required key is missing or wrong, which is reported.
+    /// Reads `[upstream]`; returns `None` if a key is missing or wrong, and reports the problem.
     fn read(mut section: Section<'_, '_>, warnings: &mut Vec<Problem>) -> Option<Self> {
         let url = section.required_text("git").and_then(|found| upstream_url(&section, &found));
         let tag_pattern =
@@ -212,7 +209,7 @@ impl Upstream {
 /// Checks a recipe id: it becomes part of paths, log lines and status keys.
 ///
 /// # Errors
-/// What is wrong with it, as the end of a sentence that starts with "recipe id".
+/// The end of a sentence that begins with "recipe id".
 pub(crate) fn check_id(id: &str) -> Result<(), String> {
     const MAX_LEN: usize = 64;
 
@@ -229,8 +226,8 @@ pub(crate) fn check_id(id: &str) -> Result<(), String> {
     }
 }
 
-/// Warnings about sections that are probably meant for the manager. A section
-/// of any other name is another tool's.
+/// Warns of sections whose names are almost those of the manager's. It ignores other sections, so a
+/// misspelt one would have no effect.
 fn misspelt_sections(root: &Section<'_, '_>) -> Vec<Problem> {
     let misspelt = |meant| {
         let found = root.misspelt(meant)?;
@@ -240,7 +237,7 @@ fn misspelt_sections(root: &Section<'_, '_>) -> Vec<Problem> {
     ["upstream", "watch"].into_iter().filter_map(misspelt).collect()
 }
 
-/// Reads the packages that the stanzas declare, each with its line.
+/// Reads the packages of the `[[package]]` stanzas, each with its line.
 fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<(PackageName, usize)> {
     let mut packages = Vec::new();
     let mut seen = HashSet::new();
@@ -277,7 +274,7 @@ fn watch(mut section: Section<'_, '_>) -> (bool, Option<Duration>) {
     (github_webhook, poll_interval)
 }
 
-/// Reads a time between two polls; `key` names it in messages.
+/// Reads a poll interval. `key` names it in messages.
 pub(crate) fn interval(section: &Section<'_, '_>, key: &str, found: &At<String>) -> Option<Duration> {
     let message = match duration::parse(&found.value) {
         Ok(interval) if interval >= MIN_POLL_INTERVAL => return Some(interval),

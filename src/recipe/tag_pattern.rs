@@ -1,18 +1,15 @@
-//! Tag patterns: which tags of an upstream are versions, and which version a
-//! tag stands for.
+//! Tag patterns: which tags of an upstream are versions, and the version in each tag.
 //!
-//! Pure. A pattern is a regular expression in the manner of RE2: leftmost-first,
-//! linear in time, found anywhere in the tag unless anchored, with ASCII `\d`,
-//! `\w`, `\s` and `\b`. The engine is `regex-lite`, which also knows the POSIX
-//! classes (`[[:alpha:]]`), flags (`(?i)`), lazy repetition, `\A` and `\z`,
-//! `(?:…)`, and both `(?P<name>…)` and `(?<name>…)`. What RE2 has beyond that is
-//! refused when the pattern is read, never taken to mean something else:
-//! Unicode classes (`\pL`), quoting (`\Q…\E`), octal escapes, and a bare `{` or,
+//! Pure. A pattern is a regular expression as in RE2: leftmost-first, linear in time, found anywhere
+//! in the tag unless anchored, with ASCII `\d`, `\w`, `\s` and `\b`. The engine is `regex-lite`. It
+//! also has the POSIX classes (`[[:alpha:]]`), flags (`(?i)`), lazy repetition, `\A` and `\z`,
+//! `(?:…)`, and both `(?P<name>…)` and `(?<name>…)`. It refuses the rest of RE2 and gives none of it
+//! another meaning: Unicode classes (`\pL`), quoting (`\Q…\E`), octal escapes, and a bare `{` or,
 //! inside a class, a bare `[` as a literal. `(?i)` folds ASCII letters only.
 
 use regex_lite::Regex;
 
-/// The named groups and whether a pattern with named groups needs them.
+/// The named groups, and whether a pattern with named groups must have them.
 const NAMED_GROUPS: [(&str, bool); 4] =
     [("major", true), ("minor", true), ("patch", false), ("prerelease", false)];
 
@@ -23,7 +20,7 @@ pub struct TagPattern {
     groups: Groups,
 }
 
-/// How the version is put together from what the groups captured.
+/// How to compose the version from the captured groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Groups {
     /// The first, unnamed group is the version.
@@ -38,62 +35,61 @@ pub enum TagPatternError {
     /// It is not a regular expression.
     #[error("{pattern:?} is not a regular expression: {reason}")]
     Syntax {
-        /// What was found.
+        /// The pattern.
         pattern: String,
-        /// What the engine says about it.
+        /// The engine's error.
         reason: String,
     },
-    /// It has an escape sequence that is not supported.
+    /// It has an unsupported escape sequence.
     #[error("{pattern:?} is not a regular expression: the escape {escape} is not supported")]
     Escape {
-        /// What was found.
+        /// The pattern.
         pattern: String,
-        /// The first escape that is not supported.
+        /// The first unsupported escape.
         escape: String,
     },
-    /// Nothing in it captures a version.
+    /// It has no capture group.
     #[error("{0:?} has no capture group, one pair of parentheses must enclose the version")]
     NoGroup(String),
-    /// Named and unnamed groups do not go together.
+    /// It has both named and unnamed groups.
     #[error("{0:?} mixes named and unnamed groups, write (?:…) for the groups that capture nothing")]
     Mixed(String),
-    /// A named group has no meaning.
+    /// It has a named group without a meaning.
     #[error("{pattern:?} has an unknown group {group:?}, known are major, minor, patch and prerelease")]
     UnknownGroup {
-        /// What was found.
+        /// The pattern.
         pattern: String,
-        /// The name nobody knows.
+        /// The group's name.
         group: String,
     },
-    /// A named group that the version needs is not there.
+    /// It lacks a named group that the version needs.
     #[error("{pattern:?} has named groups but none named {group:?}, major and minor are needed")]
     MissingGroup {
-        /// What was found.
+        /// The pattern.
         pattern: String,
-        /// The name that is missing.
+        /// The missing group's name.
         group: &'static str,
     },
 }
 
 impl TagPattern {
-    /// Compiles a pattern. The string beside it is a warning about a pattern
-    /// that works, but perhaps not as its author expects.
+    /// Compiles a pattern. Returns a warning too if it works, but perhaps not as its author expects.
     ///
     /// # Errors
-    /// When `pattern` is not a regular expression, or its groups name no version.
+    /// If `pattern` is not a regular expression, or its groups make no version.
     pub fn parse(pattern: &str) -> Result<(Self, Option<String>), TagPatternError> {
         let regex = Regex::new(pattern).map_err(|error| match unsupported_escape(pattern) {
             Some(escape) => TagPatternError::Escape { pattern: pattern.to_owned(), escape },
             None => TagPatternError::Syntax { pattern: pattern.to_owned(), reason: error.to_string() },
         })?;
-        // The first of the names stands for the whole match.
+        // The first name belongs to the whole match.
         let all: Vec<Option<&str>> = regex.capture_names().skip(1).collect();
         let named: Vec<&str> = all.iter().copied().flatten().collect();
         let (groups, warning) = match (all.len(), named.len()) {
             (0, _) => return Err(TagPatternError::NoGroup(pattern.to_owned())),
             (1, 0) => (Groups::First, None),
             (count, 0) => (Groups::First, Some(too_many(pattern, count))),
-            (count, of_them) if count == of_them => {
+            (count, with_name) if count == with_name => {
                 check_names(pattern, &named)?;
                 (Groups::Named, None)
             }
@@ -102,8 +98,8 @@ impl TagPattern {
         Ok((Self { regex, groups }, warning))
     }
 
-    /// The version that a tag stands for, or `None` when the tag is not one of
-    /// the pattern's or the groups that make up the version captured nothing.
+    /// Returns the version in a tag, or none if the pattern does not match or a group that the
+    /// version needs captured nothing.
     pub fn capture(&self, tag: &str) -> Option<String> {
         let captures = self.regex.captures(tag)?;
         let text = |found: Option<regex_lite::Match<'_>>| {
@@ -123,14 +119,14 @@ impl TagPattern {
         Some(version)
     }
 
-    /// The pattern as written.
+    /// Returns the pattern as written.
     pub fn as_str(&self) -> &str {
         self.regex.as_str()
     }
 }
 
-/// Checks that named groups are of the known ones and suffice for a version.
-/// That none is there twice is the engine's own rule.
+/// Checks that all named groups are known and suffice for a version. The engine itself refuses
+/// duplicates.
 fn check_names(pattern: &str, named: &[&str]) -> Result<(), TagPatternError> {
     let known = |name: &str| NAMED_GROUPS.iter().any(|(known, _)| *known == name);
     if let Some(unknown) = named.iter().find(|name| !known(name)) {
@@ -150,8 +146,8 @@ fn too_many(pattern: &str, count: usize) -> String {
     )
 }
 
-/// The first escape sequence that the engine does not know, since the engine
-/// reports that there is one, but not which.
+/// Finds the first escape sequence that the engine does not support. The engine's error does not
+/// name it.
 fn unsupported_escape(pattern: &str) -> Option<String> {
     let mut characters = pattern.chars();
     while let Some(character) = characters.next() {
@@ -197,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn pattern_dialect_is_checked() {
+    fn pattern_has_the_dialect_of_re2() {
         check(r"(a|ab)", "ab", Some("a"));
         check(r"(?i)^V([[:digit:]]+)\z", "v12", Some("12"));
         check(r"\Av(\d+?)\d*$", "v123", Some("1"));
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_several_first_counts_with_a_warning() {
+    fn groups_several_count_the_first_with_a_warning() {
         check(r"^v(\d+)\.(\d+)$", "v1.2", Some("1"));
         let warning = |pattern| TagPattern::parse(pattern).unwrap().1;
         assert_eq!(warning(r"^v(\d+)(?:x)$"), None);

@@ -1,10 +1,10 @@
-//! Tables of what recipes mean, and of what is said about those that mean nothing.
+//! Tables of recipes: the values of good ones, the problems of bad ones.
 
 use super::*;
 
 const PACKAGE: &str = "[[package]]\nname = \"jq\"\narchitecture = \"x86_64\"\n";
 
-/// A recipe with a package and the given lines in `[upstream]`, which is line 4.
+/// A recipe with a package and with `lines` at the end of `[upstream]`, which begins at line 4.
 fn upstream(lines: &str) -> String {
     format!("{PACKAGE}[upstream]\ngit = \"https://example.org/jq\"\ntag_pattern = '^v(.+)$'\n{lines}")
 }
@@ -18,7 +18,7 @@ fn parse(text: &str) -> Recipe {
     read(text, &mut Vec::new()).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-/// The warnings about a recipe that can be used.
+/// The warnings about a recipe without problems.
 #[track_caller]
 fn warnings(text: &str) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -26,7 +26,7 @@ fn warnings(text: &str) -> Vec<String> {
     warnings.iter().map(ToString::to_string).collect()
 }
 
-/// Checks the problems of a recipe, without the path that each starts with.
+/// Checks the problems of a recipe. `expected` leaves out the path at the start of each.
 #[track_caller]
 fn check_problems(text: &str, expected: &[&str]) {
     let problems = read(text, &mut Vec::new()).err().unwrap_or_default();
@@ -138,7 +138,7 @@ fn tags_give_their_versions() {
 }
 
 #[test]
-fn warning_has_its_line() {
+fn warning_about_a_pattern_has_its_line() {
     let text = upstream("").replace("^v(.+)$", r"^v(\d+)\.(\d+)$");
     assert_eq!(
         warnings(&text),
@@ -148,7 +148,7 @@ fn warning_has_its_line() {
 }
 
 #[test]
-fn ids_are_checked() {
+fn id_unsafe_in_a_path_is_refused() {
     for good in ["jq", "libstdc++", "Python-3.13", "7zip", "a_b", &"a".repeat(64)] {
         assert_eq!(check_id(good), Ok(()), "{good}");
     }
