@@ -228,7 +228,7 @@ fn client_never_stops_sending_does_not_delay_others() {
         ]
         .concat();
         scope.spawn(|| flood(b"", body, true));
-        for _ in 0..100 {
+        for _ in 0..30 {
             assert_prompt(addr);
         }
         done.store(true, Ordering::Relaxed);

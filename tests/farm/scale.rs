@@ -14,7 +14,7 @@ use crate::support::smart_http::SmartHttp;
 use crate::support::wait::PATIENCE;
 
 /// How many versions the sweep builds.
-const VERSIONS: usize = 60;
+const VERSIONS: usize = 40;
 
 /// A deadline for a sweep over so much.
 const LONG: Duration = PATIENCE.saturating_mul(5);

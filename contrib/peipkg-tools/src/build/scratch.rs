@@ -68,11 +68,13 @@ mod tests {
         let root = scratch.root.clone();
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut directory = openat(CWD, scratch.work(), flags, Mode::empty()).unwrap();
-        for _ in 0..20_000 {
+        for _ in 0..5_000 {
             mkdirat(&directory, "d", Mode::RWXU).unwrap();
             directory = openat(&directory, "d", flags, Mode::empty()).unwrap();
         }
-        drop(scratch);
+        // On so small a stack, a recursive removal overflows.
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        small.spawn(move || drop(scratch)).unwrap().join().unwrap();
         assert!(!root.exists());
     }
 }
