@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn file_nobody_can_reach_is_not_exposed() {
+    fn file_in_a_private_directory_is_not_exposed() {
         let above = tempfile::tempdir().unwrap();
         let (inner, outer) = (above.path().join("inner"), tempfile::tempdir().unwrap());
         fs::create_dir(&inner).unwrap();

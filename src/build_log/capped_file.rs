@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_mark_fits_and_leaves_room() {
+    fn longest_mark_leaves_room_for_output() {
         let file = tempfile::tempfile().unwrap();
         let mut capped = CappedFile::new(file.try_clone().unwrap(), SMALL);
         let left_out = u64::MAX - SMALL.limit();

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_recipes_beyond_the_kept_lose_their_logs() {
+    fn removed_recipes_beyond_the_limit_lose_their_logs() {
         let logs = tempfile::tempdir().unwrap();
         let at = |name: &str| logs.path().join(name);
         let ids: Vec<String> = (0..KEPT_OF_THE_GONE + 3).map(|number| format!("gone{number:02}")).collect();

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn log_of_the_future_is_removed_first() {
+    fn log_with_a_future_time_is_removed_first() {
         let mut logs = names(KEPT as u64);
         let future = name(at(2_000_000), "1.0-1", 1);
         logs.push(future.clone());

@@ -86,7 +86,7 @@ fn answer_larger_than_the_sockets_before_the_body_is_read_arrives() {
 }
 
 #[test]
-fn lost_backend_is_503_for_its_client_and_the_others_serve_on() {
+fn connection_to_the_server_lost_answers_503_and_the_others_serve_on() {
     let (addr, mut servers) = gate(2);
     let client = send(addr, GET);
     read_request(&mut servers[0], 0);
@@ -123,7 +123,7 @@ fn requests_beyond_the_backends_wait_for_their_turn() {
 }
 
 #[test]
-fn client_with_much_to_read_does_not_keep_the_gate_to_itself() {
+fn client_with_much_to_read_does_not_block_the_gate() {
     // Several turns of the gate, and no more than the sockets hold before anybody reads.
     const LENGTH: usize = 600_000;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

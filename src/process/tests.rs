@@ -56,7 +56,7 @@ fn output_not_captured_reaches_the_log_as_it_comes() {
 }
 
 #[test]
-fn failure_tells_status_and_last_line() {
+fn failure_names_status_and_last_line() {
     assert_eq!(error(sh("echo one; echo two >&2; echo >&2; exit 3")), "sh exited with status 3: two");
     assert_eq!(error(sh("kill -9 $$")), "sh was ended by signal 9: (no output)");
     let missing = error(Program::new(Path::new("/nonexistent/tool")).arg("build"));
@@ -66,7 +66,7 @@ fn failure_tells_status_and_last_line() {
 }
 
 #[test]
-fn failure_with_several_lines_tells_its_cause() {
+fn failure_with_several_lines_names_its_cause() {
     let script = "echo 'make: no rule' >&2; echo >&2; echo 'peipkg-build: script failed: 2' >&2; exit 1";
     let expected = "sh exited with status 1: peipkg-build: script failed: 2; before that: make: no rule";
     assert_eq!(error(sh(script)), expected);
@@ -79,7 +79,7 @@ fn failure_with_several_lines_tells_its_cause() {
 }
 
 #[test]
-fn deadline_tells_the_whole_group_to_end() {
+fn deadline_passed_ends_the_whole_group() {
     let limit = Some(Duration::from_secs(1));
     let started = Instant::now();
     let text = error(sh("sleep 100 & echo waiting; wait").deadline(limit));
@@ -130,7 +130,7 @@ fn check_stubborn(deadline: Option<Duration>, expected: &str) {
 }
 
 #[test]
-fn group_that_ignores_sigterm_is_killed_after_the_grace() {
+fn group_ignores_sigterm_is_killed_after_the_grace() {
     check_stubborn(None, "sh was interrupted");
     check_stubborn(Some(Duration::from_secs(1)), "sh was still running after 1s: ");
 }

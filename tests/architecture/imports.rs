@@ -69,8 +69,8 @@ fn module_of(file: &str) -> Module {
     names
 }
 
-/// The file that a path within `module` leads to. The crate's root counts as nobody's import:
-/// it only declares modules.
+/// The file that a path within `module` leads to. An import of the crate's root does
+/// not count: the root only declares modules.
 fn target(path: &[String], module: &Module, files: &BTreeMap<Module, &String>) -> Option<String> {
     let (first, rest) = path.split_first()?;
     let mut names = match first.as_str() {

@@ -320,7 +320,7 @@ fn grant_key_is_checked_before_anything_starts() {
 fn state_directory_unusable_is_one_line() {
     let farm = Farm::builder().build();
     let good = fs::read_to_string(farm.config_path()).unwrap();
-    // Nobody can create anything below a file, not even root.
+    // Even root cannot create anything below a file.
     fs::write(farm.config_path(), good.replace("/state\"", "/farm.key/state\"")).unwrap();
     let reason = format!("/farm.key/state: {}", os_error(Errno::NOTDIR));
     let parts = [reason.as_str(), "the manager must be able to write there"];

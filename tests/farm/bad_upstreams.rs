@@ -205,7 +205,11 @@ fn listing_redirects_are_followed_as_git_does() {
     check(&format!("{}/{QUERY}", there.replace("http", "HTTP")), all.clone());
     check(&format!("{there}/{QUERY}"), all);
     let paths: Vec<String> = elsewhere.requests().into_iter().map(|request| request.path).collect();
-    assert_eq!(paths, ["/a.git/info/refs", "/a.git/git-upload-pack"], "what follows goes to the new place");
+    assert_eq!(
+        paths,
+        ["/a.git/info/refs", "/a.git/git-upload-pack"],
+        "the second request did not follow the redirect"
+    );
     check(&format!("/b.git/{QUERY}"), Err(failed("redirected more than 20 times")));
     check("file:///etc/passwd", Err(failed("redirected to file:///etc/passwd, which is not an HTTP URL")));
     let login = format!("redirected to {there}/login, which is not an upstream's info/refs");

@@ -25,7 +25,7 @@ pub(crate) fn sweep_in(farm: &Farm, script: &str) -> Output {
     Running::spawn(&mut farm.shell(&command, script)).wait_exit(PATIENCE)
 }
 
-/// Whether a process may mount in its own namespace, which not every machine permits.
+/// Whether a process may mount in its own namespace; some machines forbid it.
 pub(crate) fn may_mount() -> bool {
     let mut command = Command::new("unshare");
     let output = command.args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
@@ -50,7 +50,7 @@ fn file_cannot_grow_fails_only_its_publish() {
     let output = sweep_in(&farm, "trap '' XFSZ; ulimit -f 8; exec \"$@\"");
     output.assert_success().assert_only_events();
     let failed = output.events("publish failed");
-    assert!(!failed.is_empty(), "the limit is too high\n{output}");
+    assert!(!failed.is_empty(), "the file size limit is too high for this test\n{output}");
     for event in failed {
         assert!(event["error"].contains(&os_error(Errno::FBIG)), "{output}");
     }
@@ -62,7 +62,7 @@ fn file_cannot_grow_fails_only_its_publish() {
 
     let output = farm.once();
     output.assert_success().assert_only_events();
-    assert!(output.events("starting build").is_empty(), "what was built was built again\n{output}");
+    assert!(output.events("starting build").is_empty(), "a built version was built again\n{output}");
     assert_eq!(farm.published().len(), 8);
     farm.assert_clean();
     farm.assert_verifies();
@@ -143,7 +143,7 @@ fn repository_unwritable_for_a_while_gets_everything_afterwards() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     farm.once().assert_success();
-    // Nobody can create a directory below a file, not even root.
+    // Even root cannot create a directory below a file.
     let (packages, away) = (farm.path("state/repo/p"), farm.path("p"));
     fs::rename(&packages, &away).unwrap();
     fs::write(&packages, "").unwrap();

@@ -235,7 +235,7 @@ fn tool_leaves_a_process_running_delays_nothing() {
 }
 
 #[test]
-fn publish_outlives_its_manager_the_next_waits_for_it() {
+fn publish_outlives_its_manager_delays_the_next_start() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let latch = Latch::new();
@@ -244,7 +244,7 @@ fn publish_outlives_its_manager_the_next_waits_for_it() {
     let first = farm.start(&["--once"]);
     latch.wait_reached();
     first.kill(false);
-    // SIGTERM ends a manager that waits for the other's tool.
+    // SIGTERM ends a manager that waits for the tool of an earlier one.
     let mut second = farm.daemon();
     let waits = "waiting for a tool of an earlier manager to end";
     let event = second.wait_event(waits, PATIENCE);
@@ -264,7 +264,7 @@ fn publish_outlives_its_manager_the_next_waits_for_it() {
 }
 
 #[test]
-fn upload_outlives_its_manager_the_next_waits_for_it() {
+fn upload_outlives_its_manager_delays_the_next_start() {
     if !require("rclone") {
         return;
     }

@@ -134,11 +134,11 @@ fn build_writes_without_end_leaves_head_mark_and_tail() {
     let numbers = |text: &str| text.lines().map_while(|line| line.parse().ok()).collect::<Vec<u64>>();
     let (head, tail) = (numbers(head), numbers(tail));
     let (head_last, tail_first) = (head[head.len() - 1], tail[0]);
-    assert!(head.iter().copied().eq(1..=head_last), "the head is not the beginning");
-    assert!(tail.iter().copied().eq(tail_first..=LAST), "the tail is not the end");
+    assert!(head.iter().copied().eq(1..=head_last), "the head is not the beginning of the output");
+    assert!(tail.iter().copied().eq(tail_first..=LAST), "the tail is not the end of the output");
     let expected = bytes_of_seq(tail_first - 1) - bytes_of_seq(head_last);
     assert_eq!(left_out, expected.to_string(), "from {head_last} to {tail_first}");
-    assert!(log.lines().last().unwrap().contains(" failed: "), "no last line");
+    assert!(log.lines().last().unwrap().contains(" failed: "), "the manager's last line is missing");
 }
 
 #[test]
@@ -249,12 +249,14 @@ fn status_names_the_log_in_progress_and_those_of_failures() {
     let status = || client::status(addr);
     latch.wait_reached();
     let path = status()["in_flight"]["log"].as_str().expect("a log in flight").to_owned();
-    wait_until("the output is there before the end", PATIENCE, || read(&path).ends_with("build\nbegun\n"));
+    wait_until("the output is in the log before the end", PATIENCE, || {
+        read(&path).ends_with("build\nbegun\n")
+    });
     assert_eq!(status()["failures"], serde_json::Value::Null);
     latch.open();
     let failed = daemon.wait_event("build failed", PATIENCE);
     assert_eq!(failed["log"], path);
-    wait_until("the failure is shown", PATIENCE, || status()["failures"]["bad@1.0-1"]["log"] == path);
+    wait_until("the status has the failure", PATIENCE, || status()["failures"]["bad@1.0-1"]["log"] == path);
     assert!(read(&path).contains("begun\nnot today\n"));
 }
 
@@ -281,7 +283,7 @@ fn log_directory_unusable_the_farm_works() {
     let mut paths: Vec<&str> = warned.iter().map(|event| event["path"].as_str()).collect();
     paths.sort_unstable();
     let expected = ["bad", "good"].map(|id| farm.path(&format!("state/logs/{id}")).display().to_string());
-    assert_eq!(paths, expected, "once an attempt\n{output}");
+    assert_eq!(paths, expected, "expected one warning per attempt\n{output}");
     let failed = output.event("build failed");
     assert!(
         failed["error"].contains("this build fails on purpose") && !failed.contains_key("log"),
@@ -317,7 +319,7 @@ fn manager_killed_its_log_stays_as_it_was() {
     let sweep = farm.start(&["--once"]);
     latch.wait_reached();
     let first = logs_of(&farm, "tool").remove(0);
-    wait_until("the output is there", PATIENCE, || read(&first).ends_with("begun\n"));
+    wait_until("the output is in the log", PATIENCE, || read(&first).ends_with("begun\n"));
     let text = read(&first);
     sweep.kill(true);
     latch.open();

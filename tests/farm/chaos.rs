@@ -29,7 +29,7 @@ const KINDS: [(bool, bool); 4] = [(true, true), (false, false), (true, false), (
 const KILLS: u64 = 12;
 
 /// A `peipkg-repo` that publishes only once the file named by the manager's `CHAOS_HOLD` is gone,
-/// so that a test can first read a repository that nobody changes.
+/// so that a test can first read a repository that does not change.
 const POLITE: &str = "#!/bin/sh
 [ \"$1\" = publish ] && while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
 exec {real} \"$@\"
@@ -143,7 +143,7 @@ struct Tally {
     tree_killed: u64,
     publishes_undone: usize,
     survivors_waited_for: usize,
-    restarts_looked_at: u64,
+    restarts_checked: u64,
 }
 
 impl Tally {
@@ -179,13 +179,17 @@ impl Round<'_> {
 
     /// Checks the invariants of a started manager while nothing is being published. Returns whether
     /// all work is done.
-    fn look(&mut self) -> bool {
+    fn check_invariants(&mut self) -> bool {
         let repo = self.farm.repo_dir();
         verify(&repo, "metadata", &self.history);
         let published = published_in(&repo);
         let found = packages(&repo);
         for line in &published {
-            assert!(self.world.published.contains(line), "{line} is nobody's{}", self.history);
+            assert!(
+                self.world.published.contains(line),
+                "{line} is no package of these recipes{}",
+                self.history
+            );
             let [name, version, architecture] = line.split(' ').collect::<Vec<_>>()[..] else {
                 unreachable!()
             };
@@ -197,7 +201,7 @@ impl Round<'_> {
             assert!(same, "{} is not the package that was built{}", file.display(), self.history);
         }
         let unique: BTreeSet<&String> = published.iter().collect();
-        assert_eq!(unique.len(), published.len(), "a version stands twice: {published:?}{}", self.history);
+        assert_eq!(unique.len(), published.len(), "a version is listed twice: {published:?}{}", self.history);
         for line in &published {
             let mut words = line.split(' ');
             if let (Some(name), Some(version)) = (words.next(), words.next()) {
@@ -212,11 +216,11 @@ impl Round<'_> {
     }
 
     /// Records the end of a life, and checks that it built nothing that was built before.
-    fn bury(&mut self, output: &Output, built: &BTreeSet<String>, tally: &mut Tally) {
+    fn record_end(&mut self, output: &Output, built: &BTreeSet<String>, tally: &mut Tally) {
         self.history += &output.to_string();
         for event in output.events("starting build") {
-            let what = format!("{}@{}", event["recipe"], event["version"]);
-            assert!(!built.contains(&what), "{what} was built twice{}", self.history);
+            let built_now = format!("{}@{}", event["recipe"], event["version"]);
+            assert!(!built.contains(&built_now), "{built_now} was built twice{}", self.history);
         }
         for event in output.all_events() {
             let bad = [
@@ -232,7 +236,7 @@ impl Round<'_> {
 
     /// Runs one life, from a start to a kill or to the end of the work. Returns whether the work is
     /// done.
-    fn live(&mut self, random: &mut Random, tally: &mut Tally) -> bool {
+    fn run_one_life(&mut self, random: &mut Random, tally: &mut Tally) -> bool {
         let built = self.built.clone();
         // Sometimes kill it while it still repairs the damage of the last kill.
         let early = random.one_in(6);
@@ -240,8 +244,8 @@ impl Round<'_> {
         let mut done = false;
         if !early {
             manager.wait_event("peipkg-manager starting", PATIENCE);
-            done = self.look();
-            tally.restarts_looked_at += 1;
+            done = self.check_invariants();
+            tally.restarts_checked += 1;
             fs::remove_file(hold).expect("a file");
         }
         let instant = match random.below(4) {
@@ -263,7 +267,7 @@ impl Round<'_> {
         }
         let tree = random.one_in(2);
         let output = manager.kill(tree);
-        self.bury(&output, &built, tally);
+        self.record_end(&output, &built, tally);
         match output.status.code() {
             Some(code) => {
                 assert_eq!(code, 0, "{}", self.history);
@@ -296,13 +300,19 @@ impl Round<'_> {
             manager.signal(Signal::TERM);
         }
         let output = manager.wait_exit(PATIENCE);
-        self.bury(&output, &built, tally);
+        self.record_end(&output, &built, tally);
         assert_eq!(output.status.code(), Some(0), "{}", self.history);
         let farm = &self.farm;
         let home = format!("HOME={}", farm.home().display());
-        wait_until("all children have ended", PATIENCE, || processes::with_environment(&home).is_empty());
+        wait_until("all children of the manager have ended", PATIENCE, || {
+            processes::with_environment(&home).is_empty()
+        });
         assert_eq!(farm.published(), self.world.published, "{}", self.history);
-        assert!(packages(&farm.repo_dir()) == self.world.packages, "other packages{}", self.history);
+        assert!(
+            packages(&farm.repo_dir()) == self.world.packages,
+            "the packages differ from the undisturbed farm's{}",
+            self.history
+        );
         verify(&farm.repo_dir(), "both", &self.history);
         let left: Vec<String> = ["sources", "stage", "publish"]
             .iter()
@@ -360,7 +370,7 @@ fn manager_killed_at_any_instant_loses_nothing() {
         let history = format!("\nround {}: rude={rude} daemon={daemon}, seed {seed}", tally.rounds);
         let mut round = Round { world: &world, farm, daemon, lives: 0, built: BTreeSet::new(), history };
         let end = tally.kills() + share;
-        while tally.kills() < end && !round.live(&mut random, &mut tally) {}
+        while tally.kills() < end && !round.run_one_life(&mut random, &mut tally) {}
         round.finish(&mut tally);
         tally.rounds += 1;
     }

@@ -157,7 +157,7 @@ fn check_config_missing_or_no_toml_is_one_line() {
 }
 
 #[test]
-fn check_sample_says_what_to_change() {
+fn check_of_the_sample_names_the_keys_to_change() {
     let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.sample.toml"));
     let sample = sample.expect("the sample").replace("/etc/peipkg-manager", "{home}");
     let sample = sample.replace("/var/lib/peipkg-manager", "{home}/state");

@@ -1,4 +1,4 @@
-//! Publishing while the clock is wrong, and after it was.
+//! Publishing with a wrong clock, and after its correction.
 
 use std::fs;
 

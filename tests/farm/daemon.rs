@@ -65,7 +65,9 @@ fn sighup_adds_new_recipes_and_takes_dropped_ones_out_of_the_queue() {
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
     latch.wait_reached();
-    wait_until("both are polled", PATIENCE, || client::status(addr)["queue"].as_array().unwrap().len() == 3);
+    wait_until("both recipes are polled", PATIENCE, || {
+        client::status(addr)["queue"].as_array().unwrap().len() == 3
+    });
     farm.remove_recipe("other");
     farm.add(&Recipe::program("added", &url).tag_pattern("^v(2)$"));
     reload(&mut daemon);
@@ -185,7 +187,7 @@ fn reload_a_hundred_times_during_a_build_loses_nothing() {
     daemon.signal(Signal::TERM);
     let output = daemon.wait_exit(PATIENCE);
     output.assert_code(0).assert_only_events();
-    assert_eq!(output.events("starting build").len(), 3, "each is built once");
+    assert_eq!(output.events("starting build").len(), 3, "a version was not built exactly once");
     farm.assert_published(&["added 1-1 noarch", "queued 1-1 noarch", "slow 1-1 noarch"]);
     for number in 0..RECIPES {
         let polls = about(&output.all_events(), "poll complete", &format!("cheap-{number:03}"));
@@ -205,7 +207,7 @@ fn port_taken_is_one_clear_line() {
     assert_eq!(plain.len(), 1, "{output}");
     assert!(plain[0].starts_with("peipkg-manager: ") && plain[0].contains(&addr), "{output}");
     assert!(plain[0].contains("in use"), "{output}");
-    assert!(output.events("polling upstream").is_empty(), "nothing is polled before the port is taken");
+    assert!(output.events("polling upstream").is_empty(), "the manager polled before it had its port");
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn http_while_draining_answers_and_its_port_is_free_afterwards() {
     latch.open();
     let output = daemon.wait_exit(PATIENCE);
     output.assert_code(0);
-    assert_eq!(output.events("poll complete").len(), 1, "no new polls while draining\n{output}");
+    assert_eq!(output.events("poll complete").len(), 1, "the manager polled while draining\n{output}");
     assert!(connection.is_closed());
     assert!(TcpStream::connect_timeout(&addr, PATIENCE).is_err());
     let text = fs::read_to_string(farm.config_path()).unwrap();

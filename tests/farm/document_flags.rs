@@ -1,5 +1,5 @@
-//! All documents: the flags in their commands, the examples of the manual pages, and the commands
-//! that no test runs.
+//! All documents: the flags in their commands, the examples of the manual pages, and the list of
+//! commands that no test runs.
 
 use std::collections::BTreeSet;
 use std::path::Path;

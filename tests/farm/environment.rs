@@ -47,7 +47,7 @@ fn environment_does_not_configure_the_manager_and_reaches_the_tools() {
         ("WATCHDOG_USEC", "1000"),
         ("WATCHDOG_PID", "1"),
     ];
-    let to_anybody = [
+    let to_the_tools = [
         ("RUST_LOG", "peipkg_manager=off"),
         ("RUST_LOG_STYLE", "always"),
         ("http_proxy", "http://127.0.0.1:1"),
@@ -55,7 +55,7 @@ fn environment_does_not_configure_the_manager_and_reaches_the_tools() {
         ("ALL_PROXY", "http://127.0.0.1:1"),
         ("TMPDIR", farm.home().to_str().unwrap()),
     ];
-    command.envs(to_the_manager).envs(to_anybody);
+    command.envs(to_the_manager).envs(to_the_tools);
     // git sets these for a hook of a checkout from which somebody may start the manager, and would
     // obey them.
     command.envs([
@@ -74,7 +74,7 @@ fn environment_does_not_configure_the_manager_and_reaches_the_tools() {
         for (variable, _) in to_the_manager {
             assert!(!has(variable), "{name} has {variable}");
         }
-        for (variable, _) in to_anybody {
+        for (variable, _) in to_the_tools {
             assert!(has(variable), "{name} lacks {variable}");
         }
     }
@@ -134,7 +134,7 @@ fn children_never_wait_for_input() {
 }
 
 #[test]
-fn git_needs_a_password_asks_nobody() {
+fn git_needs_a_password_fails_without_a_prompt() {
     let http = SmartHttp::new();
     let url = http.serve("private.git", &GitRepo::program(&["1.0"]));
     http.require_auth("user", "password");
@@ -150,5 +150,5 @@ fn git_needs_a_password_asks_nobody() {
     output.assert_success().assert_only_events();
     let failed = output.event("poll failed");
     assert!(failed["error"].starts_with("git ls-remote exited with status 128: "), "{output}");
-    assert!(!farm.path("asked").exists(), "somebody was asked");
+    assert!(!farm.path("asked").exists(), "git ran its prompt program");
 }

@@ -147,7 +147,7 @@ fn disk_full_in_a_publish_undoes_it() {
             "{}",
             seen.second
         );
-        assert_eq!(seen.count("starting build"), (2, 1), "what was built was built again\n{}", seen.second);
+        assert_eq!(seen.count("starting build"), (2, 1), "a built version was built again\n{}", seen.second);
         // A tool without room changes nothing; if there is no room for the old index either, the
         // next start restores it.
         assert_eq!(seen.count("publish was cut short, repository restored"), restored, "{}", seen.second);

@@ -31,7 +31,9 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
         farm.add(&Recipe::program(id, url));
     }
     daemon.signal(Signal::HUP);
-    wait_until("all is listed", PATIENCE, || client::status(addr)["queue"].as_array().unwrap().len() == 6);
+    wait_until("all versions are queued", PATIENCE, || {
+        client::status(addr)["queue"].as_array().unwrap().len() == 6
+    });
     http.fault("hangs.git", Fault::Silent);
     latch.open();
 
@@ -40,7 +42,7 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
     let held = daemon.wait_event("fetch hung, delaying other versions of this upstream", PATIENCE);
     assert_eq!([&held["level"], &held["upstream"], &held["versions"]], ["warn", &hangs, "3"]);
     assert_eq!(held["held_for"], "30s");
-    wait_until("the others are built", PATIENCE, || {
+    wait_until("the other recipes are built", PATIENCE, || {
         farm.published().len() == 3 && client::status(addr)["in_flight"].is_null()
     });
     let status = client::status(addr);
@@ -51,7 +53,7 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
     http.clear_faults();
     farm.add(&Recipe::program("a-hangs", &hangs).before_build(": changed"));
     daemon.signal(Signal::HUP);
-    wait_until("the others of the upstream are built", PATIENCE, || farm.published().len() == 7);
+    wait_until("the upstream's other versions are built", PATIENCE, || farm.published().len() == 7);
     daemon.signal(Signal::TERM);
     let output = daemon.wait_exit(PATIENCE);
     output.assert_code(0).assert_only_events();

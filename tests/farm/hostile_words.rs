@@ -32,12 +32,12 @@ fn assert_harmless(stderr: &str) {
 
 /// Checks a log, and that the event `message` contains the hostile text.
 #[track_caller]
-fn assert_said(output: &Output, message: &str, field: &str) {
+fn assert_logged(output: &Output, message: &str, field: &str) {
     assert_harmless(&output.stderr);
     output.assert_only_events();
-    let said = output.events(message);
-    assert!(!said.is_empty(), "no {message:?}\n{output}");
-    for event in said {
+    let events = output.events(message);
+    assert!(!events.is_empty(), "no {message:?}\n{output}");
+    for event in events {
         assert!(event[field].contains("end"), "{event:?}");
     }
     assert!(output.events("forged").is_empty(), "{output}");
@@ -71,7 +71,7 @@ fn tool_output_hostile_stays_in_its_log_field() {
         let (farm, _repo) = farm_with(program, pattern);
         let output = farm.once();
         output.assert_success();
-        assert_said(&output, message, "error");
+        assert_logged(&output, message, "error");
     }
     let (farm, _repo) = farm_with("peipkg-repo", "init*");
     let output = farm.once();
@@ -90,7 +90,7 @@ fn build_output_name_hostile_stays_in_its_log_field() {
     let farm = Farm::builder().with(&tool).program("peipkg-build", &script).build();
     let output = farm.once();
     output.assert_success();
-    assert_said(&output, "build failed", "error");
+    assert_logged(&output, "build failed", "error");
     farm.assert_clean();
 }
 
@@ -124,7 +124,7 @@ fn upstream_answer_hostile_stays_in_its_log_field() {
     let farm = Farm::builder().with(&Recipe::program("tool", &url)).build();
     let output = farm.once();
     output.assert_success();
-    assert_said(&output, "poll failed", "error");
+    assert_logged(&output, "poll failed", "error");
 }
 
 /// Sends bytes, which need not be a request, and ignores the answer.

@@ -41,7 +41,7 @@ fn refused(addr: SocketAddr, status: u16, bytes: &[u8]) {
     let answer = connection.receive(false).expect("an answer");
     assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&bytes[..bytes.len().min(200)]));
     assert_eq!(answer.header("connection"), Some("close"));
-    assert!(!answer.body.is_empty(), "an answer says why");
+    assert!(!answer.body.is_empty(), "the refusal has no reason");
     assert!(connection.is_closed());
 }
 
@@ -59,7 +59,7 @@ fn pages_answer_by_method_and_path() {
         for name in ["content-type", "content-length"] {
             assert_eq!(head.header(name), whole.header(name), "{path} {name}");
         }
-        assert_eq!(get(addr, &format!("{path}?a=b&c")).body, whole.body, "a query does not matter");
+        assert_eq!(get(addr, &format!("{path}?a=b&c")).body, whole.body, "the query changed the answer");
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get", "BREW"] {
             let answer = request(addr, method, path, &[], b"");
             assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
@@ -301,7 +301,7 @@ fn client_expects_100_gets_it_unless_the_body_is_refused() {
 }
 
 #[test]
-fn curl_talks_to_every_page() {
+fn curl_requests_of_every_page_are_answered() {
     if !require("curl") {
         return;
     }

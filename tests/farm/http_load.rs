@@ -162,9 +162,13 @@ fn half_requests_by_the_hundred_do_not_delay_others() {
     for _ in 0..50 {
         assert_prompt(addr);
     }
-    assert!(threads() <= before, "a client that asks for nothing costs no thread: {before}, {}", threads());
+    assert!(
+        threads() <= before,
+        "a client without a request cost a thread: {before} before, now {}",
+        threads()
+    );
     drop(half);
-    wait_until("the connections are gone", PATIENCE, || sockets(daemon.pid()) < 20);
+    wait_until("the gate has closed the connections", PATIENCE, || sockets(daemon.pid()) < 20);
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn clients_too_many_drops_the_oldest_idle_one() {
     let mut clients: Vec<Connection> = (0..200).map(|_| Connection::open(addr, PATIENCE).unwrap()).collect();
     assert_prompt(addr);
     assert!(sockets(daemon.pid()) < 90, "{}", sockets(daemon.pid()));
-    assert!(clients[..100].iter_mut().all(Connection::is_closed), "the oldest make room");
+    assert!(clients[..100].iter_mut().all(Connection::is_closed), "the oldest connections were not closed");
     let newest = clients.last_mut().unwrap();
     newest.send(HEALTHZ).unwrap();
     assert_eq!(newest.receive(false).unwrap().text(), "ok");
@@ -196,11 +200,11 @@ fn clients_too_many_drops_the_oldest_idle_one() {
 #[test]
 fn client_never_stops_sending_does_not_delay_others() {
     let (_farm, _daemon, addr) = served();
-    // They go on until all answers have come, and not for ever if none comes.
+    // Flood until all answers have come, but end if none comes.
     let (done, end) = (AtomicBool::new(false), Instant::now() + PATIENCE);
-    let goes_on = || !done.load(Ordering::Relaxed) && Instant::now() < end;
+    let is_flooding = || !done.load(Ordering::Relaxed) && Instant::now() < end;
     let flood = |first: &'static [u8], block: Vec<u8>, reads: bool| {
-        while goes_on() {
+        while is_flooding() {
             let mut stream = TcpStream::connect(addr).unwrap();
             stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -213,7 +217,7 @@ fn client_never_stops_sending_does_not_delay_others() {
                         while reader.read(&mut buffer).is_ok_and(|length| length > 0) {}
                     });
                 }
-                while goes_on() && stream.write_all(&block).is_ok() {}
+                while is_flooding() && stream.write_all(&block).is_ok() {}
             });
         }
     };
@@ -272,8 +276,8 @@ fn odd_requests_leave_the_connections_to_the_server_open() {
         }
         assert_prompt(addr);
     }
-    wait_until("the clients are gone", PATIENCE, || sockets(daemon.pid()) <= idle);
-    assert_eq!(sockets(daemon.pid()), idle, "a connection to the server is gone");
+    wait_until("the gate has closed the clients' sockets", PATIENCE, || sockets(daemon.pid()) <= idle);
+    assert_eq!(sockets(daemon.pid()), idle, "the gate lost a connection to the server");
     assert!(daemon.events().iter().all(|event| event["level"] != "error"), "{daemon}");
 }
 

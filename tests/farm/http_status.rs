@@ -74,9 +74,9 @@ fn status_shows_the_build_the_queue_and_the_polls() {
         [lib, gone].iter().all(|poll| is_time(&poll["last_poll"]) && is_time(&poll["next_poll"])),
         "{found}"
     );
-    assert!(found["polls"]["by-hand"].is_null(), "nothing polls it");
+    assert!(found["polls"]["by-hand"].is_null(), "a recipe without upstream has a poll");
     latch.open();
-    let found = wait_status(addr, "all are built", |found| found["builds_succeeded"] == 3);
+    let found = wait_status(addr, "all three versions are built", |found| found["builds_succeeded"] == 3);
     assert_eq!(
         (&found["builds_attempted"], &found["in_flight"], &found["queue"]),
         (&json!(3), &Value::Null, &json!([]))
@@ -100,11 +100,11 @@ fn status_shows_failures_with_reason_and_next_try() {
     assert_eq!(failure["last_error"], event["error"].as_str());
     assert!(event["error"].contains("build.sh failed: exit status: 7"), "{event:?}");
     assert_eq!((&found["builds_attempted"], &found["builds_succeeded"]), (&json!(1), &json!(0)));
-    assert_eq!(found["queue"], json!([]), "it waits for its time, not for the builder");
+    assert_eq!(found["queue"], json!([]), "a version before its retry time is in the queue");
 }
 
 #[test]
-fn status_tells_failed_publishes_and_uploads_apart() {
+fn status_shows_failed_publishes_and_uploads_apart() {
     let repo = GitRepo::program(&["1", "2"]);
     let fails = "#!/bin/sh\necho 'the remote is away' >&2\nexit 1\n";
     // The first publish fails, the second succeeds.

@@ -39,7 +39,7 @@ fn daemon_idle_does_not_wake_up() {
     daemon.wait_event("build + publish complete", PATIENCE);
     assert_eq!(get(addr, "/status").status, 200);
     let mut before = (0, 0);
-    wait_until("no thread of the daemon runs", PATIENCE, || {
+    wait_until("the daemon sleeps for six seconds", PATIENCE, || {
         before = activity(daemon.pid());
         poll(IDLE, || (activity(daemon.pid()) != before).then_some(())).is_none()
     });

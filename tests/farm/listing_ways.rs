@@ -168,7 +168,7 @@ fn home_missing_has_no_netrc() {
 
 #[test]
 fn settings_leave_all_listings_to_git_says_so_once() {
-    const SAID: &str = "git lists every upstream";
+    const MESSAGE: &str = "git lists every upstream";
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let there = http.serve("b.git", &GitRepo::program(&["1"]));
@@ -177,8 +177,8 @@ fn settings_leave_all_listings_to_git_says_so_once() {
     let mut command = farm.command(&["--once", "--config"]);
     command.arg(farm.config_path()).env("GIT_HTTP_USER_AGENT", "me");
     let output = Running::spawn(&mut command).wait_exit(PATIENCE);
-    assert_eq!(output.event(SAID)["reason"], "the environment sets GIT_HTTP_USER_AGENT", "{output}");
-    assert!(farm.once().events(SAID).is_empty());
+    assert_eq!(output.event(MESSAGE)["reason"], "the environment sets GIT_HTTP_USER_AGENT", "{output}");
+    assert!(farm.once().events(MESSAGE).is_empty());
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn settings_unreadable_are_read_again() {
     let mut command = farm.command(&["--once", "--log-level", "debug", "--config"]);
     command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig"));
     let output = Running::spawn(&mut command).wait_exit(PATIENCE);
-    assert!(output.event(SAID)["reason"].contains("status 7"), "{output}");
+    assert!(output.event(MESSAGE)["reason"].contains("status 7"), "{output}");
     let ways: Vec<_> = output.events("listing upstream").iter().map(|event| event["way"].clone()).collect();
     assert_eq!(ways, ["git", "native"], "{output}");
 }
@@ -251,7 +251,7 @@ fn server_of_an_older_protocol_is_left_to_git_from_then_on() {
         assert_eq!(lister.list_tags(&url.parse().unwrap(), &Interrupt::new().unwrap()).unwrap(), ["v1"]);
         http.requests().len()
     };
-    assert_eq!(list(), 2, "once natively, once by git");
-    assert_eq!(list(), 1, "by git only");
+    assert_eq!(list(), 2, "expected one native request and one by git");
+    assert_eq!(list(), 1, "expected one request, by git");
     check_way(&url, |_, _| {}, Some("the server does not speak protocol version 2"));
 }

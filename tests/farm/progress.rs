@@ -65,7 +65,7 @@ impl Terminal {
 
 fn exit_code(mut child: Child) -> Option<i32> {
     let mut status = None;
-    wait_until("the end", PATIENCE, || {
+    wait_until("the manager ends", PATIENCE, || {
         status = child.try_wait().unwrap();
         status.is_some()
     });
@@ -95,10 +95,10 @@ fn sweep_on_a_terminal_has_a_live_line_below_its_log() {
     assert_eq!(exit_code(child), Some(0));
     terminal.wait_for("peipkg-manager stopped");
     let text = terminal.text();
-    assert!(!text.contains('░') && !text.contains("0/0"), "a bar of the library's own: {text}");
+    assert!(!text.contains('░') && !text.contains("0/0"), "the library's own progress bar: {text}");
     let screen = screen(&text);
     let (last, log) = screen.split_last().unwrap();
-    assert_eq!(last, "", "the line is taken away: {screen:?}");
+    assert_eq!(last, "", "the live line was not removed: {screen:?}");
     assert!(log.iter().all(|line| line.starts_with("time=")), "{screen:#?}");
     assert!(log.iter().any(|line| line.contains("msg=\"build + publish complete\"")), "{screen:#?}");
 }

@@ -55,7 +55,7 @@ fn look(remote: &Path, known: &mut BTreeSet<(String, String)>) -> Option<usize> 
     archive
 }
 
-/// Reads until told to stop, and counts all reads and those that found packages.
+/// Reads until `stop` is set, and counts all reads and those that found packages.
 fn read_on(remote: &Path, stop: &AtomicBool, looks: &AtomicUsize, finds: &AtomicUsize) {
     let mut known = BTreeSet::new();
     let ended = poll(HOUR, || {
@@ -63,7 +63,7 @@ fn read_on(remote: &Path, stop: &AtomicBool, looks: &AtomicUsize, finds: &Atomic
         looks.fetch_add(1, Ordering::Relaxed);
         stop.load(Ordering::Relaxed).then_some(())
     });
-    assert!(ended.is_some(), "it reads until it is told to stop");
+    assert!(ended.is_some(), "the reader ran into its deadline");
 }
 
 /// Ends the reading, also when the test fails.
@@ -119,10 +119,10 @@ fn remote_index_read_during_kills_names_only_packages_that_are_there() {
             for index in ["archive", "active"] {
                 let _ = fs::remove_file(remote.join(format!("index/{index}.json")));
             }
-            // A reader of the old indexes still looks for their packages, and the new farm is going
-            // to remove those.
+            // A reader of the old indexes still opens their packages, which the new farm is going to
+            // remove.
             let begun = looks.load(Ordering::Relaxed);
-            wait_until("the reader is done with them", PATIENCE, || {
+            wait_until("the reader has finished with the old indexes", PATIENCE, || {
                 looks.load(Ordering::Relaxed) > begun || reader.is_finished()
             });
             let mark = format!("HOME={}", farm.home().display());

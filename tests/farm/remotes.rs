@@ -75,7 +75,7 @@ fn upload_sends_packages_before_the_files_that_name_them() {
 }
 
 #[test]
-fn upload_failed_is_made_up_for_by_the_next_sweep() {
+fn upload_failed_is_repeated_by_the_next_sweep() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     let script = "#!/bin/sh\n[ -e \"$HOME/offline\" ] && { echo 'no route to host' >&2; exit 5; }\nexec {real} \"$@\"\n";
@@ -134,7 +134,7 @@ fn upload_remote_has_no_times_sends_every_index_and_signature() {
 }
 
 #[test]
-fn upload_not_begun_is_made_by_the_next_start() {
+fn upload_not_begun_is_run_by_the_next_start() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
     // The manager dies in the verification before the upload: only a marker tells the next start of

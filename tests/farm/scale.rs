@@ -1,4 +1,4 @@
-//! Many versions and recipes, as far as a test has time; `make bench` has more.
+//! Many versions and recipes, in seconds; `make bench` takes minutes for more.
 
 use std::fs;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn sweep_of_many_versions_leaves_nothing_behind() {
     let built: Vec<String> =
         output.events("build + publish complete").iter().map(|event| event["version"].clone()).collect();
     let expected: Vec<String> = (0..VERSIONS).rev().map(|number| format!("{number}-1")).collect();
-    assert_eq!(built, expected, "every one, the newest first");
+    assert_eq!(built, expected, "not every version was built, or not the newest first");
     assert_eq!(farm.published().len(), VERSIONS);
     farm.assert_clean();
     farm.assert_verifies();

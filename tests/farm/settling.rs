@@ -1,5 +1,4 @@
-//! A publish that was cut short: the next start undoes it or finds it whole, even without its
-//! journal.
+//! An interrupted publish: the next start undoes it or finds it whole, even without its journal.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -57,7 +57,7 @@ fn two_versions() -> GitRepo {
 fn assert_all_gone(before: &[Process]) {
     assert!(before.len() >= 2, "the build was not running: {before:?}");
     let left: Vec<_> = before.iter().filter(|process| processes::is_alive(process.pid)).collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
+    assert!(left.is_empty(), "still running: {left:?}");
 }
 
 /// Waits for the build in `running` to reach the latch, sends the first signal, and returns the
@@ -170,7 +170,7 @@ fn abort(arguments: &[&str], script: &str, latch: &Latch, signal: Signal) -> (Du
 fn daemon_second_sigterm_ends_the_builds_whole_group() {
     let latch = Latch::new();
     let (took, ..) = abort(&[], &polite(&latch), &latch, Signal::TERM);
-    assert!(latch.path("terminated").exists(), "the script was not asked to end");
+    assert!(latch.path("terminated").exists(), "the script received no SIGTERM");
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
@@ -178,7 +178,7 @@ fn daemon_second_sigterm_ends_the_builds_whole_group() {
 fn sweep_second_sigint_ends_the_builds_whole_group() {
     let latch = Latch::new();
     let (took, ..) = abort(&["--once"], &polite(&latch), &latch, Signal::INT);
-    assert!(latch.path("terminated").exists(), "the script was not asked to end");
+    assert!(latch.path("terminated").exists(), "the script received no SIGTERM");
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
@@ -280,7 +280,9 @@ fn stderr_closed_and_sigpipe_do_not_matter() {
     let mut shell = Running::spawn(&mut farm.shell(&manager, line));
     let addr = shell.http_addr();
     latch.wait_reached();
-    wait_until("the reader is gone", PATIENCE, || shell.descendants().iter().all(|p| p.name != "grep"));
+    wait_until("the reader of the log has ended", PATIENCE, || {
+        shell.descendants().iter().all(|p| p.name != "grep")
+    });
     let is_manager = |process: &Process| process.name == "peipkg-manager";
     let pid = shell.descendants().into_iter().find(is_manager).expect("the manager runs").pid;
     let send = |signal| {
@@ -324,6 +326,6 @@ fn time_out(script: &str, latch: &Latch) -> Duration {
 fn build_takes_too_long_is_ended_with_its_group_and_has_failed() {
     let latch = Latch::new();
     let took = time_out(&polite(&latch), &latch);
-    assert!(latch.path("terminated").exists(), "the script was not asked to end");
+    assert!(latch.path("terminated").exists(), "the script received no SIGTERM");
     assert!(took < Duration::from_secs(8), "{took:?}");
 }

@@ -197,12 +197,12 @@ impl Soak {
 
     /// Sends every upstream's webhook and as many other requests between them, half of all on new
     /// connections.
-    fn ask(&mut self) {
+    fn send_requests(&mut self) {
         let open = || Connection::open(self.addr, PATIENCE).expect("a connection");
-        let mut kept = open();
+        let mut shared = open();
         let mut request = |bytes: &[u8], fresh: bool, status: u16| {
             let mut own = fresh.then(open);
-            let connection = own.as_mut().unwrap_or(&mut kept);
+            let connection = own.as_mut().unwrap_or(&mut shared);
             connection.send(bytes).expect("the request is taken");
             assert_eq!(connection.receive(false).expect("an answer").status, status);
             self.tally.requests += 1;
@@ -230,7 +230,7 @@ impl Soak {
             tally.rosters == before.rosters + 1 && tally.polls == before.polls + UPSTREAMS
         });
         self.repos[round % UPSTREAMS].tag_light(&format!("v{}", round / UPSTREAMS));
-        self.ask();
+        self.send_requests();
         self.await_tally("the polls of the webhooks, and a build", |tally| {
             tally.polls == before.polls + 2 * UPSTREAMS && tally.builds == before.builds + 1
         });
@@ -260,7 +260,7 @@ fn daemon_long_at_work_does_not_grow() {
     println!("after {rounds} rounds: {last}");
     println!("{:?} in {:.0} s", soak.tally, begin.elapsed().as_secs_f64());
 
-    assert!(last.equal(first), "it has grown: first {first}, then {last}");
+    assert!(last.equal(first), "the daemon has grown: first {first}, then {last}");
     assert_eq!(client::status(soak.addr)["recipes"].as_array().map(Vec::len), Some(UPSTREAMS + rounds % 2));
     soak.farm.assert_clean();
     soak.daemon.signal(Signal::TERM);

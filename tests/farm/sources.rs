@@ -66,10 +66,10 @@ fn tags_of_both_kinds_are_built_over_file_and_smart_http() {
     for id in ["local", "remote"] {
         assert_eq!(seen(&farm, id, "1-1", "content"), "one");
         assert_eq!(seen(&farm, id, "2-1", "content"), "two");
-        assert_eq!(seen(&farm, id, "2-1", "tree"), ".\n./content\n", "the tag's files, and no .git");
+        assert_eq!(seen(&farm, id, "2-1", "tree"), ".\n./content\n", "not exactly the tag's files");
     }
     let uploads = http.requests().iter().filter(|request| request.path.ends_with("git-upload-pack")).count();
-    assert!(uploads >= 3, "one listing and two fetches: {uploads}");
+    assert!(uploads >= 3, "fewer than one listing and two fetches: {uploads}");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn backlog_versions_have_their_own_files_and_time() {
             0 => repo.tag_light(&format!("v{number}")),
             1 => repo.tag_annotated(&format!("v{number}"), "2026-06-07T08:09:10Z"),
             _ => {
-                // A tag of a tag, as made by signing somebody else's tag.
+                // A tag of a tag, as made when a maintainer signs another's tag.
                 repo.tag_annotated("inner", "2026-06-07T08:09:10Z");
                 repo.git(&["tag", "-a", "-m", "outer", &format!("v{number}"), "refs/tags/inner"]);
                 repo.git(&["tag", "-d", "inner"]);
@@ -163,7 +163,7 @@ fn backlog_versions_have_their_own_files_and_time() {
 }
 
 /// Counts the fetches by git from `http`, without the manager's own listings.
-fn asked_by_git(http: &SmartHttp) -> usize {
+fn fetches_by_git(http: &SmartHttp) -> usize {
     let is_own = |agent: &str| agent.contains("peipkg-manager");
     let requests = http.requests();
     let begun = requests.iter().filter(|request| request.method == "GET");
@@ -185,12 +185,12 @@ fn backlog_shared_by_recipes_is_fetched_in_a_few_steps() {
     sweep_cleanly(&farm);
     // Three fetches bring two, three and five versions beside the one to build, and a fourth the
     // rest.
-    assert_eq!((farm.published().len(), asked_by_git(&http)), (12, 4));
+    assert_eq!((farm.published().len(), fetches_by_git(&http)), (12, 4));
     http.clear_log();
     let b = inspector("two", &url).tag_pattern(r"^b(\d+)$");
     let farm = Farm::builder().with(&a).with(&b).build();
     sweep_cleanly(&farm);
-    assert_eq!((farm.published().len(), asked_by_git(&http)), (24, 5));
+    assert_eq!((farm.published().len(), fetches_by_git(&http)), (24, 5));
     assert_eq!(seen(&farm, "two", "7-1", "content"), "of 7");
 }
 
@@ -327,11 +327,15 @@ fn password_in_a_url_is_used_and_never_shown() {
     assert_eq!(output.events("poll failed").len(), 2, "{output}");
     assert_eq!(output.event("build failed")["version"], "2-1");
     assert!(!output.stderr.contains(PASSWORD), "{output}");
-    assert!(output.stderr.contains(&url), "the rest of the URL is shown\n{output}");
+    assert!(output.stderr.contains(&url), "the URL without its password is missing\n{output}");
     let manifest = farm.package("app", "1-1").manifest();
     assert_eq!(manifest["build"]["source_ref"], format!("git+{url}#refs/tags/v1"));
     let found = Command::new("grep").args(["-rl", PASSWORD]).arg(farm.state_dir()).output();
-    assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "no file of the state has it");
+    assert_eq!(
+        String::from_utf8_lossy(&found.unwrap().stdout),
+        "",
+        "a file of the state directory contains the password"
+    );
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn tags_of_all_kinds_are_listed_over_protocol_2() {
     assert_eq!(seen, [("GET", "/lib.git/info/refs"), ("POST", "/lib.git/git-upload-pack")]);
     assert!(requests.iter().all(|request| request.git_protocol() == Some("version=2")));
     assert_eq!(requests[0].query, "service=git-upload-pack");
-    assert_eq!(http.connections(), 1, "both requests go over one connection");
+    assert_eq!(http.connections(), 1, "the two requests used several connections");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn faults_happen_where_and_as_often_as_requested() {
             assert!(ask(limit).is_err(), "{fault:?}");
         }
     }
-    assert_eq!(tags(&good), ["v2"], "another repository is not touched");
+    assert_eq!(tags(&good), ["v2"], "the fault affects another repository");
     wait_until("the connections are closed", PATIENCE, || http.open_connections() == 0);
     http.clear_faults();
     assert_eq!(ask(PATIENCE).unwrap().status, 200);
@@ -314,7 +314,9 @@ fn running_dropped_ends_its_children() {
     });
     let parent = running.pid();
     drop(running);
-    wait_until("both are gone", PATIENCE, || !processes::is_alive(pid) && !processes::is_alive(parent));
+    wait_until("parent and child have ended", PATIENCE, || {
+        !processes::is_alive(pid) && !processes::is_alive(parent)
+    });
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn recipe_without_upstream_is_listed_and_never_built() {
     assert!(builds(&output).is_empty(), "{output}");
     assert_eq!(output.event("recipe roster loaded")["count"], "1");
     assert!(output.events("polling upstream").is_empty(), "{output}");
-    assert!(farm.repo_dir().join("repo.json").is_file(), "the repository is initialised all the same");
+    assert!(farm.repo_dir().join("repo.json").is_file(), "the repository was not initialised");
     farm.assert_verifies();
 }
 
@@ -173,7 +173,7 @@ fn tag_pattern_matches_no_tag_warns_with_an_example() {
 }
 
 #[test]
-fn messages_that_operators_alert_on_are_exact() {
+fn messages_for_alerts_are_exact() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let output = farm.once();
@@ -220,7 +220,7 @@ fn archive_index_unreadable_warns_and_the_sweep_goes_on() {
     let warning = output.event("dedup check failed");
     assert_eq!((warning["level"].as_str(), warning["recipe"].as_str()), ("warn", "tool"));
     assert!(warning["error"].contains("index/archive.json: "), "{output}");
-    assert_eq!(output.events("starting build").len(), 1, "the sweep goes on\n{output}");
+    assert_eq!(output.events("starting build").len(), 1, "the sweep stopped\n{output}");
     // peipkg-repo does not publish into a repository that it cannot read; the outputs stay pending.
     assert_eq!(output.event("publish failed")["version"], "1.0-1");
     fs::write(&index, &whole).unwrap();

@@ -141,7 +141,11 @@ fn connection_tls_refuses_is_left_to_git() {
         let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
         check_left_to_git(&list_once(&client, &url), "the system has no trusted certificates");
         std::fs::copy(store.with_file_name("cert.pem"), store).unwrap();
-        assert_eq!(list_once(&client, &url).unwrap(), ["v1"], "the failure is not remembered");
+        assert_eq!(
+            list_once(&client, &url).unwrap(),
+            ["v1"],
+            "the failed reading of the trust store was cached"
+        );
         check_left_to_git(&list_once(&client, &closing), "");
         return;
     }

@@ -1,4 +1,4 @@
-//! Webhooks: which are accepted, which upstreams they poll, and that an answer waits for neither.
+//! Webhooks: the accepted ones, the polls that they cause, and answers without a wait.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -216,7 +216,7 @@ fn webhook_for_no_recipe_polls_nothing() {
     daemon.wait_events("poll complete", 2, PATIENCE);
     assert!(triggered(&daemon).is_empty());
     let listings = http.requests().iter().filter(|request| request.method == "GET").count();
-    assert_eq!(listings, 1, "only the reload's");
+    assert_eq!(listings, 1, "a webhook caused a listing");
     stop(daemon);
 }
 
@@ -225,7 +225,7 @@ fn webhooks_twenty_at_once_are_few_polls() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
-    // Delay the listing of the first until all have come.
+    // Delay the first webhook's listing until all webhooks have come.
     http.fault_times("lib.git", Fault::Silent, 1);
     let body = payloads::github_push(&Addresses::of(&url), "v2");
     let send = || assert_eq!(client::webhook(addr, "push", SECRET, body.as_bytes()).status, 200);
@@ -233,7 +233,7 @@ fn webhooks_twenty_at_once_are_few_polls() {
     wait_until("the upstream is asked", PATIENCE, || !http.requests().is_empty());
     thread::scope(|scope| (0..19).for_each(|_| drop(scope.spawn(send))));
     daemon.wait_events(ACCEPTED, 2, PATIENCE);
-    assert_eq!(triggered(&daemon).len(), 2, "one for the poll that runs, one for the poll after it");
+    assert_eq!(triggered(&daemon).len(), 2, "expected the running poll and one more");
     assert_eq!(client::get(addr, "/healthz").status, 200);
     assert_eq!(http.requests().iter().filter(|request| request.method == "GET").count(), 1);
     stop(daemon);
@@ -280,7 +280,7 @@ fn webhook_wrong_signature_is_refused() {
         let answer = post(addr, &unsigned, &body);
         assert_eq!((answer.status, answer.text().trim_end()), invalid, "{unsigned:?}");
     }
-    // The signature covers the bytes, not their meaning, and is checked before anything is parsed.
+    // The server checks the signature of the bytes before it parses them.
     for changed in [format!("{body} "), body.replace('\n', " "), "{".to_owned(), String::new()] {
         let answer = post(addr, &[("X-Hub-Signature-256", &right), ("X-GitHub-Event", "ping")], &changed);
         assert_eq!((answer.status, answer.text().trim_end()), invalid);
@@ -326,7 +326,7 @@ fn webhook_without_a_secret_is_refused() {
         let answer = client::webhook(addr, "ping", secret, body.as_bytes());
         assert_answer(&answer, 401, "webhook signature invalid");
     }
-    // The signature by an empty secret, which openssl takes only in another form.
+    // Sign with an empty secret by Python: openssl takes no empty key.
     let mut command = Command::new("python3");
     command.args([
         "-c",
@@ -359,7 +359,7 @@ fn webhook_while_a_build_runs_and_polls_hang_is_answered() {
         farm.add(&Recipe::program(&format!("hangs-{number}"), &http.url(&format!("hangs-{number}.git"))));
     }
     daemon.signal(Signal::HUP);
-    // While as many listings hang as one host may have, the webhook's poll must wait.
+    // As many listings hang as one host may have, so the webhook's poll must wait.
     let is_hanging = |request: &&Request| request.path.starts_with("/hangs-");
     wait_until("the polls hang", PATIENCE, || http.requests().iter().filter(is_hanging).count() >= 4);
     let body = payloads::github_push(&Addresses::of(&url), "v1");
@@ -373,7 +373,7 @@ fn webhook_while_a_build_runs_and_polls_hang_is_answered() {
     latch.open();
     let output = daemon.wait_exit(PATIENCE);
     output.assert_code(0).assert_only_events();
-    assert!(output.events(ACCEPTED).len() <= 2, "all of them are one poll, or two\n{output}");
+    assert!(output.events(ACCEPTED).len() <= 2, "twenty webhooks caused more than two polls\n{output}");
     farm.assert_published(&["slow 1-1 noarch"]);
 }
 

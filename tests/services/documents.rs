@@ -244,7 +244,7 @@ fn slurm_page_commands_work() {
     desk.run("mkdir -p /var/lib/peipkg-manager/stage");
     follow("contrib/slurm/README.md", &mut desk, |_, _| {});
     assert!(desk.path("/var/lib/peipkg-manager/stage/by-hand-out/hello_1.3.2-1_noarch.peipkg").exists());
-    wait_until("the build was a job", PATIENCE, || {
+    wait_until("Slurm has completed the build as a job", PATIENCE, || {
         slurm.ended().contains("Name=hello@1.3.2-1 JobState=COMPLETED")
     });
 }

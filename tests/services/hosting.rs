@@ -12,7 +12,7 @@ use crate::support::optional::{find_program, require};
 use crate::support::pages::{blocks, page};
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
-use crate::support::s3::{Asked, ObjectStore};
+use crate::support::s3::{ObjectStore, Request};
 use crate::support::wait::PATIENCE;
 
 const FOREVER: &str = "public, max-age=31536000, immutable";
@@ -50,18 +50,18 @@ impl Site {
     }
 
     /// Runs one sweep and returns its requests to the store.
-    fn sweep(&self) -> Vec<Asked> {
+    fn sweep(&self) -> Vec<Request> {
         let mut command = self.farm.command(&["--once"]);
         command.arg("--config").arg(self.farm.config_path());
         command.env("RCLONE_CONFIG", self.farm.path("rclone.conf"));
         command.env("PEIPKG_RCLONE", find_program("rclone").unwrap());
-        // Some machines have such a file, and rclone cannot read it.
+        // Some machines set this variable to a file that rclone cannot read.
         command.env_remove("AWS_CA_BUNDLE");
         let output = Running::spawn(&mut command).wait_exit(PATIENCE);
         output.assert_success();
         output.event("upload complete");
         assert_eq!(self.store.objects(), self.repository());
-        self.store.take_asked()
+        self.store.take_requests()
     }
 
     #[track_caller]
@@ -84,40 +84,40 @@ impl Site {
     }
 }
 
-fn puts(asked: &[Asked]) -> Vec<&Asked> {
-    asked.iter().filter(|asked| asked.method == "PUT").collect()
+fn puts(requests: &[Request]) -> Vec<&Request> {
+    requests.iter().filter(|request| request.method == "PUT").collect()
 }
 
-fn is_entry_point(asked: &Asked) -> bool {
-    asked.key.starts_with("index/") || asked.key.starts_with("repo.json")
+fn is_entry_point(request: &Request) -> bool {
+    request.key.starts_with("index/") || request.key.starts_with("repo.json")
 }
 
-fn count(asked: &[Asked], method: &str) -> usize {
-    asked.iter().filter(|asked| asked.method == method).count()
+fn count(requests: &[Request], method: &str) -> usize {
+    requests.iter().filter(|request| request.method == method).count()
 }
 
 #[test]
 fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
     let Some(site) = Site::new(true) else { return };
-    let asked = site.sweep();
-    let puts = puts(&asked);
+    let requests = site.sweep();
+    let puts = puts(&requests);
     site.assert_cache_headers();
     let first = puts.iter().position(|put| is_entry_point(put)).expect("an index");
     assert!(first >= 2 && puts[first..].iter().all(|put| is_entry_point(put)), "{puts:#?}");
 
     // The next upload asks for no object that exists, and sends the new ones.
     site.upstream.add_versions(&["1.1"]);
-    let asked = site.sweep();
-    let sent: Vec<&str> = asked
+    let requests = site.sweep();
+    let sent: Vec<&str> = requests
         .iter()
         .filter(|put| put.method == "PUT" && !is_entry_point(put))
         .map(|put| put.key.as_str())
         .collect();
     assert_eq!(sent, ["p/tool/1.1-1/tool_1.1-1_noarch.peipkg"]);
-    let old = |asked: &&Asked| {
-        asked.method == "HEAD" && asked.key.starts_with("p/") && !asked.key.contains("1.1-1")
+    let old = |request: &&Request| {
+        request.method == "HEAD" && request.key.starts_with("p/") && !request.key.contains("1.1-1")
     };
-    assert_eq!(asked.iter().filter(old).count(), 0, "{asked:#?}");
+    assert_eq!(requests.iter().filter(old).count(), 0, "{requests:#?}");
     // A file with a new time only, such as the descriptor, keeps its header.
     site.assert_cache_headers();
 }
@@ -128,10 +128,10 @@ fn upload_without_the_wrapper_costs_two_requests_per_package_and_directory() {
     let first = site.sweep();
     assert!(puts(&first).iter().all(|put| put.cache_control.is_none()), "{first:#?}");
     site.upstream.add_versions(&["1.1"]);
-    let asked = site.sweep();
-    let old = |asked: &&Asked| asked.method == "HEAD" && asked.key.ends_with("1.0-1_noarch.peipkg");
-    assert_eq!(asked.iter().filter(old).count(), 2, "{asked:#?}");
-    assert!(count(&asked, "LIST") > 2 * 3, "{asked:#?}");
+    let requests = site.sweep();
+    let old = |request: &&Request| request.method == "HEAD" && request.key.ends_with("1.0-1_noarch.peipkg");
+    assert_eq!(requests.iter().filter(old).count(), 2, "{requests:#?}");
+    assert!(count(&requests, "LIST") > 2 * 3, "{requests:#?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn install_puts_every_file_where_the_page_says() {
             .map(|place| place.replace("PREFIX", "/usr/local").replace("SYSCONFDIR", "/etc") + "/")
             .collect();
         for place in &here {
-            assert!(installed.iter().any(|path| path.starts_with(place)), "nothing is in {place}");
+            assert!(installed.iter().any(|path| path.starts_with(place)), "{place} is empty");
         }
         for name in code(cells[1]) {
             let is_it = |path: &String| {
@@ -71,7 +71,7 @@ fn uninstall_removes_every_unchanged_file() {
     }
     assert!(root.path(UNIT).exists());
     root.uninstall();
-    assert_eq!(tree(root.dir()), ["/usr/local/bin/"], "what was there before stays, even if it is empty");
+    assert_eq!(tree(root.dir()), ["/usr/local/bin/"], "a directory from before the installation was removed");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn programs_of_others_are_replaced_only_on_request() {
     refused(&["INIT=sysvinit"], "; give TOOLS=no, another PREFIX, or REPLACE=yes");
     root.write(MANAGER, "the other manager");
     refused(&[], "; give another PREFIX, or REPLACE=yes");
-    assert_eq!(tree(root.dir()), [BUILD, MANAGER], "nothing is installed");
+    assert_eq!(tree(root.dir()), [BUILD, MANAGER], "a refused installation wrote files");
 
     // An update needs no REPLACE=yes, and keeps no second original.
     for variables in [&["REPLACE=yes"][..], &["REPLACE=yes"], &[]] {
@@ -101,7 +101,7 @@ fn install_fails_can_be_undone() {
     assert_eq!(tree(root.dir()), ["/usr/local/share/man"]);
 }
 
-/// Whether the test run ignores a signal, for example under nohup: a shell cannot undo that.
+/// Whether the test run ignores a signal, for example under nohup: a shell cannot catch it then.
 fn is_ignored(number: u32) -> bool {
     u64::from_str_radix(&status_field("self", "SigIgn"), 16).unwrap() & (1 << (number - 1)) != 0
 }

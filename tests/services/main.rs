@@ -1,8 +1,8 @@
-//! Process tests of whatever is installed or stands around the manager: `make install`, init
+//! Process tests of the installation and of the programs around the manager: `make install`, init
 //! systems, cron, Slurm, nginx, and the commands of the documents.
 //!
-//! They need programs that a machine may lack, root or namespaces, and take longer than
-//! `tests/farm`, which they are kept apart from so that it answers quickly.
+//! They need root, namespaces, or programs that a machine may lack. They are a crate of their own so
+//! that `tests/farm` answers quickly.
 
 #[path = "../support/mod.rs"]
 mod support;

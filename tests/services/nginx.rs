@@ -183,7 +183,7 @@ fn nginx_passes_webhooks_and_hides_the_status() {
     site.post(&body, &openssl_hmac_sha256(SECRET.as_bytes(), &body)).assert_status(200);
     let refused = site.post(&hook(26 << 20), &"0".repeat(64));
     let by = String::from_utf8_lossy(&refused.assert_status(413).body).into_owned();
-    assert!(by.contains("nginx"), "not only the manager has a limit: {by}");
+    assert!(by.contains("nginx"), "the manager refused the payload, not nginx: {by}");
     site.daemon.wait_events("webhook accepted, triggering immediate poll", 2, PATIENCE);
 
     // Plain HTTP only redirects to TLS.
@@ -222,7 +222,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         let expected = if immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         assert_eq!(answer.fields("cache-control"), [expected], "{path}");
         for_ever += usize::from(immutable);
-        // A client must tell two states of the index within one second apart.
+        // Two states of the index within one second must differ for a client.
         for field in ["etag", "last-modified"] {
             assert_eq!(answer.fields(field).is_empty(), !immutable, "{path} {field}");
         }
@@ -243,7 +243,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         (vec!["gzip"], vec!["Accept-Encoding"])
     );
 
-    // Nobody may read the files of an unfinished publish.
+    // No client may read the files of an unfinished publish.
     fs::create_dir(repo.join(".index.tmp")).unwrap();
     fs::write(repo.join(".index.tmp/archive.json"), "{}").unwrap();
     for name in ["p/.x", "p/app/.x/y", "keys/.x"] {

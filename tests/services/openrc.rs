@@ -10,7 +10,7 @@ use crate::support::running::{Output, Running};
 use crate::support::site::{Site, is_root};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// Imitates a machine booted by `OpenRC`, as far as services can see, and then waits, as process 1,
+/// Imitates a machine booted by `OpenRC` in all that services can see, and then waits, as process 1,
 /// for all others. `$1` is the service's directory with `init.d` and `conf.d`; `$2` the directory
 /// of an `OpenRC` that is only unpacked, or empty.
 const BOOT: &str = r#"
@@ -122,7 +122,7 @@ impl Service {
 /// The directory to which the package of the `OpenRC` on the `PATH` was unpacked. Empty if it is
 /// installed.
 fn unpacked() -> PathBuf {
-    let program = find_program("openrc-run").expect("it was found before");
+    let program = find_program("openrc-run").expect("openrc-run was on the PATH a moment ago");
     let root = program.parent().and_then(Path::parent).expect("a program in sbin").to_owned();
     if root == Path::new("/") || root == Path::new("/usr") { PathBuf::new() } else { root }
 }
@@ -200,7 +200,9 @@ fn stop_repeated_still_drains() {
     Site::wait_events(&service.log(), "stopping after the build in progress", 1);
     impatient.kill(true);
     let again = service.begin("stop");
-    wait_until("it has looked", PATIENCE, || !again.stdout().is_empty() || !again.stderr().is_empty());
+    wait_until("the second stop prints that it waits", PATIENCE, || {
+        !again.stdout().is_empty() || !again.stderr().is_empty()
+    });
     service.site.latch.open();
     again.wait_exit(PATIENCE);
     Site::wait_events(&service.log(), "peipkg-manager stopped", 1);

@@ -31,7 +31,7 @@ fn webhook_secret_is_never_readable_by_others() {
 }
 
 #[test]
-fn reload_command_reaches_the_manager_and_with_a_stale_lock_nobody() {
+fn reload_command_signals_the_manager_and_with_a_stale_lock_nothing() {
     if !require("fuser") {
         return;
     }
@@ -51,8 +51,8 @@ fn reload_command_reaches_the_manager_and_with_a_stale_lock_nobody() {
     let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(&lock, format!("{}\n", other.id())).unwrap();
     let output = Command::new("sh").arg("-euc").arg(&line).output().unwrap();
-    assert!(!output.status.success(), "nobody has it open");
-    assert!(other.try_wait().unwrap().is_none(), "it was signalled");
+    assert!(!output.status.success(), "the command succeeded with a stale lock");
+    assert!(other.try_wait().unwrap().is_none(), "the command signalled a process that is no manager");
     other.kill().unwrap();
     other.wait().unwrap();
 }

@@ -12,7 +12,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 
 /// A site whose service directory runsv watches.
 struct Service {
-    // Dropped first, so that it does not restart the manager.
+    // Drop runsv first, so that it does not restart the manager.
     runsv: Option<Running>,
     site: Site,
 }
@@ -44,7 +44,7 @@ impl Service {
     fn start(&mut self) {
         self.runsv = Some(Running::spawn(Command::new("runsv").arg(self.directory())));
         let control = self.directory().join("supervise/ok");
-        wait_until("runsv is there", PATIENCE, || control.exists());
+        wait_until("runsv answers", PATIENCE, || control.exists());
     }
 
     fn directory(&self) -> PathBuf {
@@ -179,7 +179,7 @@ fn configuration_broken_stops_nothing_and_is_tried_once() {
     service.sv(&["up"]);
     service.wait_log("the service stays down", 1);
     // runsv would retry after a second.
-    wait_until("it has been down for three seconds", PATIENCE, || service.seconds_down() >= 3);
+    wait_until("the manager has been down for three seconds", PATIENCE, || service.seconds_down() >= 3);
     service.wait_log(&problem, 3);
     service.site.mend_config();
     service.sv(&["up"]);

@@ -82,7 +82,7 @@ fn build_as_a_job_has_the_same_outcome() {
     farm.assert_clean();
     let bytes =
         |farm: &Farm| Package::read(&farm.repo_dir().join("p/good/1.0-1/good_1.0-1_noarch.peipkg")).bytes;
-    assert!(bytes(&farm) == bytes(&plain), "a job makes other bytes");
+    assert!(bytes(&farm) == bytes(&plain), "the job's package differs from the local one");
     // The error is the same as without a cluster: no line of srun hides its cause.
     assert_eq!(reason(&farm, &output), reason(&plain, &expected));
     slurm.wait_ended("good@1.0-1", "COMPLETED");
@@ -146,7 +146,7 @@ fn manager_signalled_twice_cancels_the_job() {
     assert!(processes::is_alive(build));
     daemon.signal(Signal::TERM);
     daemon.wait_event("stopping after the build in progress", PATIENCE);
-    assert_eq!(slurm.jobs(), "slow@1.0-1 RUNNING", "the first signal lets the job go on");
+    assert_eq!(slurm.jobs(), "slow@1.0-1 RUNNING", "the first signal ended the job");
     daemon.signal(Signal::TERM);
     let output = daemon.wait_exit(ABORT_LIMIT);
     output.assert_code(1).event("build interrupted");

@@ -157,7 +157,7 @@ fn farm_under_systemd_works_as_the_pages_say() {
     let complete = farm.wait_event("build + publish complete", 1);
     assert_eq!((&complete["recipe"][..], &complete["version"][..]), ("hello", "1.0.0-1"));
     assert_eq!(farm.property("User"), "peipkg");
-    assert!(!farm.machine.path("/tmp/scratch").exists(), "the build has a /tmp of its own");
+    assert!(!farm.machine.path("/tmp/scratch").exists(), "the build wrote to the machine's /tmp");
     // A web server runs as another user.
     farm.run("runuser -u nobody -- cat /var/lib/peipkg-manager/repo/repo.json /var/lib/peipkg-manager/repo/index/*");
 
@@ -183,7 +183,10 @@ fn reload(farm: &Farm) {
     let refused = farm.machine.try_run("systemctl reload peipkg-manager");
     assert!(!refused.status.success(), "{refused}");
     assert_eq!((farm.property("MainPID"), farm.property("ActiveState")), (pid.clone(), "active".to_owned()));
-    assert!(farm.events("reload refused, the current recipes stay").is_empty(), "it was not even sent");
+    assert!(
+        farm.events("reload refused, the current recipes stay").is_empty(),
+        "a reload with a broken recipe reached the manager"
+    );
     farm.write(SECOND, &good);
     farm.run("systemctl reload peipkg-manager");
     assert_eq!(farm.wait_event("build + publish complete", 2)["recipe"], "second");
@@ -201,7 +204,7 @@ fn drain(farm: &Farm, upstream: &GitRepo) {
     upstream.tag_light("v1.1.0");
     farm.run("systemctl reload peipkg-manager");
     let gate = farm.machine.path("/var/lib/peipkg-manager/at-gate");
-    wait_until("the build is at the gate", PATIENCE, || gate.exists());
+    wait_until("the build waits for the file", PATIENCE, || gate.exists());
     let mut stop = Running::spawn(&mut farm.machine.command("systemctl stop peipkg-manager"));
     farm.wait_event("stopping after the build in progress", 1);
     assert_eq!(farm.property("ActiveState"), "deactivating");

@@ -278,7 +278,9 @@ fn stop_repeated_still_drains() {
     Site::wait_events(&service.log(), "stopping after the build in progress", 1);
     impatient.kill(false);
     let stop = service.begin(&["stop"]);
-    wait_until("it waits", PATIENCE, || stop.stdout().contains("finishes the build in progress"));
+    wait_until("the second stop waits", PATIENCE, || {
+        stop.stdout().contains("finishes the build in progress")
+    });
     service.site.latch.open();
     stop.wait_exit(PATIENCE).assert_success();
     service.site.assert_drained(&service.log());

@@ -58,7 +58,7 @@ impl Connection {
     /// Connects. `limit` applies to each answer and each write.
     ///
     /// # Errors
-    /// When nobody accepts within `limit`.
+    /// When the server does not accept the connection within `limit`.
     pub fn open(addr: SocketAddr, limit: Duration) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&addr, limit)?;
         stream.set_write_timeout(Some(limit))?;

@@ -50,7 +50,7 @@ impl Machine {
         });
         match found.flatten() {
             Some(init) => Some(Self { holder, init, base, group }),
-            None => panic!("the copy of the machine was not made\n{holder}"),
+            None => panic!("cannot create the copy of the machine\n{holder}"),
         }
     }
 
@@ -117,7 +117,7 @@ impl Drop for Machine {
     }
 }
 
-/// Replaces the environment of `command` by that of a login as root.
+/// Gives `command` the environment of a login as root.
 fn clean(command: &mut Command) {
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.env("HOME", "/root").env("LC_ALL", "C.UTF-8");

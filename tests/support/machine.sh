@@ -1,6 +1,6 @@
 #!/bin/sh
-# A copy of this machine in namespaces of its own, for tests/support/machine.rs. What is on the machine may be read in it,
-# what is written in it nobody else sees, and it is gone with its last process. Needs root.
+# A copy of this machine in namespaces of its own, for tests/support/machine.rs. Processes in it read the
+# machine's files. Their writes are visible in the copy alone, and end with its last process. Needs root.
 #
 # machine.sh BASE GROUP PREPARE INIT [ARGUMENT]...
 # BASE is an empty directory to mount on, GROUP the name of a control group that is made for it. The shell text PREPARE is run in
@@ -12,7 +12,7 @@ if [ "$1" != inside ]; then
     base=$1 group=$2
     mount -t tmpfs tmpfs "$base"
     mkdir "$base/up" "$base/work" "$base/root" "$base/cgroup"
-    # What the copy's init system makes of control groups stays below one of its own.
+    # The copy's init system creates its control groups below this one.
     mount -t cgroup2 cgroup2 "$base/cgroup"
     mkdir "$base/cgroup/$group"
     echo $$ >"$base/cgroup/$group/cgroup.procs"
@@ -25,7 +25,7 @@ shift 3
 root=$base/root
 umount "$base/cgroup"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$base/up,workdir=$base/work" "$root"
-# What is mounted on the machine's root is not in the copy. These directories are needed.
+# File systems mounted below the machine's root are missing in the copy: bind those that the test needs.
 for directory in $MACHINE_NEEDS; do
     if [ -z "$(ls -A "$root$directory" 2>/dev/null)" ]; then
         mkdir -p "$root$directory"
@@ -34,7 +34,7 @@ for directory in $MACHINE_NEEDS; do
     fi
 done
 mount -t proc proc "$root/proc"
-# Neither kernel settings nor devices are the copy's to change.
+# Keep the copy from changing kernel settings and devices.
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs -o ro sysfs "$root/sys"
@@ -51,7 +51,7 @@ chmod 1777 "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
-# Where an init system writes before it logs.
+# An init system writes to the console before it logs.
 : >"$root/dev/console"
 cd "$root"
 mkdir -p "$root/mnt/outside"

@@ -13,7 +13,7 @@
 //! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
 //! | [`running`] | a child process under a deadline, its output and its events |
 //! | [`logfmt`] | a strict reader of log lines |
-//! | [`s3`] | an object store, as far as rclone asks |
+//! | [`s3`] | an object store with the requests that rclone sends |
 //! | [`slurm`] | a real Slurm cluster of one node |
 //! | [`latch`] | a point where a script waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |

@@ -30,8 +30,8 @@ pub fn skip(needs: &str) {
     say_skipped(needs);
 }
 
-/// Reports the calling test as skipped because the machine does not permit `needs`. It does not
-/// fail with `PEIPKG_TEST_NO_SKIP=1` either: nobody can install a right.
+/// Reports the calling test as skipped because the machine does not permit `needs`. It passes even
+/// with `PEIPKG_TEST_NO_SKIP=1`: a right cannot be installed.
 pub fn not_permitted(needs: &str) {
     say_skipped(needs);
 }

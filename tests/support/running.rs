@@ -215,7 +215,7 @@ impl Running {
     }
 
     /// Kills the process with SIGKILL, and with `tree` all its descendants, which otherwise live
-    /// on. Returns the result, which is that of a normal end if the process ended before.
+    /// on. Returns the result; a process that ended before the kill has its own exit code.
     #[track_caller]
     pub fn kill(mut self, tree: bool) -> Output {
         if let (None, Some(pid)) = (self.poll_status(), Pid::from_raw(self.pid())) {
@@ -290,7 +290,7 @@ impl Stream {
         let reader = thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                shared.lock().expect("no reader panics").extend_from_slice(&buffer[..length]);
+                shared.lock().expect("readers do not panic").extend_from_slice(&buffer[..length]);
             }
         });
         Self { bytes, reader }
@@ -302,7 +302,7 @@ impl Stream {
 
     /// The text after the first `start` bytes.
     fn text_from(&self, start: usize) -> String {
-        String::from_utf8_lossy(&self.bytes.lock().expect("no reader panics")[start..]).into_owned()
+        String::from_utf8_lossy(&self.bytes.lock().expect("readers do not panic")[start..]).into_owned()
     }
 
     fn is_finished(&self) -> bool {

@@ -12,7 +12,7 @@ use super::smart_http::Incoming;
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct Request {
     /// `PUT`, `HEAD`, `DELETE`, `GET`; and `LIST` for a `GET` of the bucket.
     pub method: String,
     /// The object, without the bucket; empty for a listing.
@@ -24,7 +24,7 @@ pub struct Asked {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
-    asked: Vec<Asked>,
+    requests: Vec<Request>,
     stopped: bool,
 }
 
@@ -52,7 +52,7 @@ impl ObjectStore {
         let shared = state.clone();
         let thread = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if shared.lock().expect("no answer panics").stopped {
+                if shared.lock().expect("answering threads do not panic").stopped {
                     break;
                 }
                 // rclone opens connections that it never uses, so give each a thread; it ends when
@@ -71,19 +71,19 @@ impl ObjectStore {
 
     /// Its objects, by `bucket/key`.
     pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {
-        let state = self.state.lock().expect("no answer panics");
+        let state = self.state.lock().expect("answering threads do not panic");
         state.objects.iter().map(|(key, object)| (key.clone(), object.bytes.clone())).collect()
     }
 
     /// The `Cache-Control` of each object, by `bucket/key`.
     pub fn cache_controls(&self) -> BTreeMap<String, Option<String>> {
-        let state = self.state.lock().expect("no answer panics");
+        let state = self.state.lock().expect("answering threads do not panic");
         state.objects.iter().map(|(key, object)| (key.clone(), object.cache_control.clone())).collect()
     }
 
     /// The requests since the last call.
-    pub fn take_asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.state.lock().expect("no answer panics").asked)
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().expect("answering threads do not panic").requests)
     }
 }
 
@@ -116,10 +116,10 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     let object = key.split_once('/').map_or("", |(_, object)| object).to_owned();
     let (mtime, cache_control) = (header("x-amz-meta-mtime").unwrap_or_default(), header("cache-control"));
     let copied = header("x-amz-copy-source").map(|source| decode(source.trim_start_matches('/')));
-    let asked = Asked { method: method.to_owned(), key: object, cache_control: cache_control.clone() };
+    let recorded = Request { method: method.to_owned(), key: object, cache_control: cache_control.clone() };
 
-    let mut state = state.lock().expect("no answer panics");
-    state.asked.push(asked);
+    let mut state = state.lock().expect("answering threads do not panic");
+    state.requests.push(recorded);
     let (status, about, content) = match method {
         "LIST" => (200, None, list(&state, &key, &request.query).into_bytes()),
         "PUT" => {

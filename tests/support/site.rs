@@ -131,7 +131,7 @@ impl Site {
         found
     }
 
-    /// Fails the test unless the log at `log` tells of one build, finished and published while the
+    /// Fails the test unless the log at `log` ends with one build, finished and published while the
     /// manager was stopping.
     #[track_caller]
     pub fn assert_drained(&self, log: &Path) {
@@ -154,7 +154,7 @@ impl Site {
         managers.next().is_none().then_some(pid)
     }
 
-    /// Fails the test unless process `pid` is that of the service's user, with that user's home and
+    /// Fails the test unless process `pid` runs as the service's user, with the user's home and with
     /// the programs' directory in front of its `PATH`.
     #[track_caller]
     pub fn assert_users(&self, pid: i32) {

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn signature_of_another_key_or_content_is_told_apart() {
+    fn signature_of_another_key_or_content_has_its_own_error() {
         let envelope = Envelope::sign_bytes(&key(1), b"content");
         let refuse =
             |key: &SigningKey, bytes: &[u8]| envelope.verify_bytes(&key.verifying_key(), bytes).unwrap_err();

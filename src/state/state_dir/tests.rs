@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn second_manager_is_told_who_holds_the_directory() {
+fn second_manager_is_refused_with_the_holders_process() {
     let root = tempfile::tempdir().unwrap();
     let state = StateDir::open(root.path()).unwrap();
     let error = StateDir::open(root.path()).unwrap_err().to_string();
