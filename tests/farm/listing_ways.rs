@@ -183,7 +183,7 @@ fn settings_leave_all_listings_to_git_says_so_once() {
 
 #[test]
 fn settings_unreadable_are_read_again() {
-    const SAID: &str = "cannot read git's settings, git lists every upstream";
+    const MESSAGE: &str = "cannot read git's settings, git lists every upstream";
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let there = http.serve("b.git", &GitRepo::program(&["1"]));
