@@ -77,8 +77,8 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         loss.spent = loss.spent.saturating_add(took);
         if repeats {
             // Half of the failed version's own wait: other versions get an attempt before its
-            // retry.
-            // With a longer hold the newest version, if it hangs, would be the only one tried.
+            // retry. With a longer hold the newest version, if it hangs, would be the only one
+            // tried.
             let hold = (backoff::wait_after(loss.failures) / 2).min(LONGEST_HOLD).max(took / 2);
             loss.held_until = Some(now + hold);
             Some(Hold::For(hold))
@@ -92,8 +92,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
 
     /// Records a daemon's retry that failed after `took`. It does not count as a loss: the retries
     /// of many failed versions would hold the untried ones without an end. It only gives other
-    /// recipes
-    /// the builder for a while.
+    /// recipes the builder for a while.
     pub(super) fn failed_again(&mut self, name: &K, took: Duration, now: Moment) -> Option<Hold> {
         let loss = self.loss_of(name, took)?;
         let (before, hold) = (loss.held_until, took / 2);

@@ -12,8 +12,7 @@ use crate::farm::moment::Moment;
 use crate::farm::{Effects, Farm, backoff};
 
 /// The longest wait of a failing upload for its retry. Often only the network is down, and
-/// everything
-/// published meanwhile waits for this one upload.
+/// everything published meanwhile waits for this one upload.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 impl Farm {

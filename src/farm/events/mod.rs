@@ -1,6 +1,5 @@
 //! The core's vocabulary: an [`Event`] is a past fact, an [`Effect`] an imperative. Decides
-//! nothing.
-//! Pure.
+//! nothing. Pure.
 
 mod jobs;
 mod notices;

@@ -180,8 +180,7 @@ fn single_sweep_waits_for_short_pauses_up_to_its_patience() {
 }
 
 /// Lists `urls`; a listing takes a second, on a dead host a minute. Returns when each ended, and
-/// how
-/// many were given up.
+/// how many were given up.
 fn simulate(workers: usize, repeats: bool, urls: &[&str]) -> (BTreeMap<UpstreamUrl, Moment>, usize) {
     let mut schedule = Schedule::new(workers, repeats, None);
     schedule.watch(roster(urls), Moment::ZERO);
