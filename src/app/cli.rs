@@ -87,11 +87,11 @@ pub struct Options {
     pub config: PathBuf,
     /// The least level to log.
     pub log_level: LevelFilter,
-    /// What to run.
+    /// The mode.
     pub mode: Mode,
 }
 
-/// What to run.
+/// The modes of the manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The daemon, until a signal ends it.

@@ -68,7 +68,7 @@ pub(crate) enum ProcessError {
     NotStarted {
         /// The program's name.
         program: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// It exited with a status other than 0, or a signal killed it.
@@ -110,7 +110,7 @@ pub(crate) enum ProcessError {
     Lost {
         /// The program's name.
         program: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
