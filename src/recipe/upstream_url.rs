@@ -1,8 +1,8 @@
 //! An upstream's URL: its host, its repository, and its text without secrets. Pure.
 //!
 //! No other file parses URLs. `Display` and `Debug` leave out the secrets, so no message can leak
-//! them; only [`UpstreamUrl::secret_text`] returns the whole URL. A tool's output may repeat secrets:
-//! [`UpstreamUrl::secrets`] removes them.
+//! them; only [`UpstreamUrl::secret_text`] returns the whole URL. A tool's output may repeat
+//! secrets: [`UpstreamUrl::secrets`] removes them.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,7 +10,8 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A URL for git, with its secrets. git cannot take it for an option, and it has no control character.
+/// A URL for git, with its secrets. git cannot take it for an option, and it has no control
+/// character.
 ///
 /// A clone shares the text. URLs compare and hash by their whole texts.
 #[derive(Clone)]
@@ -102,21 +103,21 @@ impl UpstreamUrl {
         Secrets::of(&Parts::of(&self.0.text))
     }
 
-    /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for a
-    /// local path.
+    /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for
+    /// a local path.
     pub fn host(&self) -> Option<&Arc<str>> {
         self.0.host.as_ref()
     }
 
-    /// Returns the text before `://` as written. `None` for a local path and for git's short form of
-    /// an ssh URL.
+    /// Returns the text before `://` as written. `None` for a local path and for git's short form
+    /// of an ssh URL.
     pub fn scheme(&self) -> Option<&str> {
         Parts::of(&self.0.text).scheme
     }
 
-    /// Returns the name that all URLs of one repository share: `<host>/<path>` in lower case, without
-    /// scheme, user, port, `.git` and trailing slashes. If two repositories have the same name by
-    /// chance, a webhook for one also polls the other.
+    /// Returns the name that all URLs of one repository share: `<host>/<path>` in lower case,
+    /// without scheme, user, port, `.git` and trailing slashes. If two repositories have the same
+    /// name by chance, a webhook for one also polls the other.
     pub fn repository(&self) -> &str {
         &self.0.repository
     }

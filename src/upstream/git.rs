@@ -150,8 +150,8 @@ impl Git {
         without_repository(self.outside_checkouts()).arg("config")
     }
 
-    /// Returns the ssh command that the operator has set for git, with options for batch mode. `None`
-    /// if `GIT_SSH` names a program, whose options are unknown.
+    /// Returns the ssh command that the operator has set for git, with options for batch mode.
+    /// `None` if `GIT_SSH` names a program, whose options are unknown.
     fn batch_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
         let mut command = match (environment::variable("GIT_SSH_COMMAND"), environment::variable("GIT_SSH")) {
             (Some(command), _) => command,

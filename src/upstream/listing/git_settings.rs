@@ -26,8 +26,8 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// The longest configuration accepted from git, in bytes: a broken git must not fill the memory.
 const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
 
-/// Caches the settings from the first listing to the next reload. Settings that could not be read are
-/// read again by the next listing. Threads share the cache.
+/// Caches the settings from the first listing to the next reload. Settings that could not be read
+/// are read again by the next listing. Threads share the cache.
 #[derive(Debug, Default)]
 pub(crate) struct CachedSettings {
     state: Mutex<State>,
@@ -43,8 +43,8 @@ struct State {
 
 impl CachedSettings {
     /// Returns the settings for a listing that began at `begun`. Concurrent callers block while one
-    /// reads. Unreadable settings serve the listings that began before the attempt to read them ended:
-    /// otherwise blocked listings would each wait for a hung git in turn.
+    /// reads. Unreadable settings serve the listings that began before the attempt to read them
+    /// ended: otherwise blocked listings would each wait for a hung git in turn.
     pub(crate) fn get(&self, git: &Git, begun: Instant, interrupt: &Interrupt) -> Arc<Settings> {
         let mut state = self.state();
         if let Some((at, settings)) = &state.cached
@@ -72,8 +72,8 @@ impl CachedSettings {
 }
 
 impl State {
-    /// Logs once that git lists every upstream: a farm then starts many processes, and one forgotten
-    /// setting may be the reason.
+    /// Logs once that git lists every upstream: a farm then starts many processes, and one
+    /// forgotten setting may be the reason.
     fn log_if_changed(&mut self, settings: &Settings) {
         let reason = settings.reason_for_git_everywhere();
         if reason == self.logged_reason {
@@ -139,7 +139,8 @@ fn configuration_files(git: &Path) -> Vec<PathBuf> {
         files.push(PathBuf::from(file));
     } else if !environment::variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| is_true(&lossy(&value))) {
         files.push(PathBuf::from("/etc/gitconfig"));
-        // A git with a prefix of its own has its own file; the program on the PATH may be a link to it.
+        // A git with a prefix of its own has its own file; the program on the PATH may be a link to
+        // it.
         for git in [Some(git.to_owned()), git.canonicalize().ok()].into_iter().flatten() {
             files.extend(git.ancestors().nth(2).map(|prefix| prefix.join("etc/gitconfig")));
         }
@@ -176,8 +177,8 @@ fn mentions_relevant_section(text: &str) -> bool {
     })
 }
 
-/// Returns whether git reads `value` as true. A form that is missing here only costs reading one more
-/// file.
+/// Returns whether git reads `value` as true. A form that is missing here only costs reading one
+/// more file.
 fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
@@ -190,8 +191,8 @@ fn configuration_from_git(git: &Git, interrupt: &Interrupt) -> Result<Vec<(Strin
     Ok(parse_list(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Parses the output of `git config --list -z`: entries of key, line feed and value, each ended by a
-/// zero byte. A key without a value means "true".
+/// Parses the output of `git config --list -z`: entries of key, line feed and value, each ended by
+/// a zero byte. A key without a value means "true".
 fn parse_list(list: &str) -> Vec<(String, String)> {
     let entries = list.split('\0').filter(|entry| !entry.is_empty());
     let pair = |entry: &str| {

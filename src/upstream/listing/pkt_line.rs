@@ -1,7 +1,7 @@
 //! pkt-lines, the framing of git's protocol (gitprotocol-common, "pkt-line format"). Pure.
 //!
-//! Four hexadecimal digits give a packet's length, themselves included; the data follows. The reader
-//! holds one packet at a time, so a long answer needs little memory.
+//! Four hexadecimal digits give a packet's length, themselves included; the data follows. The
+//! reader holds one packet at a time, so a long answer needs little memory.
 
 use std::io::{self, Read};
 

@@ -1,6 +1,7 @@
 //! Checks names of refs by git's rules (git-check-ref-format). Pure.
 //!
-//! `git ls-remote --refs` leaves out refs whose names break the rules, and so does a native listing.
+//! `git ls-remote --refs` leaves out refs whose names break the rules, and so does a native
+//! listing.
 
 /// Returns whether git accepts `name` below `refs/`, such as `tags/v1.0`.
 pub fn is_valid(name: &[u8]) -> bool {

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 /// The wait when a busy server names none.
 pub(crate) const DEFAULT: Duration = Duration::from_mins(1);
 
-/// The longest wait that a server may ask for: a mistaken one must not silence an upstream for a day.
+/// The longest wait that a server may ask for: a mistaken one must not silence an upstream for a
+/// day.
 const MAX: Duration = Duration::from_hours(1);
 
 /// The shortest wait: asking a busy server again at once would keep it busy.

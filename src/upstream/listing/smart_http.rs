@@ -90,8 +90,8 @@ impl SmartHttp {
         Self { agent, deadline }
     }
 
-    /// Lists the tags of `url`, without `refs/tags/`, in the server's order. The deadline counts from
-    /// `begun`. Follows a redirect to a URL only if `may_ask` returns no reason against it.
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order. The deadline counts
+    /// from `begun`. Follows a redirect to a URL only if `may_ask` returns no reason against it.
     ///
     /// # Errors
     /// When the upstream gives no listing, or one that git might read differently.
@@ -185,8 +185,8 @@ impl Listing<'_> {
         }
     }
 
-    /// Returns the body of `response`, if the answer is a success of type `content_type`. Drains the
-    /// body of an answer that git should read, see [`Self::drain`].
+    /// Returns the body of `response`, if the answer is a success of type `content_type`. Drains
+    /// the body of an answer that git should read, see [`Self::drain`].
     fn body_of_type(
         &self,
         response: Response<Body>,
@@ -243,8 +243,8 @@ impl Listing<'_> {
         Err(failure)
     }
 
-    /// Reads an answer to its end before git asks for the same one: git would hold an endless answer
-    /// in memory.
+    /// Reads an answer to its end before git asks for the same one: git would hold an endless
+    /// answer in memory.
     fn drain(&self, reader: &mut impl Read) -> Result<(), NativeError> {
         io::copy(reader, &mut io::sink()).map(drop).map_err(|error| self.failure(error.into()))
     }

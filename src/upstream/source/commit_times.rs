@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::upstream::git::{GitError, unexpected};
 
-/// The fields that git prints for a tag: type and committer time of the tag's object, the same of the
-/// object to which that one points, and the tag's name.
+/// The fields that git prints for a tag: type and committer time of the tag's object, the same of
+/// the object to which that one points, and the tag's name.
 const TAG_FORMAT: &str = "--format=%(objecttype)|%(committerdate:unix)|%(*objecttype)|%(*committerdate:unix)\
                           |%(refname:strip=2)";
 
 /// The longest answer about tags accepted, in bytes: a few KiB for each of the tags of one fetch.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// Reads the committer times of several tags by one process. Leaves out a tag that points to a commit
-/// through more than one tag object, or to none: [`of_tag`] finds the time, or an error that says why
-/// not. `git` must already name the repository.
+/// Reads the committer times of several tags by one process. Leaves out a tag that points to a
+/// commit through more than one tag object, or to none: [`of_tag`] finds the time, or an error that
+/// says why not. `git` must already name the repository.
 ///
 /// # Errors
 /// When git fails.

@@ -209,7 +209,8 @@ impl Sources {
                     repository.prefetched.record(&planned, &commit_times, begun);
                     return Ok(FetchedTag { commit_time: commit_times.get(source.tag).copied() });
                 }
-                // A next tag that has vanished or is too large must not fail this one: fetch it alone.
+                // A next tag that has vanished or is too large must not fail this one: fetch it
+                // alone.
                 Err(ProcessError::Failed { .. } | ProcessError::TimedOut { .. }) => {
                     repository.prefetched.record_failure();
                 }
@@ -316,8 +317,8 @@ impl Sources {
             let options = ["-c", &origin, "submodule", "--quiet", "update", "--init", "--recursive"];
             self.git_in(directory, context).args(options).args(depth).run(interrupt)
         };
-        // With depth 1 git asks for the submodule's commit by its id. Some servers refuse ids that are
-        // no branch's tip, so retry with the whole history.
+        // With depth 1 git asks for the submodule's commit by its id. Some servers refuse ids that
+        // are no branch's tip, so retry with the whole history.
         match update(&["--depth=1"]) {
             Err(ProcessError::Failed { .. }) => update(&[]).map(drop),
             result => result.map(drop),

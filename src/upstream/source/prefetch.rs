@@ -2,9 +2,10 @@
 //! fresh. Pure: time is an argument.
 //!
 //! Fetching the small versions of a backlog together costs a fraction of the round trips. But a tag
-//! prefetched too early must be fetched again, and the first build should not wait for the bytes of a
-//! whole backlog. So the prefetch window begins at one tag, doubles each time that builds have used
-//! all prefetched tags while fresh, and falls back to one when a tag expires or a prefetch fails.
+//! prefetched too early must be fetched again, and the first build should not wait for the bytes of
+//! a whole backlog. So the prefetch window begins at one tag, doubles each time that builds have
+//! used all prefetched tags while fresh, and falls back to one when a tag expires or a prefetch
+//! fails.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -48,8 +49,8 @@ impl Prefetched {
         Self { tags: HashMap::new(), window: 1 }
     }
 
-    /// Removes `tag`, and returns it if it is fresh. An upstream can move a tag, so an expired one must
-    /// be fetched again.
+    /// Removes `tag`, and returns it if it is fresh. An upstream can move a tag, so an expired one
+    /// must be fetched again.
     pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<FetchedTag> {
         let prefetched = self.tags.remove(tag)?;
         if prefetched.is_fresh(now) {

@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::state::durable;
 
 /// Removes every `.git` below `root`, of any file type and in submodules too, so that a build sees
-/// only the released files. Removes links and never follows them: an upstream chooses their targets.
+/// only the released files. Removes links and never follows them: an upstream chooses their
+/// targets.
 ///
 /// # Errors
 /// When a directory cannot be read or an entry cannot be removed.

@@ -132,8 +132,8 @@ impl fmt::Debug for AddressConnector {
     }
 }
 
-/// Returns the order in which to try `addresses`: the `demoted` ones last, and in both parts the two
-/// IP versions in turn, beginning with the version of the system's first choice.
+/// Returns the order in which to try `addresses`: the `demoted` ones last, and in both parts the
+/// two IP versions in turn, beginning with the version of the system's first choice.
 fn in_turn(addresses: &[SocketAddr], demoted: &HashSet<SocketAddr>) -> Vec<SocketAddr> {
     let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let mut places = [0, 0];

@@ -1,10 +1,10 @@
 //! Resolves host names, and caches each answer for a minute.
 //!
 //! ureq asks its resolver at every request, even if a pooled connection serves it. Its
-//! [`DefaultResolver`] caches nothing, and starts a thread for each lookup that has a time limit, as
-//! all of ours have. A sweep over 500 repositories of one host would start 1000 threads and ask for
-//! one name 1000 times. This resolver only adds the cache and leaves the lookup to ureq's. It resolves
-//! literal addresses without a thread.
+//! [`DefaultResolver`] caches nothing, and starts a thread for each lookup that has a time limit,
+//! as all of ours have. A sweep over 500 repositories of one host would start 1000 threads and ask
+//! for one name 1000 times. This resolver only adds the cache and leaves the lookup to ureq's. It
+//! resolves literal addresses without a thread.
 //!
 //! Try ureq's alone again when ureq resolves only for new connections.
 

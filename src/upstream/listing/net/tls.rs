@@ -137,8 +137,9 @@ pub(crate) struct TlsTransport {
 }
 
 impl TlsTransport {
-    /// Classifies `error`. With TLS 1.3 a server may refuse the handshake, by an alert or by closing,
-    /// after the client has finished it; so any failure before the first answer is a [`NoTls`].
+    /// Classifies `error`. With TLS 1.3 a server may refuse the handshake, by an alert or by
+    /// closing, after the client has finished it; so any failure before the first answer is a
+    /// [`NoTls`].
     fn error(&self, error: io::Error) -> Error {
         if self.has_answered { error.into() } else { into_no_tls(error) }
     }
