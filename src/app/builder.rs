@@ -18,7 +18,8 @@ use crate::config::Config;
 use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::upstream_url::Secrets;
-use crate::repository::publish::{PublishError, Publisher};
+use crate::repository::Repository;
+use crate::repository::publish::PublishError;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
@@ -41,8 +42,8 @@ pub(super) struct Builder {
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
-    /// Publishes packages.
-    pub publisher: Publisher,
+    /// The repository to publish to.
+    pub repository: Arc<Repository>,
     /// Ends the job in progress.
     pub interrupt: Interrupt,
 }
@@ -171,8 +172,8 @@ impl Builder {
         durable::remove(&scratch).map_err(at(&scratch))?;
         log.note("check of the outputs");
         check_outputs(job, &out)?;
-        let pending = self.publisher.pending();
-        pending.keep(&stage.0, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
+        let pending = self.repository.pending();
+        pending.add(&stage.0, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
 
     /// Returns the build's command line.
@@ -229,9 +230,9 @@ impl Builder {
     }
 
     fn publish(&self, outputs: PendingOutputs, log: &BuildLog) -> JobOutcome {
-        match self.publisher.publish(&outputs, &self.interrupt, log) {
+        match self.repository.publish(&outputs, &self.interrupt, log) {
             Ok(()) => {
-                self.publisher.pending().discard(&outputs);
+                self.repository.pending().discard(&outputs);
                 JobOutcome::Done
             }
             Err(error) if error.is_interrupted() => JobOutcome::Interrupted,

@@ -29,7 +29,7 @@ use crate::farm::{Farm, Options, Outcome};
 use crate::http::Board;
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::repository::publish::Publisher;
+use crate::repository::Repository;
 use crate::repository::upload::Uploader;
 use crate::state::state_dir;
 use crate::upstream::git::Git;
@@ -98,7 +98,7 @@ struct Loop {
     config: Arc<Config>,
     signals: Signals,
     is_stopping: bool,
-    publisher: Publisher,
+    repository: Arc<Repository>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// Gets the snapshots, if there is an HTTP server to show them.
@@ -126,7 +126,7 @@ impl Loop {
         signals: Signals,
         (sender, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Self, Error> {
-        let Prepared { config, tools, state, public_keys, publisher, uploader, recipes } = prepared;
+        let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
         let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let (jobs, job_queue) = bounded(1);
@@ -139,7 +139,7 @@ impl Loop {
             sources: Sources::new(git, state.clone()),
             peipkg_build: tools.peipkg_build,
             public_keys,
-            publisher: publisher.clone(),
+            repository: repository.clone(),
             interrupt: job_interrupt.clone(),
         };
         let mut workers = vec![builder::start(builder, job_queue, sender.clone())?];
@@ -164,7 +164,7 @@ impl Loop {
             config,
             signals,
             is_stopping: false,
-            publisher,
+            repository,
             sender,
             messages,
             board: None,
@@ -184,7 +184,7 @@ impl Loop {
             this.serve(http)?;
         }
         this.refresh_archive();
-        this.handle(Event::OutputsFound(this.publisher.pending().list()));
+        this.handle(Event::OutputsFound(this.repository.pending().list()));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
@@ -268,12 +268,12 @@ impl Loop {
     /// Reads the archive index if it has changed. Ignores it while a publish is unsettled: the index
     /// may list packages that are not in place, or be restored.
     fn refresh_archive(&mut self) {
-        if self.publisher.is_unsettled() {
+        if self.repository.is_unsettled() {
             return;
         }
-        let result = self.publisher.archive().read_if_changed();
-        if self.publisher.is_unsettled() {
-            self.publisher.archive().forget();
+        let result = self.repository.archive().read_if_changed();
+        if self.repository.is_unsettled() {
+            self.repository.archive().forget();
         } else if let Some(result) = result {
             self.handle(Event::ArchiveRead(result));
         }
@@ -305,7 +305,7 @@ impl Loop {
             Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
             Effect::StartJob(job) => drop(self.jobs.send(job)),
             Effect::StartUpload => drop(self.uploads.send(())),
-            Effect::DiscardOutputs(outputs) => self.publisher.pending().discard(&outputs),
+            Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
             Effect::LoadRoster => {
                 self.lister.reload();
                 let roster = startup::load_roster(&self.config);

@@ -18,7 +18,7 @@ use crate::config::{Config, Upload};
 use crate::http;
 use crate::process::Interrupt;
 use crate::recipe::Recipe;
-use crate::repository::publish::Publisher;
+use crate::repository::Repository;
 use crate::repository::upload::Uploader;
 use crate::state::state_dir::{StateDir, StateDirError};
 
@@ -33,8 +33,8 @@ pub(super) struct Prepared {
     pub state: Arc<StateDir>,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
-    /// Publishes to the repository.
-    pub publisher: Publisher,
+    /// The repository.
+    pub repository: Arc<Repository>,
     /// Uploads the repository, if uploads are configured.
     pub uploader: Option<Uploader>,
     /// The first roster.
@@ -56,18 +56,15 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
     }
     build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| &*recipe.id).collect());
     let config = Arc::new(config);
-    let publisher = Publisher::new(tools.peipkg_repo.clone(), config.clone(), state.clone());
-    publisher.prepare_repository(interrupt).map_err(Error::Repository)?;
+    let repository = Arc::new(Repository::new(tools.peipkg_repo.clone(), config.clone(), state.clone()));
+    repository.prepare(interrupt).map_err(Error::Repository)?;
     let uploader = match (&config.upload, &tools.rclone) {
-        (Upload::Rclone { remote }, Some(rclone)) => Some(Uploader {
-            rclone: rclone.clone(),
-            remote: remote.clone(),
-            state: state.clone(),
-            publisher: publisher.clone(),
-        }),
+        (Upload::Rclone { remote }, Some(rclone)) => {
+            Some(Uploader { rclone: rclone.clone(), remote: remote.clone(), repository: repository.clone() })
+        }
         _ => None,
     };
-    Ok(Prepared { config, tools, state, public_keys, publisher, uploader, recipes })
+    Ok(Prepared { config, tools, state, public_keys, repository, uploader, recipes })
 }
 
 /// An HTTP server that does not answer yet. It holds its sockets before the first poll, so that a

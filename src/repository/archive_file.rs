@@ -1,7 +1,7 @@
-//! The archive index as a file: read again only when it has changed.
+//! Reads the archive index again only when its file has changed.
 //!
-//! The loop reads it, and the publisher changes it. Both share one [`ArchiveFile`], so that the loop does not read what
-//! the farm has just published itself.
+//! The loop reads the file and the builder's publishes change it. They share one [`ArchiveFile`], so
+//! the loop does not read the index again after the farm's own publish.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader};
@@ -11,15 +11,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peipkg_format::archive_index::Archive;
 
-/// The file, and how it looked when it was read last.
+/// The archive index, and the stamp of the file when it was read last.
 #[derive(Debug)]
 pub(crate) struct ArchiveFile {
     path: PathBuf,
-    /// Locked only to look or to note, never while the file is read.
+    /// Locked only to compare or to set the stamp, never while the file is read.
     seen: Mutex<Option<Stamp>>,
 }
 
-/// What changes when a file is replaced or rewritten: device, inode, length, seconds and nanoseconds.
+/// The metadata that change when a file is replaced or rewritten: device, inode, length, and
+/// modification time in seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp(u64, u64, u64, i64, i64);
 
@@ -36,8 +37,8 @@ impl ArchiveFile {
         Self { path, seen: Mutex::default() }
     }
 
-    /// The archive, if the file has changed since it was read or acknowledged
-    /// last; why it cannot be read, as long as that is so.
+    /// Reads the archive, if the file has changed since it was last read or acknowledged. Returns
+    /// the error of a file that cannot be read each time.
     pub(crate) fn read_if_changed(&self) -> Option<Result<Archive, String>> {
         let result = (|| {
             let file = File::open(&self.path)?;
@@ -53,18 +54,19 @@ impl ArchiveFile {
         result.map_err(|error: io::Error| format!("{}: {error}", self.path.display())).transpose()
     }
 
-    /// Forgets that the file was read: it is read again next time.
+    /// Makes the next call read the file, changed or not.
     pub(crate) fn forget(&self) {
         *self.seen() = None;
     }
 
-    /// How the file looks now; `None` if there is none.
+    /// Returns the file's stamp; `None` if there is no file.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         self.path.metadata().ok().as_ref().map(Stamp::of)
     }
 
-    /// Takes the file as of `after` for read, since a publish of this process has changed it from `before`. If it was not
-    /// as it was read when the publish began, somebody else has changed it too, and it is read again next time.
+    /// Counts the file as read at `after`, as a publish of this process has changed it from
+    /// `before`. Does nothing if the file read last was not `before`: somebody else has changed the
+    /// index too, and the next call must read it.
     pub(crate) fn acknowledge(&self, before: Option<Stamp>, after: Option<Stamp>) {
         let mut seen = self.seen();
         if *seen == before {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn change_of_our_own_is_not_read_again_but_anothers_is() {
+    fn change_is_read_again_unless_it_is_our_own() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive.json");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
@@ -117,14 +119,14 @@ mod tests {
         let own = change("{ }");
         write(" {}  ");
         acknowledge(own);
-        assert!(file.read_if_changed().is_some(), "somebody else's after it");
+        assert!(file.read_if_changed().is_some(), "another's change after it");
         write(r#"{"kind":"archive","packages":[]} "#);
         assert!(file.read_if_changed().unwrap().is_ok());
         write("{");
         acknowledge(change("{}"));
-        assert!(file.read_if_changed().is_some(), "somebody else's before it");
+        assert!(file.read_if_changed().is_some(), "another's change before it");
         file.forget();
         acknowledge(change("{ }"));
-        assert!(file.read_if_changed().is_some(), "what was never read");
+        assert!(file.read_if_changed().is_some(), "a file that was never read");
     }
 }

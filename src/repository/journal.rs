@@ -1,18 +1,17 @@
-//! The repository's small files as they were before a publish, so that a publish
-//! can be undone.
+//! Saves the repository's small files before a publish, and restores them to undo it.
 //!
-//! `peipkg-repo` may write its index files in place, the index before the
-//! packages. So before it runs, the files that it is going to overwrite are saved in one
-//! synced file of the state directory. If the tool fails, or everything dies, the
-//! publish is either found whole or undone from there: at once, or at the next start.
+//! `peipkg-repo` may write its index files in place, and before the packages. So the manager first
+//! saves the files that the tool will overwrite, in one synced file of the state directory. If the
+//! tool fails, or every process is killed, the publish is either found whole or undone from this
+//! journal: at once, or at the next start.
 //!
 //! ```text
 //! {"outputs":"<directory below publish/>","hidden":[".<name>",…],"files":[["index/archive.json",123],…]}\n
 //! <the files' bytes, one after the other>
-//! <SHA-256 of all that, in hexadecimal>\n
+//! <SHA-256 of the above, in hexadecimal>\n
 //! ```
 //!
-//! Indexes may be long, so none is held in memory before it has to be brought back.
+//! Saving copies block by block, as an index may be long. Only an undo reads one into memory.
 
 #[cfg(test)]
 mod tests;
@@ -28,40 +27,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::durable::{self, FileError, at};
 
-/// The indexes that every publish writes anew (PSD-009 §6.2, §6.3).
-const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
+/// The indexes that every publish rewrites (PSD-009 §6.2, §6.3).
+pub(super) const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
 
 /// How much is copied at a time, in bytes.
 const BLOCK: usize = 32 * 1024;
 
 /// The length of the checksum with its line feed, in bytes.
-const CHECKSUM: usize = 65;
+const CHECKSUM_LENGTH: usize = 65;
 
 /// The journal of one state directory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
     repo: PathBuf,
 }
 
-/// What a journal holds.
+/// The content of a journal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Saved {
     /// The directory below `publish/` whose publish has begun.
-    pub outputs: String,
-    /// What had a hidden name in the repository before it: nobody's, or another tool's.
+    pub directory: String,
+    /// The hidden names that were in the repository before the publish. An undo keeps them.
     hidden: Vec<String>,
-    /// The small files before it, by their names below the repository.
+    /// The small files before the publish, by their names below the repository.
     files: Vec<(String, Vec<u8>)>,
 }
 
-/// Why a journal that is there says nothing.
+/// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
     /// The file cannot be read.
     #[error(transparent)]
     Unreadable(#[from] FileError),
-    /// Its bytes are not those that were written: a disk has lost or changed them.
+    /// Its bytes are not those that the manager wrote: a disk has lost or changed them.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
 }
@@ -69,33 +68,36 @@ pub(crate) enum JournalError {
 /// The first line of a journal.
 #[derive(Serialize, Deserialize)]
 struct Header {
-    outputs: String,
+    /// Earlier versions have written this name.
+    #[serde(rename = "outputs")]
+    directory: String,
     hidden: Vec<String>,
     files: Vec<(String, u64)>,
 }
 
 impl Journal {
-    /// The journal at `path`, of the repository at `repo`.
+    /// The journal at `path` for the repository at `repo`.
     pub(crate) fn new(path: PathBuf, repo: PathBuf) -> Self {
         Self { path, repo }
     }
 
-    /// Where it is.
+    /// The path of the journal.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Saves the repository's small files, before `outputs` is published.
+    /// Saves the repository's small files, before the packages in `directory` below `publish/` are
+    /// published.
     ///
     /// # Errors
-    /// When the file system refuses; then nothing is saved.
-    pub(crate) fn begin(&self, outputs: &str) -> Result<(), FileError> {
-        self.save(outputs).map_err(at(&self.path))
+    /// When the file system refuses; nothing is saved then.
+    pub(crate) fn begin(&self, directory: &str) -> Result<(), FileError> {
+        self.save(directory).map_err(at(&self.path))
     }
 
-    fn save(&self, outputs: &str) -> io::Result<()> {
+    fn save(&self, directory: &str) -> io::Result<()> {
         let hidden = hidden_names(&self.repo)?;
-        let mut header = Header { outputs: outputs.to_owned(), hidden, files: Vec::new() };
+        let mut header = Header { directory: directory.to_owned(), hidden, files: Vec::new() };
         let mut files = Vec::new();
         for name in small_files(&self.repo)? {
             let path = self.repo.join(&name);
@@ -107,29 +109,28 @@ impl Journal {
         let mut head = serde_json::to_vec(&header)?;
         head.push(b'\n');
         durable::replace(&self.path, |journal| {
-            let mut journal = Summed { file: journal, digest: digest::Context::new(&digest::SHA256) };
+            let mut journal = ChecksumWriter { file: journal, digest: digest::Context::new(&digest::SHA256) };
             journal.write_all(&head)?;
             let mut block = vec![0; BLOCK];
             for (path, length, file) in &mut files {
                 let copied = journal.copy(file, &mut block).map_err(|error| cannot_save(path, &error))?;
                 if copied != *length {
-                    return Err(cannot_save(path, &io::Error::other("it has changed meanwhile")));
+                    return Err(cannot_save(path, &io::Error::other("it changed while it was copied")));
                 }
             }
             journal.finish()
         })
     }
 
-    /// Whether a publish has begun and was not settled: until then the index may be half written, or name packages that
-    /// are not there.
+    /// Whether a publish has begun and is not settled.
     pub(crate) fn exists(&self) -> bool {
         self.path.exists()
     }
 
-    /// The files that were saved before the publish that has begun and was not settled.
+    /// Reads the files that were saved before the publish that is not settled, if there is one.
     ///
     /// # Errors
-    /// When the journal is there, but not as it was written.
+    /// When there is a journal, but it cannot be read or is damaged.
     pub(crate) fn read(&self) -> Result<Option<Saved>, JournalError> {
         match fs::read(&self.path) {
             Ok(bytes) => parse(&bytes).map(Some).map_err(JournalError::Damaged),
@@ -138,17 +139,17 @@ impl Journal {
         }
     }
 
-    /// Whether both indexes are others now: each publish counts their versions on.
+    /// Whether both indexes differ from the saved ones: each publish raises their `index_version`.
     pub(crate) fn is_superseded(&self, saved: &Saved) -> bool {
         let mut indexes = saved.files.iter().filter(|(name, _)| INDEXES.contains(&&**name));
         indexes.all(|(name, bytes)| fs::read(self.repo.join(name)).is_ok_and(|now| now != *bytes))
     }
 
-    /// Brings the saved files back, removes what the tool has begun aside, and forgets both. Gives whether there was
-    /// anything to bring back or remove: a tool that has only refused has changed nothing.
+    /// Restores the saved files, removes the tool's unfinished work, then removes the journal.
+    /// Returns whether the repository had changed: a tool that only refused has changed nothing.
     ///
     /// # Errors
-    /// When the file system refuses; the saved files stay in the journal, and this can be done again.
+    /// When the file system refuses. The journal stays, so the caller can try again.
     pub(crate) fn undo(&self, saved: &Saved) -> Result<bool, FileError> {
         let has_changed = self.restore(saved).map_err(at(&self.repo))?;
         self.forget().map(|()| has_changed)
@@ -158,7 +159,7 @@ impl Journal {
         let index = self.repo.join(INDEX_DIRECTORY);
         let mut has_changed = !index.exists();
         if has_changed {
-            // A tool may exchange it by two renames, and end between them.
+            // A tool may replace the directory by two renames, and end between them.
             fs::create_dir(&index)?;
             durable::sync_parent(&index)?;
         }
@@ -175,18 +176,19 @@ impl Journal {
                 has_changed = true;
             }
         }
-        // The next run of the tool would go on with what this one has begun, on top of what is no longer there.
+        // Otherwise the tool's next run would continue this unfinished work, although the index that
+        // it is based on is gone.
         for name in hidden_names(&self.repo)?.iter().filter(|name| !saved.hidden.contains(name)) {
             durable::remove(&self.repo.join(name))?;
             has_changed = true;
         }
-        // What is removed must not be there again when the journal is gone.
+        // Sync the removals before the journal goes: a power cut could bring the files back.
         durable::sync(&index)?;
         durable::sync(&self.repo)?;
         Ok(has_changed)
     }
 
-    /// Forgets the saved files: the publish stands.
+    /// Removes the journal: the publish is settled.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -195,30 +197,31 @@ impl Journal {
         removed.map_err(at(&self.path))
     }
 
-    /// Removes what a journal that was never finished has left; warns if that fails.
+    /// Removes a journal that a crash left half written; warns if that fails.
     pub(crate) fn clear_unfinished(&self) {
         durable::clear(&durable::unfinished(&self.path));
     }
 }
 
-/// Syncs the small files that a tool has written to the repository at `repo`.
+/// Syncs the small files of the repository at `repo`.
 ///
 /// # Errors
-/// When the file system refuses, or has no such files.
+/// When the file system refuses, or a file is missing.
 pub(crate) fn sync_small_files(repo: &Path) -> io::Result<()> {
     let index = repo.join(INDEX_DIRECTORY);
     let names = small_files(repo)?.into_iter().map(|name| repo.join(name));
     names.chain([index, repo.to_owned()]).try_for_each(|path| durable::sync(&path))
 }
 
-/// All files that a publish overwrites, relative to the repository.
-fn small_files(repo: &Path) -> io::Result<Vec<String>> {
+/// Returns the names of the files that a publish overwrites, relative to the repository: the
+/// descriptor and the indexes, with their signatures.
+pub(super) fn small_files(repo: &Path) -> io::Result<Vec<String>> {
     let signature = repository_layout::signature(DESCRIPTOR);
     let descriptor = [DESCRIPTOR.to_owned(), signature.display().to_string()];
     Ok(descriptor.into_iter().chain(index_files(repo)?).collect())
 }
 
-/// What in the repository is out of sight: a tool's work in progress.
+/// Returns the hidden names in the repository: a tool's work in progress.
 fn hidden_names(repo: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(repo)? {
@@ -228,12 +231,12 @@ fn hidden_names(repo: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The index files, relative to the repository.
+/// Returns the names of the index files, relative to the repository.
 fn index_files(repo: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(repo.join(INDEX_DIRECTORY))? {
         let entry = entry?;
-        // A tool may keep directories of its own there; what it publishes are files.
+        // Skip directories: a tool may work in one, but it publishes files.
         if let Some(name) =
             entry.file_name().to_str().filter(|_| entry.file_type().is_ok_and(|t| t.is_file()))
         {
@@ -244,25 +247,24 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Reads the bytes of a journal.
+/// Parses the bytes of a journal.
 ///
 /// # Errors
-/// What about them is not as it was written.
+/// How the bytes are damaged.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Saved, &'static str> {
-    let end = bytes.len().checked_sub(CHECKSUM).ok_or("it is too short")?;
+    let end = bytes.len().checked_sub(CHECKSUM_LENGTH).ok_or("it is too short")?;
     let (text, claimed) = bytes.split_at(end);
     if claimed != checksum(digest::digest(&digest::SHA256, text)).as_bytes() {
-        return Err("its checksum is another");
+        return Err("its checksum does not match");
     }
     parse_text(text)
 }
 
-/// Reads what comes before the checksum of a journal.
+/// Parses the bytes before the checksum of a journal.
 pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
     let line = text.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
     let (header, mut contents) = (&text[..line], &text[line + 1..]);
-    let mut header: Header =
-        serde_json::from_slice(header).map_err(|_| "its first line is not understood")?;
+    let mut header: Header = serde_json::from_slice(header).map_err(|_| "its first line cannot be parsed")?;
     let mut files = Vec::new();
     for (name, length) in header.files.drain(..) {
         let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
@@ -270,23 +272,23 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
         files.push((name, file.to_vec()));
         contents = rest;
     }
-    let Header { outputs, hidden, .. } = header;
-    if contents.is_empty() { Ok(Saved { outputs, hidden, files }) } else { Err("it is too long") }
+    let Header { directory, hidden, .. } = header;
+    if contents.is_empty() { Ok(Saved { directory, hidden, files }) } else { Err("it is too long") }
 }
 
-/// A file that is written, and the checksum of what was.
-struct Summed<'a> {
+/// Writes a file and computes its checksum.
+struct ChecksumWriter<'a> {
     file: &'a mut File,
     digest: digest::Context,
 }
 
-impl Summed<'_> {
+impl ChecksumWriter<'_> {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.digest.update(bytes);
         self.file.write_all(bytes)
     }
 
-    /// Copies what is left of `from`, by way of `block`; how much it was.
+    /// Copies the rest of `from`, through `block`. Returns the number of bytes.
     fn copy(&mut self, from: &mut File, block: &mut [u8]) -> io::Result<u64> {
         let mut copied = 0;
         loop {
@@ -305,12 +307,12 @@ impl Summed<'_> {
     }
 }
 
-/// A digest as it ends a journal.
+/// Formats the last line of a journal.
 fn checksum(digest: digest::Digest) -> String {
     hex::encode(digest.as_ref()) + "\n"
 }
 
-/// Of several files that may be at fault, the error names the one.
+/// Names the file that could not be saved: the caller only names the journal.
 fn cannot_save(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot save {}: {error}", path.display()))
 }

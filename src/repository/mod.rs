@@ -1,7 +1,7 @@
-//! The signed repository: publishing into it, judging and undoing a publish that was cut short,
-//! reading its archive index, uploading it.
+//! The signed repository: publishes into it, settles a publish that was cut short, tells when its
+//! archive index has changed, and uploads it.
 //!
-//! `peipkg-repo` writes the repository; nothing here changes a published file.
+//! Only `peipkg-repo` writes package files and new indexes. The journal restores old indexes.
 
 pub(crate) mod archive_file;
 pub(crate) mod journal;
@@ -12,3 +12,64 @@ pub(crate) mod published;
 pub(crate) mod settle;
 pub(crate) mod timestamp;
 pub(crate) mod upload;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Config;
+use crate::repository::archive_file::ArchiveFile;
+use crate::repository::journal::Journal;
+use crate::repository::peipkg_repo::PeipkgRepo;
+use crate::repository::pending::Pending;
+use crate::state::state_dir::StateDir;
+
+/// The repository of a state directory, and the tool that changes it. The builder, the uploader
+/// and the loop share one.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    config: Arc<Config>,
+    state: Arc<StateDir>,
+    tool: PeipkgRepo,
+    journal: Journal,
+    pending: Pending,
+    archive: ArchiveFile,
+    /// Held while the repository changes, or must not change.
+    access: Mutex<()>,
+}
+
+impl Repository {
+    /// The repository of `state`, changed by the `peipkg-repo` at `program`.
+    pub(crate) fn new(program: PathBuf, config: Arc<Config>, state: Arc<StateDir>) -> Self {
+        Self {
+            tool: PeipkgRepo { program, key_file: config.key_file.clone(), state: state.clone() },
+            journal: Journal::new(state.journal(), state.repo()),
+            pending: Pending::new(state.clone()),
+            archive: ArchiveFile::new(state.archive_index()),
+            access: Mutex::default(),
+            config,
+            state,
+        }
+    }
+
+    /// The pending packages.
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// The archive index as a file.
+    pub(crate) fn archive(&self) -> &ArchiveFile {
+        &self.archive
+    }
+
+    /// Whether a publish has begun and is not settled. Until then the archive index may be half
+    /// written, or list packages that are not there.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.journal.exists()
+    }
+
+    /// Locks the repository against the other threads of this process.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no data that a panic could have broken.
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

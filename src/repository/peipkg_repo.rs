@@ -1,4 +1,4 @@
-//! `peipkg-repo`, and the lock that a tool holds while it changes what it shares with others.
+//! Runs `peipkg-repo`, and locks what a tool changes against the tools of an earlier manager.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,12 @@ use crate::state::durable::at;
 use crate::state::lock::wait_for_tool;
 use crate::state::state_dir::StateDir;
 
-/// How long one run of `peipkg-repo` may take. It needs seconds for the largest index; the rest is for slow
-/// disks. Everybody waits for the builder meanwhile.
+/// How long one run of `peipkg-repo` may take. The largest index needs seconds; the rest is for
+/// slow disks. A hung tool would otherwise stop the builder for ever.
 const DEADLINE: Duration = Duration::from_mins(15);
 
-/// A run of `program` that holds `lock`, as soon as no run of an earlier manager does.
+/// Waits until no tool of an earlier manager holds `lock`, and returns a run of `program` that
+/// will hold it.
 ///
 /// # Errors
 /// When the lock file cannot be used, or the wait is interrupted.
@@ -31,21 +32,22 @@ pub(crate) fn exclusive(program: &Path, lock: &Path, interrupt: &Interrupt) -> R
 }
 
 /// The tool, for one repository.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct PeipkgRepo {
-    /// Where it is.
+    /// The path of `peipkg-repo`.
     pub program: PathBuf,
     /// The key that it signs with.
     pub key_file: PathBuf,
-    /// The state directory that has the repository.
+    /// The state directory that holds the repository.
     pub state: Arc<StateDir>,
 }
 
 impl PeipkgRepo {
-    /// A sub-command that changes the repository, with the options that all of these need.
+    /// Returns a run of a sub-command that changes the repository, with the lock and the options
+    /// that all of these need.
     ///
     /// # Errors
-    /// When its lock cannot be taken.
+    /// When the lock file cannot be used, or the wait for the lock is interrupted.
     pub(crate) fn writer(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, ProcessError> {
         let program = exclusive(&self.program, &self.state.tool_lock(), interrupt)?;
         let timestamp = timestamp::for_repository(&self.state.repo());
@@ -53,7 +55,7 @@ impl PeipkgRepo {
         Ok(program.arg(&self.key_file).args(["--timestamp", &timestamp]))
     }
 
-    /// Waits until no writer of an earlier manager is at work.
+    /// Waits until no `peipkg-repo` of an earlier manager changes the repository.
     ///
     /// # Errors
     /// When the lock file cannot be used, or the wait is interrupted.
@@ -64,7 +66,7 @@ impl PeipkgRepo {
     /// Checks the repository's signatures and indexes.
     ///
     /// # Errors
-    /// When `peipkg-repo verify` finds something wrong, or cannot be run.
+    /// When `peipkg-repo verify` finds a fault, or cannot run.
     pub(crate) fn verify(&self, interrupt: &Interrupt) -> Result<(), ProcessError> {
         let program = Program::new(&self.program).deadline(Some(DEADLINE)).arg("verify").arg("--repo");
         program.arg(self.state.repo()).args(["--mode", "metadata"]).run(interrupt).map(drop)

@@ -1,15 +1,15 @@
-//! What is built and not yet published: `state_dir/publish`.
+//! Keeps pending packages, built and not yet published, in `state_dir/publish`.
 //!
-//! The outputs of each build have a directory of their own, renamed in when they
-//! are complete and synced:
+//! The packages of each build have a directory of their own. A rename brings it in, complete and
+//! synced:
 //!
 //! ```text
-//! publish/<recipe>@<version>.<n>/job.json    what was built
-//! publish/<recipe>@<version>.<n>/packages/   the packages, and nothing else
+//! publish/<recipe>@<version>.<n>/job.json    the version and its packages
+//! publish/<recipe>@<version>.<n>/packages/   the packages, and no other file
 //! ```
 //!
-//! So a publish that fails keeps its outputs, can be tried again without a
-//! build, and blocks nothing else; and a restart finds what was built.
+//! A publish that fails leaves its packages here: the farm publishes them later without a build,
+//! other versions do not wait, and a restart finds them.
 
 use std::fs;
 use std::io;
@@ -33,24 +33,24 @@ struct JobFile {
     packages: Vec<(String, String)>,
 }
 
-/// The directories below `state_dir/publish`.
-#[derive(Debug, Clone)]
+/// The pending packages of a state directory.
+#[derive(Debug)]
 pub(crate) struct Pending {
     state: Arc<StateDir>,
 }
 
 impl Pending {
-    /// Those of a state directory.
+    /// The pending packages of `state`.
     pub(crate) fn new(state: Arc<StateDir>) -> Self {
         Self { state }
     }
 
-    /// Takes the packages that a build has left in `staged/packages`, syncs them
-    /// and moves them to `publish/` in one step.
+    /// Syncs the packages that a build has left in `staged/packages`, and moves them to `publish/`
+    /// in one step.
     ///
     /// # Errors
-    /// When the file system refuses; then nothing is in `publish/`.
-    pub(crate) fn keep(
+    /// When the file system refuses; `publish/` is then unchanged.
+    pub(crate) fn add(
         &self,
         staged: &Path,
         key: &JobKey,
@@ -73,28 +73,29 @@ impl Pending {
             let directory = self.state.unique_name(&format!("{}@{}", key.recipe, key.version));
             let target = self.path_of(&directory);
             if target.exists() {
-                continue; // left by an earlier process
+                continue; // an earlier process left it
             }
             fs::rename(staged, &target).map_err(at(&target))?;
             let publish = self.state.publish();
-            // They are built, whatever happens now: to build them again would be worse than to go on.
+            // Only a power cut makes a failed sync matter; an error here would build again at once.
             if let Err(error) = durable::sync(&publish) {
-                warn!(path = publish.display().to_string(), error:%; "cannot sync outputs to publish");
+                warn!(path = publish.display().to_string(), error:%; "cannot sync pending packages");
             }
             return Ok(PendingOutputs { directory, key: key.clone(), packages: packages.to_vec() });
         }
     }
 
-    /// The outputs of earlier builds. What it cannot understand it leaves alone, with a warning.
+    /// Returns all pending packages. Warns of an entry that it cannot read, and leaves it alone.
     pub(crate) fn list(&self) -> Vec<PendingOutputs> {
         let entries = self.entries().unwrap_or_else(|FileError { path, error }| {
-            warn!(path = path.display().to_string(), error:%; "cannot look for outputs to publish");
+            warn!(path = path.display().to_string(), error:%; "cannot list pending packages");
             Vec::new()
         });
         entries.into_iter().filter_map(|(_, outputs)| outputs).collect()
     }
 
-    /// All that is in `publish/`, in the order of the names; each with its outputs, if they can be understood.
+    /// Returns the path of every entry of `publish/`, sorted by name, with its packages if it can be
+    /// read.
     ///
     /// # Errors
     /// When `publish/` cannot be read.
@@ -103,30 +104,26 @@ impl Pending {
         let paths = || fs::read_dir(&publish)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         let mut paths = paths().map_err(at(&publish))?;
         paths.sort();
-        let with_outputs = |path: PathBuf| {
-            let outputs = read(&path);
-            (path, outputs)
-        };
-        Ok(paths.into_iter().map(with_outputs).collect())
+        Ok(paths.into_iter().map(|path| (path.clone(), read(&path))).collect())
     }
 
-    /// The outputs in `directory` below `publish/`, if they are there and can be understood.
+    /// Returns the packages in `directory` below `publish/`, if it is there and can be read.
     pub(crate) fn get(&self, directory: &str) -> Option<PendingOutputs> {
         read(&self.path_of(directory))
     }
 
-    /// Whether the outputs in `directory` are there.
+    /// Whether `directory` is below `publish/`.
     pub(crate) fn contains(&self, directory: &str) -> bool {
         self.path_of(directory).exists()
     }
 
-    /// Where the packages of the outputs in `directory` are.
+    /// The directory of the package files in `directory` below `publish/`.
     pub(crate) fn packages_of(&self, directory: &str) -> PathBuf {
         self.path_of(directory).join("packages")
     }
 
-    /// Removes outputs that are published. They leave `publish/` in one step: half of them would be found by the next
-    /// start, and understood by nobody.
+    /// Removes packages that are published. Moves them out of `publish/` in one step first: the next
+    /// start could not read a directory that is half removed.
     pub(crate) fn discard(&self, outputs: &PendingOutputs) {
         let path = self.path_of(&outputs.directory);
         let doomed = self.state.stage().join(&outputs.directory);
@@ -143,7 +140,7 @@ impl Pending {
     }
 }
 
-/// The outputs at `path`, if they can be understood.
+/// Reads the entry of `publish/` at `path`; warns and returns nothing if that fails.
 fn read(path: &Path) -> Option<PendingOutputs> {
     let read = || -> io::Result<PendingOutputs> {
         let directory = path.file_name().and_then(|name| name.to_str());
@@ -152,12 +149,12 @@ fn read(path: &Path) -> Option<PendingOutputs> {
     };
     let result = read();
     if let Err(error) = &result {
-        warn!(path = path.display().to_string(), error:%; "found something in publish that is no build's output");
+        warn!(path = path.display().to_string(), error:%; "cannot read pending packages, leaving them alone");
     }
     result.ok()
 }
 
-/// Reads the `job.json` of the outputs in `directory`.
+/// Reads the `job.json` of `directory`.
 pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<PendingOutputs> {
     let job: JobFile = serde_json::from_slice(json)?;
     let version = job.version.parse().map_err(io::Error::other)?;

@@ -1,42 +1,37 @@
-//! Settles a publish that is over or was cut short: it stands, or its journal undoes it.
+//! Settles a publish that failed or was cut short: it stands, or the journal undoes it.
 //!
-//! A publish stands if all that was to be published is in the repository, to the
-//! byte, and the repository verifies. Else its journal brings the repository back
-//! to what it was. A journal that is damaged cannot do that; then it is enough
-//! that the repository is whole as it is, with the outputs or without them.
+//! A publish stands if every package is in the repository, to the byte, and the repository
+//! verifies. Otherwise the journal restores the repository. A damaged journal cannot do so; then
+//! the repository need only be whole as it is, with the packages or without them.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use log::warn;
 
 use crate::process::{Interrupt, ProcessError};
-use crate::repository::journal::{Journal, JournalError, Saved};
-use crate::repository::peipkg_repo::PeipkgRepo;
-use crate::repository::pending::Pending;
-use crate::repository::published::Published;
+use crate::repository::Repository;
+use crate::repository::journal::{JournalError, Saved};
 use crate::state::durable::{FileError, at};
-use crate::state::state_dir::StateDir;
 
 /// How a publish was settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// There was none, or it has left nothing to settle.
+    /// No publish was cut short, or it left nothing to settle.
     Nothing,
-    /// It was whole: the publish of the outputs in this directory below `publish/`.
+    /// The publish of the packages in this directory below `publish/` was whole.
     Stands(String),
-    /// It was not, and the repository is as it was before.
+    /// The publish was not whole. The repository is as it was before.
     Undone,
 }
 
-/// Which publish to settle.
+/// When the publish to settle has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// One that has just ended: what is in the repository now is its tool's work.
-    Own,
-    /// One that may have ended long ago: others may have published since.
+pub(crate) enum Ended {
+    /// Just now, under the lock: its tool has made every change in the repository since.
+    JustNow,
+    /// Perhaps long ago: others may have published since.
     Earlier,
 }
 
@@ -46,30 +41,31 @@ pub(crate) enum SettleError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A tool is in the way, or `peipkg-repo verify` could not be run.
+    /// The tool's lock could not be taken, or `peipkg-repo verify` could not run.
     #[error(transparent)]
     Tool(#[from] ProcessError),
-    /// Nobody can tell any more what the last publish has changed.
+    /// The journal is damaged and the repository is not whole, so nothing can restore it.
     #[error(
-        "{journal}: cannot be used to undo the last publish, {reason}; and the repository is not whole: {found}; \
-         restore its index or make it anew from its packages, then start again"
+        "{journal} is damaged ({reason}) and cannot undo the last publish; \
+         the repository is not whole: {found}; \
+         restore its index or rebuild it from its packages, then start again"
     )]
     Damaged {
         /// The journal.
         journal: PathBuf,
-        /// What is wrong with it.
+        /// How the journal is damaged.
         reason: &'static str,
-        /// What is wrong with the repository.
+        /// How the repository is not whole.
         found: String,
     },
-    /// A publish was cut short in a `repo/` that is empty now, as where a disk is not mounted.
+    /// A publish was cut short in a `repo/` that is empty now, for example an unmounted disk.
     #[error(
         "{repo} is empty, but a publish in it was cut short; mount it, or remove {journal} if it is lost"
     )]
     Emptied {
         /// The directory.
         repo: PathBuf,
-        /// What can undo the publish.
+        /// The journal that can undo the publish.
         journal: PathBuf,
     },
 }
@@ -81,115 +77,105 @@ impl SettleError {
     }
 }
 
-/// The repository, and what tells how a publish in it went.
-#[derive(Debug, Clone)]
-pub(crate) struct Settler {
-    repo: PathBuf,
-    journal: Journal,
-    pending: Pending,
-    published: Published,
-    tool: PeipkgRepo,
-}
-
-impl Settler {
-    /// That of the repository of a state directory.
-    pub(crate) fn new(state: &Arc<StateDir>, journal: Journal, tool: PeipkgRepo) -> Self {
-        let (pending, published) = (Pending::new(state.clone()), Published::new(state.clone()));
-        Self { repo: state.repo(), journal, pending, published, tool }
-    }
-
-    /// Ends a publish that was cut short: it stands if it is whole, else it is undone.
+impl Repository {
+    /// Settles the publish that the journal tells of, if any: lets it stand if it is whole, else
+    /// undoes it.
     ///
     /// # Errors
-    /// When the repository cannot be brought back; this can be tried again.
-    pub(crate) fn settle(&self, whose: Whose, interrupt: &Interrupt) -> Result<Settled, SettleError> {
-        let (repo, journal) = (&self.repo, &self.journal);
+    /// When the repository cannot be restored; the caller can try again.
+    pub(super) fn settle(&self, ended: Ended, interrupt: &Interrupt) -> Result<Settled, SettleError> {
+        let (repo, journal) = (self.state.repo(), &self.journal);
         let saved = match journal.read() {
             Ok(None) => return Ok(Settled::Nothing),
             Ok(Some(saved)) => Ok(saved),
             Err(JournalError::Damaged(reason)) => Err(reason),
             Err(JournalError::Unreadable(error)) => return Err(error.into()),
         };
-        if is_missing(repo) {
-            // Somebody has taken the repository away, and with it all that could be mended.
+        if is_missing(&repo) {
+            // Somebody has removed the repository: nothing is left to restore.
             journal.forget()?;
             return Ok(Settled::Nothing);
         }
-        if is_empty(repo)? {
-            // Its disk may be mounted again, and then only the journal can mend it.
-            return Err(SettleError::Emptied { repo: repo.clone(), journal: journal.path().to_owned() });
+        if is_empty(&repo)? {
+            // Keep the journal: if the repository's disk is mounted again, only it can restore.
+            return Err(SettleError::Emptied { repo, journal: journal.path().to_owned() });
         }
         self.tool.wait_for_writer(interrupt)?;
         let settled = match saved {
-            Ok(saved) => {
-                let Some(settled) = self.standing(&saved, whose, interrupt)? else {
+            Ok(saved) => match self.standing(&saved, ended, interrupt)? {
+                Some(settled) => settled,
+                None => {
                     if journal.undo(&saved)? {
-                        warn!(outputs = saved.outputs; "publish was cut short, repository restored");
+                        warn!(directory = saved.directory; "publish was cut short, repository restored");
                     }
                     return Ok(Settled::Undone);
-                };
-                settled
-            }
-            Err(reason) => {
-                if let Some(found) = self.unsoundness(interrupt)? {
-                    let journal = journal.path().to_owned();
-                    return Err(SettleError::Damaged { journal, reason, found });
                 }
-                let pending = self.pending.list();
-                for outputs in pending.iter().filter(|outputs| self.published.missing(outputs).is_none()) {
-                    self.published.sync(outputs)?;
-                }
-                warn!(path = journal.path().display().to_string(), reason; "journal is damaged, but the repository is whole");
-                Settled::Nothing
-            }
+            },
+            Err(reason) => self.settle_without_journal(reason, interrupt)?,
         };
         journal.forget()?;
         Ok(settled)
     }
 
-    /// What becomes of the publish that `saved` would undo, if it must not be undone: it is whole, or it has left no
-    /// trace and somebody else has published since, which the undo would lose.
+    /// Returns how to settle a publish that must not be undone: it is whole, or it left no trace
+    /// and somebody else has published since, which the undo would lose.
     fn standing(
         &self,
         saved: &Saved,
-        whose: Whose,
+        ended: Ended,
         interrupt: &Interrupt,
     ) -> Result<Option<Settled>, SettleError> {
-        // The packages may have been there since an earlier publish that was undone: the indexes come to their end last.
-        let outputs = self.pending.get(&saved.outputs);
+        // Check the indexes too, which a tool finishes last: the packages may have been there since
+        // an earlier publish that was undone.
+        let outputs = self.pending.get(&saved.directory);
         let Some(outputs) = outputs.filter(|_| self.journal.is_superseded(saved)) else {
             return Ok(None);
         };
-        let is_whole = self.published.missing(&outputs).is_none();
-        let is_of_others = !is_whole && whose == Whose::Earlier && self.published.has_none_of(&outputs);
-        if !(is_whole || is_of_others) || self.fault(interrupt)?.is_some() {
+        let is_whole = self.missing(&outputs).is_none();
+        let is_others_work = !is_whole && ended == Ended::Earlier && self.lists_none_of(&outputs);
+        if !(is_whole || is_others_work) || self.fault(interrupt)?.is_some() {
             return Ok(None);
         }
-        if is_of_others {
+        if is_others_work {
             return Ok(Some(Settled::Nothing));
         }
-        self.published.sync(&outputs)?;
+        self.sync(&outputs)?;
         Ok(Some(Settled::Stands(outputs.directory)))
     }
 
-    /// Why the repository is not whole, if a publish of any of the pending outputs may have been cut short in it.
-    fn unsoundness(&self, interrupt: &Interrupt) -> Result<Option<String>, SettleError> {
+    /// Accepts a repository that is whole although its journal is damaged, for `reason`.
+    fn settle_without_journal(
+        &self,
+        reason: &'static str,
+        interrupt: &Interrupt,
+    ) -> Result<Settled, SettleError> {
+        let journal = self.journal.path();
+        if let Some(found) = self.fault_of_any_publish(interrupt)? {
+            return Err(SettleError::Damaged { journal: journal.to_owned(), reason, found });
+        }
+        let pending = self.pending.list();
+        for outputs in pending.iter().filter(|outputs| self.missing(outputs).is_none()) {
+            self.sync(outputs)?;
+        }
+        warn!(path = journal.display().to_string(), reason; "journal is damaged, but the repository is whole");
+        Ok(Settled::Nothing)
+    }
+
+    /// Returns why the repository is not whole, if a publish of any pending packages may have been
+    /// cut short in it.
+    fn fault_of_any_publish(&self, interrupt: &Interrupt) -> Result<Option<String>, SettleError> {
         if let Some(found) = self.fault(interrupt)? {
             return Ok(Some(found));
         }
-        let archive = match self.published.read_archive() {
-            Ok(archive) => archive,
-            Err(error) => return Ok(Some(error.to_string())),
-        };
         let check = |(path, outputs): (PathBuf, _)| match outputs {
-            Some(outputs) => self.published.listed_but_altered(&archive, &outputs),
-            None => Some(format!("{} may have been published and cannot be read", path.display())),
+            Some(outputs) => self.listed_but_altered(&outputs),
+            None => Some(format!("{} cannot be read, and may have been published", path.display())),
         };
         Ok(self.pending.entries()?.into_iter().find_map(check))
     }
 
-    /// What `peipkg-repo verify` finds wrong, if anything. If it could not run, that is an error: the repository may be
-    /// whole.
+    /// Returns the fault that `peipkg-repo verify` finds, if any. If verify could not run, returns
+    /// that error: the repository may be whole.
     fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ProcessError> {
         match self.tool.verify(interrupt) {
             Ok(()) => Ok(None),
@@ -199,15 +185,16 @@ impl Settler {
     }
 }
 
-/// Whether nothing at all is at `path`: a link to a disk that is not there is something.
-pub(crate) fn is_missing(path: &Path) -> bool {
+/// Whether there is nothing at `path`. A dangling link counts as something: it may lead to a disk
+/// that is not mounted.
+pub(super) fn is_missing(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether there is nothing in the directory at `path`.
+/// Whether the directory at `path` is empty.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(crate) fn is_empty(path: &Path) -> Result<bool, FileError> {
+pub(super) fn is_empty(path: &Path) -> Result<bool, FileError> {
     Ok(fs::read_dir(path).map_err(at(path))?.next().is_none())
 }

@@ -1,8 +1,8 @@
-//! What time a publish is given: now, unless the present index is of a later time.
+//! Chooses the time of a publish: now, unless the present index has a later time.
 //!
-//! A clock may be wrong, most of all right after a boot. An index that was once made ahead of time stays: clients
-//! refuse one that is older than theirs (PSD-009 §6.2.3), and so no tool makes one. To go on with the time of that index
-//! until the clock has passed it is the only way that does not wait for years.
+//! A clock may be wrong, above all right after a boot. If it was ahead during a publish, the next
+//! index cannot be older: clients refuse it (PSD-009 §6.2.3), and so tools do not make it. Repeat
+//! the time of the present index until the clock has passed it; to wait instead may take years.
 
 use std::fmt;
 use std::fs::File;
@@ -12,33 +12,31 @@ use std::time::{Duration, SystemTime};
 
 use log::warn;
 use peipkg_format::duration;
-use peipkg_format::repository_layout::{ACTIVE_INDEX, ARCHIVE_INDEX};
 use serde::Deserializer as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// The indexes, below the repository (PSD-009 §6.2, §6.3).
-const INDEXES: [&str; 2] = [ARCHIVE_INDEX, ACTIVE_INDEX];
+use crate::repository::journal::INDEXES;
 
-/// How much of an index is looked at, in bytes: its time comes before its packages, which may be many.
+/// How much of an index is read, in bytes: its time comes before its packages, which may be many.
 const HEAD: u64 = 64 * 1024;
 
-/// How much ahead an index may be before anybody hears of it: clocks are adjusted.
-const SLIGHT: Duration = Duration::from_mins(1);
+/// How far ahead an index may be without a warning: operating systems adjust clocks by less.
+const TOLERANCE: Duration = Duration::from_mins(1);
 
-/// The `--timestamp` of a command that writes the indexes of the repository at `repo`. An index that is not there, or
-/// does not tell its time, does not count: what is wrong with it, the tool says.
+/// Returns the `--timestamp` for a command that writes the indexes of the repository at `repo`.
+/// Ignores an index that is missing or has no time: the tool reports what is wrong with it.
 pub(crate) fn for_repository(repo: &Path) -> String {
     let indexes = INDEXES.iter().filter_map(|name| generated_at(File::open(repo.join(name)).ok()?));
     let (timestamp, ahead) = choose(SystemTime::now(), indexes);
-    if ahead > SLIGHT {
+    if ahead > TOLERANCE {
         let ahead_by = duration::format(Duration::from_secs(ahead.as_secs()));
         warn!(timestamp, ahead_by; "the repository's index is ahead of the clock, publishing with its time");
     }
     timestamp
 }
 
-/// The latest of `now` and the times of `indexes`, and how much after `now` that is. A time of an index stays as its tool
-/// has written it, fractions and all: rounded, it would be an earlier one.
+/// Returns the latest of `now` and the times of `indexes`, and how far ahead of `now` it is. Keeps
+/// the text of an index's time, with fractions: rounding would make it earlier.
 fn choose(now: SystemTime, indexes: impl Iterator<Item = (SystemTime, String)>) -> (String, Duration) {
     match indexes.max_by_key(|(time, _)| *time) {
         Some((time, text)) if time > now => (text, time.duration_since(now).unwrap_or_default()),
@@ -46,18 +44,18 @@ fn choose(now: SystemTime, indexes: impl Iterator<Item = (SystemTime, String)>) 
     }
 }
 
-/// When an index was made, and the same as it is written there, if its head says so.
+/// Reads the time of an index, as a time and as text, if its head has one.
 pub(crate) fn generated_at(index: impl Read) -> Option<(SystemTime, String)> {
     let mut found = None;
-    // It ends in an error, since there is no need to read on.
+    // Ignore the error: `Head` stops the parser with one when it has found the time.
     let head = BufReader::with_capacity(1024, index.take(HEAD));
     let _ = serde_json::Deserializer::from_reader(head).deserialize_map(Head(&mut found));
-    // In UTC, as tools write it and read it.
+    // Accept UTC only, as tools write and read it.
     let text = found.filter(|text| text.ends_with('Z'))?;
     Some((humantime::parse_rfc3339(&text).ok()?, text))
 }
 
-/// Looks for the time in an index object, and no further.
+/// Finds the time in an index object, then stops the parser.
 struct Head<'a>(&'a mut Option<String>);
 
 impl<'de> Visitor<'de> for Head<'_> {
@@ -71,7 +69,7 @@ impl<'de> Visitor<'de> for Head<'_> {
         while let Some(field) = map.next_key::<String>()? {
             if field == "generated_at" {
                 *self.0 = Some(map.next_value()?);
-                return Err(A::Error::custom("that is all"));
+                return Err(A::Error::custom("the time is found"));
             }
             map.next_value::<IgnoredAny>()?;
         }
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamp_is_never_before_that_of_the_index() {
+    fn timestamp_is_never_before_the_indexs_time() {
         let earlier = "2026-05-01T11:59:59Z";
         let now = "2026-05-01T12:00:00Z";
         let later = "2037-01-01T00:00:00.25Z";
@@ -107,7 +105,7 @@ mod tests {
             let (time, ahead) = choose(now, indexes);
             assert_eq!((time.as_str(), ahead), (later, at(later).duration_since(at(now)).unwrap()));
         }
-        // The last that can be written, and what cannot be read as one.
+        // The last valid time, and texts that are no time.
         assert_eq!(choose(now, &["9999-12-31T23:59:59.999999999Z"]).0, "9999-12-31T23:59:59.999999999Z");
         for strange in ["10000-01-01T00:00:00Z", "2037-01-01T00:00:00+00:00", "2037-01-01", "", "--help"] {
             assert_eq!(choose(now, &[strange]).0, now, "{strange}");
@@ -115,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn timestamp_of_a_long_index_reads_only_its_head() {
-        /// Fails the test when it is read beyond what a head may have.
+    fn long_index_is_read_only_at_its_head() {
+        /// Fails the test when more than a head is read.
         struct Bounded<R>(R, u64);
         impl<R: Read> Read for Bounded<R> {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -131,7 +129,7 @@ mod tests {
         let packages = format!("\"packages\":[{}{package}]", format!("{package},").repeat(100_000));
         let read = |text: &str| generated_at(Bounded(text.as_bytes(), 0)).map(|(_, text)| text);
         assert_eq!(read(&format!("{{{time},{packages}}}")).as_deref(), Some("2037-01-01T00:00:00Z"));
-        // What a package says is not the index's time.
+        // The time of a package is not the index's.
         assert_eq!(read(&format!("{{{packages},{time}}}")), None);
         for none in ["", "{", "[]", "{\"generated_at\":1}", "{\"generated_at\":\"2037-01", "\0"] {
             assert_eq!(read(none), None, "{none}");

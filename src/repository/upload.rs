@@ -1,12 +1,12 @@
 //! Uploading: copies the repository to its remote with rclone.
 //!
-//! A reader of the remote must never see an index that names a package which is
-//! not there. So the packages go first, the index and the descriptor after
-//! them, and what the remote has and the repository has not goes last. The small
-//! files are copied aside at the start: while an upload runs, the next version may
-//! be published, and its packages are not on their way.
+//! A reader of the remote must never see an index that lists a package which is not there. So the
+//! upload copies the packages first, then the indexes and the descriptor, and last removes from the
+//! remote the packages that the repository does not have. It uploads a snapshot of the small files
+//! from its start: the farm may publish the next version meanwhile, and its packages may come too
+//! late for the first pass.
 //!
-//! Nothing is changed on a remote that may be the last copy: see [`refusal`].
+//! The uploader changes nothing on a remote that may be the last copy: see [`refusal`].
 
 mod refusal;
 
@@ -17,47 +17,46 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
+use peipkg_format::repository_layout::{ARCHIVE_INDEX, INDEX_DIRECTORY};
 
 use crate::farm::events::UploadOutcome;
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::repository::Repository;
+use crate::repository::journal::small_files;
 use crate::repository::peipkg_repo::exclusive;
-use crate::repository::publish::Publisher;
-use crate::repository::settle::SettleError;
+use crate::repository::settle::{Ended, SettleError};
 use crate::repository::upload::refusal::Refusal;
 use crate::state::durable::{self, FileError, at};
-use crate::state::state_dir::StateDir;
 
-/// How long one pass may take: a first upload of a large repository over a thin
-/// line is a matter of hours; rclone ends stalled transfers by itself.
+/// How long one run of rclone may take. The first upload of a large repository over a slow line
+/// takes hours; rclone itself ends stalled transfers.
 const PASS_DEADLINE: Duration = Duration::from_hours(24);
 
-/// How often a pass is begun again because of a publish: builds that follow each other closely are few in such a row.
-const OVERTAKEN: u32 = 5;
+/// How often a pass is repeated because a publish changed a file under it. Publishes seldom follow
+/// each other so closely; a file that always changes must not repeat the pass for ever.
+const MAX_REPEATS: u32 = 5;
 
 /// The files that readers start from (PSD-009 §6.1, §6.2), as rclone filters.
 const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
 
-/// The longest list of what a remote has at its top, in bytes: a repository's is short.
+/// The longest list of the names at the top of a remote, in bytes: a repository has few.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
 
-/// What tools are still writing.
+/// Unfinished work of tools, as rclone filters.
 const WORK_FILES: [&str; 2] = [".*", ".*/**"];
 
-/// rclone's exit statuses for what is not there: directory, file.
+/// rclone's exit statuses for "directory not found" and "file not found".
 const NOT_FOUND: [Option<i32>; 2] = [Some(3), Some(4)];
 
-/// The remote and the tool that copies to it.
+/// The repository, its remote, and the tool that copies between them.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploader {
-    /// Where `rclone` is.
+    /// The path of `rclone`.
     pub rclone: PathBuf,
-    /// rclone's remote and path.
+    /// The remote and the path on it, as rclone names them.
     pub remote: String,
-    /// The state directory.
-    pub state: Arc<StateDir>,
     /// The repository.
-    pub publisher: Publisher,
+    pub repository: Arc<Repository>,
 }
 
 /// Why the repository could not be uploaded.
@@ -65,19 +64,19 @@ pub(crate) struct Uploader {
 enum UploadError {
     #[error(transparent)]
     File(#[from] FileError),
-    /// A publish that was cut short cannot be settled, so the indexes may be half written.
+    /// A publish that was cut short cannot be settled: the indexes may be half written.
     #[error(transparent)]
     Settle(#[from] SettleError),
-    /// The repository does not verify, or rclone has failed.
+    /// The repository does not verify, or rclone failed.
     #[error(transparent)]
     Tool(#[from] ProcessError),
-    /// The upload would lose something.
+    /// The upload would remove the last copy of a package.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
 impl UploadError {
-    /// Whether the manager's own shutdown ended it.
+    /// Whether the manager's own shutdown ended the upload.
     fn is_interrupted(&self) -> bool {
         match self {
             Self::Settle(error) => error.is_interrupted(),
@@ -86,14 +85,14 @@ impl UploadError {
         }
     }
 
-    /// Whether rclone has failed with the exit status for what is not there.
+    /// Whether rclone did not find the directory or file.
     fn is_not_found(&self) -> bool {
         let Self::Tool(ProcessError::Failed { status, .. }) = self else { return false };
         NOT_FOUND.contains(&status.code())
     }
 
-    /// Whether rclone has met a file that was being written.
-    fn is_overtaken(&self) -> bool {
+    /// Whether a file changed while rclone read it.
+    fn has_met_a_change(&self) -> bool {
         let Self::Tool(ProcessError::Failed { tail, .. }) = self else { return false };
         tail.contains("source file is being updated")
     }
@@ -111,55 +110,58 @@ impl Uploader {
 
     /// Whether an upload of an earlier run is still owed.
     pub(crate) fn is_owed(&self) -> bool {
-        self.state.upload_owed().exists() || self.state.upload_begun().exists()
+        let state = &self.repository.state;
+        state.upload_owed().exists() || state.upload_begun().exists()
     }
 
-    /// Makes the remote the same as the repository is now.
+    /// Makes the remote equal to the repository as it is now.
     fn upload(&self, interrupt: &Interrupt) -> Result<(), UploadError> {
-        let begun = self.state.upload_begun();
-        let snapshot = self.state.stage().join(self.state.unique_name("upload"));
+        let state = &self.repository.state;
+        let snapshot = state.stage().join(state.unique_name("upload"));
         let result = self.begin(&snapshot, interrupt).and_then(|()| self.copy(&snapshot, interrupt));
-        let cleared = durable::remove(&snapshot);
+        durable::clear(&snapshot);
         result?;
-        let done = cleared.and_then(|()| durable::remove(&begun));
-        Ok(done.map_err(at(&begun))?)
+        let begun = state.upload_begun();
+        Ok(durable::remove(&begun).map_err(at(&begun))?)
     }
 
-    /// Copies the small files aside, if the repository is in order: what does not
-    /// verify must not reach the remote.
+    /// Copies the small files to `snapshot`, if the repository verifies: a broken index must not
+    /// reach the remote.
     fn begin(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
-        let _access = self.publisher.access();
-        self.publisher.settle(interrupt)?;
-        self.publisher.verify(interrupt)?;
-        let (owed, begun) = (self.state.upload_owed(), self.state.upload_begun());
-        let noted = durable::create_marker(&begun).and_then(|()| durable::remove(&owed));
-        noted.map_err(at(&begun))?;
-        Ok(copy_entry_points(&self.state.repo(), snapshot).map_err(at(snapshot))?)
+        let Repository { state, tool, .. } = &*self.repository;
+        let _lock = self.repository.lock();
+        self.repository.settle(Ended::Earlier, interrupt)?;
+        tool.verify(interrupt)?;
+        let (owed, begun) = (state.upload_owed(), state.upload_begun());
+        let marked = durable::create_marker(&begun).and_then(|()| durable::remove(&owed));
+        marked.map_err(at(&begun))?;
+        Ok(copy_small_files(&state.repo(), snapshot).map_err(at(snapshot))?)
     }
 
+    /// Brings the packages of the repository and the small files of `snapshot` to the remote.
     fn copy(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
-        let (repo, remote) = (self.state.repo(), OsStr::new(&self.remote));
+        let (repo, remote) = (self.repository.state.repo(), OsStr::new(&self.remote));
         let exclude =
             |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
         let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
         self.check_remote(snapshot, interrupt)?;
-        // Each pass may take long enough for a disk to go.
+        // Check before each pass: a pass may take hours, and the disk of `p/` may vanish meanwhile.
         self.check_packages(snapshot)?;
         self.pass("copy", &packages, repo.as_ref(), remote, interrupt)?;
         self.check_packages(snapshot)?;
         let entry_points: Vec<_> = ENTRY_POINTS.iter().flat_map(|p| ["--include", p]).collect();
-        // Two versions of an index may well have the same length, and signatures always have: of a remote that keeps no
-        // times, or whole seconds, rclone would take the old one for the new. They are few and small.
+        // Copy them without comparing times: two indexes may have the same length, and two signatures
+        // always do. On a remote that keeps no times, rclone would take the old file for the new one.
         let options = [&["--delete-after"][..], &entry_points, &["--ignore-times"]].concat();
         self.pass("sync", &options, snapshot.as_ref(), remote, interrupt)?;
         self.check_packages(snapshot)?;
         self.pass("sync", &[&["--delete-after"][..], &packages].concat(), repo.as_ref(), remote, interrupt)
     }
 
-    /// Looks whether the remote is an earlier state of this repository, or has nothing but what an upload that was cut
-    /// short may have left there.
+    /// Checks that the remote is an earlier state of this repository, or has only files that an
+    /// upload of it may have left.
     fn check_remote(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
-        // No filter of the later passes includes it.
+        // The later passes do not upload this directory: no filter includes it.
         let fetched = snapshot.join("remote");
         let filter = format!("/{ARCHIVE_INDEX}");
         let options = ["--include", &filter];
@@ -167,28 +169,29 @@ impl Uploader {
             Err(error) if error.is_not_found() => {}
             result => result?,
         }
-        let theirs = archive_index(&fetched);
+        let theirs = fetched.join(ARCHIVE_INDEX);
         if theirs.exists() {
-            return Ok(refusal::of_other_remote(&archive_index(snapshot), &theirs)?);
+            return Ok(refusal::of_other_remote(&snapshot.join(ARCHIVE_INDEX), &theirs)?);
         }
-        // The last pass would remove all that the repository has not, be it the contents of a whole account.
+        // The last pass would remove every other file, even the contents of a whole account.
         let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &self.remote]);
         match list.run(interrupt).map_err(UploadError::Tool) {
             Err(error) if error.is_not_found() => Ok(()),
             result => {
                 let listing = result?.stdout;
-                Ok(refusal::of_occupied_remote(&String::from_utf8_lossy(&listing), &self.state.repo())?)
+                let repo = self.repository.state.repo();
+                Ok(refusal::of_occupied_remote(&String::from_utf8_lossy(&listing), &repo)?)
             }
         }
     }
 
-    /// Looks whether the repository has every package that the index in `snapshot` names.
+    /// Checks that the repository has every package that the index in `snapshot` lists.
     fn check_packages(&self, snapshot: &Path) -> Result<(), UploadError> {
-        Ok(refusal::of_lost_packages(&archive_index(snapshot), &self.state.repo())?)
+        Ok(refusal::of_lost_packages(&snapshot.join(ARCHIVE_INDEX), &self.repository.state.repo())?)
     }
 
-    /// Runs rclone, and again if the next package was being published meanwhile, which a tool may write in place: this is
-    /// no fault, and the rest of the upload still waits.
+    /// Runs rclone, and repeats the run if a publish changed a file meanwhile: a tool may write the
+    /// next package in place. Without the repeat, the upload would fail although nothing is wrong.
     fn pass(
         &self,
         command: &str,
@@ -202,43 +205,29 @@ impl Uploader {
             let program = self.rclone(interrupt)?.arg(command).args(options.iter().copied());
             let result = program.arg("--").arg(from).arg(to).run(interrupt);
             match result.map_err(UploadError::Tool) {
-                Err(error) if error.is_overtaken() && repeats < OVERTAKEN => repeats += 1,
+                Err(error) if error.has_met_a_change() && repeats < MAX_REPEATS => repeats += 1,
                 result => return result.map(drop),
             }
-            // Wait until that publish is over.
-            drop(self.publisher.access());
+            // Wait until that publish has ended.
+            drop(self.repository.lock());
         }
     }
 
-    /// rclone, as soon as none of an earlier manager is at work.
+    /// Waits until no rclone of an earlier manager changes the remote, and returns a run of rclone.
     fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ProcessError> {
-        let program = exclusive(&self.rclone, &self.state.upload_lock(), interrupt)?;
+        let program = exclusive(&self.rclone, &self.repository.state.upload_lock(), interrupt)?;
         Ok(program.deadline(Some(PASS_DEADLINE)))
     }
 }
 
-/// Where a copy of the small files has the archive index.
-fn archive_index(copy: &Path) -> PathBuf {
-    copy.join(ARCHIVE_INDEX)
-}
-
-/// Copies descriptor and indexes, with their signatures.
-fn copy_entry_points(repo: &Path, to: &Path) -> io::Result<()> {
+/// Copies the descriptor and the indexes, with their signatures.
+fn copy_small_files(repo: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to.join(INDEX_DIRECTORY))?;
-    for directory in ["", INDEX_DIRECTORY] {
-        for entry in fs::read_dir(repo.join(directory))? {
-            let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
-            let is_wanted = directory == INDEX_DIRECTORY || name.to_string_lossy().starts_with(DESCRIPTOR);
-            if is_wanted && entry.is_file() {
-                fs::copy(&entry, to.join(directory).join(name))?;
-            }
-        }
-    }
-    Ok(())
+    small_files(repo)?.iter().try_for_each(|name| fs::copy(repo.join(name), to.join(name)).map(drop))
 }
 
-/// `text` without what a remote that is configured in its own name
-/// (`:sftp,host=…,pass=…:path`) says about itself.
+/// Removes from `text` the parameters of a remote that is configured in its own name
+/// (`:sftp,host=…,pass=…:path`): one of them may be a password.
 fn without_secrets(text: &str, remote: &str) -> String {
     let Some((name, _)) = remote.split_once(',') else { return text.to_owned() };
     let parameters = remote.rsplit_once(':').map_or(remote, |(parameters, _)| parameters);
@@ -250,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remote_with_a_password_is_shown_without() {
+    fn remote_with_a_password_is_shown_without_it() {
         let remote = ":sftp,host=h,pass=secret:pkgs";
         let text =
             "Failed to create file system for \":sftp,host=h,pass=secret:pkgs\": :sftp,host=h,pass=secret:x";

@@ -68,7 +68,7 @@ const IMPURE: [&str; 11] = [
 const LOCKS: [(&str, &str); 9] = [
     ("http/board.rs", "the latest snapshot, while its pointer is copied"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
-    ("repository/publish.rs", "the repository: no publish while an upload copies its indexes"),
+    ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
     ("upstream/git.rs", "git's ssh command, found out once"),
     ("upstream/listing/git_settings.rs", "git's settings, read once between reloads"),
     ("upstream/listing/mod.rs", "the upstreams that do not speak protocol version 2"),

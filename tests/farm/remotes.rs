@@ -254,7 +254,7 @@ fn upload_repository_begun_anew_does_not_replace_the_remote() {
     output.assert_success().assert_only_events();
     let failed = output.event("upload failed");
     assert!(
-        failed["error"].contains("the remote has tool 1.0-1 noarch, and this repository has not"),
+        failed["error"].contains("the remote has tool 1.0-1 noarch, which this repository lacks"),
         "{output}"
     );
     assert!(tree(&copy) == before);

@@ -199,7 +199,7 @@ fn journal_damaged_repository_whole_goes_on() {
         let damaged = output.event("journal is damaged, but the repository is whole");
         assert_eq!(
             (damaged["level"].as_str(), damaged["reason"].as_str()),
-            ("warn", "its checksum is another")
+            ("warn", "its checksum does not match")
         );
         output.event(event);
     }
@@ -226,7 +226,7 @@ fn journal_and_repository_damaged_stops_for_a_person() {
         for _ in 0..2 {
             let journal = farm.path("state/journal");
             let parts =
-                [journal.to_str().unwrap(), "its checksum is another", "the repository is not whole", found];
+                [journal.to_str().unwrap(), "its checksum does not match", "the repository is not whole", found];
             farm.once().assert_code(1).assert_one_line(&parts);
             assert!(fs::read(farm.path("state/repo/index/archive.json")).unwrap() == index, "{damage}");
         }

@@ -1,4 +1,4 @@
-//! Publishes that are undone, and journals that cannot be.
+//! Undoing a publish, and journals that are damaged.
 
 use super::*;
 
@@ -16,14 +16,14 @@ fn repository() -> (tempfile::TempDir, Journal) {
 }
 
 #[test]
-fn publish_undone_is_the_same_to_the_byte() {
+fn publish_undone_restores_every_byte() {
     let (directory, journal) = repository();
     let repo = directory.path().join("repo");
     assert_eq!(journal.read().unwrap(), None);
     fs::write(repo.join(".others"), "").unwrap();
     journal.begin("a@1-1.0").unwrap();
     let saved = journal.read().unwrap().unwrap();
-    assert_eq!(saved.outputs, "a@1-1.0");
+    assert_eq!(saved.directory, "a@1-1.0");
     fs::write(repo.join("index/archive.json"), "half a new ind").unwrap();
     fs::write(repo.join("index/fresh.json"), "").unwrap();
     fs::create_dir_all(repo.join(".work/index")).unwrap();
@@ -38,14 +38,14 @@ fn publish_undone_is_the_same_to_the_byte() {
 }
 
 #[test]
-fn undo_of_nothing_changes_nothing() {
+fn undo_without_changes_changes_nothing() {
     let (directory, journal) = repository();
     let repo = directory.path().join("repo");
     let begin = || {
         journal.begin("a@1-1.0").unwrap();
         journal.read().unwrap().unwrap()
     };
-    // Packages that no index names stay.
+    // Packages that no index lists stay.
     let saved = begin();
     fs::create_dir(repo.join("p")).unwrap();
     assert!(!journal.undo(&saved).unwrap());
@@ -65,7 +65,7 @@ fn undo_of_nothing_changes_nothing() {
 }
 
 #[test]
-fn repository_without_a_descriptor_begins_nothing() {
+fn repository_without_a_descriptor_saves_nothing() {
     let (directory, journal) = repository();
     fs::remove_file(directory.path().join("repo/repo.json")).unwrap();
     let error = journal.begin("a@1-1.0").unwrap_err().to_string();
@@ -77,7 +77,7 @@ fn repository_without_a_descriptor_begins_nothing() {
 }
 
 #[test]
-fn publish_finished_is_not_touched() {
+fn publish_finished_keeps_its_index() {
     let (directory, journal) = repository();
     journal.begin("a@1-1.0").unwrap();
     fs::write(directory.path().join("repo/index/archive.json"), "new").unwrap();
@@ -87,7 +87,7 @@ fn publish_finished_is_not_touched() {
 }
 
 #[test]
-fn publish_with_an_old_index_is_not_finished() {
+fn publish_with_an_old_index_is_not_superseded() {
     let (directory, journal) = repository();
     journal.begin("a@1-1.0").unwrap();
     let saved = journal.read().unwrap().unwrap();
@@ -112,7 +112,7 @@ fn journal_with_any_byte_changed_is_noticed() {
         other[at] ^= 4;
         assert!(parse(&other).is_err(), "changed at {at}");
         other[at] = 0;
-        assert!(parse(&other).is_err(), "no more at {at}");
+        assert!(parse(&other).is_err(), "zero at {at}");
     }
     assert!(parse(&[&whole[..], b"x"].concat()).is_err());
     fs::write(directory.path().join("journal"), "").unwrap();

@@ -1,7 +1,7 @@
-//! Whether an upload would lose something: what the remote alone has, or what the repository alone lacks.
+//! Refuses an upload that would remove the last copy of a file from the remote.
 //!
-//! The remote may be the last copy there is. So an upload is refused when the repository has lost what its index names,
-//! when the remote's index names what the repository has never had, and when the remote is no repository.
+//! The upload is refused if the repository has lost a package that its index lists, if the remote's
+//! index lists a package that the repository's does not, and if the remote is no repository.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -17,33 +17,33 @@ use serde::de::DeserializeOwned;
 
 use crate::state::durable::{FileError, at};
 
-/// Why an upload is refused. Nothing on the remote has changed.
+/// Why an upload is refused. The check that refuses it changes nothing on the remote.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(transparent)]
     File(#[from] FileError),
-    /// The repository has lost a package.
+    /// The repository has lost a package that its index lists.
     #[error("the archive index names {package}, but {found}; restore it before anything is uploaded")]
     Lost { package: PathBuf, found: String },
-    /// The remote is ahead of the repository, which was begun anew or set back.
+    /// The remote is ahead of the repository: it was created again, or restored from an old backup.
     #[error("the remote has index_version {theirs}, this repository {ours}: {NOT_OURS}")]
     Newer { theirs: u64, ours: u64 },
     /// The remote may have the last copy of a package, which the upload would remove.
-    #[error("the remote has {package}, and this repository has not, or another: {NOT_OURS}")]
+    #[error("the remote has {package}, which this repository lacks or has with other content: {NOT_OURS}")]
     Unknown { package: String },
     /// The remote is no repository.
     #[error(
-        "the remote has {name:?} and no index: it is not a repository, and the upload would delete what is there; \
+        "the remote has {name:?} and no index: it is not a repository, and the upload would delete its files; \
          give the repository another remote, or empty this one"
     )]
     Occupied { name: String },
 }
 
-/// What is wrong with a remote that is a repository, and what to do about it.
-const NOT_OURS: &str = "it was not uploaded from this repository as it is; bring the repository back from the remote \
-                        or a backup, or give it another remote";
+/// Why another repository's remote is refused, and how to proceed.
+const NOT_OURS: &str = "it was not uploaded from this repository in its present state; \
+                        restore the repository from the remote or a backup, or give it another remote";
 
-/// A package as the archive index has it (PSD-009 §6.2.3).
+/// The path and size of a package, from the archive index (PSD-009 §6.2.3).
 #[derive(Deserialize)]
 struct Listed {
     name: String,
@@ -52,7 +52,7 @@ struct Listed {
     size_compressed: Option<u64>,
 }
 
-/// Which package, to the byte, an index names (PSD-009 §6.2.3).
+/// The identity and content of a package, from the archive index (PSD-009 §6.2.3).
 #[derive(Deserialize, Hash)]
 struct Content {
     name: String,
@@ -66,10 +66,11 @@ struct Digest {
     value: String,
 }
 
-/// Refuses a remote, with its archive index at `theirs`, that is no earlier state of the repository, with its own at
-/// `ours`: an archive index only grows. If `repo/` was lost and begun anew, the upload would remove the last copy.
+/// Refuses a remote, with its archive index at `theirs`, that is no earlier state of the repository,
+/// with its own at `ours`. An archive index only grows. If `repo/` was lost and created again, the
+/// upload would remove the last copy of its packages.
 pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal> {
-    // A few bytes of each package, as there may be many.
+    // Keep only a hash of each package: an index may list many.
     let (hasher, mut have) = (RandomState::new(), HashSet::new());
     let version = read_index(ours, |content: Content| _ = have.insert(hasher.hash_one(&content)));
     let version = version.map_err(at(ours))?;
@@ -79,7 +80,7 @@ pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal>
             lacking = Some(content);
         }
     });
-    // One that was cut off by the end of an earlier upload tells what it can.
+    // Ignore a read error: an earlier upload may have been cut short and left a part of the index.
     if let (Some(theirs), Some(ours)) = (read.ok().flatten(), version)
         && theirs > ours
     {
@@ -90,10 +91,10 @@ pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal>
     })
 }
 
-/// Refuses a remote that has no index, if `listing` of its top has a line that an upload of the repository at `repo`
-/// cannot have left.
+/// Refuses a remote that has no index, if `listing` of its top names a file that an upload of the
+/// repository at `repo` cannot have left.
 pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refusal> {
-    // What is out of sight no pass touches.
+    // No pass touches hidden files.
     let is_ours = |name: &&str| {
         name.starts_with(DESCRIPTOR)
             || name.starts_with('.')
@@ -103,8 +104,8 @@ pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refus
     other.map_or(Ok(()), |name| Err(Refusal::Occupied { name: name.to_owned() }))
 }
 
-/// Refuses to upload the repository at `repo` if it lacks a package that the archive index at `index` names, or has it in
-/// another size: `p/` may be a disk of its own that is not there, and the index alone does not tell.
+/// Refuses to upload the repository at `repo` if it lacks a package that the archive index at
+/// `index` lists, or has it in another size: `p/` may be a disk that is not mounted.
 pub(super) fn of_lost_packages(index: &Path, repo: &Path) -> Result<(), Refusal> {
     let mut lost = None;
     let read = read_index(index, |listed| {
@@ -131,7 +132,7 @@ fn check_package(listed: Listed, index: &Path, repo: &Path) -> Result<(), Refusa
     Err(Refusal::Lost { package, found })
 }
 
-/// Hands what the index at `path` says of each package to `each`; gives its `index_version`.
+/// Passes each package of the index at `path` to `each`, and returns the `index_version`.
 fn read_index<E: DeserializeOwned>(path: &Path, each: impl FnMut(E)) -> io::Result<Option<u64>> {
     Ok(each_package(BufReader::with_capacity(64 * 1024, File::open(path)?), each)?)
 }
