@@ -176,8 +176,8 @@ impl Journal {
                 has_changed = true;
             }
         }
-        // Otherwise the tool's next run would continue this unfinished work, although the index that
-        // it is based on is gone.
+        // Otherwise the tool's next run would continue this unfinished work, although the index
+        // that it is based on is gone.
         for name in hidden_names(&self.repo)?.iter().filter(|name| !saved.hidden.contains(name)) {
             durable::remove(&self.repo.join(name))?;
             has_changed = true;

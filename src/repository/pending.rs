@@ -94,8 +94,8 @@ impl Pending {
         entries.into_iter().filter_map(|(_, outputs)| outputs).collect()
     }
 
-    /// Returns the path of every entry of `publish/`, sorted by name, with its packages if it can be
-    /// read.
+    /// Returns the path of every entry of `publish/`, sorted by name, with its packages if it can
+    /// be read.
     ///
     /// # Errors
     /// When `publish/` cannot be read.
@@ -122,8 +122,8 @@ impl Pending {
         self.path_of(directory).join("packages")
     }
 
-    /// Removes packages that are published. Moves them out of `publish/` in one step first: the next
-    /// start could not read a directory that is half removed.
+    /// Removes packages that are published. Moves them out of `publish/` in one step first: the
+    /// next start could not read a directory that is half removed.
     pub(crate) fn discard(&self, outputs: &PendingOutputs) {
         let path = self.path_of(&outputs.directory);
         let doomed = self.state.stage().join(&outputs.directory);

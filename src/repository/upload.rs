@@ -150,8 +150,9 @@ impl Uploader {
         self.pass("copy", &packages, repo.as_ref(), remote, interrupt)?;
         self.check_packages(snapshot)?;
         let entry_points: Vec<_> = ENTRY_POINTS.iter().flat_map(|p| ["--include", p]).collect();
-        // Copy them without comparing times: two indexes may have the same length, and two signatures
-        // always do. On a remote that keeps no times, rclone would take the old file for the new one.
+        // Copy them without comparing times: two indexes may have the same length, and two
+        // signatures always do. On a remote that keeps no times, rclone would take the old file for
+        // the new one.
         let options = [&["--delete-after"][..], &entry_points, &["--ignore-times"]].concat();
         self.pass("sync", &options, snapshot.as_ref(), remote, interrupt)?;
         self.check_packages(snapshot)?;

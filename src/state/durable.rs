@@ -1,4 +1,4 @@
-//! Writing files so that they outlast a power cut, and removing them. Knows no particular file.
+//! Writes files that survive a power cut, and removes files. Must not know any particular file.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,13 +12,13 @@ use rustix::fs::syncfs;
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {error}")]
 pub(crate) struct FileError {
-    /// Its path.
+    /// The file or directory.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     pub error: io::Error,
 }
 
-/// Names the file in an I/O error.
+/// Adds the path to an I/O error.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
     move |error| FileError { path, error }
@@ -27,12 +27,12 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> FileError {
 /// Syncs the content of a file, or the names in a directory.
 ///
 /// # Errors
-/// When there is none, or the file system refuses.
+/// When `path` does not exist, or the file system refuses.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Syncs the directory of `path`, so that the file's renaming or removal lasts.
+/// Syncs the directory of `path`: a power cut could otherwise undo the rename or removal of a file.
 ///
 /// # Errors
 /// When the file system refuses.
@@ -40,15 +40,15 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync)
 }
 
-/// Syncs all that was written to the file system that the directory at `path` is on.
+/// Syncs the whole file system that holds the directory at `path`.
 ///
 /// # Errors
-/// When there is no such directory, or the file system refuses.
+/// When `path` does not exist, or the file system refuses.
 pub(crate) fn sync_file_system(path: &Path) -> io::Result<()> {
     Ok(syncfs(File::open(path)?)?)
 }
 
-/// Creates an empty file that outlasts a power cut, unless there is one.
+/// Creates an empty file that survives a power cut, unless it exists.
 ///
 /// # Errors
 /// When the file system refuses.
@@ -60,34 +60,34 @@ pub(crate) fn create_marker(path: &Path) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Replaces the file at `path` in one step by what `write` writes, and syncs it: a reader or a crash sees the old bytes
-/// or the new ones.
+/// Replaces the file at `path` in one step by a synced file that `write` fills: a reader, or a
+/// start after a crash, finds the old bytes or the new ones.
 ///
 /// # Errors
-/// When `write` fails or the file system refuses; the old file is then unharmed.
+/// When `write` fails or the file system refuses; the old file is then unchanged.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = unfinished(path);
     let mut file = File::create(&temporary)?;
     let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // The disk may be full: free what the half-written file takes.
+        // The disk may be full: free the blocks of the half-written file.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     sync_parent(path)
 }
 
-/// Where [`replace`] writes a file before it takes the place of `path`: a crash leaves it behind.
+/// The file that [`replace`] writes and renames to `path`. A crash leaves it behind.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-/// Removes a file or a directory with all it holds, without following links.
+/// Removes a file or a directory tree without following links. A missing `path` is no error.
 ///
 /// # Errors
-/// When something of it cannot be removed; its absence is no error.
+/// When a part of the tree cannot be removed.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let result = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => remove_directory(path),
@@ -100,7 +100,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes work files that nobody needs any more, or that nobody may trust; warns if that fails.
+/// Removes work files, and warns if that fails: leftovers only cost space.
 pub(crate) fn clear(path: &Path) {
     if let Err(error) = remove(path) {
         warn!(path = path.display().to_string(), error:%; "clear staging dir failed");

@@ -1,7 +1,7 @@
-//! Locks: one manager for a state directory, one tool for what it changes.
+//! Locks: one manager for a state directory, one tool for the repository or the remote.
 //!
-//! The kernel frees a lock with the last process that has its file open, so that none outlives a crash. The content of a
-//! lock file decides nothing.
+//! The kernel releases a lock with the last process that has its file open, so no lock outlives a
+//! crash. The content of a lock file decides nothing.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -13,7 +13,8 @@ use log::warn;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// How often to try for the lock of a tool that has outlived its manager.
+/// How often to try for the lock of a tool that has outlived its manager. Ten tries a second cost
+/// nothing, and a start waits little longer than the tool runs.
 const SURVIVOR_POLL: Duration = Duration::from_millis(100);
 
 /// The manager's lock, until it is dropped.
@@ -24,7 +25,8 @@ pub(super) struct ManagerLock(File);
 pub(super) enum LockError {
     /// The file cannot be written or locked.
     Unusable(io::Error),
-    /// Another manager holds it: the process with this id, as the file says. It may say nothing.
+    /// Another manager holds it: the process with this id, according to the file, which may be
+    /// empty.
     Held(String),
 }
 
@@ -46,37 +48,39 @@ impl ManagerLock {
 }
 
 impl Drop for ManagerLock {
-    /// Removes the process id: a reader of the file must not take a later process for the manager.
+    /// Removes the process id: the kernel may give it to another process, which a reader of the
+    /// file would take for the manager.
     fn drop(&mut self) {
         let _ = self.0.set_len(0);
     }
 }
 
-/// Waits for the lock at `path`, which a tool inherits and holds while it changes something that it shares with others.
-/// A tool keeps the lock even when its manager is killed, so the next manager waits here until that tool has ended.
-/// Gives `None` if `gives_up` says so before.
+/// Waits for the lock at `path` and returns it, for a tool to inherit. A tool holds the lock while
+/// it changes the repository or the remote, even if its manager is killed: the next manager waits
+/// here until that tool has ended. Returns `None` as soon as `gives_up` returns true.
 ///
 /// # Errors
 /// When the lock file cannot be opened or locked.
 pub(crate) fn wait_for_tool(path: &Path, gives_up: impl Fn() -> bool) -> io::Result<Option<File>> {
     File::options().write(true).create(true).truncate(true).open(path)?;
-    // Open it for reading only: the tool gets it as its standard input and must not be able to write to it.
+    // Open it for reading only: the tool gets it as its standard input and must not be able to
+    // write to it.
     let file = File::open(path)?;
-    let mut told = false;
+    let mut has_warned = false;
     while !try_lock(&file)? {
         if gives_up() {
             return Ok(None);
         }
-        if !told {
+        if !has_warned {
             warn!(lock = path.display().to_string(); "waiting for a tool of an earlier manager to end");
-            told = true;
+            has_warned = true;
         }
         thread::sleep(SURVIVOR_POLL);
     }
     Ok(Some(file))
 }
 
-/// Locks `file`; gives false if somebody else holds it.
+/// Locks `file`; returns false if another process holds the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),

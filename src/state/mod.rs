@@ -1,4 +1,5 @@
-//! The state directory: its layout and its lock, and writes and removals that survive a power cut.
+//! The state directory: its layout, its locks, and writes that survive a power cut. Must not know
+//! what its files mean.
 
 pub(crate) mod durable;
 pub(crate) mod lock;

@@ -1,18 +1,18 @@
-//! The state directory: its layout, its lock, and tidying up at the start.
+//! The state directory: names its files, opens and locks it, and removes leftovers at the start.
 //!
 //! ```text
-//! lock       held by the running manager; holds its process id
-//! tool-lock  held by the tool that is changing repo/
-//! upload-lock  held by the rclone that is changing the remote
-//! sources/   fetched sources, one directory a build
-//! stage/     outputs being built, one directory a build
-//! publish/   outputs waiting to be published, one directory a build
-//! repo/      the signed repository
-//! logs/      build logs, one directory a recipe
-//! journal    exists while a publish is under way; undoes it
-//! http.sock  exists for a moment of the start: the gate connects to the HTTP server
-//! upload-begun  exists while an upload of what was owed has not succeeded
-//! upload-owed  exists while the remote lacks something of repo/
+//! lock          held by the running manager; contains its process id
+//! tool-lock     held by the peipkg-repo that is changing repo/
+//! upload-lock   held by the rclone that is changing the remote
+//! sources/      fetched sources, one directory a build
+//! stage/        packages being built, one directory a build
+//! publish/      pending packages, one directory a build
+//! repo/         the signed repository
+//! logs/         build logs, one directory a recipe
+//! journal       exists until a publish is settled; can undo it
+//! http.sock     exists briefly during the start: the gate connects to the HTTP server
+//! upload-begun  exists from the begin of an upload until one has succeeded
+//! upload-owed   exists while the remote lacks a published version and no upload of it has begun
 //! ```
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ use crate::config::STATE_SUBDIRS;
 use crate::state::durable;
 use crate::state::lock::{LockError, ManagerLock};
 
-/// The lock of the manager.
+/// The lock file of the manager.
 const LOCK: &str = "lock";
 
 /// The directory of the build logs.
@@ -46,7 +46,7 @@ const LOGS: &str = "logs";
 pub(crate) struct StateDir {
     root: PathBuf,
     _lock: ManagerLock,
-    /// What tells the names of this process from those of any earlier one.
+    /// Distinguishes the file names of this process from the names of earlier ones.
     token: u128,
     counter: AtomicU64,
 }
@@ -54,29 +54,29 @@ pub(crate) struct StateDir {
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateDirError {
-    /// It cannot be created or written to.
+    /// The directory, or a file in it, cannot be created or written to.
     #[error("state_dir {path}: {error}; the manager must be able to write there")]
     NotWritable {
-        /// The file or directory in question.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// Another manager has it.
+    /// Another manager holds the lock.
     #[error("state_dir {path}: in use by another peipkg-manager{holder}; each needs a state_dir of its own")]
     InUse {
         /// The state directory.
         path: PathBuf,
-        /// ` (process <id>)`, if that is known.
+        /// ` (process <id>)`, or empty if the id is unknown.
         holder: String,
     },
 }
 
 impl StateDir {
-    /// Creates what is missing of the state directory at `root` and locks it.
+    /// Locks the state directory at `root`, and creates the directories that are missing.
     ///
     /// # Errors
-    /// When it cannot be written to or another manager holds its lock.
+    /// When it cannot be written to, or another manager holds its lock.
     pub(crate) fn open(root: &Path) -> Result<Self, StateDirError> {
         let not_writable = |path: &Path| {
             let path = path.to_owned();
@@ -96,17 +96,18 @@ impl StateDir {
         for directory in [state.sources(), state.stage(), state.publish()] {
             make_private(&directory).map_err(not_writable(&directory))?;
         }
-        // While a source is fetched, its repository may hold the password of its URL. Where this cannot be done,
-        // somebody else has made the directory and decided who may look.
+        // Close it to the group too: during a fetch, a source's repository may hold the password of
+        // its URL. The change fails only if another user owns the directory; then its owner
+        // decides.
         let _ = fs::set_permissions(state.sources(), Permissions::from_mode(0o700));
-        // A farm works without logs as well: each attempt says so if it cannot write its own.
+        // Ignore an error: a farm works without logs, and each attempt warns if it cannot write
+        // one.
         let _ = make_private(&state.logs());
         Ok(state)
     }
 
-    /// What would keep a manager from opening the state directory at `root`, as
-    /// far as that can be told without leaving a trace: nothing is created, no
-    /// lock is taken, and another manager may be at work in it.
+    /// Finds problems that would keep a manager from opening the state directory at `root`. Creates
+    /// nothing and takes no lock: another manager may be running in it.
     pub(crate) fn probe(root: &Path) -> Vec<Problem> {
         if let Err(problem) = probe_directory(root) {
             return vec![problem];
@@ -123,42 +124,42 @@ impl StateDir {
         lock_error.into_iter().chain(subdirs).collect()
     }
 
-    /// What would keep a manager, which works without them all the same, from writing its build logs below the state
-    /// directory at `root`. Leaves no trace either.
+    /// Finds a problem that would keep a manager from writing build logs below the state directory
+    /// at `root`. The manager would run without them. Creates nothing.
     pub(crate) fn probe_logs(root: &Path) -> Option<Problem> {
         let logs = root.join(LOGS);
-        // Whether it can be made is for the other probe to say.
+        // If `logs/` is missing, `probe` reports whether the manager can create it.
         fs::symlink_metadata(&logs).ok()?;
         let error = probe_existing(&logs).err()?;
         Some(Problem::of_file(logs, format!("cannot write build logs: {error}")))
     }
 
-    /// The state directory itself.
+    /// The path of the state directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where sources are fetched to.
+    /// The directory of fetched sources.
     pub(crate) fn sources(&self) -> PathBuf {
         self.root.join("sources")
     }
 
-    /// Where outputs are built.
+    /// The directory of packages being built.
     pub(crate) fn stage(&self) -> PathBuf {
         self.root.join("stage")
     }
 
-    /// Where outputs wait to be published.
+    /// The directory of pending packages.
     pub(crate) fn publish(&self) -> PathBuf {
         self.root.join("publish")
     }
 
-    /// Where build logs are.
+    /// The directory of build logs.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.join(LOGS)
     }
 
-    /// The signed repository.
+    /// The directory of the signed repository.
     pub(crate) fn repo(&self) -> PathBuf {
         self.root.join("repo")
     }
@@ -168,12 +169,12 @@ impl StateDir {
         self.repo().join(ARCHIVE_INDEX)
     }
 
-    /// Where the journal of a publish is.
+    /// The journal of a publish that is not settled.
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal")
     }
 
-    /// The marker of an upload that is still owed.
+    /// The marker of an upload that is owed and has not begun.
     pub(crate) fn upload_owed(&self) -> PathBuf {
         self.root.join("upload-owed")
     }
@@ -193,23 +194,25 @@ impl StateDir {
         self.root.join("tool-lock")
     }
 
-    /// A file name for an attempt at `subject` that no other attempt has, of this
-    /// process or of an earlier one whose children may still be at work.
+    /// Returns a file name for `subject` that no other attempt uses: the children of an earlier
+    /// process may still write to theirs.
     pub(crate) fn unique_name(&self, subject: &str) -> String {
         format!("{subject}.{:x}-{}", self.token, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Removes what an earlier manager has left in `sources/` and `stage/`. Returns what could not be removed, and why.
+    /// Empties `sources/` and `stage/`, where an earlier manager may have left files. Returns the
+    /// paths that could not be removed, with their errors.
     pub(crate) fn clear_leftovers(&self) -> Vec<(PathBuf, io::Error)> {
         let mut failed = Vec::new();
         for directory in [self.sources(), self.stage()] {
             match fs::read_dir(&directory) {
                 Ok(entries) => {
-                    // All of them first: what cannot be removed would be found again under its new name.
+                    // List all entries first: an entry that cannot be removed would be listed again
+                    // under its new name.
                     let entries: Vec<_> = entries.flatten().collect();
                     for entry in entries {
-                        // Out of sight at once: a tool that has outlived its manager must find all of it or nothing, and
-                        // rclone would take what is gone already for what the remote must not have.
+                        // Rename the entry first, so that it goes in one step. A surviving rclone
+                        // would sync a half-removed snapshot, and remove the rest from the remote.
                         let doomed = directory.join(self.unique_name("doomed"));
                         match fs::rename(entry.path(), &doomed).and_then(|()| durable::remove(&doomed)) {
                             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -226,29 +229,29 @@ impl StateDir {
     }
 }
 
-/// Lets everybody read what this process and its tools make from now on, as far as they do not forbid it: `repo/` is for
-/// web servers, and whoever starts the manager may have an umask for private files. What is private lies in directories
-/// that are closed.
+/// Lets other users read the files that this process and its tools create from now on. A web server
+/// reads `repo/`, and the operator's umask may be for private files. Private files are in
+/// directories that are closed to others.
 pub(crate) fn open_umask() {
     let before = umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
-    // Whether a group may write is for whoever has set it.
+    // Keep the operator's choice of who may write.
     umask(before & (Mode::WGRP | Mode::WOTH));
 }
 
-/// Creates the directory at `path` for its owner alone, or closes it to others if it is there: what private sources are,
-/// their builds tell. A group that was let in stays in.
+/// Creates the directory at `path` for its owner alone. If it exists, closes it to others but not
+/// to its group, which the operator may have let in. Builds and logs reveal private sources.
 fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o007 != 0 {
-        // Where this cannot be done, somebody else has made the directory and decided who may look.
+        // The change fails only if another user owns the directory; then its owner decides.
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
     }
     Ok(())
 }
 
-/// Whether files can be made in the directory at `path`, or, if it does not
-/// exist, whether it can be made itself.
+/// Checks that files can be created in the directory at `path` or, if it is missing, that it can be
+/// created itself.
 fn probe_directory(path: &Path) -> Result<(), Problem> {
     let problem = |place: &Path, error: io::Error| {
         let message = if place == path {

@@ -223,11 +223,8 @@ impl Round<'_> {
             assert!(!built.contains(&built_now), "{built_now} was built twice{}", self.history);
         }
         for event in output.all_events() {
-            let bad = [
-                "build failed",
-                "dedup check failed",
-                "cannot read pending packages, leaving them alone",
-            ];
+            let bad =
+                ["build failed", "dedup check failed", "cannot read pending packages, leaving them alone"];
             assert!(!bad.contains(&event["msg"].as_str()), "{event:?}{}", self.history);
         }
         tally.publishes_undone += output.events("publish was cut short, repository restored").len();

@@ -225,8 +225,12 @@ fn journal_and_repository_damaged_stops_for_a_person() {
         let index = fs::read(farm.path("state/repo/index/archive.json")).unwrap();
         for _ in 0..2 {
             let journal = farm.path("state/journal");
-            let parts =
-                [journal.to_str().unwrap(), "its checksum does not match", "the repository is not whole", found];
+            let parts = [
+                journal.to_str().unwrap(),
+                "its checksum does not match",
+                "the repository is not whole",
+                found,
+            ];
             farm.once().assert_code(1).assert_one_line(&parts);
             assert!(fs::read(farm.path("state/repo/index/archive.json")).unwrap() == index, "{damage}");
         }

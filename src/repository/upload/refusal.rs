@@ -66,9 +66,9 @@ struct Digest {
     value: String,
 }
 
-/// Refuses a remote, with its archive index at `theirs`, that is no earlier state of the repository,
-/// with its own at `ours`. An archive index only grows. If `repo/` was lost and created again, the
-/// upload would remove the last copy of its packages.
+/// Refuses a remote, with its archive index at `theirs`, that is no earlier state of the
+/// repository, with its own at `ours`. An archive index only grows. If `repo/` was lost and created
+/// again, the upload would remove the last copy of its packages.
 pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal> {
     // Keep only a hash of each package: an index may list many.
     let (hasher, mut have) = (RandomState::new(), HashSet::new());

@@ -1,4 +1,4 @@
-//! The lock, the leftovers and the rights of a state directory.
+//! The lock, the leftovers and the permissions of a state directory.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn second_manager_is_refused_with_the_holders_process() {
     assert_eq!(
         fs::read_to_string(root.path().join("lock")).unwrap(),
         "",
-        "the id of a process that has gone"
+        "the id of a process that has ended"
     );
     StateDir::open(root.path()).unwrap();
 }
@@ -25,7 +25,7 @@ fn only_the_repository_is_readable_by_others() {
     let private = [state.sources(), state.stage(), state.publish(), state.logs()];
     assert_eq!(private.each_ref().map(|path| mode(path)), [0o700; 4]);
     drop(state);
-    // As an earlier version has made them.
+    // An earlier version created them so.
     for path in &private {
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
@@ -42,11 +42,11 @@ fn leftovers_are_removed_and_links_not_followed() {
     fs::create_dir_all(state.sources().join("a/b")).unwrap();
     std::os::unix::fs::symlink(outside.path(), state.sources().join("a/link")).unwrap();
     std::os::unix::fs::symlink(outside.path(), state.stage().join("link")).unwrap();
-    fs::write(state.publish().join("kept"), "").unwrap();
+    fs::write(state.publish().join("pending"), "").unwrap();
     assert!(state.clear_leftovers().is_empty());
     assert!(fs::read_dir(state.sources()).unwrap().next().is_none());
     assert!(fs::read_dir(state.stage()).unwrap().next().is_none());
-    assert!(state.publish().join("kept").exists());
+    assert!(state.publish().join("pending").exists());
     assert!(outside.path().join("precious").exists());
 }
 
