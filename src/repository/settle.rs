@@ -102,15 +102,15 @@ impl Repository {
         }
         self.tool.wait_for_writer(interrupt)?;
         let settled = match saved {
-            Ok(saved) => match self.standing(&saved, ended, interrupt)? {
-                Some(settled) => settled,
-                None => {
+            Ok(saved) => {
+                let Some(settled) = self.standing(&saved, ended, interrupt)? else {
                     if journal.undo(&saved)? {
                         warn!(directory = saved.directory; "publish was cut short, repository restored");
                     }
                     return Ok(Settled::Undone);
-                }
-            },
+                };
+                settled
+            }
             Err(reason) => self.settle_without_journal(reason, interrupt)?,
         };
         journal.forget()?;
