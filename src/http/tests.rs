@@ -1,5 +1,5 @@
-//! The gate in front of servers that `tiny_http` is not: one that answers too early, one that
-//! leaves.
+//! Tests the gate with servers that misbehave as `tiny_http` never does: one answers before it reads
+//! the body, one closes its connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -98,8 +98,8 @@ fn connection_to_the_server_lost_answers_503_and_the_others_serve_on() {
         servers[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
         assert!(receive(client).ends_with("\r\n\r\nok"));
     }
-    // An answer that nobody asked for: the connection cannot be trusted any more, and it was the
-    // last.
+    // An answer to no request makes the gate drop the connection. It was the last one, so the gate
+    // stops listening.
     servers[0].write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
     assert_eq!(servers[0].read(&mut [0]).unwrap(), 0);
     let end = std::time::Instant::now() + PATIENCE;

@@ -97,7 +97,7 @@ pub(crate) fn parse(
     if urls.is_empty() {
         return Err(PayloadError::NoRepository);
     }
-    // No recipe has a text as its upstream that is no URL.
+    // Skip what is not a URL: no recipe can have it as its upstream.
     let urls = urls.iter().filter_map(|url| url.parse::<UpstreamUrl>().ok());
     let mut names: Vec<String> = urls.map(|url| url.repository().to_owned()).collect();
     names.sort();

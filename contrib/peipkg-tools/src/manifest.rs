@@ -188,7 +188,8 @@ pub struct FileEntry {
 /// Returns `document` as it is stored: compact JSON and one final newline (PSD-009 §3.3.9).
 ///
 /// # Panics
-/// Never: JSON can only fail on keys that are no strings, which no document of this crate has.
+/// Never: serializing fails only for a map with keys that are not strings, and no document here has
+/// one.
 pub fn to_json(document: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(document).expect("string keys only");
     bytes.push(b'\n');

@@ -98,7 +98,7 @@ pub(crate) enum Blame {
     Upstream,
     /// Those of its recipe: the build ran into its time limit.
     Recipe,
-    /// None.
+    /// No other version: the failure says nothing about them.
     Version,
 }
 

@@ -39,7 +39,7 @@ pub fn problems(manifest: &Manifest) -> Vec<String> {
     check.found
 }
 
-/// The two sides of a claim (PSD-009 §4.4.2).
+/// The two packages of a claim: one links to a file, the other contains it (PSD-009 §4.4.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     /// Names the path at which it expects the link.
