@@ -244,7 +244,7 @@ fn upload_repository_begun_anew_does_not_replace_the_remote() {
     output.assert_success().assert_only_events();
     let failed = output.events("upload failed").pop().expect("an upload that failed");
     assert!(failed["error"].contains("the remote has index_version 3, this repository "), "{output}");
-    assert!(failed["error"].contains("bring the repository back from the remote"), "{output}");
+    assert!(failed["error"].contains("restore the repository from the remote"), "{output}");
     assert!(tree(&copy) == before);
     for version in ["1.2", "1.3"] {
         repo.add_versions(&[version]);
