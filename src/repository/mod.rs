@@ -4,6 +4,7 @@
 //! Only `peipkg-repo` writes package files and new indexes. The journal restores old indexes.
 
 pub(crate) mod archive_file;
+mod index_scan;
 pub(crate) mod journal;
 pub(crate) mod peipkg_repo;
 pub(crate) mod pending;

@@ -11,7 +11,7 @@ use peipkg_format::version::Version;
 use serde::Deserialize;
 
 use crate::farm::events::PendingOutputs;
-use crate::repository::{Repository, journal};
+use crate::repository::{Repository, index_scan, journal};
 use crate::state::durable::{self, FileError, at};
 
 /// How much of a file is held in memory at a time, in bytes.
@@ -29,15 +29,27 @@ impl Repository {
     /// Returns which package of `outputs` is not in the repository as it was built, as the end of a
     /// sentence.
     pub(super) fn missing(&self, outputs: &PendingOutputs) -> Option<String> {
-        match self.unlisted(outputs) {
-            Err(error) => Some(error.to_string()),
-            Ok(unlisted) => match unlisted.first() {
-                Some(package) => {
-                    Some(format!("{} is not in the archive index", package.file_name(&outputs.key.version)))
-                }
-                None => outputs.packages.iter().find_map(|package| self.altered(outputs, package)),
-            },
+        if !self.lists_plainly(outputs) {
+            let unlisted = match self.unlisted(outputs) {
+                Ok(unlisted) => unlisted,
+                Err(error) => return Some(error.to_string()),
+            };
+            if let Some(package) = unlisted.first() {
+                return Some(format!(
+                    "{} is not in the archive index",
+                    package.file_name(&outputs.key.version)
+                ));
+            }
         }
+        outputs.packages.iter().find_map(|package| self.altered(outputs, package))
+    }
+
+    /// Whether the archive index lists `outputs` in the form in which tools write it. If not, it
+    /// must be parsed.
+    fn lists_plainly(&self, outputs: &PendingOutputs) -> bool {
+        let PendingOutputs { key, packages, .. } = outputs;
+        let index = File::open(self.state.archive_index()).map(|file| BufReader::with_capacity(BLOCK, file));
+        index.and_then(|index| index_scan::lists_all(index, packages, &key.version)).unwrap_or(false)
     }
 
     /// Returns which package of `outputs` the archive index lists although the repository does not
