@@ -77,12 +77,14 @@ pub(super) fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outc
             sender.send(Message::Wake).is_ok()
         }
     })?;
+    // A sweep that ends during its start has left all its work.
+    let stopped_early = if once { Outcome::Unfinished } else { Outcome::Clean };
     let prepared = match startup::prepare(config, &start_interrupt) {
-        Err(Error::Repository(error)) if error.is_interrupted() => return Ok(Outcome::Clean),
+        Err(Error::Repository(error)) if error.is_interrupted() => return Ok(stopped_early),
         prepared => prepared?,
     };
     if start_interrupt.is_triggered() {
-        return Ok(Outcome::Clean);
+        return Ok(stopped_early);
     }
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);

@@ -64,7 +64,7 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
     let config = config_file::read_config(&options.config)?;
     Ok(match daemon::run(config, once, line)? {
         Outcome::Clean => ExitCode::SUCCESS,
-        Outcome::Aborted => ExitCode::FAILURE,
+        Outcome::Unfinished | Outcome::Aborted => ExitCode::FAILURE,
     })
 }
 

@@ -94,8 +94,12 @@ impl Farm {
         (count, wait)
     }
 
-    /// Puts failed builds whose retry is due back into the queue.
+    /// Puts failed builds whose retry is due back into the queue. A single sweep retries nothing:
+    /// slow failures would keep it from its end.
     pub(super) fn requeue_due_retries(&mut self, now: Moment) {
+        if self.options.once {
+            return;
+        }
         for (key, failure) in &mut self.failures {
             if !failure.is_backed_off || failure.retry_at > now {
                 continue;

@@ -64,6 +64,8 @@ pub(crate) struct Options {
 pub(crate) enum Outcome {
     /// The sweep is done, or the daemon has drained.
     Clean,
+    /// The sweep was told to stop and has left work.
+    Unfinished,
     /// A second signal cut the drain short.
     Aborted,
 }
@@ -122,6 +124,8 @@ struct Stop {
     outcome: Outcome,
     /// When the farm stops waiting for running listings.
     polls_abandoned: Moment,
+    /// Whether an upstream was still to be listed.
+    has_polls_left: bool,
 }
 
 impl Farm {
@@ -184,8 +188,11 @@ impl Farm {
                 && self.schedule.has_running())
             .then_some(stop.polls_abandoned);
         }
-        let retries =
-            self.failures.values().filter(|failure| failure.is_backed_off).map(|failure| failure.retry_at);
+        let retries = self
+            .failures
+            .values()
+            .filter(|failure| failure.is_backed_off && !self.options.once)
+            .map(|failure| failure.retry_at);
         let next = retries.chain(self.upload.next()).chain(self.schedule.next_deadline());
         next.chain(self.ends_of_holds()).min()
     }
@@ -199,7 +206,14 @@ impl Farm {
         match &self.stopping {
             Some(stop) => {
                 let polls_are_over = !self.schedule.has_running() || stop.polls_abandoned <= now;
-                (idle && polls_are_over).then_some(stop.outcome)
+                (idle && polls_are_over).then(|| {
+                    let has_work_left = stop.has_polls_left || self.has_versions_left();
+                    if self.options.once && stop.outcome == Outcome::Clean && has_work_left {
+                        Outcome::Unfinished
+                    } else {
+                        stop.outcome
+                    }
+                })
             }
             None if !self.options.once => None,
             None => (idle && self.has_built_all()).then_some(Outcome::Clean),
@@ -208,8 +222,14 @@ impl Farm {
 
     /// Whether the sweep has no poll, no job and no version left to build.
     fn has_built_all(&self) -> bool {
+        self.in_flight.is_none() && self.schedule.is_quiet() && !self.has_versions_left()
+    }
+
+    /// Whether a version waits that the sweep may still build or publish.
+    fn has_versions_left(&self) -> bool {
         let may_build = |(recipe, candidate, urgent)| urgent || self.may_build(recipe, candidate);
-        self.in_flight.is_none() && self.schedule.is_quiet() && !self.queue.iter().any(may_build)
+        let may_publish = |outputs: &PendingOutputs| !self.is_backed_off(&outputs.key);
+        self.queue.iter().any(may_build) || self.pending.iter().any(may_publish)
     }
 
     fn on_roster_loaded(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
@@ -286,14 +306,22 @@ impl Farm {
 
     fn on_stop_requested(&mut self, now: Moment, effects: &mut Effects) {
         if self.stopping.is_none() {
-            self.stopping = Some(Stop { outcome: Outcome::Clean, polls_abandoned: now + POLLS_GRACE });
+            self.stopping = Some(Stop {
+                outcome: Outcome::Clean,
+                polls_abandoned: now + POLLS_GRACE,
+                has_polls_left: !self.schedule.is_quiet(),
+            });
             effects.report(Notice::Draining { in_flight: self.key_in_flight() });
             effects.0.push(Effect::InterruptPolls);
         }
     }
 
     fn on_abort_requested(&mut self, now: Moment, effects: &mut Effects) {
-        self.stopping = Some(Stop { outcome: Outcome::Aborted, polls_abandoned: now + POLLS_GRACE });
+        self.stopping = Some(Stop {
+            outcome: Outcome::Aborted,
+            polls_abandoned: now + POLLS_GRACE,
+            has_polls_left: !self.schedule.is_quiet(),
+        });
         effects.report(Notice::Aborting);
         effects.0.extend([Effect::InterruptPolls, Effect::InterruptJob]);
     }

@@ -40,6 +40,8 @@ struct World {
     job: Option<Job>,
     /// The earliest retry of each failed version; cleared when the recipes change.
     not_before: HashMap<JobKey, Moment>,
+    /// The attempts of the sweep since the recipes changed, and whether each was a build.
+    attempts: HashSet<(bool, JobKey)>,
     /// The ends of the holds of untried versions that are not urgent, by upstream URL or recipe.
     fresh_not_before: HashMap<String, Moment>,
     /// Whether the remote lacks a publish that no running upload brings.
@@ -78,6 +80,7 @@ impl World {
             polls: Vec::new(),
             job: None,
             not_before: HashMap::new(),
+            attempts: HashSet::new(),
             fresh_not_before: HashMap::new(),
             owed: false,
             uploading: false,
@@ -151,6 +154,7 @@ impl World {
         // A changed recipe ends the back-off of its versions.
         self.not_before.clear();
         self.fresh_not_before.clear();
+        self.attempts.clear();
         self.roster_changed = true;
         self.event(Event::RosterLoaded(Ok(self.roster.clone())));
     }
@@ -244,6 +248,8 @@ impl World {
                 self.check(self.pending.contains(key), "a publish of what is not there");
             }
         }
+        let is_first = self.attempts.insert((matches!(job, Job::Build(_)), job.key()));
+        self.check(is_first || !self.options.once, "a second attempt in one sweep");
         self.job = Some(job);
         self.roster_changed = false;
     }

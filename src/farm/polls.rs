@@ -153,6 +153,10 @@ impl Farm {
 
     /// Forgets the failures of versions whose tags are gone: there is nothing to retry.
     fn forget_vanished_failures(&mut self, id: &Arc<str>, versions: &HashMap<String, &String>) {
+        if self.options.once {
+            // A tag that comes back must not get a second attempt.
+            return;
+        }
         let in_flight = self.key_in_flight();
         self.failures.retain(|key, failure| {
             key.recipe != *id

@@ -3,6 +3,7 @@
 mod changes;
 mod failures;
 mod outputs;
+mod sweeps;
 mod versions;
 
 use std::fmt::Write as _;

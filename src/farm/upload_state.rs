@@ -7,7 +7,7 @@ use super::moment::Moment;
 pub(super) struct UploadState {
     /// Whether the remote lacks a publish that no running upload brings.
     pub(super) is_owed: bool,
-    /// When the owed upload may start.
+    /// When the owed upload may start; [`Moment::NEVER`] if a single sweep does not retry it.
     pub(super) due: Moment,
     /// When the running upload was started.
     pub(super) running_since: Option<Moment>,
@@ -22,7 +22,8 @@ pub(super) struct UploadState {
 impl UploadState {
     /// Returns when the next upload may start, if one is owed and none runs.
     pub(super) fn next(&self) -> Option<Moment> {
-        (self.is_owed && self.running_since.is_none()).then_some(self.due)
+        let waits = self.is_owed && self.running_since.is_none() && self.due < Moment::NEVER;
+        waits.then_some(self.due)
     }
 
     /// Whether no upload runs and none is due.

@@ -66,7 +66,8 @@ impl Farm {
                 self.upload.failures += 1;
                 let failures = self.upload.failures;
                 let retry_after = backoff::wait_after(failures).min(LONGEST_WAIT);
-                self.upload.due = now + retry_after;
+                // A single sweep retries at its end, and only if it has published more since.
+                self.upload.due = if self.options.once { Moment::NEVER } else { now + retry_after };
                 self.upload.last_error = Some(reason.clone());
                 effects.report(Notice::UploadFailed { failures, retry_after, reason });
             }

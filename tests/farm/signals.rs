@@ -71,9 +71,9 @@ fn signal_in_mid_build(running: &mut Running, latch: &Latch, signal: Signal) -> 
 }
 
 /// Sends `signal` in the middle of the first of two builds, lets the build go on, and checks that
-/// the manager publishes it and starts no other.
+/// the manager publishes it, starts no other and exits with `code`.
 #[track_caller]
-fn drain(arguments: &[&str], signal: Signal, remote: Option<&Path>) -> Output {
+fn drain(arguments: &[&str], signal: Signal, remote: Option<&Path>, code: i32) -> Output {
     let (repo, latch) = (two_versions(), Latch::new());
     let mut builder = Farm::builder().with(&slow(&latch.script(), &repo));
     if let Some(remote) = remote {
@@ -84,7 +84,7 @@ fn drain(arguments: &[&str], signal: Signal, remote: Option<&Path>) -> Output {
     let before = signal_in_mid_build(&mut running, &latch, signal);
     latch.open();
     let output = running.wait_exit(PATIENCE);
-    output.assert_code(0).assert_only_events();
+    output.assert_code(code).assert_only_events();
     assert_all_gone(&before);
     assert_eq!(output.event("starting build")["version"], "1.1-1");
     assert_eq!(output.event("build + publish complete")["version"], "1.1-1");
@@ -97,28 +97,28 @@ fn drain(arguments: &[&str], signal: Signal, remote: Option<&Path>) -> Output {
 
 #[test]
 fn daemon_sigterm_in_mid_build_publishes_it_and_exits_0() {
-    drain(&[], Signal::TERM, None);
+    drain(&[], Signal::TERM, None, 0);
 }
 
 #[test]
 fn daemon_sigint_in_mid_build_publishes_it_and_exits_0() {
-    drain(&[], Signal::INT, None);
+    drain(&[], Signal::INT, None, 0);
 }
 
 #[test]
-fn sweep_sigterm_in_mid_build_publishes_it_and_exits_0() {
-    drain(&["--once"], Signal::TERM, None);
+fn sweep_sigterm_in_mid_build_with_work_left_exits_1() {
+    drain(&["--once"], Signal::TERM, None, 1);
 }
 
 #[test]
-fn sweep_sigint_in_mid_build_publishes_it_and_exits_0() {
-    drain(&["--once"], Signal::INT, None);
+fn sweep_sigint_in_mid_build_with_work_left_exits_1() {
+    drain(&["--once"], Signal::INT, None, 1);
 }
 
 #[test]
 fn build_finished_while_draining_is_uploaded() {
     let Some((_home, remote)) = remote_directory() else { return };
-    let output = drain(&[], Signal::TERM, Some(&remote));
+    let output = drain(&[], Signal::TERM, Some(&remote), 0);
     output.event("upload complete");
     assert_eq!(published_in(&remote), ["slow 1.1-1 noarch"]);
 }
@@ -203,7 +203,7 @@ fn interrupted_build_is_built_at_the_next_start() {
 
 #[test]
 fn signal_while_a_listing_hangs_does_not_wait_for_it() {
-    for arguments in [&[][..], &["--once"]] {
+    for (arguments, code) in [(&[][..], 0), (&["--once"], 1)] {
         let http = SmartHttp::new();
         http.fault("", Fault::Silent);
         let farm = Farm::builder().with(&Recipe::program("app", &http.url("a.git"))).build();
@@ -213,7 +213,7 @@ fn signal_while_a_listing_hangs_does_not_wait_for_it() {
         running.signal(Signal::TERM);
         let begin = Instant::now();
         let output = running.wait_exit(PATIENCE);
-        output.assert_code(0).assert_only_events().event("peipkg-manager stopped");
+        output.assert_code(code).assert_only_events().event("peipkg-manager stopped");
         assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
         assert!(output.events("poll failed").is_empty(), "{output}");
         assert!(before.iter().all(|process| !processes::is_alive(process.pid)), "{before:?}");

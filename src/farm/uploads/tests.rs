@@ -60,6 +60,21 @@ fn sweep_tries_once_to_upload_everything_it_published() {
 }
 
 #[test]
+fn sweep_with_a_failed_upload_tries_again_only_at_its_end() {
+    let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1", "v2", "v3"]);
+    bench.finish(JobOutcome::Done);
+    bench.upload_fails();
+    bench.seen();
+    assert_eq!(bench.farm.next_deadline(), None);
+    bench.now += MINUTE * 60;
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["build a@1-1"]);
+    bench.finish(JobOutcome::Done);
+    assert_eq!(bench.seen(), ["upload"]);
+}
+
+#[test]
 fn interrupted_upload_is_not_started_again() {
     let mut bench = Bench::uploading(false, vec![]);
     bench.event(Event::UploadOwed);
