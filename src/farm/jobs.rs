@@ -77,7 +77,8 @@ impl Farm {
         upstream.is_some()
     }
 
-    /// Records one more failure in a row of `key`. Returns their number and the wait for the retry.
+    /// Records one more failure in a row of `key`, builds and publishes apart. Returns their number
+    /// and the wait for the retry.
     fn record_failure(
         &mut self,
         key: &JobKey,
@@ -86,7 +87,9 @@ impl Farm {
         log: Option<Arc<str>>,
         now: Moment,
     ) -> (u32, Duration) {
-        let count = 1 + self.failures.get(key).map_or(0, |failure| failure.count);
+        let before = self.failures.get(key);
+        let before = before.filter(|failure| failure.candidate.is_some() == candidate.is_some());
+        let count = 1 + before.map_or(0, |failure| failure.count);
         let wait = backoff::wait_after(count);
         let (retry_at, reason) = (now + wait, reason.to_owned());
         let failure = Failure { count, retry_at, is_backed_off: true, reason, log, candidate };

@@ -127,7 +127,11 @@ impl Farm {
                 continue;
             }
             let key = JobKey { recipe: id.clone(), version };
-            match self.archive.presence(&recipe.packages, &key.version) {
+            let presence = self.archive.presence(&recipe.packages, &key.version);
+            if presence != Presence::Absent {
+                self.end_failure(&key);
+            }
+            match presence {
                 Presence::Complete => {}
                 Presence::Partial => {
                     if warnings.is_new(key.version.as_str()) {
@@ -149,6 +153,18 @@ impl Farm {
         effects.report(Notice::PollComplete { recipe, tags_seen: tags.len(), matches, queued });
         self.warned.insert(id.clone(), warnings.finish(effects));
         self.queue.replace(id, candidates, urgent);
+    }
+
+    /// Ends the failure of a version that somebody else has published: there is nothing to build, and
+    /// pending outputs need not wait any longer to be dropped.
+    fn end_failure(&mut self, key: &JobKey) {
+        if self.key_in_flight().as_ref() == Some(key) {
+            return;
+        }
+        match self.failures.get_mut(key) {
+            Some(failure) if failure.candidate.is_none() => failure.is_backed_off = false,
+            _ => drop(self.failures.remove(key)),
+        }
     }
 
     /// Forgets the failures of versions whose tags are gone: there is nothing to retry.

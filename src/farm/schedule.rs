@@ -54,6 +54,10 @@ struct Upstream {
     /// host.
     not_before: Moment,
     phase: Phase,
+    /// Whether it is to be listed once more after the listing that runs.
+    again: Again,
+    /// Whether no recipe watches it any more. Only its running listing keeps it here.
+    is_dropped: bool,
     /// Whether a webhook asked for the poll that waits or runs.
     urgent: bool,
     /// Failed listings in a row.
@@ -67,10 +71,16 @@ enum Phase {
     Idle,
     Waiting,
     Listing,
-    /// Being listed, but a webhook came since: the answer may lack the new tag.
-    ListingStale,
-    /// Being listed, but no recipe watches it any more.
-    ListingDropped,
+}
+
+/// Whether an upstream needs one more listing, since the one that runs may be older than the cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Again {
+    No,
+    /// After a reload.
+    Regular,
+    /// After a webhook.
+    Urgent,
 }
 
 /// The polls of one upstream, for `/status`.
@@ -105,10 +115,8 @@ impl Schedule {
     pub(crate) fn watch(&mut self, wanted: BTreeMap<UpstreamUrl, Duration>, now: Moment) {
         self.waiting.retain(|waiter| wanted.contains_key(&waiter.url));
         self.upstreams.retain(|url, upstream| {
-            if !wanted.contains_key(url) && upstream.is_listing() {
-                upstream.phase = Phase::ListingDropped;
-            }
-            wanted.contains_key(url) || upstream.is_listing()
+            upstream.is_dropped = !wanted.contains_key(url);
+            !upstream.is_dropped || upstream.phase == Phase::Listing
         });
         let mut wanted: Vec<_> = wanted.into_iter().collect();
         if let Some(seed) = self.order_seed {
@@ -120,6 +128,8 @@ impl Schedule {
                 due: Moment::ZERO,
                 not_before: Moment::ZERO,
                 phase: Phase::Idle,
+                again: Again::No,
+                is_dropped: false,
                 urgent: false,
                 failures: 0,
                 last: None,
@@ -129,8 +139,8 @@ impl Schedule {
                 Phase::Idle => {
                     self.waiting.push_back(upstream.wait(url, false));
                 }
-                Phase::ListingDropped => upstream.phase = Phase::Listing,
-                Phase::Waiting | Phase::Listing | Phase::ListingStale => {}
+                Phase::Listing => upstream.again = upstream.again.max(Again::Regular),
+                Phase::Waiting => {}
             }
         }
         self.forget_hosts(now);
@@ -149,8 +159,8 @@ impl Schedule {
                 self.waiting.push_back(upstream.wait(url.clone(), true));
                 true
             }
-            Phase::Listing => {
-                upstream.phase = Phase::ListingStale;
+            Phase::Listing if upstream.again < Again::Urgent => {
+                upstream.again = Again::Urgent;
                 true
             }
             _ => false,
@@ -214,7 +224,7 @@ impl Schedule {
                 self.hosts.pause(answering.clone(), *pause, now);
             }
         }
-        if upstream.phase == Phase::ListingDropped {
+        if upstream.is_dropped {
             self.upstreams.remove(url);
             return None;
         }
@@ -230,10 +240,11 @@ impl Schedule {
             upstream.due = regular.min(now + backoff::wait_after(upstream.failures)).max(upstream.not_before);
         }
         upstream.last = Some((now, result.map_err(|error| Arc::from(error.reason))));
-        let again = upstream.phase == Phase::ListingStale;
         upstream.phase = Phase::Idle;
-        if again {
-            self.trigger(url);
+        match std::mem::replace(&mut upstream.again, Again::No) {
+            Again::No => {}
+            Again::Regular => self.waiting.push_back(upstream.wait(url.clone(), false)),
+            Again::Urgent => drop(self.trigger(url)),
         }
         if redirects {
             // Redirects may lead to new hosts each time: without this their map would only grow.
@@ -294,10 +305,6 @@ impl Upstream {
     fn wait(&mut self, url: UpstreamUrl, urgent: bool) -> Waiter {
         self.phase = Phase::Waiting;
         Waiter { url, not_before: self.not_before, urgent }
-    }
-
-    fn is_listing(&self) -> bool {
-        matches!(self.phase, Phase::Listing | Phase::ListingStale | Phase::ListingDropped)
     }
 }
 

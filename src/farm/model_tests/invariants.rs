@@ -1,6 +1,6 @@
 //! The invariants of all random cases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::farm::events::{BuildJob, JobKey};
@@ -9,11 +9,11 @@ use crate::farm::queue::Candidate;
 use crate::recipe::TagVersion;
 
 impl World {
-    /// Returns how many versions of each recipe wait in the queue.
-    pub(super) fn waiting(&self) -> BTreeMap<Arc<str>, usize> {
-        let mut waiting = BTreeMap::new();
-        for (recipe, _, _) in self.farm.queue.iter() {
-            *waiting.entry(recipe.clone()).or_default() += 1;
+    /// Returns the versions of each recipe that wait in the queue.
+    pub(super) fn waiting(&self) -> BTreeMap<Arc<str>, BTreeSet<String>> {
+        let mut waiting: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (recipe, candidate, _) in self.farm.queue.iter() {
+            waiting.entry(recipe.clone()).or_default().insert(candidate.version.to_string());
         }
         waiting
     }
@@ -21,14 +21,16 @@ impl World {
     /// Checks that no recipe is built twice while another one waits for its turn.
     pub(super) fn check_turns(
         &mut self,
-        before: &BTreeMap<Arc<str>, usize>,
+        before: &BTreeMap<Arc<str>, BTreeSet<String>>,
         started: Option<Arc<str>>,
         may_be_urgent: bool,
     ) {
         let waiting = self.waiting();
-        // A recipe with fewer versions left has had a turn.
-        let still_waits =
-            |recipe: &Arc<str>| waiting.get(recipe).is_some_and(|left| Some(left) >= before.get(recipe));
+        // A recipe that lacks one of its versions has had a turn.
+        let still_waits = |recipe: &Arc<str>| {
+            let waited = before.get(recipe);
+            waiting.get(recipe).is_some_and(|left| waited.is_none_or(|waited| waited.is_subset(left)))
+        };
         self.built_before.retain(|recipe, _| still_waits(recipe));
         let Some(built) = started else { return };
         self.built_before.remove(&built);

@@ -104,7 +104,10 @@ fn reload_polls_each_upstream_once_and_forgets_dropped_ones() {
     assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), None);
     assert_eq!(start(&mut schedule, Moment::ZERO), "d");
     assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
-    schedule.on_listing_finished(&"d".into(), Ok(1), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "b", "its first listing was older than the reload");
+    for url in ["b", "d"] {
+        schedule.on_listing_finished(&url.into(), Ok(1), Moment::ZERO);
+    }
     assert!(schedule.is_quiet());
     for _ in 0..100 {
         schedule.watch(roster(&["b", "d"]), Moment::ZERO);
@@ -114,6 +117,19 @@ fn reload_polls_each_upstream_once_and_forgets_dropped_ones() {
     schedule.watch(roster(&["d"]), Moment::ZERO);
     schedule.watch(roster(&["b", "d"]), Moment::ZERO);
     assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+}
+
+#[test]
+fn reload_during_a_listing_lists_the_upstream_again() {
+    let mut schedule = schedule(1, &["a"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    for _ in 0..2 {
+        schedule.watch(roster(&["a"]), Moment::ZERO);
+    }
+    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "", "once is enough");
 }
 
 #[test]

@@ -112,3 +112,38 @@ fn failed_version_without_its_tag_is_not_retried() {
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@2-1"]);
     assert!(bench.farm.failures.is_empty());
 }
+
+#[test]
+fn first_publish_failure_after_build_failures_waits_a_minute() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    for wait in [1, 5] {
+        bench.fail();
+        bench.sleep_until(bench.now + MINUTE * wait);
+    }
+    bench.seen();
+    for wait in ["1m", "5m"] {
+        let pending = outputs("a", "1-1", &["pa"]);
+        bench.finish(JobOutcome::PublishFailed { reason: "full".into(), outputs: pending });
+        assert_eq!(bench.seen(), [format!("unpublished a@1-1 {wait}")]);
+        bench.sleep_until(bench.now + MINUTE);
+        assert_eq!(bench.seen().len(), usize::from(wait == "1m"));
+    }
+}
+
+#[test]
+fn failed_version_that_others_published_is_forgotten_at_the_next_poll() {
+    let build_fails = JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version };
+    let pending = outputs("a", "1-1", &["pa"]);
+    let publish_fails = JobOutcome::PublishFailed { reason: "full".into(), outputs: pending };
+    for (outcome, expected) in [(build_fails, &[][..]), (publish_fails, &["discard a@1-1"])] {
+        let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+        bench.tags("u", &["v1"]);
+        bench.finish(outcome);
+        bench.seen();
+        bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+        bench.tags("u", &["v1"]);
+        assert_eq!(bench.seen(), expected);
+        assert!(bench.farm.failures.is_empty() && bench.farm.pending.is_empty());
+    }
+}
