@@ -82,7 +82,7 @@ impl Bench {
         self.event(Event::UploadFinished(UploadOutcome::Failed { reason: "no remote".into() }));
     }
 
-    fn fail(&mut self) {
+    pub(super) fn fail(&mut self) {
         self.finish(JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
     }
 

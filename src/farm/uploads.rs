@@ -23,21 +23,17 @@ impl Farm {
         }
         self.upload.is_owed = true;
         self.upload.has_untried = true;
-        // A further publish does not shorten the wait for a failing remote, unless the farm is
-        // ending.
-        if self.upload.failures == 0 || self.stopping.is_some() {
+        // A further publish does not shorten the wait for a failing remote.
+        if self.upload.failures == 0 {
             self.upload.due = now;
         }
     }
 
     /// Starts the upload that is due, if any.
     pub(super) fn start_upload(&mut self, now: Moment, effects: &mut Effects) {
-        // Before it ends, a sweep tries once to upload everything it published.
-        if self.options.once
-            && self.upload.has_untried
-            && self.upload.running_since.is_none()
-            && self.has_built_all()
-        {
+        // Before its end, the farm tries once to upload everything it published.
+        let is_ending = self.stopping.is_some() || self.options.once && self.has_built_all();
+        if is_ending && self.upload.has_untried && self.upload.running_since.is_none() {
             self.upload.due = self.upload.due.min(now);
         }
         if self.is_aborted() || self.upload.next().is_none_or(|due| due > now) {

@@ -75,6 +75,35 @@ fn sweep_with_a_failed_upload_tries_again_only_at_its_end() {
 }
 
 #[test]
+fn drain_uploads_what_it_published_even_if_an_upload_fails() {
+    let drained = |stop_first: bool, expected: &[&str]| {
+        let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
+        bench.tags("u", &["v1", "v2", "v3"]);
+        bench.finish(JobOutcome::Done);
+        bench.seen();
+        if stop_first {
+            // The upload of the first version is still running when the second one is published.
+            bench.event(Event::StopRequested);
+            bench.finish(JobOutcome::Done);
+            bench.upload_fails();
+        } else {
+            // The second version is published while the upload waits for its retry.
+            bench.upload_fails();
+            bench.finish(JobOutcome::Done);
+            bench.event(Event::StopRequested);
+            bench.fail();
+        }
+        assert_eq!(bench.farm.outcome(bench.now), None);
+        assert_eq!(bench.seen(), expected);
+        bench.upload_fails();
+        assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "but not twice");
+    };
+    drained(true, &["interrupt polls", "not uploaded 1m", "upload"]);
+    let waited = ["not uploaded 1m", "build a@1-1", "interrupt polls", "upload", "failed a@1-1 1m"];
+    drained(false, &waited);
+}
+
+#[test]
 fn interrupted_upload_is_not_started_again() {
     let mut bench = Bench::uploading(false, vec![]);
     bench.event(Event::UploadOwed);
