@@ -167,7 +167,7 @@ impl Schedule {
         }
     }
 
-    /// Makes the next regular poll of `url` due.
+    /// Makes the next regular poll of `url` due, unless it is being listed.
     pub(crate) fn make_due(&mut self, url: &UpstreamUrl) {
         if let Some(upstream) = self.upstreams.get_mut(url) {
             upstream.due = Moment::ZERO;

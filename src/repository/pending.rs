@@ -87,23 +87,28 @@ impl Pending {
 
     /// Returns all pending packages. Warns of an entry that it cannot read, and leaves it alone.
     pub(crate) fn list(&self) -> Vec<PendingOutputs> {
-        let entries = self.entries().unwrap_or_else(|FileError { path, error }| {
-            warn!(path = path.display().to_string(), error:%; "cannot list pending packages");
-            Vec::new()
-        });
-        entries.into_iter().filter_map(|(_, outputs)| outputs).collect()
+        let publish = self.state.publish();
+        let entries = match fs::read_dir(&publish) {
+            Ok(entries) => entries,
+            Err(error) => {
+                warn!(path = publish.display().to_string(), error:%; "cannot list pending packages");
+                return Vec::new();
+            }
+        };
+        // An entry that cannot be read must not hide the others: they would be built again.
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        paths.iter().filter_map(|path| read(path)).collect()
     }
 
-    /// Returns the path of every entry of `publish/`, sorted by name, with its packages if it can
-    /// be read.
+    /// Returns the path of every entry of `publish/`, with its packages if it can be read.
     ///
     /// # Errors
-    /// When `publish/` cannot be read.
+    /// When `publish/` or an entry cannot be read: a caller must not take the rest for all.
     pub(crate) fn entries(&self) -> Result<Vec<(PathBuf, Option<PendingOutputs>)>, FileError> {
         let publish = self.state.publish();
         let paths = || fs::read_dir(&publish)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-        let mut paths = paths().map_err(at(&publish))?;
-        paths.sort();
+        let paths = paths().map_err(at(&publish))?;
         Ok(paths.into_iter().map(|path| (path.clone(), read(&path))).collect())
     }
 

@@ -87,8 +87,9 @@ impl Repository {
 
     /// Publishes pending packages, whole or not at all. The tool's output goes to `log`.
     ///
-    /// The archive index counts as read afterwards: the caller tells the farm which packages it
-    /// published.
+    /// Unless others changed the archive index too, it counts as read afterwards, because the caller
+    /// tells the farm which packages it published. After a publish that had to be settled, the loop
+    /// reads the index again.
     ///
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before.

@@ -108,7 +108,7 @@ impl Repository {
 }
 
 /// Returns the packages of `outputs` that the archive index `index` does not list. Holds no more
-/// of the index in memory than one entry: each publish asks, and an index may be long.
+/// of the index in memory than one entry, because an index may be long.
 fn unlisted(index: impl Read, outputs: &PendingOutputs) -> io::Result<Vec<&PackageName>> {
     let version = outputs.key.version.as_str();
     let mut unlisted: Vec<_> = outputs.packages.iter().collect();

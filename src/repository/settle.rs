@@ -167,6 +167,7 @@ impl Repository {
         if let Some(found) = self.fault(interrupt)? {
             return Ok(Some(found));
         }
+        // Verify has read the index; only the packages that it lists are left to compare.
         let check = |(path, outputs): (PathBuf, _)| match outputs {
             Some(outputs) => self.listed_but_altered(&outputs),
             None => Some(format!("{} cannot be read, and may have been published", path.display())),

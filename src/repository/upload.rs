@@ -17,12 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peipkg_format::repository_layout::{ARCHIVE_INDEX, INDEX_DIRECTORY};
+use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 
 use crate::farm::events::UploadOutcome;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::repository::Repository;
-use crate::repository::journal::small_files;
 use crate::repository::peipkg_repo::exclusive;
 use crate::repository::settle::{Ended, SettleError};
 use crate::repository::upload::refusal::Refusal;
@@ -221,10 +220,22 @@ impl Uploader {
     }
 }
 
-/// Copies the descriptor and the indexes, with their signatures.
+/// Copies the descriptor and the indexes, with everything that [`ENTRY_POINTS`] includes: a file
+/// that an operator put beside them, such as `repo.json.gz`, would otherwise be removed from the
+/// remote. Follows links.
 fn copy_small_files(repo: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to.join(INDEX_DIRECTORY))?;
-    small_files(repo)?.iter().try_for_each(|name| fs::copy(repo.join(name), to.join(name)).map(drop))
+    for directory in ["", INDEX_DIRECTORY] {
+        for entry in fs::read_dir(repo.join(directory))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_wanted = directory == INDEX_DIRECTORY || name.to_string_lossy().starts_with(DESCRIPTOR);
+            if is_wanted && entry.path().is_file() {
+                fs::copy(entry.path(), to.join(directory).join(name))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes from `text` the parameters of a remote that is configured in its own name
@@ -238,6 +249,24 @@ fn without_secrets(text: &str, remote: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_files_of_operators_are_copied_too() {
+        let home = tempfile::tempdir().unwrap();
+        let (repo, to) = (home.path().join("repo"), home.path().join("copy"));
+        fs::create_dir_all(repo.join("index/work")).unwrap();
+        let small = ["repo.json", "repo.json.gz", "repo.json.sig", "index/archive.json"];
+        for name in small.into_iter().chain(["other.json", "elsewhere"]) {
+            fs::write(repo.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink(repo.join("elsewhere"), repo.join("index/linked")).unwrap();
+        copy_small_files(&repo, &to).unwrap();
+        for name in small {
+            assert_eq!(fs::read_to_string(to.join(name)).unwrap(), name);
+        }
+        assert_eq!(fs::read_to_string(to.join("index/linked")).unwrap(), "elsewhere");
+        assert!(!to.join("other.json").exists() && !to.join("index/work").exists());
+    }
 
     #[test]
     fn remote_with_a_password_is_shown_without_it() {

@@ -29,7 +29,7 @@ pub(crate) enum Event {
     ArchiveRead(Result<Archive, String>),
     /// An earlier run left these outputs in `publish/`.
     OutputsFound(Vec<PendingOutputs>),
-    /// The last upload of an earlier run failed or was cut short.
+    /// The remote lacks something that an earlier run published.
     UploadOwed,
     /// A listing has ended: the names of all tags, or why it failed.
     PollFinished {

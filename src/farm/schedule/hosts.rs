@@ -13,11 +13,11 @@ use crate::recipe::upstream_url::UpstreamUrl;
 /// upstreams, and fill the pool with it.
 pub(super) const JOBS_PER_HOST: usize = 4;
 
-/// After how many unanswered listings in a row a host gets one at a time, until one succeeds. Each
+/// After how many unanswered listings since its last answer a host gets one at a time, until one succeeds. Each
 /// may keep a worker busy up to the deadline of a listing.
 const SILENT_AFTER: u32 = 2;
 
-/// After how many unanswered listings in a row a single sweep lists no more of the host. Otherwise
+/// After how many unanswered listings since its last answer a single sweep lists no more of the host. Otherwise
 /// a dead host with many upstreams would take a minute for each.
 pub(super) const GIVEN_UP_AFTER: u32 = 6;
 
@@ -31,7 +31,7 @@ pub(super) struct Hosts(BTreeMap<Arc<str>, Host>);
 #[derive(Debug, Default)]
 struct Host {
     running: usize,
-    /// Unanswered listings since the last one that succeeded.
+    /// Unanswered listings since the last answer: a success or a request for a pause.
     silences: u32,
     paused_until: Moment,
     /// The length of all its pauses together.
