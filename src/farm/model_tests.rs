@@ -162,6 +162,12 @@ impl World {
     fn event(&mut self, event: Event) {
         self.done.push(format!("{:?} {event:?}", self.now));
         let before = self.waiting();
+        // A retry that joins the queue may find its version published, which costs its recipe's turn.
+        for (key, failure) in &self.farm.failures {
+            if failure.is_backed_off && failure.retry_at <= self.now {
+                self.built_before.remove(&key.recipe);
+            }
+        }
         // Urgent versions go ahead of all others.
         let may_be_urgent = matches!(event, Event::PollFinished { .. })
             || self.farm.queue.iter().any(|(_, _, urgent)| urgent);
