@@ -1,7 +1,7 @@
 //! The program: command line, start, the loop, its threads and its log.
 //!
 //! This room may import every other one, and none may import it. Decisions belong in `farm`. Only
-//! this file prints errors and chooses the exit code.
+//! this file prints errors and ends with an exit code.
 
 mod builder;
 mod check;

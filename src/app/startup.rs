@@ -85,7 +85,12 @@ pub(super) fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http
     let secret = config.http.webhook_secret_file.as_deref().map(read_webhook_secret);
     let secret = secret.transpose().map_err(|problem| Error::Problems(vec![problem]))?;
     let listener = http::bind(addr).map_err(|error| Error::Listen(addr.clone(), error))?;
-    let unusable = |error| StateDirError::NotWritable { path: state.root().join("http.sock"), error };
+    let unusable = |error| match error {
+        http::OpenError::Socket(error) => {
+            Error::from(StateDirError::NotWritable { path: state.root().join("http.sock"), error })
+        }
+        http::OpenError::Connection(error) => Error::System(error),
+    };
     let server = http::Server::open(listener, state.root()).map_err(unusable)?;
     Ok(Some(Http { server, secret }))
 }

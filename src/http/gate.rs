@@ -40,7 +40,7 @@ const MAX_CLIENTS: u64 = 1000;
 /// The most bytes of requests held at a time: one body of the greatest length beside usual ones.
 const MAX_HELD: usize = MAX_BODY + 4 * 1024 * 1024;
 
-/// The most bytes of answers held for clients that do not read them.
+/// The most bytes of answers held for clients that do not read them. Each client's copy counts.
 const MAX_UNREAD: usize = 32 * 1024 * 1024;
 
 /// How often to check deadlines while there are clients. Without clients the gate sleeps.
@@ -177,8 +177,8 @@ impl Gate {
         }
     }
 
-    /// Closes the client whose request is the oldest among those that `candidate` admits. Returns
-    /// whether there was one.
+    /// Closes the client that the gate has waited for the longest, idle time included, among those
+    /// that `candidate` admits. Returns whether there was one.
     fn close_longest(&mut self, candidate: impl Fn(&Client) -> bool) -> bool {
         let candidates = self.clients.iter().filter(|(_, client)| candidate(client));
         let longest = candidates.min_by_key(|(_, client)| client.since).map(|(token, _)| *token);

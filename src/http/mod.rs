@@ -87,6 +87,15 @@ pub(crate) struct Server {
     backends: Vec<UnixStream>,
 }
 
+/// Why the server behind the gate cannot be started.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The directory refuses the socket.
+    Socket(io::Error),
+    /// `tiny_http` does not start or accepts no connection: the process lacks files or threads.
+    Connection(io::Error),
+}
+
 impl Server {
     /// Starts `tiny_http` and connects the gate to it, over a Unix socket in `directory` that is
     /// removed again: only the gate can ever talk to `tiny_http`, and nothing is left behind.
@@ -94,24 +103,25 @@ impl Server {
     ///
     /// # Errors
     /// When the socket cannot be made or a connection is not accepted.
-    pub(crate) fn open(listener: TcpListener, directory: &Path) -> io::Result<Self> {
-        let directory = File::open(directory)?;
+    pub(crate) fn open(listener: TcpListener, directory: &Path) -> Result<Self, OpenError> {
+        let directory = File::open(directory).map_err(OpenError::Socket)?;
         // A Unix socket needs a short path, but the state directory may have a long one.
         let path = PathBuf::from(format!("/proc/self/fd/{}/http.sock", directory.as_raw_fd()));
         // A manager that was killed in this function has left its socket.
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::Socket(error)),
             _ => {}
         }
-        let behind = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        let behind = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other)?;
+        let behind = UnixListener::bind(&path).map_err(OpenError::Socket)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(OpenError::Socket)?;
+        let behind = tiny_http::Server::from_listener(behind, None).map_err(io::Error::other);
+        let behind = behind.map_err(OpenError::Connection)?;
         // Connect twice as often as needed: while the pool starts, it makes threads beyond its
         // four, and those that have not served a connection by now would idle forever.
         let surplus = (0..2 * BACKENDS).map(|_| connect(&path, &behind));
-        let mut backends = surplus.collect::<io::Result<Vec<_>>>()?;
+        let mut backends = surplus.collect::<io::Result<Vec<_>>>().map_err(OpenError::Connection)?;
         backends.truncate(BACKENDS);
-        fs::remove_file(&path)?;
+        fs::remove_file(&path).map_err(OpenError::Socket)?;
         Ok(Self { listener, behind, backends })
     }
 

@@ -1,7 +1,7 @@
-//! GitHub's webhooks: is a request signed with the secret, and of which
-//! repository does it tell? Gitea and Forgejo send the same headers and fields.
+//! Checks the signature of GitHub's webhooks and reads which repository changed. Gitea and Forgejo
+//! send the same headers and fields.
 //!
-//! Pure. The signature is checked over the raw bytes, before anything is parsed.
+//! Pure. The caller checks the signature over the raw bytes before it parses anything.
 
 use std::borrow::Cow;
 
@@ -10,25 +10,26 @@ use serde::Deserialize;
 
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// The most that is said of why a payload cannot be read, in bytes: a reason may quote any string of the payload.
+/// The longest reason why a payload cannot be read, in bytes: a reason may quote any string of the
+/// payload.
 const MAX_REASON: usize = 300;
 
-/// What a webhook tells.
+/// The content of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Payload {
-    /// The webhook was set up; there is no news.
+    /// Somebody set the webhook up; no repository changed.
     Ping,
-    /// Something has happened in a repository, known by these names (see [`UpstreamUrl::repository`]).
+    /// A repository with these names changed (see [`UpstreamUrl::repository`]).
     News(Vec<String>),
 }
 
-/// Why a signed payload is of no use.
+/// Why a signed payload is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PayloadError {
     /// The form has no such field.
     #[error("the form has no field \"payload\"")]
     NoField,
-    /// The payload is no JSON, or not of the expected shape.
+    /// The payload is not JSON or does not have the expected shape.
     #[error("the payload cannot be read: {}", &.0[..(.0).floor_char_boundary(MAX_REASON)])]
     Json(String),
     /// No repository is named.
@@ -49,8 +50,9 @@ struct Repository {
     ssh_url: Option<String>,
 }
 
-/// Whether `signature`, the value of `X-Hub-Signature-256`, is that of `body`.
-/// Takes the same time wherever a signature is wrong. An empty secret signs nothing.
+/// Returns whether `signature`, the value of `X-Hub-Signature-256`, signs `body`. Takes the same
+/// time for every wrong signature, so that nobody can guess it byte by byte. An empty secret signs
+/// nothing.
 pub(crate) fn is_signed(secret: &[u8], signature: Option<&str>, body: &[u8]) -> bool {
     let Some(claimed) = signature.and_then(|signature| signature.strip_prefix("sha256=")).and_then(unhex)
     else {
@@ -62,8 +64,8 @@ pub(crate) fn is_signed(secret: &[u8], signature: Option<&str>, body: &[u8]) -> 
     hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, secret), body, &claimed).is_ok()
 }
 
-/// Reads a body whose signature was found right. `event` is the value of
-/// `X-GitHub-Event`, `content_type` that of `Content-Type`.
+/// Reads a body whose signature is right. `event` is the value of `X-GitHub-Event`, `content_type`
+/// the value of `Content-Type`.
 ///
 /// # Errors
 /// When the body is not a payload of GitHub's shape.
@@ -105,7 +107,7 @@ pub(crate) fn parse(
     Ok(Payload::News(names))
 }
 
-/// The 32 bytes that 64 hexadecimal digits stand for.
+/// Reads 64 hexadecimal digits as 32 bytes.
 fn unhex(digits: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

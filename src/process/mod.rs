@@ -4,8 +4,9 @@
 //! Every child leads its own process group: a Ctrl-C in the operator's terminal does not reach the
 //! child, and the processes that it starts end with it. Its standard input is empty and its
 //! captured output is bounded. A deadline or an [`Interrupt`] ends it early: the group gets
-//! SIGTERM, and SIGKILL ten seconds later (a listing one second, since it has nothing to clean up). The thread that runs a child does not tick: it sleeps in
-//! `poll` until output comes, the child exits, the deadline passes or the interrupt is triggered.
+//! SIGTERM, and SIGKILL ten seconds later; a listing has one second, as it has nothing to clean up.
+//! The thread that runs a child does not tick: it sleeps in `poll` until output comes, the child
+//! exits, the deadline passes or the interrupt is triggered.
 
 pub(crate) mod environment;
 mod interrupt;

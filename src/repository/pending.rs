@@ -4,8 +4,8 @@
 //! synced:
 //!
 //! ```text
-//! publish/<recipe>@<version>.<n>/job.json    the version and its packages
-//! publish/<recipe>@<version>.<n>/packages/   the packages, and no other file
+//! publish/<recipe>@<version>.<start>-<n>/job.json    the version and its packages
+//! publish/<recipe>@<version>.<start>-<n>/packages/   the packages, and no other file
 //! ```
 //!
 //! A publish that fails leaves its packages here: the farm publishes them later without a build,
