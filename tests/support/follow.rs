@@ -14,6 +14,7 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("make install", "tests/services/installing.rs does"),
     ("make uninstall", "tests/services/installing.rs does"),
     ("make bench", "takes minutes"),
+    ("make test", "is what runs this"),
     ("make", "builds for release; the test has built"),
     ("cargo ", "builds"),
     ("python3 contrib/bench/", "takes minutes"),
