@@ -85,6 +85,8 @@ pub(crate) struct Farm {
     failures: HashMap<JobKey, Failure>,
     holds: Holds,
     pending: Vec<PendingOutputs>,
+    /// The recipes whose tags a poll has matched since they were loaded or changed.
+    matched: HashSet<Arc<str>>,
     /// The subjects of the warnings given already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
     in_flight: Option<Flight>,
@@ -142,6 +144,7 @@ impl Farm {
             failures: HashMap::new(),
             holds: Holds::default(),
             pending: Vec::new(),
+            matched: HashSet::new(),
             warned: HashMap::new(),
             in_flight: None,
             upload: UploadState::default(),
@@ -167,7 +170,9 @@ impl Farm {
             Event::UploadFinished(outcome) => self.on_upload_finished(outcome, now, &mut effects),
             Event::LogBegun(log) => self.on_log_begun(log),
             Event::JobFinished(outcome) => self.on_job_finished(outcome, now, &mut effects),
-            Event::WebhookReceived { repositories } => self.on_webhook_received(&repositories, &mut effects),
+            Event::WebhookReceived { repositories } => {
+                self.on_webhook_received(&repositories, now, &mut effects);
+            }
             Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
             Event::StopRequested => self.on_stop_requested(now, &mut effects),
             Event::AbortRequested => self.on_abort_requested(now, &mut effects),
@@ -262,6 +267,7 @@ impl Farm {
             _ => true,
         };
         self.queue.retain(|id| is_the_same(&Arc::from(id)));
+        self.matched.retain(|id| roster.contains_key(id) && is_the_same(id));
         self.failures.retain(|key, failure| failure.candidate.is_none() || is_the_same(&key.recipe));
         let is_watched = |id: &str| roster.get(id).is_some_and(|recipe| recipe.upstream.is_some());
         self.queue.retain(is_watched);

@@ -8,7 +8,7 @@ use peipkg_format::archive_index::Presence;
 
 use crate::farm::events::{Effect, JobKey, Notice, PollError, PollFault};
 use crate::farm::moment::Moment;
-use crate::farm::queue::Candidate;
+use crate::farm::queue::{Candidate, Urgency};
 use crate::farm::{Effects, Farm};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, TagVersion, Upstream};
@@ -48,7 +48,12 @@ impl Farm {
     }
 
     /// Asks for a poll of every upstream with one of these names and a recipe that wants hooks.
-    pub(super) fn on_webhook_received(&mut self, repositories: &[String], effects: &mut Effects) {
+    pub(super) fn on_webhook_received(
+        &mut self,
+        repositories: &[String],
+        now: Moment,
+        effects: &mut Effects,
+    ) {
         if self.stopping.is_some() {
             return;
         }
@@ -59,7 +64,7 @@ impl Farm {
             let wants_hooks =
                 |id: &&Arc<str>| self.roster.get(*id).is_some_and(|recipe| recipe.github_webhook);
             let mut recipes = recipes.iter().filter(wants_hooks).peekable();
-            if recipes.peek().is_some() && self.schedule.trigger(upstream) {
+            if recipes.peek().is_some() && self.schedule.trigger(upstream, now) {
                 for recipe in recipes {
                     effects.report(Notice::WebhookAccepted { recipe: recipe.clone() });
                 }
@@ -149,10 +154,16 @@ impl Farm {
         }
         self.forget_vanished_failures(id, &versions);
         let queued = candidates.len();
-        let recipe = id.clone();
-        effects.report(Notice::PollComplete { recipe, tags_seen: tags.len(), matches, queued });
+        let tags_seen = tags.len();
+        effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         self.warned.insert(id.clone(), warnings.finish(effects));
-        self.queue.replace(id, candidates, urgent);
+        let has_earlier_poll = !self.matched.insert(id.clone());
+        let urgency = match (urgent && recipe.github_webhook, has_earlier_poll) {
+            (false, _) => Urgency::None,
+            (true, false) => Urgency::Newest,
+            (true, true) => Urgency::New,
+        };
+        self.queue.replace(id, candidates, urgency);
     }
 
     /// Ends the failure of a version that somebody else has published: there is nothing to build, and

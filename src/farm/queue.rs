@@ -24,6 +24,17 @@ pub(crate) struct Queue {
     turns: VecDeque<Arc<str>>,
 }
 
+/// Which versions of a poll become urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// None: no webhook asked for the poll.
+    None,
+    /// The newest: without an earlier poll to compare with, a whole backlog would be new.
+    Newest,
+    /// Those that did not wait before.
+    New,
+}
+
 /// One recipe's versions. Each list has the newest last, where it is popped.
 #[derive(Debug, Default)]
 struct Lane {
@@ -32,28 +43,25 @@ struct Lane {
 }
 
 impl Queue {
-    /// Replaces the waiting versions of `recipe` by `candidates`. If a webhook asked for their poll
-    /// (`urgent`), the versions that did not wait before become urgent.
-    pub(crate) fn replace(&mut self, recipe: &Arc<str>, candidates: Vec<Candidate>, urgent: bool) {
+    /// Replaces the waiting versions of `recipe` by `candidates`, of which those that `urgency`
+    /// names become urgent. Urgent versions stay so.
+    pub(crate) fn replace(&mut self, recipe: &Arc<str>, candidates: Vec<Candidate>, urgency: Urgency) {
         let before = self.lanes.remove(recipe).unwrap_or_default();
         let texts = |list: &[Candidate]| -> HashSet<String> {
             list.iter().map(|candidate| candidate.version.as_str().to_owned()).collect()
         };
         let was_urgent = texts(&before.urgent);
-        let was_ordinary = if urgent { texts(&before.ordinary) } else { HashSet::new() };
-        // With nothing to compare with, a whole backlog would be new: then only its newest is
-        // urgent.
+        let was_ordinary = if urgency == Urgency::New { texts(&before.ordinary) } else { HashSet::new() };
         let newest = candidates.iter().max_by(|a, b| a.version.sort_cmp(&b.version));
         let newest = newest.map(|candidate| candidate.version.as_str().to_owned());
-        let nothing_waited = before.urgent.is_empty() && before.ordinary.is_empty();
         let (ahead, ordinary) = candidates.into_iter().partition(|candidate| {
             let version = candidate.version.as_str();
-            let is_news = if nothing_waited {
-                newest.as_deref() == Some(version)
-            } else {
-                !was_ordinary.contains(version)
+            let becomes_urgent = match urgency {
+                Urgency::None => false,
+                Urgency::Newest => newest.as_deref() == Some(version),
+                Urgency::New => !was_ordinary.contains(version),
             };
-            was_urgent.contains(version) || (urgent && is_news)
+            was_urgent.contains(version) || becomes_urgent
         });
         let mut lane = Lane { urgent: ahead, ordinary };
         lane.sort();
@@ -182,9 +190,9 @@ mod tests {
     #[test]
     fn pop_of_several_recipes_takes_turns_newest_version_first() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1.9", "1.10", "1.0-rc1", "1.0"]), false);
-        queue.replace(&"b".into(), candidates(&["2"]), false);
-        queue.replace(&"c".into(), candidates(&["3", "4"]), false);
+        queue.replace(&"a".into(), candidates(&["1.9", "1.10", "1.0-rc1", "1.0"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["2"]), Urgency::None);
+        queue.replace(&"c".into(), candidates(&["3", "4"]), Urgency::None);
         assert_eq!(drain(&mut queue), ["a v1.10", "b v2", "c v4", "a v1.9", "c v3", "a v1.0", "a v1.0-rc1"]);
         assert!(queue.len() == 0);
     }
@@ -192,34 +200,34 @@ mod tests {
     #[test]
     fn replace_after_webhook_makes_only_new_versions_urgent() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
-        queue.replace(&"b".into(), candidates(&["1", "2"]), false);
-        queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), true);
+        queue.replace(&"a".into(), candidates(&["1", "2"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1", "2"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), Urgency::New);
         // A later poll does not take the urgency away.
-        queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), false);
+        queue.replace(&"b".into(), candidates(&["1", "2", "0.9"]), Urgency::None);
         assert_eq!(drain(&mut queue), ["b v0.9", "a v2", "b v2", "a v1", "b v1"]);
     }
 
     #[test]
     fn replace_after_webhook_of_whole_backlog_makes_only_newest_urgent() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
-        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
+        queue.replace(&"a".into(), candidates(&["1", "2"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), Urgency::Newest);
         assert_eq!(drain(&mut queue), ["b v3", "a v2", "b v2", "a v1", "b v1"]);
     }
 
     #[test]
     fn clear_urgency_of_recipe_returns_it_to_its_turn() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1", "3"]), false);
-        queue.replace(&"b".into(), candidates(&["1"]), false);
-        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
+        queue.replace(&"a".into(), candidates(&["1", "3"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), Urgency::New);
         let has_urgent = |queue: &Queue| queue.iter().any(|(.., urgent)| urgent);
         assert!(has_urgent(&queue));
         queue.clear_urgency("b");
         queue.clear_urgency("none");
         assert!(!has_urgent(&queue));
-        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), true);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), Urgency::New);
         assert_eq!(drain(&mut queue), ["a v3", "b v3", "a v1", "b v2", "b v1"]);
     }
 
@@ -239,7 +247,7 @@ mod tests {
                 shuffled.swap(end, (random >> 33) % (end + 1));
             }
             let mut queue = Queue::default();
-            queue.replace(&"a".into(), candidates(&shuffled), false);
+            queue.replace(&"a".into(), candidates(&shuffled), Urgency::None);
             let built = drain(&mut queue);
             assert_eq!((built.len(), built[0].as_str()), (texts.len(), "a v1+rest.39"));
         }
@@ -248,29 +256,29 @@ mod tests {
     #[test]
     fn replace_without_a_version_drops_it() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
-        queue.replace(&"a".into(), candidates(&["2"]), false);
+        queue.replace(&"a".into(), candidates(&["1", "2"]), Urgency::None);
+        queue.replace(&"a".into(), candidates(&["2"]), Urgency::None);
         queue.insert(&"a".into(), candidate("3"));
         queue.insert(&"a".into(), candidate("3"));
         assert_eq!(drain(&mut queue), ["a v3", "a v2"]);
-        queue.replace(&"a".into(), candidates(&["1"]), false);
-        queue.replace(&"a".into(), candidates(&[]), false);
+        queue.replace(&"a".into(), candidates(&["1"]), Urgency::None);
+        queue.replace(&"a".into(), candidates(&[]), Urgency::None);
         assert!(queue.pop(|_, _| true).is_none());
     }
 
     #[test]
     fn pop_with_versions_held_leaves_their_turn() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1", "2"]), false);
-        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), false);
-        queue.replace(&"c".into(), candidates(&["1"]), false);
+        queue.replace(&"a".into(), candidates(&["1", "2"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1", "2", "3"]), Urgency::None);
+        queue.replace(&"c".into(), candidates(&["1"]), Urgency::None);
         let may = |recipe: &Arc<str>, found: &Candidate| &**recipe != "a" && found.tag != "v3";
         let mut next = || queue.pop(may).map(|(recipe, found, _)| format!("{recipe} {}", found.tag));
         assert_eq!(
             [next(), next(), next(), next()].map(Option::unwrap_or_default),
             ["b v2", "c v1", "b v1", ""]
         );
-        queue.replace(&"a".into(), candidates(&["1", "2", "4"]), true);
+        queue.replace(&"a".into(), candidates(&["1", "2", "4"]), Urgency::New);
         assert_eq!(queue.pop(may).expect("the webhook's").1.tag, "v4");
         assert_eq!(drain(&mut queue), ["b v3", "a v2", "a v1"]);
     }
@@ -278,8 +286,8 @@ mod tests {
     #[test]
     fn retain_without_a_recipe_drops_its_versions() {
         let mut queue = Queue::default();
-        queue.replace(&"a".into(), candidates(&["1"]), false);
-        queue.replace(&"b".into(), candidates(&["1"]), false);
+        queue.replace(&"a".into(), candidates(&["1"]), Urgency::None);
+        queue.replace(&"b".into(), candidates(&["1"]), Urgency::None);
         queue.retain(|recipe| recipe != "a");
         assert_eq!(queue.iter().count(), 1);
         assert_eq!(drain(&mut queue), ["b v1"]);

@@ -1,7 +1,7 @@
 //! Decides when each upstream is listed: at the start, after a reload, on its interval and after a
 //! webhook. An upstream has one listing at a time, the pool as many as it has workers, one host a
 //! few of them, and a host that asked for a pause none until the pause ends. Hosts that do not
-//! answer go last, so that they delay the others little. Pure.
+//! answer let others go first for a minute, so that they delay them little. Pure.
 
 mod hosts;
 #[cfg(test)]
@@ -58,7 +58,7 @@ struct Upstream {
     again: Again,
     /// Whether no recipe watches it any more. Only its running listing keeps it here.
     is_dropped: bool,
-    /// Whether a webhook asked for the poll that waits or runs.
+    /// Whether a webhook asked for the poll that waits or runs, or for one that failed.
     urgent: bool,
     /// Failed listings in a row.
     failures: u32,
@@ -137,7 +137,7 @@ impl Schedule {
             upstream.interval = interval;
             match upstream.phase {
                 Phase::Idle => {
-                    self.waiting.push_back(upstream.wait(url, false));
+                    self.waiting.push_back(upstream.wait(url, now));
                 }
                 Phase::Listing => upstream.again = upstream.again.max(Again::Regular),
                 Phase::Waiting => {}
@@ -149,14 +149,14 @@ impl Schedule {
     /// Asks for a poll of `url` for a webhook: before all others and in spite of the wait after a
     /// failure, but not within a pause that a host asked for. Returns whether this adds a poll;
     /// a further hook before that poll does not.
-    pub(crate) fn trigger(&mut self, url: &UpstreamUrl) -> bool {
+    pub(crate) fn trigger(&mut self, url: &UpstreamUrl, now: Moment) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
         let coalesced = upstream.urgent && upstream.phase == Phase::Waiting;
         match upstream.phase {
             Phase::Idle | Phase::Waiting if !coalesced => {
                 upstream.urgent = true;
                 self.waiting.retain(|waiter| waiter.url != *url);
-                self.waiting.push_back(upstream.wait(url.clone(), true));
+                self.waiting.push_back(upstream.wait(url.clone(), now));
                 true
             }
             Phase::Listing if upstream.again < Again::Urgent => {
@@ -178,12 +178,14 @@ impl Schedule {
     pub(crate) fn start_due(&mut self, now: Moment) -> Due {
         for (url, upstream) in &mut self.upstreams {
             if upstream.phase == Phase::Idle && upstream.due <= now {
-                self.waiting.push_back(upstream.wait(url.clone(), false));
+                self.waiting.push_back(upstream.wait(url.clone(), now));
             }
         }
         let mut due = Due::default();
         while self.running < self.workers {
-            let turns = self.waiting.iter().map(|waiter| self.hosts.turn(waiter, self.repeats, now));
+            let is_probing = self.hosts.is_any_silent_listed();
+            let turns =
+                self.waiting.iter().map(|waiter| self.hosts.turn(waiter, self.repeats, is_probing, now));
             let found = turns.enumerate().filter_map(|(place, turn)| match turn {
                 Turn::Now(rank) => Some((rank, place, None)),
                 Turn::NotInThisSweep(reason) => Some(((false, false, 0), place, Some(reason))),
@@ -228,7 +230,9 @@ impl Schedule {
             self.upstreams.remove(url);
             return None;
         }
-        let was_urgent = std::mem::take(&mut upstream.urgent);
+        // A failed listing keeps its urgency: the webhook's tag is still to be seen.
+        let was_urgent = upstream.urgent;
+        upstream.urgent &= result.is_err() && self.repeats;
         let regular = next_slot(url, upstream.interval, now);
         if !self.repeats {
             upstream.due = Moment::NEVER;
@@ -243,8 +247,8 @@ impl Schedule {
         upstream.phase = Phase::Idle;
         match std::mem::replace(&mut upstream.again, Again::No) {
             Again::No => {}
-            Again::Regular => self.waiting.push_back(upstream.wait(url.clone(), false)),
-            Again::Urgent => drop(self.trigger(url)),
+            Again::Regular => self.waiting.push_back(upstream.wait(url.clone(), now)),
+            Again::Urgent => drop(self.trigger(url, now)),
         }
         if redirects {
             // Redirects may lead to new hosts each time: without this their map would only grow.
@@ -263,7 +267,7 @@ impl Schedule {
         let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|waiter| {
             // Asks as of the start, so that a pause that ended since still gives its (past)
             // deadline.
-            match self.hosts.turn(waiter, true, Moment::ZERO) {
+            match self.hosts.turn(waiter, true, false, Moment::ZERO) {
                 Turn::At(end) => Some(end),
                 Turn::Now(_) | Turn::WhenOneEnds | Turn::NotInThisSweep(_) => None,
             }
@@ -302,9 +306,9 @@ impl Schedule {
 
 impl Upstream {
     /// Starts the wait for a listing. Returns the waiter for the queue.
-    fn wait(&mut self, url: UpstreamUrl, urgent: bool) -> Waiter {
+    fn wait(&mut self, url: UpstreamUrl, now: Moment) -> Waiter {
         self.phase = Phase::Waiting;
-        Waiter { url, not_before: self.not_before, urgent }
+        Waiter { url, since: now, not_before: self.not_before, urgent: self.urgent }
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) const GIVEN_UP_AFTER: u32 = 6;
 /// How long a single sweep waits for one host's pauses, in all: as long as one listing may take.
 pub(super) const SWEEP_PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long an upstream of a silent host lets all others go first. Without an end, a busy pool would
+/// never list it again, and never learn that the host answers.
+const SILENT_PATIENCE: Duration = Duration::from_mins(1);
+
 /// The hosts, by name.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(BTreeMap<Arc<str>, Host>);
@@ -42,6 +46,8 @@ struct Host {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) url: UpstreamUrl,
+    /// When its wait began.
+    pub(super) since: Moment,
     /// The end of the pause that the host it leads to asked for. Redirects may lead to another
     /// host.
     pub(super) not_before: Moment,
@@ -62,12 +68,13 @@ pub(super) enum Turn {
     NotInThisSweep(&'static str),
 }
 
-/// Orders the waiters: hosts that answer first, then webhooks, then hosts with few listings.
+/// Orders the waiters: webhooks first, then hosts that answer, then hosts with few listings.
 pub(super) type Rank = (bool, bool, usize);
 
 impl Hosts {
-    /// Decides whether `waiter` has its turn.
-    pub(super) fn turn(&self, waiter: &Waiter, repeats: bool, now: Moment) -> Turn {
+    /// Decides whether `waiter` has its turn. After [`SILENT_PATIENCE`] a silent host ranks like the
+    /// others, but one at a time (`is_probing`): several would fill the pool.
+    pub(super) fn turn(&self, waiter: &Waiter, repeats: bool, is_probing: bool, now: Moment) -> Turn {
         let unknown = Host::default();
         let host = waiter.url.host().and_then(|name| self.0.get(name)).unwrap_or(&unknown);
         let paused_until = host.paused_until.max(waiter.not_before);
@@ -83,8 +90,15 @@ impl Hosts {
         } else if is_paused {
             Turn::At(paused_until)
         } else {
-            Turn::Now((host.silences > 0, !waiter.urgent, host.running))
+            let is_overdue = now.saturating_since(waiter.since) >= SILENT_PATIENCE;
+            let lets_others_go = host.silences > 0 && (is_probing || !is_overdue);
+            Turn::Now((!waiter.urgent, lets_others_go, host.running))
         }
+    }
+
+    /// Whether a host that did not answer the last time is being listed.
+    pub(super) fn is_any_silent_listed(&self) -> bool {
+        self.0.values().any(|host| host.silences > 0 && host.running > 0)
     }
 
     /// Records the start of a listing.

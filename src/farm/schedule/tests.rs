@@ -66,17 +66,46 @@ fn upstreams_over_ten_days_are_polled_once_an_interval_and_spread_out() {
 #[test]
 fn webhook_goes_ahead_and_coalesces() {
     let mut schedule = schedule(1, &["a", "b", "c"]);
-    assert!(schedule.trigger(&"c".into()));
-    assert!(!schedule.trigger(&"c".into()), "it was about to be polled");
-    assert!(!schedule.trigger(&"unknown".into()));
+    assert!(schedule.trigger(&"c".into(), Moment::ZERO));
+    assert!(!schedule.trigger(&"c".into(), Moment::ZERO), "it was about to be polled");
+    assert!(!schedule.trigger(&"unknown".into(), Moment::ZERO));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
     // Hooks during a listing ask for one more.
-    assert!(schedule.trigger(&"c".into()));
-    assert!(!schedule.trigger(&"c".into()));
+    assert!(schedule.trigger(&"c".into(), Moment::ZERO));
+    assert!(!schedule.trigger(&"c".into(), Moment::ZERO));
     assert_eq!(schedule.on_listing_finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
     assert_eq!(schedule.on_listing_finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+}
+
+#[test]
+fn webhook_whose_listing_fails_keeps_its_urgency() {
+    let mut schedule = schedule(1, &["a"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO);
+    assert!(schedule.trigger(&"a".into(), Moment::ZERO));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    schedule.on_listing_finished(&"a".into(), Err(error("no route", None)), Moment::ZERO);
+    let retry = schedule.next_deadline().unwrap();
+    for expected in [true, false] {
+        assert_eq!(start(&mut schedule, retry), if expected { "a" } else { "" });
+        if expected {
+            assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), retry), Some(true));
+        }
+    }
+}
+
+#[test]
+fn webhook_during_a_listing_outlives_a_drop_of_its_recipe() {
+    let mut schedule = schedule(1, &["a"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    assert!(schedule.trigger(&"a".into(), Moment::ZERO));
+    schedule.watch(roster(&[]), Moment::ZERO);
+    schedule.watch(roster(&["a"]), Moment::ZERO);
+    schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), Some(true));
 }
 
 #[test]

@@ -161,3 +161,32 @@ fn webhook_polls_each_recipe_that_wants_it_and_builds_new_versions_first() {
     bench.finish(JobOutcome::Done);
     assert_eq!(bench.seen(), ["build b@0.5-1"], "ahead of everything that waited");
 }
+
+#[test]
+fn webhook_with_two_new_tags_builds_both_first_and_no_other_recipe_s() {
+    const HOOK: &str = "[watch]\ngithub_webhook = true";
+    let recipes = vec![
+        recipe("a", "https://h/a", &["pa"], HOOK),
+        recipe("b", "w", &["pb"], ""),
+        recipe("c", "https://h/a", &["pc"], ""),
+    ];
+    let mut bench = Bench::new(false, recipes);
+    bench.event(Event::ArchiveRead(Ok(archive(&[
+        ("pa", "1-1"),
+        ("pa", "2-1"),
+        ("pc", "1-1"),
+        ("pc", "2-1"),
+    ]))));
+    bench.tags("https://h/a", &["v1", "v2"]);
+    bench.tags("w", &["v1", "v2", "v3"]);
+    bench.event(Event::WebhookReceived { repositories: vec!["h/a".into()] });
+    bench.seen();
+    // A release, and a security fix on an old branch.
+    bench.tags("https://h/a", &["v1", "v1.1", "v2", "v2.1"]);
+    let mut built = Vec::new();
+    for _ in 0..4 {
+        bench.finish(JobOutcome::Done);
+        built.extend(bench.seen());
+    }
+    assert_eq!(built, ["build a@2.1-1", "build a@1.1-1", "build b@2-1", "build c@2.1-1"]);
+}

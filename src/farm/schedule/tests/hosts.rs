@@ -100,7 +100,7 @@ fn webhook_keeps_a_pause_and_ends_the_wait_after_a_failure() {
     let fault = PollFault::Busy { pause: HOUR, redirected_to: Some("https://b.example/x".into()) };
     let busy = PollError { reason: "429".into(), fault };
     let ask: [&dyn Fn(&mut Schedule); 3] = [
-        &|schedule| assert!(schedule.trigger(&REDIRECTING.into())),
+        &|schedule| assert!(schedule.trigger(&REDIRECTING.into(), Moment::ZERO)),
         &|schedule| schedule.make_due(&REDIRECTING.into()),
         &|schedule| schedule.watch(roster(&[REDIRECTING]), second),
     ];
@@ -115,7 +115,7 @@ fn webhook_keeps_a_pause_and_ends_the_wait_after_a_failure() {
         // A webhook repeats a listing that failed without a pause at once.
         schedule.on_listing_finished(&url, Err(error("no route", None)), hour);
         assert_eq!(start(&mut schedule, hour), "", "{number}");
-        assert!(schedule.trigger(&url));
+        assert!(schedule.trigger(&url, Moment::ZERO));
         assert_eq!(start(&mut schedule, hour), REDIRECTING, "{number}");
     }
 }
@@ -296,4 +296,32 @@ fn single_sweep_gives_up_a_silent_host() {
     let (done, given_up) = simulate(8, false, &urls);
     assert_eq!((done.len(), given_up), (GIVEN_UP_AFTER as usize, 194));
     assert!(*done.values().max().unwrap() <= at(Duration::from_mins(3)));
+}
+
+#[test]
+fn host_silent_once_is_listed_under_full_load_and_first_after_a_webhook() {
+    const ONCE_SILENT: &str = "https://h.example/a";
+    let urls: Vec<String> = (0..100).map(|n| format!("https://busy{n}.example/x")).collect();
+    let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    urls.push(ONCE_SILENT);
+    let mut schedule = Schedule::new(1, true, None);
+    let minutely = urls.iter().map(|url| (UpstreamUrl::from(*url), Duration::from_mins(1)));
+    schedule.watch(minutely.collect(), Moment::ZERO);
+    let (mut now, mut listed) = (Moment::ZERO, Vec::new());
+    // One worker cannot keep up: somebody waits for it always.
+    while now < at(HOUR) {
+        let url = schedule.start_due(now).start.pop().expect("a waiter");
+        now += Duration::from_millis(700);
+        let is_first = url == ONCE_SILENT.into() && listed.is_empty();
+        if url == ONCE_SILENT.into() {
+            listed.push(now);
+        }
+        schedule.on_listing_finished(&url, if is_first { silence() } else { Ok(1) }, now);
+        if listed.len() == 1 && is_first {
+            assert!(schedule.trigger(&ONCE_SILENT.into(), Moment::ZERO));
+            assert_eq!(start(&mut schedule, now), ONCE_SILENT, "the webhook goes first");
+            schedule.on_listing_finished(&ONCE_SILENT.into(), silence(), now);
+        }
+    }
+    assert!(listed.len() > 20, "{listed:?}");
 }
