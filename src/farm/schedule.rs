@@ -41,7 +41,8 @@ pub(crate) struct Due {
     /// Upstreams to list now. Each counts as running until [`Schedule::on_listing_finished`].
     pub start: Vec<UpstreamUrl>,
     /// Upstreams that this sweep does not list, and why: their hosts asked for too long a pause,
-    /// or do not answer. Each counts as running, too.
+    /// or do not answer. The caller must report each with [`Schedule::on_listing_finished`]; until
+    /// then it counts as running.
     pub given_up: Vec<(UpstreamUrl, &'static str)>,
 }
 
@@ -50,11 +51,11 @@ struct Upstream {
     interval: Duration,
     /// The next regular poll.
     due: Moment,
-    /// The end of the pause that the host it leads to asked for. Redirects may lead to another
-    /// host.
+    /// Not listed before this moment: then the pause of its host, or of the host that it redirects
+    /// to, ends.
     not_before: Moment,
     phase: Phase,
-    /// Whether it is to be listed once more after the listing that runs.
+    /// Whether to list it once more after the listing that runs.
     again: Again,
     /// Whether no recipe watches it any more. Only its running listing keeps it here.
     is_dropped: bool,
@@ -265,8 +266,8 @@ impl Schedule {
         // deadline.
         let has_room = self.running < self.workers;
         let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|waiter| {
-            // Asks as of the start, so that a pause that ended since still gives its (past)
-            // deadline.
+            // Ask with time zero: a pause that has ended since then still gives its past end, so
+            // the loop wakes at once.
             match self.hosts.turn(waiter, true, false, Moment::ZERO) {
                 Turn::At(end) => Some(end),
                 Turn::Now(_) | Turn::WhenOneEnds | Turn::NotInThisSweep(_) => None,
