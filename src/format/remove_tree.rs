@@ -17,6 +17,11 @@ use rustix::path::Arg;
 /// some of the stack.
 const DEPTH: usize = 16;
 
+/// How often a directory is emptied again because somebody still writes to it, such as a git that
+/// outlived its manager. Each pass takes away the directories that it writes to; a writer that
+/// makes new ones without end must not keep the caller forever.
+const MAX_REFILLS: u32 = 100;
+
 /// Removes the directory at `path` and everything in it. Removes symbolic links and follows none.
 ///
 /// # Errors
@@ -28,12 +33,16 @@ pub fn remove_directory(path: &Path) -> io::Result<()> {
         // be opened but can be removed.
         Err(error) => return unlinkat(CWD, path, AtFlags::REMOVEDIR).map_err(|_| error),
     };
-    let mut moved = 0;
+    let (mut moved, mut refills) = (0, 0);
     loop {
         let before = moved;
         empty(top.as_fd(), top.as_fd(), DEPTH, &mut moved)?;
-        if moved == before {
-            return Ok(unlinkat(CWD, path, AtFlags::REMOVEDIR)?);
+        if moved > before {
+            continue;
+        }
+        match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY) if refills < MAX_REFILLS => refills += 1,
+            result => return Ok(result?),
         }
     }
 }
@@ -52,7 +61,11 @@ fn empty(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, moved: &m
                 let inner = open(directory, name)?;
                 if depth > 0 {
                     empty(inner.as_fd(), top, depth - 1, moved)?;
-                    unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+                    match unlinkat(directory, name, AtFlags::REMOVEDIR) {
+                        // Somebody added an entry; the next pass finds it.
+                        Err(Errno::NOTEMPTY) => {}
+                        result => result?,
+                    }
                 } else {
                     move_up(directory, name, top, moved)?;
                 }
@@ -98,6 +111,27 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn directory_that_is_written_to_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let tree = home.path().join("tree");
+        let inner = tree.join("a/b");
+        for _ in 0..20 {
+            fs::create_dir_all(&inner).unwrap();
+            std::thread::scope(|scope| {
+                let written = inner.join("0");
+                let inner = &inner;
+                // Like a surviving tool, it goes on until its directory is gone.
+                scope.spawn(move || {
+                    (0..100_000).take_while(|n| fs::write(inner.join(n.to_string()), "").is_ok()).count()
+                });
+                while !written.exists() {}
+                remove_directory(&tree).unwrap();
+            });
+            assert!(!tree.exists());
+        }
+    }
 
     #[test]
     fn tree_deeper_than_any_path_is_removed() {
