@@ -117,14 +117,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let tree = home.path().join("tree");
         let inner = tree.join("a/b");
-        for _ in 0..20 {
+        for _ in 0..5 {
             fs::create_dir_all(&inner).unwrap();
             std::thread::scope(|scope| {
                 let written = inner.join("0");
                 let inner = &inner;
                 // Like a surviving tool, it goes on until its directory is gone.
                 scope.spawn(move || {
-                    (0..100_000).take_while(|n| fs::write(inner.join(n.to_string()), "").is_ok()).count()
+                    (0..20_000).take_while(|n| fs::write(inner.join(n.to_string()), "").is_ok()).count()
                 });
                 while !written.exists() {}
                 remove_directory(&tree).unwrap();
