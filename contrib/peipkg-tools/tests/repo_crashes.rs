@@ -305,7 +305,7 @@ fn publish_large_package_streams() {
     );
     drop(content);
     farm.put("aa", "1-1", "noarch", &package);
-    for arguments in [&Farm::PUBLISH[..], &["verify", "--repo", "REPO"]] {
+    for arguments in [&Farm::PUBLISH[..], &["verify", "--repo", "REPO", "--mode", "both"]] {
         let (status, peak) = measure(&farm, arguments);
         assert_eq!(status, Some(0));
         assert!(peak > 0 && peak < 64 << 10, "{arguments:?} took {peak} KiB");
