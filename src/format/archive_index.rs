@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -31,11 +30,14 @@ pub enum Presence {
 }
 
 /// The fields of a package entry that identify it (PSD-009 §6.2.3).
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    version: String,
-    architecture: String,
+#[derive(Debug, Deserialize)]
+pub struct Entry {
+    /// The package's name (PSD-009 §2.1).
+    pub name: String,
+    /// Its version (PSD-009 §2.2).
+    pub version: String,
+    /// Its architecture (PSD-009 §2.3).
+    pub architecture: String,
 }
 
 impl Archive {
@@ -96,37 +98,38 @@ fn key(name: &str, version: &str, architecture: &str) -> String {
 /// received packages.
 pub fn each_package<E: DeserializeOwned>(
     index: impl Read,
-    each: impl FnMut(E),
+    mut each: impl FnMut(E),
 ) -> Result<Option<u64>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_reader(index);
-    let version = IndexSeed(each, PhantomData).deserialize(&mut deserializer)?;
+    let version = IndexSeed(&mut each).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(version)
 }
 
-/// Reads the index object, and its `packages` array with [`PackagesSeed`].
-struct IndexSeed<E, F: FnMut(E)>(F, PhantomData<E>);
+/// Reads the index object, and its `packages` array with [`PackagesSeed`]. The callback is `dyn`, so
+/// that each type of entry has one reader in the program, not each caller.
+struct IndexSeed<'a, E>(&'a mut dyn FnMut(E));
 
-impl<'de, E: DeserializeOwned, F: FnMut(E)> DeserializeSeed<'de> for IndexSeed<E, F> {
+impl<'de, E: DeserializeOwned> DeserializeSeed<'de> for IndexSeed<'_, E> {
     type Value = Option<u64>;
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de, E: DeserializeOwned, F: FnMut(E)> Visitor<'de> for IndexSeed<E, F> {
+impl<'de, E: DeserializeOwned> Visitor<'de> for IndexSeed<'_, E> {
     type Value = Option<u64>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an archive index")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut has_packages, mut index_version) = (false, None);
         while let Some(field) = map.next_key::<String>()? {
             match field.as_str() {
                 "packages" => {
-                    map.next_value_seed(PackagesSeed(&mut self.0, PhantomData))?;
+                    map.next_value_seed(PackagesSeed(&mut *self.0))?;
                     has_packages = true;
                 }
                 "kind" => {
@@ -148,16 +151,16 @@ impl<'de, E: DeserializeOwned, F: FnMut(E)> Visitor<'de> for IndexSeed<E, F> {
 }
 
 /// Passes on the elements of the `packages` array one by one.
-struct PackagesSeed<'a, E, F: FnMut(E)>(&'a mut F, PhantomData<E>);
+struct PackagesSeed<'a, E>(&'a mut dyn FnMut(E));
 
-impl<'de, E: DeserializeOwned, F: FnMut(E)> DeserializeSeed<'de> for PackagesSeed<'_, E, F> {
+impl<'de, E: DeserializeOwned> DeserializeSeed<'de> for PackagesSeed<'_, E> {
     type Value = ();
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de, E: DeserializeOwned, F: FnMut(E)> Visitor<'de> for PackagesSeed<'_, E, F> {
+impl<'de, E: DeserializeOwned> Visitor<'de> for PackagesSeed<'_, E> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

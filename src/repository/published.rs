@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use peipkg_format::archive_index::each_package;
+use peipkg_format::archive_index::{Entry, each_package};
 use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
-use serde::Deserialize;
 
 use crate::farm::events::PendingOutputs;
 use crate::repository::{Repository, index_scan, journal};
@@ -16,14 +15,6 @@ use crate::state::durable::{self, FileError, at};
 
 /// How much of a file is held in memory at a time, in bytes.
 const BLOCK: usize = 64 * 1024;
-
-/// The fields that identify a package in the archive index (PSD-009 §6.2.3).
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    version: String,
-    architecture: String,
-}
 
 impl Repository {
     /// Returns which package of `outputs` is not in the repository as it was built, as the end of a
