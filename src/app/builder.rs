@@ -246,7 +246,7 @@ impl BuildError {
     fn is_interrupted(&self) -> bool {
         match self {
             Self::Fetch(error) => error.is_interrupted(),
-            Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
+            Self::Tool(error) => error.is_interrupted(),
             _ => false,
         }
     }

@@ -116,6 +116,13 @@ pub(crate) enum ProcessError {
     },
 }
 
+impl ProcessError {
+    /// Whether the manager's own shutdown ended the child.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Interrupted { .. })
+    }
+}
+
 impl Program {
     /// Describes the program at `path`, without arguments or deadline.
     pub(crate) fn new(path: &Path) -> Self {

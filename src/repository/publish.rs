@@ -45,7 +45,7 @@ impl PublishError {
     /// Whether the manager's own shutdown ended the publish.
     pub(crate) fn is_interrupted(&self) -> bool {
         match self {
-            Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
+            Self::Tool(error) => error.is_interrupted(),
             Self::Settle(error) => error.is_interrupted(),
             _ => false,
         }

@@ -73,7 +73,7 @@ pub(crate) enum SettleError {
 impl SettleError {
     /// Whether the manager's own shutdown ended it.
     pub(crate) fn is_interrupted(&self) -> bool {
-        matches!(self, Self::Tool(ProcessError::Interrupted { .. }))
+        matches!(self, Self::Tool(error) if error.is_interrupted())
     }
 }
 

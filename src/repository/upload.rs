@@ -79,7 +79,7 @@ impl UploadError {
     fn is_interrupted(&self) -> bool {
         match self {
             Self::Settle(error) => error.is_interrupted(),
-            Self::Tool(error) => matches!(error, ProcessError::Interrupted { .. }),
+            Self::Tool(error) => error.is_interrupted(),
             _ => false,
         }
     }

@@ -78,7 +78,7 @@ pub(crate) enum GitError {
 impl GitError {
     /// Returns whether the manager's shutdown ended git.
     pub(crate) fn is_interrupted(&self) -> bool {
-        matches!(self, Self::Process(ProcessError::Interrupted { .. }))
+        matches!(self, Self::Process(error) if error.is_interrupted())
     }
 
     /// Returns whether a retry at once is pointless, because no time is left.

@@ -73,7 +73,7 @@ struct Repository {
     size: u64,
 }
 
-/// What ends the git processes of a fetch, and where their output goes.
+/// When a fetch must end, the switch that ends it early, and the log for the output of git.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     end: Instant,
