@@ -1,4 +1,4 @@
-//! The builder thread: fetches, builds and publishes one version at a time. It must not decide which
+//! The builder threads: each fetches and builds one version at a time. They must not decide which
 //! version is next.
 
 use std::collections::BTreeSet;
@@ -15,11 +15,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::app::public_keys::PublicKeys;
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::events::{Blame, BuildJob, Event, Job, JobOutcome, PendingOutputs};
+use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
-use crate::recipe::upstream_url::Secrets;
 use crate::repository::Repository;
-use crate::repository::publish::PublishError;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
@@ -42,7 +40,7 @@ pub(super) struct Builder {
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
-    /// The repository to publish to.
+    /// Takes the packages.
     pub repository: Arc<Repository>,
     /// Ends the job in progress.
     pub interrupt: Interrupt,
@@ -67,30 +65,37 @@ enum BuildError {
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
 }
 
-/// Starts the builder thread. It answers each job with [`Event::LogBegun`], if the job has a log, and
-/// with [`Event::JobFinished`]. It ends when `jobs` is closed.
+/// Starts a builder thread. It answers each job with [`Event::LogBegun`], if the job has a log, and
+/// with [`Event::BuildFinished`]. It ends when `jobs` is closed.
 ///
 /// # Errors
 /// If the system refuses a thread.
 pub(super) fn start<M: From<Event> + Send + 'static>(
     mut builder: Builder,
-    jobs: Receiver<Job>,
+    number: usize,
+    jobs: Receiver<BuildJob>,
     answers: Sender<M>,
 ) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("builder".into()).spawn(move || {
+    thread::Builder::new().name(format!("builder-{number}")).spawn(move || {
         while let Some(job) = builder.next(&jobs) {
-            // A send fails only if the loop has panicked.
+            let key = job.key();
+            // A send fails only if the loop has ended.
             let answer = |event: Event| drop(answers.send(event.into()));
             let log = builder.begin_log(&job);
-            log.path().map(Event::LogBegun).map(answer);
-            answer(Event::JobFinished(builder.run(job, &log)));
+            if let Some(log) = log.path() {
+                answer(Event::LogBegun { key: key.clone(), log });
+            }
+            let outcome = builder.run(&job, &log);
+            // The publisher continues the log.
+            drop(log);
+            answer(Event::BuildFinished { key, outcome });
         }
     })
 }
 
 impl Builder {
     /// Waits for the next job. Removes prefetched sources after [`SOURCES_IDLE`].
-    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+    fn next(&mut self, jobs: &Receiver<BuildJob>) -> Option<BuildJob> {
         if !self.sources.is_empty() {
             match jobs.recv_timeout(SOURCES_IDLE) {
                 Err(RecvTimeoutError::Timeout) => self.sources.forget_all(),
@@ -100,48 +105,27 @@ impl Builder {
         jobs.recv().ok()
     }
 
-    fn begin_log(&self, job: &Job) -> BuildLog {
-        let (key, what, secrets) = match job {
-            Job::Build(job) => {
-                let url = &job.upstream.url;
-                (job.key(), format!("tag {} of {url}", job.candidate.tag), url.secrets())
-            }
-            Job::Publish(outputs) => {
-                let what = "publish of pending packages".into();
-                (outputs.key.clone(), what, Secrets::default())
-            }
-        };
-        BuildLog::begin(&self.state.logs(), &key.recipe, &key.version, &what, secrets)
+    fn begin_log(&self, job: &BuildJob) -> BuildLog {
+        let url = &job.upstream.url;
+        let what = format!("tag {} of {url}", job.candidate.tag);
+        BuildLog::begin(&self.state.logs(), &job.recipe.id, &job.candidate.version, &what, url.secrets())
     }
 
-    fn run(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
-        let outcome = self.attempt(job, log);
-        match &outcome {
-            JobOutcome::Done => {
-                log.note("done");
-                log.mark_success();
+    fn run(&mut self, job: &BuildJob, log: &BuildLog) -> BuildOutcome {
+        match self.build(job, log) {
+            Ok(outputs) => {
+                log.note("built, the packages are pending");
+                BuildOutcome::Built { outputs, log: log.path() }
             }
-            JobOutcome::Failed { reason, .. } => log.note(format_args!("failed: {reason}")),
-            JobOutcome::PublishFailed { reason, .. } => {
-                log.note(format_args!("publish failed, the packages stay pending: {reason}"));
+            Err(error) if error.is_interrupted() => {
+                log.note("interrupted");
+                BuildOutcome::Interrupted
             }
-            JobOutcome::OutputsGone => log.note("the pending packages are gone"),
-            JobOutcome::Interrupted => log.note("interrupted"),
-        }
-        outcome
-    }
-
-    fn attempt(&mut self, job: Job, log: &BuildLog) -> JobOutcome {
-        match job {
-            Job::Build(job) => match self.build(&job, log) {
-                Ok(outputs) => self.publish(outputs, log),
-                Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
-                Err(error) => JobOutcome::Failed {
-                    reason: job.upstream.url.secrets().redact(&error.to_string()),
-                    blame: error.blame(),
-                },
-            },
-            Job::Publish(outputs) => self.publish(outputs, log),
+            Err(error) => {
+                let reason = job.upstream.url.secrets().redact(&error.to_string());
+                log.note(format_args!("failed: {reason}"));
+                BuildOutcome::Failed { reason, blame: error.blame() }
+            }
         }
     }
 
@@ -150,7 +134,7 @@ impl Builder {
         let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
         let source = RemovedOnDrop(self.state.sources().join(&name));
         let stage = RemovedOnDrop(self.state.stage().join(&name));
-        let deadline = self.config.build_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let deadline = self.config.build.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let wanted = Source {
             url: &job.upstream.url,
             tag: &job.candidate.tag,
@@ -222,22 +206,10 @@ impl Builder {
     fn with_configured_limit(&self, error: ProcessError) -> ProcessError {
         match error {
             ProcessError::TimedOut { program, limit, tail } => {
-                let limit = self.config.build_timeout.unwrap_or(limit);
+                let limit = self.config.build.timeout.unwrap_or(limit);
                 ProcessError::TimedOut { program, limit, tail }
             }
             error => error,
-        }
-    }
-
-    fn publish(&self, outputs: PendingOutputs, log: &BuildLog) -> JobOutcome {
-        match self.repository.publish(&outputs, &self.interrupt, log) {
-            Ok(()) => {
-                self.repository.pending().discard(&outputs);
-                JobOutcome::Done
-            }
-            Err(error) if error.is_interrupted() => JobOutcome::Interrupted,
-            Err(PublishError::Gone(_)) => JobOutcome::OutputsGone,
-            Err(error) => JobOutcome::PublishFailed { reason: error.to_string(), outputs },
         }
     }
 }

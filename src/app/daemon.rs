@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
@@ -18,15 +18,16 @@ use crate::app::error::Error;
 use crate::app::notices;
 use crate::app::poller;
 use crate::app::progress::Line;
+use crate::app::publisher::{self, Publisher};
 use crate::app::signals::Signals;
 use crate::app::startup::{self, Prepared};
 use crate::app::uploader;
 use crate::config::Config;
-use crate::farm::events::{Effect, Event, Job};
+use crate::farm::events::{BuildJob, Effect, Event, PublishJob};
 use crate::farm::moment::Moment;
-use crate::farm::status::Calendar;
+use crate::farm::status::{Calendar, Status};
 use crate::farm::{Farm, Options, Outcome};
-use crate::http::Board;
+use crate::http::SnapshotRequest;
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
@@ -36,10 +37,9 @@ use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
 
-/// How many messages to handle before the next snapshot. A snapshot costs time in proportion to the
-/// roster, so one per message would slow down a burst of events; without a limit, `/status` would be
-/// stale during the burst.
-const MESSAGES_A_TURN: usize = 64;
+/// How far the system clock may be from where it was expected before the loop believes it: a machine
+/// without a battery learns the time after the start.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 /// A message to the loop.
 #[derive(Debug)]
@@ -48,11 +48,19 @@ enum Message {
     Event(Event),
     /// A signal has come: read the flags.
     Wake,
+    /// Somebody asks for the state of the farm.
+    Snapshot(SnapshotRequest),
 }
 
 impl From<Event> for Message {
     fn from(event: Event) -> Self {
         Self::Event(event)
+    }
+}
+
+impl From<SnapshotRequest> for Message {
+    fn from(request: SnapshotRequest) -> Self {
+        Self::Snapshot(request)
     }
 }
 
@@ -103,18 +111,19 @@ struct Loop {
     repository: Arc<Repository>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
-    /// Gets the snapshots, if there is an HTTP server to show them.
-    board: Option<Arc<Board>>,
+    /// The last snapshot, unless something has happened since.
+    snapshot: Option<Arc<Status>>,
     /// Shows the progress of a sweep on a terminal.
     line: Option<Line>,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
     poll_requests: Sender<UpstreamUrl>,
-    jobs: Sender<Job>,
+    builds: Sender<BuildJob>,
+    publishes: Sender<Vec<PublishJob>>,
     uploads: Sender<()>,
     polls_interrupt: Interrupt,
-    job_interrupt: Interrupt,
-    /// The threads to wait for at the end: builder and uploader.
+    jobs_interrupt: Interrupt,
+    /// The threads to wait for at the end: builders, publisher and uploader.
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -129,31 +138,42 @@ impl Loop {
         (sender, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Self, Error> {
         let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
-        let (polls_interrupt, job_interrupt) = (Interrupt::new()?, Interrupt::new()?);
+        let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
-        let (jobs, job_queue) = bounded(1);
         let git = Arc::new(Git::new(tools.git, state.sources()));
         let lister = Arc::new(Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE));
         poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;
-        let builder = Builder {
-            config: config.clone(),
-            state: state.clone(),
-            sources: Sources::new(git, state.clone()),
-            peipkg_build: tools.peipkg_build,
-            public_keys,
+        let mut workers = Vec::new();
+        let (builds, build_queue) = bounded(config.build.jobs);
+        for number in 0..config.build.jobs {
+            let builder = Builder {
+                config: config.clone(),
+                state: state.clone(),
+                sources: Sources::new(git.clone(), state.clone()),
+                peipkg_build: tools.peipkg_build.clone(),
+                public_keys: public_keys.clone(),
+                repository: repository.clone(),
+                interrupt: jobs_interrupt.clone(),
+            };
+            workers.push(builder::start(builder, number, build_queue.clone(), sender.clone())?);
+        }
+        let (publishes, groups) = bounded(1);
+        let group_publisher = Publisher {
             repository: repository.clone(),
-            interrupt: job_interrupt.clone(),
+            state: state.clone(),
+            interrupt: jobs_interrupt.clone(),
         };
-        let mut workers = vec![builder::start(builder, job_queue, sender.clone())?];
+        workers.push(publisher::start(group_publisher, groups, sender.clone())?);
         let (uploads, upload_requests) = bounded(1);
         if let Some(uploader) = uploader.clone() {
-            workers.push(uploader::start(uploader, upload_requests, sender.clone(), job_interrupt.clone())?);
+            workers.push(uploader::start(uploader, upload_requests, sender.clone(), jobs_interrupt.clone())?);
         }
 
         let options = Options {
             once,
             default_interval: config.poll.default_interval,
             poll_jobs: config.poll.jobs,
+            build_jobs: config.build.jobs,
             uploads: uploader.is_some(),
             // A new one at each start: no recipe comes first every time.
             order_seed: Some(RandomState::new().build_hasher().finish()),
@@ -169,14 +189,15 @@ impl Loop {
             repository,
             sender,
             messages,
-            board: None,
+            snapshot: None,
             line,
             lister,
             poll_requests,
-            jobs,
+            builds,
+            publishes,
             uploads,
             polls_interrupt,
-            job_interrupt,
+            jobs_interrupt,
             workers,
         };
         // Start the first listings and the HTTP server before reading the archive: a large index
@@ -195,17 +216,29 @@ impl Loop {
 
     /// Starts the HTTP server.
     fn serve(&mut self, http: startup::Http) -> io::Result<()> {
-        let board = Arc::new(Board::default());
-        self.board = Some(board.clone());
-        self.publish_status();
-        http.server.start(http.secret, board, self.sender.clone())
+        let snapshot = self.snapshot();
+        http.server.start(http.secret, snapshot, self.sender.clone())
     }
 
-    /// Publishes a snapshot to the HTTP server and the progress line.
-    fn publish_status(&mut self) {
-        if let Some(board) = &self.board {
-            board.publish(self.farm.status(&self.farm_id, self.calendar));
+    /// Returns the state of the farm.
+    fn snapshot(&mut self) -> Arc<Status> {
+        if let Some(snapshot) = &self.snapshot {
+            return snapshot.clone();
         }
+        let now = SystemTime::now();
+        let expected = self.calendar.started + self.started.elapsed();
+        let step = now.duration_since(expected).unwrap_or_else(|error| error.duration());
+        if step > CLOCK_STEP
+            && let Some(started) = now.checked_sub(self.started.elapsed())
+        {
+            self.calendar = Calendar { started };
+        }
+        let snapshot = Arc::new(self.farm.status(&self.farm_id, self.calendar));
+        self.snapshot.insert(snapshot).clone()
+    }
+
+    /// Shows the progress of a sweep on the terminal, if there is one.
+    fn show_progress(&mut self) {
         let now = self.now();
         if let Some(line) = &mut self.line {
             line.show(self.farm.progress(), now);
@@ -215,37 +248,28 @@ impl Loop {
     /// Handles messages and deadlines until the core ends the farm.
     fn run(mut self) -> Outcome {
         let outcome = loop {
-            self.publish_status();
+            self.show_progress();
             if let Some(outcome) = self.farm.outcome(self.now()) {
                 break outcome;
             }
             match self.next_message() {
-                Some(message) => self.on_messages(message),
+                Some(Message::Event(event)) => self.on_event(event),
+                Some(Message::Wake) => self.on_signal(),
+                Some(Message::Snapshot(request)) => request.answer(self.snapshot()),
                 None => self.handle(Event::DeadlineReached),
             }
         };
         if let Some(line) = &self.line {
             line.clear();
         }
-        // Close the channels so that builder and uploader end. Do not wait for the pollers: they
+        // Close the channels so that builders, publisher and uploader end. Do not wait for the pollers: they
         // have no work to lose, and one may wait for a silent server. They end with the process.
-        drop((self.jobs, self.uploads));
+        drop((self.builds, self.publishes, self.uploads));
         for worker in self.workers {
             // A thread that panicked has printed its message to standard error.
             let _ = worker.join();
         }
         outcome
-    }
-
-    /// Handles a message and those that wait behind it, up to [`MESSAGES_A_TURN`].
-    fn on_messages(&mut self, first: Message) {
-        let behind: Vec<Message> = self.messages.try_iter().take(MESSAGES_A_TURN - 1).collect();
-        for message in std::iter::once(first).chain(behind) {
-            match message {
-                Message::Wake => self.on_signal(),
-                Message::Event(event) => self.on_event(event),
-            }
-        }
     }
 
     /// Sleeps until there is a message, or returns none at the next deadline.
@@ -261,7 +285,9 @@ impl Loop {
     /// it: another program may have published.
     fn on_event(&mut self, event: Event) {
         match &event {
-            Event::JobFinished(_) | Event::PollFinished { .. } => self.refresh_archive(),
+            Event::BuildFinished { .. } | Event::PublishFinished(_) | Event::PollFinished { .. } => {
+                self.refresh_archive();
+            }
             _ => {}
         }
         self.handle(event);
@@ -293,6 +319,7 @@ impl Loop {
     }
 
     fn handle(&mut self, event: Event) {
+        self.snapshot = None;
         let effects = self.farm.handle(event, self.now());
         for effect in effects {
             self.perform(effect);
@@ -305,7 +332,8 @@ impl Loop {
             // A send cannot fail: the workers live as long as the loop. It cannot block: the core
             // never requests more than the channel has room for.
             Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
-            Effect::StartJob(job) => drop(self.jobs.send(job)),
+            Effect::StartBuild(job) => drop(self.builds.send(job)),
+            Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),
             Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
             Effect::LoadRoster => {
@@ -314,7 +342,7 @@ impl Loop {
                 self.handle(Event::RosterLoaded(roster));
             }
             Effect::InterruptPolls => self.polls_interrupt.trigger(),
-            Effect::InterruptJob => self.job_interrupt.trigger(),
+            Effect::InterruptJobs => self.jobs_interrupt.trigger(),
         }
     }
 

@@ -15,6 +15,7 @@ mod notices;
 mod poller;
 mod progress;
 pub(crate) mod public_keys;
+mod publisher;
 mod roster;
 mod signals;
 mod startup;
@@ -36,6 +37,7 @@ use crate::farm::Outcome;
 /// Runs the program with its arguments, without its name. Prints an error that ends it, one line per
 /// problem. Returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    abort_on_panic();
     match try_run(args) {
         Ok(code) => code,
         Err(error) => {
@@ -45,6 +47,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Makes a panic of any thread end the process, whatever the build's profile. Otherwise the farm would
+/// wait for a worker that is gone. The service manager starts it again, and nothing is lost.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
 }
 
 fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::{debug, error, info, warn};
 use peipkg_format::duration;
 
-use crate::farm::events::{Hold, JobKey, Notice};
+use crate::farm::events::{JobKey, Notice};
 
 /// Logs a notice.
 pub(super) fn log(notice: &Notice) {
@@ -64,18 +64,25 @@ pub(super) fn log(notice: &Notice) {
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
         }
-        Notice::RecipeHeld { recipe, versions, hold } => {
-            let held_for = in_words(*hold);
-            warn!(recipe:%, versions, held_for; "build timed out, delaying other versions of this recipe");
+        Notice::RecipeChanged { recipe } => {
+            warn!(recipe:%, advice = "reload with SIGHUP"; "recipe changed, waiting for a reload");
         }
-        Notice::UpstreamHeld { upstream, versions, hold } => {
-            let held_for = in_words(*hold);
-            warn!(upstream:%, versions, held_for; "fetch hung, delaying other versions of this upstream");
+        Notice::RecipeLeftOut { recipe, versions } => {
+            warn!(recipe:%, versions; "build timed out, leaving other versions of this recipe to the next sweep");
+        }
+        Notice::UpstreamLeftOut { upstream, versions } => {
+            warn!(upstream:%, versions; "fetch hung, leaving other versions of this upstream to the next sweep");
+        }
+        Notice::VersionsLeftOut { recipe, versions } => {
+            warn!(recipe:%, versions; "too many versions wait, leaving the oldest to later polls");
+        }
+        Notice::GroupRefused { versions, reason } => {
+            warn!(versions, error = reason; "publish of several versions failed, publishing each alone");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "pending packages are gone, building the version again");
         }
-        Notice::JobInterrupted { key: JobKey { recipe, version } } => {
+        Notice::BuildInterrupted { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "build interrupted");
         }
         Notice::UploadStarted => debug!("starting upload"),
@@ -87,18 +94,13 @@ pub(super) fn log(notice: &Notice) {
             let next_retry_after = duration::format(*retry_after);
             error!(failures, next_retry_after, error = reason; "upload failed");
         }
-        Notice::Draining { in_flight: Some(JobKey { recipe, version }) } => {
-            info!(recipe:%, version:%; "stopping after the build in progress");
+        Notice::Draining { in_flight } if in_flight.is_empty() => info!("stopping, no build in progress"),
+        Notice::Draining { in_flight } => {
+            for JobKey { recipe, version } in in_flight {
+                info!(recipe:%, version:%; "stopping after the build in progress");
+            }
         }
-        Notice::Draining { in_flight: None } => info!("stopping, no build in progress"),
         Notice::Aborting => warn!("stopping at once"),
-    }
-}
-
-fn in_words(hold: Hold) -> String {
-    match hold {
-        Hold::For(hold) => duration::format(hold),
-        Hold::ThisSweep => "the rest of the sweep".to_owned(),
     }
 }
 

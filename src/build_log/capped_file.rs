@@ -67,6 +67,13 @@ impl CappedFile {
         Self { file, cap, length: 0, cut: None }
     }
 
+    /// Continues `file`, open for reading and writing. If bytes were removed from its middle before
+    /// and more must go, the new line counts the latter only.
+    pub(super) fn resume(file: File, cap: Cap) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file, cap, length, cut: None })
+    }
+
     /// Adds `bytes`.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

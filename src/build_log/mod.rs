@@ -73,6 +73,21 @@ impl BuildLog {
         log
     }
 
+    /// Discards all output: the file of the log could not be created, and the log has said so.
+    pub(crate) fn nowhere() -> Self {
+        Self(Rc::new(RefCell::new(Inner { path: PathBuf::new(), file: None, cleaner: Cleaner::default() })))
+    }
+
+    /// Continues the log at `path`, which another thread has begun. If the file cannot be opened, the
+    /// log warns and discards all output.
+    pub(crate) fn resume(path: &Path) -> Self {
+        let opened = File::options().read(true).write(true).open(path);
+        let file = opened.and_then(|file| CappedFile::resume(file, capped_file::CAP));
+        let file = file.inspect_err(|error| warn_of(path, error)).ok();
+        let cleaner = Cleaner::new(Secrets::default());
+        Self(Rc::new(RefCell::new(Inner { path: path.to_owned(), file, cleaner })))
+    }
+
     /// Returns the file's path, or none if the file could not be created or a write has failed.
     pub(crate) fn path(&self) -> Option<Arc<str>> {
         let inner = self.0.borrow();

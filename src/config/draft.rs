@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{Document, Section};
 
 use super::keys::{self, BinaryKey, Grant};
-use super::sections::{DEFAULT_BUILD_TIMEOUT, Http, Poll, Repo, SAMPLE_ID, Upload, build_timeout};
+use super::sections::{Build, Http, Poll, Repo, SAMPLE_ID, Upload};
 use super::values::{file, line};
 
 /// A configuration file's contents and problems. A field is `None` if its key is missing or wrong;
@@ -41,7 +40,7 @@ pub(crate) struct Draft {
     pub(super) id: Option<String>,
     pub(super) repo: Option<Repo>,
     pub(super) poll: Option<Poll>,
-    pub(super) build_timeout: Option<Duration>,
+    pub(super) build: Option<Build>,
 }
 
 impl Draft {
@@ -80,7 +79,7 @@ impl Draft {
             .section("http")
             .map_or_else(|| (Some(Http::default()), None), |section| Http::read(section, state_dir));
         draft.poll = root.required_section("poll").and_then(Poll::read);
-        draft.build_timeout = root.section("build").map_or(Some(DEFAULT_BUILD_TIMEOUT), build_timeout);
+        draft.build = root.section("build").map_or_else(|| Some(Build::default()), Build::read);
         let binary_keys = keys::binary_keys(root.sections("signing_key"), state_dir);
         draft.grants = keys::grants(root.sections("grant"), &binary_keys);
         draft.binary_keys = binary_keys.into_values().flatten().collect();

@@ -12,14 +12,13 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use peipkg_format::problem::Problem;
 
 pub(crate) use self::draft::Draft;
 pub(crate) use self::keys::{BinaryKey, Grant};
 pub(crate) use self::listen_addr::ListenAddr;
-pub(crate) use self::sections::{Http, Manager, Poll, Repo, Upload};
+pub(crate) use self::sections::{Build, Http, Manager, Poll, Repo, Upload};
 pub(crate) use self::values::STATE_SUBDIRS;
 
 /// A complete, consistent configuration.
@@ -39,8 +38,8 @@ pub struct Config {
     pub http: Http,
     /// `[poll]`.
     pub poll: Poll,
-    /// `[build] timeout`: how long one build may take; `None` is no limit.
-    pub build_timeout: Option<Duration>,
+    /// `[build]`.
+    pub build: Build,
     /// `[[signing_key]]`: the keys to sign binaries with. Their names are distinct.
     pub binary_keys: Vec<BinaryKey>,
     /// `[[grant]]`: which of these keys a recipe may use, by recipe id.
@@ -66,7 +65,7 @@ impl Config {
             upload: draft.upload?,
             http: draft.http?,
             poll: draft.poll?,
-            build_timeout: draft.build_timeout,
+            build: draft.build?,
             binary_keys: draft.binary_keys,
             grants: draft.grants,
         })

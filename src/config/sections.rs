@@ -21,6 +21,10 @@ pub(crate) const MAX_POLL_JOBS: usize = 256;
 /// enough to notice a hung build.
 pub(crate) const DEFAULT_BUILD_TIMEOUT: Duration = Duration::from_hours(24);
 
+/// The upper limit of `[build] jobs`: each job is a thread with a process tree on this machine, even
+/// if the build itself runs elsewhere.
+pub(crate) const MAX_BUILD_JOBS: usize = 256;
+
 /// `[manager] id` of the sample configuration.
 pub(crate) const SAMPLE_ID: &str = "farm-1";
 
@@ -77,6 +81,21 @@ pub struct Poll {
     pub default_interval: Duration,
     /// How many listings run at once, from 1 to [`MAX_POLL_JOBS`].
     pub jobs: usize,
+}
+
+/// `[build]`: how versions are built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// How long one build may take; `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// How many builds run at once, from 1 to [`MAX_BUILD_JOBS`].
+    pub jobs: usize,
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self { timeout: Some(DEFAULT_BUILD_TIMEOUT), jobs: 1 }
+    }
 }
 
 impl Repo {
@@ -166,29 +185,40 @@ impl Poll {
         let default_interval = section
             .required::<String>("default_interval")
             .and_then(|found| recipe::interval(&section, "[poll] default_interval", &found));
-        let jobs = section.optional::<i64>("jobs").map_or(Some(DEFAULT_POLL_JOBS), |found| {
-            let jobs = usize::try_from(found.value).ok().filter(|jobs| (1..=MAX_POLL_JOBS).contains(jobs));
-            if jobs.is_none() {
-                let message = format!("[poll] jobs must be from 1 to {MAX_POLL_JOBS}, found {}", found.value);
-                section.report(&found.span, message);
-            }
-            jobs
-        });
+        let jobs = read_jobs(&mut section, "[poll]", DEFAULT_POLL_JOBS, MAX_POLL_JOBS);
         section.deny_unknown_keys();
         Some(Self { default_interval: default_interval?, jobs: jobs? })
     }
 }
 
-/// Reads `[build] timeout`. `None` is no limit, or a wrong duration, which has been reported.
-pub(super) fn build_timeout(mut section: Section<'_, '_>) -> Option<Duration> {
-    let timeout = section.optional::<String>("timeout").map(|found| {
-        let report = |error: &duration::DurationError| {
-            section.report(&found.span, format!("[build] timeout: {error}"));
-        };
-        duration::parse(&found.value).inspect_err(report).unwrap_or_default()
-    });
-    section.deny_unknown_keys();
-    Some(timeout.unwrap_or(DEFAULT_BUILD_TIMEOUT)).filter(|timeout| !timeout.is_zero())
+impl Build {
+    /// Reads `[build]`; returns `None` if a key is wrong.
+    pub(super) fn read(mut section: Section<'_, '_>) -> Option<Self> {
+        let timeout = section.optional::<String>("timeout").map_or(Some(DEFAULT_BUILD_TIMEOUT), |found| {
+            let report = |error: &duration::DurationError| {
+                section.report(&found.span, format!("[build] timeout: {error}"));
+            };
+            duration::parse(&found.value).inspect_err(report).ok()
+        });
+        let jobs = read_jobs(&mut section, "[build]", 1, MAX_BUILD_JOBS);
+        section.deny_unknown_keys();
+        Some(Self {
+            timeout: timeout.map(|timeout| Some(timeout).filter(|timeout| !timeout.is_zero()))?,
+            jobs: jobs?,
+        })
+    }
+}
+
+/// Reads `jobs` of the section `name`: a number from 1 to `most`.
+fn read_jobs(section: &mut Section<'_, '_>, name: &str, default: usize, most: usize) -> Option<usize> {
+    section.optional::<i64>("jobs").map_or(Some(default), |found| {
+        let jobs = usize::try_from(found.value).ok().filter(|jobs| (1..=most).contains(jobs));
+        if jobs.is_none() {
+            let message = format!("{name} jobs must be from 1 to {most}, found {}", found.value);
+            section.report(&found.span, message);
+        }
+        jobs
+    })
 }
 
 /// Checks the form of an rclone remote. Refuses a bare word: it most likely lacks its colon, and

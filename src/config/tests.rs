@@ -1,6 +1,8 @@
 //! Tables of configurations: the values of good ones, the problems of bad ones.
 
 use super::keys::InjectedKey;
+use std::time::Duration;
+
 use super::*;
 use crate::recipe::Recipe;
 
@@ -67,7 +69,7 @@ fn keys_missing_have_their_defaults() {
             upload: Upload::None,
             http: Http { addr: None, webhook_secret_file: None },
             poll: Poll { default_interval: Duration::from_hours(1), jobs: 8 },
-            build_timeout: Some(Duration::from_hours(24)),
+            build: Build { timeout: Some(Duration::from_hours(24)), jobs: 1 },
             binary_keys: Vec::new(),
             grants: BTreeMap::new(),
         }
@@ -108,7 +110,7 @@ recipe = "kernel"
     assert_eq!(config.upload, Upload::Rclone { remote: "r2:pkgs.peios.org".into() });
     assert_eq!(config.http.addr, Some(ListenAddr { host: None, port: 8080 }));
     assert_eq!(config.http.webhook_secret_file.as_deref(), Some(Path::new("/etc/farm/secret")));
-    assert_eq!((config.poll.jobs, config.build_timeout), (2, Some(Duration::from_mins(90))));
+    assert_eq!((config.poll.jobs, config.build.timeout), (2, Some(Duration::from_mins(90))));
     let (tcb, boot) = ("/etc/farm/tcb", "/etc/farm/boot");
     let key = |name: &str, private: &str, env: Option<&str>| BinaryKey {
         name: name.into(),
@@ -123,7 +125,7 @@ recipe = "kernel"
     assert_eq!(config.grant_of("kernel"), &Grant { line: 33, ..Grant::default() });
     assert_eq!(config.grant_of("jq"), &Grant::default());
     let no_limit = parse(&format!("{MINIMAL}[build]\ntimeout = \"0s\"\n")).unwrap();
-    assert_eq!(no_limit.build_timeout, None);
+    assert_eq!(no_limit.build.timeout, None);
 }
 
 #[test]

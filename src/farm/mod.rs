@@ -7,21 +7,24 @@
 //! of a farm's life.
 
 pub(crate) mod backoff;
+mod builds;
+mod counted;
 pub(crate) mod events;
-mod holds;
-mod jobs;
-pub(crate) mod ledger;
+mod failures;
 #[cfg(test)]
 mod model_tests;
 pub(crate) mod moment;
 mod polls;
 pub(crate) mod progress;
+mod publishes;
+mod publishing;
 pub(crate) mod queue;
 pub(crate) mod schedule;
 mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod upload_state;
 mod uploads;
 
@@ -29,11 +32,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::{Effect, Event, Job, JobKey, Notice, PendingOutputs};
-use ledger::Holds;
+use builds::{Flight, Lost};
+use counted::Counted;
+use events::{Effect, Event, JobKey, Notice};
+use failures::Failures;
 use moment::Moment;
-use peipkg_format::archive_index::{Archive, Presence};
-use queue::{Candidate, Queue};
+use peipkg_format::archive_index::Archive;
+use polls::Matched;
+use publishing::Publishing;
+use queue::Queue;
 use schedule::Schedule;
 use upload_state::UploadState;
 
@@ -53,6 +60,8 @@ pub(crate) struct Options {
     pub default_interval: Duration,
     /// How many listings may run at once.
     pub poll_jobs: usize,
+    /// How many builds may run at once.
+    pub build_jobs: usize,
     /// Whether a remote is configured.
     pub uploads: bool,
     /// Shuffles the first polls; `None` keeps the order of the URLs.
@@ -76,48 +85,30 @@ pub(crate) struct Farm {
     options: Options,
     roster: BTreeMap<Arc<str>, Arc<Recipe>>,
     /// The recipes of each upstream.
-    watchers: BTreeMap<UpstreamUrl, Vec<Arc<str>>>,
+    watchers: BTreeMap<UpstreamUrl, Counted<Vec<Arc<str>>>>,
+    /// The upstreams with each repository name, for webhooks.
+    by_repository: HashMap<Box<str>, Vec<UpstreamUrl>>,
     schedule: Schedule,
     archive: Archive,
     /// Why the last read of the archive index failed, if it did.
     archive_error: Option<String>,
     queue: Queue,
-    failures: HashMap<JobKey, Failure>,
-    holds: Holds,
-    pending: Vec<PendingOutputs>,
-    /// The recipes whose tags a poll has matched since they were loaded or changed.
-    matched: HashSet<Arc<str>>,
+    failures: Failures,
+    /// The builder time that a sweep has lost in hung attempts.
+    lost: Lost,
+    publishing: Publishing,
+    /// The last match of each recipe with its upstream's tags, since the recipe was loaded.
+    matched: Matched,
+    /// The recipes whose files have changed since they were loaded. They wait for a reload.
+    changed: HashSet<Arc<str>>,
     /// The subjects of the warnings given already, by recipe.
     warned: HashMap<Arc<str>, HashSet<String>>,
-    in_flight: Option<Flight>,
+    /// The builds in progress, the oldest first.
+    flights: Vec<Flight>,
     upload: UploadState,
     stopping: Option<Stop>,
     builds_attempted: u64,
     builds_succeeded: u64,
-}
-
-/// The builder's current job.
-#[derive(Debug)]
-struct Flight {
-    job: Job,
-    started: Moment,
-    /// The name of its log file, once it has one.
-    log: Option<Arc<str>>,
-}
-
-/// A version that failed, and its retry.
-#[derive(Debug)]
-struct Failure {
-    /// Failures in a row.
-    count: u32,
-    retry_at: Moment,
-    /// Whether `retry_at` lies ahead; afterwards the version waits in the queue.
-    is_backed_off: bool,
-    reason: String,
-    /// The name of the last attempt's log file, if it had one.
-    log: Option<Arc<str>>,
-    /// The version to build again; `None` if it is built and only its publish failed.
-    candidate: Option<Candidate>,
 }
 
 /// A requested end of the farm.
@@ -138,15 +129,17 @@ impl Farm {
             options,
             roster: BTreeMap::new(),
             watchers: BTreeMap::new(),
+            by_repository: HashMap::new(),
             archive: Archive::default(),
             archive_error: None,
             queue: Queue::default(),
-            failures: HashMap::new(),
-            holds: Holds::default(),
-            pending: Vec::new(),
-            matched: HashSet::new(),
+            failures: Failures::default(),
+            lost: Lost::default(),
+            publishing: Publishing::default(),
+            matched: Matched::default(),
+            changed: HashSet::new(),
             warned: HashMap::new(),
-            in_flight: None,
+            flights: Vec::new(),
             upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
@@ -168,8 +161,11 @@ impl Farm {
                 self.on_poll_finished(&upstream, tags, now, &mut effects);
             }
             Event::UploadFinished(outcome) => self.on_upload_finished(outcome, now, &mut effects),
-            Event::LogBegun(log) => self.on_log_begun(log),
-            Event::JobFinished(outcome) => self.on_job_finished(outcome, now, &mut effects),
+            Event::LogBegun { key, log } => self.on_log_begun(&key, log),
+            Event::BuildFinished { key, outcome } => {
+                self.on_build_finished(key, outcome, now, &mut effects);
+            }
+            Event::PublishFinished(outcome) => self.on_publish_finished(outcome, now, &mut effects),
             Event::WebhookReceived { repositories } => {
                 self.on_webhook_received(&repositories, now, &mut effects);
             }
@@ -178,9 +174,9 @@ impl Farm {
             Event::AbortRequested => self.on_abort_requested(now, &mut effects),
         }
         self.requeue_due_retries(now);
-        self.holds.end_due(now);
         self.start_polls(now, &mut effects);
-        self.start_job(now, &mut effects);
+        self.start_publish(now, &mut effects);
+        self.start_builds(now, &mut effects);
         self.start_upload(now, &mut effects);
         effects.0
     }
@@ -188,31 +184,25 @@ impl Farm {
     /// Returns when to send [`Event::DeadlineReached`] if nothing happens before.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         if let Some(stop) = &self.stopping {
-            return (self.in_flight.is_none()
-                && self.upload.running_since.is_none()
-                && self.schedule.has_running())
-            .then_some(stop.polls_abandoned);
+            return (!self.is_working() && self.schedule.has_running()).then_some(stop.polls_abandoned);
         }
-        let retries = self
-            .failures
-            .values()
-            .filter(|failure| failure.is_backed_off && !self.options.once)
-            .map(|failure| failure.retry_at);
-        let next = retries.chain(self.upload.next()).chain(self.schedule.next_deadline());
-        next.chain(self.ends_of_holds()).min()
+        let retry = self.failures.next_retry().filter(|_| !self.options.once);
+        [retry, self.upload.next(), self.schedule.next_deadline()].into_iter().flatten().min()
     }
 
     /// Returns how the farm ended, once it has.
     pub(crate) fn outcome(&self, now: Moment) -> Option<Outcome> {
-        // An aborted farm starts no upload, even if one is owed.
-        let upload_is_over =
-            if self.is_aborted() { self.upload.running_since.is_none() } else { self.upload.is_quiet(now) };
-        let idle = self.in_flight.is_none() && upload_is_over;
+        if self.is_working() {
+            return None;
+        }
+        // An aborted farm publishes and uploads no more, even if something is owed.
+        let is_done = self.publishing.ready_len() == 0 && self.upload.is_quiet(now);
         match &self.stopping {
             Some(stop) => {
                 let polls_are_over = !self.schedule.has_running() || stop.polls_abandoned <= now;
-                (idle && polls_are_over).then(|| {
-                    let has_work_left = stop.has_polls_left || self.has_versions_left();
+                let is_over = polls_are_over && (is_done || self.is_aborted());
+                is_over.then(|| {
+                    let has_work_left = stop.has_polls_left || self.queue.len() > 0;
                     if self.options.once && stop.outcome == Outcome::Clean && has_work_left {
                         Outcome::Unfinished
                     } else {
@@ -220,21 +210,19 @@ impl Farm {
                     }
                 })
             }
-            None if !self.options.once => None,
-            None => (idle && self.has_built_all()).then_some(Outcome::Clean),
+            None => (self.options.once && is_done && self.has_built_all()).then_some(Outcome::Clean),
         }
     }
 
-    /// Whether the sweep has no poll, no job and no version left to build.
-    fn has_built_all(&self) -> bool {
-        self.in_flight.is_none() && self.schedule.is_quiet() && !self.has_versions_left()
+    /// Whether a build, a publish or an upload runs.
+    fn is_working(&self) -> bool {
+        !self.flights.is_empty() || self.publishing.running().is_some() || self.upload.running_since.is_some()
     }
 
-    /// Whether a version waits that the sweep may still build or publish.
-    fn has_versions_left(&self) -> bool {
-        let may_build = |(recipe, candidate, urgent)| urgent || self.may_build(recipe, candidate);
-        let may_publish = |outputs: &PendingOutputs| !self.is_backed_off(&outputs.key);
-        self.queue.iter().any(may_build) || self.pending.iter().any(may_publish)
+    /// Whether the sweep has no poll, no build and no publish left.
+    fn has_built_all(&self) -> bool {
+        let has_published_all = self.publishing.running().is_none() && self.publishing.ready_len() == 0;
+        self.flights.is_empty() && self.schedule.is_quiet() && self.queue.len() == 0 && has_published_all
     }
 
     fn on_roster_loaded(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
@@ -242,13 +230,29 @@ impl Farm {
         let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), Arc::new(recipe)));
         let before = std::mem::replace(&mut self.roster, recipes.collect());
         let stamp_in = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>, id: &Arc<str>| Some(roster.get(id)?.stamp);
-        for (key, failure) in &mut self.failures {
-            // The operator has just changed the recipe and wants to see whether it builds now.
-            let has_changed = stamp_in(&before, &key.recipe) != stamp_in(&self.roster, &key.recipe);
-            if failure.candidate.is_some() && failure.is_backed_off && has_changed {
-                failure.retry_at = now;
+        let failed: Vec<JobKey> = self.failures.iter().map(|(key, _)| key).collect();
+        let is_the_same = |id: &Arc<str>| match (before.get(id), self.roster.get(id)) {
+            (Some(before), Some(recipe)) => recipe.builds_the_same_as(before),
+            _ => true,
+        };
+        let is_watched = |id: &Arc<str>| self.roster.get(id).is_some_and(|recipe| recipe.upstream.is_some());
+        for key in failed {
+            let id = &key.recipe;
+            // Pending outputs are published even if their recipe is gone: their build is done.
+            let is_build = self.failures.get(&key).is_some_and(|failure| failure.candidate.is_some());
+            if is_build && !(is_watched(id) && is_the_same(id)) {
+                self.failures.remove(&key);
+            } else if is_build && stamp_in(&before, id) != stamp_in(&self.roster, id) {
+                // The operator has just changed the recipe and wants to see whether it builds now.
+                self.failures.retry_at_once(&key, now);
             }
         }
+        // The old recipe found the waiting versions. The new one may build others, or from another
+        // upstream.
+        self.queue.retain(|id| is_watched(id) && is_the_same(id), is_watched);
+        self.matched.on_reload(|id| is_watched(id) && is_the_same(id));
+        self.warned.retain(|id, _| is_watched(id));
+        self.changed.clear();
         self.watchers.clear();
         let mut intervals: BTreeMap<UpstreamUrl, Duration> = BTreeMap::new();
         for (id, recipe) in &self.roster {
@@ -259,38 +263,12 @@ impl Farm {
             *interval = wanted.min(*interval);
             self.watchers.entry(upstream.url.clone()).or_default().push(id.clone());
         }
-        // The old recipe found the waiting versions. The new one may build others, or from another
-        // upstream.
-        let roster = &self.roster;
-        let is_the_same = |id: &Arc<str>| match (before.get(id), roster.get(id)) {
-            (Some(before), Some(recipe)) => recipe.builds_the_same_as(before),
-            _ => true,
-        };
-        self.queue.retain(|id| is_the_same(&Arc::from(id)));
-        self.matched.retain(|id| roster.contains_key(id) && is_the_same(id));
-        self.failures.retain(|key, failure| failure.candidate.is_none() || is_the_same(&key.recipe));
-        let is_watched = |id: &str| roster.get(id).is_some_and(|recipe| recipe.upstream.is_some());
-        self.queue.retain(is_watched);
-        // Pending outputs are published even if their recipe is gone: their build is done.
-        self.failures.retain(|key, failure| failure.candidate.is_none() || is_watched(&key.recipe));
-        self.warned.retain(|id, _| is_watched(id));
-        // A changed recipe is tried at once, as above.
-        let is_untouched = |id: &Arc<str>| stamp_in(&before, id) == stamp_in(roster, id);
-        let watchers = &self.watchers;
-        let all_untouched =
-            |url: &UpstreamUrl| watchers.get(url).is_some_and(|ids| ids.iter().all(is_untouched));
-        self.holds.retain(all_untouched, is_untouched);
+        self.by_repository.clear();
+        for url in self.watchers.keys() {
+            self.by_repository.entry(url.repository().into()).or_default().push(url.clone());
+        }
         if self.stopping.is_none() {
             self.schedule.watch(intervals, now);
-        }
-    }
-
-    fn on_outputs_found(&mut self, found: Vec<PendingOutputs>, now: Moment, effects: &mut Effects) {
-        for outputs in found {
-            match self.archive.presence(&outputs.packages, &outputs.key.version) {
-                Presence::Absent => self.pending.push(outputs),
-                presence => self.drop_published(outputs, presence, now, effects),
-            }
         }
     }
 
@@ -299,14 +277,16 @@ impl Farm {
             Ok(archive) => {
                 self.archive = archive;
                 self.archive_error = None;
+                self.matched.forget_all();
             }
             Err(reason) => self.archive_error = Some(reason),
         }
     }
 
-    fn on_log_begun(&mut self, log: Arc<str>) {
-        if let Some(flight) = &mut self.in_flight {
-            flight.log = Some(log);
+    fn on_log_begun(&mut self, key: &JobKey, log: Arc<str>) {
+        match self.flights.iter_mut().find(|flight| flight.job.key() == *key) {
+            Some(flight) => flight.log = Some(log),
+            None => self.publishing.set_log(key, &log),
         }
     }
 
@@ -317,7 +297,8 @@ impl Farm {
                 polls_abandoned: now + POLLS_GRACE,
                 has_polls_left: !self.schedule.is_quiet(),
             });
-            effects.report(Notice::Draining { in_flight: self.key_in_flight() });
+            let building = self.flights.iter().map(|flight| flight.job.key());
+            effects.report(Notice::Draining { in_flight: building.collect() });
             effects.0.push(Effect::InterruptPolls);
         }
     }
@@ -329,16 +310,11 @@ impl Farm {
             has_polls_left: !self.schedule.is_quiet(),
         });
         effects.report(Notice::Aborting);
-        effects.0.extend([Effect::InterruptPolls, Effect::InterruptJob]);
+        effects.0.extend([Effect::InterruptPolls, Effect::InterruptJobs]);
     }
 
     fn is_aborted(&self) -> bool {
         self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted)
-    }
-
-    /// Returns the version of the builder's current job.
-    fn key_in_flight(&self) -> Option<JobKey> {
-        self.in_flight.as_ref().map(|flight| flight.job.key())
     }
 }
 

@@ -1,14 +1,17 @@
 //! Starts polls and reads their answers: which tags are versions, which versions to build, and
 //! which warnings the operator gets about the others. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
+use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, Notice, PollError, PollFault};
 use crate::farm::moment::Moment;
 use crate::farm::queue::{Candidate, Urgency};
+use crate::farm::schedule::Listing;
 use crate::farm::{Effects, Farm};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, TagVersion, Upstream};
@@ -57,13 +60,12 @@ impl Farm {
         if self.stopping.is_some() {
             return;
         }
-        for (upstream, recipes) in &self.watchers {
-            if !repositories.iter().any(|name| name == upstream.repository()) {
-                continue;
-            }
+        let upstreams = repositories.iter().filter_map(|name| self.by_repository.get(name.as_str()));
+        for upstream in upstreams.flatten().collect::<BTreeSet<_>>() {
             let wants_hooks =
                 |id: &&Arc<str>| self.roster.get(*id).is_some_and(|recipe| recipe.github_webhook);
-            let mut recipes = recipes.iter().filter(wants_hooks).peekable();
+            let recipes = self.watchers.get(upstream).into_iter().flat_map(|recipes| recipes.iter());
+            let mut recipes = recipes.filter(wants_hooks).peekable();
             if recipes.peek().is_some() && self.schedule.trigger(upstream, now) {
                 for recipe in recipes {
                     effects.report(Notice::WebhookAccepted { recipe: recipe.clone() });
@@ -79,16 +81,20 @@ impl Farm {
         now: Moment,
         effects: &mut Effects,
     ) {
-        let summary = tags.as_ref().map(Vec::len).map_err(Clone::clone);
+        let fingerprint = tags.as_deref().map_or(0, fingerprint_of);
+        let summary = match &tags {
+            Ok(tags) => Ok(Listing { tags: tags.len(), fingerprint }),
+            Err(error) => Err(error.clone()),
+        };
         let Some(urgent) = self.schedule.on_listing_finished(upstream, summary, now) else { return };
         if self.stopping.is_some() {
             return;
         }
-        let recipes = self.watchers.get(upstream).cloned().unwrap_or_default();
+        let recipes: Vec<Arc<str>> = self.recipes_of(upstream).cloned().collect();
         match tags {
             Ok(tags) => {
                 for id in recipes {
-                    self.match_tags(&id, &tags, urgent, effects);
+                    self.match_tags(&id, &tags, fingerprint, urgent, effects);
                 }
             }
             Err(PollError { reason, .. }) => {
@@ -104,10 +110,23 @@ impl Farm {
     }
 
     /// Queues the versions among an upstream's tags that one recipe still has to build.
-    fn match_tags(&mut self, id: &Arc<str>, tags: &[String], urgent: bool, effects: &mut Effects) {
+    fn match_tags(
+        &mut self,
+        id: &Arc<str>,
+        tags: &[String],
+        fingerprint: u64,
+        urgent: bool,
+        effects: &mut Effects,
+    ) {
         let Some((recipe, upstream)) = self.watched_recipe(id) else { return };
         if let Some(reason) = &self.archive_error {
             effects.report(Notice::DedupCheckFailed { recipe: id.clone(), reason: reason.clone() });
+        }
+        let tags_seen = tags.len();
+        if let Some(matches) = self.matched.unchanged(id, fingerprint) {
+            // The versions among them wait, are under way, or are published since.
+            let queued = self.queue.len_of(id);
+            return effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         }
         let mut warnings = Warnings::new(id, self.warned.remove(id).unwrap_or_default());
         let mut versions: HashMap<String, &String> = HashMap::new();
@@ -153,28 +172,37 @@ impl Farm {
             warnings.no_match(upstream.tag_pattern.as_str(), example, effects);
         }
         self.forget_vanished_failures(id, &versions);
-        let queued = candidates.len();
-        let tags_seen = tags.len();
-        effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         self.warned.insert(id.clone(), warnings.finish(effects));
-        let has_earlier_poll = !self.matched.insert(id.clone());
-        let urgency = match (urgent && recipe.github_webhook, has_earlier_poll) {
+        let urgency = match (urgent && recipe.github_webhook, self.matched.is_known(id)) {
             (false, _) => Urgency::None,
             (true, false) => Urgency::Newest,
             (true, true) => Urgency::New,
         };
-        self.queue.replace(id, candidates, urgency);
+        if self.changed.contains(id) {
+            candidates.clear();
+        }
+        let failures = &self.failures;
+        let is_retry = |candidate: &Candidate| {
+            failures.get(&JobKey { recipe: id.clone(), version: candidate.version.clone() }).is_some()
+        };
+        let left_out = self.queue.replace(id, candidates, urgency, is_retry);
+        let queued = self.queue.len_of(id);
+        effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
+        if left_out > 0 {
+            effects.report(Notice::VersionsLeftOut { recipe: id.clone(), versions: left_out });
+        }
+        // Versions that were left out must be found again.
+        self.matched.record(id, (left_out == 0).then_some(fingerprint), matches);
     }
 
     /// Ends the failure of a version that somebody else has published: there is nothing to build, and
     /// pending outputs need not wait any longer to be dropped.
     fn end_failure(&mut self, key: &JobKey) {
-        if self.key_in_flight().as_ref() == Some(key) {
-            return;
-        }
-        match self.failures.get_mut(key) {
-            Some(failure) if failure.candidate.is_none() => failure.is_backed_off = false,
-            _ => drop(self.failures.remove(key)),
+        let is_publish = self.failures.get(key).is_some_and(|failure| failure.candidate.is_none());
+        if !is_publish {
+            self.failures.remove(key);
+        } else if self.failures.end_wait(key) {
+            self.publishing.retry(key);
         }
     }
 
@@ -184,25 +212,30 @@ impl Farm {
             // A tag that comes back must not get a second attempt.
             return;
         }
-        let in_flight = self.key_in_flight();
-        self.failures.retain(|key, failure| {
-            key.recipe != *id
-                || failure.candidate.is_none()
-                || in_flight.as_ref() == Some(key)
-                || versions.contains_key(key.version.as_str())
-        });
+        let is_vanished = |version: &Version| !versions.contains_key(version.as_str());
+        let failed = self
+            .failures
+            .of(id)
+            .filter(|(version, failure)| failure.candidate.is_some() && is_vanished(version));
+        let vanished: Vec<Version> = failed.map(|(version, _)| version.clone()).collect();
+        for version in vanished {
+            self.failures.remove(&JobKey { recipe: id.clone(), version });
+        }
+    }
+
+    /// Warns of a version of which the index has some packages only, unless that was said before.
+    pub(super) fn warn_partly_published(&mut self, key: JobKey, effects: &mut Effects) {
+        let warned = self.warned.entry(key.recipe.clone()).or_default();
+        if warned.insert(key.version.to_string()) {
+            effects.report(Notice::PartlyPublished { key });
+        }
     }
 
     /// Whether a version is being built, is pending, or waits for the time of its retry.
-    pub(super) fn is_under_way(&self, key: &JobKey) -> bool {
-        self.key_in_flight().is_some_and(|in_flight| in_flight == *key)
-            || self.pending.iter().any(|outputs| outputs.key == *key)
-            || self.is_backed_off(key)
-    }
-
-    /// Whether a version waits for the time of its retry.
-    pub(super) fn is_backed_off(&self, key: &JobKey) -> bool {
-        self.failures.get(key).is_some_and(|failure| failure.is_backed_off)
+    fn is_under_way(&self, key: &JobKey) -> bool {
+        self.flights.iter().any(|flight| flight.job.key() == *key)
+            || self.publishing.is_pending(key)
+            || self.failures.is_backed_off(key)
     }
 
     /// Returns a recipe and its upstream, if it is loaded and has one.
@@ -211,6 +244,68 @@ impl Farm {
         let upstream = recipe.upstream.clone()?;
         Some((recipe, upstream))
     }
+}
+
+/// The last match of each recipe with its upstream's tags. Unless the tags, the archive index or the
+/// recipe change, another match would find nothing new, and cost time for each tag.
+#[derive(Debug, Default)]
+pub(super) struct Matched(HashMap<Arc<str>, Match>);
+
+#[derive(Debug)]
+struct Match {
+    /// The fingerprint of the tags; `None` makes the next poll match again.
+    fingerprint: Option<u64>,
+    /// How many tags were versions.
+    matches: usize,
+}
+
+impl Matched {
+    /// Whether the recipe was matched since it was loaded.
+    fn is_known(&self, recipe: &str) -> bool {
+        self.0.contains_key(recipe)
+    }
+
+    /// Returns how many tags are versions, if the tags are those of the last match.
+    fn unchanged(&self, recipe: &str, fingerprint: u64) -> Option<usize> {
+        let last = self.0.get(recipe)?;
+        (last.fingerprint == Some(fingerprint)).then_some(last.matches)
+    }
+
+    fn record(&mut self, recipe: &Arc<str>, fingerprint: Option<u64>, matches: usize) {
+        self.0.insert(recipe.clone(), Match { fingerprint, matches });
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Makes the next poll of a recipe match again.
+    pub(super) fn forget(&mut self, recipe: &str) {
+        if let Some(last) = self.0.get_mut(recipe) {
+            last.fingerprint = None;
+        }
+    }
+
+    /// Makes the next poll of every recipe match again.
+    pub(super) fn forget_all(&mut self) {
+        for last in self.0.values_mut() {
+            last.fingerprint = None;
+        }
+    }
+
+    /// Keeps the recipes that `is_same` admits; the next poll matches them again.
+    pub(super) fn on_reload(&mut self, is_same: impl Fn(&Arc<str>) -> bool) {
+        self.0.retain(|recipe, _| is_same(recipe));
+        self.forget_all();
+    }
+}
+
+/// Returns a number that changes with the names or the order of the tags.
+fn fingerprint_of(tags: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tags.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The warnings of one recipe. Each is given once as long as its cause lasts.

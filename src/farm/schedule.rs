@@ -2,21 +2,32 @@
 //! webhook. An upstream has one listing at a time, the pool as many as it has workers, one host a
 //! few of them, and a host that asked for a pause none until the pause ends. Hosts that do not
 //! answer let others go first for a minute, so that they delay them little. Pure.
+//!
+//! No call looks at all upstreams but [`Schedule::watch`]: what is due, what waits and what is paused
+//! lie in order.
 
 mod hosts;
+mod phase;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::farm::backoff;
+use crate::farm::counted::Counted;
 use crate::farm::events::{PollError, PollFault};
 use crate::farm::moment::Moment;
-use crate::farm::schedule::hosts::{Hosts, Turn, Waiter};
+use crate::farm::schedule::hosts::{Hosts, SWEEP_PATIENCE, Waiter};
+use crate::farm::schedule::phase::{Cause, Phase};
+pub(crate) use crate::farm::schedule::upstream::Listing;
+use crate::farm::schedule::upstream::{HOOK_REPEATS, Upstream, hash_of};
 use crate::recipe::upstream_url::UpstreamUrl;
+
+/// The shortest time between two listings of one upstream for webhooks. A burst of webhooks would
+/// otherwise cause a listing each.
+const HOOK_SPACING: Duration = Duration::from_secs(1);
 
 /// The polls of all upstreams.
 #[derive(Debug)]
@@ -29,10 +40,21 @@ pub(crate) struct Schedule {
     order_seed: Option<u64>,
     /// How many listings run.
     running: usize,
-    upstreams: BTreeMap<UpstreamUrl, Upstream>,
-    /// The upstreams in [`Phase::Waiting`], the one that has waited longest first.
-    waiting: VecDeque<Waiter>,
+    /// How many upstreams wait for a worker or a host.
+    waiting: usize,
+    /// How many upstreams were listed.
+    listed: usize,
+    upstreams: HashMap<UpstreamUrl, Counted<Upstream>>,
+    /// The idle upstreams, the next one to poll first.
+    due: BTreeSet<(Moment, UpstreamUrl)>,
+    /// The waiting upstreams in a pause of their own, since they redirect to a host that asked for
+    /// one. The others wait for their hosts.
+    paused: BTreeSet<(Moment, UpstreamUrl)>,
     hosts: Hosts,
+    /// Upstreams that this sweep does not list, and why.
+    given_up: Vec<(UpstreamUrl, &'static str)>,
+    /// The number of the last waiter.
+    last_number: u64,
 }
 
 /// The answer of [`Schedule::start_due`].
@@ -44,44 +66,6 @@ pub(crate) struct Due {
     /// or do not answer. The caller must report each with [`Schedule::on_listing_finished`]; until
     /// then it counts as running.
     pub given_up: Vec<(UpstreamUrl, &'static str)>,
-}
-
-#[derive(Debug)]
-struct Upstream {
-    interval: Duration,
-    /// The next regular poll.
-    due: Moment,
-    /// Not listed before this moment: then the pause of its host, or of the host that it redirects
-    /// to, ends.
-    not_before: Moment,
-    phase: Phase,
-    /// Whether to list it once more after the listing that runs.
-    again: Again,
-    /// Whether no recipe watches it any more. Only its running listing keeps it here.
-    is_dropped: bool,
-    /// Whether a webhook asked for the poll that waits or runs, or for one that failed.
-    urgent: bool,
-    /// Failed listings in a row.
-    failures: u32,
-    /// When the last listing ended, and the number of tags or the error.
-    last: Option<(Moment, Result<usize, Arc<str>>)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Idle,
-    Waiting,
-    Listing,
-}
-
-/// Whether an upstream needs one more listing, since the one that runs may be older than the cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Again {
-    No,
-    /// After a reload.
-    Regular,
-    /// After a webhook.
-    Urgent,
 }
 
 /// The polls of one upstream, for `/status`.
@@ -105,46 +89,58 @@ impl Schedule {
             repeats,
             order_seed,
             running: 0,
-            upstreams: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: 0,
+            listed: 0,
+            upstreams: HashMap::new(),
+            due: BTreeSet::new(),
+            paused: BTreeSet::new(),
             hosts: Hosts::default(),
+            given_up: Vec::new(),
+            last_number: 0,
         }
     }
 
     /// Watches exactly these upstreams from now on, each with its interval, and asks for a poll of
     /// each.
     pub(crate) fn watch(&mut self, wanted: BTreeMap<UpstreamUrl, Duration>, now: Moment) {
-        self.waiting.retain(|waiter| wanted.contains_key(&waiter.url));
-        self.upstreams.retain(|url, upstream| {
-            upstream.is_dropped = !wanted.contains_key(url);
-            !upstream.is_dropped || upstream.phase == Phase::Listing
-        });
+        let dropped: Vec<UpstreamUrl> =
+            self.upstreams.keys().filter(|url| !wanted.contains_key(*url)).cloned().collect();
+        for url in dropped {
+            self.drop_upstream(&url, now);
+        }
         let mut wanted: Vec<_> = wanted.into_iter().collect();
         if let Some(seed) = self.order_seed {
             wanted.sort_by_cached_key(|(url, _)| hash_of(&(seed, url)));
         }
         for (url, interval) in wanted {
-            let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| Upstream {
-                interval,
-                due: Moment::ZERO,
-                not_before: Moment::ZERO,
-                phase: Phase::Idle,
-                again: Again::No,
-                is_dropped: false,
-                urgent: false,
-                failures: 0,
-                last: None,
+            let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| {
+                self.hosts.watch(&url, now);
+                Counted(Upstream::new())
             });
-            upstream.interval = interval;
-            match upstream.phase {
-                Phase::Idle => {
-                    self.waiting.push_back(upstream.wait(url, now));
-                }
-                Phase::Listing => upstream.again = upstream.again.max(Again::Regular),
-                Phase::Waiting => {}
+            if std::mem::take(&mut upstream.is_dropped) {
+                self.hosts.watch(&url, now);
             }
+            upstream.interval = interval;
+            self.step(&url, Cause::Reload, now);
         }
-        self.forget_hosts(now);
+    }
+
+    fn drop_upstream(&mut self, url: &UpstreamUrl, now: Moment) {
+        let Some(upstream) = self.upstreams.get_mut(url) else { return };
+        if !std::mem::replace(&mut upstream.is_dropped, true) {
+            self.hosts.unwatch(url, now);
+        }
+        if upstream.phase.is_listing() {
+            return;
+        }
+        self.due.remove(&(upstream.due, url.clone()));
+        self.stop_waiting(url, now);
+        self.forget(url);
+    }
+
+    fn forget(&mut self, url: &UpstreamUrl) {
+        let upstream = self.upstreams.remove(url);
+        self.listed -= usize::from(upstream.is_some_and(|upstream| upstream.last.is_some()));
     }
 
     /// Asks for a poll of `url` for a webhook: before all others and in spite of the wait after a
@@ -152,57 +148,132 @@ impl Schedule {
     /// a further hook before that poll does not.
     pub(crate) fn trigger(&mut self, url: &UpstreamUrl, now: Moment) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
-        let coalesced = upstream.urgent && upstream.phase == Phase::Waiting;
+        let is_repeating = upstream.hook_listings > 0;
+        if !is_repeating {
+            upstream.hook_listings = 1 + HOOK_REPEATS.len();
+        }
+        let soonest = upstream.last.as_ref().map_or(now, |(ended, _)| *ended + HOOK_SPACING);
         match upstream.phase {
-            Phase::Idle | Phase::Waiting if !coalesced => {
+            Phase::Idle if is_repeating && soonest > now => {
+                // The last listing for a webhook has just ended.
                 upstream.urgent = true;
-                self.waiting.retain(|waiter| waiter.url != *url);
-                self.waiting.push_back(upstream.wait(url.clone(), now));
+                let is_new = upstream.due > soonest;
+                if is_new {
+                    self.set_due(url, soonest);
+                }
+                is_new
+            }
+            Phase::Idle => {
+                upstream.urgent = true;
+                self.step(url, Cause::Hook, now);
                 true
             }
-            Phase::Listing if upstream.again < Again::Urgent => {
-                upstream.again = Again::Urgent;
+            Phase::Waiting if upstream.urgent => false,
+            Phase::Waiting => {
+                upstream.urgent = true;
+                self.stop_waiting(url, now);
+                self.wait(url, now);
                 true
             }
-            _ => false,
+            Phase::AgainUrgent => false,
+            Phase::Listing | Phase::Again => {
+                self.step(url, Cause::Hook, now);
+                true
+            }
         }
     }
 
     /// Makes the next regular poll of `url` due, unless it is being listed.
     pub(crate) fn make_due(&mut self, url: &UpstreamUrl) {
-        if let Some(upstream) = self.upstreams.get_mut(url) {
-            upstream.due = Moment::ZERO;
+        self.set_due(url, Moment::ZERO);
+    }
+
+    fn set_due(&mut self, url: &UpstreamUrl, due: Moment) {
+        let Some(upstream) = self.upstreams.get_mut(url) else { return };
+        if upstream.phase == Phase::Idle {
+            self.due.remove(&(upstream.due, url.clone()));
+            self.due.insert((due, url.clone()));
+        }
+        upstream.due = due;
+    }
+
+    /// Changes the phase of `url` by the table, and the sets that follow from it.
+    fn step(&mut self, url: &UpstreamUrl, cause: Cause, now: Moment) {
+        let Some(upstream) = self.upstreams.get_mut(url) else { return };
+        let (before, after, due) = (upstream.phase, upstream.phase.after(cause), upstream.due);
+        upstream.phase = after;
+        if before == after {
+            return;
+        }
+        match before {
+            Phase::Idle => drop(self.due.remove(&(due, url.clone()))),
+            Phase::Waiting => self.stop_waiting(url, now),
+            Phase::Listing | Phase::Again | Phase::AgainUrgent => {}
+        }
+        match after {
+            Phase::Idle if due < Moment::NEVER => drop(self.due.insert((due, url.clone()))),
+            Phase::Waiting => self.wait(url, now),
+            _ => {}
+        }
+    }
+
+    /// Starts the wait of `url` for a worker and for its host.
+    fn wait(&mut self, url: &UpstreamUrl, now: Moment) {
+        let Some(upstream) = self.upstreams.get_mut(url) else { return };
+        self.last_number += 1;
+        let waiter =
+            Waiter { is_ordinary: !upstream.urgent, number: self.last_number, since: now, url: url.clone() };
+        upstream.waiter = Some(waiter.clone());
+        self.waiting += 1;
+        let pause = upstream.not_before.saturating_since(now);
+        if !self.repeats && pause > SWEEP_PATIENCE {
+            self.given_up.push((url.clone(), "not asked: its host wants a pause"));
+        } else if pause.is_zero() {
+            self.hosts.add(waiter, now);
+        } else {
+            self.paused.insert((upstream.not_before, url.clone()));
+        }
+    }
+
+    /// Ends the wait of `url`, if it waits.
+    fn stop_waiting(&mut self, url: &UpstreamUrl, now: Moment) {
+        let Some(upstream) = self.upstreams.get_mut(url) else { return };
+        let Some(waiter) = upstream.waiter.take() else { return };
+        self.waiting -= 1;
+        if !self.hosts.remove(&waiter, now) && !self.paused.remove(&(upstream.not_before, url.clone())) {
+            self.given_up.retain(|(other, _)| other != url);
         }
     }
 
     /// Removes and returns the upstreams whose turn has come.
     pub(crate) fn start_due(&mut self, now: Moment) -> Due {
-        for (url, upstream) in &mut self.upstreams {
-            if upstream.phase == Phase::Idle && upstream.due <= now {
-                self.waiting.push_back(upstream.wait(url.clone(), now));
+        while let Some((_, url)) = self.due.first().filter(|(due, _)| *due <= now).cloned() {
+            self.step(&url, Cause::Due, now);
+        }
+        self.hosts.end_pauses(now);
+        while let Some((end, url)) = self.paused.first().filter(|(end, _)| *end <= now).cloned() {
+            self.paused.remove(&(end, url.clone()));
+            let upstream = self.upstreams.get(&url);
+            if let Some(waiter) = upstream.and_then(|upstream| upstream.waiter.clone()) {
+                self.hosts.add(waiter, now);
             }
         }
         let mut due = Due::default();
         while self.running < self.workers {
-            let is_probing = self.hosts.is_any_silent_listed();
-            let turns =
-                self.waiting.iter().map(|waiter| self.hosts.turn(waiter, self.repeats, is_probing, now));
-            let found = turns.enumerate().filter_map(|(place, turn)| match turn {
-                Turn::Now(rank) => Some((rank, place, None)),
-                Turn::NotInThisSweep(reason) => Some(((false, false, 0), place, Some(reason))),
-                Turn::At(_) | Turn::WhenOneEnds => None,
-            });
-            let Some((_, place, refusal)) = found.min() else { break };
-            let Some(Waiter { url, .. }) = self.waiting.remove(place) else { break };
-            match refusal {
-                None => due.start.push(url.clone()),
-                Some(reason) => due.given_up.push((url.clone(), reason)),
-            }
+            let given_up = self.given_up.last().cloned();
+            let (url, refusal) = match given_up {
+                Some((url, reason)) => (url, Some(reason)),
+                None => match self.hosts.next(now) {
+                    Some(waiter) => (waiter.url.clone(), None),
+                    None => break,
+                },
+            };
+            self.step(&url, Cause::Turn, now);
             self.running += 1;
-            self.hosts.on_listing_started(url.host());
-            // Every waiter is in `upstreams`: `watch` drops an upstream from both.
-            if let Some(upstream) = self.upstreams.get_mut(&url) {
-                upstream.phase = Phase::Listing;
+            self.hosts.on_listing_started(&url, now);
+            match refusal {
+                None => due.start.push(url),
+                Some(reason) => due.given_up.push((url, reason)),
             }
         }
         due
@@ -213,78 +284,57 @@ impl Schedule {
     pub(crate) fn on_listing_finished(
         &mut self,
         url: &UpstreamUrl,
-        result: Result<usize, PollError>,
+        result: Result<Listing, PollError>,
         now: Moment,
     ) -> Option<bool> {
         self.running = self.running.saturating_sub(1);
+        self.hosts.on_listing_finished(url, result.as_ref().err().map(|error| &error.fault), now);
         let upstream = self.upstreams.get_mut(url)?;
-        self.hosts.on_listing_finished(url.host(), result.as_ref().err().map(|error| &error.fault));
-        let mut redirects = false;
         if let Err(PollError { fault: PollFault::Busy { pause, redirected_to }, .. }) = &result {
             upstream.not_before = now + *pause;
-            redirects = redirected_to.is_some();
             if let Some(answering) = redirected_to.as_ref().unwrap_or(url).host() {
-                self.hosts.pause(answering.clone(), *pause, now);
+                self.hosts.pause(answering, *pause, now);
             }
         }
+        if !self.repeats {
+            self.give_up_waiters(url, now);
+        }
+        let upstream = self.upstreams.get_mut(url)?;
         if upstream.is_dropped {
-            self.upstreams.remove(url);
+            self.forget(url);
             return None;
         }
-        // A failed listing keeps its urgency: the webhook's tag is still to be seen.
         let was_urgent = upstream.urgent;
-        upstream.urgent &= result.is_err() && self.repeats;
-        let regular = next_slot(url, upstream.interval, now);
-        if !self.repeats {
-            upstream.due = Moment::NEVER;
-        } else if result.is_ok() {
-            upstream.failures = 0;
-            upstream.due = regular;
-        } else {
-            upstream.failures += 1;
-            upstream.due = regular.min(now + backoff::wait_after(upstream.failures)).max(upstream.not_before);
+        self.listed += usize::from(upstream.last.is_none());
+        upstream.on_listed(url, result, self.repeats, now);
+        if upstream.phase == Phase::AgainUrgent {
+            upstream.urgent = true;
         }
-        upstream.last = Some((now, result.map_err(|error| Arc::from(error.reason))));
-        upstream.phase = Phase::Idle;
-        match std::mem::replace(&mut upstream.again, Again::No) {
-            Again::No => {}
-            Again::Regular => self.waiting.push_back(upstream.wait(url.clone(), now)),
-            Again::Urgent => drop(self.trigger(url, now)),
-        }
-        if redirects {
-            // Redirects may lead to new hosts each time: without this their map would only grow.
-            self.forget_hosts(now);
-        }
+        self.step(url, Cause::End, now);
         Some(was_urgent)
+    }
+
+    /// Gives up the upstreams that wait for a host of which this sweep lists no more.
+    fn give_up_waiters(&mut self, url: &UpstreamUrl, now: Moment) {
+        while let Some((waiter, reason)) = self.hosts.next_given_up(url.host(), now) {
+            let waiter = waiter.clone();
+            self.hosts.remove(&waiter, now);
+            self.given_up.push((waiter.url, reason));
+        }
     }
 
     /// Returns when the next poll may start without another event, if one may.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        let idle = self.upstreams.values().filter(|upstream| upstream.phase == Phase::Idle);
-        let due = idle.map(|upstream| upstream.due).filter(|due| *due < Moment::NEVER);
+        let due = self.due.first().map(|(due, _)| *due);
         // The end of a listing starts the waiters for a place; only the end of a pause needs a
         // deadline.
-        let has_room = self.running < self.workers;
-        let pauses = self.waiting.iter().filter(|_| has_room).filter_map(|waiter| {
-            // Ask with time zero: a pause that has ended since then still gives its past end, so
-            // the loop wakes at once.
-            match self.hosts.turn(waiter, true, false, Moment::ZERO) {
-                Turn::At(end) => Some(end),
-                Turn::Now(_) | Turn::WhenOneEnds | Turn::NotInThisSweep(_) => None,
-            }
-        });
-        due.chain(pauses).min()
-    }
-
-    /// Forgets the hosts that no watched upstream has.
-    fn forget_hosts(&mut self, now: Moment) {
-        let used = self.upstreams.keys().filter_map(|url| url.host().cloned()).collect();
-        self.hosts.retain(&used, now);
+        let pause = self.paused.first().map(|(end, _)| *end);
+        [due, pause, self.hosts.next_pause()].into_iter().flatten().min()
     }
 
     /// Whether no poll waits or runs.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.running == 0 && self.waiting.is_empty()
+        self.running == 0 && self.waiting == 0
     }
 
     /// Whether a poll runs.
@@ -294,7 +344,7 @@ impl Schedule {
 
     /// Returns how many upstreams were listed, successfully or not, and how many there are.
     pub(crate) fn listed(&self) -> (usize, usize) {
-        (self.upstreams.values().filter(|upstream| upstream.last.is_some()).count(), self.upstreams.len())
+        (self.listed, self.upstreams.len())
     }
 
     /// Returns the state of the polls of `url`, if it is watched.
@@ -303,31 +353,4 @@ impl Schedule {
         let next = (upstream.phase == Phase::Idle).then_some(upstream.due);
         Some(PollState { last: upstream.last.clone(), next })
     }
-}
-
-impl Upstream {
-    /// Starts the wait for a listing. Returns the waiter for the queue.
-    fn wait(&mut self, url: UpstreamUrl, now: Moment) -> Waiter {
-        self.phase = Phase::Waiting;
-        Waiter { url, since: now, not_before: self.not_before, urgent: self.urgent }
-    }
-}
-
-/// Returns the first regular poll after `now`. Each upstream has its own slots, an interval apart
-/// and shifted by a hash of its URL, so that the polls of a farm spread out and stay where they
-/// are.
-fn next_slot(url: &UpstreamUrl, interval: Duration, now: Moment) -> Moment {
-    let interval = interval.max(Duration::from_millis(1)).as_millis();
-    let offset = u128::from(hash_of(url)) % interval;
-    let now = now.since_start().as_millis();
-    let past_slots = (now + interval - offset) / interval;
-    let next = offset + past_slots * interval;
-    Moment::from_duration(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX)))
-}
-
-/// Returns the same hash for equal values in every run.
-fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::progress::Progress;
 use crate::farm::Farm;
-use crate::farm::events::{Job, JobKey, PendingOutputs};
+use crate::farm::builds::Flight;
+use crate::farm::events::{JobKey, PublishJob};
 use crate::farm::moment::Moment;
+use crate::farm::queue::Waits;
 use crate::farm::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
 
-/// How many waiting versions a snapshot lists. The loop makes one after each turn, and an upstream
-/// may have any number of tags.
+/// How many waiting versions a snapshot lists. An upstream may have any number of tags.
 const LISTED: usize = 1000;
 
 impl Farm {
@@ -27,24 +28,22 @@ impl Farm {
                 (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error, log })
             })
             .collect();
-        let in_flight = self.in_flight.as_ref().map(|flight| {
-            let key = flight.job.key();
-            let started_at = calendar.at(flight.started);
-            let log = flight.log.clone();
-            InFlight { recipe: key.recipe, version: key.version.to_string(), started_at, log }
-        });
+        let builds = self.builds(calendar);
+        let publishes = self.publishes(calendar);
         let upload = &self.upload;
         Status {
             farm_id: farm_id.clone(),
             recipes: self.roster.keys().cloned().collect(),
             builds_attempted: self.builds_attempted,
             builds_succeeded: self.builds_succeeded,
-            in_flight,
+            in_flight: builds.first().or(publishes.first()).cloned(),
             failures: (!failures.is_empty()).then_some(failures),
             version: env!("CARGO_PKG_VERSION"),
             started_at: calendar.at(Moment::ZERO),
             queue: self.queued(),
-            queue_length: self.published_first().count() + self.queue.len(),
+            queue_length: self.publishing.ready_len() + self.queue.len(),
+            builds,
+            publishes,
             polls: self.polls(calendar),
             upload: (upload.is_owed || upload.running_since.is_some()).then(|| status::Upload {
                 failures: upload.failures,
@@ -58,40 +57,58 @@ impl Farm {
     /// Returns the progress of the sweep.
     pub(crate) fn progress(&self) -> Progress {
         let (polled, upstreams) = self.schedule.listed();
-        let building = self.in_flight.as_ref().map(|flight| {
+        let building = || {
+            let flight = self.flights.first()?;
+            let others = match self.flights.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
             let JobKey { recipe, version } = flight.job.key();
-            let verb = if matches!(flight.job, Job::Publish(_)) { "publishing" } else { "building" };
-            (format!("{verb} {recipe} {version}"), flight.started)
-        });
+            Some((format!("building {recipe} {version}{others}"), flight.started))
+        };
+        let publishing = || {
+            let running = self.publishing.running()?;
+            let JobKey { recipe, version } = &running.versions.first()?.outputs.key;
+            Some((format!("publishing {recipe} {version}"), running.started))
+        };
         let uploading = || self.upload.running_since.map(|started| ("uploading".to_owned(), started));
-        let pending =
-            self.pending.iter().filter(|outputs| self.key_in_flight().as_ref() != Some(&outputs.key));
-        let queued = self.queue.len() + pending.count();
-        Progress { polled, upstreams, queued, work: building.or_else(uploading) }
+        let queued = self.queue.len() + self.publishing.waiting();
+        Progress { polled, upstreams, queued, work: building().or_else(publishing).or_else(uploading) }
     }
 
-    /// Returns the pending outputs that are published before the next build.
-    fn published_first(&self) -> impl Iterator<Item = &PendingOutputs> {
-        let in_flight = self.key_in_flight();
-        self.pending.iter().filter(move |outputs| {
-            !self.is_backed_off(&outputs.key) && in_flight.as_ref() != Some(&outputs.key)
-        })
+    /// Returns the builds in progress, the oldest first.
+    fn builds(&self, calendar: Calendar) -> Vec<InFlight> {
+        let build = |flight: &Flight| {
+            let JobKey { recipe, version } = flight.job.key();
+            let (started_at, log) = (calendar.at(flight.started), flight.log.clone());
+            InFlight { recipe, version: version.to_string(), started_at, log }
+        };
+        self.flights.iter().map(build).collect()
+    }
+
+    /// Returns the versions of the publish in progress.
+    fn publishes(&self, calendar: Calendar) -> Vec<InFlight> {
+        let Some(running) = self.publishing.running() else { return Vec::new() };
+        let publish = |job: &PublishJob| {
+            let JobKey { recipe, version } = job.outputs.key.clone();
+            let (started_at, log) = (calendar.at(running.started), job.log.clone());
+            InFlight { recipe, version: version.to_string(), started_at, log }
+        };
+        running.versions.iter().take(LISTED).map(publish).collect()
     }
 
     /// Returns the first waiting versions, at most [`LISTED`].
     fn queued(&self) -> Vec<Queued> {
-        let publishes = self.published_first().map(|outputs| Queued {
+        let publishes = self.publishing.ready().map(|outputs| Queued {
             recipe: outputs.key.recipe.clone(),
             version: outputs.key.version.to_string(),
             reason: "publish",
         });
-        let builds = self.queue.iter().map(|(recipe, candidate, urgent)| {
-            let key = JobKey { recipe: recipe.clone(), version: candidate.version.clone() };
-            let reason = match (urgent, self.failures.contains_key(&key)) {
-                (true, _) => "webhook",
-                (false, _) if !self.may_build(recipe, candidate) => "held",
-                (false, true) => "retry",
-                (false, false) => "poll",
+        let builds = self.queue.iter().map(|(recipe, candidate, waits)| {
+            let reason = match waits {
+                Waits::Urgent => "webhook",
+                Waits::Untried => "poll",
+                Waits::Retry => "retry",
             };
             Queued { recipe: recipe.clone(), version: candidate.version.to_string(), reason }
         });

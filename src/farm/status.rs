@@ -21,7 +21,7 @@ pub struct Status {
     pub builds_attempted: u64,
     /// Versions published since the manager was started.
     pub builds_succeeded: u64,
-    /// The build in progress.
+    /// The oldest build in progress, else a version whose publish is in progress.
     pub in_flight: Option<InFlight>,
     /// The failed versions that wait for a retry, by `<recipe>@<version>`; null if there are none.
     pub failures: Option<BTreeMap<String, Failure>>,
@@ -29,24 +29,29 @@ pub struct Status {
     pub version: &'static str,
     /// When the manager was started.
     pub started_at: Time,
-    /// The versions that wait for the builder, recipe by recipe; only the first of a long queue.
+    /// The versions that wait for a builder or the publisher, recipe by recipe; only the first of a
+    /// long queue.
     pub queue: Vec<Queued>,
-    /// How many versions wait for the builder, in all.
+    /// How many versions wait for a builder or the publisher, in all.
     pub queue_length: usize,
+    /// All builds in progress, the oldest first.
+    pub builds: Vec<InFlight>,
+    /// The versions of the publish in progress.
+    pub publishes: Vec<InFlight>,
     /// The polls of each recipe with an upstream.
     pub polls: BTreeMap<Arc<str>, Poll>,
     /// The upload that is owed to the remote, if one is.
     pub upload: Option<Upload>,
 }
 
-/// A build in progress.
+/// A build or a publish in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InFlight {
     /// The recipe's id.
     pub recipe: Arc<str>,
     /// The package version.
     pub version: String,
-    /// When the build was started.
+    /// When it was started.
     pub started_at: Time,
     /// The name of the log file with its output.
     pub log: Option<Arc<str>>,
@@ -67,14 +72,14 @@ pub struct Failure {
     pub log: Option<Arc<str>>,
 }
 
-/// A version that waits for the builder.
+/// A version that waits for a builder or the publisher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queued {
     /// The recipe's id.
     pub recipe: Arc<str>,
     /// The package version.
     pub version: String,
-    /// Why it waits: `webhook`, `poll`, `retry`, `held` or `publish`.
+    /// Why it waits: `webhook`, `poll`, `retry` or `publish`.
     pub reason: &'static str,
 }
 
@@ -131,8 +136,8 @@ impl Calendar {
     }
 }
 
-/// A time, shown as RFC 3339 in UTC, to the second. It is formatted only when somebody asks: the
-/// loop makes a snapshot with thousands of times after each turn.
+/// A time, shown as RFC 3339 in UTC, to the second. The thread that renders the document formats it,
+/// not the loop that makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time(SystemTime);
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod failures;
+mod fairness;
 mod outputs;
 mod sweeps;
 mod versions;
@@ -12,7 +13,9 @@ use std::path::Path;
 use peipkg_format::package::PackageName;
 
 use super::*;
-use crate::farm::events::{Blame, JobOutcome, PollError, PollFault, UploadOutcome};
+use crate::farm::events::{
+    Blame, BuildOutcome, PendingOutputs, PollError, PollFault, PublishOutcome, UploadOutcome,
+};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -26,21 +29,15 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(once: bool, recipes: Vec<Recipe>) -> Self {
-        Self::with_options(
-            Options { once, default_interval: HOUR, poll_jobs: 4, uploads: false, order_seed: None },
-            recipes,
-        )
+        Self::with_options(Options { default_interval: HOUR, ..options(once) }, recipes)
     }
 
     /// Creates a farm with a remote.
     pub(super) fn uploading(once: bool, recipes: Vec<Recipe>) -> Self {
-        Self::with_options(
-            Options { once, default_interval: HOUR * 48, poll_jobs: 4, uploads: true, order_seed: None },
-            recipes,
-        )
+        Self::with_options(Options { default_interval: HOUR * 48, uploads: true, ..options(once) }, recipes)
     }
 
-    fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
+    pub(super) fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
         let mut bench = Self { farm: Farm::new(options), now: Moment::ZERO, effects: Vec::new() };
         bench.event(Event::ArchiveRead(Ok(Archive::default())));
         bench.event(Event::RosterLoaded(Ok(recipes)));
@@ -60,7 +57,8 @@ impl Bench {
         self.effects.drain(..).filter_map(is_poll).collect()
     }
 
-    /// Returns the effects since the last look, as short texts; leaves out polls.
+    /// Returns the effects since the last look, as short texts; leaves out polls, and publishes of
+    /// versions that were just built.
     pub(super) fn seen(&mut self) -> Vec<String> {
         self.effects.drain(..).filter_map(|effect| describe(&effect)).collect()
     }
@@ -70,8 +68,50 @@ impl Bench {
         self.event(Event::PollFinished { upstream: upstream.into(), tags });
     }
 
-    pub(super) fn finish(&mut self, outcome: JobOutcome) {
-        self.event(Event::JobFinished(outcome));
+    /// Ends the oldest build.
+    pub(super) fn finish(&mut self, outcome: BuildOutcome) {
+        let key = self.farm.flights.first().expect("a build in progress").job.key();
+        self.event(Event::BuildFinished { key, outcome });
+    }
+
+    /// Ends the oldest build well.
+    pub(super) fn built(&mut self) {
+        let job = &self.farm.flights.first().expect("a build in progress").job;
+        let names: Vec<&str> = job.recipe.packages.iter().map(|package| package.name.as_str()).collect();
+        let outputs = outputs(&job.recipe.id, job.candidate.version.as_str(), &names);
+        let log = self.farm.flights[0].log.clone();
+        self.finish(BuildOutcome::Built { outputs, log });
+    }
+
+    /// Ends the publish in progress well.
+    pub(super) fn published(&mut self) {
+        self.event(Event::PublishFinished(PublishOutcome::Done));
+    }
+
+    /// Ends the publish in progress with a refusal; without one, that of the oldest build.
+    pub(super) fn publish_fails(&mut self) {
+        if self.publishing().is_empty() {
+            self.built();
+        }
+        self.event(Event::PublishFinished(PublishOutcome::Failed { reason: "refused".into() }));
+    }
+
+    /// Ends the oldest build and its publish well.
+    pub(super) fn done(&mut self) {
+        self.built();
+        self.published();
+    }
+
+    /// Ends the publish in progress: somebody has removed these directories.
+    pub(super) fn gone(&mut self, directories: &[&str]) {
+        let directories = directories.iter().map(|directory| (*directory).to_owned()).collect();
+        self.event(Event::PublishFinished(PublishOutcome::Gone(directories)));
+    }
+
+    /// Returns the versions of the publish in progress.
+    pub(super) fn publishing(&self) -> Vec<String> {
+        let versions = self.farm.publishing.running().into_iter().flat_map(|running| &running.versions);
+        versions.map(|job| job.outputs.key.to_string()).collect()
     }
 
     pub(super) fn uploaded(&mut self) {
@@ -83,7 +123,7 @@ impl Bench {
     }
 
     pub(super) fn fail(&mut self) {
-        self.finish(JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
+        self.finish(BuildOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version });
     }
 
     /// Moves the time to `until`, waking the farm only at its deadlines.
@@ -97,14 +137,23 @@ impl Bench {
     }
 }
 
+/// Returns the options of a farm with one builder and four pollers.
+pub(super) fn options(once: bool) -> Options {
+    Options { once, default_interval: HOUR, poll_jobs: 4, build_jobs: 1, uploads: false, order_seed: None }
+}
+
 fn describe(effect: &Effect) -> Option<String> {
     let text = match effect {
-        Effect::StartJob(Job::Build(job)) => format!("build {}", job.key()),
-        Effect::StartJob(Job::Publish(outputs)) => format!("publish {}", outputs.key),
+        Effect::StartBuild(job) => format!("build {}", job.key()),
+        Effect::StartPublish(group) if group.iter().all(|job| job.is_new) => return None,
+        Effect::StartPublish(group) => {
+            let keys: Vec<String> = group.iter().map(|job| job.outputs.key.to_string()).collect();
+            format!("publish {}", keys.join(" "))
+        }
         Effect::StartUpload => "upload".into(),
         Effect::DiscardOutputs(outputs) => format!("discard {}", outputs.key),
         Effect::InterruptPolls => "interrupt polls".into(),
-        Effect::InterruptJob => "interrupt job".into(),
+        Effect::InterruptJobs => "interrupt jobs".into(),
         Effect::LoadRoster => "load roster".into(),
         Effect::StartPoll(_) => return None,
         Effect::Report(notice) => match notice {
@@ -121,8 +170,11 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::PublishFailed { key, retry_after, .. } => {
                 format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
             }
-            Notice::RecipeHeld { recipe, versions, .. } => format!("held {versions} of {recipe}"),
-            Notice::UpstreamHeld { upstream, versions, .. } => format!("held {versions} of {upstream}"),
+            Notice::RecipeChanged { recipe } => format!("changed {recipe}"),
+            Notice::RecipeLeftOut { recipe, versions } => format!("left {versions} of {recipe}"),
+            Notice::UpstreamLeftOut { upstream, versions } => format!("left {versions} of {upstream}"),
+            Notice::VersionsLeftOut { recipe, versions } => format!("{versions} too many of {recipe}"),
+            Notice::GroupRefused { versions, .. } => format!("refused {versions} together"),
             Notice::OutputsGone { key } => format!("gone {key}"),
             Notice::UploadFailed { retry_after, .. } => {
                 format!("not uploaded {}m", retry_after.as_secs() / 60)

@@ -75,6 +75,13 @@ impl Archive {
         }
     }
 
+    /// Removes packages.
+    pub fn remove(&mut self, packages: &[PackageName], version: &Version) {
+        for package in packages {
+            self.packages.remove(key(&package.name, version.as_str(), &package.architecture).as_str());
+        }
+    }
+
     /// Returns the number of published packages.
     pub fn len(&self) -> usize {
         self.packages.len()

@@ -5,12 +5,12 @@
 //! gate.
 
 mod backend;
-mod board;
 mod client;
 pub(crate) mod frame;
 mod gate;
 mod pieces;
 mod routes;
+mod snapshot;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -31,9 +31,10 @@ use crossbeam_channel::Sender;
 use log::info;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-pub(crate) use self::board::Board;
+pub(crate) use self::snapshot::SnapshotRequest;
 use crate::config::ListenAddr;
 use crate::farm::events::Event;
+use crate::farm::status::Status;
 
 /// The connections between the gate and `tiny_http`: as many as the threads that its pool starts
 /// with and always keeps, so they cost no thread. Each carries one request at a time.
@@ -125,20 +126,20 @@ impl Server {
         Ok(Self { listener, behind, backends })
     }
 
-    /// Serves from threads of its own, until the process ends. Without a secret no webhook is
-    /// accepted.
+    /// Serves from threads of its own, until the process ends. Shows `snapshot` until the receiver of
+    /// `events` answers requests for newer ones. Without a secret no webhook is accepted.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub(crate) fn start<M: From<Event> + Send + 'static>(
+    pub(crate) fn start<M: From<Event> + From<SnapshotRequest> + Send + 'static>(
         self,
         secret: Option<Vec<u8>>,
-        board: Arc<Board>,
+        snapshot: Arc<Status>,
         events: Sender<M>,
     ) -> io::Result<()> {
         let Self { listener, behind, backends } = self;
         let addr = listener.local_addr()?;
-        let routes = routes::Routes::new(secret, board, events);
+        let routes = routes::Routes::new(secret, snapshot, events);
         thread::Builder::new().name("http".into()).spawn(move || routes.serve(&behind))?;
         gate::start(listener, backends)?;
         info!(addr:%; "webhook server listening");

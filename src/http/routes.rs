@@ -11,8 +11,8 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
 use crate::farm::status::Status;
-use crate::http::board::Board;
 use crate::http::frame::MAX_BODY;
+use crate::http::snapshot::SnapshotRequest;
 use crate::http::webhook::{self, Payload};
 
 /// How often to log a bad signature; those in between are counted. Anybody can send one, so a line
@@ -22,13 +22,14 @@ const SIGNATURE_LOG_PAUSE: Duration = Duration::from_secs(1);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Answers requests from the latest snapshot, and turns webhooks into events.
+/// Answers requests from snapshots of the loop, and turns webhooks into events.
 pub(super) struct Routes<M> {
     secret: Option<Vec<u8>>,
-    board: Arc<Board>,
     events: Sender<M>,
-    /// The latest snapshot that was rendered, and its JSON.
-    rendered: Option<(Arc<Status>, Arc<[u8]>)>,
+    /// The last snapshot.
+    snapshot: Arc<Status>,
+    /// Its JSON, once somebody has asked for it.
+    json: Option<Arc<[u8]>>,
     bad_signatures: BadSignatures,
 }
 
@@ -47,9 +48,9 @@ struct Answer {
     allow: Option<&'static str>,
 }
 
-impl<M: From<Event>> Routes<M> {
-    pub(super) fn new(secret: Option<Vec<u8>>, board: Arc<Board>, events: Sender<M>) -> Self {
-        Self { secret, board, events, rendered: None, bad_signatures: BadSignatures::default() }
+impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
+    pub(super) fn new(secret: Option<Vec<u8>>, snapshot: Arc<Status>, events: Sender<M>) -> Self {
+        Self { secret, events, snapshot, json: None, bad_signatures: BadSignatures::default() }
     }
 
     /// Answers requests one after the other, until the process ends.
@@ -75,17 +76,15 @@ impl<M: From<Event>> Routes<M> {
         }
     }
 
-    /// Returns the latest snapshot as JSON. Renders each snapshot once: a large farm has megabytes.
+    /// Returns a snapshot as JSON. Renders each once: a large farm has megabytes.
     fn status(&mut self) -> Arc<[u8]> {
-        let latest = self.board.latest();
-        match &self.rendered {
-            Some((status, json)) if Arc::ptr_eq(status, &latest) => json.clone(),
-            _ => {
-                let json: Arc<[u8]> = latest.to_json().into();
-                self.rendered = Some((latest, json.clone()));
-                json
-            }
+        // Sending fails only while the process ends.
+        let answer = SnapshotRequest::ask(|request| drop(self.events.send(request.into())));
+        if let Some(snapshot) = answer.filter(|snapshot| !Arc::ptr_eq(snapshot, &self.snapshot)) {
+            self.snapshot = snapshot;
+            self.json = None;
         }
+        self.json.get_or_insert_with(|| self.snapshot.to_json().into()).clone()
     }
 
     fn webhook(&mut self, request: &mut Request) -> Answer {

@@ -75,8 +75,7 @@ const IMPURE: [&str; 20] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 9] = [
-    ("http/board.rs", "the latest snapshot, while its pointer is copied"),
+const LOCKS: [(&str, &str); 8] = [
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
     ("upstream/git.rs", "git's ssh command, found out once"),

@@ -1,5 +1,5 @@
-//! Upstreams that list their tags and then hang in each fetch: they block the builder once, not
-//! once per version.
+//! Upstreams that list their tags and then hang in each fetch: they take their share of the builder,
+//! and no more.
 
 use rustix::process::Signal;
 
@@ -11,12 +11,11 @@ use crate::support::recipes::Recipe;
 use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// How long a fetch may take here: longer than the ten seconds from which on a failure holds its
-/// upstream.
+/// How long a fetch may take here: much longer than the builds of the other recipe together.
 const BUILD_LIMIT: &str = "11s";
 
 #[test]
-fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
+fn fetch_hangs_delays_another_recipe_once() {
     let (http, latch) = (SmartHttp::new(), Latch::new());
     let hangs = http.serve("hangs.git", &GitRepo::program(&["1", "2", "3", "4"]));
     let good = http.serve("good.git", &GitRepo::program(&["1", "2"]));
@@ -39,17 +38,10 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
 
     let failed = daemon.wait_event("build failed", PATIENCE);
     assert_eq!([&failed["recipe"], &failed["version"]], ["a-hangs", "4-1"]);
-    let held = daemon.wait_event("fetch hung, delaying other versions of this upstream", PATIENCE);
-    assert_eq!([&held["level"], &held["upstream"], &held["versions"]], ["warn", &hangs, "3"]);
-    assert_eq!(held["held_for"], "30s");
-    wait_until("the other recipes are built", PATIENCE, || {
-        farm.published().len() == 3 && client::status(addr)["in_flight"].is_null()
-    });
-    let status = client::status(addr);
-    let waiting: Vec<_> = status["queue"].as_array().unwrap().iter().collect();
-    assert!(waiting.len() == 3 && waiting.iter().all(|version| version["reason"] == "held"), "{status}");
+    wait_until("the other recipes are built", PATIENCE, || farm.published().len() == 3);
+    assert_eq!(daemon.events().iter().filter(|event| event["msg"] == "build failed").count(), 1, "{daemon}");
 
-    // A changed recipe ends the hold, and the wait of the version that failed.
+    // A changed recipe ends the wait of the version that failed.
     http.clear_faults();
     farm.add(&Recipe::program("a-hangs", &hangs).before_build(": changed"));
     daemon.signal(Signal::HUP);
@@ -57,7 +49,4 @@ fn fetch_hangs_delays_only_other_versions_of_its_upstream() {
     daemon.signal(Signal::TERM);
     let output = daemon.wait_exit(PATIENCE);
     output.assert_code(0).assert_only_events();
-    assert_eq!(output.events("build failed").len(), 1, "{output}");
-    let built: Vec<String> = output.events("starting build").iter().map(|e| e["version"].clone()).collect();
-    assert!(built.ends_with(&["4-1", "3-1", "2-1", "1-1"].map(String::from)), "{output}");
 }

@@ -40,7 +40,7 @@ fn status_of_an_empty_farm_has_all_fields() {
     assert!(found["version"].take().is_string());
     let expected = json!({
         "farm_id": "test-farm", "recipes": [], "builds_attempted": 0, "builds_succeeded": 0, "in_flight": null, "failures": null,
-        "version": null, "started_at": null, "queue": [], "queue_length": 0, "polls": {}, "upload": null,
+        "version": null, "started_at": null, "queue": [], "queue_length": 0, "builds": [], "publishes": [], "polls": {}, "upload": null,
     });
     assert_eq!(found, expected);
 }

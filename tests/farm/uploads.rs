@@ -32,11 +32,12 @@ fn publish_not_undone_is_undone_before_an_upload() {
         "{SHELL}[ \"$1\" = publish ] && [ $(number publishes) = 3 ] || exec {{real}} \"$@\"\n\
          {{real}} \"$@\" && cd \"$HOME/state/repo\" && rm -r p/tool/1.1-1 && mkdir index/archive.json.new\nexit 1\n"
     );
-    // The second build waits for the first upload, which waits for the fourth build; that one
-    // removes the directory and fails.
+    // The second build waits for the first upload, which waits for the fourth build; that one waits
+    // for the end of the third publish, removes the directory and fails.
     let build = format!(
         "{SHELL}case $(number builds) in\n2) await \"$HOME/uploading\" ;;\n\
-         4) rm -r \"$HOME/state/repo/index/archive.json.new\" && : >\"$HOME/go\"; exit 1 ;;\nesac\nexec {{real}} \"$@\"\n"
+         4) until grep -q 'publish failed' $HOME/state/logs/tool/*_1.1-1_*; do sleep 0.01; done\n\
+         rm -r \"$HOME/state/repo/index/archive.json.new\" && : >\"$HOME/go\"; exit 1 ;;\nesac\nexec {{real}} \"$@\"\n"
     );
     let upload = format!("{SHELL}: >\"$HOME/uploading\"\nawait \"$HOME/go\"\nexec {{real}} \"$@\"\n");
     let (_repo, builder) = uploading(&copy, &["1.0", "1.1", "1.2", "1.3"]);

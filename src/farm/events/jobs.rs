@@ -1,5 +1,6 @@
-//! The work of the builder and the uploader: jobs, their outputs and their outcomes. Pure.
+//! The work of builders, publisher and uploader: jobs, their outputs and their outcomes. Pure.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +17,19 @@ pub(crate) struct JobKey {
     pub recipe: Arc<str>,
     /// The package version.
     pub version: Version,
+}
+
+impl Ord for JobKey {
+    /// Compares texts, so that equal keys are the same version.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.recipe.cmp(&other.recipe).then_with(|| self.version.as_str().cmp(other.version.as_str()))
+    }
+}
+
+impl PartialOrd for JobKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for JobKey {
@@ -57,41 +71,42 @@ pub(crate) struct PendingOutputs {
     pub packages: Vec<PackageName>,
 }
 
-/// The builder's work, one job at a time.
-#[derive(Debug, Clone)]
-pub(crate) enum Job {
-    /// Fetch, build and publish.
-    Build(BuildJob),
-    /// Publish the pending outputs of an earlier build.
-    Publish(PendingOutputs),
+/// One version of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublishJob {
+    /// Its packages.
+    pub outputs: PendingOutputs,
+    /// The path of the log to continue; `None` begins a log of its own.
+    pub log: Option<Arc<str>>,
+    /// Whether its build has just ended, so that the publish is part of the same attempt.
+    pub is_new: bool,
 }
 
-/// How a job ended.
+/// How a build ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum JobOutcome {
-    /// Published, after its build if it had one.
-    Done,
-    /// The job failed and left nothing.
+pub(crate) enum BuildOutcome {
+    /// The packages are built and pending.
+    Built {
+        /// The packages.
+        outputs: PendingOutputs,
+        /// The path of the build's log, for the publisher to continue; `None` if it has none.
+        log: Option<Arc<str>>,
+    },
+    /// The build failed and left nothing.
     Failed {
         /// Why, in one line.
         reason: String,
         /// Which other versions are likely to fail the same way.
         blame: Blame,
     },
-    /// The outputs are built and pending.
-    PublishFailed {
-        /// Why, in one line.
-        reason: String,
-        /// The pending outputs.
-        outputs: PendingOutputs,
-    },
-    /// Somebody removed the pending outputs.
-    OutputsGone,
-    /// The manager's shutdown ended the job.
+    #[allow(dead_code, reason = "MERGE")]
+    /// The recipe's files are no longer those that the farm has loaded: nothing was built.
+    RecipeChanged,
+    /// The manager's shutdown ended the build.
     Interrupted,
 }
 
-/// Which other versions are likely to fail the same way as a failed job.
+/// Which other versions are likely to fail the same way as a failed build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
     /// Those of its upstream: the fetch of the source failed.
@@ -100,6 +115,22 @@ pub(crate) enum Blame {
     Recipe,
     /// No other version: the failure says nothing about them.
     Version,
+}
+
+/// How a publish ended: one run of `peipkg-repo`, of one or several versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PublishOutcome {
+    /// All of them are published.
+    Done,
+    /// None of them is.
+    Failed {
+        /// Why, in one line.
+        reason: String,
+    },
+    /// None was published, because somebody removed these directories below `publish/`.
+    Gone(Vec<String>),
+    /// The manager's shutdown ended the publish.
+    Interrupted,
 }
 
 /// How an upload ended.
@@ -120,23 +151,5 @@ impl BuildJob {
     /// Returns the version to build.
     pub(crate) fn key(&self) -> JobKey {
         JobKey { recipe: self.recipe.id.clone(), version: self.candidate.version.clone() }
-    }
-}
-
-impl Job {
-    /// Returns the version to build or publish.
-    pub(in crate::farm) fn key(&self) -> JobKey {
-        match self {
-            Self::Build(build) => build.key(),
-            Self::Publish(outputs) => outputs.key.clone(),
-        }
-    }
-
-    /// Returns the packages that the job builds or publishes.
-    pub(in crate::farm) fn packages(&self) -> &[PackageName] {
-        match self {
-            Self::Build(build) => &build.recipe.packages,
-            Self::Publish(outputs) => &outputs.packages,
-        }
     }
 }

@@ -11,9 +11,10 @@ use peipkg_format::archive_index::Archive;
 use peipkg_format::problem::Problem;
 
 pub(crate) use crate::farm::events::jobs::{
-    Blame, BuildJob, FETCH_AHEAD, Job, JobKey, JobOutcome, PendingOutputs, UploadOutcome,
+    Blame, BuildJob, BuildOutcome, FETCH_AHEAD, JobKey, PendingOutputs, PublishJob, PublishOutcome,
+    UploadOutcome,
 };
-pub(crate) use crate::farm::events::notices::{Hold, Notice};
+pub(crate) use crate::farm::events::notices::Notice;
 pub use crate::farm::events::polls::{PollError, PollFault};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -38,10 +39,22 @@ pub(crate) enum Event {
         /// The tags, without `refs/tags/`.
         tags: Result<Vec<String>, PollError>,
     },
-    /// The builder has begun the log of its job, in this file.
-    LogBegun(Arc<str>),
-    /// The builder has ended its job.
-    JobFinished(JobOutcome),
+    /// A build, or the publish of a version, writes this log from now on.
+    LogBegun {
+        /// The version.
+        key: JobKey,
+        /// The path of the log.
+        log: Arc<str>,
+    },
+    /// A build has ended.
+    BuildFinished {
+        /// The version.
+        key: JobKey,
+        /// How it ended.
+        outcome: BuildOutcome,
+    },
+    /// The publish in progress has ended.
+    PublishFinished(PublishOutcome),
     /// An upload has ended.
     UploadFinished(UploadOutcome),
     /// A signed webhook has announced a change of a repository.
@@ -62,8 +75,10 @@ pub(crate) enum Event {
 pub(crate) enum Effect {
     /// List the tags of this upstream; answer with [`Event::PollFinished`].
     StartPoll(UpstreamUrl),
-    /// Give the builder this job; it answers with [`Event::JobFinished`].
-    StartJob(Job),
+    /// Build this version; answer with [`Event::BuildFinished`].
+    StartBuild(BuildJob),
+    /// Publish these versions together; answer with [`Event::PublishFinished`].
+    StartPublish(Vec<PublishJob>),
     /// Copy the repository to the remote; answer with [`Event::UploadFinished`].
     StartUpload,
     /// Remove pending outputs that turned out to be published.
@@ -72,8 +87,8 @@ pub(crate) enum Effect {
     LoadRoster,
     /// End the polls in progress.
     InterruptPolls,
-    /// End the job in progress.
-    InterruptJob,
+    /// End the builds, the publish and the upload in progress.
+    InterruptJobs,
     /// Tell the operator.
     Report(Notice),
 }

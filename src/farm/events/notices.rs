@@ -9,15 +9,6 @@ use peipkg_format::problem::Problem;
 use super::jobs::JobKey;
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// How long an upstream or a recipe is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// For this time.
-    For(Duration),
-    /// For the rest of a single sweep.
-    ThisSweep,
-}
-
 /// A notice to the operator; one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
@@ -42,13 +33,16 @@ pub(crate) enum Notice {
     BuildComplete { key: JobKey, took: Duration },
     BuildFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
     PublishFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
-    RecipeHeld { recipe: Arc<str>, versions: usize, hold: Hold },
-    UpstreamHeld { upstream: UpstreamUrl, versions: usize, hold: Hold },
+    RecipeChanged { recipe: Arc<str> },
+    RecipeLeftOut { recipe: Arc<str>, versions: usize },
+    UpstreamLeftOut { upstream: UpstreamUrl, versions: usize },
+    VersionsLeftOut { recipe: Arc<str>, versions: usize },
+    GroupRefused { versions: usize, reason: String },
     OutputsGone { key: JobKey },
-    JobInterrupted { key: JobKey },
+    BuildInterrupted { key: JobKey },
     UploadStarted,
     UploadComplete { took: Duration },
     UploadFailed { failures: u32, retry_after: Duration, reason: String },
-    Draining { in_flight: Option<JobKey> },
+    Draining { in_flight: Vec<JobKey> },
     Aborting,
 }

@@ -1,10 +1,11 @@
 //! Ends the polls, jobs and uploads that the core started: with success or not, and when.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::farm::events::{
-    Blame, BuildJob, Event, Job, JobKey, JobOutcome, PendingOutputs, PollError, PollFault, UploadOutcome,
+    Blame, BuildOutcome, Event, PendingOutputs, PollError, PollFault, PublishJob, PublishOutcome,
+    UploadOutcome,
 };
 use crate::farm::model_tests::{World, below, next};
 use crate::farm::tests::outputs;
@@ -37,6 +38,7 @@ impl World {
             2 => PollFault::Busy { pause, redirected_to: None },
             _ => PollFault::Busy { pause, redirected_to: Some("https://example.org/r1".into()) },
         };
+        self.is_troubled |= failed && fault != PollFault::Other;
         let error = PollError { reason: "no answer".into(), fault };
         self.event(Event::PollFinished { upstream, tags: if failed { Err(error) } else { Ok(tags) } });
     }
@@ -58,72 +60,88 @@ impl World {
         });
     }
 
-    pub(super) fn finish_job(&mut self) {
-        let Some(job) = self.job.take() else { return };
+    /// Ends one of the builds in progress, some time after it was started.
+    pub(super) fn finish_build(&mut self) {
+        if self.builds.is_empty() {
+            return;
+        }
+        let (build, started) = self.builds.remove(below(&mut self.random, self.builds.len()));
+        self.now += Duration::from_secs([0, 5, 60, 600, 3600][below(&mut self.random, 5)]);
+        let took = self.now.saturating_since(started);
         let fails = !self.calm && self.one_in(3);
-        let outcome = match (&job, fails) {
-            _ if self.aborted => JobOutcome::Interrupted,
-            (Job::Build(build), true) if self.one_in(2) => {
-                let outputs = self.leave_pending(build);
-                self.release(build);
-                JobOutcome::PublishFailed { reason: "full".into(), outputs }
+        let outcome = match fails {
+            _ if self.aborted => BuildOutcome::Interrupted,
+            true => {
+                let blame = [Blame::Upstream, Blame::Upstream, Blame::Recipe, Blame::Version]
+                    [below(&mut self.random, 4)];
+                BuildOutcome::Failed { reason: "no compiler, no source or no end".into(), blame }
             }
-            (Job::Build(build), true) => self.fail_build(build),
-            (Job::Publish(outputs), true) if self.one_in(4) => {
-                self.pending.remove(&outputs.key);
-                self.not_before.remove(&outputs.key);
-                JobOutcome::OutputsGone
-            }
-            (Job::Publish(outputs), true) => {
-                JobOutcome::PublishFailed { reason: "full".into(), outputs: outputs.clone() }
-            }
-            (Job::Build(build), false) => {
-                let key = build.key();
-                self.release(build);
-                self.publish(&key, &build.recipe.packages);
-                JobOutcome::Done
-            }
-            (Job::Publish(outputs), false) => {
-                self.publish(&outputs.key, &outputs.packages);
-                JobOutcome::Done
+            false => {
+                self.changed_during.remove(&build.key());
+                let names: Vec<&str> = build.recipe.packages.iter().map(|p| p.name.as_str()).collect();
+                let pending = outputs(&build.recipe.id, build.candidate.version.as_str(), &names);
+                self.pending.insert(pending.key.clone());
+                BuildOutcome::Built { outputs: pending, log: None }
             }
         };
-        self.event(Event::JobFinished(outcome));
+        let mut others = BTreeSet::new();
+        if matches!(outcome, BuildOutcome::Failed { blame: Blame::Upstream, .. })
+            && took >= Duration::from_secs(10)
+        {
+            let waiting = self.waiting();
+            others.extend(
+                self.watched()
+                    .iter()
+                    .filter(|(recipe, url)| **url == build.upstream.url && waiting.contains_key(&recipe.id))
+                    .map(|(recipe, _)| recipe.id.clone())
+                    .filter(|id| *id != build.recipe.id),
+            );
+        }
+        self.oracle.on_build_ended(&build.recipe.id, took, &others);
+        self.event(Event::BuildFinished { key: build.key(), outcome });
     }
 
-    /// Fails a build: in its fetch, by its time limit or otherwise, at once or after a while.
-    pub(super) fn fail_build(&mut self, build: &BuildJob) -> JobOutcome {
-        let blame = match next(&mut self.random) % 4 {
-            0 | 1 => Blame::Upstream,
-            2 => Blame::Recipe,
-            _ => Blame::Version,
-        };
-        let (url, id) = (build.upstream.url.to_string(), build.recipe.id.clone());
-        if blame != Blame::Upstream {
-            self.fresh_not_before.remove(&url);
-        }
-        if blame == Blame::Version {
-            self.fresh_not_before.remove(&*id);
-        } else if self.one_in(2) {
-            let took = Duration::from_secs(10 + next(&mut self.random) % 100);
-            self.now += took;
-            // A recipe that was dropped meanwhile holds nothing.
-            if !self.options.once && self.roster.iter().any(|recipe| recipe.id == build.recipe.id) {
-                let held = if blame == Blame::Upstream { url } else { id.to_string() };
-                // A retry holds shortly and never ends an earlier hold.
-                let is_retry = self.farm.failures.contains_key(&build.key());
-                let end = self.now + if is_retry { took / 2 } else { Duration::from_secs(30) };
-                let held_until = self.fresh_not_before.entry(held).or_default();
-                *held_until = end.max(*held_until);
+    pub(super) fn finish_publish(&mut self) {
+        let Some(group) = self.publish.take() else { return };
+        let fails = !self.calm && self.one_in(3);
+        let outcome = match fails {
+            _ if self.aborted => PublishOutcome::Interrupted,
+            true if self.one_in(4) => {
+                let gone: Vec<_> = group
+                    .iter()
+                    .take(1 + below(&mut self.random, group.len()))
+                    .map(|job| &job.outputs)
+                    .collect();
+                for outputs in &gone {
+                    self.pending.remove(&outputs.key);
+                    self.not_before.remove(&outputs.key);
+                    self.refused.remove(&outputs.key);
+                    // Nobody counts an attempt at what somebody removed.
+                    self.attempts.remove(&(true, outputs.key.clone()));
+                }
+                PublishOutcome::Gone(gone.iter().map(|outputs| outputs.directory.clone()).collect())
             }
-        }
-        JobOutcome::Failed { reason: "no compiler, no source or no end".into(), blame }
-    }
-
-    /// Ends the holds of a build's upstream and recipe.
-    pub(super) fn release(&mut self, build: &BuildJob) {
-        self.fresh_not_before.remove(&build.upstream.url.to_string());
-        self.fresh_not_before.remove(&*build.recipe.id);
+            true => {
+                if let [job] = &group[..] {
+                    self.refused.insert(job.outputs.key.clone());
+                }
+                PublishOutcome::Failed { reason: "full".into() }
+            }
+            false => {
+                for PublishJob { outputs: PendingOutputs { key, packages, .. }, .. } in &group {
+                    for package in packages {
+                        self.published.insert((package.name.clone(), key.version.to_string()));
+                    }
+                    self.pending.remove(key);
+                    self.not_before.remove(key);
+                    self.refused.remove(key);
+                }
+                self.owed = self.options.uploads;
+                self.is_untried = self.options.uploads;
+                PublishOutcome::Done
+            }
+        };
+        self.event(Event::PublishFinished(outcome));
     }
 
     pub(super) fn finish_upload(&mut self) {
@@ -137,22 +155,6 @@ impl World {
             (false, true) => UploadOutcome::Failed { reason: "offline".into() },
             (false, false) => UploadOutcome::Done,
         }));
-    }
-
-    pub(super) fn leave_pending(&mut self, build: &BuildJob) -> PendingOutputs {
-        let names: Vec<&str> = build.recipe.packages.iter().map(|package| package.name.as_str()).collect();
-        let pending = outputs(&build.recipe.id, build.candidate.version.as_str(), &names);
-        self.pending.insert(pending.key.clone());
-        pending
-    }
-
-    pub(super) fn publish(&mut self, key: &JobKey, packages: &[peipkg_format::package::PackageName]) {
-        for package in packages {
-            self.published.insert((package.name.clone(), key.version.to_string()));
-        }
-        self.pending.remove(key);
-        self.not_before.remove(key);
-        self.owed = self.options.uploads;
     }
 
     /// Lets the farm sleep until its deadline, or for a part of that time.

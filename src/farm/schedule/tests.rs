@@ -3,6 +3,7 @@
 mod hosts;
 
 use super::*;
+use crate::farm::schedule::upstream::next_slot;
 use crate::farm::tests::at;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -26,11 +27,11 @@ fn first_polls_start_at_once_up_to_the_pool_size() {
     let mut schedule = schedule(2, &["a", "b", "c"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     assert_eq!(start(&mut schedule, Moment::ZERO), "");
-    assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(3), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"b".into(), tags(3), Moment::ZERO), Some(false));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
     assert!(!schedule.is_quiet());
     for url in ["a", "c"] {
-        schedule.on_listing_finished(&url.into(), Ok(0), Moment::ZERO);
+        schedule.on_listing_finished(&url.into(), tags(0), Moment::ZERO);
     }
     assert!(schedule.is_quiet());
 }
@@ -54,7 +55,7 @@ fn upstreams_over_ten_days_are_polled_once_an_interval_and_spread_out() {
             }
             for url in started {
                 *polls.entry(url.clone()).or_default() += 1;
-                schedule.on_listing_finished(&url, Ok(1), now);
+                schedule.on_listing_finished(&url, tags(1), now);
             }
         }
         now = schedule.next_deadline().unwrap();
@@ -73,9 +74,9 @@ fn webhook_goes_ahead_and_coalesces() {
     // Hooks during a listing ask for one more.
     assert!(schedule.trigger(&"c".into(), Moment::ZERO));
     assert!(!schedule.trigger(&"c".into(), Moment::ZERO));
-    assert_eq!(schedule.on_listing_finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(schedule.on_listing_finished(&"c".into(), tags(1), Moment::ZERO), Some(true));
     assert_eq!(start(&mut schedule, Moment::ZERO), "c");
-    assert_eq!(schedule.on_listing_finished(&"c".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(schedule.on_listing_finished(&"c".into(), tags(1), Moment::ZERO), Some(true));
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
 }
 
@@ -83,7 +84,7 @@ fn webhook_goes_ahead_and_coalesces() {
 fn webhook_whose_listing_fails_keeps_its_urgency() {
     let mut schedule = schedule(1, &["a"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
-    schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO);
+    schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO);
     assert!(schedule.trigger(&"a".into(), Moment::ZERO));
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
     schedule.on_listing_finished(&"a".into(), Err(error("no route", None)), Moment::ZERO);
@@ -91,9 +92,81 @@ fn webhook_whose_listing_fails_keeps_its_urgency() {
     for expected in [true, false] {
         assert_eq!(start(&mut schedule, retry), if expected { "a" } else { "" });
         if expected {
-            assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), retry), Some(true));
+            assert_eq!(schedule.on_listing_finished(&"a".into(), tags(1), retry), Some(true));
         }
     }
+}
+
+/// Plays a webhook whose listings show `counts` tags each, and further webhooks at `hooks`. Returns
+/// the seconds at which the upstream was listed.
+fn hook_listings(counts: &[usize], hooks: &[u64]) -> Vec<u64> {
+    let mut schedule = schedule(1, &["a"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO);
+    let (mut hooks, mut counts) = (hooks.iter().copied().peekable(), counts.iter().copied());
+    let mut listed = Vec::new();
+    for second in 10..600 {
+        let now = at(Duration::from_secs(second));
+        while hooks.next_if_eq(&second).is_some() {
+            schedule.trigger(&"a".into(), now);
+        }
+        if start(&mut schedule, now) == "a" {
+            listed.push(second);
+            schedule.on_listing_finished(&"a".into(), tags(counts.next().unwrap_or(1)), now);
+        }
+    }
+    listed
+}
+
+#[test]
+fn webhook_before_its_tag_lists_again_until_the_tag_appears() {
+    assert_eq!(hook_listings(&[1, 1, 1, 1], &[10]), [10, 15, 45, 165]);
+    assert_eq!(hook_listings(&[2], &[10]), [10]);
+    assert_eq!(hook_listings(&[1, 2, 2], &[10]), [10, 15]);
+    assert_eq!(hook_listings(&[1, 1, 2], &[10]), [10, 15, 45]);
+    // A second webhook is as prompt as the first.
+    assert_eq!(hook_listings(&[1, 2, 3], &[10, 100]), [10, 15, 100]);
+    assert_eq!(hook_listings(&[1, 1, 1, 1], &[10, 50])[..4], [10, 15, 45, 50]);
+}
+
+#[test]
+fn burst_of_webhooks_causes_four_listings() {
+    assert_eq!(hook_listings(&[1, 1, 1, 1], &[10; 50]), [10, 15, 45, 165]);
+    let around_the_first: Vec<u64> = [[10; 20], [11; 20]].concat();
+    assert_eq!(hook_listings(&[1, 1, 1, 1], &around_the_first), [10, 11, 41, 161]);
+    assert_eq!(hook_listings(&[1, 2], &around_the_first), [10, 11]);
+    // Within a second of the last listing, a webhook waits for the end of that second.
+    let mut schedule = schedule(1, &["a"]);
+    let millis = |millis| at(Duration::from_millis(millis));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO);
+    assert!(schedule.trigger(&"a".into(), millis(9_000)));
+    assert_eq!(start(&mut schedule, millis(9_000)), "a");
+    schedule.on_listing_finished(&"a".into(), tags(1), millis(9_010));
+    assert!(schedule.trigger(&"a".into(), millis(9_020)));
+    assert!(!schedule.trigger(&"a".into(), millis(9_030)));
+    assert_eq!(start(&mut schedule, millis(9_030)), "");
+    assert_eq!(schedule.next_deadline(), Some(millis(10_010)));
+    assert_eq!(start(&mut schedule, millis(10_010)), "a");
+}
+
+#[test]
+fn webhook_whose_listings_fail_is_repeated_as_soon() {
+    let mut schedule = schedule(1, &["a"]);
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO);
+    let mut now = at(Duration::from_secs(10));
+    assert!(schedule.trigger(&"a".into(), now));
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(start(&mut schedule, now), "a");
+        schedule.on_listing_finished(&"a".into(), Err(error("no route", None)), now);
+        let next = schedule.next_deadline().unwrap();
+        waits.push(next.saturating_since(now).as_secs());
+        now = next;
+    }
+    assert_eq!(waits[..3], [5, 30, 120]);
+    assert!(waits[3] > 120, "{waits:?}");
 }
 
 #[test]
@@ -103,9 +176,9 @@ fn webhook_during_a_listing_outlives_a_drop_of_its_recipe() {
     assert!(schedule.trigger(&"a".into(), Moment::ZERO));
     schedule.watch(roster(&[]), Moment::ZERO);
     schedule.watch(roster(&["a"]), Moment::ZERO);
-    schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO);
+    schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
-    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), Some(true));
+    assert_eq!(schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO), Some(true));
 }
 
 #[test]
@@ -130,12 +203,12 @@ fn reload_polls_each_upstream_once_and_forgets_dropped_ones() {
     let mut schedule = schedule(2, &["a", "b", "c"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
     schedule.watch(roster(&["b", "d"]), Moment::ZERO);
-    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), None);
+    assert_eq!(schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO), None);
     assert_eq!(start(&mut schedule, Moment::ZERO), "d");
-    assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"b".into(), tags(1), Moment::ZERO), Some(false));
     assert_eq!(start(&mut schedule, Moment::ZERO), "b", "its first listing was older than the reload");
     for url in ["b", "d"] {
-        schedule.on_listing_finished(&url.into(), Ok(1), Moment::ZERO);
+        schedule.on_listing_finished(&url.into(), tags(1), Moment::ZERO);
     }
     assert!(schedule.is_quiet());
     for _ in 0..100 {
@@ -145,7 +218,7 @@ fn reload_polls_each_upstream_once_and_forgets_dropped_ones() {
     // An upstream dropped and watched again during its listing gets the answer.
     schedule.watch(roster(&["d"]), Moment::ZERO);
     schedule.watch(roster(&["b", "d"]), Moment::ZERO);
-    assert_eq!(schedule.on_listing_finished(&"b".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"b".into(), tags(1), Moment::ZERO), Some(false));
 }
 
 #[test]
@@ -155,9 +228,9 @@ fn reload_during_a_listing_lists_the_upstream_again() {
     for _ in 0..2 {
         schedule.watch(roster(&["a"]), Moment::ZERO);
     }
-    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO), Some(false));
     assert_eq!(start(&mut schedule, Moment::ZERO), "a");
-    assert_eq!(schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO), Some(false));
+    assert_eq!(schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO), Some(false));
     assert_eq!(start(&mut schedule, Moment::ZERO), "", "once is enough");
 }
 
@@ -166,7 +239,7 @@ fn single_sweep_polls_each_upstream_once() {
     let mut schedule = Schedule::new(4, false, None);
     schedule.watch(roster(&["a", "b"]), Moment::ZERO);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
-    schedule.on_listing_finished(&"a".into(), Ok(1), Moment::ZERO);
+    schedule.on_listing_finished(&"a".into(), tags(1), Moment::ZERO);
     schedule.on_listing_finished(&"b".into(), Err(error("gone", None)), Moment::ZERO);
     assert_eq!(schedule.next_deadline(), None);
     assert_eq!(start(&mut schedule, at(HOUR * 1000)), "");
@@ -199,6 +272,12 @@ fn order_seed_lets_each_upstream_be_among_the_first() {
         missing.retain(|url| !started.iter().any(|started| started.secret_text() == *url));
     }
     assert!(missing.is_empty(), "never among the first: {missing:?}");
+}
+
+/// Returns a listing of so many tags.
+#[allow(clippy::unnecessary_wraps, reason = "it is the result of a listing")]
+fn tags(count: usize) -> Result<Listing, PollError> {
+    Ok(Listing { tags: count, fingerprint: count as u64 })
 }
 
 fn error(reason: &str, retry_after: Option<Duration>) -> PollError {

@@ -14,7 +14,7 @@ fn reload_replaces_the_roster_and_a_refused_one_leaves_it() {
     assert_eq!(bench.seen(), ["reload refused"]);
     bench.event(Event::RosterLoaded(Ok(vec![recipe("b", "w", &["pb"], ""), recipe("c", "x", &["pc"], "")])));
     assert_eq!(bench.polls(), ["w", "x"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(
         bench.seen(),
         ["build b@1-1"],
@@ -43,7 +43,7 @@ fn drain_with_a_build_finishes_it_and_its_upload() {
     bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
     assert!(bench.seen().is_empty(), "a poll that the shutdown has ended is no failure");
     assert_eq!(bench.farm.outcome(bench.now), None);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["upload"]);
     assert_eq!(bench.farm.outcome(bench.now), None);
     bench.upload_fails();
@@ -58,9 +58,9 @@ fn abort_during_a_build_ends_it_uncounted() {
     bench.event(Event::StopRequested);
     bench.seen();
     bench.event(Event::AbortRequested);
-    assert_eq!(bench.seen(), ["interrupt polls", "interrupt job"]);
+    assert_eq!(bench.seen(), ["interrupt polls", "interrupt jobs"]);
     assert_eq!(bench.farm.outcome(bench.now), None);
-    bench.finish(JobOutcome::Interrupted);
+    bench.finish(BuildOutcome::Interrupted);
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
     assert!(bench.farm.failures.is_empty());
     assert_eq!((bench.farm.builds_attempted, bench.farm.builds_succeeded), (1, 0));
@@ -89,7 +89,7 @@ fn version_that_a_changed_recipe_no_longer_builds_is_dropped() {
     assert_eq!(bench.seen(), ["build a@2-1", "failed a@2-1 1m", "build a@1-1"]);
     bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
     assert!(bench.farm.failures.is_empty() && bench.farm.queue.len() == 0);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     bench.tags("u", &["v1", "v2"]);
     assert_eq!(bench.seen(), ["build a@2-2"]);
 }

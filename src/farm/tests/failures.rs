@@ -11,7 +11,7 @@ fn failed_build_between_polls_is_retried_at_its_own_time() {
     for _ in 0..7 {
         failed_at.push(bench.now.since_start().as_secs() / 60);
         bench.fail();
-        let due = bench.farm.failures.values().next().unwrap().retry_at;
+        let due = bench.farm.failures.next_retry().unwrap();
         while bench.now < due {
             // Polls go on meanwhile and must not start the retry early.
             let next = bench.farm.next_deadline().unwrap();
@@ -20,17 +20,21 @@ fn failed_build_between_polls_is_retried_at_its_own_time() {
                 bench.tags(&upstream, &["v1"]);
             }
         }
-        assert!(bench.farm.in_flight.is_some(), "not retried at its time");
+        assert!(!bench.farm.flights.is_empty(), "not retried at its time");
     }
     assert_eq!(failed_at, [0, 1, 6, 21, 81, 441, 1881]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert!(bench.farm.failures.is_empty());
 }
 
 #[test]
 fn failure_after_several_attempts_has_the_log_of_the_last() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
-    bench.event(Event::LogBegun("early".into()));
+    let begin = |bench: &mut Bench, version: &str, log: &str| {
+        let key = JobKey { recipe: "a".into(), version: version.parse().unwrap() };
+        bench.event(Event::LogBegun { key, log: log.into() });
+    };
+    begin(&mut bench, "2-1", "early");
     bench.tags("u", &["v2", "v1"]);
     let calendar = crate::farm::status::Calendar { started: std::time::UNIX_EPOCH };
     let logs = |bench: &mut Bench| {
@@ -43,20 +47,20 @@ fn failure_after_several_attempts_has_the_log_of_the_last() {
         let failures = status.failures.unwrap_or_default();
         (status.in_flight.and_then(|flight| flight.log), reported, failures["a@2-1"].log.clone())
     };
-    bench.event(Event::LogBegun("first".into()));
+    begin(&mut bench, "2-1", "first");
     bench.fail();
     assert_eq!(logs(&mut bench), (None, vec![Some("first".into())], Some("first".into())));
-    bench.event(Event::LogBegun("of v1".into()));
+    begin(&mut bench, "1-1", "of v1");
     assert_eq!(logs(&mut bench), (Some("of v1".into()), vec![], Some("first".into())));
-    bench.finish(JobOutcome::Done);
+    bench.done();
     bench.sleep_until(at(MINUTE));
-    bench.event(Event::LogBegun("second".into()));
-    let pending = outputs("a", "2-1", &["pa"]);
-    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending.clone() });
+    begin(&mut bench, "2-1", "second");
+    bench.publish_fails();
     assert_eq!(logs(&mut bench), (None, vec![Some("second".into())], Some("second".into())));
     bench.sleep_until(at(MINUTE * 6));
-    // An attempt without a log does not show the log of the one before.
-    bench.finish(JobOutcome::PublishFailed { reason: "refused".into(), outputs: pending });
+    // A later publish has a log of its own. Without one, it does not show the log of the attempt
+    // before.
+    bench.publish_fails();
     assert_eq!(logs(&mut bench), (None, vec![None], None));
 }
 
@@ -68,7 +72,7 @@ fn failed_poll_warns_for_each_recipe_and_keeps_the_queue() {
     bench.sleep_until(at(HOUR));
     bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
     assert_eq!(bench.seen(), ["poll failed a", "poll failed b"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build b@1-1"], "what waits in the queue stays there");
 }
 
@@ -123,8 +127,7 @@ fn first_publish_failure_after_build_failures_waits_a_minute() {
     }
     bench.seen();
     for wait in ["1m", "5m"] {
-        let pending = outputs("a", "1-1", &["pa"]);
-        bench.finish(JobOutcome::PublishFailed { reason: "full".into(), outputs: pending });
+        bench.publish_fails();
         assert_eq!(bench.seen(), [format!("unpublished a@1-1 {wait}")]);
         bench.sleep_until(bench.now + MINUTE);
         assert_eq!(bench.seen().len(), usize::from(wait == "1m"));
@@ -133,17 +136,18 @@ fn first_publish_failure_after_build_failures_waits_a_minute() {
 
 #[test]
 fn failed_version_that_others_published_is_forgotten_at_the_next_poll() {
-    let build_fails = JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version };
-    let pending = outputs("a", "1-1", &["pa"]);
-    let publish_fails = JobOutcome::PublishFailed { reason: "full".into(), outputs: pending };
-    for (outcome, expected) in [(build_fails, &[][..]), (publish_fails, &["discard a@1-1"])] {
+    for (is_built, expected) in [(false, &[][..]), (true, &["discard a@1-1"])] {
         let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
         bench.tags("u", &["v1"]);
-        bench.finish(outcome);
+        if is_built {
+            bench.publish_fails();
+        } else {
+            bench.fail();
+        }
         bench.seen();
         bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
         bench.tags("u", &["v1"]);
         assert_eq!(bench.seen(), expected);
-        assert!(bench.farm.failures.is_empty() && bench.farm.pending.is_empty());
+        assert!(bench.farm.failures.is_empty() && bench.farm.publishing.is_empty());
     }
 }

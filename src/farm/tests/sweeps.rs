@@ -4,28 +4,49 @@ use super::*;
 
 #[test]
 fn sweep_in_which_everything_fails_tries_each_version_once() {
-    let build_fails: fn(&str) -> JobOutcome =
-        |_| JobOutcome::Failed { reason: "no compiler".into(), blame: Blame::Version };
-    let publish_fails: fn(&str) -> JobOutcome =
-        |id| JobOutcome::PublishFailed { reason: "full".into(), outputs: outputs(id, "1-1", &[id]) };
-    for outcome in [build_fails, publish_fails] {
+    for are_built in [false, true] {
         let ids = ["aa", "bb", "cc", "dd"];
         let mut bench = Bench::new(true, ids.map(|id| recipe(id, id, &[id], "")).to_vec());
         for id in ids {
             bench.tags(id, &["v1"]);
         }
         let mut tried = Vec::new();
-        while let Some(flight) = &bench.farm.in_flight {
-            let id = flight.job.key().recipe;
+        while let Some(flight) = bench.farm.flights.first() {
+            tried.push(flight.job.recipe.id.clone());
             // Every retry is due before the last recipe has had its turn.
             bench.now += MINUTE * 10;
-            bench.finish(outcome(&id));
-            tried.push(id);
+            if are_built {
+                bench.publish_fails();
+            } else {
+                bench.fail();
+            }
             assert!(tried.len() <= ids.len(), "{tried:?}");
         }
         assert_eq!(tried, ids.map(Arc::from));
         assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
         assert_eq!(bench.farm.next_deadline(), None);
+    }
+}
+
+#[test]
+fn sweep_leaves_out_the_versions_of_an_upstream_whose_fetches_hang() {
+    let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")];
+    for (blame, expected) in [(Blame::Upstream, "left 2 of u"), (Blame::Recipe, "left 2 of a")] {
+        let mut bench = Bench::new(true, recipes.clone());
+        bench.tags("u", &["v1", "v2", "v3", "v4"]);
+        bench.tags("w", &["v1", "v2"]);
+        let hang = |bench: &mut Bench| {
+            bench.now += MINUTE * 6;
+            bench.finish(BuildOutcome::Failed { reason: "no answer".into(), blame });
+        };
+        hang(&mut bench);
+        assert_eq!(bench.seen(), ["build a@4-1", "failed a@4-1 1m", "build b@2-1"]);
+        bench.done();
+        bench.done();
+        assert_eq!(bench.seen(), ["build b@1-1", "build a@3-1"], "one failure is no reason to give up");
+        hang(&mut bench);
+        assert_eq!(bench.seen(), ["failed a@3-1 1m", expected]);
+        assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
     }
 }
 
@@ -48,7 +69,7 @@ fn sweep_stopped_with_work_left_is_unfinished() {
         if !is_listed {
             bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
         }
-        bench.finish(JobOutcome::Done);
+        bench.done();
         assert_eq!(bench.farm.outcome(bench.now), Some(expected), "{once} {tags:?} {is_listed}");
     }
 }

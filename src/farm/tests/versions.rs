@@ -13,11 +13,11 @@ fn sweep_builds_the_unpublished_versions_and_ends() {
     assert_eq!(bench.seen(), ["partly published a@1.1-1", "build a@1.2-1"]);
     bench.tags("w", &["v2", "v10"]);
     assert_eq!(bench.farm.outcome(bench.now), None);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build b@10-1"]);
     bench.fail();
     assert_eq!(bench.seen(), ["failed b@10-1 1m", "build b@2-1"], "one failure does not stop the others");
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "a sweep does not wait for retries");
 }
 
@@ -35,7 +35,7 @@ fn recipes_of_one_upstream_are_polled_together() {
     bench.tags("u", &["v1", "v2"]);
     let mut built = bench.seen();
     while bench.farm.outcome(bench.now).is_none() {
-        bench.finish(JobOutcome::Done);
+        bench.done();
         built.extend(bench.seen());
     }
     assert_eq!(built, ["build a@2-1", "build b@2-1", "build c@2-3", "build a@1-1", "build c@1-3"]);
@@ -46,7 +46,7 @@ fn package_published_by_another_recipe_is_not_built_again() {
     let mut bench = Bench::new(true, vec![recipe("a", "u", &["same"], ""), recipe("b", "u", &["same"], "")]);
     bench.tags("u", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
     assert!(bench.seen().is_empty());
 }
@@ -66,7 +66,7 @@ fn bad_tags_are_skipped_with_one_warning_each() {
         "build a@1-1",
     ];
     assert_eq!(bench.seen(), expected);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     bench.sleep_until(at(HOUR));
     assert_eq!(bench.polls(), ["u"]);
     bench.tags("u", &tags);
@@ -115,7 +115,7 @@ fn two_tags_of_one_version_are_built_once() {
     let mut bench = Bench::new(true, vec![recipe]);
     bench.tags("u", &["1", "v1", "2"]);
     assert_eq!(bench.seen(), [r#"skipped "v1""#, "build a@2-1"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build a@1-1"]);
 }
 
@@ -158,7 +158,7 @@ fn webhook_polls_each_recipe_that_wants_it_and_builds_new_versions_first() {
     bench.event(Event::WebhookReceived { repositories: vec!["git.example/unknown".into()] });
     assert!(bench.polls().is_empty());
     bench.tags("ssh://git@git.example/x", &["v0.5", "v1", "v2"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build b@0.5-1"], "ahead of everything that waited");
 }
 
@@ -185,8 +185,8 @@ fn webhook_with_two_new_tags_builds_both_first_and_no_other_recipe_s() {
     bench.tags("https://h/a", &["v1", "v1.1", "v2", "v2.1"]);
     let mut built = Vec::new();
     for _ in 0..4 {
-        bench.finish(JobOutcome::Done);
+        bench.done();
         built.extend(bench.seen());
     }
-    assert_eq!(built, ["build a@2.1-1", "build a@1.1-1", "build b@2-1", "build c@2.1-1"]);
+    assert_eq!(built, ["build a@2.1-1", "build a@1.1-1", "build c@2.1-1", "build b@2-1"]);
 }

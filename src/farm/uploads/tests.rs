@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::farm::Outcome;
-use crate::farm::events::{Blame, Event, JobOutcome, UploadOutcome};
+use crate::farm::events::{Blame, BuildOutcome, Event, UploadOutcome};
 use crate::farm::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -15,14 +15,14 @@ fn publish_is_followed_by_an_upload_that_delays_no_build() {
     assert_eq!(bench.seen(), ["upload"], "an upload that an earlier run owes is made at once");
     bench.tags("u", &["v1", "v2", "v3", "v4"]);
     assert_eq!(bench.seen(), ["build a@4-1"], "while the upload is running");
-    bench.finish(JobOutcome::Done);
-    bench.finish(JobOutcome::Done);
+    bench.done();
+    bench.done();
     assert_eq!(bench.seen(), ["build a@3-1", "build a@2-1"], "one upload at a time");
     bench.uploaded();
     assert_eq!(bench.seen(), ["upload"], "what was published meanwhile goes together");
     bench.upload_fails();
     assert_eq!(bench.seen(), ["not uploaded 1m"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build a@1-1"], "news do not shorten the wait for a remote that fails");
     bench.sleep_until(at(MINUTE));
     assert_eq!(bench.seen(), ["upload"]);
@@ -30,7 +30,7 @@ fn publish_is_followed_by_an_upload_that_delays_no_build() {
     bench.sleep_until(at(MINUTE * 6));
     assert_eq!(bench.seen(), ["not uploaded 5m", "upload"]);
     bench.uploaded();
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["upload"]);
     bench.uploaded();
     assert!(!bench.farm.upload.is_owed && bench.farm.upload.failures == 0);
@@ -40,7 +40,7 @@ fn publish_is_followed_by_an_upload_that_delays_no_build() {
 fn sweep_waits_for_its_upload_but_not_for_a_retry() {
     let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build a@1-1", "upload"]);
     assert_eq!(bench.farm.outcome(bench.now), None);
     bench.upload_fails();
@@ -51,9 +51,9 @@ fn sweep_waits_for_its_upload_but_not_for_a_retry() {
 fn sweep_tries_once_to_upload_everything_it_published() {
     let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1", "v2"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     bench.upload_fails();
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build a@2-1", "build a@1-1", "upload", "not uploaded 1m", "upload"]);
     bench.upload_fails();
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "but not twice");
@@ -63,14 +63,14 @@ fn sweep_tries_once_to_upload_everything_it_published() {
 fn sweep_with_a_failed_upload_tries_again_only_at_its_end() {
     let mut bench = Bench::uploading(true, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1", "v2", "v3"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     bench.upload_fails();
     bench.seen();
     assert_eq!(bench.farm.next_deadline(), None);
     bench.now += MINUTE * 60;
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["build a@1-1"]);
-    bench.finish(JobOutcome::Done);
+    bench.done();
     assert_eq!(bench.seen(), ["upload"]);
 }
 
@@ -79,17 +79,17 @@ fn drain_uploads_what_it_published_even_if_an_upload_fails() {
     let drained = |stop_first: bool, expected: &[&str]| {
         let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
         bench.tags("u", &["v1", "v2", "v3"]);
-        bench.finish(JobOutcome::Done);
+        bench.done();
         bench.seen();
         if stop_first {
             // The upload of the first version is still running when the second one is published.
             bench.event(Event::StopRequested);
-            bench.finish(JobOutcome::Done);
+            bench.done();
             bench.upload_fails();
         } else {
             // The second version is published while the upload waits for its retry.
             bench.upload_fails();
-            bench.finish(JobOutcome::Done);
+            bench.done();
             bench.event(Event::StopRequested);
             bench.fail();
         }
@@ -111,7 +111,7 @@ fn interrupted_upload_is_not_started_again() {
     bench.event(Event::AbortRequested);
     bench.event(Event::UploadFinished(UploadOutcome::Interrupted));
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Aborted));
-    assert_eq!(bench.seen(), ["upload", "interrupt polls", "interrupt polls", "interrupt job"]);
+    assert_eq!(bench.seen(), ["upload", "interrupt polls", "interrupt polls", "interrupt jobs"]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn remote_that_fails_for_an_hour_gets_everything_in_one_upload() {
     let (mut tried, mut built) = (vec![], 0);
     for minute in 1..=60 {
         bench.sleep_until(at(MINUTE * minute));
-        bench.finish(JobOutcome::Done);
+        bench.done();
         for effect in bench.seen() {
             match effect.as_str() {
                 "upload" => {
@@ -142,7 +142,7 @@ fn remote_that_fails_for_an_hour_gets_everything_in_one_upload() {
     let status = bench.farm.upload.last_error.clone();
     assert_eq!((bench.farm.upload.failures, status.as_deref()), (4, Some("no remote")));
 
-    bench.finish(JobOutcome::Failed { reason: "the end of the farm's work".into(), blame: Blame::Version });
+    bench.finish(BuildOutcome::Failed { reason: "the end of the farm's work".into(), blame: Blame::Version });
     bench.seen();
     bench.sleep_until(at(MINUTE * 82));
     assert_eq!(bench.seen().iter().filter(|effect| *effect == "upload").count(), 1);

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::build_log::BuildLog;
-use crate::farm::ledger::SLOW;
 use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -25,6 +24,10 @@ use crate::upstream::git::{Git, GitError};
 use crate::upstream::source::commit_times;
 use crate::upstream::source::prefetch::{FetchedTag, Prefetched};
 use crate::upstream::source::source_tree;
+
+/// The shortest failed fetch that is not repeated with a new repository. A broken repository fails
+/// faster, so the upstream is at fault.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// How long fetching one version may take: enough for a large source over a slow line, but an
 /// upstream that trickles must not block the builder for a day.

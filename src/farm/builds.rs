@@ -1,0 +1,251 @@
+//! Chooses what the builders do next, and records how each build ended. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peipkg_format::archive_index::Presence;
+
+use crate::farm::events::{
+    Blame, BuildJob, BuildOutcome, Effect, FETCH_AHEAD, JobKey, Notice, PendingOutputs,
+};
+use crate::farm::moment::Moment;
+use crate::farm::{Effects, Farm};
+use crate::recipe::Recipe;
+use crate::recipe::upstream_url::UpstreamUrl;
+
+/// The shortest attempt that counts as hung when its fetch fails. A quicker failure costs the other
+/// recipes nothing.
+const HUNG: Duration = Duration::from_secs(10);
+
+/// The builder time that hung fetches of one upstream, or timed-out builds of one recipe, may take in
+/// a single sweep. A sweep polls only once, so until its end it sees no release of any recipe.
+const SWEEP_PATIENCE: Duration = Duration::from_mins(10);
+
+/// A build in progress.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) job: BuildJob,
+    pub(super) started: Moment,
+    /// The path of its log, once it has one.
+    pub(super) log: Option<Arc<str>>,
+}
+
+/// The builder time that a single sweep has lost in hung attempts.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    upstreams: HashMap<UpstreamUrl, Duration>,
+    recipes: HashMap<Arc<str>, Duration>,
+}
+
+impl Farm {
+    pub(super) fn on_build_finished(
+        &mut self,
+        key: JobKey,
+        outcome: BuildOutcome,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        let Some(place) = self.flights.iter().position(|flight| flight.job.key() == key) else { return };
+        let Flight { job, started, log } = self.flights.remove(place);
+        let took = now.saturating_since(started);
+        self.queue.on_build_ended(&key.recipe, took);
+        let is_built = matches!(outcome, BuildOutcome::Built { .. });
+        if !is_built {
+            self.publishing.unclaim(&job.recipe.packages, &key.version);
+        }
+        match outcome {
+            BuildOutcome::Built { outputs, log } => self.on_built(outputs, log, started),
+            BuildOutcome::Interrupted => effects.report(Notice::BuildInterrupted { key }),
+            BuildOutcome::RecipeChanged => self.on_recipe_changed(&key.recipe, effects),
+            BuildOutcome::Failed { reason, blame } => {
+                let candidate = Some(job.candidate.clone());
+                let (failures, mut retry_after) =
+                    self.failures.record(&key, candidate, reason.clone(), log.clone(), now);
+                // A recipe that was dropped or changed meanwhile has nothing to retry.
+                let recipe = self.roster.get(&key.recipe);
+                if !recipe.is_some_and(|recipe| recipe.builds_the_same_as(&job.recipe)) {
+                    self.failures.remove(&key);
+                    // The changed recipe builds its own version of the tag at once.
+                    if self.request_poll(&key.recipe) {
+                        retry_after = Duration::ZERO;
+                    }
+                }
+                effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
+                self.on_failed_slowly(&job, blame, took, effects);
+            }
+        }
+    }
+
+    /// Hands the outputs of a build to the publisher.
+    fn on_built(&mut self, outputs: PendingOutputs, log: Option<Arc<str>>, started: Moment) {
+        // Failures of earlier builds say nothing about the publish.
+        self.failures.remove(&outputs.key);
+        self.publishing.add_built(outputs, log, started);
+    }
+
+    /// Leaves a recipe alone until the next reload: its files on disk are not what the farm has
+    /// decided to build.
+    fn on_recipe_changed(&mut self, recipe: &Arc<str>, effects: &mut Effects) {
+        if self.roster.contains_key(recipe) && self.changed.insert(recipe.clone()) {
+            self.queue.clear(recipe);
+            effects.report(Notice::RecipeChanged { recipe: recipe.clone() });
+        }
+    }
+
+    /// Shares the cost of a hung fetch among the recipes of the upstream, so that a dead upstream with
+    /// many recipes counts once. Ends the urgency of versions that are likely to hang too, and in a
+    /// single sweep leaves them out once they have cost too much.
+    fn on_failed_slowly(&mut self, build: &BuildJob, blame: Blame, took: Duration, effects: &mut Effects) {
+        let (url, id) = (&build.upstream.url, &build.recipe.id);
+        let alike: Vec<Arc<str>> = match blame {
+            _ if took < HUNG => return,
+            Blame::Version => return,
+            Blame::Recipe => vec![id.clone()],
+            Blame::Upstream => self.recipes_of(url).cloned().collect(),
+        };
+        for recipe in &alike {
+            if blame == Blame::Upstream && recipe != id {
+                self.queue.charge(recipe, took);
+            }
+            if build.urgent {
+                self.queue.clear_urgency(recipe);
+            }
+        }
+        if !self.options.once {
+            return;
+        }
+        let lost = if blame == Blame::Upstream {
+            self.lost.upstreams.entry(url.clone()).or_default()
+        } else {
+            self.lost.recipes.entry(id.clone()).or_default()
+        };
+        *lost = lost.saturating_add(took);
+        if *lost < SWEEP_PATIENCE {
+            return;
+        }
+        let versions = alike.iter().map(|recipe| self.queue.clear(recipe)).sum();
+        if versions > 0 {
+            effects.report(match blame {
+                Blame::Upstream => Notice::UpstreamLeftOut { upstream: url.clone(), versions },
+                _ => Notice::RecipeLeftOut { recipe: id.clone(), versions },
+            });
+        }
+    }
+
+    /// Makes the next poll of the recipe's upstream due, and matches all of its tags. Returns whether
+    /// the recipe has an upstream.
+    pub(super) fn request_poll(&mut self, recipe: &Arc<str>) -> bool {
+        self.matched.forget(recipe);
+        let upstream = self.roster.get(recipe).and_then(|recipe| recipe.upstream.as_ref());
+        if let Some(upstream) = upstream {
+            self.schedule.make_due(&upstream.url);
+        }
+        upstream.is_some()
+    }
+
+    /// Makes the versions whose retry is due wait for their turn. A single sweep retries nothing:
+    /// slow failures would keep it from its end.
+    pub(super) fn requeue_due_retries(&mut self, now: Moment) {
+        if self.options.once {
+            return;
+        }
+        while let Some((key, candidate)) = self.failures.pop_due(now) {
+            match candidate {
+                Some(candidate) => self.queue.insert_retry(&key.recipe, candidate),
+                None => self.publishing.retry(&key),
+            }
+        }
+    }
+
+    /// Gives each free builder its next version, if there is one.
+    pub(super) fn start_builds(&mut self, now: Moment, effects: &mut Effects) {
+        while self.flights.len() < self.options.build_jobs && self.stopping.is_none() {
+            let Some(job) = self.next_build(effects) else { return };
+            self.builds_attempted += 1;
+            self.queue.on_build_started(&job.recipe.id);
+            self.publishing.claim(&job.recipe.packages, &job.candidate.version);
+            effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.clone() });
+            effects.0.push(Effect::StartBuild(job.clone()));
+            self.flights.push(Flight { job, started: now, log: None });
+        }
+    }
+
+    fn next_build(&mut self, effects: &mut Effects) -> Option<BuildJob> {
+        loop {
+            // One build of an upstream at a time: its cached repository has one user.
+            let (flights, roster) = (&self.flights, &self.roster);
+            let is_free = |id: &Arc<str>| {
+                let url = roster.get(id).and_then(|recipe| Some(&recipe.upstream.as_ref()?.url));
+                !flights.iter().any(|flight| Some(&flight.job.upstream.url) == url)
+            };
+            let (id, candidate, urgent) = self.queue.pop(is_free)?;
+            let Some((recipe, upstream)) = self.watched_recipe(&id) else { continue };
+            match self.archive.presence(&recipe.packages, &candidate.version) {
+                Presence::Absent if self.publishing.is_claimed(&recipe.packages, &candidate.version) => {
+                    // Another recipe makes the same packages. Unless that fails, they will be
+                    // published; the next poll finds out.
+                    self.matched.forget(&id);
+                }
+                Presence::Absent => {
+                    let more_of_upstream = self.waits_for_upstream(&recipe);
+                    let next_tags = self.next_tags(&recipe);
+                    return Some(BuildJob {
+                        recipe,
+                        upstream,
+                        candidate,
+                        urgent,
+                        next_tags,
+                        more_of_upstream,
+                    });
+                }
+                presence => {
+                    // Another recipe published the same packages meanwhile.
+                    let key = JobKey { recipe: id, version: candidate.version };
+                    self.failures.remove(&key);
+                    if presence == Presence::Partial {
+                        self.warn_partly_published(key, effects);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a version of the recipe's upstream waits to be built.
+    fn waits_for_upstream(&self, recipe: &Recipe) -> bool {
+        self.recipes_beside(recipe).any(|id| self.queue.has_versions_of(id))
+    }
+
+    /// Returns the recipes of the upstream `url`.
+    pub(super) fn recipes_of(&self, url: &UpstreamUrl) -> impl Iterator<Item = &Arc<str>> + use<'_> {
+        self.watchers.get(url).into_iter().flat_map(|recipes| recipes.iter())
+    }
+
+    /// Returns the recipes of the recipe's upstream, itself included.
+    fn recipes_beside(&self, recipe: &Recipe) -> impl Iterator<Item = &Arc<str>> {
+        recipe.upstream.iter().flat_map(|upstream| self.recipes_of(&upstream.url))
+    }
+
+    /// Returns the next tags to build of the recipe's upstream; its recipes take turns.
+    fn next_tags(&self, recipe: &Recipe) -> Vec<String> {
+        let mut ids: Vec<_> = self.recipes_beside(recipe).collect();
+        // `recipe` has just had its turn.
+        let next = ids.iter().position(|id| **id == recipe.id).map_or(0, |own| own + 1);
+        ids.rotate_left(next);
+        let mut lanes: Vec<_> = ids.into_iter().map(|id| self.queue.tags_of(id)).collect();
+        let mut tags: Vec<String> = Vec::new();
+        while tags.len() < FETCH_AHEAD && !lanes.is_empty() {
+            lanes.retain_mut(|lane| {
+                lane.next().is_some_and(|tag| {
+                    // Recipes may build the same tag.
+                    if !tags.contains(tag) {
+                        tags.push(tag.clone());
+                    }
+                    true
+                })
+            });
+        }
+        tags.truncate(FETCH_AHEAD);
+        tags
+    }
+}

@@ -1,0 +1,135 @@
+//! Starts publishes, and records how each ended. Pure.
+
+use peipkg_format::archive_index::Presence;
+
+use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome};
+use crate::farm::moment::Moment;
+use crate::farm::publishing::Running;
+use crate::farm::{Effects, Farm};
+
+impl Farm {
+    pub(super) fn on_outputs_found(
+        &mut self,
+        found: Vec<PendingOutputs>,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        for outputs in found {
+            match self.archive.presence(&outputs.packages, &outputs.key.version) {
+                Presence::Absent => self.publishing.add_found(outputs),
+                presence => self.drop_published(outputs, presence, now, effects),
+            }
+        }
+    }
+
+    /// Starts the next publish. A drain publishes what it has built, and does not repeat failures.
+    pub(super) fn start_publish(&mut self, now: Moment, effects: &mut Effects) {
+        if self.is_aborted() {
+            return;
+        }
+        let (failures, is_draining) = (&self.failures, self.stopping.is_some());
+        let may_try_alone = |key: &JobKey| !is_draining || failures.get(key).is_none();
+        let mut published = Vec::new();
+        let group = self.publishing.start(&self.archive, now, may_try_alone, |outputs, presence| {
+            published.push((outputs, presence));
+        });
+        for (outputs, presence) in published {
+            self.failures.remove(&outputs.key);
+            self.drop_published(outputs, presence, now, effects);
+        }
+        let Some(group) = group else { return };
+        for job in group.iter().filter(|job| !job.is_new) {
+            let key = job.outputs.key.clone();
+            // An earlier run built it, and its attempts are not counted.
+            if self.failures.get(&key).is_none() {
+                self.builds_attempted += 1;
+            }
+            effects.report(Notice::PublishStarted { key });
+        }
+        effects.0.push(Effect::StartPublish(group));
+    }
+
+    pub(super) fn on_publish_finished(
+        &mut self,
+        outcome: PublishOutcome,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        let Some(running) = self.publishing.end(now) else { return };
+        match outcome {
+            PublishOutcome::Done => self.on_published(running, now, effects),
+            PublishOutcome::Failed { reason } => self.on_publish_failed(running, reason, now, effects),
+            PublishOutcome::Gone(directories) => self.on_outputs_gone(running, &directories, effects),
+            PublishOutcome::Interrupted => {
+                for PublishJob { outputs: PendingOutputs { key, directory, .. }, .. } in running.versions {
+                    self.publishing.put_back(directory);
+                    effects.report(Notice::BuildInterrupted { key });
+                }
+            }
+        }
+    }
+
+    fn on_published(&mut self, running: Running, now: Moment, effects: &mut Effects) {
+        for PublishJob { outputs: PendingOutputs { key, directory, packages }, .. } in running.versions {
+            let started = self.publishing.finish(&directory).unwrap_or(running.started);
+            self.failures.remove(&key);
+            self.archive.insert(&packages, &key.version);
+            self.builds_succeeded += 1;
+            effects.report(Notice::BuildComplete { key, took: now.saturating_since(started) });
+        }
+        self.owe_upload(now);
+    }
+
+    /// Tries each version of a refused group alone at once, and a version that was alone later.
+    fn on_publish_failed(&mut self, running: Running, reason: String, now: Moment, effects: &mut Effects) {
+        if let [PublishJob { outputs: PendingOutputs { key, directory, .. }, log, .. }] =
+            &running.versions[..]
+        {
+            self.publishing.fail(directory);
+            let (key, log) = (key.clone(), log.clone());
+            let (failures, retry_after) = self.failures.record(&key, None, reason.clone(), log.clone(), now);
+            effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
+            return;
+        }
+        effects.report(Notice::GroupRefused { versions: running.versions.len(), reason });
+        for job in running.versions {
+            self.publishing.suspect(job.outputs.directory);
+        }
+    }
+
+    /// Polls again for the versions whose outputs somebody removed: to have them built again, most
+    /// likely. The other versions of their publish wait for the next one.
+    fn on_outputs_gone(&mut self, running: Running, directories: &[String], effects: &mut Effects) {
+        for PublishJob { outputs: PendingOutputs { key, directory, .. }, .. } in running.versions {
+            if directories.contains(&directory) {
+                self.publishing.finish(&directory);
+                self.failures.remove(&key);
+                self.request_poll(&key.recipe);
+                effects.report(Notice::OutputsGone { key });
+            } else {
+                self.publishing.put_back(directory);
+            }
+        }
+    }
+
+    /// Drops pending outputs whose packages the index has, all or some.
+    fn drop_published(
+        &mut self,
+        outputs: PendingOutputs,
+        presence: Presence,
+        now: Moment,
+        effects: &mut Effects,
+    ) {
+        let key = outputs.key.clone();
+        if presence == Presence::Partial {
+            // Published packages are immutable. A person decides whether to publish the rest beside
+            // them.
+            self.warn_partly_published(key, effects);
+            return;
+        }
+        // A publish that was cut short succeeded nevertheless: the remote may lack its packages.
+        self.owe_upload(now);
+        effects.report(Notice::AlreadyPublished { key });
+        effects.0.push(Effect::DiscardOutputs(outputs));
+    }
+}
