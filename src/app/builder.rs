@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use peipkg_format::problem::excerpt;
 
 use crate::app::public_keys::PublicKeys;
 use crate::build_log::BuildLog;
@@ -107,7 +108,7 @@ impl Builder {
 
     fn begin_log(&self, job: &BuildJob) -> BuildLog {
         let url = &job.upstream.url;
-        let what = format!("tag {} of {url}", job.candidate.tag);
+        let what = format!("tag {} of {url}", excerpt(&job.candidate.tag));
         BuildLog::begin(&self.state.logs(), &job.recipe.id, &job.candidate.version, &what, url.secrets())
     }
 
@@ -152,7 +153,11 @@ impl Builder {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
         let program = self.peipkg_build(job, committed, &source.0, &stage.0, deadline);
-        program.log_to(log).run(&self.interrupt).map_err(|error| self.with_configured_limit(error))?;
+        program
+            .hide(job.upstream.url.secrets())
+            .log_to(log)
+            .run(&self.interrupt)
+            .map_err(|error| self.with_configured_limit(error))?;
         durable::remove(&scratch).map_err(at(&scratch))?;
         log.note("check of the outputs");
         check_outputs(job, &out)?;
@@ -241,6 +246,7 @@ fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
         let entry = entry.map_err(at(out))?;
         let is_file = entry.file_type().map_err(at(out))?.is_file();
         let name = entry.file_name().to_string_lossy().into_owned();
+        let name = excerpt(&name).into_owned();
         found.insert(if is_file { name } else { format!("{name} (not a file)") });
     }
     let version = &job.candidate.version;

@@ -2,7 +2,7 @@
 //!
 //! A line begins with the keys `time level msg`; the event's own fields follow. A value that is not
 //! plain is quoted and escaped, so that a tag, a URL or a tool's output cannot forge a line or
-//! control a terminal.
+//! control a terminal. A long value loses its middle, so that it cannot fill the disk: see [`most`].
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use env_logger::Target;
 use log::kv::{Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Record};
+use peipkg_format::problem::{MAX_EXCERPT, shortened};
 
 use crate::app::progress::Line;
 
@@ -48,7 +49,18 @@ impl Fields {
         }
         self.0.push_str(key);
         self.0.push('=');
-        let _ = write!(self.0, "{}", Quoted(value)); // writing to a string cannot fail
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "{}", Quoted(&shortened(value, most(key))));
+    }
+}
+
+/// Returns how many characters of the value of `key` a line shows. Any value may be foreign, but
+/// for the manager's own sentences, in which foreign texts are cut already, and its own paths.
+fn most(key: &str) -> usize {
+    match key {
+        "msg" | "error" | "reason" | "problem" => 2000,
+        "path" | "log" | "lock" | "directory" | "journal" => 4096,
+        _ => MAX_EXCERPT,
     }
 }
 
@@ -143,6 +155,17 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "time=1970-01-01T00:00:00.000Z level=info msg=\"poll complete\" recipe=libz tags_seen=41\n"
         );
+    }
+
+    #[test]
+    fn value_long_loses_its_middle() {
+        let (mut line, tag) = (Fields(String::new()), format!("v{}end", "1".repeat(60_000)));
+        line.field("tag", &tag);
+        assert!(line.0.starts_with("tag=\"v11"), "{}", line.0);
+        assert!(line.0.ends_with("11end\"") && line.0.chars().count() < 210, "{}", line.0);
+        let mut line = Fields(String::new());
+        line.field("error", &tag);
+        assert!(line.0.chars().count() < 2010);
     }
 
     #[test]

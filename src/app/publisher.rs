@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::build_log::BuildLog;
 use crate::farm::events::{Event, PendingOutputs, PublishJob, PublishOutcome};
 use crate::process::Interrupt;
-use crate::recipe::upstream_url::Secrets;
+use crate::recipe::secrets::Secrets;
 use crate::repository::Repository;
 use crate::repository::publish::PublishError;
 use crate::state::state_dir::StateDir;

@@ -37,7 +37,7 @@ use peipkg_format::version::Version;
 use crate::build_log::capped_file::CappedFile;
 use crate::build_log::text::Cleaner;
 use crate::process::Sink;
-use crate::recipe::upstream_url::Secrets;
+use crate::recipe::secrets::Secrets;
 
 /// How many removed recipes keep their logs, newest first. An operator may still ask why a recipe
 /// was given up.

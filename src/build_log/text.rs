@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::mem::take;
 
-use crate::recipe::upstream_url::Secrets;
+use crate::recipe::secrets::Secrets;
 
 /// Turns a stream of bytes into text, piece by piece, and redacts the secrets of a URL.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 //! Every reader of configuration and recipes returns all [`Problem`]s at once, so that one run is
 //! enough to mend a file.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,28 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How much of a foreign text a message shows, in characters: a tag, a line of a tool, an answer of
+/// a server. Others choose its length, and a farm keeps many of them in its log and its memory.
+pub const MAX_EXCERPT: usize = 200;
+
+/// Cuts a foreign text to [`MAX_EXCERPT`] characters. Cuts out its middle, in whose place it puts an
+/// ellipsis: tools write the cause of a failure at the end of a line.
+pub fn excerpt(text: &str) -> Cow<'_, str> {
+    shortened(text, MAX_EXCERPT)
+}
+
+/// Cuts a text to `most` characters, as [`excerpt`] does.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    // Few texts are long: do not count the characters of the others.
+    if text.len() <= most || text.chars().nth(most).is_none() {
+        return text.into();
+    }
+    let kept = most.saturating_sub(1);
+    let at = |place: usize| text.char_indices().nth(place).map_or(text.len(), |(at, _)| at);
+    let end = text.char_indices().rev().take(kept / 2).last().map_or(text.len(), |(at, _)| at);
+    format!("{}…{}", &text[..at(kept - kept / 2)], &text[end..]).into()
+}
+
 /// Shows a text as one line. Escapes every character that would end the line or control the
 /// terminal: the names of files and the output of tools may come from an attacker.
 pub struct OneLine<'a>(pub &'a str);
@@ -57,6 +80,21 @@ impl fmt::Display for OneLine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_longer_than_allowed_loses_its_middle() {
+        for (text, expected) in [
+            ("", ""),
+            ("abcdef", "abcdef"),
+            ("abcdefg", "abc…fg"),
+            ("äöüßäöü", "äöü…öü"),
+            ("äöüßäö", "äöüßäö"),
+        ] {
+            assert_eq!(shortened(text, 6), expected);
+        }
+        assert_eq!(excerpt(&"ü".repeat(60_000)).chars().count(), MAX_EXCERPT);
+        assert_eq!(shortened("ab", 1), "…");
+    }
 
     #[test]
     fn message_with_line_breaks_stays_one_line() {

@@ -5,14 +5,11 @@
 
 use std::borrow::Cow;
 
+use peipkg_format::problem::excerpt;
 use ring::hmac;
 use serde::Deserialize;
 
 use crate::recipe::upstream_url::UpstreamUrl;
-
-/// The longest reason why a payload cannot be read, in bytes: a reason may quote any string of the
-/// payload.
-const MAX_REASON: usize = 300;
 
 /// The content of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +26,9 @@ pub(crate) enum PayloadError {
     /// The form has no such field.
     #[error("the form has no field \"payload\"")]
     NoField,
-    /// The payload is not JSON or does not have the expected shape.
-    #[error("the payload cannot be read: {}", &.0[..(.0).floor_char_boundary(MAX_REASON)])]
+    /// The payload is not JSON or does not have the expected shape. The reason may quote any string
+    /// of the payload.
+    #[error("the payload cannot be read: {}", excerpt(.0))]
     Json(String),
     /// No repository is named.
     #[error("the payload names no repository")]

@@ -24,23 +24,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use peipkg_format::problem::excerpt;
 use rustix::fs::{FlockOperation, flock};
 
 pub(crate) use self::sink::Sink;
 pub use crate::process::interrupt::Interrupt;
 use crate::process::running::{End, GRACE, Running};
+use crate::recipe::secrets::Secrets;
 
 /// Environment variables by which an init system addresses the manager. A child that inherited them
 /// could report the manager's readiness or accept on its sockets.
 const ADDRESSED_TO_THE_MANAGER: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// How much of one line of output an error shows, in bytes. The farm keeps an error in memory for
-/// each failed version.
-pub(crate) const MAX_LINE: usize = 1000;
-
 /// A program and how to run it.
-#[derive(Debug)]
 #[must_use = "a program does nothing until it is run"]
 pub(crate) struct Program {
     path: PathBuf,
@@ -52,6 +49,7 @@ pub(crate) struct Program {
     stdout_limit: usize,
     held_file: Option<File>,
     sink: Option<Box<dyn Sink>>,
+    secrets: Secrets,
 }
 
 /// The output of a child that succeeded.
@@ -83,7 +81,7 @@ pub(crate) enum ProcessError {
         tail: String,
     },
     /// It was still running at its deadline.
-    #[error("{program} was still running after {}: {}", peipkg_format::duration::format(rounded(*limit)), last_line(tail))]
+    #[error("{program} was still running after {}: {}", peipkg_format::duration::format(rounded(*limit)), excerpt(last_line(tail)))]
     TimedOut {
         /// The program's name.
         program: String,
@@ -136,6 +134,7 @@ impl Program {
             stdout_limit: 0,
             held_file: None,
             sink: None,
+            secrets: Secrets::default(),
         }
     }
 
@@ -202,6 +201,12 @@ impl Program {
         self
     }
 
+    /// Leaves `secrets` out of the output in errors. The sink has its own.
+    pub(crate) fn hide(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
     /// Runs it until it has ended.
     ///
     /// # Errors
@@ -247,7 +252,7 @@ impl Program {
         if let (Some(held), false) = (held, matches!(end, Ok(End::Interrupted))) {
             let _ = flock(held, FlockOperation::Unlock);
         }
-        let (program, tail) = (name, running.tail.text());
+        let (program, tail) = (name, self.secrets.redact(&running.tail.text()));
         match (end, status) {
             (Err(error), _) | (Ok(End::Exited), Err(error)) => Err(ProcessError::Lost { program, error }),
             (Ok(End::Exited), Ok(status)) if status.success() => Ok(Output { stdout: running.stdout_bytes }),
@@ -307,19 +312,15 @@ pub(crate) fn explain(tail: &str) -> String {
     // Ignore git's lines in a companion tool's output: a build script may ask git for a missing
     // history and go on.
     let is_git = |line: &&str| own.is_none() && (line.starts_with("fatal: ") || line.starts_with("error: "));
-    if let Some(first) = lines.clone().find(is_git).map(cut).filter(|first| *first != last) {
-        return format!("{first}; then: {last}");
+    if let Some(first) = lines.clone().find(is_git).filter(|first| *first != last) {
+        return format!("{}; then: {}", excerpt(first), excerpt(last));
     }
     let cause = own.and_then(|tool| lines.rfind(|line| !line.starts_with(tool)));
-    cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {}", cut(cause)))
+    let last = excerpt(last);
+    cause.map_or_else(|| last.to_string(), |cause| format!("{last}; before that: {}", excerpt(cause)))
 }
 
-/// Returns the last line that is not empty, cut to [`MAX_LINE`] bytes.
+/// Returns the last line that is not empty.
 fn last_line(tail: &str) -> &str {
-    cut(tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)"))
-}
-
-/// Cuts a line to [`MAX_LINE`] bytes.
-fn cut(line: &str) -> &str {
-    &line[..line.floor_char_boundary(MAX_LINE)]
+    tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)")
 }

@@ -4,6 +4,7 @@
 //! is an error. From `[[package]]` it reads name and architecture, to know which packages a build
 //! produces. It ignores the other keys and sections, which belong to `peipkg-build`.
 
+pub(crate) mod secrets;
 pub(crate) mod tag_pattern;
 pub(crate) mod upstream_url;
 

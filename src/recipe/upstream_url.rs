@@ -1,14 +1,17 @@
 //! An upstream's URL: its host, its repository, and its text without secrets. Pure.
 //!
 //! No other file parses URLs. `Display` and `Debug` leave out the secrets, so no message can leak
-//! them; only [`UpstreamUrl::secret_text`] returns the whole URL. A tool's output may repeat
-//! secrets: [`UpstreamUrl::secrets`] removes them.
+//! them. git gets the URL in parts: [`UpstreamUrl::address`] may stand on a command line, which every
+//! user of the machine can read; [`UpstreamUrl::credentials`] and [`UpstreamUrl::with_query`] may
+//! not. A tool's output may repeat secrets: [`UpstreamUrl::secrets`] removes them.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use crate::recipe::secrets::{Secrets, decoded};
 
 /// A URL for git, with its secrets. git cannot take it for an option, and it has no control
 /// character.
@@ -24,6 +27,16 @@ struct Inner {
     host: Option<Arc<str>>,
 }
 
+/// What git needs to log in over HTTP, decoded. It has no `Debug`, which would show it.
+pub(crate) struct Credentials {
+    /// The URLs to use it for: the scheme and the host, with its port.
+    pub site: String,
+    /// The user, or a token.
+    pub user: Vec<u8>,
+    /// `None` if the URL has no colon after the user.
+    pub password: Option<Vec<u8>>,
+}
+
 /// Why a text is no [`UpstreamUrl`]. The message begins with the text, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
@@ -34,6 +47,12 @@ pub enum UrlError {
         shown: String,
         /// The first control character.
         control: char,
+    },
+    /// git refuses such credentials: they would forge a line of its credential protocol.
+    #[error("{shown:?} has an encoded control character in its user or password; expected a URL")]
+    EncodedControl {
+        /// The URL without its secrets.
+        shown: String,
     },
     /// git would take it for an option.
     #[error("{shown:?} starts with '-', like an option; expected a URL")]
@@ -82,6 +101,9 @@ impl FromStr for UpstreamUrl {
         if text.starts_with('-') {
             return Err(UrlError::Option { shown });
         }
+        if decoded(parts.user_info.unwrap_or_default()).iter().any(u8::is_ascii_control) {
+            return Err(UrlError::EncodedControl { shown });
+        }
         let host = host_of(parts.authority);
         Ok(Self(Arc::new(Inner {
             text: text.into(),
@@ -93,14 +115,42 @@ impl FromStr for UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Returns the whole URL with its secrets: for git and HTTP requests, never for a message.
+    /// Returns the whole URL with its secrets: for the requests of our own client, never for a
+    /// message or a command line.
     pub fn secret_text(&self) -> &str {
         &self.0.text
     }
 
+    /// Returns the URL for git's command line: without password, query and fragment, and without
+    /// the user, who may be a token, unless the transport takes it from nowhere else.
+    pub(crate) fn address(&self) -> String {
+        let parts = Parts::of(&self.0.text);
+        let is_known = parts.is_http() || parts.scheme.is_some_and(|s| is_of(s, &["ftp", "ftps", "file"]));
+        parts.with_user(if is_known { None } else { parts.user_info })
+    }
+
+    /// Returns the credentials in an HTTP URL. git takes none from the URLs of other transports: ssh
+    /// reads no password there, and git would show one of an FTP server in its command lines.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        let parts = Parts::of(&self.0.text);
+        let user_info = parts.user_info.filter(|user_info| parts.is_http() && !user_info.is_empty())?;
+        let (user, password) = user_info.split_once(':').map_or((user_info, None), |(u, p)| (u, Some(p)));
+        let site = format!("{}://{}", parts.transport(), parts.authority);
+        Some(Credentials { site, user: decoded(user), password: password.map(decoded) })
+    }
+
+    /// Returns an HTTP URL without credentials, but with its query, which may be secret, and the
+    /// transport's name in lower case. `None` if the URL has no query.
+    pub(crate) fn with_query(&self) -> Option<(String, String)> {
+        let parts = Parts::of(&self.0.text);
+        let query = parts.query.split('#').next().filter(|query| parts.is_http() && query.len() > 1)?;
+        Some((format!("{}{query}", parts.with_user(None)), parts.transport()))
+    }
+
     /// Returns the parts that no message may show.
     pub fn secrets(&self) -> Secrets {
-        Secrets::of(&Parts::of(&self.0.text))
+        let parts = Parts::of(&self.0.text);
+        Secrets::of_url(parts.hidden_user_info(), parts.query)
     }
 
     /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for
@@ -182,49 +232,6 @@ impl Hash for UpstreamUrl {
     }
 }
 
-/// The parts of a URL that no message may show. It has no `Debug`, which would show them.
-#[derive(Default)]
-pub struct Secrets {
-    /// Texts to find and their replacements, in the order to apply them. No text to find is empty.
-    rules: Vec<(String, &'static str)>,
-}
-
-impl Secrets {
-    fn of(parts: &Parts<'_>) -> Self {
-        /// The shortest secret, in bytes: a shorter one would be found in ordinary words.
-        const MIN_SECRET: usize = 3;
-        let mut rules = Vec::new();
-        if let Some(user_info) = parts.hidden_user_info() {
-            let (user, password) = user_info.split_once(':').unwrap_or(("", user_info));
-            rules.push((format!("{user_info}@"), ""));
-            if !user.is_empty() {
-                rules.push((format!("{user}@"), ""));
-            }
-            if password.len() >= MIN_SECRET {
-                rules.push((password.to_owned(), "***"));
-            }
-        }
-        if parts.query.len() > MIN_SECRET {
-            rules.push((parts.query.to_owned(), ""));
-        }
-        Self { rules }
-    }
-
-    /// Returns `text` without the secrets.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        self.rules.iter().fold(text.to_owned(), |text, (secret, shown)| text.replace(secret, shown))
-    }
-
-    /// Returns how many bytes at the end of `text` may begin a secret whose rest is still to come.
-    pub fn begun(&self, text: &str) -> usize {
-        let longest = |secret: &str| {
-            let lengths = secret.char_indices().map(|(length, _)| length);
-            lengths.filter(|length| text.ends_with(&secret[..*length])).max().unwrap_or(0)
-        };
-        self.rules.iter().map(|(secret, _)| longest(secret)).max().unwrap_or(0)
-    }
-}
-
 /// The parts of a URL.
 struct Parts<'a> {
     text: &'a str,
@@ -245,7 +252,10 @@ impl<'a> Parts<'a> {
         // A password may hold a ? or @ that should be %3F or %40. To hide all of it, the user info
         // reaches to the last @ before the path.
         let slash = rest.find('/').unwrap_or(rest.len());
-        let (user_info, rest) = split_user_info(rest, slash);
+        // So may it hold a / that should be %2F: no host has such a port.
+        let port = rest[..slash].rsplit_once(':').map_or("", |(_, port)| port);
+        let is_password = !rest[..slash].contains(['@', '[']) && port.contains(|c: char| !c.is_ascii_digit());
+        let (user_info, rest) = split_user_info(rest, if is_password { rest.len() } else { slash });
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         // For ssh and git's own transports a ? is part of the path. For an unknown transport it may
         // begin a query with secrets.
@@ -258,8 +268,14 @@ impl<'a> Parts<'a> {
         Self { text, scheme: Some(scheme), user_info, authority, path, query }
     }
 
-    /// Splits a local path, or git's short form of an ssh URL: `[user@]host:path`.
+    /// Splits a local path, or git's short form of an ssh URL: `[user@]host:path`. Takes
+    /// `user:password@host…` for credentials, although git would take `user` for the host.
     fn without_scheme(text: &'a str) -> Self {
+        let before_path = &text[..text.find('/').unwrap_or(text.len())];
+        if let Some(at) = before_path.rfind('@').filter(|at| before_path[..*at].contains(':')) {
+            let rest = Self::without_scheme(&text[at + 1..]);
+            return Self { text, user_info: Some(&text[..at]), ..rest };
+        }
         let (user_and_host, path) =
             text.split_once(':').filter(|(host, _)| !host.contains('/')).unwrap_or(("", text));
         let (user_info, authority) = split_user_info(user_and_host, user_and_host.len());
@@ -268,17 +284,35 @@ impl<'a> Parts<'a> {
 
     /// Returns the user info if it is secret. The user of an ssh URL is none.
     fn hidden_user_info(&self) -> Option<&'a str> {
-        let (scheme, user_info) = (self.scheme?, self.user_info?);
-        (!user_info.is_empty() && (!shows_user(scheme) || user_info.contains(':'))).then_some(user_info)
+        let user_info = self.user_info?;
+        let shows_user = self.scheme.is_none_or(shows_user);
+        (!user_info.is_empty() && (!shows_user || user_info.contains(':'))).then_some(user_info)
     }
 
     /// Returns the URL without its secrets.
     fn shown(&self) -> String {
-        let Some(scheme) = self.scheme else { return self.text.to_owned() };
-        let user = self.user_info.filter(|_| shows_user(scheme));
-        let user = user.map(|user_info| user_info.split(':').next().unwrap_or_default());
+        self.with_user(self.user_info.filter(|_| self.scheme.is_none_or(shows_user)))
+    }
+
+    /// Returns the URL with the user of `user_info`, without password, query and fragment.
+    fn with_user(&self, user_info: Option<&str>) -> String {
+        let user = user_info.map(|user_info| user_info.split(':').next().unwrap_or_default());
         let (user, at) = user.map_or(("", ""), |user| (user, "@"));
-        format!("{scheme}://{user}{at}{}{}", self.authority, self.path)
+        match self.scheme {
+            Some(scheme) => format!("{scheme}://{user}{at}{}{}", self.authority, self.path),
+            None if self.user_info.is_none() => self.text.to_owned(),
+            None if self.authority.is_empty() => format!("{user}{at}{}", self.path),
+            None => format!("{user}{at}{}:{}", self.authority, self.path),
+        }
+    }
+
+    /// Returns the name of the transport in lower case: git allows `https::https://…`.
+    fn transport(&self) -> String {
+        self.scheme.and_then(|scheme| scheme.rsplit("::").next()).unwrap_or_default().to_ascii_lowercase()
+    }
+
+    fn is_http(&self) -> bool {
+        matches!(&*self.transport(), "http" | "https")
     }
 
     /// Returns the name of the repository, see [`UpstreamUrl::repository`].

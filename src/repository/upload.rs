@@ -21,6 +21,7 @@ use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTOR
 
 use crate::farm::events::UploadOutcome;
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::recipe::secrets::Secrets;
 use crate::repository::Repository;
 use crate::repository::peipkg_repo::exclusive;
 use crate::repository::settle::{Ended, SettleError};
@@ -103,7 +104,7 @@ impl Uploader {
         match self.upload(interrupt) {
             Ok(()) => UploadOutcome::Done,
             Err(error) if error.is_interrupted() => UploadOutcome::Interrupted,
-            Err(error) => UploadOutcome::Failed { reason: without_secrets(&error.to_string(), &self.remote) },
+            Err(error) => UploadOutcome::Failed { reason: self.secrets().redact(&error.to_string()) },
         }
     }
 
@@ -216,7 +217,11 @@ impl Uploader {
     /// Waits until no rclone of an earlier manager changes the remote, and returns a run of rclone.
     fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ProcessError> {
         let program = exclusive(&self.rclone, &self.repository.state.upload_lock(), interrupt)?;
-        Ok(program.deadline(Some(PASS_DEADLINE)))
+        Ok(program.deadline(Some(PASS_DEADLINE)).hide(self.secrets()))
+    }
+
+    fn secrets(&self) -> Secrets {
+        Secrets::of_remote(&self.remote)
     }
 }
 
@@ -236,14 +241,6 @@ fn copy_small_files(repo: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Removes from `text` the parameters of a remote that is configured in its own name
-/// (`:sftp,host=…,pass=…:path`): one of them may be a password.
-fn without_secrets(text: &str, remote: &str) -> String {
-    let Some((name, _)) = remote.split_once(',') else { return text.to_owned() };
-    let parameters = remote.rsplit_once(':').map_or(remote, |(parameters, _)| parameters);
-    text.replace(remote, name).replace(parameters, name)
 }
 
 #[cfg(test)]
@@ -266,15 +263,5 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(to.join("index/linked")).unwrap(), "elsewhere");
         assert!(!to.join("other.json").exists() && !to.join("index/work").exists());
-    }
-
-    #[test]
-    fn remote_with_a_password_is_shown_without_it() {
-        let remote = ":sftp,host=h,pass=secret:pkgs";
-        let text =
-            "Failed to create file system for \":sftp,host=h,pass=secret:pkgs\": :sftp,host=h,pass=secret:x";
-        let shown = without_secrets(text, remote);
-        assert!(!shown.contains("secret"), "{shown}");
-        assert_eq!(without_secrets("r2:pkgs: denied", "r2:pkgs"), "r2:pkgs: denied");
     }
 }

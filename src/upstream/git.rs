@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use peipkg_format::problem::excerpt;
+
 use crate::farm::events::{PollError, PollFault};
 use crate::process::{Interrupt, ProcessError, Program, environment};
 use crate::recipe::upstream_url::UpstreamUrl;
+use crate::upstream::git_access;
 use crate::upstream::listing::retry_after;
 
 /// The time between SIGTERM and SIGKILL for a listing: git has nothing to clean up.
@@ -108,9 +111,10 @@ impl Git {
         limit: Duration,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, PollError> {
-        let program = without_repository(self.program(interrupt));
+        let program = git_access::grant(without_repository(self.program(interrupt)), url);
         let program = program.deadline(Some(limit)).grace(LISTING_GRACE).capture_stdout(MAX_LISTING);
-        let output = program.args(["ls-remote", "--tags", "--refs", "--", url.secret_text()]).run(interrupt);
+        let output =
+            program.args(["ls-remote", "--tags", "--refs", "--", &git_access::name(url)]).run(interrupt);
         output
             .map_err(GitError::from)
             .and_then(|output| parse_listing(&output.stdout))
@@ -203,7 +207,7 @@ pub(crate) fn parse_listing(listing: &[u8]) -> Result<Vec<String>, GitError> {
 }
 
 pub(super) fn unexpected(found: &str, expected: &'static str) -> GitError {
-    GitError::Answer { found: found.chars().take(200).collect(), expected }
+    GitError::Answer { found: excerpt(found).into_owned(), expected }
 }
 
 #[cfg(test)]

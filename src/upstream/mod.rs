@@ -1,5 +1,6 @@
 //! Upstreams: [`listing`] finds their tags, [`source`] fetches the files of one tag.
 
 pub(crate) mod git;
+mod git_access;
 pub(crate) mod listing;
 pub(crate) mod source;

@@ -353,7 +353,7 @@ fn password_in_a_url_does_not_reach_the_log() {
     let url = "https://me:s3cret@example.org/tool.git";
     let script = format!("echo 'cloned {url} with s3cret'; printf s3c; sleep 0; echo ret");
     let farm = Farm::builder().with(&Recipe::program("tool", url).before_build(&script)).build();
-    let config = format!("[url \"{}\"]\ninsteadOf = {url}\n", repo.file_url());
+    let config = format!("[url \"{}\"]\ninsteadOf = https://example.org/tool.git\n", repo.file_url());
     fs::write(farm.path("gitconfig"), config).unwrap();
     let mut command = farm.command(&["--once", "--config"]);
     command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig"));

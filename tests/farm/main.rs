@@ -38,6 +38,7 @@ mod publishing;
 mod remote_readers;
 mod remotes;
 mod scale;
+mod secrets;
 mod settling;
 mod signals;
 mod soak;

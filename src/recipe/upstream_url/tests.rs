@@ -29,6 +29,12 @@ fn url_is_shown_without_secrets() {
         ("git@example.org:x.git", "git@example.org:x.git"),
         ("file:///srv/x#y", "file:///srv/x#y"),
         ("/srv/x", "/srv/x"),
+        ("me:secret@example.org:x.git", "me@example.org:x.git"),
+        ("me:secret@example.org/x.git", "me@example.org/x.git"),
+        ("https://me:sec/ret@example.org/x", "https://example.org/x"),
+        ("host:x/a@b", "host:x/a@b"),
+        ("/srv/a:b@c", "/srv/a:b@c"),
+        (":x", ":x"),
     ] {
         let url = url(text);
         assert_eq!((url.to_string().as_str(), url.secret_text()), (shown, text));
@@ -40,9 +46,46 @@ fn url_is_shown_without_secrets() {
 fn url_invalid_is_refused_without_its_secrets() {
     for (text, expected) in [
         ("https://u:p@h/a\nb", "\"https://h/a\\nb\" has the control character '\\n'; expected a URL"),
+        (
+            "https://me:s%0ahost=evil@h/a",
+            "\"https://h/a\" has an encoded control character in its user or password; expected a URL",
+        ),
         ("--upload-pack=x", "\"--upload-pack=x\" starts with '-', like an option; expected a URL"),
     ] {
         assert_eq!(text.parse::<UpstreamUrl>().unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn url_for_git_is_in_parts() {
+    for (text, address, credentials, with_query) in [
+        ("https://h/x", "https://h/x", None, None),
+        ("https://tok@h:8/x", "https://h:8/x", Some(("https://h:8", "tok", None)), None),
+        ("https::https://u:@h/x", "https::https://h/x", Some(("https://h", "u", Some(""))), None),
+        ("http://u:p%40:q@h/x", "http://h/x", Some(("http://h", "u", Some("p@:q"))), None),
+        ("http://@h/x#y", "http://h/x", None, None),
+        ("http://u@h/x?y#z", "http://h/x", Some(("http://h", "u", None)), Some(("http://h/x?y", "http"))),
+        ("http://h/x?", "http://h/x", None, None),
+        ("ftp://u:p@h/x?y", "ftp://h/x", None, None),
+        ("ssh://u:p@h/x?y", "ssh://u@h/x?y", None, None),
+        ("u:p@h:x", "u@h:x", None, None),
+        ("u@h:x", "u@h:x", None, None),
+        ("codecommit::eu://profile@x", "codecommit::eu://profile@x", None, None),
+        ("other://u:p@h/x?y", "other://u@h/x", None, None),
+        ("/srv/x?y#z", "/srv/x?y#z", None, None),
+    ] {
+        let url = url(text);
+        let found = url.credentials().map(|c| {
+            let lossy = |bytes| String::from_utf8(bytes).unwrap();
+            (c.site, lossy(c.user), c.password.map(lossy))
+        });
+        let expected = credentials.map(|(site, user, password): (&str, &str, Option<&str>)| {
+            (site.to_owned(), user.to_owned(), password.map(str::to_owned))
+        });
+        assert_eq!((url.address().as_str(), found), (address, expected), "{text}");
+        let expected =
+            with_query.map(|(url, transport): (&str, &str)| (url.to_owned(), transport.to_owned()));
+        assert_eq!(url.with_query(), expected, "{text}");
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::io::{self, Read};
 
+use peipkg_format::problem::excerpt;
+
 /// The most data of one packet, in bytes: git's own limit.
 pub(crate) const MAX_DATA: usize = 65_516;
 
@@ -122,7 +124,7 @@ pub(crate) fn write_flush(out: &mut Vec<u8>) {
 pub(crate) fn one_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(1000)]);
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().take(200).collect()
+    excerpt(&words.join(" ")).into_owned()
 }
 
 fn parse_length(header: &[u8]) -> Result<usize, PacketError> {

@@ -9,6 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
 
 use peipkg_format::duration;
+use peipkg_format::problem::excerpt;
 use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
 use ureq::unversioned::transport::Connector as _;
@@ -129,15 +130,17 @@ impl Listing<'_> {
             let target = target.ok_or_else(|| {
                 NativeError::NotUnderstood("a redirect to neither a URL nor an absolute path".to_owned())
             })?;
+            let shown = target.to_string();
+            let shown = excerpt(&shown);
             if !matches!(target.scheme(), Some("http" | "https")) {
-                return Err(failed(format!("redirected to {target}, which is not an HTTP URL")));
+                return Err(failed(format!("redirected to {shown}, which is not an HTTP URL")));
             }
             let Some(new_base) = http_url::redirected_base(&target) else {
-                return Err(failed(format!("redirected to {target}, which is not an upstream's info/refs")));
+                return Err(failed(format!("redirected to {shown}, which is not an upstream's info/refs")));
             };
             let plain = new_base.plain_http().map_err(|unusual| unusual.to_string());
             if let Err(reason) = plain.and_then(|_| may_ask(&new_base)) {
-                return Err(NativeError::NotUnderstood(format!("a redirect to {target}: {reason}")));
+                return Err(NativeError::NotUnderstood(format!("a redirect to {shown}: {reason}")));
             }
             // Drain the body so the connection can be reused.
             let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
@@ -213,7 +216,7 @@ impl Listing<'_> {
         let reason = if status != StatusCode::OK {
             format!("the answer has status {}", status.as_u16())
         } else if !found_type.eq_ignore_ascii_case(content_type) {
-            format!("the answer has type {found:?}")
+            format!("the answer has type {:?}", excerpt(found))
         } else if head.headers.contains_key(CONTENT_ENCODING) {
             "the answer has a Content-Encoding".to_owned()
         } else {

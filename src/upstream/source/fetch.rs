@@ -21,6 +21,7 @@ use crate::recipe::upstream_url::UpstreamUrl;
 use crate::state::durable;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::{Git, GitError};
+use crate::upstream::git_access;
 use crate::upstream::source::commit_times;
 use crate::upstream::source::prefetch::{FetchedTag, Prefetched};
 use crate::upstream::source::source_tree;
@@ -236,8 +237,8 @@ impl Sources {
         let fetch = |depth: &[&str]| {
             let options =
                 ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
-            let program = self.git_in(path, context).args(options).args(depth);
-            program.args(["--", url.secret_text()]).args(&refspecs).run(context.interrupt).map(drop)
+            let program = git_access::grant(self.git_in(path, context), url).args(options).args(depth);
+            program.args(["--", &git_access::name(url)]).args(&refspecs).run(context.interrupt).map(drop)
         };
         match fetch(&["--depth=1"]) {
             Err(ProcessError::Failed { tail, .. }) if tail.contains(NO_SHALLOW_FETCH) => fetch(&[]),
@@ -314,11 +315,15 @@ impl Sources {
         let interrupt = context.interrupt;
         let add = self.git_in(repository, context).args(["worktree", "add", "--quiet", "--detach"]);
         add.arg(directory).arg(format!("refs/tags/{}", source.tag)).run(interrupt)?;
-        // A submodule's URL may be relative to the upstream's.
-        let origin = format!("remote.origin.url={}", source.url.secret_text());
+        // A submodule's URL may be relative to the upstream's. On the same host it gets the same
+        // credentials.
+        let origin = format!("remote.origin.url={}", source.url.address());
         let update = |depth: &[&str]| {
             let options = ["-c", &origin, "submodule", "--quiet", "update", "--init", "--recursive"];
-            self.git_in(directory, context).args(options).args(depth).run(interrupt)
+            git_access::grant(self.git_in(directory, context), source.url)
+                .args(options)
+                .args(depth)
+                .run(interrupt)
         };
         // With depth 1 git asks for the submodule's commit by its id. Some servers refuse ids that
         // are no branch's tip, so retry with the whole history.

@@ -48,8 +48,16 @@ fn command(request: &Request, root: &Path, chunked: bool) -> Command {
     isolate(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1");
     command.env("GATEWAY_INTERFACE", "CGI/1.1").env("SERVER_PROTOCOL", &request.version);
-    command.env("REQUEST_METHOD", &request.method).env("QUERY_STRING", &request.query);
-    command.env("PATH_INFO", percent_decoded(&request.path)).env("REMOTE_ADDR", "127.0.0.1");
+    // git writes its path at the end of the URL, also of one with a query.
+    let (path, query) = match request.query.find("/info/refs").or(request.query.find("/git-upload-pack")) {
+        Some(at) => {
+            let (service, query) = request.query[at..].split_once('&').unwrap_or((&request.query[at..], ""));
+            (format!("{}{service}", request.path), query)
+        }
+        None => (request.path.clone(), &*request.query),
+    };
+    command.env("REQUEST_METHOD", &request.method).env("QUERY_STRING", query);
+    command.env("PATH_INFO", percent_decoded(&path)).env("REMOTE_ADDR", "127.0.0.1");
     let fields = [
         ("CONTENT_TYPE", "content-type"),
         ("HTTP_CONTENT_ENCODING", "content-encoding"),
