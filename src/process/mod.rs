@@ -42,7 +42,7 @@ const ADDRESSED_TO_THE_MANAGER: [&str; 6] =
 pub(crate) struct Program {
     path: PathBuf,
     args: Vec<OsString>,
-    env: Vec<(&'static str, Option<OsString>)>,
+    env: Vec<(OsString, Option<OsString>)>,
     directory: Option<PathBuf>,
     deadline: Option<Duration>,
     grace: Duration,
@@ -152,14 +152,14 @@ impl Program {
 
     /// Sets a variable in the child's environment. The child inherits the manager's other
     /// variables.
-    pub(crate) fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
-        self.env.push((name, Some(value.into())));
+    pub(crate) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), Some(value.into())));
         self
     }
 
     /// Removes a variable from the child's environment.
     pub(crate) fn without_env(mut self, name: &'static str) -> Self {
-        self.env.push((name, None));
+        self.env.push((name.into(), None));
         self
     }
 

@@ -9,6 +9,7 @@
 //! The uploader changes nothing on a remote that may be the last copy: see [`refusal`].
 
 mod refusal;
+mod remote;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -140,7 +141,8 @@ impl Uploader {
 
     /// Brings the packages of the repository and the small files of `snapshot` to the remote.
     fn copy(&self, snapshot: &Path, interrupt: &Interrupt) -> Result<(), UploadError> {
-        let (repo, remote) = (self.repository.state.repo(), OsStr::new(&self.remote));
+        let (repo, remote) = (self.repository.state.repo(), remote::of(&self.remote).name);
+        let remote = OsStr::new(&remote);
         let exclude =
             |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
         let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
@@ -166,7 +168,8 @@ impl Uploader {
         let fetched = snapshot.join("remote");
         let filter = format!("/{ARCHIVE_INDEX}");
         let options = ["--include", &filter];
-        match self.pass("copy", &options, self.remote.as_ref(), fetched.as_ref(), interrupt) {
+        let remote = remote::of(&self.remote).name;
+        match self.pass("copy", &options, remote.as_ref(), fetched.as_ref(), interrupt) {
             Err(error) if error.is_not_found() => {}
             result => result?,
         }
@@ -175,7 +178,7 @@ impl Uploader {
             return Ok(refusal::of_other_remote(&snapshot.join(ARCHIVE_INDEX), &theirs)?);
         }
         // The last pass would remove every other file, even the contents of a whole account.
-        let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &self.remote]);
+        let list = self.rclone(interrupt)?.capture_stdout(MAX_LISTING).args(["lsf", "--", &remote]);
         match list.run(interrupt).map_err(UploadError::Tool) {
             Err(error) if error.is_not_found() => Ok(()),
             result => {
@@ -217,7 +220,9 @@ impl Uploader {
     /// Waits until no rclone of an earlier manager changes the remote, and returns a run of rclone.
     fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ProcessError> {
         let program = exclusive(&self.rclone, &self.repository.state.upload_lock(), interrupt)?;
-        Ok(program.deadline(Some(PASS_DEADLINE)).hide(self.secrets()))
+        let program = program.deadline(Some(PASS_DEADLINE)).hide(self.secrets());
+        let parameters = remote::of(&self.remote).parameters;
+        Ok(parameters.into_iter().fold(program, |program, (name, value)| program.env(name, value)))
     }
 
     fn secrets(&self) -> Secrets {

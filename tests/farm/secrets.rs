@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::farm::Farm;
+use crate::support::farm::{Farm, published_in, remote_directory};
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
@@ -162,7 +162,7 @@ fn tags_of_60_kilobytes_are_cut_in_the_log() {
     let long = "x".repeat(60_000);
     let line = |n| format!("{} refs/tags/v{n}{long}\n", "1".repeat(40));
     let packets: Vec<String> =
-        (0..30).map(|n| line(n)).map(|line| format!("{:04x}{line}", line.len() + 4)).collect();
+        (0..30).map(line).map(|line| format!("{:04x}{line}", line.len() + 4)).collect();
     let typed = |kind: &str, body: String| Fault::Answer {
         content_type: format!("application/x-git-upload-pack-{kind}"),
         body: body.into_bytes(),
@@ -177,4 +177,20 @@ fn tags_of_60_kilobytes_are_cut_in_the_log() {
     assert_eq!(output.event("poll complete")["tags_seen"], "30", "{output}");
     assert!(!output.events("tag skipped").is_empty(), "{output}");
     assert!(output.stderr.lines().all(|line| line.len() < 800), "{output}");
+}
+
+#[test]
+fn remote_with_a_password_is_used_and_in_no_command_line() {
+    let Some((_home, copy)) = remote_directory() else { return };
+    let repo = GitRepo::program(&["1.0"]);
+    let upload = |remote: &str| format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n");
+    // `alias` takes no password, so rclone ignores it.
+    let remote = format!(":alias,remote='{}',pass=sesame-q7:{}", copy.parent().unwrap().display(), "copy");
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .config_extra(&upload(&remote.replace("copy", &copy.file_name().unwrap().to_string_lossy())))
+        .build();
+    let output = sweep_in_secret(&farm, &["sesame-q7"]);
+    output.assert_success().assert_only_events().event("upload complete");
+    assert_eq!(published_in(&copy), ["tool 1.0-1 noarch"]);
 }
