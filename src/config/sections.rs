@@ -9,6 +9,7 @@ use peipkg_format::strict_toml::{At, Section};
 
 use super::listen_addr::{ListenAddr, ListenAddrError};
 use super::values::{file, line, optional_text};
+use crate::recipe::secrets::Secrets;
 use crate::recipe::{self, Recipe};
 
 /// The default of `[poll] jobs`.
@@ -229,7 +230,8 @@ fn rclone_remote(section: &Section<'_, '_>, found: &At<String>) -> Option<String
     if is_place && !remote.starts_with('-') && !remote.contains(char::is_control) {
         return Some(remote.clone());
     }
-    let message = format!("[upload] remote must be like \"remote:path\" or \"/path\", found {remote:?}");
+    let shown = Secrets::of_remote(remote).redact(remote);
+    let message = format!("[upload] remote must be like \"remote:path\" or \"/path\", found {shown:?}");
     section.report(&found.span, message);
     None
 }

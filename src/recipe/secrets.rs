@@ -75,7 +75,10 @@ impl Secrets {
 
     /// Returns `text` without the secrets.
     pub(crate) fn redact(&self, text: &str) -> String {
-        self.rules.iter().fold(text.to_owned(), |text, (secret, shown)| text.replace(secret, shown))
+        let found = |text: String, (secret, shown): &(String, &str)| {
+            if text.contains(secret) { text.replace(secret, shown) } else { text }
+        };
+        self.rules.iter().fold(text.to_owned(), found)
     }
 
     /// Returns how many bytes at the end of `text` may begin a secret whose rest is still to come.

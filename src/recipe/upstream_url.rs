@@ -272,7 +272,9 @@ impl<'a> Parts<'a> {
     /// `user:password@host…` for credentials, although git would take `user` for the host.
     fn without_scheme(text: &'a str) -> Self {
         let before_path = &text[..text.find('/').unwrap_or(text.len())];
-        if let Some(at) = before_path.rfind('@').filter(|at| before_path[..*at].contains(':')) {
+        // A colon after the @ ends the host: `git@host:path@x` has no password.
+        let has_password = before_path.split_once('@').is_some_and(|(first, _)| first.contains(':'));
+        if let Some(at) = before_path.rfind('@').filter(|_| has_password) {
             let rest = Self::without_scheme(&text[at + 1..]);
             return Self { text, user_info: Some(&text[..at]), ..rest };
         }

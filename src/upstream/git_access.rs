@@ -53,7 +53,7 @@ pub(super) fn grant(git: Program, url: &UpstreamUrl) -> Program {
         // Offer only a transport that needs no further process: git would start `git fetch-pack URL`
         // for a server without protocol version 2, and `git http-fetch URL` for one with files only.
         let alias = format!(
-            "!f() {{ read -r _; printf 'stateless-connect\\noption\\ncheck-connectivity\\n\
+            "!f() {{ echo 'a URL with a query needs a server with protocol version 2' >&2; read -r _; printf 'stateless-connect\\noption\\ncheck-connectivity\\n\
              object-format\\n\\n'; exec git remote-{transport} {SECRET_REMOTE}; }}; f"
         );
         git = git.env(URL, secret).arg(format!("--config-env=remote.{SECRET_REMOTE}.url={URL}"));

@@ -45,7 +45,10 @@ fn watch_command_lines<T>(secrets: &[&str], work: impl FnOnce() -> T) -> (T, Vec
 fn sweep_in_secret(farm: &Farm, secrets: &[&str]) -> Output {
     let trace = farm.path("trace");
     let mut command = farm.command(&["--once", "--log-level", "debug", "--config"]);
-    command.arg(farm.config_path()).env("GIT_TRACE", &trace);
+    command
+        .arg(farm.config_path())
+        .env("GIT_TRACE", &trace)
+        .env("GIT_CONFIG_GLOBAL", farm.path(".gitconfig"));
     let (output, seen) = watch_command_lines(secrets, || Running::spawn(&mut command).wait_exit(PATIENCE));
     assert!(seen.is_empty(), "{seen:#?}");
     let trace = fs::read_to_string(trace).unwrap_or_default();
@@ -94,6 +97,50 @@ fn credentials_in_a_url_reach_the_server_and_no_command_line() {
     let encoded = ["s3cr%40t%2f%27", "s3cr@t/'", "czNjckB0Lyc"];
     check_credentials("bob:s3cr%40t%2f%27%22%20%24x", "bob", "s3cr@t/'\" $x", &encoded);
     check_credentials("ghp%5FToken1234", "ghp_Token1234", "", &["ghp%5FToken1234", "ghp_Token1234"]);
+}
+
+#[test]
+fn user_in_a_url_without_password_gets_it_from_the_helper() {
+    let repo = GitRepo::program(&["1.0"]);
+    let http = SmartHttp::new();
+    let url = http.serve("tool.git", &repo);
+    http.require_auth("jane-q7", "helpful-q7");
+    let farm = Farm::builder().with(&Recipe::program("tool", &url.replace("//", "//jane-q7@"))).build();
+    let helper = "!f() { test $1 = get && grep -q ^username=jane-q7 && echo password=helpful-q7; }; f";
+    let mut command = farm.command(&["--once", "--config"]);
+    command.arg(farm.config_path()).envs([
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "credential.helper"),
+        ("GIT_CONFIG_VALUE_0", helper),
+    ]);
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success().event("build + publish complete");
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+}
+
+#[test]
+fn redirect_to_another_host_gets_no_credentials() {
+    let (here, there) = (SmartHttp::new(), SmartHttp::new());
+    let repo = GitRepo::program(&["1.0"]);
+    let target = there.serve("tool.git", &repo);
+    there.require_auth("kim-q7", "elsewhere-q7");
+    let to = format!("{target}/info/refs?service=git-upload-pack");
+    here.fault("tool.git", Fault::Redirect { to });
+    let url = here.url("tool.git").replace("//", "//kim-q7:elsewhere-q7@");
+    let farm = Farm::builder().with(&Recipe::program("tool", &url)).build();
+    farm.once().assert_success().event("poll failed");
+    let asked = there.requests();
+    assert!(!asked.is_empty() && asked.iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn query_for_a_server_without_protocol_version_2_is_in_no_command_line() {
+    let repo = GitRepo::program(&["1.0"]);
+    let http = SmartHttp::new();
+    let url = format!("{}?private_token=older-q7", http.serve("tool.git", &repo));
+    let farm = Farm::builder().with(&Recipe::program("tool", &url)).build();
+    fs::write(farm.path(".gitconfig"), "[protocol]\nversion = 0\n").unwrap();
+    let output = sweep_in_secret(&farm, &["older-q7"]);
+    assert!(output.event("build failed")["error"].contains("protocol version 2"), "{output}");
 }
 
 #[test]
@@ -183,12 +230,11 @@ fn tags_of_60_kilobytes_are_cut_in_the_log() {
 fn remote_with_a_password_is_used_and_in_no_command_line() {
     let Some((_home, copy)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);
-    let upload = |remote: &str| format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n");
-    // `alias` takes no password, so rclone ignores it.
-    let remote = format!(":alias,remote='{}',pass=sesame-q7:{}", copy.parent().unwrap().display(), "copy");
+    // The backend takes no password, so rclone ignores it.
+    let remote = format!(":alias,remote='{}',pass=sesame-q7:copy", copy.parent().unwrap().display());
     let farm = Farm::builder()
         .with(&Recipe::program("tool", &repo.file_url()))
-        .config_extra(&upload(&remote.replace("copy", &copy.file_name().unwrap().to_string_lossy())))
+        .config_extra(&format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n"))
         .build();
     let output = sweep_in_secret(&farm, &["sesame-q7"]);
     output.assert_success().assert_only_events().event("upload complete");

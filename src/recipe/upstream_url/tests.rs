@@ -32,6 +32,8 @@ fn url_is_shown_without_secrets() {
         ("me:secret@example.org:x.git", "me@example.org:x.git"),
         ("me:secret@example.org/x.git", "me@example.org/x.git"),
         ("https://me:sec/ret@example.org/x", "https://example.org/x"),
+        ("me:sec@ret@example.org:x.git", "me@example.org:x.git"),
+        ("me@example.org:a@b:c", "me@example.org:a@b:c"),
         ("host:x/a@b", "host:x/a@b"),
         ("/srv/a:b@c", "/srv/a:b@c"),
         (":x", ":x"),
