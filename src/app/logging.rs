@@ -55,10 +55,10 @@ impl Fields {
 }
 
 /// Returns how many characters of the value of `key` a line shows. Any value may be foreign, but
-/// for the manager's own sentences, in which foreign texts are cut already, and its own paths.
+/// for recipes' URLs, the manager's own paths, and its sentences, where foreign texts are cut already.
 fn most(key: &str) -> usize {
     match key {
-        "msg" | "error" | "reason" | "problem" => 2000,
+        "msg" | "error" | "reason" | "problem" | "upstream" => 2000,
         "path" | "log" | "lock" | "directory" | "journal" => 4096,
         _ => MAX_EXCERPT,
     }

@@ -79,6 +79,17 @@ fn failure_with_several_lines_names_its_cause() {
 }
 
 #[test]
+fn line_in_an_error_is_cut_after_its_secrets_are_hidden() {
+    let secrets = || Secrets::of_url(Some("me:sesame-sesame"), "");
+    for place in [0, 90, 95, 100, 110, 115, 190, 500] {
+        let script = format!("printf '%{place}ssesame-sesame%500s' . the-cause >&2; exit 1");
+        let text = error(sh(&script).hide(secrets()));
+        assert!(!text.contains("sesam") && !text.contains("esame"), "{place}: {text}");
+        assert!(text.ends_with("the-cause") && text.chars().count() < 250, "{place}: {text}");
+    }
+}
+
+#[test]
 fn deadline_passed_ends_the_whole_group() {
     let limit = Some(Duration::from_secs(1));
     let started = Instant::now();

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
 use peipkg_format::package::PackageName;
+use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout::DESCRIPTOR;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -87,7 +88,7 @@ pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal>
         return Err(Refusal::Newer { theirs, ours });
     }
     lacking.map_or(Ok(()), |Content { name, version, architecture, .. }| {
-        Err(Refusal::Unknown { package: format!("{name} {version} {architecture}") })
+        Err(Refusal::Unknown { package: excerpt(&format!("{name} {version} {architecture}")).into_owned() })
     })
 }
 
@@ -101,7 +102,7 @@ pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refus
             || repo.join(name.trim_end_matches('/')).exists()
     };
     let other = listing.lines().find(|name| !is_ours(name));
-    other.map_or(Ok(()), |name| Err(Refusal::Occupied { name: name.to_owned() }))
+    other.map_or(Ok(()), |name| Err(Refusal::Occupied { name: excerpt(name).into_owned() }))
 }
 
 /// Refuses to upload the repository at `repo` if it lacks a package that the archive index at
