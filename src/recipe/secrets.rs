@@ -73,12 +73,13 @@ impl Secrets {
         Self { rules: in_place.chain(anywhere.into_iter().map(|text| (text, "***"))).collect() }
     }
 
-    /// Returns `text` without the secrets.
+    /// Returns `text` without the secrets, and without the user info of every HTTP or FTP URL: a
+    /// redirect may name a URL with secrets of its own.
     pub(crate) fn redact(&self, text: &str) -> String {
         let found = |text: String, (secret, shown): &(String, &str)| {
             if text.contains(secret) { text.replace(secret, shown) } else { text }
         };
-        self.rules.iter().fold(text.to_owned(), found)
+        without_user_infos(self.rules.iter().fold(text.to_owned(), found))
     }
 
     /// Returns how many bytes at the end of `text` may begin a secret whose rest is still to come.
@@ -87,8 +88,41 @@ impl Secrets {
             let lengths = secret.char_indices().map(|(length, _)| length);
             lengths.filter(|length| text.ends_with(&secret[..*length])).max().unwrap_or(0)
         };
-        self.rules.iter().map(|(secret, _)| longest(secret)).max().unwrap_or(0)
+        let of_rules = self.rules.iter().map(|(secret, _)| longest(secret)).max().unwrap_or(0);
+        let url = text.rfind("://").filter(|at| ends_in_authority(&text[at + 3..]));
+        let of_url = url.map_or(0, |at| text.len() - at - 3);
+        of_rules.max(of_url)
     }
+}
+
+/// The longest user info that is looked for, in bytes: a build log holds back so much.
+const MAX_USER_INFO: usize = 500;
+
+/// Returns whether a URL whose text after `://` is `text` may still get a user info.
+fn ends_in_authority(text: &str) -> bool {
+    text.len() <= MAX_USER_INFO && !text.contains(ends_authority)
+}
+
+fn ends_authority(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || "/?#'\"<>`()|\\".contains(c)
+}
+
+/// Removes the text before the `@` of every HTTP and FTP URL.
+fn without_user_infos(text: String) -> String {
+    if !text.contains("://") || !text.contains('@') {
+        return text;
+    }
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let scheme = shown.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let is_secret =
+            ["http", "https", "ftp", "ftps"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        let authority = &part[..part.find(ends_authority).unwrap_or(part.len())];
+        let user_info = authority.rfind('@').filter(|_| is_secret).map_or(0, |at| at + 1);
+        shown.extend(["://", &part[user_info..]]);
+    }
+    shown
 }
 
 /// Adds the forms of one secret: as written, decoded, and encoded anew as programs do it.
@@ -202,6 +236,17 @@ mod tests {
             "is *** *** ",
         );
         check("", "#fragment", "fragment", "***");
+    }
+
+    #[test]
+    fn user_info_of_a_foreign_url_is_removed() {
+        check("", "", "for 'http://tok@h' and HTTPS://a:b@c@d/e@f", "for 'http://h' and HTTPS://d/e@f");
+        for text in ["http://h/a@b", "ssh://git@h/x", "a@b", "http://h me@x", "see http://", "x://@ @"] {
+            check("", "", text, text);
+        }
+        let begun = |text: &str| Secrets::default().begun(text);
+        assert_eq!([begun("at http://tok"), begun("at http://tok/"), begun("at http://t o")], [3, 0, 0]);
+        assert_eq!(begun(&format!("http://{}", "x".repeat(1000))), 0);
     }
 
     #[test]

@@ -133,6 +133,23 @@ fn redirect_to_another_host_gets_no_credentials() {
 }
 
 #[test]
+fn redirect_to_a_url_with_credentials_is_shown_without_them() {
+    let (here, there) = (SmartHttp::new(), SmartHttp::new());
+    there.require_auth("lee-q7", "unknown-q7");
+    for (name, user_info) in [("one.git", "ghp-Their1-q7"), ("two.git", "lee:ghp-Their2-q7")] {
+        let to =
+            there.url(name).replace("//", &format!("//{user_info}@")) + "/info/refs?service=git-upload-pack";
+        here.fault(name, Fault::Redirect { to });
+    }
+    let farm = Farm::builder()
+        .with(&Recipe::program("one", &here.url("one.git")))
+        .with(&Recipe::program("two", &here.url("two.git")))
+        .build();
+    let output = sweep_in_secret(&farm, &["ghp-Their1-q7", "ghp-Their2-q7"]);
+    assert_eq!(output.events("poll failed").len(), 2, "{output}");
+}
+
+#[test]
 fn query_for_a_server_without_protocol_version_2_is_in_no_command_line() {
     let repo = GitRepo::program(&["1.0"]);
     let http = SmartHttp::new();
