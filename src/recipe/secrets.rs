@@ -116,8 +116,11 @@ fn without_user_infos(text: String) -> String {
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let scheme = shown.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        let is_secret =
-            ["http", "https", "ftp", "ftps"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        // The beginning of the scheme may be in the piece before this text.
+        let is_begun = scheme.len() == shown.len();
+        let is_secret = ["http", "https", "ftp", "ftps"].iter().any(|known| {
+            scheme.eq_ignore_ascii_case(known) || is_begun && known.ends_with(&scheme.to_ascii_lowercase())
+        });
         let authority = &part[..part.find(ends_authority).unwrap_or(part.len())];
         let user_info = authority.rfind('@').filter(|_| is_secret).map_or(0, |at| at + 1);
         shown.extend(["://", &part[user_info..]]);
@@ -241,6 +244,7 @@ mod tests {
     #[test]
     fn user_info_of_a_foreign_url_is_removed() {
         check("", "", "for 'http://tok@h' and HTTPS://a:b@c@d/e@f", "for 'http://h' and HTTPS://d/e@f");
+        check("", "", "ps://tok@h", "ps://h");
         for text in ["http://h/a@b", "ssh://git@h/x", "a@b", "http://h me@x", "see http://", "x://@ @"] {
             check("", "", text, text);
         }
