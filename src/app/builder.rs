@@ -16,13 +16,16 @@ use peipkg_format::problem::excerpt;
 use crate::app::public_keys::PublicKeys;
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, PendingOutputs};
+use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs};
 use crate::process::{Interrupt, ProcessError, Program};
+use crate::recipe::EXPORTED_VARIABLES;
 use crate::repository::Repository;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
+use crate::upstream::source::commit_times::Commit;
 use crate::upstream::source::fetch::{Source, Sources};
+use crate::upstream::source::not_commits;
 
 /// How long to keep prefetched sources without a job. The core may drop the jobs that they were
 /// fetched for, and an idle builder must not fill the disk.
@@ -122,6 +125,13 @@ impl Builder {
                 log.note("interrupted");
                 BuildOutcome::Interrupted
             }
+            Err(BuildError::Fetch(error @ GitError::NoCommit { .. })) => {
+                let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.clone());
+                let found = NoCommit { upstream, tag, reason: error.to_string() };
+                not_commits::add(&self.state.not_commits(), &found, SystemTime::now());
+                log.note(format_args!("skipped: {}", found.reason));
+                BuildOutcome::NoCommit(found)
+            }
             Err(error) => {
                 let reason = job.upstream.url.secrets().redact(&error.to_string());
                 log.note(format_args!("failed: {reason}"));
@@ -142,17 +152,17 @@ impl Builder {
             next_tags: &job.next_tags,
             submodules: job.upstream.submodules,
         };
-        let committed = self.sources.fetch(wanted, &source.0, deadline, &self.interrupt, log);
+        let commit = self.sources.fetch(wanted, &source.0, deadline, &self.interrupt, log);
         if !job.more_of_upstream {
             self.sources.forget(&job.upstream.url);
         }
-        let committed = committed?;
+        let commit = commit?;
         let out = stage.0.join("packages");
         let scratch = stage.0.join("tmp");
         for directory in [&out, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, committed, &source.0, &stage.0, deadline);
+        let program = self.peipkg_build(job, &commit, &source.0, &stage.0, deadline);
         program
             .hide(job.upstream.url.secrets())
             .log_to(log)
@@ -169,14 +179,14 @@ impl Builder {
     fn peipkg_build(
         &self,
         job: &BuildJob,
-        committed: SystemTime,
+        commit: &Commit,
         source: &Path,
         stage: &Path,
         deadline: Option<Instant>,
     ) -> Program {
         // `Display` redacts the URL: the reference is published with the package.
         let source_ref = format!("git+{}#refs/tags/{}", job.upstream.url, job.candidate.tag);
-        let timestamp = humantime::format_rfc3339_seconds(committed).to_string();
+        let timestamp = humantime::format_rfc3339_seconds(commit.time).to_string();
         let mut program = Program::new(&self.peipkg_build)
             // A killed tool leaves its temporary files behind. Here they are removed with the stage.
             .env("TMPDIR", stage.join("tmp"))
@@ -192,6 +202,12 @@ impl Builder {
             .arg(stage.join("packages"))
             .arg("--sign-key")
             .arg(&self.config.key_file);
+        if job.upstream.export_version {
+            let values = [job.candidate.version.as_str(), &job.candidate.tag, &commit.id];
+            for (name, value) in EXPORTED_VARIABLES.into_iter().zip(values) {
+                program = program.arg("--build-env").arg(format!("{name}={value}"));
+            }
+        }
         let grant = self.config.grant_of(&job.recipe.id);
         for key in &grant.inject_pubkey {
             if let Some(public) = self.public_keys.of(&key.private) {

@@ -36,6 +36,7 @@ use crate::state::state_dir;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
+use crate::upstream::source::not_commits;
 
 /// How far the system clock may be from where it was expected before the loop believes it: a machine
 /// without a battery learns the time after the start.
@@ -208,6 +209,7 @@ impl Loop {
         }
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.repository.pending().list()));
+        this.handle(Event::NoCommitsFound(not_commits::read(&state.not_commits())));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }

@@ -172,6 +172,8 @@ fn variable(section: &Section<'_, '_>, found: At<String>) -> Option<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let problem = if BUILD_VARIABLES.contains(&name.as_str()) {
         "is a variable that every build has, choose another"
+    } else if recipe::EXPORTED_VARIABLES.contains(&name.as_str()) {
+        "is a variable of builds with export_version, choose another"
     } else if name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(allowed) {
         "is not a variable's name, use ASCII letters, digits and '_'"
     } else {

@@ -303,6 +303,10 @@ pubkey_env = "1X"
 [[signing_key]]
 name = "-k"
 private = "/k"
+[[signing_key]]
+name = "v"
+private = "/k"
+pubkey_env = "PEIPKG_TAG"
 "#,
         &[
             "5: [[signing_key]] name \"tcb\" is declared twice",
@@ -313,6 +317,7 @@ private = "/k"
             "11: [[signing_key]] pubkey_env \"1X\" is not a variable's name, use ASCII letters, digits and '_'",
             "13: [[signing_key]] name must be ASCII letters, digits, '.', '_' or '-' \
              and start with a letter or digit, found \"-k\"",
+            "18: [[signing_key]] pubkey_env \"PEIPKG_TAG\" is a variable of builds with export_version, choose another",
         ],
     );
     check_more(

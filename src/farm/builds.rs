@@ -57,6 +57,14 @@ impl Farm {
         match outcome {
             BuildOutcome::Built { outputs, log } => self.on_built(outputs, log, started),
             BuildOutcome::Interrupted => effects.report(Notice::BuildInterrupted { key }),
+            BuildOutcome::NoCommit(found) => {
+                self.failures.remove(&key);
+                // The next poll need not warn again.
+                self.warned.entry(key.recipe.clone()).or_default().insert(found.tag.clone());
+                let (tag, reason) = (found.tag.clone(), found.reason.clone());
+                effects.report(Notice::TagSkipped { recipe: key.recipe, tag, reason });
+                self.on_no_commits_found(vec![found]);
+            }
             BuildOutcome::RecipeChanged => self.on_recipe_changed(&key.recipe, effects),
             BuildOutcome::Failed { reason, blame } => {
                 let candidate = Some(job.candidate.clone());

@@ -105,6 +105,8 @@ pub(crate) struct Farm {
     warned: HashMap<Arc<str>, HashSet<String>>,
     /// The builds in progress, the oldest first.
     flights: Vec<Flight>,
+    /// Why these tags are no versions, by redacted upstream and tag.
+    not_commits: HashMap<(String, String), String>,
     upload: UploadState,
     stopping: Option<Stop>,
     builds_attempted: u64,
@@ -140,6 +142,7 @@ impl Farm {
             changed: HashSet::new(),
             warned: HashMap::new(),
             flights: Vec::new(),
+            not_commits: HashMap::new(),
             upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
@@ -156,6 +159,7 @@ impl Farm {
             Event::RosterLoaded(Err(problems)) => effects.report(Notice::ReloadRefused { problems }),
             Event::ArchiveRead(read) => self.on_archive_read(read),
             Event::OutputsFound(found) => self.on_outputs_found(found, now, &mut effects),
+            Event::NoCommitsFound(found) => self.on_no_commits_found(found),
             Event::UploadOwed => self.owe_upload(now),
             Event::PollFinished { upstream, tags } => {
                 self.on_poll_finished(&upstream, tags, now, &mut effects);
@@ -169,7 +173,11 @@ impl Farm {
             Event::WebhookReceived { repositories } => {
                 self.on_webhook_received(&repositories, now, &mut effects);
             }
-            Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
+            Event::ReloadRequested => {
+                // An operator who knows that the upstream has moved the tag need not wait.
+                self.not_commits.clear();
+                effects.0.push(Effect::LoadRoster);
+            }
             Event::StopRequested => self.on_stop_requested(now, &mut effects),
             Event::AbortRequested => self.on_abort_requested(now, &mut effects),
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
-use crate::farm::events::{Effect, JobKey, Notice, PollError, PollFault};
+use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault};
 use crate::farm::moment::Moment;
 use crate::farm::queue::{Candidate, Urgency};
 use crate::farm::schedule::Listing;
@@ -109,6 +109,10 @@ impl Farm {
         }
     }
 
+    pub(super) fn on_no_commits_found(&mut self, found: Vec<NoCommit>) {
+        self.not_commits.extend(found.into_iter().map(|found| ((found.upstream, found.tag), found.reason)));
+    }
+
     /// Queues the versions among an upstream's tags that one recipe still has to build.
     fn match_tags(
         &mut self,
@@ -137,7 +141,7 @@ impl Farm {
             let meaning = upstream.version_of(tag);
             is_foreign &= meaning == TagVersion::NoMatch;
             let version = match meaning {
-                TagVersion::NoMatch | TagVersion::TooOld => continue,
+                TagVersion::NoMatch | TagVersion::TooOld | TagVersion::Excluded => continue,
                 TagVersion::Invalid { reason, .. } => {
                     warnings.skipped(tag, reason.to_string(), effects);
                     continue;
@@ -145,6 +149,12 @@ impl Farm {
                 TagVersion::Version(version) => version,
             };
             matches += 1;
+            if !self.not_commits.is_empty()
+                && let Some(reason) = self.not_commits.get(&(upstream.url.to_string(), tag.clone()))
+            {
+                warnings.skipped(tag, reason.clone(), effects);
+                continue;
+            }
             if let Some(first) = versions.insert(version.to_string(), tag) {
                 versions.insert(version.to_string(), first);
                 warnings.skipped(tag, format!("tag {first:?} is version {version} too"), effects);

@@ -9,7 +9,7 @@ pub(crate) mod tag_pattern;
 pub(crate) mod upstream_url;
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,15 @@ use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 /// The name of the file in a recipe's directory.
 pub(crate) const FILE_NAME: &str = "peipkg.toml";
 
+/// The variables of a build with `export_version`: the package version, the tag, and the full id of
+/// the tagged commit.
+pub(crate) const EXPORTED_VARIABLES: [&str; 3] = ["PEIPKG_VERSION", "PEIPKG_TAG", "PEIPKG_COMMIT"];
+
 /// The shortest poll interval. A host may block a client that polls more often.
 pub(crate) const MIN_POLL_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The beginning of a tag's full name, which recipes leave out.
+const TAG_PREFIX: &str = "refs/tags/";
 
 /// A recipe.
 #[derive(Debug, Clone)]
@@ -64,6 +71,10 @@ pub struct Upstream {
     /// The oldest version to build. It has the revision 1, so compare with
     /// [`Version::compare_upstream`].
     pub min_version: Option<Version>,
+    /// The tags never to build.
+    pub exclude: BTreeSet<String>,
+    /// Whether a build script gets version, tag and commit in variables.
+    pub export_version: bool,
 }
 
 /// The meaning of a tag to a recipe.
@@ -71,6 +82,8 @@ pub struct Upstream {
 pub enum TagVersion {
     /// The pattern does not match, or captures nothing.
     NoMatch,
+    /// The pattern matches, but the recipe excludes the tag.
+    Excluded,
     /// The version is older than `min_version`.
     TooOld,
     /// The captured text is not a version (PSD-009 §2.2).
@@ -142,8 +155,9 @@ impl Recipe {
         let upstream = |recipe: &Self| {
             let upstream = recipe.upstream.as_ref()?;
             let pattern = upstream.tag_pattern.as_str().to_owned();
-            let Upstream { url, peios_revision, submodules, min_version, .. } = upstream.clone();
-            Some((url, pattern, peios_revision, submodules, min_version))
+            let Upstream { url, peios_revision, submodules, min_version, exclude, export_version, .. } =
+                upstream.clone();
+            Some((url, pattern, peios_revision, submodules, min_version, exclude, export_version))
         };
         self.packages == other.packages && upstream(self) == upstream(other)
     }
@@ -153,6 +167,10 @@ impl Upstream {
     /// Returns the meaning of `tag`.
     pub fn version_of(&self, tag: &str) -> TagVersion {
         let Some(captured) = self.tag_pattern.capture(tag) else { return TagVersion::NoMatch };
+        // Before the version: a tag that is no version may be excluded to end its warning.
+        if self.exclude.contains(tag) {
+            return TagVersion::Excluded;
+        }
         let version: Version = match format!("{captured}-{}", self.peios_revision).parse() {
             Ok(version) => version,
             Err(reason) => return TagVersion::Invalid { captured, reason },
@@ -196,6 +214,8 @@ impl Upstream {
             };
             version.inspect_err(report).ok()
         });
+        let exclude = section.optional("exclude").map(|found| excluded_tags(&section, found));
+        let export_version = section.optional("export_version").is_some_and(|found| found.value);
         section.deny_unknown_keys();
         Some(Self {
             url: url?,
@@ -203,6 +223,8 @@ impl Upstream {
             peios_revision: peios_revision?,
             submodules,
             min_version,
+            exclude: exclude.unwrap_or_default(),
+            export_version,
         })
     }
 }
@@ -284,6 +306,24 @@ pub(crate) fn interval(section: &Section<'_, '_>, key: &str, found: &At<String>)
     };
     section.report(&found.span, message);
     None
+}
+
+/// Reads `exclude`. A tag that is listed twice most likely stands in the place of another one.
+fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> BTreeSet<String> {
+    let mut tags = BTreeSet::new();
+    for tag in found.value {
+        if tag.is_empty() {
+            section.report(&found.span, "[upstream] exclude has an empty tag");
+        } else if tag.starts_with(TAG_PREFIX) {
+            let message = format!("[upstream] exclude: write {tag:?} without {TAG_PREFIX:?}");
+            section.report(&found.span, message);
+        } else if tags.contains(&tag) {
+            section.report(&found.span, format!("[upstream] exclude has the tag {tag:?} twice"));
+        } else {
+            tags.insert(tag);
+        }
+    }
+    tags
 }
 
 fn upstream_url(section: &Section<'_, '_>, found: &At<String>) -> Option<UpstreamUrl> {

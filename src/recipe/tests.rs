@@ -40,6 +40,7 @@ fn check_problems(text: &str, expected: &[&str]) {
 fn check_tag(lines: &str, tag: &str, expected: &str) {
     let found = match parse(&upstream(lines)).upstream.unwrap().version_of(tag) {
         TagVersion::NoMatch => "no match".to_owned(),
+        TagVersion::Excluded => "excluded".to_owned(),
         TagVersion::TooOld => "too old".to_owned(),
         TagVersion::Invalid { captured, reason } => format!("{captured:?}: {reason}"),
         TagVersion::Version(version) => version.to_string(),
@@ -71,6 +72,8 @@ fn recipe_with_every_key_is_read() {
         peios_revision = 3
         submodules = true
         min_version = "1.5"
+        exclude = ["jq-1.6", "jq-1.7rc1", "not/of-the-pattern"]
+        export_version = true
         [watch]
         github_webhook = true
         poll_interval = "1h30m"
@@ -88,6 +91,8 @@ fn recipe_with_every_key_is_read() {
     assert_eq!(upstream.tag_pattern.as_str(), r"^jq-(\d+\.\d+)$");
     assert_eq!((upstream.peios_revision, upstream.submodules), (3, true));
     assert_eq!(upstream.min_version.unwrap().as_str(), "1.5-1");
+    assert!(upstream.exclude.iter().eq(["jq-1.6", "jq-1.7rc1", "not/of-the-pattern"]));
+    assert!(upstream.export_version);
 }
 
 #[test]
@@ -100,6 +105,7 @@ fn keys_missing_have_their_defaults() {
     assert_eq!(shortest.poll_interval, Some(MIN_POLL_INTERVAL));
     let upstream = parse(&upstream("")).upstream.unwrap();
     assert_eq!((upstream.peios_revision, upstream.submodules, upstream.min_version), (1, false, None));
+    assert_eq!((upstream.exclude.len(), upstream.export_version), (0, false));
 }
 
 #[test]
@@ -113,6 +119,12 @@ fn tags_give_their_versions() {
     check_tag("min_version = \"1.7\"", "v1.7rc1", "too old");
     check_tag("min_version = \"1.7\"\npeios_revision = 2", "v1.10", "1.10-2");
     check_tag("min_version = \"1:0\"", "v1.10", "too old");
+    check_tag("exclude = [\"v1.7\", \"v../x\", \"2\"]", "v1.7", "excluded");
+    check_tag("exclude = [\"v1.7\", \"v../x\", \"2\"]", "v1.7.1", "1.7.1-1");
+    check_tag("exclude = [\"v1.7\", \"v../x\", \"2\"]", "v../x", "excluded");
+    check_tag("exclude = [\"v1.7\", \"v../x\", \"2\"]", "2", "no match");
+    check_tag("exclude = [\"v1.7\"]\nmin_version = \"1.8\"", "v1.7", "excluded");
+    check_tag("exclude = []", "v1.7", "1.7-1");
     check_tag(
         "",
         "v../../x",
@@ -135,6 +147,16 @@ fn tags_give_their_versions() {
         &format!("v{long}"),
         &format!("\"{long}\": version is 302 bytes long, at most 128 fit into a file name"),
     );
+}
+
+#[test]
+fn recipe_builds_the_same_until_a_key_changes_a_build() {
+    let recipe = |lines: &str| parse(&upstream(lines));
+    let before = recipe("");
+    assert!(before.builds_the_same_as(&recipe("submodules = false\nexclude = []\n")));
+    for lines in ["submodules = true", "peios_revision = 2", "exclude = [\"v1\"]", "export_version = true"] {
+        assert!(!before.builds_the_same_as(&recipe(lines)), "{lines}");
+    }
 }
 
 #[test]
@@ -218,6 +240,20 @@ fn upstreams_wrong_are_named() {
             "10: unknown key \"minversion\" in [upstream]; did you mean \"min_version\"?",
         ],
     );
+    check_problems(
+        &upstream("exclude = [\"v1\", \"v2\", \"v1\", \"\", \"refs/tags/v3\"]\nexport_version = \"yes\"\n"),
+        &[
+            "7: [upstream] exclude has the tag \"v1\" twice",
+            "7: [upstream] exclude has an empty tag",
+            "7: [upstream] exclude: write \"refs/tags/v3\" without \"refs/tags/\"",
+            "8: [upstream] export_version: expected true or false, found string",
+        ],
+    );
+    for wrong in ["\"v1\"", "[1]", "[[\"v1\"]]", "true"] {
+        let found = read(&upstream(&format!("exclude = {wrong}\n")), &mut Vec::new()).unwrap_err();
+        let expected = "/r/jq/peipkg.toml:7: [upstream] exclude: expected an array of strings, found ";
+        assert!(found.len() == 1 && found[0].to_string().starts_with(expected), "{wrong}: {found:?}");
+    }
     check_problems(
         &upstream("peios_revision = \"2\""),
         &["7: [upstream] peios_revision: expected an integer, found string"],

@@ -12,6 +12,7 @@
 //! journal       exists until a publish is settled; can undo it
 //! http.sock     exists briefly during the start: the gate connects to the HTTP server
 //! upload-begun  exists from the begin of an upload until one has succeeded
+//! not-commits.json  the tags that name a tree or a blob, which only a fetch finds out
 //! upload-owed   exists while the remote lacks a published version and no upload of it has begun
 //! ```
 
@@ -182,6 +183,11 @@ impl StateDir {
     /// The marker of an upload that has begun and has not succeeded yet.
     pub(crate) fn upload_begun(&self) -> PathBuf {
         self.root.join("upload-begun")
+    }
+
+    /// The tags that name no commit, so that no later run fetches them.
+    pub(crate) fn not_commits(&self) -> PathBuf {
+        self.root.join("not-commits.json")
     }
 
     /// The file whose lock rclone holds while it changes the remote.

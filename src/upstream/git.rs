@@ -68,6 +68,12 @@ pub(crate) enum GitError {
         /// The form that the output should have.
         expected: &'static str,
     },
+    /// The tag names an object that is no commit, so it is no release.
+    #[error("it names a {kind}, not a commit")]
+    NoCommit {
+        /// The object's type, as git names it.
+        kind: &'static str,
+    },
     /// The manager could not prepare the fetched files.
     #[error("cannot prepare the source: {path}: {error}")]
     Tree {

@@ -35,6 +35,7 @@ mod manual;
 mod payloads;
 mod progress;
 mod publishing;
+mod recipe_tags;
 mod remote_readers;
 mod remotes;
 mod scale;

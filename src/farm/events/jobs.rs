@@ -7,6 +7,7 @@ use std::sync::Arc;
 use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
 
+use crate::farm::events::polls::NoCommit;
 use crate::farm::queue::Candidate;
 use crate::recipe::{Recipe, Upstream};
 
@@ -99,6 +100,8 @@ pub(crate) enum BuildOutcome {
         /// Which other versions are likely to fail the same way.
         blame: Blame,
     },
+    /// The tag names no commit, so there is nothing to build.
+    NoCommit(NoCommit),
     #[allow(dead_code, reason = "MERGE")]
     /// The recipe's files are no longer those that the farm has loaded: nothing was built.
     RecipeChanged,

@@ -15,6 +15,7 @@ pub(crate) use crate::farm::events::jobs::{
     UploadOutcome,
 };
 pub(crate) use crate::farm::events::notices::Notice;
+pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -30,6 +31,8 @@ pub(crate) enum Event {
     ArchiveRead(Result<Archive, String>),
     /// An earlier run left these outputs in `publish/`.
     OutputsFound(Vec<PendingOutputs>),
+    /// Earlier runs found that these tags name no commit.
+    NoCommitsFound(Vec<NoCommit>),
     /// The remote lacks something that an earlier run published.
     UploadOwed,
     /// A listing has ended: the names of all tags, or why it failed.

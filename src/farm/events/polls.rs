@@ -1,4 +1,5 @@
-//! How a poll fails: its listing fails, or the schedule gives it up without one. Pure.
+//! How a poll fails: its listing fails, or the schedule gives it up without one. And the tags that
+//! no listing tells from releases. Pure.
 
 use std::time::Duration;
 
@@ -11,6 +12,17 @@ pub struct PollError {
     pub reason: String,
     /// The host's part in it.
     pub fault: PollFault,
+}
+
+/// A tag that names a tree or a blob. A listing does not tell; only a fetch finds out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoCommit {
+    /// The upstream's URL, redacted.
+    pub upstream: String,
+    /// The tag, without `refs/tags/`.
+    pub tag: String,
+    /// Why it is no version, in one line.
+    pub reason: String,
 }
 
 /// The host's part in a failed poll.

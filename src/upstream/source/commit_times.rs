@@ -1,4 +1,4 @@
-//! Reads the committer times of tags, which builds get as their timestamp.
+//! Reads the commits of tags: builds get their committer times as timestamps, and some their ids.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -6,17 +6,26 @@ use std::time::{Duration, SystemTime};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::upstream::git::{GitError, unexpected};
 
-/// The fields that git prints for a tag: type and committer time of the tag's object, the same of
-/// the object to which that one points, and the tag's name.
-const TAG_FORMAT: &str = "--format=%(objecttype)|%(committerdate:unix)|%(*objecttype)|%(*committerdate:unix)\
-                          |%(refname:strip=2)";
+/// The fields that git prints for a tag: type, id and committer time of the tag's object, the same
+/// of the object to which that one points, and the tag's name.
+const TAG_FORMAT: &str = "--format=%(objecttype)|%(objectname)|%(committerdate:unix)\
+                          |%(*objecttype)|%(*objectname)|%(*committerdate:unix)|%(refname:strip=2)";
 
 /// The longest answer about tags accepted, in bytes: a few KiB for each of the tags of one fetch.
 const MAX_ANSWER: usize = 256 * 1024;
 
-/// Reads the committer times of several tags by one process. Leaves out a tag that points to a
-/// commit through more than one tag object, or to none: [`of_tag`] finds the time, or an error that
-/// says why not. `git` must already name the repository.
+/// The commit that a tag names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// Its full id.
+    pub id: String,
+    /// Its committer time.
+    pub time: SystemTime,
+}
+
+/// Reads the commits of several tags by one process. Leaves out a tag that points to a commit
+/// through more than one tag object, or to none: [`of_tag`] finds the commit, or an error that says
+/// why not. `git` must already name the repository.
 ///
 /// # Errors
 /// When git fails.
@@ -24,31 +33,48 @@ pub(super) fn of_tags<'t>(
     git: Program,
     tags: impl IntoIterator<Item = &'t str>,
     interrupt: &Interrupt,
-) -> Result<HashMap<String, SystemTime>, ProcessError> {
+) -> Result<HashMap<String, Commit>, ProcessError> {
     let references = tags.into_iter().map(|tag| format!("refs/tags/{tag}"));
     let program = git.args(["for-each-ref", TAG_FORMAT, "--"]).args(references);
     let output = program.capture_stdout(MAX_ANSWER).run(interrupt)?.stdout;
     Ok(String::from_utf8_lossy(&output).lines().filter_map(parse_line).collect())
 }
 
-/// Reads the committer time of a tag's commit, through any number of tag objects.
+/// Reads a tag's commit, through any number of tag objects. `git` prepares a git in the repository.
 ///
 /// # Errors
-/// When git fails, or RFC 3339 cannot write the time.
-pub(super) fn of_tag(git: Program, tag: &str, interrupt: &Interrupt) -> Result<SystemTime, GitError> {
-    let program = git.args(["show", "--no-patch", "--no-show-signature", "--format=%ct"]);
-    let output = program.arg(format!("refs/tags/{tag}^{{commit}}")).capture_stdout(1024).run(interrupt)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    parse_time(text.trim()).ok_or_else(|| unexpected(text.trim(), "a commit time between 1970 and 9999"))
+/// When the tag names no commit, git fails, or RFC 3339 cannot write the time.
+pub(super) fn of_tag(
+    git: impl Fn() -> Program,
+    tag: &str,
+    interrupt: &Interrupt,
+) -> Result<Commit, GitError> {
+    let run = |args: &[&str], object: String| {
+        let output = git().args(args.iter().copied()).arg(object).capture_stdout(1024).run(interrupt)?;
+        Ok::<_, ProcessError>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if let Some(commit) = of_tags(git(), [tag], interrupt)?.remove(tag) {
+        return Ok(commit);
+    }
+    let kind = run(&["cat-file", "-t"], format!("refs/tags/{tag}^{{}}"))?;
+    if let Some(kind) = ["tree", "blob"].into_iter().find(|other| *other == kind) {
+        return Err(GitError::NoCommit { kind });
+    }
+    let show = ["show", "--no-patch", "--no-show-signature", "--format=%H %ct"];
+    let text = run(&show, format!("refs/tags/{tag}^{{commit}}"))?;
+    let commit = text
+        .split_once(' ')
+        .and_then(|(id, seconds)| Some(Commit { id: id.to_owned(), time: parse_time(seconds)? }));
+    commit.ok_or_else(|| unexpected(&text, "a commit and its time between 1970 and 9999"))
 }
 
 /// Parses a line of [`TAG_FORMAT`].
-pub(crate) fn parse_line(line: &str) -> Option<(String, SystemTime)> {
-    let mut fields = line.splitn(5, '|');
-    let mut next = || fields.next();
-    let (own, target) = ((next()?, next()?), (next()?, next()?));
-    let (_, seconds) = [own, target].into_iter().find(|(kind, _)| *kind == "commit")?;
-    Some((next()?.to_owned(), parse_time(seconds)?))
+pub(crate) fn parse_line(line: &str) -> Option<(String, Commit)> {
+    let mut fields = line.splitn(7, '|');
+    let mut object = || Some((fields.next()?, fields.next()?, fields.next()?));
+    let (own, target) = (object()?, object()?);
+    let (_, id, seconds) = [own, target].into_iter().find(|(kind, ..)| *kind == "commit")?;
+    Some((fields.next()?.to_owned(), Commit { id: id.to_owned(), time: parse_time(seconds)? }))
 }
 
 fn parse_time(text: &str) -> Option<SystemTime> {
@@ -74,17 +100,18 @@ mod tests {
     #[test]
     fn commit_time_line_names_the_tag_and_its_commit() {
         let cases = [
-            ("commit|7|||v1", Some(("v1", 7))),
-            ("tag||commit|8|release/2|x", Some(("release/2|x", 8))),
-            ("tag||tag||v3", None),
-            ("tree||||v4", None),
-            ("commit|-1|||v5", None),
-            ("commit|1", None),
+            ("commit|c1|7||||v1", Some(("v1", "c1", 7))),
+            ("tag|t2||commit|c2|8|release/2|x", Some(("release/2|x", "c2", 8))),
+            ("tag|t3||tag|t3||v3", None),
+            ("tree|o4|||||v4", None),
+            ("commit|c5|-1||||v5", None),
+            ("commit|c6|1", None),
             ("", None),
         ];
         for (line, expected) in cases {
-            let expected = expected.map(|(tag, seconds)| {
-                (tag.to_owned(), SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+            let expected = expected.map(|(tag, id, seconds)| {
+                let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+                (tag.to_owned(), Commit { id: id.to_owned(), time })
             });
             assert_eq!(parse_line(line), expected, "{line}");
         }

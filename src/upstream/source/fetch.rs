@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::build_log::BuildLog;
 use crate::farm::moment::Moment;
@@ -22,7 +22,7 @@ use crate::state::durable;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::{Git, GitError};
 use crate::upstream::git_access;
-use crate::upstream::source::commit_times;
+use crate::upstream::source::commit_times::{self, Commit};
 use crate::upstream::source::prefetch::{FetchedTag, Prefetched};
 use crate::upstream::source::source_tree;
 
@@ -100,7 +100,7 @@ impl Sources {
     }
 
     /// Fetches the files of one tag into `directory`, which must not exist. git's output goes to
-    /// `log`. Returns the committer time of the tag's commit.
+    /// `log`. Returns the tag's commit.
     ///
     /// # Errors
     /// When git fails, or has not finished at `end` or after an hour.
@@ -111,7 +111,7 @@ impl Sources {
         end: Option<Instant>,
         interrupt: &Interrupt,
         log: &BuildLog,
-    ) -> Result<SystemTime, GitError> {
+    ) -> Result<Commit, GitError> {
         let begun = Instant::now();
         let latest = begun + FETCH_DEADLINE;
         let context = Context { end: end.map_or(latest, |end| end.min(latest)), interrupt, log };
@@ -205,13 +205,13 @@ impl Sources {
             let begun = self.now();
             match self.fetch_tags(&repository.path, source.url, tags(), context.first_half()) {
                 Ok(()) => {
-                    let commit_times = commit_times::of_tags(
+                    let commits = commit_times::of_tags(
                         self.git_in(&repository.path, context),
                         tags(),
                         context.interrupt,
                     )?;
-                    repository.prefetched.record(&planned, &commit_times, begun);
-                    return Ok(FetchedTag { commit_time: commit_times.get(source.tag).copied() });
+                    repository.prefetched.record(&planned, &commits, begun);
+                    return Ok(FetchedTag { commit: commits.get(source.tag).cloned() });
                 }
                 // A next tag that has vanished or is too large must not fail this one: fetch it
                 // alone.
@@ -222,7 +222,7 @@ impl Sources {
             }
         }
         self.fetch_tags(&repository.path, source.url, [source.tag], context)?;
-        Ok(FetchedTag { commit_time: None })
+        Ok(FetchedTag { commit: None })
     }
 
     fn fetch_tags<'t>(
@@ -254,10 +254,13 @@ impl Sources {
         source: Source<'_>,
         directory: &Path,
         context: Context<'_>,
-    ) -> Result<SystemTime, GitError> {
-        let result = self.make_work_tree(&repository.path, source, directory, context).and_then(|()| {
-            let git = || self.git_in(&repository.path, context);
-            fetched.commit_time.map_or_else(|| commit_times::of_tag(git(), source.tag, context.interrupt), Ok)
+    ) -> Result<Commit, GitError> {
+        // Find the commit first: a tag of a tree has files to check out, but is no release.
+        let git = || self.git_in(&repository.path, context);
+        let commit = fetched.commit.clone();
+        let commit = commit.map_or_else(|| commit_times::of_tag(git, source.tag, context.interrupt), Ok);
+        let result = commit.and_then(|commit| {
+            self.make_work_tree(&repository.path, source, directory, context).map(|()| commit)
         });
         // The build may change or remove its work tree, so git must forget it.
         let is_forgotten = durable::remove(&repository.path.join("worktrees")).is_ok();

@@ -2,5 +2,6 @@
 
 pub(crate) mod commit_times;
 pub(crate) mod fetch;
+pub(crate) mod not_commits;
 mod prefetch;
 mod source_tree;

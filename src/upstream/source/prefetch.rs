@@ -8,10 +8,11 @@
 //! fails.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::farm::events::FETCH_AHEAD;
 use crate::farm::moment::Moment;
+use crate::upstream::source::commit_times::Commit;
 
 /// How long a prefetched tag counts as what the upstream has: a tag may also wait that long between
 /// a poll and its build.
@@ -28,7 +29,7 @@ pub(super) struct Prefetched {
 #[derive(Debug)]
 struct PrefetchedTag {
     at: Moment,
-    commit_time: Option<SystemTime>,
+    commit: Option<Commit>,
 }
 
 impl PrefetchedTag {
@@ -40,8 +41,8 @@ impl PrefetchedTag {
 /// A tag whose files are in the repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FetchedTag {
-    /// The committer time of its commit, if the fetch has found it out.
-    pub(super) commit_time: Option<SystemTime>,
+    /// Its commit, if the fetch has found it out.
+    pub(super) commit: Option<Commit>,
 }
 
 impl Prefetched {
@@ -54,7 +55,7 @@ impl Prefetched {
     pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<FetchedTag> {
         let prefetched = self.tags.remove(tag)?;
         if prefetched.is_fresh(now) {
-            return Some(FetchedTag { commit_time: prefetched.commit_time });
+            return Some(FetchedTag { commit: prefetched.commit });
         }
         self.window = 1;
         None
@@ -71,11 +72,11 @@ impl Prefetched {
     }
 
     /// Records a prefetch of `tags` that began at `at`.
-    pub(super) fn record(&mut self, tags: &[String], commit_times: &HashMap<String, SystemTime>, at: Moment) {
+    pub(super) fn record(&mut self, tags: &[String], commits: &HashMap<String, Commit>, at: Moment) {
         if self.tags.is_empty() {
             self.window = (self.window * 2).min(FETCH_AHEAD);
         }
-        let prefetched = |tag| PrefetchedTag { at, commit_time: commit_times.get(tag).copied() };
+        let prefetched = |tag| PrefetchedTag { at, commit: commits.get(tag).cloned() };
         self.tags.extend(tags.iter().map(|tag| (tag.clone(), prefetched(tag))));
     }
 
@@ -105,7 +106,7 @@ mod tests {
             assert_eq!(plan, tags(next..next + window));
             prefetched.record(&plan, &HashMap::new(), now);
             for tag in &plan {
-                assert_eq!(prefetched.take(tag, now), Some(FetchedTag { commit_time: None }));
+                assert_eq!(prefetched.take(tag, now), Some(FetchedTag { commit: None }));
                 assert_eq!(prefetched.take(tag, now), None, "once");
             }
             next += window + 1;
@@ -151,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn prefetched_tag_has_its_commit_time_if_known() {
+    fn prefetched_tag_has_its_commit_if_known() {
         let now = Moment::ZERO + Duration::from_secs(1000);
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        let commit = Commit { id: "c1".to_owned(), time: std::time::SystemTime::UNIX_EPOCH };
         let mut prefetched = Prefetched::new();
-        prefetched.record(&tags(1..3), &HashMap::from([("v1".to_owned(), time)]), now);
-        assert_eq!(prefetched.take("v1", now), Some(FetchedTag { commit_time: Some(time) }));
-        assert_eq!(prefetched.take("v2", now), Some(FetchedTag { commit_time: None }));
+        prefetched.record(&tags(1..3), &HashMap::from([("v1".to_owned(), commit.clone())]), now);
+        assert_eq!(prefetched.take("v1", now), Some(FetchedTag { commit: Some(commit) }));
+        assert_eq!(prefetched.take("v2", now), Some(FetchedTag { commit: None }));
         assert!(prefetched.plan(&[], now).is_empty());
     }
 }

@@ -1,0 +1,135 @@
+//! Remembers between runs which tags name no commit, in a file of the state directory. Without it
+//! each sweep would fetch them again. Must not decide anything: the core does.
+//!
+//! An entry ends after a week, in case the upstream has moved the tag. An operator may remove the
+//! file at any time.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use log::warn;
+use serde::{Deserialize, Serialize};
+
+use crate::farm::events::NoCommit;
+use crate::state::durable;
+
+/// How long to believe an entry.
+const BELIEVED: Duration = Duration::from_hours(7 * 24);
+
+/// How many entries to keep, the newest ones: a hostile upstream can have any number of such tags.
+const KEPT: usize = 1000;
+
+/// The longest file to read, in bytes: far longer than [`KEPT`] entries.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// An entry of the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    upstream: String,
+    tag: String,
+    reason: String,
+    /// When it was found, in seconds since 1970.
+    found: u64,
+}
+
+/// Reads the entries of the file at `path` that are to be believed. Warns of a file that it cannot
+/// read, and then believes nothing: each tag costs one more fetch.
+pub(crate) fn read(path: &Path) -> Vec<NoCommit> {
+    let entries = entries(path, SystemTime::now()).into_iter();
+    entries.map(|Entry { upstream, tag, reason, .. }| NoCommit { upstream, tag, reason }).collect()
+}
+
+/// Adds `found` to the file at `path`. Warns if that fails: the next run fetches the tag again.
+pub(crate) fn add(path: &Path, found: &NoCommit, now: SystemTime) {
+    let mut entries = entries(path, now);
+    entries.retain(|entry| entry.upstream != found.upstream || entry.tag != found.tag);
+    entries.drain(..entries.len().saturating_sub(KEPT - 1));
+    let NoCommit { upstream, tag, reason } = found.clone();
+    entries.push(Entry { upstream, tag, reason, found: seconds(now) });
+    let written = serde_json::to_vec(&entries)
+        .map_err(io::Error::from)
+        .and_then(|json| durable::replace(path, |file| file.write_all(&json)));
+    if let Err(error) = written {
+        warn!(path = path.display().to_string(), error:%; "cannot remember skipped tags");
+    }
+}
+
+fn entries(path: &Path, now: SystemTime) -> Vec<Entry> {
+    let mut entries = match read_file(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            warn!(path = path.display().to_string(), error:%; "cannot read skipped tags");
+            Vec::new()
+        }
+    };
+    // An entry from the future is of a clock that was wrong.
+    let is_believed =
+        |entry: &Entry| seconds(now).checked_sub(entry.found).is_some_and(|age| age < BELIEVED.as_secs());
+    entries.retain(is_believed);
+    entries
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<Entry>> {
+    // Opening a FIFO would block the farm.
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(io::Error::other("not a file of skipped tags"));
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(tag: &str) -> NoCommit {
+        NoCommit { upstream: "file:///x".into(), tag: tag.into(), reason: "a tree".into() }
+    }
+
+    #[test]
+    fn entry_found_lately_is_believed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("not-commits.json");
+        let now = SystemTime::now();
+        assert!(read(&path).is_empty());
+        add(&path, &found("old"), now - BELIEVED);
+        add(&path, &found("future"), now + BELIEVED);
+        add(&path, &found("v1"), now - BELIEVED / 2);
+        add(&path, &found("v2"), now);
+        add(&path, &found("v1"), now);
+        assert_eq!(read(&path), [found("v2"), found("v1")]);
+        let entry = |number: usize| Entry {
+            upstream: "file:///x".into(),
+            tag: number.to_string(),
+            reason: String::new(),
+            found: seconds(now),
+        };
+        fs::write(&path, serde_json::to_vec(&(0..KEPT).map(entry).collect::<Vec<_>>()).unwrap()).unwrap();
+        add(&path, &found("last"), now);
+        let left = read(&path);
+        assert_eq!((left.len(), &*left[0].tag, &*left[KEPT - 1].tag), (KEPT, "1", "last"));
+    }
+
+    #[test]
+    fn file_damaged_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("not-commits.json");
+        for bad in ["", "[{}]", "{\"a\": 1}"] {
+            fs::write(&path, bad).unwrap();
+            assert!(read(&path).is_empty());
+            add(&path, &found("v1"), SystemTime::now());
+            assert_eq!(read(&path), [found("v1")]);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(read(&path).is_empty());
+        add(&path, &found("v1"), SystemTime::now());
+    }
+}
