@@ -21,6 +21,7 @@ use crate::app::config_file;
 use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
 use crate::app::roster::{self, Expected};
 use crate::app::tools::Tools;
+use crate::app::upload_remote;
 use crate::config::{Draft, Http, ListenAddr, Upload};
 use crate::state::state_dir::StateDir;
 
@@ -52,7 +53,7 @@ pub(super) fn check(config: &Path) -> Report {
     };
     report.is_config_wrong = !draft.problems.is_empty();
     report.add_problems(draft.problems.clone());
-    report.check_tools(draft.upload.as_ref());
+    report.check_tools(&draft);
     let keys = check_keys(draft.key_file.as_deref(), &draft.binary_keys);
     report.add_problems(keys.err().unwrap_or_default());
     let secret = draft.http.as_ref().and_then(|http| http.webhook_secret_file.as_deref());
@@ -99,10 +100,19 @@ impl Report {
         self.add_problems([problem]);
     }
 
-    /// Looks for the programs. The configuration needs them, so a missing one is its problem.
-    fn check_tools(&mut self, upload: Option<&Upload>) {
-        for missing in Tools::find(upload.unwrap_or(&Upload::None)).err().unwrap_or_default() {
-            self.add_config_problem(None, missing.to_string());
+    /// Looks for the programs. The configuration needs them, so a missing one is its problem. Asks
+    /// rclone for the remote.
+    fn check_tools(&mut self, draft: &Draft) {
+        match Tools::find(draft.upload.as_ref().unwrap_or(&Upload::None)) {
+            Ok(Tools { rclone: Some(rclone), .. }) => {
+                self.add_warnings(upload_remote::unknown(draft, &rclone));
+            }
+            Ok(_) => {}
+            Err(missing) => {
+                for missing in missing {
+                    self.add_config_problem(None, missing.to_string());
+                }
+            }
         }
     }
 

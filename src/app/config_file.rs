@@ -7,6 +7,7 @@ use std::path::Path;
 use peipkg_format::problem::Problem;
 
 use crate::app::error::Error;
+use crate::app::upload_remote;
 use crate::config::{Config, Draft};
 
 /// Reads the configuration file.
@@ -31,5 +32,7 @@ pub(super) fn read_draft(path: &Path) -> Result<Draft, Problem> {
         let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
         return Ok(Draft::unreadable(path, vec![problem]));
     };
-    Ok(Draft::read(path, text))
+    let mut draft = Draft::read(path, text);
+    draft.problems.extend(upload_remote::overlap(&draft));
+    Ok(draft)
 }

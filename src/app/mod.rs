@@ -20,6 +20,7 @@ mod roster;
 mod signals;
 mod startup;
 mod tools;
+mod upload_remote;
 mod uploader;
 
 use std::ffi::OsString;

@@ -27,6 +27,8 @@ pub(crate) struct Draft {
     pub key_file: Option<PathBuf>,
     /// `[upload]`.
     pub upload: Option<Upload>,
+    /// The line of `[upload] remote`.
+    pub remote_line: Option<usize>,
     /// `[http]`.
     pub http: Option<Http>,
     /// The line of `[http] addr`.
@@ -74,7 +76,8 @@ impl Draft {
             section.deny_unknown_keys();
             key_file
         });
-        draft.upload = root.section("upload").map_or(Some(Upload::None), Upload::read);
+        (draft.upload, draft.remote_line) =
+            root.section("upload").map_or((Some(Upload::None), None), Upload::read);
         (draft.http, draft.addr_line) = root
             .section("http")
             .map_or_else(|| (Some(Http::default()), None), |section| Http::read(section, state_dir));

@@ -7,6 +7,7 @@
 mod draft;
 mod keys;
 mod listen_addr;
+mod remote;
 mod sections;
 mod values;
 
@@ -18,6 +19,7 @@ use peipkg_format::problem::Problem;
 pub(crate) use self::draft::Draft;
 pub(crate) use self::keys::{BinaryKey, Grant};
 pub(crate) use self::listen_addr::ListenAddr;
+pub(crate) use self::remote::{Place, place};
 pub(crate) use self::sections::{Build, Http, Manager, Poll, Repo, Upload};
 pub(crate) use self::values::STATE_SUBDIRS;
 

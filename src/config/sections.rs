@@ -8,6 +8,7 @@ use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{At, Section};
 
 use super::listen_addr::{ListenAddr, ListenAddrError};
+use super::remote::place;
 use super::values::{file, line, optional_text};
 use crate::recipe::secrets::Secrets;
 use crate::recipe::{self, Recipe};
@@ -119,9 +120,11 @@ impl Repo {
 }
 
 impl Upload {
-    pub(super) fn read(mut section: Section<'_, '_>) -> Option<Self> {
+    /// Reads `[upload]`, and the line of `remote`. The section is `None` if a key is wrong.
+    pub(super) fn read(mut section: Section<'_, '_>) -> (Option<Self>, Option<usize>) {
         let backend = optional_text(&mut section, "backend");
         let remote = optional_text(&mut section, "remote");
+        let line = remote.as_ref().map(|found| section.line_of(&found.span));
         let checked = remote.as_ref().map(|remote| rclone_remote(&section, remote));
         let upload = match backend {
             None => Some(Self::None),
@@ -141,7 +144,7 @@ impl Upload {
             },
         };
         section.deny_unknown_keys();
-        upload
+        (upload, line)
     }
 }
 
@@ -222,16 +225,22 @@ fn read_jobs(section: &mut Section<'_, '_>, name: &str, default: usize, most: us
     })
 }
 
-/// Checks the form of an rclone remote. Refuses a bare word: it most likely lacks its colon, and
-/// rclone would upload to a directory below the working directory.
+/// Checks the form of an rclone remote. Refuses a path that is not absolute: it most likely lacks a
+/// colon, and rclone would upload to a directory below the working directory without a word.
 fn rclone_remote(section: &Section<'_, '_>, found: &At<String>) -> Option<String> {
     let remote = &found.value;
-    let is_place = remote.contains(':') || remote.contains('/');
-    if is_place && !remote.starts_with('-') && !remote.contains(char::is_control) {
+    if place(remote).is_some() {
         return Some(remote.clone());
     }
+    let meant = remote.replacen('/', ":", 1);
+    let advice = match place(&meant) {
+        Some(_) if remote.starts_with(char::is_alphanumeric) && !remote.contains(':') => {
+            format!("; did you mean {meant:?}?")
+        }
+        _ => String::new(),
+    };
+    let forms = "\"name:path\", \":backend:path\" or an absolute path";
     let shown = Secrets::of_remote(remote).redact(remote);
-    let message = format!("[upload] remote must be like \"remote:path\" or \"/path\", found {shown:?}");
-    section.report(&found.span, message);
+    section.report(&found.span, format!("[upload] remote must be {forms}, found {shown:?}{advice}"));
     None
 }

@@ -277,9 +277,18 @@ fn values_wrong_are_named() {
         "[upload]\nbackend = \"s3\"\n",
         &["2: [upload] backend must be \"none\" or \"rclone\", found \"s3\""],
     );
-    for remote in ["r2", "-x:y", "r2:a\\nb"] {
-        let expected =
-            format!("3: [upload] remote must be like \"remote:path\" or \"/path\", found \"{remote}\"");
+    for (remote, advice) in [
+        ("r2", ""),
+        ("-x:y", ""),
+        ("r2:a\\nb", ""),
+        ("./packages", ""),
+        ("r2/packages", "; did you mean \"r2:packages\"?"),
+        (":local:packages", ""),
+    ] {
+        let expected = format!(
+            "3: [upload] remote must be \"name:path\", \":backend:path\" or an absolute path, \
+             found \"{remote}\"{advice}"
+        );
         check_more(&format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n"), &[&expected]);
     }
     let found = parse(&format!("{MINIMAL}a = b")).unwrap_err();

@@ -18,6 +18,8 @@ use crate::support::running::Output;
 /// goes into a file.
 const TWO_SWEEPS: &str = "
 mkdir state && mount -t tmpfs -o size=8m tmpfs state || exit 9
+# The remote shares the disk of the state directory, but is not in it.
+mkdir remote state/remote && mount --bind state/remote remote || exit 9
 \"$@\" 2>first.log
 echo \"status $?\"
 [ ! -e fill-before ] && [ ! -e fill-after ] || exit 8
@@ -29,7 +31,7 @@ rm state/filler
 peipkg-repo verify --repo state/repo >&2 || exit
 echo packages: $(cd state/repo && find p -type f | sort)
 echo left: $(ls state/sources state/stage state/publish | grep -v :) $(cd state && ls | grep -e journal -e upload-owed -e begun)
-[ ! -d state/remote ] || diff -r state/repo state/remote
+[ ! -e remote/repo.json ] || diff -r state/repo remote
 ";
 
 /// A stand-in for a tool. It fills the disk if its command line matches the pattern in
@@ -89,7 +91,7 @@ fn fill(when: &str, pattern: &str, peipkg_repo: &str, uploads: bool) -> Seen {
         .program("peipkg-repo", peipkg_repo);
     if uploads {
         builder = builder.program("rclone", FILLS);
-        builder = builder.config_extra("[upload]\nbackend = \"rclone\"\nremote = \"{home}/state/remote\"");
+        builder = builder.config_extra("[upload]\nbackend = \"rclone\"\nremote = \"{home}/remote\"");
     }
     let farm = builder.build();
     fs::write(farm.path(&format!("fill-{when}")), pattern).unwrap();

@@ -36,6 +36,7 @@ mod payloads;
 mod progress;
 mod publishing;
 mod recipe_tags;
+mod remote_places;
 mod remote_readers;
 mod remotes;
 mod scale;

@@ -55,13 +55,14 @@ impl Large {
     }
 
     fn event(&mut self, name: &'static str, event: Event) -> Vec<Effect> {
+        let versions = self.farm.publishing.running().map_or(0, |running| running.versions.len());
         count::take();
         let effects = self.farm.handle(event, self.now);
         self.farm.next_deadline();
         self.farm.outcome(self.now);
         self.farm.progress();
-        // An event may concern several upstreams or versions: count the steps for each effect.
-        let taken = 100 * count::take() / (1 + effects.len());
+        // An event may concern several upstreams or versions: count the steps for each.
+        let taken = 100 * count::take() / (1 + effects.len() + versions);
         let steps = self.steps.entry(name).or_default();
         *steps = (*steps).max(taken);
         for effect in &effects {
