@@ -2,7 +2,8 @@
 //!
 //! The findings are the program's output, so they go to standard output only: one line each,
 //! `FILE:LINE: message` or `FILE: message`, those of the configuration first, then by file and line.
-//! A warning's message begins with `warning: `. Without problems, a last line sums up.
+//! A warning's message begins with `warning: `, and one that only informs with `note: `. Without
+//! problems, a last line sums up.
 //!
 //! The exit code is that of a start: 2 if the configuration file has a problem, 1 for any other
 //! problem, 0 without problems.
@@ -37,8 +38,16 @@ pub(super) struct Report {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
-    is_warning: bool,
+    severity: Severity,
     problem: Problem,
+}
+
+/// Only an error keeps the farm from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Note,
+    Warning,
+    Error,
 }
 
 /// Checks the configuration file at `config` and everything that it names.
@@ -68,6 +77,9 @@ pub(super) fn check(config: &Path) -> Report {
     if let Some(state_dir) = &draft.state_dir {
         report.add_problems(StateDir::probe(state_dir));
         report.add_warnings(StateDir::probe_logs(state_dir));
+        let (notes, warnings) = StateDir::volumes(state_dir);
+        report.add(Severity::Note, notes);
+        report.add_warnings(warnings);
     }
     if let Some(recipes_dir) = &draft.recipes_dir {
         report.check_recipes(recipes_dir, &draft);
@@ -79,19 +91,23 @@ pub(super) fn check(config: &Path) -> Report {
 impl Report {
     /// Returns the exit code of `--check`.
     pub(super) fn exit_code(&self) -> u8 {
-        match (self.is_config_wrong, self.findings.iter().all(|finding| finding.is_warning)) {
+        match (self.is_config_wrong, self.findings.iter().any(|found| found.severity == Severity::Error)) {
             (true, _) => 2,
-            (false, false) => 1,
-            (false, true) => 0,
+            (false, true) => 1,
+            (false, false) => 0,
         }
     }
 
     fn add_problems(&mut self, problems: impl IntoIterator<Item = Problem>) {
-        self.findings.extend(problems.into_iter().map(|problem| Finding { is_warning: false, problem }));
+        self.add(Severity::Error, problems);
     }
 
-    fn add_warnings(&mut self, warnings: impl IntoIterator<Item = Problem>) {
-        self.findings.extend(warnings.into_iter().map(|problem| Finding { is_warning: true, problem }));
+    fn add_warnings(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.add(Severity::Warning, problems);
+    }
+
+    fn add(&mut self, severity: Severity, problems: impl IntoIterator<Item = Problem>) {
+        self.findings.extend(problems.into_iter().map(|problem| Finding { severity, problem }));
     }
 
     /// Adds a problem of the configuration file.
@@ -172,8 +188,12 @@ impl fmt::Display for Report {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Problem { path, line, message } = &self.problem;
-        let warning = if self.is_warning { "warning: " } else { "" };
-        let message = format!("{warning}{message}");
+        let severity = match self.severity {
+            Severity::Note => "note: ",
+            Severity::Warning => "warning: ",
+            Severity::Error => "",
+        };
+        let message = format!("{severity}{message}");
         writeln!(f, "{}", Problem { path: path.clone(), line: *line, message })
     }
 }

@@ -13,6 +13,7 @@ use peipkg_format::problem::Problem;
 
 use crate::config::{Grant, Http};
 use crate::recipe::{FILE_NAME, Recipe};
+use crate::state::volumes::LOST_AND_FOUND;
 
 /// How many recipes make it worth starting another thread to read them.
 const SHARE: usize = 256;
@@ -84,7 +85,9 @@ fn read_share(directories: &[PathBuf]) -> Reading {
         let text = fs::read_to_string(&file);
         // Ignore a directory without the file: it is no recipe.
         if let Err(error) = &text
-            && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            && (matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                // A volume's own directory, which only root may read.
+                || directory.ends_with(LOST_AND_FOUND))
         {
             continue;
         }

@@ -38,6 +38,7 @@ use crate::build_log::capped_file::CappedFile;
 use crate::build_log::text::Cleaner;
 use crate::process::Sink;
 use crate::recipe::secrets::Secrets;
+use crate::state::volumes::LOST_AND_FOUND;
 
 /// How many removed recipes keep their logs, newest first. An operator may still ask why a recipe
 /// was given up.
@@ -165,7 +166,10 @@ pub(crate) fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
     }
     // Ignore a directory that cannot be read: the next attempt warns about it.
     let entries = fs::read_dir(logs).into_iter().flatten().flatten();
-    let is_gone = |entry: &fs::DirEntry| !entry.file_name().to_str().is_some_and(|id| recipes.contains(id));
+    let is_gone = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name != LOST_AND_FOUND && !name.to_str().is_some_and(|id| recipes.contains(id))
+    };
     let mut gone: Vec<PathBuf> = entries.filter(is_gone).map(|entry| entry.path()).collect();
     if gone.len() <= KEPT_OF_THE_GONE {
         return;

@@ -5,6 +5,7 @@
 
 pub(crate) mod archive_file;
 mod index_scan;
+mod install;
 pub(crate) mod journal;
 pub(crate) mod peipkg_repo;
 pub(crate) mod pending;

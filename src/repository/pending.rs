@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::farm::events::{JobKey, PendingOutputs};
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
+use crate::state::volumes::{LOST_AND_FOUND, move_directory};
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]
@@ -75,7 +76,8 @@ impl Pending {
             if target.exists() {
                 continue; // an earlier process left it
             }
-            fs::rename(staged, &target).map_err(at(&target))?;
+            let beside = self.path_of(&hidden(&directory));
+            move_directory(staged, &target, &beside).map_err(at(&target))?;
             let publish = self.state.publish();
             // Only a power cut makes a failed sync matter; an error here would build again at once.
             if let Err(error) = durable::sync(&publish) {
@@ -97,6 +99,7 @@ impl Pending {
         };
         // An entry that cannot be read must not hide the others: they would be built again.
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| is_entry(path));
         paths.sort();
         paths.iter().filter_map(|path| read(path)).collect()
     }
@@ -109,7 +112,7 @@ impl Pending {
         let publish = self.state.publish();
         let paths = || fs::read_dir(&publish)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         let paths = paths().map_err(at(&publish))?;
-        Ok(paths.into_iter().map(|path| (path.clone(), read(&path))).collect())
+        Ok(paths.into_iter().filter(|path| is_entry(path)).map(|path| (path.clone(), read(&path))).collect())
     }
 
     /// Returns the packages in `directory` below `publish/`, if it is there and can be read.
@@ -131,7 +134,8 @@ impl Pending {
     /// next start could not read a directory that is half removed.
     pub(crate) fn discard(&self, outputs: &PendingOutputs) {
         let path = self.path_of(&outputs.directory);
-        let doomed = self.state.stage().join(&outputs.directory);
+        // `stage/` may be another file system.
+        let doomed = self.path_of(&hidden(&outputs.directory));
         match fs::rename(&path, &doomed).and_then(|()| durable::remove(&doomed)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
@@ -143,6 +147,17 @@ impl Pending {
     fn path_of(&self, directory: &str) -> PathBuf {
         self.state.publish().join(directory)
     }
+}
+
+/// The name of a directory that is half moved to or from `directory`. The next start removes it.
+fn hidden(directory: &str) -> String {
+    format!(".{directory}")
+}
+
+/// Whether `path` in `publish/` may be pending packages: neither half moved nor a volume's own.
+fn is_entry(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    !name.starts_with(b".") && name != LOST_AND_FOUND.as_bytes()
 }
 
 /// Reads the entry of `publish/` at `path`; warns and returns nothing if that fails.

@@ -1,7 +1,6 @@
 //! Creates the repository, and publishes pending packages with `peipkg-repo`. Trusts no exit
 //! status: a publish counts only when the packages are in the repository.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::repository_layout::DESCRIPTOR;
@@ -11,6 +10,7 @@ use crate::config::{Repo, Upload};
 use crate::farm::events::PendingOutputs;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
+use crate::repository::install::install;
 use crate::repository::journal;
 use crate::repository::settle::{Ended, SettleError, Settled, is_empty, is_missing};
 use crate::state::durable::{self, FileError, at};
@@ -81,8 +81,7 @@ impl Repository {
         journal::sync_small_files(fresh).map_err(at(fresh))?;
         // Sync the other files too, such as the keys: no later publish writes them again.
         durable::sync_file_system(fresh).map_err(at(fresh))?;
-        // If `repo` is an empty directory, the rename replaces it.
-        Ok(fs::rename(fresh, repo).map_err(at(repo))?)
+        Ok(install(fresh, repo).map_err(at(repo))?)
     }
 
     /// Publishes pending packages, whole or not at all. The tool's output goes to `log`.

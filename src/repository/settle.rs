@@ -12,6 +12,7 @@ use log::warn;
 
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
+use crate::repository::install::is_vacant;
 use crate::repository::journal::{JournalError, Saved};
 use crate::state::durable::{FileError, at};
 
@@ -192,10 +193,10 @@ pub(super) fn is_missing(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether the directory at `path` is empty.
+/// Whether the directory at `path` is empty, as [`is_vacant`] tells.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(super) fn is_empty(path: &Path) -> Result<bool, FileError> {
-    Ok(fs::read_dir(path).map_err(at(path))?.next().is_none())
+    is_vacant(path).map_err(at(path))
 }

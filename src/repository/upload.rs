@@ -43,8 +43,9 @@ const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
 /// The longest list of the names at the top of a remote, in bytes: a repository has few.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
 
-/// Unfinished work of tools, as rclone filters.
-const WORK_FILES: [&str; 2] = [".*", ".*/**"];
+/// Unfinished work of tools, and a volume's own directory that only root may read, as rclone
+/// filters.
+const WORK_FILES: [&str; 3] = [".*", ".*/**", "/lost+found/**"];
 
 /// rclone's exit statuses for "directory not found" and "file not found".
 const NOT_FOUND: [Option<i32>; 2] = [Some(3), Some(4)];
@@ -145,7 +146,7 @@ impl Uploader {
         let remote = OsStr::new(&remote);
         let exclude =
             |patterns: &[&'static str]| patterns.iter().flat_map(|p| ["--exclude", p]).collect::<Vec<_>>();
-        let packages = exclude(&[ENTRY_POINTS, WORK_FILES].concat());
+        let packages = exclude(&[&ENTRY_POINTS[..], &WORK_FILES].concat());
         self.check_remote(snapshot, interrupt)?;
         // Check before each pass: a pass may take hours, and the disk of `p/` may vanish meanwhile.
         self.check_packages(snapshot)?;

@@ -4,3 +4,4 @@
 pub(crate) mod durable;
 pub(crate) mod lock;
 pub(crate) mod state_dir;
+pub(crate) mod volumes;

@@ -35,6 +35,7 @@ use rustix::process::umask;
 use crate::config::STATE_SUBDIRS;
 use crate::state::durable;
 use crate::state::lock::{LockError, ManagerLock};
+use crate::state::volumes::{LOST_AND_FOUND, mount_of};
 
 /// The lock file of the manager.
 const LOCK: &str = "lock";
@@ -135,6 +136,26 @@ impl StateDir {
         Some(Problem::of_file(logs, format!("cannot write build logs: {error}")))
     }
 
+    /// Says which directories of the state directory at `root` are on other file systems, and
+    /// whether one of these forgets what it should keep.
+    pub(crate) fn volumes(root: &Path) -> (Vec<Problem>, Vec<Problem>) {
+        let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+        let Some(own) = mount_of(root) else { return Default::default() };
+        for name in STATE_SUBDIRS {
+            let path = root.join(name);
+            let Some(mount) = mount_of(&path).filter(|mount| mount.id != own.id) else { continue };
+            let message =
+                format!("on another file system than the state_dir: {} on {}", mount.kind, mount.source);
+            if mount.is_volatile() && ["publish", "repo"].contains(&name) {
+                let message = format!("{message}; a power cut loses the packages there");
+                warnings.push(Problem::of_file(path, message));
+            } else {
+                notes.push(Problem::of_file(path, message));
+            }
+        }
+        (notes, warnings)
+    }
+
     /// The path of the state directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
@@ -206,16 +227,22 @@ impl StateDir {
         format!("{subject}.{:x}-{}", self.token, self.counter.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Empties `sources/` and `stage/`, where an earlier manager may have left files. Returns the
-    /// paths that could not be removed, with their errors.
+    /// Empties `sources/` and `stage/`, where an earlier manager may have left files, and removes
+    /// what is half moved from `publish/`. Returns the paths that could not be removed, with their
+    /// errors.
     pub(crate) fn clear_leftovers(&self) -> Vec<(PathBuf, io::Error)> {
         let mut failed = Vec::new();
-        for directory in [self.sources(), self.stage()] {
+        for directory in [self.sources(), self.stage(), self.publish()] {
+            let is_leftover = |entry: &fs::DirEntry| {
+                let name = entry.file_name();
+                let is_half_moved = name.as_encoded_bytes().starts_with(b".");
+                name != LOST_AND_FOUND && (directory != self.publish() || is_half_moved)
+            };
             match fs::read_dir(&directory) {
                 Ok(entries) => {
                     // List all entries first: an entry that cannot be removed would be listed again
                     // under its new name.
-                    let entries: Vec<_> = entries.flatten().collect();
+                    let entries: Vec<_> = entries.flatten().filter(is_leftover).collect();
                     for entry in entries {
                         // Rename the entry first, so that it goes in one step. A surviving rclone
                         // would sync a half-removed snapshot, and remove the rest from the remote.

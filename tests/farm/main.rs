@@ -49,4 +49,5 @@ mod support_itself;
 mod sweep;
 mod tls;
 mod uploads;
+mod volumes;
 mod webhooks;

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::state::durable::{FileError, at};
+use crate::state::volumes::LOST_AND_FOUND;
 
 /// Why an upload is refused. The check that refuses it changes nothing on the remote.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +96,11 @@ pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal>
 /// Refuses a remote that has no index, if `listing` of its top names a file that an upload of the
 /// repository at `repo` cannot have left.
 pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refusal> {
-    // No pass touches hidden files.
+    // No pass touches hidden files, or the root of a volume.
     let is_ours = |name: &&str| {
         name.starts_with(DESCRIPTOR)
             || name.starts_with('.')
+            || name.trim_end_matches('/') == LOST_AND_FOUND
             || repo.join(name.trim_end_matches('/')).exists()
     };
     let other = listing.lines().find(|name| !is_ours(name));
