@@ -164,7 +164,10 @@ fn read_text(bytes: &[u8]) {
     }
     assert!(!pkt_line::one_line(bytes).contains(['\n', '\r']));
     let explained = process::explain(&text);
-    assert!(!explained.contains('\n') && explained.chars().count() <= 2 * MAX_EXCERPT + 100, "{explained:?}");
+    assert!(
+        !explained.contains('\n') && explained.chars().count() <= 2 * process::MAX_LINE + 4200,
+        "{explained:?}"
+    );
 }
 
 /// Reads the first line as a URL, the second as a redirection from there.

@@ -29,6 +29,9 @@ const MARK: u64 = 80;
 /// How far to look for the end of a line, in bytes. A longer line is cut.
 const NEAR: u64 = 4096;
 
+/// How much of the end to read for a reader, in bytes: room for ten lines of a compiler's.
+const TAIL: u64 = 32 * 1024;
+
 /// How many bytes to move at a time.
 const PIECE: u64 = 64 * 1024;
 
@@ -87,6 +90,20 @@ impl CappedFile {
             bytes = later;
         }
         Ok(())
+    }
+
+    /// Returns whole lines from the end of the file, [`TAIL`] bytes at most.
+    pub(super) fn tail(&self) -> io::Result<String> {
+        let start = self.length.saturating_sub(TAIL);
+        let bytes = self.read(start, self.length)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        // A line that is cut begins elsewhere, perhaps within a character.
+        let is_cut = start > 0 && text.contains('\n');
+        Ok(if is_cut {
+            text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+        } else {
+            text
+        })
     }
 
     /// Removes the bytes between the head and the tail, and writes their number in their place.

@@ -44,6 +44,12 @@ use crate::state::volumes::LOST_AND_FOUND;
 /// was given up.
 const KEPT_OF_THE_GONE: usize = 20;
 
+/// How many lines a failure shows of its log.
+const TAIL_LINES: usize = 10;
+
+/// How much of such a line is shown, in characters: the farm keeps it in memory for each failure.
+const TAIL_LINE: usize = 500;
+
 /// The log of one attempt. Clones write to the same file.
 #[derive(Clone)]
 pub(crate) struct BuildLog(Rc<RefCell<Inner>>);
@@ -101,6 +107,17 @@ impl BuildLog {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let text = inner.cleaner.line(&format!("== {now} {line}"));
         inner.write(&text);
+    }
+
+    /// Returns the last [`TAIL_LINES`] lines so far, each cut to [`TAIL_LINE`] characters. They are
+    /// as safe to show as the file. None if the log has ended early.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the status does not show it yet"))]
+    pub(crate) fn tail(&self) -> Vec<String> {
+        let inner = self.0.borrow();
+        let Some(Ok(text)) = inner.file.as_ref().map(CappedFile::tail) else { return Vec::new() };
+        let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines.drain(..lines.len().saturating_sub(TAIL_LINES));
+        lines.iter().map(|line| line.chars().take(TAIL_LINE).collect()).collect()
     }
 
     /// Renames the file to end in `.ok.log`, so that it is removed before the logs of failures.
@@ -265,6 +282,25 @@ mod tests {
             "{}",
             text()
         );
+    }
+
+    #[test]
+    fn tail_of_a_log_is_its_last_ten_lines() {
+        let logs = tempfile::tempdir().unwrap();
+        let log = begin(logs.path(), "tool", "1.0-1");
+        assert!(log.tail()[0].ends_with("tool 1.0-1, attempt 1: a test"), "{:?}", log.tail());
+        for number in 0..20_000 {
+            log.output(format!("line {number}\n\n").as_bytes());
+        }
+        log.output(b"\x1b[2J s3cret \xff\rhalf");
+        log.note("failed: it breaks");
+        let tail = log.tail();
+        assert_eq!(tail.len(), TAIL_LINES);
+        assert_eq!((tail[0].as_str(), tail[6].as_str()), ("line 19993", "line 19999"));
+        assert_eq!((tail[7].as_str(), tail[8].as_str()), (r"\x1b[2J *** \xff", "half"));
+        assert!(tail[9].ends_with("Z failed: it breaks"), "{tail:?}");
+        log.output("\u{fc}".repeat(40_000).as_bytes());
+        assert_eq!(log.tail(), ["\u{fc}".repeat(TAIL_LINE)]);
     }
 
     #[test]

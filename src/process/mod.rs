@@ -9,6 +9,7 @@
 //! exits, the deadline passes or the interrupt is triggered.
 
 pub(crate) mod environment;
+mod explain;
 mod interrupt;
 mod running;
 mod sink;
@@ -27,6 +28,10 @@ use std::time::Duration;
 use peipkg_format::problem::excerpt;
 use rustix::fs::{FlockOperation, flock};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::explain::MAX_LINE;
+pub(crate) use self::explain::explain;
+use self::explain::last_line;
 pub(crate) use self::sink::Sink;
 pub use crate::process::interrupt::Interrupt;
 use crate::process::running::{End, GRACE, Running};
@@ -300,27 +305,4 @@ fn describe(status: ExitStatus) -> impl fmt::Display {
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }
-}
-
-/// Finds the cause of a failure in the last output: mostly its last line. A companion tool's own
-/// line (`peipkg-build: …`) mostly reports that another program failed: then the line before it
-/// has the cause. git prints the cause first.
-pub(crate) fn explain(tail: &str) -> String {
-    let last = last_line(tail);
-    let mut lines = tail.lines().map(str::trim).filter(|line| !line.is_empty());
-    let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
-    // Ignore git's lines in a companion tool's output: a build script may ask git for a missing
-    // history and go on.
-    let is_git = |line: &&str| own.is_none() && (line.starts_with("fatal: ") || line.starts_with("error: "));
-    if let Some(first) = lines.clone().find(is_git).filter(|first| *first != last) {
-        return format!("{}; then: {}", excerpt(first), excerpt(last));
-    }
-    let cause = own.and_then(|tool| lines.rfind(|line| !line.starts_with(tool)));
-    let last = excerpt(last);
-    cause.map_or_else(|| last.to_string(), |cause| format!("{last}; before that: {}", excerpt(cause)))
-}
-
-/// Returns the last line that is not empty.
-fn last_line(tail: &str) -> &str {
-    tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)")
 }

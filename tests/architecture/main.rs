@@ -41,6 +41,7 @@ const PURE: [&str; 23] = [
     "format/version.rs",
     "http/frame.rs",
     "http/webhook.rs",
+    "process/explain.rs",
     "recipe",
     "repository/upload/remote.rs",
     "upstream/listing/http_url.rs",

@@ -13,6 +13,7 @@ mod broken_disk;
 mod broken_tools;
 mod build_logs;
 mod busy_hosts;
+mod causes;
 mod chaos;
 mod check;
 mod clocks;
