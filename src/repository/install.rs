@@ -24,19 +24,26 @@ pub(super) fn install(fresh: &Path, repo: &Path) -> io::Result<()> {
         }
     }
     let unfinished = repo.join(UNFINISHED);
-    durable::remove(&unfinished)?;
+    finish(repo)?;
     copy_synced(fresh, &unfinished)?;
     merge(&unfinished, repo)?;
     durable::sync_file_system(repo)?;
-    durable::remove(&unfinished)?;
+    finish(repo)?;
     durable::remove(fresh)
+}
+
+/// Removes what an installation left that was cut short after its descriptor.
+pub(super) fn finish(repo: &Path) -> io::Result<()> {
+    durable::remove(&repo.join(UNFINISHED))
 }
 
 /// Whether the directory at `repo` has room for a new repository: it is empty, a fresh volume, or
 /// has the remains of an installation that was cut short.
 pub(super) fn is_vacant(repo: &Path) -> io::Result<bool> {
     if repo.join(UNFINISHED).exists() {
-        return Ok(!repo.join(DESCRIPTOR).exists());
+        // With a descriptor or a package it was a repository: its index must not be replaced.
+        let has_packages = fs::read_dir(repo.join("p")).is_ok_and(|mut packages| packages.next().is_some());
+        return Ok(!repo.join(DESCRIPTOR).exists() && !has_packages);
     }
     for entry in fs::read_dir(repo)? {
         if entry?.file_name() != LOST_AND_FOUND {
@@ -117,5 +124,15 @@ mod tests {
         assert!(!is_vacant(home.path()).unwrap());
         fs::remove_dir(home.path().join("p")).unwrap();
         assert!(is_vacant(home.path()).unwrap() && is_vacant(&home.path().join("x")).is_err());
+        // A repository whose descriptor was lost, with the remains of its installation.
+        fs::create_dir_all(home.path().join("p/tool")).unwrap();
+        fs::create_dir(home.path().join(UNFINISHED)).unwrap();
+        assert!(!is_vacant(home.path()).unwrap());
+        fs::remove_dir(home.path().join("p/tool")).unwrap();
+        assert!(is_vacant(home.path()).unwrap());
+        fs::write(home.path().join(DESCRIPTOR), "").unwrap();
+        assert!(!is_vacant(home.path()).unwrap());
+        finish(home.path()).unwrap();
+        assert_eq!(names(home.path()), ["p", DESCRIPTOR]);
     }
 }

@@ -10,7 +10,7 @@ use crate::config::{Repo, Upload};
 use crate::farm::events::PendingOutputs;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
-use crate::repository::install::install;
+use crate::repository::install::{self, install};
 use crate::repository::journal;
 use crate::repository::settle::{Ended, SettleError, Settled, is_empty, is_missing};
 use crate::state::durable::{self, FileError, at};
@@ -64,7 +64,7 @@ impl Repository {
         self.settle(Ended::Earlier, interrupt)?;
         let repo = self.state.repo();
         if repo.join(DESCRIPTOR).exists() {
-            return Ok(());
+            return Ok(install::finish(&repo).map_err(at(&repo))?);
         }
         if !is_missing(&repo) && !is_empty(&repo)? {
             return Err(PublishError::NoRepository(repo));

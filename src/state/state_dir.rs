@@ -246,7 +246,7 @@ impl StateDir {
                     for entry in entries {
                         // Rename the entry first, so that it goes in one step. A surviving rclone
                         // would sync a half-removed snapshot, and remove the rest from the remote.
-                        let doomed = directory.join(self.unique_name("doomed"));
+                        let doomed = directory.join(self.unique_name(".doomed"));
                         match fs::rename(entry.path(), &doomed).and_then(|()| durable::remove(&doomed)) {
                             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                                 failed.push((entry.path(), error));
