@@ -215,6 +215,8 @@ fn scaling_page_commands_work() {
         desk.read("/etc/peipkg-manager/aarch64/recipes/hello/peipkg.toml")
             .contains("architecture = \"aarch64\"")
     );
+    // The page's reader has a remote of that name.
+    desk.write("/var/lib/peipkg-manager/.config/rclone/rclone.conf", "[r2]\ntype = memory\n");
     let check = desk.run("peipkg-manager --check");
     assert_eq!(check, "/etc/peipkg-manager/config.toml: ok, 1 recipe, 1 with an upstream\n");
 }
