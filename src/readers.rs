@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use peipkg_format::archive_index::Archive;
 use peipkg_format::duration;
-use peipkg_format::problem::{MAX_EXCERPT, OneLine};
+use peipkg_format::problem::OneLine;
 use peipkg_format::signing_key;
 use peipkg_format::version::Version;
 

@@ -90,6 +90,9 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
                 answer(Event::LogBegun { key: key.clone(), log });
             }
             let outcome = builder.run(&job, &log);
+            if matches!(outcome, BuildOutcome::Failed { .. }) {
+                answer(Event::LogEnded { key: key.clone(), tail: log.tail() });
+            }
             // The publisher continues the log.
             drop(log);
             answer(Event::BuildFinished { key, outcome });

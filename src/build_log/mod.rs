@@ -48,7 +48,7 @@ const KEPT_OF_THE_GONE: usize = 20;
 const TAIL_LINES: usize = 10;
 
 /// How much of such a line is shown, in characters: the farm keeps it in memory for each failure.
-const TAIL_LINE: usize = 500;
+const TAIL_LINE: usize = 200;
 
 /// The log of one attempt. Clones write to the same file.
 #[derive(Clone)]
@@ -111,7 +111,6 @@ impl BuildLog {
 
     /// Returns the last [`TAIL_LINES`] lines so far, each cut to [`TAIL_LINE`] characters. They are
     /// as safe to show as the file. None if the log has ended early.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the status does not show it yet"))]
     pub(crate) fn tail(&self) -> Vec<String> {
         let inner = self.0.borrow();
         let Some(Ok(text)) = inner.file.as_ref().map(CappedFile::tail) else { return Vec::new() };

@@ -29,6 +29,8 @@ pub(super) struct Flight {
     pub(super) started: Moment,
     /// The path of its log, once it has one.
     pub(super) log: Option<Arc<str>>,
+    /// The last lines of its log, once it is about to fail.
+    pub(super) log_tail: Vec<String>,
 }
 
 /// The builder time that a single sweep has lost in hung attempts.
@@ -47,7 +49,7 @@ impl Farm {
         effects: &mut Effects,
     ) {
         let Some(place) = self.flights.iter().position(|flight| flight.job.key() == key) else { return };
-        let Flight { job, started, log } = self.flights.remove(place);
+        let Flight { job, started, log, log_tail } = self.flights.remove(place);
         let took = now.saturating_since(started);
         self.queue.on_build_ended(&key.recipe, took);
         let is_built = matches!(outcome, BuildOutcome::Built { .. });
@@ -70,6 +72,7 @@ impl Farm {
                 let candidate = Some(job.candidate.clone());
                 let (failures, mut retry_after) =
                     self.failures.record(&key, candidate, reason.clone(), log.clone(), now);
+                self.failures.set_log_tail(&key, log_tail);
                 // A recipe that was dropped or changed meanwhile has nothing to retry.
                 let recipe = self.roster.get(&key.recipe);
                 if !recipe.is_some_and(|recipe| recipe.builds_the_same_as(&job.recipe)) {
@@ -175,7 +178,7 @@ impl Farm {
             self.publishing.claim(&job.recipe.packages, &job.candidate.version);
             effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.clone() });
             effects.0.push(Effect::StartBuild(job.clone()));
-            self.flights.push(Flight { job, started: now, log: None });
+            self.flights.push(Flight { job, started: now, log: None, log_tail: Vec::new() });
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Failure {
     pub(super) reason: String,
     /// The path of the last attempt's log, if it had one.
     pub(super) log: Option<Arc<str>>,
+    /// The last lines of that log, if it is a build's.
+    pub(super) log_tail: Vec<String>,
     /// The version to build again; `None` if it is built and only its publish failed.
     pub(super) candidate: Option<Candidate>,
 }
@@ -61,10 +63,19 @@ impl Failures {
         let count = before.map_or(0, |failure| failure.count).saturating_add(1);
         let wait = backoff::wait_after(count);
         let retry_at = now + wait;
-        let failure = Failure { count, retry_at, is_backed_off: true, reason, log, candidate };
+        let failure =
+            Failure { count, retry_at, is_backed_off: true, reason, log, log_tail: Vec::new(), candidate };
         self.by_recipe.entry(key.recipe.clone()).or_default().insert(key.version.clone(), failure);
         self.retries.insert((retry_at, key.clone()));
         (count, wait)
+    }
+
+    /// Records the last lines of the log of a version's last attempt.
+    pub(super) fn set_log_tail(&mut self, key: &JobKey, log_tail: Vec<String>) {
+        let of_recipe = self.by_recipe.get_mut(&key.recipe);
+        if let Some(failure) = of_recipe.and_then(|failures| failures.get_mut(&key.version)) {
+            failure.log_tail = log_tail;
+        }
     }
 
     /// Forgets the failures of a version.

@@ -166,6 +166,7 @@ impl Farm {
             }
             Event::UploadFinished(outcome) => self.on_upload_finished(outcome, now, &mut effects),
             Event::LogBegun { key, log } => self.on_log_begun(&key, log),
+            Event::LogEnded { key, tail } => self.on_log_ended(&key, tail),
             Event::BuildFinished { key, outcome } => {
                 self.on_build_finished(key, outcome, now, &mut effects);
             }
@@ -295,6 +296,12 @@ impl Farm {
         match self.flights.iter_mut().find(|flight| flight.job.key() == *key) {
             Some(flight) => flight.log = Some(log),
             None => self.publishing.set_log(key, &log),
+        }
+    }
+
+    fn on_log_ended(&mut self, key: &JobKey, tail: Vec<String>) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.job.key() == *key) {
+            flight.log_tail = tail;
         }
     }
 

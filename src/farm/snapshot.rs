@@ -25,7 +25,11 @@ impl Farm {
                 let next_retry = calendar.at(failure.retry_at);
                 let last_error = failure.reason.clone();
                 let log = failure.log.clone();
-                (key.to_string(), Failure { failures: failure.count, next_retry, stage, last_error, log })
+                let log_tail = failure.log_tail.clone();
+                (
+                    key.to_string(),
+                    Failure { failures: failure.count, next_retry, stage, last_error, log, log_tail },
+                )
             })
             .collect();
         let builds = self.builds(calendar);

@@ -70,6 +70,8 @@ pub struct Failure {
     pub last_error: String,
     /// The name of the log file with the output of that attempt.
     pub log: Option<Arc<str>>,
+    /// The last lines of that log, if a build failed.
+    pub log_tail: Vec<String>,
 }
 
 /// A version that waits for a builder or the publisher.

@@ -351,8 +351,14 @@ fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
 fn monitoring_page_has_every_field_of_the_status() {
     let text = || "x".to_owned();
     let time = status::Time::default;
-    let failure =
-        status::Failure { failures: 1, next_retry: time(), stage: "build", last_error: text(), log: None };
+    let failure = status::Failure {
+        failures: 1,
+        next_retry: time(),
+        stage: "build",
+        last_error: text(),
+        log: None,
+        log_tail: vec![],
+    };
     let poll = status::Poll { last_poll: None, tags_seen: None, error: None, next_poll: None };
     let full = status::Status {
         recipes: vec!["KEY".into()],

@@ -49,6 +49,13 @@ pub(crate) enum Event {
         /// The path of the log.
         log: Arc<str>,
     },
+    /// These are the last lines of the log of a build that is about to fail.
+    LogEnded {
+        /// The version.
+        key: JobKey,
+        /// The lines, fit to be shown.
+        tail: Vec<String>,
+    },
     /// A build has ended.
     BuildFinished {
         /// The version.
