@@ -1,10 +1,10 @@
 //! Reads the configuration file, for a start and for `--check`. [`crate::config`] decides what its
 //! text means.
 
-use std::fs;
 use std::path::Path;
 
 use peipkg_format::problem::Problem;
+use peipkg_format::regular_file::{self, MAX_TEXT};
 
 use crate::app::error::Error;
 use crate::app::upload_remote;
@@ -24,7 +24,7 @@ pub(super) fn read_config(path: &Path) -> Result<Config, Error> {
 /// # Errors
 /// If the file cannot be read.
 pub(super) fn read_draft(path: &Path) -> Result<Draft, Problem> {
-    let bytes = fs::read(path).map_err(|error| {
+    let bytes = regular_file::read(path, MAX_TEXT).map_err(|error| {
         let advice = "--config names another, docs/config.sample.toml is one to start from";
         Problem::unreadable(path, "the configuration", &error, advice)
     })?;

@@ -83,7 +83,7 @@ pub(super) fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outc
             if is_stop {
                 start_interrupt.trigger();
             }
-            sender.send(Message::Wake).is_ok()
+            let _ = sender.send(Message::Wake);
         }
     })?;
     // A sweep that ends during its start has left all its work.
@@ -310,7 +310,7 @@ impl Loop {
     }
 
     fn on_signal(&mut self) {
-        if self.signals.take_stop() {
+        for _ in 0..self.signals.take_stops() {
             let event = if self.is_stopping { Event::AbortRequested } else { Event::StopRequested };
             self.is_stopping = true;
             self.handle(event);

@@ -1,13 +1,14 @@
 //! The files of keys and of the webhook secret, for a start and for `--check`: whether each can be
 //! used, and whether everybody can read it.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use peipkg_format::problem::Problem;
+use peipkg_format::regular_file;
 use peipkg_format::signing_key::KeyError;
+use peipkg_format::unfit_byte::UnfitByte;
 
 use crate::app::public_keys::{self, PublicKeys};
 use crate::config::BinaryKey;
@@ -44,16 +45,16 @@ pub(super) fn check_keys(
 /// Reads the webhook secret: the file's content without white space at its end.
 ///
 /// # Errors
-/// If the file cannot be read, is too long or holds no secret.
+/// If the file cannot be read, is too long or holds no secret, or a byte that no forge's form takes.
 pub(super) fn read_webhook_secret(path: &Path) -> Result<Vec<u8>, Problem> {
     let problem = |reason: String| Problem::of_file(path, format!("cannot use the webhook secret: {reason}"));
-    let mut secret = Vec::new();
-    let file = File::open(path).map_err(|error| problem(error.to_string()))?;
-    file.take(MAX_SECRET_FILE + 1).read_to_end(&mut secret).map_err(|error| problem(error.to_string()))?;
-    if secret.len() as u64 > MAX_SECRET_FILE {
-        return Err(problem(format!("the file is longer than {MAX_SECRET_FILE} bytes")));
-    }
+    let secret = regular_file::read(path, MAX_SECRET_FILE);
+    let mut secret = secret.map_err(|error| problem(error.to_string()))?;
     secret.truncate(secret.trim_ascii_end().len());
+    // A forge's form takes one line of text, so no signature would ever match.
+    if let Some(unfit) = UnfitByte::find(&secret, &[]) {
+        return Err(problem(unfit.to_string()));
+    }
     if secret.is_empty() { Err(problem("the file is empty".to_owned())) } else { Ok(secret) }
 }
 

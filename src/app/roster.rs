@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use peipkg_format::problem::Problem;
+use peipkg_format::regular_file;
 
 use crate::config::{Grant, Http};
 use crate::recipe::{FILE_NAME, Recipe};
@@ -82,7 +83,7 @@ fn read_share(directories: &[PathBuf]) -> Reading {
     let mut reading = Reading::default();
     for directory in directories {
         let file = directory.join(FILE_NAME);
-        let text = fs::read_to_string(&file);
+        let text = regular_file::read_text(&file);
         // Ignore a directory without the file: it is no recipe.
         if let Err(error) = &text
             && (matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)

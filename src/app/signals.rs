@@ -1,22 +1,52 @@
-//! Signals: SIGHUP asks for a reload, SIGTERM and SIGINT for a stop. The handlers only set a flag and
-//! write a byte to a pipe. A thread sleeps at the other end of the pipe and wakes the loop, which
-//! then reads the flags.
+//! Signals: SIGHUP asks for a reload, SIGTERM and SIGINT for a stop. Each handler only writes a byte
+//! to a pipe. A thread sleeps at the other ends, counts the bytes and wakes the loop, which then
+//! takes the counts.
+//!
+//! A second stop ends the process even if no other thread answers: the loop may be blocked by a log
+//! that nobody reads, and the builder by a dead disk. Then this thread ends the children and exits.
 
 use std::io::{self, Read, pipe};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level;
 
-/// The requests by signal that the loop has not yet read.
+use crate::process::{GRACE, running_groups};
+
+/// How long the other threads have to react to the second stop: a loop at work reacts in
+/// milliseconds, and one on a swapping machine should still name the interrupted build.
+const REACTION: Duration = Duration::from_secs(2);
+
+/// How long the other threads have to log and clean up when the last child has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How often to look for the end of the last child: only then, and for [`GRACE`] at most.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// The requests by signal that the loop has not yet taken.
 #[derive(Debug)]
 pub(super) struct Signals {
-    reload: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
-    wakes: Option<io::PipeReader>,
+    requests: Arc<Requests>,
+    pipes: Option<Pipes>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    reload: AtomicBool,
+    stops: AtomicUsize,
+}
+
+/// The reading ends. The handlers hold the other ends until the process exits.
+#[derive(Debug)]
+struct Pipes {
+    reloads: io::PipeReader,
+    stops: io::PipeReader,
 }
 
 impl Signals {
@@ -26,44 +56,71 @@ impl Signals {
     /// # Errors
     /// If the system refuses a pipe or a handler.
     pub(super) fn register() -> io::Result<Self> {
-        let (wakes, wake) = pipe()?;
-        let signals = Self { reload: Arc::default(), stop: Arc::default(), wakes: Some(wakes) };
-        let wanted = [(SIGHUP, &signals.reload), (SIGTERM, &signals.stop), (SIGINT, &signals.stop)];
-        for (signal, flag) in wanted {
-            // Handlers run in the order of their registration, so the flag is set before the wake-up.
-            signal_hook::flag::register(signal, flag.clone())?;
-            low_level::pipe::register(signal, OwnedFd::from(wake.try_clone()?))?;
+        let ((reloads, reload), (stops, stop)) = (pipe()?, pipe()?);
+        // One byte for each signal: a flag would merge two that come close together.
+        for (signal, end) in [(SIGHUP, &reload), (SIGTERM, &stop), (SIGINT, &stop)] {
+            low_level::pipe::register(signal, OwnedFd::from(end.try_clone()?))?;
         }
-        Ok(signals)
+        Ok(Self { requests: Arc::default(), pipes: Some(Pipes { reloads, stops }) })
     }
 
-    /// Starts the thread that calls `wake` after each signal. `wake` gets whether a stop was
-    /// requested, and returns whether the loop still listens: if not, the thread ends.
+    /// Starts the thread that calls `wake` after each signal, with whether a stop was requested.
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(super) fn forward(&mut self, wake: impl Fn(bool) -> bool + Send + 'static) -> io::Result<()> {
-        let Some(mut wakes) = self.wakes.take() else { return Ok(()) };
-        let stop = self.stop.clone();
+    pub(super) fn forward(&mut self, wake: impl Fn(bool) + Send + 'static) -> io::Result<()> {
+        let Some(mut pipes) = self.pipes.take() else { return Ok(()) };
+        let requests = self.requests.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
-            let mut bytes = [0; 64];
-            // The pipe has no end: the handlers hold its other end until the process exits.
-            while wakes.read(&mut bytes).is_ok_and(|length| length > 0) {
-                if !wake(stop.load(Ordering::Relaxed)) {
-                    break;
-                }
+            let mut stops = 0;
+            // The thread ends with the process: even after the loop, something may hang.
+            while stops < 2 {
+                let (reload, new_stops) = pipes.wait();
+                stops += new_stops;
+                requests.reload.fetch_or(reload, Ordering::Relaxed);
+                requests.stops.fetch_add(new_stops, Ordering::Relaxed);
+                wake(stops > 0);
             }
+            end_process()
         })?;
         Ok(())
     }
 
     /// Tells whether SIGHUP has come since the last call.
     pub(super) fn take_reload(&self) -> bool {
-        self.reload.swap(false, Ordering::Relaxed)
+        self.requests.reload.swap(false, Ordering::Relaxed)
     }
 
-    /// Tells whether SIGTERM or SIGINT has come since the last call.
-    pub(super) fn take_stop(&self) -> bool {
-        self.stop.swap(false, Ordering::Relaxed)
+    /// Returns how often SIGTERM or SIGINT has come since the last call.
+    pub(super) fn take_stops(&self) -> usize {
+        self.requests.stops.swap(0, Ordering::Relaxed)
     }
+}
+
+impl Pipes {
+    /// Sleeps until a signal comes. Returns whether one was a SIGHUP, and how many were stops.
+    fn wait(&mut self) -> (bool, usize) {
+        let Self { reloads, stops } = self;
+        let mut fds = [reloads.as_fd(), stops.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        // An interrupted call reports nothing ready.
+        let _ = poll(&mut fds, None);
+        let [is_reload, is_stop] = fds.map(|fd| fd.revents().contains(PollFlags::IN));
+        // Reading cannot fail: there is a byte, and the other end stays open.
+        let read = |pipe: &mut io::PipeReader| pipe.read(&mut [0; 64]).unwrap_or(0);
+        (is_reload && read(reloads) > 0, if is_stop { read(stops) } else { 0 })
+    }
+}
+
+/// Ends the process, and its children with it, unless the other threads do so first.
+fn end_process() -> ! {
+    thread::sleep(REACTION);
+    running_groups::terminate_all();
+    let deadline = Instant::now() + GRACE;
+    while running_groups::count() > 0 && Instant::now() < deadline {
+        thread::sleep(INTERVAL);
+    }
+    thread::sleep(LAST_WORDS);
+    running_groups::kill_all();
+    // Log nothing: writing the log may be what hangs.
+    process::exit(1)
 }

@@ -4,18 +4,22 @@
 //! - Documents: [`archive_index`], [`signing_key`], and [`repository_layout`], which names every
 //!   file of a repository.
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
+//! - Files that others may have left: [`regular_file`] reads them without blocking,
+//!   [`unfit_byte`] finds what an editor may have added to a secret.
 //! - [`remove_tree`] removes directories that builds leave.
 //!
-//! Uses no network, thread or clock. Only [`remove_tree`] and [`signing_key::load`] touch the file
-//! system.
+//! Uses no network, thread or clock. Only [`regular_file`], [`remove_tree`] and
+//! [`signing_key::load`] touch the file system.
 
 pub mod archive_index;
 pub mod duration;
 pub mod hex;
 pub mod package;
 pub mod problem;
+pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;
 pub mod signing_key;
 pub mod strict_toml;
+pub mod unfit_byte;
 pub mod version;

@@ -3,15 +3,21 @@
 //! Computes nothing with a key: the manager and the tools each derive and sign with the library
 //! that they link for other reasons. The key's bytes never appear in a message.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use ed25519::pkcs8::DecodePrivateKey as _;
 pub use ed25519::pkcs8::KeypairBytes;
 
+use crate::regular_file;
+use crate::unfit_byte::UnfitByte;
+
 /// The longest key file that [`load`] reads, in bytes: far above any PEM file, far below a disk
 /// image named by mistake.
 const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// Begins a PEM block.
+const PEM_START: &str = "-----BEGIN ";
 
 /// Why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,9 @@ pub enum KeyError {
         "not an Ed25519 private key: found one for another algorithm or a damaged one, expected an Ed25519 key"
     )]
     OtherKey,
+    /// It is PEM, but for a byte that an editor or a script has added.
+    #[error("not an Ed25519 private key: {0}")]
+    Unfit(UnfitByte),
     /// It is neither PEM nor 32 bytes long.
     #[error("not an Ed25519 private key: found {0} bytes, expected PEM PKCS#8 or a raw seed of 32 bytes")]
     Length(u64),
@@ -43,11 +52,7 @@ pub enum KeyError {
 /// # Errors
 /// When the file cannot be read or holds no Ed25519 private key.
 pub fn load(path: &Path) -> Result<KeypairBytes, KeyError> {
-    let length = fs::metadata(path)?.len();
-    if length > MAX_KEY_FILE {
-        return Err(KeyError::Length(length));
-    }
-    parse(&fs::read(path)?)
+    parse(&regular_file::read(path, MAX_KEY_FILE)?)
 }
 
 /// Reads a private key from the bytes of its file: the seed, and the public key if the file has
@@ -59,8 +64,14 @@ pub fn parse(bytes: &[u8]) -> Result<KeypairBytes, KeyError> {
     if let Ok(secret_key) = <[u8; 32]>::try_from(bytes) {
         return Ok(KeypairBytes { secret_key, public_key: None });
     }
+    // Only a text can have too much: other bytes are wrong as a whole.
+    let is_text = bytes.windows(PEM_START.len()).any(|window| window == PEM_START.as_bytes());
+    let unfit = UnfitByte::find(bytes, b"\t\n\r");
+    if let Some(unfit) = unfit.filter(|unfit| is_text || unfit.is_mark()) {
+        return Err(KeyError::Unfit(unfit));
+    }
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let Some((_, after)) = text.split_once("-----BEGIN ") else {
+    let Some((_, after)) = text.split_once(PEM_START) else {
         return Err(KeyError::Length(bytes.len() as u64));
     };
     let found = after.split("-----").next().unwrap_or_default();
@@ -110,5 +121,22 @@ mod tests {
                 .contains("another algorithm")
         );
         assert!(error(b"-----BEGIN RSA PRIVATE KEY-----\nAA==\n").contains("RSA PRIVATE KEY"));
+    }
+
+    #[test]
+    fn key_with_an_unfit_byte_is_refused_by_its_place() {
+        let error = |bytes: &[u8]| parse(bytes).err().map(|error| error.to_string()).unwrap_or_default();
+        let utf16: Vec<u8> = "\u{feff}-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(error(&utf16).contains("byte 1 (0xff) begins a byte order mark"));
+        assert!(
+            error(format!("\u{feff}{PEM}").as_bytes()).contains("byte 1 (0xef) begins a byte order mark")
+        );
+        assert!(error(format!("{PEM}\0").as_bytes()).contains(&format!("byte {} (0x00)", PEM.len() + 1)));
+        assert!(error(PEM.replacen("MC4", "MC\x0b4", 1).as_bytes()).contains("(0x0b) is of a control"));
+        assert!(parse(PEM.replace('\n', "\r\n").as_bytes()).is_ok());
+        // A raw seed may begin with any byte.
+        let mut seed = [0; 32];
+        seed[..3].copy_from_slice(b"\xef\xbb\xbf");
+        assert!(parse(&seed).is_ok());
     }
 }

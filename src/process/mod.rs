@@ -12,6 +12,7 @@ pub(crate) mod environment;
 mod explain;
 mod interrupt;
 mod running;
+pub(crate) mod running_groups;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,8 @@ pub(crate) use self::explain::explain;
 use self::explain::last_line;
 pub(crate) use self::sink::Sink;
 pub use crate::process::interrupt::Interrupt;
-use crate::process::running::{End, GRACE, Running};
+pub(crate) use crate::process::running::GRACE;
+use crate::process::running::{End, Running};
 use crate::recipe::secrets::Secrets;
 
 /// Environment variables by which an init system addresses the manager. A child that inherited them

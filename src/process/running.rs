@@ -11,11 +11,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::interrupt::Interrupt;
+use super::running_groups;
 use super::sink::Sink;
 
 /// How long a child's group may clean up between SIGTERM and SIGKILL. A build may have to cancel a
 /// job elsewhere.
-pub(super) const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// How much of a child's last output is kept to explain a failure, in bytes.
 const TAIL: usize = 16 * 1024;
@@ -46,10 +47,12 @@ impl Running {
     /// Watches `child`. If the system refuses, kills its group.
     pub(super) fn watch(mut child: Child, sink: Option<Box<dyn Sink>>) -> io::Result<Self> {
         let group = Pid::from_child(&child);
+        running_groups::add(group);
         let pidfd = match pidfd_open(group, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(error) => {
                 let _ = kill_process_group(group, Signal::KILL);
+                running_groups::take_out(group);
                 child.wait()?;
                 return Err(error.into());
             }
@@ -90,7 +93,7 @@ impl Running {
                 break End::TimedOut;
             }
         };
-        let _ = kill_process_group(self.group, Signal::TERM);
+        running_groups::terminate(self.group);
         let deadline = Instant::now() + grace;
         // While a process holds the pipes, a member of the group is still cleaning up.
         while !(self.exited && self.stdout.is_none() && self.stderr.is_none()) && Instant::now() < deadline {
@@ -140,6 +143,7 @@ impl Running {
     /// afterwards the system may give the group's number to other processes.
     pub(super) fn finish(&mut self) -> io::Result<ExitStatus> {
         let _ = kill_process_group(self.group, Signal::KILL);
+        running_groups::take_out(self.group);
         self.child.wait()
     }
 }

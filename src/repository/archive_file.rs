@@ -3,13 +3,14 @@
 //! The loop reads the file and the builder's publishes change it. They share one [`ArchiveFile`],
 //! so the loop does not read the index again after the farm's own publish.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peipkg_format::archive_index::Archive;
+use peipkg_format::regular_file::{self, MAX_INDEX};
 
 /// The archive index, and the stamp of the file when it was read last.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl ArchiveFile {
     /// the error of a file that cannot be read each time.
     pub(crate) fn read_if_changed(&self) -> Option<Result<Archive, String>> {
         let result = (|| {
-            let file = File::open(&self.path)?;
+            let file = regular_file::open_up_to(&self.path, MAX_INDEX)?;
             let stamp = Stamp::of(&file.metadata()?);
             if *self.seen() == Some(stamp) {
                 return Ok(None);

@@ -16,11 +16,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::hex;
+use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,14 @@ pub(super) const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
 /// How much is copied at a time, in bytes.
 const BLOCK: usize = 32 * 1024;
 
+/// The longest journal that is read, in bytes: both indexes and the other small files.
+const MAX_JOURNAL: u64 = 2 * MAX_INDEX + 16 * 1024 * 1024;
+
 /// The length of the checksum with its line feed, in bytes.
 const CHECKSUM_LENGTH: usize = 65;
+
+/// How a journal is damaged whose bytes have changed.
+const OTHER_CHECKSUM: &str = "its checksum does not match";
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -101,7 +108,8 @@ impl Journal {
         let mut files = Vec::new();
         for name in small_files(&self.repo)? {
             let path = self.repo.join(&name);
-            let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+            let opened = regular_file::open_up_to(&path, MAX_INDEX)
+                .and_then(|file| Ok((file.metadata()?.len(), file)));
             let (length, file) = opened.map_err(|error| cannot_save(&path, &error))?;
             header.files.push((name, length));
             files.push((path, length, file));
@@ -132,17 +140,34 @@ impl Journal {
     /// # Errors
     /// When there is a journal, but it cannot be read or is damaged.
     pub(crate) fn read(&self) -> Result<Option<Saved>, JournalError> {
-        match fs::read(&self.path) {
-            Ok(bytes) => parse(&bytes).map(Some).map_err(JournalError::Damaged),
+        match self.read_bytes() {
+            Ok(bytes) => bytes.and_then(|bytes| parse(&bytes)).map(Some).map_err(JournalError::Damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(&self.path)(error).into()),
         }
     }
 
+    /// Reads the journal if its checksum matches. Compares without keeping the bytes: gigabytes that
+    /// are no journal must not fill the memory.
+    fn read_bytes(&self) -> io::Result<Result<Vec<u8>, &'static str>> {
+        let mut file = regular_file::open_up_to(&self.path, MAX_JOURNAL)?;
+        let Some(end) = file.metadata()?.len().checked_sub(CHECKSUM_LENGTH as u64) else {
+            return Ok(Err("it is too short"));
+        };
+        let mut sum = ChecksumWriter { file: io::sink(), digest: digest::Context::new(&digest::SHA256) };
+        sum.copy(&mut (&mut file).take(end), &mut vec![0; BLOCK])?;
+        let mut claimed = Vec::new();
+        (&mut file).take(CHECKSUM_LENGTH as u64).read_to_end(&mut claimed)?;
+        if claimed != checksum(sum.digest.finish()).as_bytes() {
+            return Ok(Err(OTHER_CHECKSUM));
+        }
+        regular_file::read(&self.path, MAX_JOURNAL).map(Ok)
+    }
+
     /// Whether both indexes differ from the saved ones: each publish raises their `index_version`.
     pub(crate) fn is_superseded(&self, saved: &Saved) -> bool {
         let mut indexes = saved.files.iter().filter(|(name, _)| INDEXES.contains(&&**name));
-        indexes.all(|(name, bytes)| fs::read(self.repo.join(name)).is_ok_and(|now| now != *bytes))
+        indexes.all(|(name, bytes)| is_other(&self.repo.join(name), bytes).unwrap_or(false))
     }
 
     /// Restores the saved files, removes the tool's unfinished work, then removes the journal.
@@ -165,7 +190,7 @@ impl Journal {
         }
         for (name, bytes) in &saved.files {
             let path = self.repo.join(name);
-            if fs::read(&path).ok().as_ref() != Some(bytes) {
+            if is_other(&path, bytes).unwrap_or(true) {
                 durable::replace(&path, |file| file.write_all(bytes))?;
                 has_changed = true;
             }
@@ -247,6 +272,13 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether the file at `path` has other bytes than `saved`.
+fn is_other(path: &Path, saved: &[u8]) -> io::Result<bool> {
+    let file = regular_file::open(path)?;
+    // Read no more than it takes to tell.
+    Ok(file.metadata()?.len() != saved.len() as u64 || regular_file::read(path, MAX_INDEX)? != saved)
+}
+
 /// Parses the bytes of a journal.
 ///
 /// # Errors
@@ -255,7 +287,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Saved, &'static str> {
     let end = bytes.len().checked_sub(CHECKSUM_LENGTH).ok_or("it is too short")?;
     let (text, claimed) = bytes.split_at(end);
     if claimed != checksum(digest::digest(&digest::SHA256, text)).as_bytes() {
-        return Err("its checksum does not match");
+        return Err(OTHER_CHECKSUM);
     }
     parse_text(text)
 }
@@ -277,19 +309,19 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
 }
 
 /// Writes a file and computes its checksum.
-struct ChecksumWriter<'a> {
-    file: &'a mut File,
+struct ChecksumWriter<W> {
+    file: W,
     digest: digest::Context,
 }
 
-impl ChecksumWriter<'_> {
+impl<W: io::Write> ChecksumWriter<W> {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.digest.update(bytes);
         self.file.write_all(bytes)
     }
 
     /// Copies the rest of `from`, through `block`. Returns the number of bytes.
-    fn copy(&mut self, from: &mut File, block: &mut [u8]) -> io::Result<u64> {
+    fn copy(&mut self, from: &mut impl io::Read, block: &mut [u8]) -> io::Result<u64> {
         let mut copied = 0;
         loop {
             match from.read(block)? {
@@ -302,7 +334,7 @@ impl ChecksumWriter<'_> {
         }
     }
 
-    fn finish(self) -> io::Result<()> {
+    fn finish(mut self) -> io::Result<()> {
         self.file.write_all(checksum(self.digest.finish()).as_bytes())
     }
 }

@@ -12,12 +12,13 @@
 //! other versions do not wait, and a restart finds them.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::warn;
 use peipkg_format::package::PackageName;
+use peipkg_format::regular_file::{self, MAX_TEXT};
 use serde::{Deserialize, Serialize};
 
 use crate::farm::events::{JobKey, PendingOutputs};
@@ -64,7 +65,7 @@ impl Pending {
         };
         let job_file = staged.join("job.json");
         let json = serde_json::to_vec(&job).map_err(io::Error::from);
-        json.and_then(|json| fs::write(&job_file, json)).map_err(at(&job_file))?;
+        json.and_then(|json| durable::create(&job_file)?.write_all(&json)).map_err(at(&job_file))?;
         let package_dir = staged.join("packages");
         let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
         for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
@@ -165,7 +166,10 @@ fn read(path: &Path) -> Option<PendingOutputs> {
     let read = || -> io::Result<PendingOutputs> {
         let directory = path.file_name().and_then(|name| name.to_str());
         let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
-        read_job(directory, &fs::read(path.join("job.json"))?)
+        let job = path.join("job.json");
+        // The file's name, if it is the cause: the warning names the directory.
+        let json = regular_file::read(&job, MAX_TEXT).map_err(|error| io::Error::other(at(&job)(error)))?;
+        read_job(directory, &json)
     };
     let result = read();
     if let Err(error) = &result {

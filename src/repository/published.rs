@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::{Entry, each_package};
 use peipkg_format::package::PackageName;
+use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::version::Version;
 
 use crate::farm::events::PendingOutputs;
@@ -39,7 +40,7 @@ impl Repository {
     /// must be parsed.
     fn lists_plainly(&self, outputs: &PendingOutputs) -> bool {
         let PendingOutputs { key, packages, .. } = outputs;
-        let index = File::open(self.state.archive_index()).map(|file| BufReader::with_capacity(BLOCK, file));
+        let index = open_index(&self.state.archive_index());
         index.and_then(|index| index_scan::lists_all(index, packages, &key.version)).unwrap_or(false)
     }
 
@@ -80,7 +81,7 @@ impl Repository {
     /// Returns the packages of `outputs` that the archive index does not list.
     fn unlisted<'a>(&self, outputs: &'a PendingOutputs) -> Result<Vec<&'a PackageName>, FileError> {
         let path = self.state.archive_index();
-        let index = File::open(&path).map(|file| BufReader::with_capacity(BLOCK, file));
+        let index = open_index(&path);
         index.and_then(|index| unlisted(index, outputs)).map_err(at(&path))
     }
 
@@ -96,6 +97,10 @@ impl Repository {
     fn path_of(&self, package: &PackageName, version: &Version) -> PathBuf {
         self.state.repo().join(package.published_path(version))
     }
+}
+
+fn open_index(path: &Path) -> io::Result<BufReader<File>> {
+    Ok(BufReader::with_capacity(BLOCK, regular_file::open_up_to(path, MAX_INDEX)?))
 }
 
 /// Returns the packages of `outputs` that the archive index `index` does not list. Holds no more
@@ -115,7 +120,7 @@ fn unlisted(index: impl Read, outputs: &PendingOutputs) -> io::Result<Vec<&Packa
 
 /// Whether two files have the same bytes.
 fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
-    let (a, b) = (File::open(a)?, File::open(b)?);
+    let (a, b) = (regular_file::open(a)?, regular_file::open(b)?);
     if a.metadata()?.len() != b.metadata()?.len() {
         return Ok(false);
     }

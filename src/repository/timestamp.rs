@@ -5,13 +5,12 @@
 //! the time of the present index until the clock has passed it; to wait instead may take years.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use log::warn;
-use peipkg_format::duration;
+use peipkg_format::{duration, regular_file};
 use serde::Deserializer as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
@@ -26,7 +25,7 @@ const TOLERANCE: Duration = Duration::from_mins(1);
 /// Returns the `--timestamp` for a command that writes the indexes of the repository at `repo`.
 /// Ignores an index that is missing or has no time: the tool reports what is wrong with it.
 pub(crate) fn for_repository(repo: &Path) -> String {
-    let indexes = INDEXES.iter().filter_map(|name| generated_at(File::open(repo.join(name)).ok()?));
+    let indexes = INDEXES.iter().filter_map(|name| generated_at(regular_file::open(&repo.join(name)).ok()?));
     let (timestamp, ahead) = choose(SystemTime::now(), indexes);
     if ahead > TOLERANCE {
         let ahead_by = duration::format(Duration::from_secs(ahead.as_secs()));

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::regular_file;
 use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 
 use crate::farm::events::UploadOutcome;
@@ -242,7 +243,8 @@ fn copy_small_files(repo: &Path, to: &Path) -> io::Result<()> {
             let name = entry.file_name();
             let is_wanted = directory == INDEX_DIRECTORY || name.to_string_lossy().starts_with(DESCRIPTOR);
             if is_wanted && entry.path().is_file() {
-                fs::copy(entry.path(), to.join(directory).join(name))?;
+                let mut from = regular_file::open(&entry.path())?;
+                io::copy(&mut from, &mut durable::create(&to.join(directory).join(name))?)?;
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use log::warn;
+use peipkg_format::regular_file::open_to_sync;
 use peipkg_format::remove_tree::remove_directory;
 use rustix::fs::syncfs;
 
@@ -29,7 +31,7 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> FileError {
 /// # Errors
 /// When `path` does not exist, or the file system refuses.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    open_to_sync(path)?.sync_all()
 }
 
 /// Syncs the directory of `path`: a power cut could otherwise undo the rename or removal of a file.
@@ -45,7 +47,21 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When `path` does not exist, or the file system refuses.
 pub(crate) fn sync_file_system(path: &Path) -> io::Result<()> {
-    Ok(syncfs(File::open(path)?)?)
+    Ok(syncfs(open_to_sync(path)?)?)
+}
+
+/// Creates a file that others may read, less the umask. Replaces what is at `path`: writing through a
+/// link would change its target, and opening a FIFO would block.
+///
+/// # Errors
+/// When the file system refuses.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    create_with(path, 0o666)
+}
+
+fn create_with(path: &Path, mode: u32) -> io::Result<File> {
+    remove(path)?;
+    File::options().write(true).create_new(true).mode(mode).open(path)
 }
 
 /// Creates an empty file that survives a power cut, unless it exists.
@@ -56,7 +72,7 @@ pub(crate) fn create_marker(path: &Path) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    File::create(path)?.sync_all()?;
+    create_with(path, 0o600)?.sync_all()?;
     sync_parent(path)
 }
 
@@ -67,7 +83,7 @@ pub(crate) fn create_marker(path: &Path) -> io::Result<()> {
 /// When `write` fails or the file system refuses; the old file is then unchanged.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = unfinished(path);
-    let mut file = File::create(&temporary)?;
+    let mut file = create(&temporary)?;
     let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The disk may be full: free the blocks of the half-written file.

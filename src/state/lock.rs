@@ -2,20 +2,28 @@
 //!
 //! The kernel releases a lock with the last process that has its file open, so no lock outlives a
 //! crash. The content of a lock file decides nothing.
+//!
+//! Whoever can open a lock file can hold its lock, so only the manager's user can: see [`open`].
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use log::warn;
-use rustix::fs::{FlockOperation, flock};
+use peipkg_format::regular_file;
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// How often to try for the lock of a tool that has outlived its manager. Ten tries a second cost
 /// nothing, and a start waits little longer than the tool runs.
 const SURVIVOR_POLL: Duration = Duration::from_millis(100);
+
+/// The longest process id with its line feed, in bytes.
+const MAX_PID: u64 = 32;
 
 /// The manager's lock, until it is dropped.
 #[derive(Debug)]
@@ -33,12 +41,10 @@ pub(super) enum LockError {
 impl ManagerLock {
     /// Takes the lock at `path` and writes this process's id into it.
     pub(super) fn take(path: &Path) -> Result<Self, LockError> {
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(path).map_err(LockError::Unusable)?;
+        let mut file = open(path).map_err(LockError::Unusable)?;
         if !try_lock(&file).map_err(LockError::Unusable)? {
             let mut pid = String::new();
-            let read = file.read_to_string(&mut pid);
+            let read = (&mut file).take(MAX_PID).read_to_string(&mut pid);
             return Err(LockError::Held(read.map(|_| pid.trim().to_owned()).unwrap_or_default()));
         }
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -62,10 +68,14 @@ impl Drop for ManagerLock {
 /// # Errors
 /// When the lock file cannot be opened or locked.
 pub(crate) fn wait_for_tool(path: &Path, gives_up: impl Fn() -> bool) -> io::Result<Option<File>> {
-    File::options().write(true).create(true).truncate(true).open(path)?;
+    let created = open(path)?.metadata()?;
     // Open it for reading only: the tool gets it as its standard input and must not be able to
     // write to it.
-    let file = File::open(path)?;
+    let file = regular_file::open(path)?;
+    let opened = file.metadata()?;
+    if (created.dev(), created.ino()) != (opened.dev(), opened.ino()) {
+        return Err(io::Error::other("was exchanged while it was opened"));
+    }
     let mut has_warned = false;
     while !try_lock(&file)? {
         if gives_up() {
@@ -78,6 +88,51 @@ pub(crate) fn wait_for_tool(path: &Path, gives_up: impl Fn() -> bool) -> io::Res
         thread::sleep(SURVIVOR_POLL);
     }
     Ok(Some(file))
+}
+
+/// Opens the lock file at `path`, and creates it if it is missing. Closes it to all other users: one
+/// who could open it could hold its lock for ever. Follows no link, truncates nothing and does not
+/// block on a FIFO: in a directory that others may write to, they may have made the file.
+///
+/// # Errors
+/// When the file system refuses, the file is no regular file, or a stranger owns it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    probe(path)?;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    check(path, &metadata)?;
+    if metadata.mode() & 0o777 != 0o600 {
+        fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+    }
+    Ok(file)
+}
+
+/// Checks what is at the path of a lock file, if anything is. Changes nothing.
+///
+/// # Errors
+/// When it is no regular file, or a stranger owns it.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        metadata => check(path, &metadata?),
+    }
+}
+
+fn check(path: &Path, metadata: &Metadata) -> io::Result<()> {
+    if !metadata.is_file() {
+        return Err(io::Error::other("is not a regular file, remove it"));
+    }
+    let (owner, own) = (metadata.uid(), geteuid().as_raw());
+    // The directory's owner can replace the file anyway. Root may work in a user's directory.
+    let is_of_directory = || path.parent().is_some_and(|it| it.metadata().is_ok_and(|it| it.uid() == owner));
+    if owner != own && !is_of_directory() {
+        let message = format!("belongs to user {owner}, who could hold the lock; remove it");
+        return Err(io::Error::other(message));
+    }
+    Ok(())
 }
 
 /// Locks `file`; returns false if another process holds the lock.

@@ -34,8 +34,8 @@ use rustix::process::umask;
 
 use crate::config::STATE_SUBDIRS;
 use crate::state::durable;
-use crate::state::lock::{LockError, ManagerLock};
 use crate::state::volumes::{LOST_AND_FOUND, mount_of};
+use crate::state::lock::{self, LockError, ManagerLock};
 
 /// The lock file of the manager.
 const LOCK: &str = "lock";
@@ -86,6 +86,7 @@ impl StateDir {
         };
         let in_use = |holder| StateDirError::InUse { path: root.to_owned(), holder };
         fs::create_dir_all(root).map_err(not_writable(root))?;
+        close_to_writers(root);
         let lock_path = root.join(LOCK);
         let lock = ManagerLock::take(&lock_path).map_err(|error| match error {
             LockError::Unusable(error) => not_writable(&lock_path)(error),
@@ -105,6 +106,7 @@ impl StateDir {
         // Ignore an error: a farm works without logs, and each attempt warns if it cannot write
         // one.
         let _ = make_private(&state.logs());
+        close_to_writers(&state.repo());
         Ok(state)
     }
 
@@ -118,12 +120,12 @@ impl StateDir {
         let unwritable =
             |error| Problem::of_file(&lock, format!("cannot write to the state_dir's lock: {error}"));
         let lock_error = match access(&lock, Access::READ_OK | Access::WRITE_OK) {
-            Ok(()) | Err(Errno::NOENT) => None,
-            Err(errno) => Some(unwritable(io::Error::from(errno))),
+            Ok(()) | Err(Errno::NOENT) => lock::probe(&lock).err(),
+            Err(errno) => Some(io::Error::from(errno)),
         };
         let needed = STATE_SUBDIRS.iter().filter(|name| **name != LOGS);
         let subdirs = needed.filter_map(|name| probe_directory(&root.join(name)).err());
-        lock_error.into_iter().chain(subdirs).collect()
+        lock_error.map(unwritable).into_iter().chain(subdirs).collect()
     }
 
     /// Finds a problem that would keep a manager from writing build logs below the state directory
@@ -265,10 +267,24 @@ impl StateDir {
 /// Lets other users read the files that this process and its tools create from now on. A web server
 /// reads `repo/`, and the operator's umask may be for private files. Private files are in
 /// directories that are closed to others.
+///
+/// Nobody but the owner may write, whatever the umask was, except for the group if the umask was
+/// made for one, such as 002 or 007. An umask of 000 is nobody's choice: init systems and containers
+/// leave it behind.
 pub(crate) fn open_umask() {
     let before = umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
-    // Keep the operator's choice of who may write.
-    umask(before & (Mode::WGRP | Mode::WOTH));
+    let is_for_a_group = before & (Mode::WGRP | Mode::WOTH) == Mode::WOTH;
+    umask(if is_for_a_group { Mode::WOTH } else { Mode::WGRP | Mode::WOTH });
+}
+
+/// Takes from other users the right to write to a directory that a manager under umask 000 has
+/// created. Ignores errors: there may be no such directory, or its owner is another user and decides.
+/// Leaves a directory with the sticky bit alone: such as `/tmp`, it is meant for all.
+fn close_to_writers(path: &Path) {
+    let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o1002 == 0o002 {
+        let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7775));
+    }
 }
 
 /// Creates the directory at `path` for its owner alone. If it exists, closes it to others but not

@@ -25,7 +25,7 @@ const RANKS: [&[&str]; 8] = [
 ];
 
 /// Pure files and rooms below `src/`: they compute, and leave the world alone.
-const PURE: [&str; 24] = [
+const PURE: [&str; 25] = [
     "app/cli.rs",
     "build_log/names.rs",
     "build_log/text.rs",
@@ -38,6 +38,7 @@ const PURE: [&str; 24] = [
     "format/problem.rs",
     "format/repository_layout.rs",
     "format/strict_toml.rs",
+    "format/unfit_byte.rs",
     "format/version.rs",
     "http/frame.rs",
     "http/webhook.rs",
@@ -53,7 +54,7 @@ const PURE: [&str; 24] = [
 ];
 
 /// Names by which code reaches outside, waits, or tells the time.
-const IMPURE: [&str; 20] = [
+const IMPURE: [&str; 21] = [
     "std::fs",
     "std::net",
     "std::os::unix",
@@ -63,6 +64,7 @@ const IMPURE: [&str; 20] = [
     "std::env",
     "crossbeam",
     "rustix",
+    "regular_file",
     "debug!(",
     "info!(",
     "warn!(",
@@ -77,7 +79,8 @@ const IMPURE: [&str; 20] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 8] = [
+const LOCKS: [(&str, &str); 9] = [
+    ("process/running_groups.rs", "the process groups that a second stop ends"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
     ("upstream/git.rs", "git's ssh command, found out once"),
@@ -86,6 +89,13 @@ const LOCKS: [(&str, &str); 8] = [
     ("upstream/listing/net/addresses.rs", "the addresses that did not answer"),
     ("upstream/listing/net/resolver.rs", "the addresses of host names, for a minute"),
     ("upstream/listing/net/tls.rs", "the trust store, read once"),
+];
+
+/// The files that open or write a file without the reader of `format/regular_file.rs`, by which calls,
+/// and why none can block.
+const READ_OTHERWISE: [(&str, &[&str], &str); 2] = [
+    ("src/http/mod.rs", &["File::open("], "opens the state directory, which is locked by then"),
+    ("src/upstream/source/fetch.rs", &["fs::write("], "writes git's own file back, which it has just read"),
 ];
 
 /// The only file that reads environment variables.
@@ -235,6 +245,28 @@ fn impure_code_is_found() {
     assert_eq!(impurities("use std::{fs, io};"), ["1: std::{"]);
     for impure in ["app/builder.rs", "app/config_file.rs", "app/daemon.rs"] {
         assert!(!impurities(&read(&root().join("src").join(impure))).is_empty(), "{impure}");
+    }
+}
+
+/// The calls in the code of a file that read, and that block on a FIFO or read a device without end.
+fn careless_reads(text: &str) -> Vec<&'static str> {
+    const CALLS: [&str; 5] = ["File::open(", "fs::read(", "fs::read_to_string(", "fs::copy(", "fs::write("];
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: Vec<&str> = code.lines().filter_map(|line| line.split("//").next()).collect();
+    CALLS.into_iter().filter(|call| code.iter().any(|line| line.contains(call))).collect()
+}
+
+#[test]
+fn files_are_read_by_the_one_reader() {
+    let tools = root().join("contrib/peipkg-tools/src");
+    let own =
+        ["src/format", "src/app", "src/build_log", "src/http", "src/repository", "src/state", "src/upstream"];
+    let places = own.into_iter().map(|place| root().join(place)).chain([tools]);
+    for file in places.flat_map(|place| rust_files(&place)).filter(|file| !file.ends_with("tests.rs")) {
+        let found = careless_reads(&read(&file));
+        let name = file.strip_prefix(root()).expect("a file of ours").display().to_string();
+        let allowed = READ_OTHERWISE.iter().find(|(allowed, ..)| *allowed == name).map_or(&[][..], |it| it.1);
+        assert_eq!(found, allowed, "{name}: see src/format/regular_file.rs");
     }
 }
 

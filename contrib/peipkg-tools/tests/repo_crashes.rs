@@ -128,7 +128,7 @@ fn readers_without_directory_exchange_never_miss_a_package() {
 #[test]
 fn verify_during_a_publish_sees_one_state() {
     let farm = Farm::new();
-    let lock = fs::File::open(farm.repo()).unwrap();
+    let lock = fs::File::create(farm.repo().join(".lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let (signature, aside) = (farm.repo().join("index/active.json.sig"), farm.path("aside"));
     fs::rename(&signature, &aside).unwrap();

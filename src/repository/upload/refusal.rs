@@ -4,7 +4,7 @@
 //! index lists a package that the repository's does not, and if the remote is no repository.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use peipkg_format::archive_index::each_package;
 use peipkg_format::package::PackageName;
 use peipkg_format::problem::excerpt;
+use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::DESCRIPTOR;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -137,5 +138,5 @@ fn check_package(listed: Listed, index: &Path, repo: &Path) -> Result<(), Refusa
 
 /// Passes each package of the index at `path` to `each`, and returns the `index_version`.
 fn read_index<E: DeserializeOwned>(path: &Path, each: impl FnMut(E)) -> io::Result<Option<u64>> {
-    Ok(each_package(BufReader::with_capacity(64 * 1024, File::open(path)?), each)?)
+    Ok(each_package(BufReader::with_capacity(64 * 1024, regular_file::open_up_to(path, MAX_INDEX)?), each)?)
 }

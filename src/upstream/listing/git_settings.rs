@@ -7,21 +7,17 @@
 //! carries configuration: only git knows includes and precedence.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use log::{info, warn};
+use peipkg_format::regular_file::{self, MAX_TEXT};
 
 use crate::process::{Interrupt, environment};
 use crate::upstream::git::{CONFIG_DEADLINE, Git};
 use crate::upstream::listing::native_or_git::{self, Settings};
-
-/// The longest configuration or netrc file searched here, in bytes: far longer than one written by
-/// hand. If a configuration is longer, git reads it; if netrc is longer, git lists.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// The longest configuration accepted from git, in bytes: a broken git must not fill the memory.
 const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
@@ -148,20 +144,15 @@ fn configuration_files(git: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a text file. Returns `None` if it does not exist.
+/// Reads a text file. Returns `None` if it does not exist. If a configuration cannot be read here or
+/// is longer than one written by hand, git reads it; if netrc is, git lists.
 fn read_file(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
+    match regular_file::read(path, MAX_TEXT) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
+            Ok(None)
         }
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
+        bytes => Ok(Some(String::from_utf8_lossy(&bytes?).into_owned())),
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Returns whether a configuration file has a section that can change what git sends over HTTP, or

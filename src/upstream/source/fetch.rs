@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use peipkg_format::regular_file::{self, MAX_TEXT};
+
 use crate::build_log::BuildLog;
 use crate::farm::moment::Moment;
 use crate::process::{Interrupt, ProcessError, Program};
@@ -288,7 +290,7 @@ impl Sources {
             // git writes this version's submodules into the configuration, and would apply some of
             // that to the next version.
             let config = repository.join("config");
-            let before = fs::read(&config).map_err(tree)?;
+            let before = regular_file::read(&config, MAX_TEXT).map_err(tree)?;
             let added = self.add_with_submodules(repository, source, directory, context);
             fs::write(&config, before).map_err(tree)?;
             added?;

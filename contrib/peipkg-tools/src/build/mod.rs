@@ -18,6 +18,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
+use peipkg_format::regular_file;
+
 use self::interrupt::Interrupt;
 use self::recipe::{Recipe, Stanza};
 use self::request::Request;
@@ -86,8 +88,8 @@ fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
 }
 
 fn read_recipe(request: &Request) -> Result<Recipe, Failure> {
-    let text =
-        fs::read_to_string(&request.recipe).map_err(|error| failed(&request.recipe, "recipe", error))?;
+    let text = regular_file::read_text(&request.recipe);
+    let text = text.map_err(|error| failed(&request.recipe, "recipe", error))?;
     recipe::parse(&request.recipe, &text, &request.version)
         .map_err(|problems| Failure::of_problems(&problems))
 }

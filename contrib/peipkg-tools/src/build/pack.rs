@@ -6,12 +6,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peipkg_format::regular_file;
+
 use super::interrupt::Interrupt;
 use super::staged::Staged;
 use super::{entries, failed, note_privileged, payload_problems, publish, read_staged, staged};
 use crate::cli::{Failure, Options};
 use crate::manifest::mentions::Mentions;
-use crate::manifest::{Manifest, rules};
+use crate::manifest::{MAX_MANIFEST, Manifest, rules};
 use crate::package_writer::{Content, Package};
 use crate::payload::is_known_architecture;
 use crate::signature::load_key;
@@ -43,7 +45,8 @@ impl Request {
 /// Runs `peipkg-build pack` and returns the path of the package.
 pub fn pack(request: &Request) -> Result<String, Failure> {
     let interrupt = Interrupt::watch()?;
-    let text = fs::read(&request.manifest).map_err(|error| failed(&request.manifest, "manifest", error))?;
+    let text = regular_file::read(&request.manifest, MAX_MANIFEST as u64);
+    let text = text.map_err(|error| failed(&request.manifest, "manifest", error))?;
     let mut manifest: Manifest =
         serde_json::from_slice(&text).map_err(|error| failed(&request.manifest, "manifest", error))?;
     sort(&mut manifest);

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use peipkg_format::regular_file;
+
 use crate::payload::check_path;
 
 /// A staged file, directory or symbolic link.
@@ -137,11 +139,11 @@ fn unreadable(path: &Path, error: io::Error) -> StagedError {
 /// Opens a staged file for reading. Makes a file readable that its owner may not read, such as a
 /// program with mode 4111: a package does not carry modes.
 pub fn open(path: &Path) -> io::Result<fs::File> {
-    fs::File::open(path).or_else(|error| {
+    regular_file::open(path).or_else(|error| {
         if error.kind() != io::ErrorKind::PermissionDenied {
             return Err(error);
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        fs::File::open(path)
+        regular_file::open(path)
     })
 }

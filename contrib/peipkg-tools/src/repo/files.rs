@@ -2,10 +2,12 @@
 //!
 //! Every sync of the repository happens here: its promises after a power cut rest on this file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
+
+use peipkg_format::regular_file;
 
 use super::error::RepoError;
 
@@ -22,14 +24,12 @@ pub(super) fn below(root: &Path, url: &str) -> Option<PathBuf> {
 
 /// Reads a file of at most `cap` bytes.
 pub(super) fn read(path: &Path, cap: u64) -> Result<Vec<u8>, RepoError> {
-    let file = File::open(path).map_err(RepoError::io(path, "open the file"))?;
-    let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut bytes = Vec::with_capacity(usize::try_from(length.min(cap)).unwrap_or(0) + 1);
-    file.take(cap + 1).read_to_end(&mut bytes).map_err(RepoError::io(path, "read the file"))?;
-    if bytes.len() as u64 > cap {
-        return Err(RepoError::invalid(path, format!("is longer than {cap} bytes, the most that is read")));
-    }
-    Ok(bytes)
+    regular_file::read(path, cap).map_err(RepoError::io(path, "read the file"))
+}
+
+/// Opens a file of any length, such as a package.
+pub(super) fn open(path: &Path) -> Result<File, RepoError> {
+    regular_file::open(path).map_err(RepoError::io(path, "open the file"))
 }
 
 /// Writes a file without syncing it.
@@ -37,10 +37,11 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), RepoError> {
     create(path)?.write_all(bytes).map_err(RepoError::io(path, "write the file"))
 }
 
-/// Creates an empty file. Truncates one that an interrupted run left at `path`.
+/// Creates an empty file. Replaces one that an interrupted run left at `path`: opening it would write
+/// to the target of a link, and block on a FIFO.
 pub(super) fn create(path: &Path) -> Result<File, RepoError> {
-    let open = || OpenOptions::new().write(true).create(true).truncate(true).open(path);
-    open().map_err(RepoError::io(path, "create the file"))
+    remove_file(path)?;
+    File::create_new(path).map_err(RepoError::io(path, "create the file"))
 }
 
 /// Creates a directory, and returns whether it did not exist.
@@ -80,7 +81,7 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), RepoError> {
 /// Syncs files and directories.
 pub(super) fn sync_all(paths: &[PathBuf]) -> Result<(), RepoError> {
     let sync = |path: &PathBuf| {
-        let synced = File::open(path).and_then(|file| file.sync_all());
+        let synced = regular_file::open_to_sync(path).and_then(|file| file.sync_all());
         synced.map_err(RepoError::io(path, "sync"))
     };
     if paths.len() < 2 {

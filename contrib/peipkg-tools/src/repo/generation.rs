@@ -46,7 +46,7 @@ impl Signed {
 impl Generation {
     /// Reads the documents of the repository at `root`, after a running publish has finished.
     pub(super) fn read(root: &Path) -> Self {
-        // Some network file systems have no locks. There, only the stamps reveal a publish.
+        // The stamps alone reveal a publish that begins now, or on a network file system without locks.
         let _lock = lock::shared(root);
         let mut attempt = 1;
         loop {

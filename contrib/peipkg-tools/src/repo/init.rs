@@ -13,9 +13,12 @@ use super::error::RepoError;
 use super::index::Header;
 use super::merge::Merged;
 use super::staging::Staging;
-use super::{MARKER, WRITING, files, lock};
+use super::{LOCK, MARKER, WRITING, files, lock};
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
+
+/// The directories that an interrupted `init` may leave.
+const DIRECTORIES: [&str; 3] = [WRITING, layout::INDEX_DIRECTORY, layout::KEY_DIRECTORY];
 
 /// The arguments of `init`.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     }
     let out = &request.out;
     fs::create_dir_all(out).map_err(RepoError::io(out, "create the directory"))?;
+    // Before the lock, too: its file must not appear in a directory that anything else uses.
+    check_free(out)?;
     let _lock = lock::exclusive(out)?;
     clear_interrupted(out)?;
     let marker = out.join(MARKER);
@@ -71,24 +76,27 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     Ok(format!("created repository {:?}, signed by key {fingerprint}\n", request.name))
 }
 
-/// Removes the files of an interrupted `init`. Refuses a directory that holds anything else.
+/// Removes the files of an interrupted `init`.
 fn clear_interrupted(out: &Path) -> Result<(), RepoError> {
+    check_free(out)?;
+    DIRECTORIES.iter().try_for_each(|name| files::remove_dir(&out.join(name)))
+}
+
+/// Refuses a directory that holds anything but the files of an interrupted `init`.
+fn check_free(out: &Path) -> Result<(), RepoError> {
     let list = || fs::read_dir(out)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
-    let names = list().map_err(RepoError::io(out, "list the directory"))?;
+    let mut names = list().map_err(RepoError::io(out, "list the directory"))?;
+    names.retain(|name| name != LOCK);
     if names.is_empty() {
         return Ok(());
     }
-    let directories = [WRITING, layout::INDEX_DIRECTORY, layout::KEY_DIRECTORY];
     let signature = layout::signature(layout::DESCRIPTOR);
     let is_ours = |name: &OsString| {
-        name == MARKER || *name == signature || directories.iter().any(|known| name == known)
+        name == MARKER || *name == signature || DIRECTORIES.iter().any(|known| name == known)
     };
     let interrupted = names.iter().any(|name| name == MARKER);
     if !interrupted || !names.iter().all(is_ours) {
         return Err(RepoError::invalid(out, "is not empty; init creates a repository in an empty directory"));
-    }
-    for name in directories {
-        files::remove_dir(&out.join(name))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! [`layout`] names the files that consumers read. Unfinished files are hidden at the root:
 //!
 //! ```text
+//! .lock                 held by a publish; see [`lock`]
 //! .init.tmp/            marks an `init` that has not finished
 //! .incoming.tmp         a package or key being copied
 //! .index.tmp/           new index files; after the commit, the old ones
@@ -38,8 +39,7 @@
 //! An interrupted publish can therefore be repeated. Before the commit, the packages are still
 //! new; after it, they are published, and publishing them again reports duplicates.
 //!
-//! A publish locks the output directory; `verify` takes the lock shared while it reads the
-//! documents. `init` writes `repo.json` last, and `.init.tmp` marks a repository without it.
+//! A publish locks its output; `verify` takes the lock shared while it reads the documents. `init` writes `repo.json` last, and `.init.tmp` marks a repository without it.
 
 pub mod command;
 pub mod descriptor;
@@ -58,6 +58,8 @@ mod store;
 pub mod template;
 pub mod verify;
 
+/// The file whose lock a publish holds.
+const LOCK: &str = ".lock";
 /// Marks a repository that `init` has not finished: `init` may start over there.
 const MARKER: &str = ".init.tmp";
 /// The package or key file being copied. All use one name, so that one removal clears the rest of

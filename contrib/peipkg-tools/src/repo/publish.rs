@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -195,7 +195,7 @@ fn read_package<'k>(
     key: impl Fn(&str) -> Option<&'k VerifyingKey>,
     template: &Template,
 ) -> Result<Incoming, RepoError> {
-    let file = File::open(path).map_err(RepoError::io(path, "open the package"))?;
+    let file = files::open(path)?;
     let package = package_reader::read(file, key)
         .map_err(|source| RepoError::Package { path: path.to_owned(), source })?;
     let manifest = &package.metadata.manifest;
@@ -286,10 +286,7 @@ fn finish_descriptor(output: &Path) -> Result<(), RepoError> {
         files::sync_all(&[output.to_owned()])?;
     }
     // Mirrors watch this file for changes.
-    let touched = OpenOptions::new().write(true).open(&path);
-    touched
-        .and_then(|file| file.set_modified(SystemTime::now()))
-        .map_err(RepoError::io(&path, "set the time"))
+    files::open(&path)?.set_modified(SystemTime::now()).map_err(RepoError::io(&path, "set the time"))
 }
 
 fn same_directory(one: &Path, other: &Path) -> bool {

@@ -4,7 +4,7 @@
 //! to the original again.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,7 @@ fn copy_into_place(
 }
 
 fn copy(source: &Path, target: &Path) -> Result<Digest, RepoError> {
-    let mut reader = File::open(source).map_err(RepoError::io(source, "open the package"))?;
+    let mut reader = files::open(source)?;
     let mut writer = files::create(target)?;
     let mut hasher = Sha256::new();
     for_each_chunk(
@@ -121,7 +121,7 @@ fn copy(source: &Path, target: &Path) -> Result<Digest, RepoError> {
 
 /// Returns the SHA-256 of a package file.
 pub(super) fn hash_file(path: &Path) -> Result<Digest, RepoError> {
-    let mut file = File::open(path).map_err(RepoError::io(path, "open the package"))?;
+    let mut file = files::open(path)?;
     let mut hasher = Sha256::new();
     for_each_chunk(
         &mut file,
