@@ -106,7 +106,7 @@ impl StateDir {
         // Ignore an error: a farm works without logs, and each attempt warns if it cannot write
         // one.
         let _ = make_private(&state.logs());
-        close_to_writers(&state.repo());
+        close_tree_to_writers(&state.repo());
         Ok(state)
     }
 
@@ -284,6 +284,26 @@ fn close_to_writers(path: &Path) {
     let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
     if mode & 0o1002 == 0o002 {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7775));
+    }
+}
+
+/// Does the same for everything below `path` if others may write to `path` itself: a repository that
+/// umask 000 has not touched costs nothing. Follows no link below `path`.
+fn close_tree_to_writers(path: &Path) {
+    let mut paths = vec![path.to_owned()];
+    let mut done = 0;
+    while let Some(directory) = paths.get(done) {
+        let is_open =
+            fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0);
+        let entries = is_open.then(|| fs::read_dir(directory).ok()).flatten().into_iter().flatten().flatten();
+        let found = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+        let found: Vec<_> = found.map(|entry| entry.path()).collect();
+        paths.extend(found);
+        done += 1;
+    }
+    // `path` itself comes last: a start that is killed before leaves the rest for the next one.
+    for path in paths.iter().rev() {
+        close_to_writers(path);
     }
 }
 
