@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
-use crate::support::running::{Output, Running};
+use crate::support::running::Output;
 use crate::support::wait::PATIENCE;
 
 /// How long a run may take that a blocking reader would never end.
@@ -187,16 +187,17 @@ fn repository_file_of_another_kind_delays_the_publish() {
 }
 
 #[test]
-fn work_file_left_as_a_link_or_fifo_is_replaced() {
-    let repo = GitRepo::program(&["1.0", "1.1"]);
-    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
-    fs::create_dir(farm.state_dir()).unwrap();
-    let victim = farm.path("victim");
-    fs::write(&victim, "precious").unwrap();
-    symlink(&victim, farm.path("state/journal.new")).unwrap();
-    let output =
-        Running::spawn(farm.command(&["--once", "--config"]).arg(farm.config_path())).wait_exit(SOON);
-    output.assert_success();
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+fn work_file_left_by_a_build_as_a_link_or_fifo_is_replaced() {
+    let repo = GitRepo::program(&["1.0"]);
+    // `DESTDIR` is stage/<job>/tmp/<scratch>/staged.
+    for plant in ["mkfifo", "ln -s \"$VICTIM\""] {
+        let victim = tempfile::NamedTempFile::new().unwrap();
+        fs::write(victim.path(), "precious").unwrap();
+        let script = format!("VICTIM={}\n{plant} \"$DESTDIR/../../../job.json\"", victim.path().display());
+        let farm =
+            Farm::builder().with(&Recipe::program("tool", &repo.file_url()).before_build(&script)).build();
+        run(&farm, &["--once"]).assert_success();
+        farm.assert_published(&["tool 1.0-1 noarch"]);
+        assert_eq!(fs::read_to_string(victim.path()).unwrap(), "precious");
+    }
 }
