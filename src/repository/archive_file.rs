@@ -4,7 +4,7 @@
 //! so the loop does not read the index again after the farm's own publish.
 
 use std::fs::Metadata;
-use std::io::{self, BufReader};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,7 @@ impl ArchiveFile {
                 return Ok(None);
             }
             self.forget();
-            let archive = Archive::read(BufReader::with_capacity(64 * 1024, file))?;
+            let archive = Archive::read(file)?;
             *self.seen() = Some(stamp);
             Ok(Some(archive))
         })();

@@ -1,7 +1,6 @@
 //! Compares pending packages with the repository: whether the archive index lists them, and whether
 //! the published files are theirs, to the byte.
 
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +39,8 @@ impl Repository {
     /// must be parsed.
     fn lists_plainly(&self, outputs: &PendingOutputs) -> bool {
         let PendingOutputs { key, packages, .. } = outputs;
-        let index = open_index(&self.state.archive_index());
+        let index = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX);
+        let index = index.map(|file| BufReader::with_capacity(BLOCK, file));
         index.and_then(|index| index_scan::lists_all(index, packages, &key.version)).unwrap_or(false)
     }
 
@@ -81,7 +81,7 @@ impl Repository {
     /// Returns the packages of `outputs` that the archive index does not list.
     fn unlisted<'a>(&self, outputs: &'a PendingOutputs) -> Result<Vec<&'a PackageName>, FileError> {
         let path = self.state.archive_index();
-        let index = open_index(&path);
+        let index = regular_file::open_up_to(&path, MAX_INDEX);
         index.and_then(|index| unlisted(index, outputs)).map_err(at(&path))
     }
 
@@ -97,10 +97,6 @@ impl Repository {
     fn path_of(&self, package: &PackageName, version: &Version) -> PathBuf {
         self.state.repo().join(package.published_path(version))
     }
-}
-
-fn open_index(path: &Path) -> io::Result<BufReader<File>> {
-    Ok(BufReader::with_capacity(BLOCK, regular_file::open_up_to(path, MAX_INDEX)?))
 }
 
 /// Returns the packages of `outputs` that the archive index `index` does not list. Holds no more

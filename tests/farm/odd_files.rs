@@ -72,6 +72,37 @@ fn operators_file_of_another_kind_ends_the_start() {
 }
 
 #[test]
+fn secret_or_key_with_an_unfit_byte_is_refused() {
+    let pem = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    let hooked = Recipe::manual("tool").watch("github_webhook = true");
+    let keys = "[[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb\"\npubkey_env = \"TCB\"\n";
+    let farm = Farm::builder().with(&hooked).http().config_extra(keys).build();
+    for (name, good) in [("webhook-secret", "s3cret\r\n"), ("farm.key", pem), ("tcb", pem)] {
+        fs::write(farm.path("tcb"), pem).unwrap();
+        let good_bytes = fs::read(farm.path(name)).unwrap();
+        for (bytes, reason) in [
+            (format!("\u{feff}{good}").into_bytes(), "byte 1 (0xef) begins a byte order mark"),
+            (good.encode_utf16().flat_map(u16::to_le_bytes).collect(), ""),
+            ([b"\xff\xfe", good.as_bytes()].concat(), "byte 1 (0xff) begins a byte order mark"),
+            (format!("\0{good}").into_bytes(), "byte 1 (0x00) is NUL"),
+            (good.replacen('\n', "\n\x1b\n", 1).into_bytes(), "(0x1b) is of a control character"),
+        ] {
+            fs::write(farm.path(name), bytes).unwrap();
+            let output = run(&farm, &[]);
+            output.assert_code(1);
+            let last = output.stderr.lines().last().unwrap_or_default();
+            assert!(last.contains(name) && last.contains(reason), "{name} {reason}: {output}");
+            let check = run(&farm, &["--check"]);
+            assert!(check.stdout.contains(reason) && check.status.code() == Some(1), "{name}: {check}");
+        }
+        fs::write(farm.path(name), good).unwrap();
+        run(&farm, &["--check"]).assert_success();
+        fs::write(farm.path(name), good_bytes).unwrap();
+    }
+}
+
+#[test]
 fn recipe_of_another_kind_is_refused_at_the_reload() {
     let farm = Farm::builder().with(&Recipe::manual("tool")).with(&Recipe::manual("other")).build();
     let mut daemon = farm.daemon();

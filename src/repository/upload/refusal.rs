@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
@@ -138,5 +138,5 @@ fn check_package(listed: Listed, index: &Path, repo: &Path) -> Result<(), Refusa
 
 /// Passes each package of the index at `path` to `each`, and returns the `index_version`.
 fn read_index<E: DeserializeOwned>(path: &Path, each: impl FnMut(E)) -> io::Result<Option<u64>> {
-    Ok(each_package(BufReader::with_capacity(64 * 1024, regular_file::open_up_to(path, MAX_INDEX)?), each)?)
+    Ok(each_package(regular_file::open_up_to(path, MAX_INDEX)?, each)?)
 }

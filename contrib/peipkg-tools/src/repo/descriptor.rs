@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RepoError;
 use super::files;
-use crate::digest::unhex;
+use crate::digest::{Digest, sha256, unhex};
 use crate::manifest::{SCHEMA_VERSION, to_json};
 use crate::signature::{ALGORITHM, Envelope, SignatureError, fingerprint};
 use crate::timestamp::Timestamp;
@@ -239,6 +239,11 @@ impl KeySet {
     /// Checks that a key of the set made `envelope`, the detached signature of the document at
     /// `path` (PSD-009 §6.1.6).
     pub fn check(&self, path: &Path, bytes: &[u8], envelope: &[u8]) -> Result<(), RepoError> {
+        self.check_digest(path, &sha256(bytes), envelope)
+    }
+
+    /// Checks the same by the SHA-256 of the document.
+    pub fn check_digest(&self, path: &Path, digest: &Digest, envelope: &[u8]) -> Result<(), RepoError> {
         let path = layout::signature(path);
         let refuse = |source: SignatureError| RepoError::Signature { path: path.clone(), source };
         let envelope = Envelope::parse(envelope).map_err(refuse)?;
@@ -247,7 +252,7 @@ impl KeySet {
                 format!("made by key {}, which repo.json does not list as valid", envelope.fingerprint());
             return Err(RepoError::invalid(&path, message));
         };
-        envelope.verify_bytes(key, bytes).map_err(refuse)
+        envelope.verify_digest(key, digest).map_err(refuse)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The three documents of a repository, all of the same publish.
+//! The documents of a repository, all of the same publish.
 //!
 //! Owns the retry: documents read during a publish can be of two publishes, and then a good
 //! signature seems wrong. Checks nothing.
@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::repository_layout as layout;
 
-use super::descriptor::MAX_DESCRIPTOR;
 use super::error::RepoError;
-use super::index::{IndexKind, MAX_INDEX};
+use super::index::IndexKind;
 use super::{files, lock};
 use crate::signature::MAX_ENVELOPE;
 use crate::stamp::Stamp;
@@ -18,13 +17,6 @@ use crate::stamp::Stamp;
 /// How often all documents are read if they change meanwhile. Only a tool that ignores the lock can
 /// change them, and it is unlikely to do so three times in a row.
 const ATTEMPTS: usize = 3;
-
-/// The descriptor and both indexes, each with its signature.
-pub(super) struct Generation {
-    pub(super) descriptor: Result<Signed, RepoError>,
-    pub(super) active: Result<Signed, RepoError>,
-    pub(super) archive: Result<Signed, RepoError>,
-}
 
 /// A document and its detached signature.
 pub(super) struct Signed {
@@ -43,29 +35,19 @@ impl Signed {
     }
 }
 
-impl Generation {
-    /// Reads the documents of the repository at `root`, after a running publish has finished.
-    pub(super) fn read(root: &Path) -> Self {
-        // The stamps alone reveal a publish that begins now, or on a network file system without locks.
-        let _lock = lock::shared(root);
-        let mut attempt = 1;
-        loop {
-            let before = stamps(root);
-            let found = Self::read_once(root);
-            if attempt == ATTEMPTS || stamps(root) == before {
-                return found;
-            }
-            attempt += 1;
+/// Lets `read` read the documents of the repository at `root`, after a running publish has finished,
+/// and keeps publishes waiting meanwhile. Repeats it if a document has changed.
+pub(super) fn of_one_publish<T>(root: &Path, read: impl Fn() -> T) -> T {
+    // The stamps alone reveal a publish that begins now, or on a network file system without locks.
+    let _lock = lock::shared(root);
+    let mut attempt = 1;
+    loop {
+        let before = stamps(root);
+        let found = read();
+        if attempt == ATTEMPTS || stamps(root) == before {
+            return found;
         }
-    }
-
-    fn read_once(root: &Path) -> Self {
-        let [descriptor, active, archive] = paths(root);
-        Self {
-            descriptor: Signed::read(descriptor, MAX_DESCRIPTOR),
-            active: Signed::read(active, MAX_INDEX),
-            archive: Signed::read(archive, MAX_INDEX),
-        }
+        attempt += 1;
     }
 }
 

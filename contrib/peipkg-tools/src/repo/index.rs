@@ -15,8 +15,8 @@ use super::error::RepoError;
 use crate::digest::Digest;
 use crate::manifest::SCHEMA_VERSION;
 
-/// Longest index that is read, in bytes: room for a million entries, and a bound on memory.
-pub(super) const MAX_INDEX: u64 = 1 << 30;
+pub(super) use peipkg_format::regular_file::MAX_INDEX;
+
 /// Bytes that are buffered before a write, so that system calls take no noticeable time.
 const BUFFER: usize = 128 * 1024;
 
@@ -83,6 +83,14 @@ impl<'a, P: Deserialize<'a>> Index<'a, P> {
     pub fn parse(path: &Path, bytes: &'a [u8], kind: IndexKind, repo: &str) -> Result<Self, RepoError> {
         let index: Self = serde_json::from_slice(bytes)
             .map_err(|source| RepoError::Json { path: path.to_owned(), source })?;
+        index.checked(path, kind, repo)
+    }
+}
+
+impl<P> Index<'_, P> {
+    /// Returns the index, read from `path`, if it is the index `kind` of the repository `repo`.
+    pub(super) fn checked(self, path: &Path, kind: IndexKind, repo: &str) -> Result<Self, RepoError> {
+        let index = self;
         let refuse = |message: String| Err(RepoError::invalid(path, message));
         if index.schema_version != SCHEMA_VERSION {
             return refuse(format!("schema_version is {}, expected {SCHEMA_VERSION}", index.schema_version));

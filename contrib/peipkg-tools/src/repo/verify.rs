@@ -4,18 +4,23 @@
 //! everything to repair.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use peipkg_format::version::Version;
+use peipkg_format::regular_file;
+use peipkg_format::repository_layout as layout;
 
-use super::descriptor::{Descriptor, KeySet};
+use super::descriptor::{Descriptor, KeySet, MAX_DESCRIPTOR};
 use super::entry::{FullEntry, Identity};
 use super::error::RepoError;
-use super::generation::{Generation, Signed};
-use super::index::{Index, IndexKind};
+use super::generation::{self, Signed};
+use super::index::{Index, IndexKind, MAX_INDEX};
+use super::index_stream::{self, Each};
+use super::listed::Listed;
 use super::{MOVING, files, store};
-use crate::digest::hex;
+use crate::digest::{Digest, hex, sha256};
+use crate::signature::MAX_ENVELOPE;
 use crate::timestamp::Timestamp;
 
 /// Which checks run.
@@ -87,52 +92,115 @@ impl Report {
     }
 }
 
-type FullIndex<'a> = Index<'a, Vec<FullEntry<'a>>>;
+/// An index and its signature, as far as they could be read.
+struct Read {
+    path: PathBuf,
+    file: File,
+    digest: Result<Digest, RepoError>,
+    signature: Result<Vec<u8>, RepoError>,
+    index: Result<Head, RepoError>,
+}
+
+/// An index without its entries, but with their number.
+type Head = Index<'static, usize>;
 
 /// Audits a repository.
 pub fn run(request: &Request) -> Report {
-    let mut report = Report::default();
-    let root = &request.repo;
-    let generation = Generation::read(root);
-    let Some(described) = report.value_or_issue(generation.descriptor) else { return report };
-    let parsed = Descriptor::parse(&described.path, &described.bytes);
-    let Some(descriptor) = report.value_or_issue(parsed) else { return report };
-    let indexes = (report.value_or_issue(generation.active), report.value_or_issue(generation.archive));
-    let (Some(active), Some(archive)) = indexes else { return report };
-    if request.mode != Mode::Hashes {
-        check_signatures(&mut report, root, &descriptor, [&described, &active, &archive]);
-    }
-    let name = &descriptor.repo.name;
-    let indexes: (Option<FullIndex<'_>>, Option<FullIndex<'_>>) = (
-        report.value_or_issue(Index::parse(&active.path, &active.bytes, IndexKind::Active, name)),
-        report.value_or_issue(Index::parse(&archive.path, &archive.bytes, IndexKind::Archive, name)),
-    );
-    let (Some(active), Some(archive)) = indexes else { return report };
-    report.active_entries = active.packages.len();
-    report.archive_entries = archive.packages.len();
-    report.index_version = active.index_version.unwrap_or(0);
-    if request.mode != Mode::Hashes {
-        check_heads(&mut report, &active, &archive);
-        check_entries(&mut report, &active, &archive);
-    }
-    if request.mode != Mode::Metadata && report.issues.is_empty() {
-        check_packages(&mut report, request, &archive);
+    let (mut report, archive) = generation::of_one_publish(&request.repo, || audit(request));
+    if let Some(archive) = archive.filter(|_| request.mode != Mode::Metadata && report.issues.is_empty()) {
+        check_packages(&mut report, request, archive);
     }
     report
 }
 
-fn check_signatures(report: &mut Report, root: &Path, descriptor: &Descriptor, documents: [&Signed; 3]) {
+/// The archive index after the audit, to read its entries again.
+struct Archive {
+    path: PathBuf,
+    file: File,
+    digest: Digest,
+    repo: String,
+}
+
+/// Checks the documents. Returns the archive index if both indexes can be read.
+fn audit(request: &Request) -> (Report, Option<Archive>) {
+    let mut report = Report::default();
+    let root = &request.repo;
+    let described = Signed::read(root.join(layout::DESCRIPTOR), MAX_DESCRIPTOR);
+    let Some(described) = report.value_or_issue(described) else { return (report, None) };
+    let parsed = Descriptor::parse(&described.path, &described.bytes);
+    let Some(descriptor) = report.value_or_issue(parsed) else { return (report, None) };
+    let name = &descriptor.repo.name;
+    let (mut faults, mut listed) = (Vec::new(), Listed::default());
+    let mut check = |kind: IndexKind, entry: &FullEntry<'_>| {
+        let problem = entry.problem();
+        faults.extend(problem.map(|problem| format!("{} index: {}: {problem}", kind.as_str(), shown(entry))));
+        // What has a problem needs no comparison, and may be of any length.
+        faults.is_empty()
+    };
+    let active = read_index(root, IndexKind::Active, name, &mut |entry| {
+        if check(IndexKind::Active, &entry) {
+            listed.add_active(&entry);
+        }
+    });
+    listed.end_active();
+    let archive = read_index(root, IndexKind::Archive, name, &mut |entry| {
+        if check(IndexKind::Archive, &entry) {
+            listed.add_archived(&entry);
+        }
+    });
+    let indexes = (report.value_or_issue(active), report.value_or_issue(archive));
+    let (Some(active), Some(archive)) = indexes else { return (report, None) };
+    if request.mode != Mode::Hashes {
+        check_signatures(&mut report, root, &descriptor, &described, [&active, &archive]);
+    }
+    let indexes = (report.value_or_issue(active.index), report.value_or_issue(archive.index));
+    let digest = report.value_or_issue(archive.digest);
+    let ((Some(active), Some(archived)), Some(digest)) = (indexes, digest) else { return (report, None) };
+    report.active_entries = active.packages;
+    report.archive_entries = archived.packages;
+    report.index_version = active.index_version.unwrap_or(0);
+    if request.mode != Mode::Hashes {
+        check_heads(&mut report, &active, &archived);
+        report.issues.append(&mut faults);
+        if report.issues.is_empty() {
+            report.issues = listed.end();
+        }
+    }
+    let archive =
+        Archive { path: archive.path, file: archive.file, digest, repo: descriptor.repo.name.clone() };
+    (report, Some(archive))
+}
+
+/// Reads an index of the repository `name` at `root`, and passes on its entries.
+fn read_index(root: &Path, kind: IndexKind, name: &str, each: Each<'_>) -> Result<Read, RepoError> {
+    let path = kind.path(root);
+    let file = regular_file::open_up_to(&path, MAX_INDEX).map_err(RepoError::io(&path, "read the file"))?;
+    let signature = files::read(&layout::signature(&path), MAX_ENVELOPE as u64);
+    let (digest, index) = index_stream::read(&path, &file, kind, name, each);
+    Ok(Read { path, file, digest, signature, index })
+}
+
+fn check_signatures(
+    report: &mut Report,
+    root: &Path,
+    descriptor: &Descriptor,
+    described: &Signed,
+    indexes: [&Read; 2],
+) {
     let now = Timestamp::at(SystemTime::now());
     let (trusted, problems) = KeySet::read_trusted(descriptor, root, &now);
     for problem in problems {
         report.issue(problem);
     }
-    for document in documents {
-        match &document.signature {
-            Ok(envelope) => {
-                report.value_or_issue(trusted.check(&document.path, &document.bytes, envelope));
-            }
-            Err(error) => report.issue(error),
+    let mut check = |path: &Path, digest: &Digest, signature: &Result<Vec<u8>, RepoError>| match signature {
+        Ok(envelope) => drop(report.value_or_issue(trusted.check_digest(path, digest, envelope))),
+        Err(error) => report.issue(error),
+    };
+    check(&described.path, &sha256(&described.bytes), &described.signature);
+    for index in indexes {
+        // An index that could not be read to its end is an issue already.
+        if let Ok(digest) = &index.digest {
+            check(&index.path, digest, &index.signature);
         }
     }
     if root.join(MOVING).is_dir() && !report.issues.is_empty() {
@@ -141,7 +209,7 @@ fn check_signatures(report: &mut Report, root: &Path, descriptor: &Descriptor, d
 }
 
 /// Checks the fields of both indexes before their entries.
-fn check_heads(report: &mut Report, active: &FullIndex<'_>, archive: &FullIndex<'_>) {
+fn check_heads(report: &mut Report, active: &Head, archive: &Head) {
     for (kind, index) in [("active", active), ("archive", archive)] {
         match index.index_version {
             None | Some(0) => report.issue(format!("{kind} index has no positive index_version")),
@@ -160,94 +228,8 @@ fn check_heads(report: &mut Report, active: &FullIndex<'_>, archive: &FullIndex<
     }
 }
 
-/// Checks the entries of both indexes, alone and against each other (PSD-009 §6.2.7, §6.3.5,
-/// §6.3.6).
-fn check_entries(report: &mut Report, active: &FullIndex<'_>, archive: &FullIndex<'_>) {
-    for (kind, index) in [("active", active), ("archive", archive)] {
-        for entry in &index.packages {
-            if let Some(problem) = entry.problem() {
-                report.issue(format!("{kind} index: {}: {problem}", shown(entry)));
-            }
-        }
-    }
-    if report.issues.is_empty() {
-        let listed = check_archive(report, archive);
-        check_active(report, active, listed);
-    }
-}
-
-/// The packages of an archive index.
-#[derive(Default)]
-struct Listed<'a> {
-    entries: HashMap<Identity<'a>, &'a FullEntry<'a>>,
-    /// The newest version of each name.
-    newest: HashMap<&'a str, Version>,
-}
-
-/// Checks that the archive's entries are sorted and unique, and collects them.
-fn check_archive<'a>(report: &mut Report, archive: &'a FullIndex<'a>) -> Listed<'a> {
-    let mut listed = Listed::default();
-    let mut previous: Option<(&str, Version)> = None;
-    for entry in &archive.packages {
-        let identity = entry.identity();
-        let file_name = identity.file_name();
-        if listed.entries.insert(identity, entry).is_some() {
-            report.issue(format!("archive index: {file_name} is listed twice"));
-        }
-        let Ok(version) = entry.version.parse::<Version>() else { continue };
-        if let Some((name, before)) = &previous {
-            let same = *name == entry.name;
-            // The specification's order has cycles. Within one, any order is right.
-            let is_older = before.compare(&version).is_lt() && before.sort_cmp(&version).is_lt();
-            if **name > *entry.name || (same && is_older) {
-                report.issue(format!("archive index: {file_name} is out of order"));
-            }
-        }
-        match listed.newest.get(&*entry.name) {
-            Some(found) if found.sort_cmp(&version).is_ge() => {}
-            _ => drop(listed.newest.insert(&entry.name, version.clone())),
-        }
-        previous = Some((&entry.name, version));
-    }
-    listed
-}
-
-/// Checks that the active index is sorted and lists the newest entry of each name in the archive.
-fn check_active(report: &mut Report, active: &FullIndex<'_>, mut listed: Listed<'_>) {
-    for pair in active.packages.windows(2) {
-        if pair[0].name >= pair[1].name {
-            let file_name = pair[1].identity().file_name();
-            report.issue(format!("active index: {file_name} is out of order or listed twice"));
-        }
-    }
-    for entry in &active.packages {
-        let name = entry.identity().file_name();
-        match listed.entries.get(&entry.identity()) {
-            None => report.issue(format!("active index: {name} is not in the archive index")),
-            Some(archived) if archived.hash.value != entry.hash.value => {
-                report.issue(format!("active index: {name} has another hash in the archive index"));
-            }
-            Some(_) => {}
-        }
-        let version = entry.version.parse::<Version>();
-        match (listed.newest.remove(&*entry.name), version) {
-            (Some(newest), Ok(version)) if newest.compare(&version).is_gt() => {
-                report.issue(format!(
-                    "active index: {name} is older than version {newest} in the archive index"
-                ));
-            }
-            _ => {}
-        }
-    }
-    let mut missing: Vec<_> = listed.newest.into_keys().collect();
-    missing.sort_unstable();
-    for name in missing {
-        report.issue(format!("active index: {name} is missing, the archive index has it"));
-    }
-}
-
 /// Finds and hashes every package of the archive index (PSD-009 §3.5.2).
-fn check_packages(report: &mut Report, request: &Request, archive: &FullIndex<'_>) {
+fn check_packages(report: &mut Report, request: &Request, archive: Archive) {
     let mut elsewhere = HashMap::new();
     if let Some(directory) = &request.all_packages {
         let Some(paths) = report.value_or_issue(store::find_packages(directory, true)) else { return };
@@ -255,7 +237,8 @@ fn check_packages(report: &mut Report, request: &Request, archive: &FullIndex<'_
             elsewhere.insert(path.file_name().unwrap_or_default().to_os_string(), path);
         }
     }
-    for entry in &archive.packages {
+    let Archive { path, file, digest, repo } = archive;
+    let mut check = |entry: FullEntry<'static>| {
         let identity = entry.identity();
         let name = identity.file_name();
         let path = match &request.all_packages {
@@ -263,10 +246,9 @@ fn check_packages(report: &mut Report, request: &Request, archive: &FullIndex<'_
             None => Some(own_file(&request.repo, &entry.url, &identity)),
         };
         let Some(path) = path.filter(|path| path.is_file()) else {
-            report.issue(format!("package missing: {name}"));
-            continue;
+            return report.issue(format!("package missing: {name}"));
         };
-        let Some(computed) = report.value_or_issue(store::hash_file(&path)) else { continue };
+        let Some(computed) = report.value_or_issue(store::hash_file(&path)) else { return };
         report.hashed += 1;
         let computed = hex(&computed);
         if computed != entry.hash.value {
@@ -275,6 +257,11 @@ fn check_packages(report: &mut Report, request: &Request, archive: &FullIndex<'_
         } else if path.metadata().is_ok_and(|metadata| metadata.len() != entry.size_compressed) {
             report.issue(format!("size mismatch: {name} index claims {} bytes", entry.size_compressed));
         }
+    };
+    // The file of the audit, although a publish may have put another in its place by now.
+    let (again, _) = index_stream::read(&path, &file, IndexKind::Archive, &repo, &mut check);
+    if again.is_ok_and(|again| again != digest) {
+        report.issue(format!("{} changed while it was read", path.display()));
     }
 }
 

@@ -1,0 +1,163 @@
+//! Compares the two indexes while the archive passes by (PSD-009 §6.2.7, §6.3.5, §6.3.6). Holds the
+//! active index in short form, and one name's entries of the archive. Pure.
+
+use std::collections::HashSet;
+
+use peipkg_format::version::Version;
+
+use super::entry::FullEntry;
+
+/// The parts of an active entry that the archive must confirm.
+struct Active {
+    name: Box<str>,
+    version: Box<str>,
+    architecture: Box<str>,
+    hash: Box<str>,
+    in_archive: InArchive,
+    /// A newer version of the archive.
+    newer: Option<Box<str>>,
+}
+
+enum InArchive {
+    Missing,
+    OtherHash,
+    Same,
+}
+
+impl Active {
+    fn file_name(&self) -> String {
+        peipkg_format::repository_layout::package_file_name(&self.name, &self.version, &self.architecture)
+    }
+}
+
+/// Both indexes, as far as they have been read.
+#[derive(Default)]
+pub(super) struct Listed {
+    active: Vec<Active>,
+    /// The archive's entries of the name that was read last.
+    group: Group,
+    /// Names of the archive that the active index lacks.
+    missing: Vec<String>,
+    issues: Vec<String>,
+}
+
+#[derive(Default)]
+struct Group {
+    name: String,
+    /// Version and architecture of each entry.
+    seen: HashSet<(Box<str>, Box<str>)>,
+    previous: Option<Version>,
+    newest: Option<Version>,
+}
+
+impl Listed {
+    /// Adds the next entry of the active index. The whole active index comes first.
+    pub(super) fn add_active(&mut self, entry: &FullEntry<'_>) {
+        if self.active.last().is_some_and(|last| *last.name >= *entry.name) {
+            let file_name = entry.identity().file_name();
+            self.issues.push(format!("active index: {file_name} is out of order or listed twice"));
+        }
+        self.active.push(Active {
+            name: (*entry.name).into(),
+            version: (*entry.version).into(),
+            architecture: (*entry.identity().architecture).into(),
+            hash: (*entry.hash.value).into(),
+            in_archive: InArchive::Missing,
+            newer: None,
+        });
+    }
+
+    /// Ends the active index.
+    pub(super) fn end_active(&mut self) {
+        self.active.sort_by(|one, other| one.name.cmp(&other.name));
+    }
+
+    /// Adds the next entry of the archive.
+    pub(super) fn add_archived(&mut self, entry: &FullEntry<'_>) {
+        if self.group.name != *entry.name {
+            self.end_group();
+            if *self.group.name > *entry.name {
+                self.report_order(entry);
+            }
+            self.group = Group { name: entry.name.to_string(), ..Group::default() };
+        }
+        let identity = entry.identity();
+        let key = ((*identity.version).into(), (*identity.architecture).into());
+        if !self.group.seen.insert(key) {
+            self.issues.push(format!("archive index: {} is listed twice", identity.file_name()));
+        }
+        let found = self.active_of_group();
+        for active in &mut self.active[found] {
+            if (&*active.version, &*active.architecture) == (&*identity.version, &*identity.architecture) {
+                let is_same = *active.hash == *entry.hash.value;
+                active.in_archive = if is_same { InArchive::Same } else { InArchive::OtherHash };
+            }
+        }
+        let Ok(version) = entry.version.parse::<Version>() else { return };
+        // The specification's order has cycles. Within one, any order is right.
+        let is_newer =
+            |before: &Version| before.compare(&version).is_lt() && before.sort_cmp(&version).is_lt();
+        if self.group.previous.as_ref().is_some_and(is_newer) {
+            self.report_order(entry);
+        }
+        if self.group.newest.as_ref().is_none_or(|found| found.sort_cmp(&version).is_lt()) {
+            self.group.newest = Some(version.clone());
+        }
+        self.group.previous = Some(version);
+    }
+
+    /// Ends the archive, and returns every issue.
+    pub(super) fn end(mut self) -> Vec<String> {
+        self.end_group();
+        for active in &self.active {
+            let name = active.file_name();
+            match active.in_archive {
+                InArchive::Missing => {
+                    self.issues.push(format!("active index: {name} is not in the archive index"));
+                }
+                InArchive::OtherHash => {
+                    self.issues.push(format!("active index: {name} has another hash in the archive index"));
+                }
+                InArchive::Same => {}
+            }
+            if let Some(newest) = &active.newer {
+                self.issues.push(format!(
+                    "active index: {name} is older than version {newest} in the archive index"
+                ));
+            }
+        }
+        // An archive out of order has a name at several places.
+        self.missing.sort_unstable();
+        self.missing.dedup();
+        let missing = self.missing.iter();
+        self.issues
+            .extend(missing.map(|name| format!("active index: {name} is missing, the archive index has it")));
+        self.issues
+    }
+
+    /// The places of the active entries of the present name.
+    fn active_of_group(&self) -> std::ops::Range<usize> {
+        let name = &*self.group.name;
+        let start = self.active.partition_point(|active| *active.name < *name);
+        start..start + self.active[start..].iter().take_while(|active| *active.name == *name).count()
+    }
+
+    fn end_group(&mut self) {
+        let Some(newest) = self.group.newest.take() else { return };
+        let found = self.active_of_group();
+        if found.is_empty() {
+            self.missing.push(self.group.name.clone());
+        }
+        for active in &mut self.active[found] {
+            let is_older = |version: &Version| newest.compare(version).is_gt();
+            if active.version.parse::<Version>().is_ok_and(|version| is_older(&version)) {
+                active.newer = Some(newest.as_str().into());
+            }
+        }
+    }
+
+    fn report_order(&mut self, entry: &FullEntry<'_>) {
+        let file_name = entry.identity().file_name();
+        self.issues.push(format!("archive index: {file_name} is out of order"));
+    }
+}
