@@ -51,7 +51,7 @@ pub(crate) fn sync_file_system(path: &Path) -> io::Result<()> {
 }
 
 /// Creates a file that others may read, less the umask. Replaces what is at `path`: writing through a
-/// link would change its target, and opening a FIFO would block.
+/// link would change its target, and opening a FIFO would block. A directory stays and is an error.
 ///
 /// # Errors
 /// When the file system refuses.
@@ -60,7 +60,10 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 }
 
 fn create_with(path: &Path, mode: u32) -> io::Result<File> {
-    remove(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     File::options().write(true).create_new(true).mode(mode).open(path)
 }
 

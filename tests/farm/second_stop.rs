@@ -69,7 +69,9 @@ impl Drop for Mute {
     fn drop(&mut self) {
         let children = processes::descendants(self.pid().as_raw_nonzero().get());
         let _ = self.child.kill();
-        children.iter().for_each(|child| processes::kill_group(child.group));
+        for child in children {
+            processes::kill_group(child.group);
+        }
         let _ = self.child.wait();
     }
 }
