@@ -45,7 +45,9 @@ impl ManagerLock {
         if !try_lock(&file).map_err(LockError::Unusable)? {
             let mut pid = String::new();
             let read = (&mut file).take(MAX_PID).read_to_string(&mut pid);
-            return Err(LockError::Held(read.map(|_| pid.trim().to_owned()).unwrap_or_default()));
+            let is_id = |pid: &str| pid.bytes().all(|byte| byte.is_ascii_digit());
+            let pid = read.ok().map(|_| pid.trim()).filter(|pid| is_id(pid)).unwrap_or_default();
+            return Err(LockError::Held(pid.to_owned()));
         }
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(LockError::Unusable)?;
@@ -124,6 +126,10 @@ pub(super) fn probe(path: &Path) -> io::Result<()> {
 fn check(path: &Path, metadata: &Metadata) -> io::Result<()> {
     if !metadata.is_file() {
         return Err(io::Error::other("is not a regular file, remove it"));
+    }
+    if metadata.nlink() > 1 {
+        // The process id would overwrite the other one, perhaps a key.
+        return Err(io::Error::other("is another file's hard link, remove it"));
     }
     let (owner, own) = (metadata.uid(), geteuid().as_raw());
     // The directory's owner can replace the file anyway. Root may work in a user's directory.

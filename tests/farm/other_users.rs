@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -28,7 +28,7 @@ fn set_mode(path: &Path, mode: u32) {
 fn may_lock(path: &Path) -> bool {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "flock", "--nonblock"]);
-    command.arg(path).arg("true").status().unwrap().success()
+    command.arg(path).arg("true").stderr(Stdio::null()).status().unwrap().success()
 }
 
 /// The files and directories below `directory` that everybody may write to.
@@ -54,6 +54,7 @@ fn locks_cannot_be_held_by_another_user() {
     for name in ["lock", "tool-lock", "upload-lock"] {
         fs::write(farm.state_dir().join(name), "").unwrap();
         set_mode(&farm.state_dir().join(name), 0o666);
+        assert!(may_lock(&farm.state_dir().join(name)), "{name}");
     }
     let mut daemon = farm.daemon();
     latch.wait_reached();
@@ -137,6 +138,12 @@ fn link_as_a_control_file_changes_no_other_file() {
         output.assert_code(1).assert_one_line(&[reason.unwrap_or_default(), "is not a regular file"]);
         assert_eq!(fs::read_to_string(farm.path("victim")).unwrap(), victim);
     }
+    let farm = Farm::builder().with(&Recipe::manual("tool")).build();
+    fs::create_dir(farm.state_dir()).unwrap();
+    let key = fs::read(farm.key_path()).unwrap();
+    fs::hard_link(farm.key_path(), farm.path("state/lock")).unwrap();
+    farm.once().assert_code(1).assert_one_line(&["state/lock: is another file's hard link"]);
+    assert_eq!(fs::read(farm.key_path()).unwrap(), key);
     // Markers of an upload: a link that leads nowhere creates no file elsewhere.
     let Some((_home, remote)) = remote_directory() else { return };
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).rclone(&remote).build();

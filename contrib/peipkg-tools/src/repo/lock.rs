@@ -69,8 +69,9 @@ fn options() -> OpenOptions {
 fn create(root: &Path, path: &Path) -> io::Result<File> {
     let file = options().write(true).create(true).mode(0o600).open(path)?;
     let (like, own) = (fs::metadata(root)?, file.metadata()?);
-    if !own.is_file() {
-        return Err(io::Error::other("is not a regular file, remove it"));
+    // Owner and mode of another name's file must not change.
+    if !own.is_file() || own.nlink() > 1 {
+        return Err(io::Error::other("is no regular file of its own, remove it"));
     }
     // These fail if another user owns the file. Then its owner decides.
     if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
