@@ -167,6 +167,7 @@ impl Builder {
         }
         let program = self.peipkg_build(job, &commit, &source.0, &stage.0, deadline);
         program
+            .supervised()
             .hide(job.upstream.url.secrets())
             .log_to(log)
             .run(&self.interrupt)

@@ -26,7 +26,8 @@ mod uploader;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use peipkg_format::problem::OneLine;
 
@@ -34,11 +35,17 @@ use crate::app::cli::{Command, Mode};
 use crate::app::error::Error;
 use crate::app::progress::Line;
 use crate::farm::Outcome;
+use crate::process::{inherited, supervisor};
 
 /// Runs the program with its arguments, without its name. Prints an error that ends it, one line per
 /// problem. Returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     abort_on_panic();
+    inherited::reset_signals();
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(code) = run_supervisor(&args) {
+        return code;
+    }
     match try_run(args) {
         Ok(code) => code,
         Err(error) => {
@@ -58,6 +65,34 @@ fn abort_on_panic() {
         print(panic);
         std::process::abort();
     }));
+}
+
+/// Runs as the supervisor of another process, if this process has to be one: of a build, or as
+/// process 1 of a container.
+fn run_supervisor(args: &[OsString]) -> Option<ExitCode> {
+    let (command, result) = match args {
+        [first, grace, program, rest @ ..] if first == supervisor::ARGUMENT => {
+            let grace = grace.to_str().and_then(|grace| grace.parse().ok()).unwrap_or_default();
+            let mut command = process::Command::new(program);
+            let result = supervisor::supervise_build(command.args(rest), Duration::from_millis(grace));
+            (command, result)
+        }
+        _ => {
+            let mut command = supervisor::below_process_1()?;
+            let result = supervisor::supervise_manager(command.args(args));
+            (command, result)
+        }
+    };
+    Some(match result {
+        Ok(ended) => {
+            ended.left.iter().for_each(|line| print_error(line));
+            ExitCode::from(ended.exit_code())
+        }
+        Err(error) => {
+            print_error(&format!("cannot start {}: {error}", command.get_program().display()));
+            ExitCode::FAILURE
+        }
+    })
 }
 
 fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> {

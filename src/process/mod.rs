@@ -10,10 +10,12 @@
 
 pub(crate) mod environment;
 mod explain;
+pub(crate) mod inherited;
 mod interrupt;
 mod running;
 pub(crate) mod running_groups;
 mod sink;
+pub(crate) mod supervisor;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +59,7 @@ pub(crate) struct Program {
     held_file: Option<File>,
     sink: Option<Box<dyn Sink>>,
     secrets: Secrets,
+    supervised: bool,
 }
 
 /// The output of a child that succeeded.
@@ -142,6 +145,7 @@ impl Program {
             held_file: None,
             sink: None,
             secrets: Secrets::default(),
+            supervised: false,
         }
     }
 
@@ -188,6 +192,13 @@ impl Program {
         self
     }
 
+    /// Runs it below a supervisor, so that everything it leaves running ends with it, even a daemon
+    /// that has left the process group.
+    pub(crate) fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
     /// Captures its standard output, of at most `limit` bytes. More output ends the child.
     pub(crate) fn capture_stdout(mut self, limit: usize) -> Self {
         self.stdout_limit = limit;
@@ -231,7 +242,11 @@ impl Program {
             Err(error) => return Err(ProcessError::NotStarted { program: name, error }),
         };
         let stdin = self.held_file.take().map_or_else(Stdio::null, Stdio::from);
-        let mut command = Command::new(&self.path);
+        let (mut command, grace) = if self.supervised {
+            (supervisor::command(&self.path, self.grace), self.grace + supervisor::MARGIN)
+        } else {
+            (Command::new(&self.path), self.grace)
+        };
         command.args(&self.args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         for variable in ADDRESSED_TO_THE_MANAGER {
             command.env_remove(variable);
@@ -251,7 +266,7 @@ impl Program {
             Ok(running) => running,
             Err(error) => return Err(ProcessError::Lost { program: name, error }),
         };
-        let end = running.wait(self.deadline, self.grace, self.stdout_limit, interrupt);
+        let end = running.wait(self.deadline, grace, self.stdout_limit, interrupt);
         let status = running.finish();
         // Release the lock even if an escaped descendant still holds the file: it must not block
         // the next tool. After an interrupt the lock stays with such a descendant, so that the next

@@ -49,6 +49,7 @@ mod settling;
 mod signals;
 mod soak;
 mod sources;
+mod supervision;
 mod support_itself;
 mod sweep;
 mod tls;
