@@ -20,7 +20,7 @@ use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, Pendin
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::EXPORTED_VARIABLES;
 use crate::repository::Repository;
-use crate::state::durable::{self, FileError, at};
+use crate::state::durable::{FileError, at};
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
 use crate::upstream::source::commit_times::Commit;
@@ -146,8 +146,10 @@ impl Builder {
     /// Fetches and builds one version. Removes its source and its stage, even after an error.
     fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
         let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
-        let source = RemovedOnDrop(self.state.sources().join(&name));
-        let stage = RemovedOnDrop(self.state.stage().join(&name));
+        let source = Discarded(&self.state, self.state.sources().join(&name));
+        // Only `out` becomes pending. Everything else goes with the stage, so that what cannot be
+        // removed does not fail a finished build.
+        let stage = Discarded(&self.state, self.state.stage().join(&name));
         let deadline = self.config.build.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let wanted = Source {
             url: &job.upstream.url,
@@ -155,28 +157,27 @@ impl Builder {
             next_tags: &job.next_tags,
             submodules: job.upstream.submodules,
         };
-        let commit = self.sources.fetch(wanted, &source.0, deadline, &self.interrupt, log);
+        let commit = self.sources.fetch(wanted, &source.1, deadline, &self.interrupt, log);
         if !job.more_of_upstream {
             self.sources.forget(&job.upstream.url);
         }
         let commit = commit?;
-        let out = stage.0.join("packages");
-        let scratch = stage.0.join("tmp");
-        for directory in [&out, &scratch] {
+        let out = stage.1.join("out");
+        let (packages, scratch) = (out.join("packages"), stage.1.join("tmp"));
+        for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, &commit, &source.0, &stage.0, deadline);
+        let program = self.peipkg_build(job, &commit, &source.1, &stage.1, deadline);
         program
             .supervised()
             .hide(job.upstream.url.secrets())
             .log_to(log)
             .run(&self.interrupt)
             .map_err(|error| self.with_configured_limit(error))?;
-        durable::remove(&scratch).map_err(at(&scratch))?;
         log.note("check of the outputs");
-        check_outputs(job, &out)?;
+        check_outputs(job, &packages)?;
         let pending = self.repository.pending();
-        pending.add(&stage.0, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
+        pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
 
     /// Returns the build's command line.
@@ -203,7 +204,7 @@ impl Builder {
             .args(["--version", job.candidate.version.as_str(), "--source-ref", &source_ref])
             .args(["--farm-id", &self.config.manager.id, "--timestamp", &timestamp])
             .arg("--out")
-            .arg(stage.join("packages"))
+            .arg(stage.join("out/packages"))
             .arg("--sign-key")
             .arg(&self.config.key_file);
         if job.upstream.export_version {
@@ -285,11 +286,11 @@ fn some_of(names: &BTreeSet<String>) -> String {
 }
 
 /// A path to remove at the end of the attempt.
-struct RemovedOnDrop(PathBuf);
+struct Discarded<'a>(&'a StateDir, PathBuf);
 
-impl Drop for RemovedOnDrop {
+impl Drop for Discarded<'_> {
     fn drop(&mut self) {
-        durable::clear(&self.0);
+        self.0.discard(&self.1);
     }
 }
 

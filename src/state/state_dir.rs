@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use log::warn;
 use peipkg_format::problem::Problem;
 use peipkg_format::repository_layout::ARCHIVE_INDEX;
 use rustix::fs::{Access, Mode, access};
@@ -248,12 +249,8 @@ impl StateDir {
                     for entry in entries {
                         // Rename the entry first, so that it goes in one step. A surviving rclone
                         // would sync a half-removed snapshot, and remove the rest from the remote.
-                        let doomed = directory.join(self.unique_name(".doomed"));
-                        match fs::rename(entry.path(), &doomed).and_then(|()| durable::remove(&doomed)) {
-                            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                                failed.push((entry.path(), error));
-                            }
-                            _ => {}
+                        if let Err(error) = self.remove_in_one_step(&entry.path()) {
+                            failed.push((entry.path(), error));
                         }
                     }
                 }
@@ -261,6 +258,26 @@ impl StateDir {
             }
         }
         failed
+    }
+
+    /// Removes what an attempt has left at `path`, and warns if that fails: leftovers only cost
+    /// space. The next start tries again.
+    pub(crate) fn discard(&self, path: &Path) {
+        if let Err(error) = self.remove_in_one_step(path) {
+            warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+        }
+    }
+
+    /// Renames a file or directory before it removes it. A process that still works in it does not
+    /// find it again, and `path` is free even if a part cannot be removed.
+    fn remove_in_one_step(&self, path: &Path) -> io::Result<()> {
+        let doomed = path.with_file_name(self.unique_name(".doomed"));
+        match fs::rename(path, &doomed) {
+            Ok(()) => durable::remove(&doomed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Such as a mount point.
+            Err(_) => durable::remove(path),
+        }
     }
 }
 

@@ -208,3 +208,25 @@ fn index_broken_during_a_publish_is_not_believed() {
     assert_eq!(warned, None, "{daemon}");
     farm.assert_published(&["tool 1.0-1 noarch"]);
 }
+
+#[test]
+fn build_leaves_what_cannot_be_removed_it_is_published_with_a_warning() {
+    if !may_mount() {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    // A mount in the source and one in the build's temporary directory: neither can be removed.
+    let mount = "mkdir \"$SOURCE_DIR/mount\"\nmount -t tmpfs tmpfs \"$SOURCE_DIR/mount\"\n";
+    let tool = "#!/bin/sh\nmkdir \"$TMPDIR/mount\" && mount -t tmpfs tmpfs \"$TMPDIR/mount\" && exec {real} \"$@\"";
+    let recipe = Recipe::program("app", &repo.file_url()).before_build(mount);
+    let farm = Farm::builder().with(&recipe).program("peipkg-build", tool).build();
+    let output = sweep_in(&farm, "exec unshare -rm \"$@\"");
+    output.assert_success().assert_only_events();
+    assert_eq!(output.events("clear staging dir failed").len(), 4, "{output}");
+    assert!(output.events("build failed").is_empty(), "{output}");
+    farm.assert_published(&["app 1.0-1 noarch", "app 1.1-1 noarch"]);
+    farm.assert_verifies();
+    // Without the mounts, the next start removes the rest.
+    farm.once().assert_success();
+    farm.assert_clean();
+}
