@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use peipkg_format::problem::excerpt;
 
 use crate::app::public_keys::PublicKeys;
+use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs};
@@ -53,6 +54,8 @@ pub(super) struct Builder {
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
 enum BuildError {
+    #[error(transparent)]
+    Recipe(#[from] CopyError),
     #[error("cannot fetch the source: {0}")]
     Fetch(#[from] GitError),
     #[error(transparent)]
@@ -150,6 +153,8 @@ impl Builder {
         // Only `out` becomes pending. Everything else goes with the stage, so that what cannot be
         // removed does not fail a finished build.
         let stage = Discarded(&self.state, self.state.stage().join(&name));
+        // Before the fetch: an edit during the fetch must not matter.
+        let recipe = recipe_files::copy(&job.recipe, &stage.1.join("recipe").join(&*job.recipe.id))?;
         let deadline = self.config.build.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let wanted = Source {
             url: &job.upstream.url,
@@ -167,7 +172,7 @@ impl Builder {
         for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, &commit, &source.1, &stage.1, deadline);
+        let program = self.peipkg_build(job, &recipe, &commit, &source.1, &stage.1, deadline);
         program
             .supervised()
             .hide(job.upstream.url.secrets())
@@ -184,6 +189,7 @@ impl Builder {
     fn peipkg_build(
         &self,
         job: &BuildJob,
+        recipe: &Path,
         commit: &Commit,
         source: &Path,
         stage: &Path,
@@ -198,7 +204,7 @@ impl Builder {
             .deadline(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))
             .arg("build")
             .arg("--recipe")
-            .arg(job.recipe.file())
+            .arg(recipe)
             .arg("--source")
             .arg(source)
             .args(["--version", job.candidate.version.as_str(), "--source-ref", &source_ref])

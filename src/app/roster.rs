@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::thread;
 use peipkg_format::problem::Problem;
 use peipkg_format::regular_file;
 
+use crate::app::recipe_files;
 use crate::config::{Grant, Http};
 use crate::recipe::{FILE_NAME, Recipe};
 use crate::state::volumes::LOST_AND_FOUND;
@@ -106,7 +106,11 @@ fn read_share(directories: &[PathBuf]) -> Reading {
             reading.problems.push(Problem::of_file(directory, message));
             continue;
         };
-        let stamp = stamp_of(directory, &text);
+        let stamp = recipe_files::stamp(directory, &text).unwrap_or_else(|error| {
+            let message = format!("its builds will fail, the directory has {error}");
+            reading.warnings.push(Problem::of_file(directory, message));
+            0
+        });
         match Recipe::parse(id, directory, &text, stamp, &mut reading.warnings) {
             Ok(recipe) => reading.recipes.push(recipe),
             Err(found) => reading.problems.extend(found),
@@ -145,23 +149,6 @@ fn shared_packages(recipes: &[Recipe]) -> Vec<Problem> {
         }
     }
     warnings
-}
-
-/// Returns a number that changes with the recipe's text and with the files beside it, such as the
-/// build script and patches.
-fn stamp_of(directory: &Path, text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    let mut files: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().collect();
-    files.sort_by_key(fs::DirEntry::file_name);
-    for file in files {
-        file.file_name().hash(&mut hasher);
-        // Follow links, as the build script does.
-        if let Ok(metadata) = fs::metadata(file.path()) {
-            (metadata.len(), metadata.modified().ok()).hash(&mut hasher);
-        }
-    }
-    hasher.finish()
 }
 
 /// Lists the entries of `recipes_dir`, sorted by name.

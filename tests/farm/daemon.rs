@@ -135,6 +135,43 @@ fn reload_recipe_is_broken_keeps_the_old_roster() {
 }
 
 #[test]
+fn recipe_edited_without_a_reload_waits_for_it() {
+    let (repo, latch) = (GitRepo::program(&["1.0", "1.1"]), Latch::new());
+    // The build reads a file beside its script after the edit.
+    let script = |text: &str| {
+        let file = "\"$DESTDIR/usr/share/doc/app/helper\"";
+        format!("cat \"$(dirname \"$0\")/helper\" >{file}\necho {text} >>{file}\n")
+    };
+    let recipe =
+        Recipe::program("app", &repo.file_url()).before_build("mkdir -p \"$DESTDIR/usr/share/doc/app\"");
+    let edited = recipe.script() + &script("edited");
+    let original = recipe.script() + &latch.script() + &script("original");
+    let farm = Farm::builder().recipe("app", &recipe.toml(), &original).build();
+    let helper = farm.recipes_dir().join("app/helper");
+    fs::write(&helper, "original\n").expect("a file of the recipe");
+    let mut daemon = farm.daemon();
+    latch.wait_reached();
+    farm.write_recipe("app", &recipe.toml(), &edited);
+    fs::write(&helper, "edited\n").expect("a file of the recipe");
+    farm.add(&Recipe::program("bad", &repo.file_url()).tag_pattern("("));
+    daemon.signal(Signal::HUP);
+    daemon.wait_event("reload refused, the current recipes stay", PATIENCE);
+    latch.open();
+    let failed = daemon.wait_event("build failed", PATIENCE);
+    assert_eq!(failed["error"], "recipe changed, waiting for a reload (SIGHUP)");
+    assert_eq!(failed["version"], "1.0-1");
+    farm.assert_published(&["app 1.1-1 noarch"]);
+    farm.remove_recipe("bad");
+    daemon.signal(Signal::HUP);
+    daemon.wait_events("build + publish complete", 2, PATIENCE);
+    daemon.signal(Signal::TERM);
+    daemon.wait_exit(PATIENCE).assert_code(0).assert_only_events();
+    let helper = |version| farm.package("app", version).text("usr/share/doc/app/helper");
+    assert_eq!(["1.1-1", "1.0-1"].map(helper), ["original\noriginal\n", "edited\nedited\n"]);
+    farm.assert_clean();
+}
+
+#[test]
 fn reload_a_hundred_times_during_a_build_loses_nothing() {
     const RECIPES: usize = 300;
     const UPSTREAMS: usize = 10;
