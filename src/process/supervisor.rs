@@ -37,6 +37,9 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// dead network file system, must not keep the build from its end.
 const KILL_WAIT: Duration = Duration::from_secs(5);
 
+/// How many of the processes that a build left are named, so that a fork bomb cannot fill the log.
+const MAX_NAMED: usize = 20;
+
 /// How much later than its grace the supervisor must be killed, so that it can end what the build
 /// left before.
 pub(super) const MARGIN: Duration = Duration::from_secs(1);
@@ -45,7 +48,7 @@ pub(super) const MARGIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Ended {
     status: WaitStatus,
-    /// The processes that it left running although it succeeded, a line each.
+    /// Some of the processes that it left running although it succeeded, a line each.
     pub left: Vec<String>,
 }
 
@@ -239,6 +242,9 @@ fn kill_children(spared: Spared, killed: &mut BTreeMap<i32, String>) -> bool {
         // No other process can have the number: nobody else reaps the child.
         let result = kill_process(child.pid, Signal::KILL);
         will_end |= result.is_ok();
+        if killed.len() >= MAX_NAMED {
+            continue;
+        }
         let number = child.pid.as_raw_nonzero().get();
         killed.entry(number).or_insert_with(|| match result {
             Ok(()) => format!("the build left {} running, killed process {number}", child.name),
