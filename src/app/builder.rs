@@ -154,7 +154,8 @@ impl Builder {
         // removed does not fail a finished build.
         let stage = Discarded(&self.state, self.state.stage().join(&name));
         // Before the fetch: an edit during the fetch must not matter.
-        let recipe = recipe_files::copy(&job.recipe, &stage.1.join("recipe").join(&*job.recipe.id))?;
+        let copy = stage.1.join("recipe").join(&*job.recipe.id);
+        let recipe = recipe_files::copy(&job.recipe, &copy)?;
         let deadline = self.config.build.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let wanted = Source {
             url: &job.upstream.url,
@@ -178,7 +179,7 @@ impl Builder {
             .hide(job.upstream.url.secrets())
             .log_to(log)
             .run(&self.interrupt)
-            .map_err(|error| self.with_configured_limit(error))?;
+            .map_err(|error| self.in_operators_terms(error, &copy, &job.recipe.dir))?;
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
         let pending = self.repository.pending();
@@ -233,13 +234,17 @@ impl Builder {
         program
     }
 
-    /// Replaces a time-out's limit, the time that the fetch left, by the configured one, which the
-    /// operator knows.
-    fn with_configured_limit(&self, error: ProcessError) -> ProcessError {
+    /// Words an error for the operator, who knows the configured limit, not the time that the fetch
+    /// left, and the recipe's own directory, not the `copy` that is removed.
+    fn in_operators_terms(&self, error: ProcessError, copy: &Path, recipe: &Path) -> ProcessError {
+        let own_paths = |tail: String| tail.replace(&*copy.to_string_lossy(), &recipe.to_string_lossy());
         match error {
             ProcessError::TimedOut { program, limit, tail } => {
                 let limit = self.config.build.timeout.unwrap_or(limit);
-                ProcessError::TimedOut { program, limit, tail }
+                ProcessError::TimedOut { program, limit, tail: own_paths(tail) }
+            }
+            ProcessError::Failed { program, status, tail } => {
+                ProcessError::Failed { program, status, tail: own_paths(tail) }
             }
             error => error,
         }

@@ -79,6 +79,9 @@ fn build_fails_its_daemon_ends_and_the_cause_is_told() {
     let output = farm.once();
     let error = &output.event("build failed")["error"];
     assert!(error.ends_with("before that: no such header"), "{error}");
+    // The error names the script that the operator can read, not the copy that the build used.
+    let own = farm.recipes_dir().join("app/build.sh");
+    assert!(error.contains(&format!("build script {} failed", own.display())), "{error}");
     wait_gone(&file);
     farm.assert_clean();
 }

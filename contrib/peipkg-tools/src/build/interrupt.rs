@@ -1,16 +1,17 @@
 //! Signals that ask the program to stop. Passes them on to the build script; the command then
 //! fails, and its temporary files are removed.
 //!
-//! If this process leads its process group, as under the manager and as a shell's job, the group
-//! belongs to the build: the signal goes to the whole group, and so to the script's children. In a
-//! group with another leader, the signal goes to the script alone. The script stays in the group
+//! If this process leads its process group, as a shell's job does, the group belongs to the build:
+//! the signal goes to the whole group, and so to the script's children. In a group with another
+//! leader, the signal goes to the script alone; the manager signals the whole group itself. The script stays in the group
 //! of this process, so that a KILL of the group ends the script as well.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 /// Remembers and passes on the signals that ask the program to stop.
@@ -36,6 +37,9 @@ struct State {
 impl Interrupt {
     /// Starts a thread that waits for signals.
     pub fn watch() -> io::Result<Self> {
+        // The system reports the end of a child only to a process that does not ignore SIGCHLD, and
+        // the parent may have ignored it.
+        flag::register(SIGCHLD, Arc::default())?;
         let interrupt = Self::default();
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let watched = interrupt.clone();

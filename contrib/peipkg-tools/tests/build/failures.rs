@@ -274,6 +274,20 @@ fn signal_reaches_the_whole_group() {
     assert_eq!(names(&fixture.path("tmp")), [""; 0]);
 }
 
+/// A parent that ignores SIGCHLD must not keep peipkg-build from the script's exit status.
+#[test]
+fn sigchld_ignored_by_the_parent_does_not_matter() {
+    for (script, status) in [("mkdir -p $DESTDIR/etc; : >$DESTDIR/etc/a", 0), ("exit 3", 1)] {
+        let fixture = Fixture::simple("\"etc/*\"", script);
+        let build = fixture.command();
+        let mut command = Command::new("env");
+        command.arg("--ignore-signal=CHLD").arg(build.get_program()).args(build.get_args());
+        command.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let run = Run::of(&mut command);
+        assert_eq!(run.status, Some(status), "{}", run.stderr);
+    }
+}
+
 #[test]
 fn command_line_wrong_is_refused() {
     let run = |arguments: &[&str]| Run::of(binary().args(arguments));
