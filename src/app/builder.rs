@@ -154,7 +154,8 @@ impl Builder {
         // removed does not fail a finished build.
         let stage = Discarded(&self.state, self.state.stage().join(&name));
         // Before the fetch: an edit during the fetch must not matter.
-        let copy = stage.1.join("recipe").join(&*job.recipe.id);
+        // Wrappers of peipkg-build tell recipes apart by the end of this path.
+        let copy = stage.1.join("recipes").join(&*job.recipe.id);
         let recipe = recipe_files::copy(&job.recipe, &copy)?;
         let deadline = self.config.build.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let wanted = Source {
