@@ -131,6 +131,10 @@ impl Builder {
                 log.note("interrupted");
                 BuildOutcome::Interrupted
             }
+            Err(BuildError::Recipe(error @ CopyError::Changed)) => {
+                log.note(&error);
+                BuildOutcome::RecipeChanged
+            }
             Err(BuildError::Fetch(error @ GitError::NoCommit { .. })) => {
                 let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.clone());
                 let found = NoCommit { upstream, tag, reason: error.to_string() };

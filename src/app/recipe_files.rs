@@ -32,7 +32,7 @@ const MAX_DEPTH: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
     /// It is not the recipe that was loaded any more.
-    #[error("recipe changed, waiting for a reload (SIGHUP)")]
+    #[error("recipe changed, waiting for a reload")]
     Changed,
     #[error("cannot copy the recipe: {0}")]
     TooLarge(#[from] TooLarge),

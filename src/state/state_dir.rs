@@ -35,8 +35,8 @@ use rustix::process::umask;
 
 use crate::config::STATE_SUBDIRS;
 use crate::state::durable;
-use crate::state::volumes::{LOST_AND_FOUND, mount_of};
 use crate::state::lock::{self, LockError, ManagerLock};
+use crate::state::volumes::{LOST_AND_FOUND, mount_of};
 
 /// The lock file of the manager.
 const LOCK: &str = "lock";

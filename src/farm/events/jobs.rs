@@ -102,7 +102,6 @@ pub(crate) enum BuildOutcome {
     },
     /// The tag names no commit, so there is nothing to build.
     NoCommit(NoCommit),
-    #[allow(dead_code, reason = "MERGE")]
     /// The recipe's files are no longer those that the farm has loaded: nothing was built.
     RecipeChanged,
     /// The manager's shutdown ended the build.
