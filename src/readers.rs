@@ -32,7 +32,7 @@ use crate::upstream::listing::ls_refs::{self, ObjectFormat, Server};
 use crate::upstream::listing::pkt_line::{self, Packets};
 use crate::upstream::listing::ref_name;
 use crate::upstream::listing::retry_after;
-use crate::upstream::source::commit_times;
+use crate::upstream::source::{commit_times, gitmodules};
 
 /// A function that reads bytes, whatever they are.
 pub type Reader = fn(&[u8]);
@@ -91,6 +91,8 @@ fn read_output(bytes: &[u8]) {
 fn read_git(bytes: &[u8]) {
     let _ = git::parse_listing(bytes);
     text(bytes).lines().for_each(|line| drop(commit_times::parse_line(line)));
+    drop(gitmodules::parse(bytes, bytes));
+    let _ = text(bytes).split_once('\t').map(|(base, url)| gitmodules::resolve(base, url));
 }
 
 /// Reads the head of a response and of a request. Asserts that the gate passes on exactly one request

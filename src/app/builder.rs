@@ -11,6 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use log::warn;
+use peipkg_format::duration;
 use peipkg_format::problem::excerpt;
 
 use crate::app::public_keys::PublicKeys;
@@ -18,7 +20,7 @@ use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs};
-use crate::process::{Interrupt, ProcessError, Program};
+use crate::process::{Interrupt, ProcessError, Program, users_of};
 use crate::recipe::EXPORTED_VARIABLES;
 use crate::repository::Repository;
 use crate::state::durable::{FileError, at};
@@ -60,6 +62,8 @@ enum BuildError {
     Fetch(#[from] GitError),
     #[error(transparent)]
     Tool(#[from] ProcessError),
+    #[error("{error}; the fetch of the source took {} of it", duration::format(Duration::from_secs(fetching.as_secs())))]
+    SlowFetch { fetching: Duration, error: ProcessError },
     #[error("cannot move the packages to publish: {0}")]
     Keep(FileError),
     #[error(transparent)]
@@ -152,7 +156,8 @@ impl Builder {
 
     /// Fetches and builds one version. Removes its source and its stage, even after an error.
     fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
-        let name = self.state.unique_name(&format!("{}@{}", job.recipe.id, job.candidate.version));
+        let name = format!("{}@{}", job.recipe.id, job.candidate.version);
+        let name = self.state.work_name(&name, users_of::are_in_use);
         let source = Discarded(&self.state, self.state.sources().join(&name));
         // Only `out` becomes pending. Everything else goes with the stage, so that what cannot be
         // removed does not fail a finished build.
@@ -161,30 +166,34 @@ impl Builder {
         // Wrappers of peipkg-build tell recipes apart by the end of this path.
         let copy = stage.1.join("recipes").join(&*job.recipe.id);
         let recipe = recipe_files::copy(&job.recipe, &copy)?;
-        let deadline = self.config.build.timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let begun = Instant::now();
+        let deadline = self.config.build.timeout.and_then(|limit| begun.checked_add(limit));
         let wanted = Source {
             url: &job.upstream.url,
             tag: &job.candidate.tag,
             next_tags: &job.next_tags,
             submodules: job.upstream.submodules,
         };
-        let commit = self.sources.fetch(wanted, &source.1, deadline, &self.interrupt, log);
+        let fetched = self.sources.fetch(wanted, &source.1, deadline, &self.interrupt, log);
         if !job.more_of_upstream {
             self.sources.forget(&job.upstream.url);
         }
-        let commit = commit?;
+        let fetched = fetched?;
+        warn_of_submodules(job, &fetched.left_out, log);
+        let fetching = begun.elapsed();
         let out = stage.1.join("out");
         let (packages, scratch) = (out.join("packages"), stage.1.join("tmp"));
         for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, &recipe, &commit, &source.1, &stage.1, deadline);
+        let program = self.peipkg_build(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
         program
             .supervised()
             .hide(job.upstream.url.secrets())
             .log_to(log)
             .run(&self.interrupt)
-            .map_err(|error| self.in_operators_terms(error, &copy, &job.recipe.dir))?;
+            .map_err(|error| in_own_paths(error, &copy, &job.recipe.dir))
+            .map_err(|error| late(error, fetching, self.config.build.timeout))?;
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
         let pending = self.repository.pending();
@@ -238,42 +247,64 @@ impl Builder {
         }
         program
     }
-
-    /// Words an error for the operator, who knows the configured limit, not the time that the fetch
-    /// left, and the recipe's own directory, not the `copy` that is removed.
-    fn in_operators_terms(&self, error: ProcessError, copy: &Path, recipe: &Path) -> ProcessError {
-        let own_paths = |tail: String| tail.replace(&*copy.to_string_lossy(), &recipe.to_string_lossy());
-        match error {
-            ProcessError::TimedOut { program, limit, tail } => {
-                let limit = self.config.build.timeout.unwrap_or(limit);
-                ProcessError::TimedOut { program, limit, tail: own_paths(tail) }
-            }
-            ProcessError::Failed { program, status, tail } => {
-                ProcessError::Failed { program, status, tail: own_paths(tail) }
-            }
-            error => error,
-        }
-    }
 }
 
 impl BuildError {
     fn is_interrupted(&self) -> bool {
         match self {
             Self::Fetch(error) => error.is_interrupted(),
-            Self::Tool(error) => error.is_interrupted(),
+            Self::Tool(error) | Self::SlowFetch { error, .. } => error.is_interrupted(),
             _ => false,
         }
     }
 
     fn blame(&self) -> Blame {
         match self {
-            // The upstream delivered the source, but the disk refused it.
-            Self::Fetch(GitError::Tree { .. }) => Blame::Version,
-            Self::Fetch(_) => Blame::Upstream,
+            // The upstream delivered the source, but the disk refused it or a program is missing.
+            Self::Fetch(error) if error.is_local() => Blame::Version,
+            Self::Fetch(_) | Self::SlowFetch { .. } => Blame::Upstream,
             Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
             _ => Blame::Version,
         }
     }
+}
+
+/// Replaces the paths of the recipe's `copy`, which is removed, by those of the recipe itself.
+fn in_own_paths(error: ProcessError, copy: &Path, recipe: &Path) -> ProcessError {
+    let own_paths = |tail: String| tail.replace(&*copy.to_string_lossy(), &recipe.to_string_lossy());
+    match error {
+        ProcessError::TimedOut { program, limit, tail } => {
+            ProcessError::TimedOut { program, limit, tail: own_paths(tail) }
+        }
+        ProcessError::Failed { program, status, tail } => {
+            ProcessError::Failed { program, status, tail: own_paths(tail) }
+        }
+        error => error,
+    }
+}
+
+/// Replaces a time-out's limit, the time that the fetch left, by the configured one, which the
+/// operator knows. Blames the fetch if it took longer than the build might.
+fn late(error: ProcessError, fetching: Duration, configured: Option<Duration>) -> BuildError {
+    match error {
+        ProcessError::TimedOut { program, limit: left, tail } => {
+            let error = ProcessError::TimedOut { program, limit: configured.unwrap_or(left), tail };
+            if fetching > left { BuildError::SlowFetch { fetching, error } } else { error.into() }
+        }
+        error => error.into(),
+    }
+}
+
+/// Warns if the source has submodules that the recipe does not ask for: a build without them fails
+/// far from the cause.
+fn warn_of_submodules(job: &BuildJob, left_out: &[PathBuf], log: &BuildLog) {
+    let Some(first) = left_out.first() else { return };
+    let (recipe, version) = (&*job.recipe.id, job.candidate.version.as_str());
+    let (count, first) = (left_out.len(), first.display().to_string());
+    warn!(recipe:%, version:%, submodules = count, first; "submodules not fetched, the recipe lacks submodules = true");
+    log.note(format_args!(
+        "{count} submodules are not fetched, such as {first}: the recipe lacks submodules = true"
+    ));
 }
 
 /// Checks that the tool has written exactly the packages of the recipe.
@@ -319,12 +350,30 @@ mod tests {
         let error = || io::Error::other("no space left on device");
         let tree = GitError::Tree { path: PathBuf::new(), error: error() };
         assert_eq!(BuildError::Fetch(tree).blame(), Blame::Version);
+        let lfs = GitError::LfsMissing { files: 1, path: PathBuf::new() };
+        let lfs = GitError::Submodule { path: PathBuf::new(), error: Box::new(lfs) };
+        assert_eq!(BuildError::Fetch(lfs).blame(), Blame::Version);
         let answer = GitError::Answer { found: String::new(), expected: "a time" };
         assert_eq!(BuildError::Fetch(answer).blame(), Blame::Upstream);
         let program = || "peipkg-build".to_owned();
-        let late = ProcessError::TimedOut { program: program(), limit: Duration::ZERO, tail: String::new() };
-        assert_eq!(BuildError::Tool(late).blame(), Blame::Recipe);
         let missing = ProcessError::NotStarted { program: program(), error: error() };
         assert_eq!(BuildError::Tool(missing).blame(), Blame::Version);
+    }
+
+    #[test]
+    fn time_out_blames_the_recipe_unless_the_fetch_took_longer_than_the_build() {
+        let minutes = Duration::from_mins;
+        for (fetching, left, blame) in
+            [(1, 59, Blame::Recipe), (59, 1, Blame::Upstream), (60, 0, Blame::Upstream)]
+        {
+            let program = "peipkg-build".to_owned();
+            let error = ProcessError::TimedOut { program, limit: minutes(left), tail: "cc x".into() };
+            let error = late(error, minutes(fetching), Some(minutes(60)));
+            assert_eq!(error.blame(), blame, "{error}");
+            let fetch = format!("; the fetch of the source took {fetching}m0s of it");
+            let fetch = if blame == Blame::Recipe { "" } else { &fetch };
+            let text = error.to_string().replace("1h0m0s of it", "60m0s of it");
+            assert_eq!(text, format!("peipkg-build was still running after 1h0m0s: cc x{fetch}"));
+        }
     }
 }

@@ -18,6 +18,7 @@ mod sink;
 pub(crate) mod supervisor;
 #[cfg(test)]
 mod tests;
+pub(crate) mod users_of;
 
 use std::ffi::OsString;
 use std::fmt;

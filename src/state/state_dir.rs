@@ -224,6 +224,24 @@ impl StateDir {
         self.root.join("tool-lock")
     }
 
+    /// Returns the name of a build's directories in `sources/` and `stage/`, where nothing is left:
+    /// `subject`, so that the same version always has the same paths, which a build may record.
+    /// With a number, if what an earlier attempt left cannot be removed, or if `are_in_use` says of
+    /// the directories that a process of it lives on.
+    pub(crate) fn work_name(&self, subject: &str, are_in_use: impl Fn(&[&Path]) -> bool) -> String {
+        /// More names than processes can hold. After these, a name that nothing holds.
+        const MOST: usize = 1000;
+        let is_free = |name: &String| {
+            let directories = [self.sources().join(name), self.stage().join(name)];
+            // A tool may have resolved the links in a path.
+            let resolved = directories.each_ref().map(|path| resolved(path));
+            let all: Vec<&Path> = directories.iter().chain(&resolved).map(PathBuf::as_path).collect();
+            !are_in_use(&all) && directories.iter().all(|directory| durable::remove(directory).is_ok())
+        };
+        let names = (1..MOST).map(|n| if n == 1 { subject.to_owned() } else { format!("{subject}.{n}") });
+        names.into_iter().find(is_free).unwrap_or_else(|| self.unique_name(subject))
+    }
+
     /// Returns a file name for `subject` that no other attempt uses: the children of an earlier
     /// process may still write to theirs.
     pub(crate) fn unique_name(&self, subject: &str) -> String {
@@ -281,17 +299,12 @@ impl StateDir {
     }
 }
 
-/// Lets other users read the files that this process and its tools create from now on. A web server
-/// reads `repo/`, and the operator's umask may be for private files. Private files are in
-/// directories that are closed to others.
-///
-/// Nobody but the owner may write, whatever the umask was, except for the group if the umask was
-/// made for one, such as 002 or 007. An umask of 000 is nobody's choice: init systems and containers
-/// leave it behind.
+/// Sets the umask of this process and its tools to 022, whatever the operator's is. A web server
+/// reads `repo/`, and the operator's umask may be for private files; private files are in
+/// directories that are closed to others. Also, a build records the modes of its files, and the same
+/// tag must give the same bytes.
 pub(crate) fn open_umask() {
-    let before = umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
-    let is_for_a_group = before & (Mode::WGRP | Mode::WOTH) == Mode::WOTH;
-    umask(if is_for_a_group { Mode::WOTH } else { Mode::WGRP | Mode::WOTH });
+    umask(Mode::WGRP | Mode::WOTH);
 }
 
 /// Takes from other users the right to write to a directory that a manager under umask 000 has
@@ -322,6 +335,12 @@ fn close_tree_to_writers(path: &Path) {
     for path in paths.iter().rev() {
         close_to_writers(path);
     }
+}
+
+/// Resolves the links in the directory of `path`, which may be missing itself.
+fn resolved(path: &Path) -> PathBuf {
+    let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+    parent.zip(path.file_name()).map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name))
 }
 
 /// Creates the directory at `path` for its owner alone. If it exists, closes it to others but not

@@ -44,6 +44,18 @@ const LOCAL_TO_A_REPOSITORY: [&str; 13] = [
     "GIT_WORK_TREE",
 ];
 
+/// The variables that change what git or git-lfs writes into a work tree or a new repository.
+const SETTINGS: [&str; 8] = [
+    "GIT_ATTR_SOURCE",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DEFAULT_REF_FORMAT",
+    "GIT_LFS_SKIP_DOWNLOAD_ERRORS",
+    "GIT_LFS_SKIP_SMUDGE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_TEMPLATE_DIR",
+];
+
 /// The git program.
 #[derive(Debug)]
 pub struct Git {
@@ -82,17 +94,60 @@ pub(crate) enum GitError {
         /// The system's error.
         error: io::Error,
     },
+    /// The source needs a program that the machine lacks.
+    #[error("the source has {files} files in git-lfs, such as {path}, and git-lfs is not installed")]
+    LfsMissing {
+        /// How many files there are.
+        files: usize,
+        /// The first of them, below the source's root.
+        path: PathBuf,
+    },
+    /// git-lfs reported success, and a file is still a pointer.
+    #[error("git-lfs has not replaced its pointer {path} by the content")]
+    LfsPointer {
+        /// The file, below the source's root.
+        path: PathBuf,
+    },
+    /// A submodule cannot be fetched.
+    #[error("submodule {path}: {error}")]
+    Submodule {
+        /// Its directory, below the source's root.
+        path: PathBuf,
+        /// Why.
+        error: Box<GitError>,
+    },
+    /// A submodule has no usable URL.
+    #[error("{reason}")]
+    SubmoduleUrl {
+        /// Why not.
+        reason: String,
+    },
+    /// The source has too many submodules.
+    #[error("the source has more than {most} submodules")]
+    Submodules {
+        /// The most that are fetched.
+        most: usize,
+    },
 }
 
 impl GitError {
     /// Returns whether the manager's shutdown ended git.
     pub(crate) fn is_interrupted(&self) -> bool {
-        matches!(self, Self::Process(error) if error.is_interrupted())
+        match self {
+            Self::Process(error) => error.is_interrupted(),
+            Self::Submodule { error, .. } => error.is_interrupted(),
+            _ => false,
+        }
     }
 
-    /// Returns whether a retry at once is pointless, because no time is left.
-    pub(super) fn is_final(&self) -> bool {
-        self.is_interrupted() || matches!(self, Self::Process(ProcessError::TimedOut { .. }))
+    /// Returns whether the upstream has delivered, and this machine is at fault: its disk or its
+    /// programs.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Tree { .. } | Self::LfsMissing { .. } => true,
+            Self::Submodule { error, .. } => error.is_local(),
+            _ => false,
+        }
     }
 }
 
@@ -140,6 +195,19 @@ impl Git {
             Some(command) => program.env("GIT_SSH_COMMAND", command),
             None => program,
         }
+    }
+
+    /// Prepares a git that no setting of the machine or its users reaches: they may change line
+    /// ends, run filters or name a template. It must not talk to an upstream, because proxies and
+    /// credentials are settings too.
+    pub(super) fn without_settings(&self) -> Program {
+        let program = self.outside_checkouts().env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let program = program.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_ATTR_NOSYSTEM", "1");
+        let program = SETTINGS.iter().fold(program, |program, name| program.without_env(name));
+        let program = program.args(["-c", "core.attributesFile=/dev/null", "-c", "core.hooksPath=/dev/null"]);
+        // The manager itself made the repositories in which it runs git, whoever owns them on a
+        // file system that maps users.
+        program.args(["-c", "safe.bareRepository=all", "-c", "safe.directory=*"])
     }
 
     /// Prepares a git that ignores the checkout in which the manager was started.

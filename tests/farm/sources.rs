@@ -14,11 +14,11 @@ use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::PATIENCE;
 
 /// The committer date of commits whose time does not matter.
-const DAY: &str = "2026-02-01T00:00:00Z";
+pub(crate) const DAY: &str = "2026-02-01T00:00:00Z";
 
 /// A recipe whose package holds `tree`, the paths of the source, `content`, its file of that name,
 /// and `epoch`.
-fn inspector(id: &str, url: &str) -> Recipe {
+pub(crate) fn inspector(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url).build_sh(&format!(
         "doc=\"$DESTDIR/usr/share/doc/{id}\"\nmkdir -p \"$doc\"\ncd \"$SOURCE_DIR\"\n\
          find . | sort >\"$doc/tree\"\ncat content >\"$doc/content\"\necho \"$SOURCE_DATE_EPOCH\" >\"$doc/epoch\"\n"
@@ -27,13 +27,13 @@ fn inspector(id: &str, url: &str) -> Recipe {
 
 /// The file `name` that [`inspector`] has installed.
 #[track_caller]
-fn seen(farm: &Farm, id: &str, version: &str, name: &str) -> String {
+pub(crate) fn seen(farm: &Farm, id: &str, version: &str, name: &str) -> String {
     farm.package(id, version).text(&format!("usr/share/doc/{id}/{name}"))
 }
 
 /// Runs a sweep that must neither fail, warn nor leave files behind.
 #[track_caller]
-fn sweep_cleanly(farm: &Farm) {
+pub(crate) fn sweep_cleanly(farm: &Farm) {
     let output = farm.once();
     output.assert_success().assert_only_events();
     for event in output.all_events() {
@@ -82,39 +82,6 @@ fn branch_with_a_tags_name_does_not_win() {
     let farm = Farm::builder().with(&inspector("lib", &repo.file_url())).build();
     sweep_cleanly(&farm);
     assert_eq!(seen(&farm, "lib", "1-1", "content"), "the tag's");
-}
-
-#[test]
-fn submodules_are_fetched_recursively_and_only_on_request() {
-    let siblings = tempfile::tempdir().unwrap();
-    let http = SmartHttp::new();
-    let inner = GitRepo::in_dir(siblings.path(), "inner.git");
-    let pinned = inner.commit(&[("inner.c", "pinned")], DAY);
-    inner.commit(&[("inner.c", "newer")], DAY);
-    let inner_url = http.serve("inner.git", &inner);
-    let outer = GitRepo::in_dir(siblings.path(), "outer.git");
-    outer.add_submodule("nested", &inner_url, &pinned);
-    let outer_commit = outer.commit(&[("outer.c", "")], DAY);
-    http.serve("outer.git", &outer);
-    let app = GitRepo::in_dir(siblings.path(), "app.git");
-    app.add_submodule("deps/outer", "../outer.git", &outer_commit);
-    app.add_submodule("inner", "../inner.git", &pinned);
-    app.symlink("elsewhere", "/");
-    app.commit(&[("content", "app")], DAY);
-    app.tag_annotated("v1", DAY);
-    let url = http.serve("app.git", &app);
-    let with = inspector("with", &url).upstream("submodules = true");
-    let farm = Farm::builder().with(&with).with(&inspector("without", &url)).build();
-    sweep_cleanly(&farm);
-    assert_eq!(
-        seen(&farm, "with", "1-1", "tree"),
-        ".\n./.gitmodules\n./content\n./deps\n./deps/outer\n./deps/outer/.gitmodules\n./deps/outer/nested\n\
-         ./deps/outer/nested/inner.c\n./deps/outer/outer.c\n./elsewhere\n./inner\n./inner/inner.c\n"
-    );
-    assert_eq!(
-        seen(&farm, "without", "1-1", "tree"),
-        ".\n./.gitmodules\n./content\n./deps\n./deps/outer\n./elsewhere\n./inner\n"
-    );
 }
 
 #[test]
@@ -193,26 +160,6 @@ fn backlog_shared_by_recipes_is_fetched_in_a_few_steps() {
     sweep_cleanly(&farm);
     assert_eq!((farm.published().len(), fetches_by_git(&http)), (24, 5));
     assert_eq!(seen(&farm, "two", "7-1", "content"), "of 7");
-}
-
-#[test]
-fn submodules_of_one_version_do_not_leak_into_the_next() {
-    let siblings = tempfile::tempdir().unwrap();
-    let http = SmartHttp::new();
-    let commit = http.serve_new(siblings.path(), "lib.git", &[("lib.c", "")]);
-    let app = GitRepo::in_dir(siblings.path(), "app.git");
-    app.add_submodule("sub", "../lib.git", &commit);
-    app.commit(&[("content", "with")], DAY);
-    app.tag_light("v1");
-    app.git(&["config", "--file", ".gitmodules", "submodule.sub.update", "none"]);
-    app.commit(&[("content", "without")], DAY);
-    app.tag_light("v2");
-    let url = http.serve("app.git", &app);
-    let farm = Farm::builder().with(&inspector("app", &url).upstream("submodules = true")).build();
-    sweep_cleanly(&farm);
-    // The manager builds the newest first.
-    assert_eq!(seen(&farm, "app", "2-1", "tree"), ".\n./.gitmodules\n./content\n./sub\n");
-    assert_eq!(seen(&farm, "app", "1-1", "tree"), ".\n./.gitmodules\n./content\n./sub\n./sub/lib.c\n");
 }
 
 #[test]

@@ -116,6 +116,17 @@ impl GitRepo {
         fs::set_permissions(self.path.join(path), fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 
+    /// Writes the git-lfs pointer of `content` to `path`, for the next commit, and puts the content
+    /// where git-lfs keeps it. Which paths are in git-lfs is up to `.gitattributes`.
+    pub fn write_lfs(&self, path: &str, content: &str) {
+        let hash = ring::digest::digest(&ring::digest::SHA256, content.as_bytes());
+        let oid = super::client::hex(hash.as_ref());
+        let size = content.len();
+        let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n");
+        self.write(path, pointer.as_bytes());
+        self.write(&format!(".git/lfs/objects/{}/{}/{oid}", &oid[..2], &oid[2..4]), content.as_bytes());
+    }
+
     /// Makes `path` a symbolic link to `target`, for the next commit.
     pub fn symlink(&self, path: &str, target: &str) {
         symlink(target, self.parent_made(path)).expect("a symbolic link");

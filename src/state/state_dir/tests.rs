@@ -51,6 +51,29 @@ fn leftovers_are_removed_and_links_not_followed() {
 }
 
 #[test]
+fn work_name_is_the_subject_unless_something_holds_it() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(root.path()).unwrap();
+    for directory in [state.sources(), state.stage()] {
+        fs::create_dir_all(directory.join("lib@1-1/left")).unwrap();
+    }
+    let free = |_: &[&Path]| false;
+    assert_eq!(state.work_name("lib@1-1", free), "lib@1-1");
+    assert!(!state.sources().join("lib@1-1").exists() && !state.stage().join("lib@1-1").exists());
+    let held = |held: PathBuf| move |paths: &[&Path]| paths.contains(&held.as_path());
+    assert_eq!(state.work_name("lib@1-1", held(state.sources().join("lib@1-1"))), "lib@1-1.2");
+    assert_eq!(state.work_name("lib@1-1", held(state.stage().join("lib@1-1"))), "lib@1-1.2");
+    assert!(state.work_name("lib@1-1", |_: &[&Path]| true).starts_with("lib@1-1."));
+    // A survivor may have the path without the links that lead to it.
+    let link = root.path().join("link");
+    std::os::unix::fs::symlink("linked", &link).unwrap();
+    fs::create_dir(root.path().join("linked")).unwrap();
+    let linked = StateDir::open(&link).unwrap();
+    let real = root.path().canonicalize().unwrap().join("linked/stage/lib@1-1");
+    assert_eq!(linked.work_name("lib@1-1", held(real)), "lib@1-1.2");
+}
+
+#[test]
 fn directory_not_writable_is_an_error() {
     let error = StateDir::open(Path::new("/dev/null/state")).unwrap_err().to_string();
     assert!(error.starts_with("state_dir /dev/null/state: "), "{error}");

@@ -4,8 +4,7 @@
 //! Fetching the small versions of a backlog together costs a fraction of the round trips. But a tag
 //! prefetched too early must be fetched again, and the first build should not wait for the bytes of
 //! a whole backlog. So the prefetch window begins at one tag, doubles each time that builds have
-//! used all prefetched tags while fresh, and falls back to one when a tag expires or a prefetch
-//! fails.
+//! used all prefetched tags while fresh, and falls back to one when a tag expires.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -79,12 +78,6 @@ impl Prefetched {
         let prefetched = |tag| PrefetchedTag { at, commit: commits.get(tag).cloned() };
         self.tags.extend(tags.iter().map(|tag| (tag.clone(), prefetched(tag))));
     }
-
-    /// Records that a prefetch has failed.
-    pub(super) fn record_failure(&mut self) {
-        self.tags.clear();
-        self.window = 1;
-    }
 }
 
 #[cfg(test)]
@@ -114,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn window_tag_expired_or_prefetch_failed_falls_back_to_one() {
+    fn window_tag_expired_falls_back_to_one() {
         let now = Moment::ZERO + Duration::from_secs(1000);
         let waiting = tags(0..100);
         let grown = || {
@@ -131,10 +124,6 @@ mod tests {
         assert_eq!(prefetched.plan(&waiting, now + FRESH), tags(0..1), "after an expired tag was taken");
         let mut prefetched = grown();
         assert_eq!(prefetched.plan(&waiting, now + FRESH), tags(0..1), "after unused tags have expired");
-        let mut prefetched = grown();
-        prefetched.record_failure();
-        assert!(prefetched.take("v0", now).is_none());
-        assert_eq!(prefetched.plan(&waiting, now), tags(0..1), "after a failure");
     }
 
     #[test]

@@ -3,16 +3,24 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::state::durable;
 
 /// Removes every `.git` below `root`, of any file type and in submodules too, so that a build sees
-/// only the released files. Removes links and never follows them: an upstream chooses their
-/// targets.
+/// only the released files. Gives each file and directory the time `committed`: a build could
+/// record the time of the fetch, and make would compare the times at which git wrote the files.
+/// Removes links and never follows them: an upstream chooses their targets.
 ///
 /// # Errors
-/// When a directory cannot be read or an entry cannot be removed.
-pub(super) fn remove_git_metadata(root: &Path) -> io::Result<()> {
+/// When a directory cannot be read, or an entry cannot be changed.
+pub(super) fn prepare(root: &Path, committed: SystemTime) -> io::Result<()> {
+    let since = committed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let time = Timespec { tv_sec: since.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let date = |path: &Path| utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
     let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory)? {
@@ -23,8 +31,12 @@ pub(super) fn remove_git_metadata(root: &Path) -> io::Result<()> {
                 durable::remove(&entry.path())?;
             } else if is_directory {
                 directories.push(entry.path());
+            } else {
+                date(&entry.path())?;
             }
         }
+        // Nothing below changes the directory's own entries any more.
+        date(&directory)?;
     }
     Ok(())
 }
@@ -33,9 +45,10 @@ pub(super) fn remove_git_metadata(root: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::time::Duration;
 
     #[test]
-    fn git_entries_are_removed_and_links_not_followed() {
+    fn git_entries_are_removed_files_dated_and_links_not_followed() {
         let outside = tempfile::tempdir().unwrap();
         fs::create_dir(outside.path().join(".git")).unwrap();
         fs::write(outside.path().join(".git/config"), "").unwrap();
@@ -49,7 +62,13 @@ mod tests {
         symlink(outside.path(), root.join("link")).unwrap();
         fs::create_dir(root.join("linked")).unwrap();
         symlink(outside.path().join(".git"), root.join("linked/.git")).unwrap();
-        remove_git_metadata(root).unwrap();
+        let committed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        prepare(root, committed).unwrap();
+        for dated in ["", ".gitignore", "sub", "sub/deep", "link", "linked"] {
+            let modified = fs::symlink_metadata(root.join(dated)).unwrap().modified().unwrap();
+            assert_eq!(modified, committed, "{dated}");
+        }
+        assert!(fs::metadata(outside.path()).unwrap().modified().unwrap() > committed);
         for gone in [".git", "sub/.git", "sub/deep/.git", "linked/.git"] {
             assert!(fs::symlink_metadata(root.join(gone)).is_err(), "{gone}");
         }

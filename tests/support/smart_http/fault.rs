@@ -48,6 +48,22 @@ pub enum Fault {
         /// The body.
         body: Vec<u8>,
     },
+    /// The right answer with one text in place of another, as from a proxy that filters
+    /// capabilities. The texts have the same length, because the protocol counts bytes.
+    Rewrite {
+        /// The text to replace.
+        from: &'static str,
+        /// What replaces it.
+        to: &'static str,
+    },
+    /// The answer of a server that only knows the first version of git's protocol, rewritten in the
+    /// same way.
+    Old {
+        /// The text to replace.
+        from: &'static str,
+        /// What replaces it.
+        to: &'static str,
+    },
     /// The repository's plain files, as from a server without git support. Such a repository needs
     /// `git update-server-info` after every change.
     PlainFiles,
@@ -110,6 +126,20 @@ pub(super) fn perform(
         Fault::Answer { content_type, body } => {
             incoming.drain()?;
             message::respond(&mut stream, 200, &[("Content-Type", content_type)], body)
+        }
+        Fault::Rewrite { from, to } | Fault::Old { from, to } => {
+            assert_eq!(from.len(), to.len(), "the protocol counts bytes");
+            if matches!(fault, Fault::Old { .. }) {
+                incoming.request.headers.retain(|(name, _)| name != "git-protocol");
+            }
+            let mut answer = Vec::new();
+            cgi::serve(incoming, &mut answer, root, false)?;
+            for place in 0..answer.len() {
+                if answer[place..].starts_with(from.as_bytes()) {
+                    answer[place..place + from.len()].copy_from_slice(to.as_bytes());
+                }
+            }
+            stream.write_all(&answer)
         }
         Fault::PlainFiles => {
             incoming.drain()?;

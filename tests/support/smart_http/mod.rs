@@ -1,11 +1,12 @@
 //! Repositories over smart HTTP on 127.0.0.1: a small threaded server around the real `git
 //! http-backend`.
 //!
-//! It keeps connections alive, logs requests, counts connections, may require a password, and
+//! It also serves the git-lfs content of the repositories. It keeps connections alive, logs requests, counts connections, may require a password, and
 //! misbehaves on request.
 
 mod cgi;
 mod fault;
+mod lfs;
 mod message;
 
 pub use fault::{ADVERTISEMENT, Fault, RESULT};
@@ -80,7 +81,9 @@ impl SmartHttp {
     /// Serves `repo` as `/name` and returns its URL.
     pub fn serve(&self, name: &str, repo: &GitRepo) -> String {
         self.shared.state().homes.extend(repo.home());
-        symlink(repo.git_dir(), self.shared.root.path().join(name)).expect("a name that is not served yet");
+        let path = self.shared.root.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a path below the root")).expect("a directory");
+        symlink(repo.git_dir(), path).expect("a name that is not served yet");
         self.url(name)
     }
 
@@ -253,7 +256,10 @@ fn serve_connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             let ask = [("WWW-Authenticate", "Basic realm=\"upstream\"")];
             message::respond(&mut out, 401, &ask, b"who are you?\n")?;
         } else {
-            cgi::serve(&mut incoming, &mut out, shared.root.path(), credentials.is_some())?;
+            let root = shared.root.path();
+            if !lfs::serve(&mut incoming, &mut out, root)? {
+                cgi::serve(&mut incoming, &mut out, root, credentials.is_some())?;
+            }
         }
         if !keep_alive {
             break;

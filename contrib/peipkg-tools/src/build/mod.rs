@@ -44,7 +44,7 @@ pub fn build(request: &Request) -> Result<String, Failure> {
     let key = request.sign_key.as_deref().map(load_key).transpose()?;
     fs::create_dir_all(&request.out).map_err(|error| failed(&request.out, "output directory", error))?;
 
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(&request.recipe, request.version.as_str())?;
     let (staged, work) = (scratch.staged(), scratch.work());
     Script {
         path: &script,

@@ -1,0 +1,91 @@
+//! Finds out whether a process uses a directory: one that outlived an earlier manager, or that has
+//! left the process group of its build.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// How much of a process's arguments and variables is searched, in bytes. Linux allows 6 MiB.
+const MAX_TEXT: u64 = 8 * 1024 * 1024;
+
+/// Returns whether another process works in one of `directories`, or has its path in an argument or
+/// variable. A build that lives on can then still write there, even if the directory was removed.
+/// Processes of other users count only if the system lets the manager see them; they cannot write
+/// there.
+pub(crate) fn are_in_use(directories: &[&Path]) -> bool {
+    let own = std::process::id().to_string();
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    let is_process = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit) && *name != *own;
+    let paths = processes.flatten().filter(|entry| is_process(&entry.file_name())).map(|entry| entry.path());
+    paths.into_iter().any(|process| uses(&process, directories))
+}
+
+fn uses(process: &Path, directories: &[&Path]) -> bool {
+    let working = fs::read_link(process.join("cwd")).unwrap_or_default();
+    if directories.iter().any(|directory| working.starts_with(directory)) {
+        return true;
+    }
+    ["cmdline", "environ"].iter().any(|name| {
+        let text = text_of(&process.join(name));
+        directories.iter().any(|directory| names(&text, directory.as_os_str().as_bytes()))
+    })
+}
+
+fn text_of(file: &Path) -> Vec<u8> {
+    let mut text = Vec::new();
+    // A process that has ended, or that this user may not look at, has no text.
+    let _ = File::open(file).and_then(|file| file.take(MAX_TEXT).read_to_end(&mut text));
+    text
+}
+
+/// Returns whether `text` has `path`, itself or as the beginning of a longer path. `lib@1-1` is not
+/// in `lib@1-10`.
+fn names(text: &[u8], path: &[u8]) -> bool {
+    let ends =
+        |next: Option<&u8>| next.is_none_or(|byte| !byte.is_ascii_alphanumeric() && !b"._+~-".contains(byte));
+    let mut places = text.windows(path.len()).enumerate().filter(|(_, window)| *window == path);
+    places.any(|(place, _)| ends(text.get(place + path.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn path_in_a_text_is_found_whole() {
+        let path = b"/s/lib@1-1";
+        for text in ["/s/lib@1-1", "a\0X=/s/lib@1-1\0b", "--out=/s/lib@1-1/tmp", "/s/lib@1-10 /s/lib@1-1:"] {
+            assert!(names(text.as_bytes(), path), "{text:?}");
+        }
+        for text in ["", "/s/lib@1-10", "/s/lib@1-1.2/x", "/s/lib@1-"] {
+            assert!(!names(text.as_bytes(), path), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn process_that_uses_a_directory_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let (used, unused) = (root.path().join("used"), root.path().join("unused"));
+        fs::create_dir(&used).unwrap();
+        assert!(!are_in_use(&[&used, &unused]));
+        let by = |change: &dyn Fn(&mut Command)| {
+            // `cat` waits for the end of its input, which comes when `child` is dropped.
+            let mut command = Command::new("cat");
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            change(&mut command);
+            let mut child = command.spawn().unwrap();
+            let found = [are_in_use(&[&unused, &used]), are_in_use(&[&unused])];
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            found
+        };
+        assert_eq!(by(&|command| _ = command.current_dir(&used)), [true, false]);
+        assert_eq!(by(&|command| _ = command.env("SOURCE_DIR", used.join("x"))), [true, false]);
+        assert_eq!(by(&|command| _ = command.arg("-").arg(used.join("missing"))), [true, false]);
+        assert!(!are_in_use(&[&used]));
+    }
+}

@@ -1,0 +1,144 @@
+//! The manager's bare repositories: makes one, and fetches into it.
+//!
+//! git cannot take a URL or a tag for an option: a URL follows `--`, and a tag is always written
+//! `refs/tags/<tag>`. The full name also makes git ignore a branch of the same name.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::process::{ProcessError, Program};
+use crate::recipe::upstream_url::UpstreamUrl;
+use crate::state::durable;
+use crate::upstream::git::GitError;
+use crate::upstream::git_access;
+use crate::upstream::source::attempt::Attempt;
+
+/// git's message if the upstream names its objects by SHA-256.
+const OTHER_OBJECT_FORMAT: &str = "mismatched algorithms";
+
+/// The length of an object's id by SHA-1, in hexadecimal digits.
+const SHA1_DIGITS: usize = 40;
+
+/// Whether to fetch the history too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum History {
+    /// Only the named commits.
+    None,
+    /// All of it.
+    All,
+}
+
+/// Makes a repository at `path`, of the upstream's object format, and fetches into it.
+///
+/// # Errors
+/// When git fails.
+pub(super) fn init_and_fetch<T>(
+    path: &Path,
+    attempt: Attempt<'_>,
+    mut fetch: impl FnMut() -> Result<T, GitError>,
+) -> Result<T, GitError> {
+    init(path, "sha1", attempt)?;
+    match fetch() {
+        Err(GitError::Process(ProcessError::Failed { tail, .. })) if tail.contains(OTHER_OBJECT_FORMAT) => {
+            durable::clear(path);
+            init(path, "sha256", attempt)?;
+            fetch()
+        }
+        result => result,
+    }
+}
+
+fn init(path: &Path, object_format: &str, attempt: Attempt<'_>) -> Result<(), GitError> {
+    let tree = |error| GitError::Tree { path: path.to_owned(), error };
+    fs::create_dir_all(path).map_err(tree)?;
+    let program = attempt.local(path).args(["init", "--quiet", "--bare", "--template="]);
+    let program = program.arg(format!("--object-format={object_format}"));
+    Ok(program.run(attempt.interrupt).map(drop)?)
+}
+
+/// Fetches tags.
+///
+/// # Errors
+/// When git fails.
+pub(super) fn fetch_tags<'t>(
+    repository: &Path,
+    url: &UpstreamUrl,
+    tags: impl IntoIterator<Item = &'t str>,
+    history: History,
+    attempt: Attempt<'_>,
+) -> Result<(), ProcessError> {
+    let refspecs = tags.into_iter().map(|tag| format!("+refs/tags/{tag}:refs/tags/{tag}"));
+    fetch(attempt.transport(repository, url), url, refspecs, history, attempt)
+}
+
+/// Makes a repository at `path` for a submodule's `commit`.
+///
+/// # Errors
+/// When git fails.
+pub(super) fn init_for_commit(path: &Path, commit: &str, attempt: Attempt<'_>) -> Result<(), GitError> {
+    init(path, if commit.len() == SHA1_DIGITS { "sha1" } else { "sha256" }, attempt)
+}
+
+/// Fetches a commit that a submodule names. Without history, asks the server for the commit by its
+/// id; some refuse ids that are no branch's tip. With all history, asks for all branches and tags.
+///
+/// # Errors
+/// When git fails, or no branch or tag has the commit.
+pub(super) fn fetch_commit(
+    repository: &Path,
+    url: &UpstreamUrl,
+    commit: &str,
+    history: History,
+    attempt: Attempt<'_>,
+) -> Result<(), ProcessError> {
+    // An upstream chooses the URL, and must not read files of this machine by it. `git submodule`
+    // sets the same variable.
+    let program = attempt.transport(repository, url).env("GIT_PROTOCOL_FROM_USER", "0");
+    let refspecs: &[&str] = match history {
+        History::None => &[commit],
+        History::All => &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"],
+    };
+    fetch(program, url, refspecs.iter().map(|text| (*text).to_owned()), history, attempt)?;
+    has_commit(repository, commit, attempt)
+}
+
+/// Checks that the repository has a commit.
+///
+/// # Errors
+/// When it has not, or git fails.
+pub(super) fn has_commit(repository: &Path, commit: &str, attempt: Attempt<'_>) -> Result<(), ProcessError> {
+    let program = attempt.local(repository).args(["cat-file", "-e"]).arg(format!("{commit}^{{commit}}"));
+    program.run(attempt.interrupt).map(drop)
+}
+
+fn fetch(
+    program: Program,
+    url: &UpstreamUrl,
+    refspecs: impl IntoIterator<Item = String>,
+    history: History,
+    attempt: Attempt<'_>,
+) -> Result<(), ProcessError> {
+    let options = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
+    let depth: &[&str] = if history == History::None { &["--depth=1"] } else { &[] };
+    let program = program.args(options).args(depth.iter().copied());
+    program.args(["--", &git_access::name(url)]).args(refspecs).run(attempt.interrupt).map(drop)
+}
+
+/// Sums up the bytes of a repository: its objects, its submodules and its git-lfs content.
+pub(super) fn size_of(repository: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    let mut directories = vec![repository.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            } else {
+                size += metadata.len();
+            }
+        }
+    }
+    Ok(size)
+}
