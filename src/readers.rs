@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use peipkg_format::archive_index::Archive;
 use peipkg_format::duration;
-use peipkg_format::problem::OneLine;
+use peipkg_format::problem::{MAX_EXCERPT, OneLine};
 use peipkg_format::signing_key;
 use peipkg_format::version::Version;
 
@@ -167,7 +167,7 @@ fn read_text(bytes: &[u8]) {
     assert!(!pkt_line::one_line(bytes).contains(['\n', '\r']));
     let explained = process::explain(&text);
     assert!(
-        !explained.contains('\n') && explained.chars().count() <= 2 * process::MAX_LINE + 4200,
+        !explained.contains('\n') && explained.chars().count() <= 2 * MAX_EXCERPT + 4200,
         "{explained:?}"
     );
 }

@@ -1,8 +1,6 @@
 //! Finds the cause of a child's failure in its last output. Pure.
 
-/// How much of one line of output an error shows, in characters: a compiler may print its whole
-/// command line, and the farm keeps an error in memory for each failed version.
-pub(crate) const MAX_LINE: usize = 200;
+use peipkg_format::problem::{excerpt, shortened};
 
 /// How much of a command that a program advises is shown, in characters: a command cut short is of
 /// no use, and it has a path of the operator's.
@@ -32,28 +30,26 @@ pub(crate) fn explain(tail: &str) -> String {
     let own = last.split_once(": ").map(|(tool, _)| tool).filter(|tool| tool.starts_with("peipkg-"));
     if let Some(tool) = own {
         let cause = cause(&lines().filter(|line| !line.starts_with(tool)).collect::<Vec<_>>());
-        return cause.map_or_else(|| last.to_owned(), |cause| format!("{last}; before that: {}", cut(cause)));
+        let last = excerpt(last);
+        return cause.map_or_else(|| last.to_string(), |cause| format!("{last}; before that: {}", excerpt(cause)));
     }
     let is_git = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
     if let Some(first) = lines().find(is_git) {
         if let Some(remedy) = lines().find(|line| line.starts_with("git config ")) {
-            let remedy = &remedy[..end_of(remedy, MAX_ADVICE)];
-            return format!("{}; git advises, for the manager's user: {remedy}", cut(first));
+            let remedy = shortened(remedy, MAX_ADVICE);
+            return format!("{}; git advises, for the manager's user: {remedy}", excerpt(first));
         }
-        if cut(first) != last {
-            return format!("{}; then: {last}", cut(first));
+        if first != last {
+            return format!("{}; then: {}", excerpt(first), excerpt(last));
         }
     }
-    if is_make(last) {
-        cause(&lines().collect::<Vec<_>>()).map_or(last, cut).to_owned()
-    } else {
-        last.to_owned()
-    }
+    let line = if is_make(last) { cause(&lines().collect::<Vec<_>>()).unwrap_or(last) } else { last };
+    excerpt(line).into_owned()
 }
 
-/// Returns the last line that is not empty, cut to [`MAX_LINE`].
+/// Returns the last line that is not empty.
 pub(super) fn last_line(tail: &str) -> &str {
-    cut(tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)"))
+    tail.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("(no output)")
 }
 
 /// Chooses the line of a build's output that most likely names the cause: the last that names an
@@ -95,16 +91,6 @@ fn is_telling(line: &str) -> bool {
             begins && ends
         })
     })
-}
-
-/// Cuts a line to [`MAX_LINE`] characters.
-fn cut(line: &str) -> &str {
-    &line[..end_of(line, MAX_LINE)]
-}
-
-/// Returns where the first `count` characters end.
-fn end_of(line: &str, count: usize) -> usize {
-    line.char_indices().nth(count).map_or(line.len(), |(place, _)| place)
 }
 
 #[cfg(test)]
@@ -199,7 +185,7 @@ mod tests {
 
     #[test]
     fn line_of_the_log_is_cut_to_200_characters() {
-        check_build(&[&"ü".repeat(500)], &"ü".repeat(200));
+        check_build(&[&"ü".repeat(500)], &format!("{}…{}", "ü".repeat(100), "ü".repeat(99)));
         assert_eq!(
             explain(&format!("fatal: {}\nlast", "x".repeat(500))).chars().count(),
             200 + "; then: last".len()

@@ -33,7 +33,6 @@ use peipkg_format::problem::excerpt;
 use rustix::fs::{FlockOperation, flock};
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use self::explain::MAX_LINE;
 pub(crate) use self::explain::explain;
 use self::explain::last_line;
 pub(crate) use self::sink::Sink;

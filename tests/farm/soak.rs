@@ -227,12 +227,13 @@ impl Soak {
         let before = self.tally;
         self.reload(round);
         self.await_tally("the polls of a reload", |tally| {
-            tally.rosters == before.rosters + 1 && tally.polls == before.polls + UPSTREAMS
+            tally.rosters == before.rosters + 1 && tally.polls >= before.polls + UPSTREAMS
         });
         self.repos[round % UPSTREAMS].tag_light(&format!("v{}", round / UPSTREAMS));
         self.send_requests();
         self.await_tally("the polls of the webhooks, and a build", |tally| {
-            tally.polls == before.polls + 2 * UPSTREAMS && tally.builds == before.builds + 1
+            // More, if a webhook's listing shows nothing new and is repeated.
+            tally.polls >= before.polls + 2 * UPSTREAMS && tally.builds == before.builds + 1
         });
         self.server.clear_log();
     }

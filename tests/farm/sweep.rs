@@ -253,7 +253,9 @@ fn tags_without_a_valid_version_are_skipped_with_one_warning_each() {
     assert!(builds(&output).is_empty(), "{output}");
     let skipped: Vec<String> =
         output.events("tag skipped").iter().map(|event| event["tag"].clone()).collect();
-    assert_eq!(skipped, names, "{output}");
+    let cut = format!("v{}…{}", "9".repeat(99), "9".repeat(99));
+    let shown = names.map(|name| if name == long { cut.as_str() } else { name });
+    assert_eq!(skipped, shown, "{output}");
     let found = warnings(&output);
     assert!(found.len() == names.len() && found.iter().all(|event| event["level"] == "warn"), "{output}");
     assert!(!output.stderr.contains('\u{1b}'), "{output}");

@@ -1,10 +1,13 @@
 //! Counts what the core looks at for each kind of event, in a small farm and in a large one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::farm::counted::count;
 use crate::farm::events::{Blame, BuildOutcome, PollError, PollFault, PublishOutcome, UploadOutcome};
+
+/// How much an event concerns: its effects, and the versions of the publishes that it ends and starts.
+type Extent = (usize, usize, usize);
 
 /// A farm with `size` upstreams on a few hosts, most of them published, some with versions that wait
 /// or have failed; and the steps of each kind of event so far.
@@ -14,7 +17,7 @@ struct Large {
     size: usize,
     /// The upstreams that are being listed.
     polls: Vec<UpstreamUrl>,
-    steps: BTreeMap<&'static str, usize>,
+    steps: BTreeMap<(&'static str, Extent), usize>,
 }
 
 impl Large {
@@ -61,10 +64,14 @@ impl Large {
         self.farm.next_deadline();
         self.farm.outcome(self.now);
         self.farm.progress();
-        // An event may concern several upstreams or versions: count the steps for each.
-        let taken = 100 * count::take() / (1 + effects.len() + versions);
-        let steps = self.steps.entry(name).or_default();
-        *steps = (*steps).max(taken);
+        // An event may concern several upstreams or versions: compare it with those that concern as many.
+        let started = effects.iter().map(|effect| match effect {
+            Effect::StartPublish(group) => group.len(),
+            _ => 0,
+        });
+        let extent = (effects.len(), started.sum::<usize>(), versions);
+        let steps = self.steps.entry((name, extent)).or_default();
+        *steps = (*steps).max(count::take());
         for effect in &effects {
             if let Effect::StartPoll(url) = effect {
                 self.polls.push(url.clone());
@@ -130,9 +137,12 @@ fn event_in_a_large_farm_looks_at_no_more_than_in_a_small_one() {
         farm.play();
         farm.steps
     });
-    assert_eq!(small.keys().collect::<Vec<_>>(), large.keys().collect::<Vec<_>>());
-    assert!(small.len() > 10, "{small:?}");
-    for (name, steps) in &large {
-        assert!(steps * 10 <= small[name] * 12, "{name}: {steps} steps, {} in a small farm", small[name]);
+    let names: BTreeSet<_> = small.keys().filter(|key| large.contains_key(*key)).map(|(name, _)| name).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for (key, steps) in &large {
+        if let Some(small) = small.get(key) {
+            // A few more, such as for a retry that is due at the same time; not one for each upstream.
+            assert!(steps * 10 <= small * 12 + 50, "{key:?}: {steps} steps, {small} in a small farm");
+        }
     }
 }
