@@ -96,10 +96,7 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
             if let Some(log) = log.path() {
                 answer(Event::LogBegun { key: key.clone(), log });
             }
-            let outcome = builder.run(&job, &log);
-            if matches!(outcome, BuildOutcome::Failed { .. }) {
-                answer(Event::LogEnded { key: key.clone(), tail: log.tail() });
-            }
+            let outcome = builder.run(&job, &log, |tail| answer(Event::LogEnded { key: key.clone(), tail }));
             // The publisher continues the log.
             drop(log);
             answer(Event::BuildFinished { key, outcome });
@@ -125,7 +122,7 @@ impl Builder {
         BuildLog::begin(&self.state.logs(), &job.recipe.id, &job.candidate.version, &what, url.secrets())
     }
 
-    fn run(&mut self, job: &BuildJob, log: &BuildLog) -> BuildOutcome {
+    fn run(&mut self, job: &BuildJob, log: &BuildLog, show: impl FnOnce(Vec<String>)) -> BuildOutcome {
         match self.build(job, log) {
             Ok(outputs) => {
                 log.note("built, the packages are pending");
@@ -148,6 +145,7 @@ impl Builder {
             }
             Err(error) => {
                 let reason = job.upstream.url.secrets().redact(&error.to_string());
+                show(log.tail());
                 log.note(format_args!("failed: {reason}"));
                 BuildOutcome::Failed { reason, blame: error.blame() }
             }

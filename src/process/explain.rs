@@ -31,7 +31,8 @@ pub(crate) fn explain(tail: &str) -> String {
     if let Some(tool) = own {
         let cause = cause(&lines().filter(|line| !line.starts_with(tool)).collect::<Vec<_>>());
         let last = excerpt(last);
-        return cause.map_or_else(|| last.to_string(), |cause| format!("{last}; before that: {}", excerpt(cause)));
+        return cause
+            .map_or_else(|| last.to_string(), |cause| format!("{last}; before that: {}", excerpt(cause)));
     }
     let is_git = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
     if let Some(first) = lines().find(is_git) {

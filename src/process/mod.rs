@@ -32,7 +32,6 @@ use std::time::Duration;
 use peipkg_format::problem::excerpt;
 use rustix::fs::{FlockOperation, flock};
 
-#[cfg(any(test, fuzzing))]
 pub(crate) use self::explain::explain;
 use self::explain::last_line;
 pub(crate) use self::sink::Sink;

@@ -137,7 +137,8 @@ fn event_in_a_large_farm_looks_at_no_more_than_in_a_small_one() {
         farm.play();
         farm.steps
     });
-    let names: BTreeSet<_> = small.keys().filter(|key| large.contains_key(*key)).map(|(name, _)| name).collect();
+    let names: BTreeSet<_> =
+        small.keys().filter(|key| large.contains_key(*key)).map(|(name, _)| name).collect();
     assert!(names.len() > 10, "{names:?}");
     for (key, steps) in &large {
         if let Some(small) = small.get(key) {
