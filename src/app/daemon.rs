@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
@@ -37,10 +37,6 @@ use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
 use crate::upstream::source::not_commits;
-
-/// How far the system clock may be from where it was expected before the loop believes it: a machine
-/// without a battery learns the time after the start.
-const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 /// A message to the loop.
 #[derive(Debug)]
@@ -227,14 +223,7 @@ impl Loop {
         if let Some(snapshot) = &self.snapshot {
             return snapshot.clone();
         }
-        let now = SystemTime::now();
-        let expected = self.calendar.started + self.started.elapsed();
-        let step = now.duration_since(expected).unwrap_or_else(|error| error.duration());
-        if step > CLOCK_STEP
-            && let Some(started) = now.checked_sub(self.started.elapsed())
-        {
-            self.calendar = Calendar { started };
-        }
+        self.calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
         let snapshot = Arc::new(self.farm.status(&self.farm_id, self.calendar));
         self.snapshot.insert(snapshot).clone()
     }

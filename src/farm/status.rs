@@ -129,6 +129,22 @@ pub struct Calendar {
 }
 
 impl Calendar {
+    /// How far the system clock may be from where it was expected before it counts as set: a machine
+    /// without a battery starts in 1970, and learns the time later.
+    const STEP: Duration = Duration::from_secs(1);
+
+    /// Returns the calendar that follows from the system clock `now`, `elapsed` after the start.
+    #[must_use]
+    pub fn corrected(self, now: SystemTime, elapsed: Duration) -> Self {
+        let expected = self.started.checked_add(elapsed).unwrap_or(now);
+        let step = now.duration_since(expected).unwrap_or_else(|error| error.duration());
+        match now.checked_sub(elapsed) {
+            // Small differences would let the times on the page flicker.
+            Some(started) if step > Self::STEP => Self { started },
+            _ => self,
+        }
+    }
+
     /// Returns the time of day at `moment`, at most the end of the year 9999.
     pub fn at(&self, moment: Moment) -> Time {
         /// The end of the year 9999: RFC 3339 has no later time.
@@ -176,6 +192,23 @@ mod tests {
             "{json}"
         );
         assert!(json.ends_with("}\n"));
+    }
+
+    #[test]
+    fn calendar_follows_a_clock_that_is_set_but_does_not_flicker() {
+        let second = Duration::from_secs(1);
+        let early = Calendar { started: SystemTime::UNIX_EPOCH + second * 5 };
+        let set = SystemTime::UNIX_EPOCH + second * 2_000_000_000;
+        assert_eq!(early.corrected(set, second * 60).at(Moment::from_duration(second * 60)), Time(set));
+        for off in [Duration::ZERO, second / 2] {
+            let now = early.started + second * 60;
+            for now in [now + off, now - off] {
+                assert_eq!(early.corrected(now, second * 60).started, early.started);
+            }
+        }
+        // A clock before the epoch of the process changes nothing.
+        let start = Calendar { started: SystemTime::UNIX_EPOCH };
+        assert_eq!(start.corrected(SystemTime::UNIX_EPOCH, second).at(Moment::ZERO).to_string().len(), 20);
     }
 
     #[test]

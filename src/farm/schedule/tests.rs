@@ -199,6 +199,22 @@ fn failed_listing_is_repeated_early_and_then_less_often() {
 }
 
 #[test]
+fn listing_that_flaps_is_repeated_at_most_twice_an_interval() {
+    let mut schedule = schedule(1, &["a"]);
+    let (mut now, mut listings) = (Moment::ZERO, 0_u32);
+    while now < at(HOUR * 48) {
+        if start(&mut schedule, now) == "a" {
+            listings += 1;
+            let result = if listings.is_multiple_of(2) { tags(1) } else { Err(error("no route", None)) };
+            schedule.on_listing_finished(&"a".into(), result, now);
+        }
+        now = schedule.next_deadline().unwrap();
+    }
+    // A success ends the back-off, but the next regular poll is an interval away.
+    assert!(listings <= 2 * 49, "{listings}");
+}
+
+#[test]
 fn reload_polls_each_upstream_once_and_forgets_dropped_ones() {
     let mut schedule = schedule(2, &["a", "b", "c"]);
     assert_eq!(start(&mut schedule, Moment::ZERO), "a b");
