@@ -73,6 +73,8 @@ impl Farm {
                 let (failures, mut retry_after) =
                     self.failures.record(&key, candidate, reason.clone(), log.clone(), now);
                 self.failures.set_log_tail(&key, log_tail);
+                // Its tag may have vanished during the build: the next poll must find out.
+                self.matched.forget(&key.recipe);
                 // A recipe that was dropped or changed meanwhile has nothing to retry.
                 let recipe = self.roster.get(&key.recipe);
                 if !recipe.is_some_and(|recipe| recipe.builds_the_same_as(&job.recipe)) {

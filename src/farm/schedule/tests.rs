@@ -130,6 +130,23 @@ fn webhook_before_its_tag_lists_again_until_the_tag_appears() {
 }
 
 #[test]
+fn webhook_during_a_listing_is_not_answered_by_its_news() {
+    let mut schedule = schedule(1, &["a"]);
+    let second = |seconds| at(Duration::from_secs(seconds));
+    assert_eq!(start(&mut schedule, Moment::ZERO), "a");
+    assert!(schedule.trigger(&"a".into(), second(1)));
+    schedule.on_listing_finished(&"a".into(), tags(2), second(2));
+    let mut listed = Vec::new();
+    for now in 2..600 {
+        if start(&mut schedule, second(now)) == "a" {
+            listed.push(now);
+            schedule.on_listing_finished(&"a".into(), tags(2), second(now));
+        }
+    }
+    assert_eq!(listed, [2, 32, 152]);
+}
+
+#[test]
 fn burst_of_webhooks_causes_four_listings() {
     assert_eq!(hook_listings(&[1, 1, 1, 1], &[10; 50]), [10, 15, 45, 165]);
     let around_the_first: Vec<u64> = [[10; 20], [11; 20]].concat();

@@ -86,7 +86,9 @@ impl Upstream {
             self.failures += 1;
             self.due = regular.min(now + backoff::wait_after(self.failures)).max(self.not_before);
         }
-        self.hook_listings = if has_news { 0 } else { self.hook_listings.saturating_sub(1) };
+        // A listing that a webhook has overtaken says nothing of the webhook's tag.
+        let is_answer = has_news && self.phase != Phase::AgainUrgent;
+        self.hook_listings = if is_answer { 0 } else { self.hook_listings.saturating_sub(1) };
         // A failed listing keeps its urgency: the webhook's tag is still to be seen.
         self.urgent &= repeats && (result.is_err() || self.hook_listings > 0);
         if self.urgent && self.hook_listings > 0 {

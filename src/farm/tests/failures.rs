@@ -118,6 +118,18 @@ fn failed_version_without_its_tag_is_not_retried() {
 }
 
 #[test]
+fn version_whose_tag_vanishes_during_its_build_is_not_retried() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.tags("u", &["v1"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["build a@2-1", "failed a@2-1 1m", "build a@1-1"]);
+    bench.tags("u", &["v1"]);
+    bench.done();
+    assert!(bench.farm.failures.is_empty());
+}
+
+#[test]
 fn first_publish_failure_after_build_failures_waits_a_minute() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
