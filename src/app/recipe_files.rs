@@ -16,6 +16,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use peipkg_format::regular_file;
 use rustix::fs::{Access, OFlags, access};
 
 use crate::recipe::{FILE_NAME, Recipe};
@@ -92,7 +93,7 @@ pub(super) fn copy(recipe: &Recipe, target: &Path) -> Result<PathBuf, CopyError>
     }
     let copy = target.join(FILE_NAME);
     // A recipe's file without UTF-8 was not loaded.
-    let text = fs::read_to_string(&copy).map_err(|_| CopyError::Changed)?;
+    let text = regular_file::read_text(&copy).map_err(|_| CopyError::Changed)?;
     if hash(&files, &text) == recipe.stamp { Ok(copy) } else { Err(CopyError::Changed) }
 }
 

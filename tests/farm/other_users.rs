@@ -93,8 +93,7 @@ fn publish_does_not_wait_for_a_lock_on_the_repositorys_directory() {
 #[test]
 fn umask_of_any_kind_lets_nobody_else_write() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
-    for (umask, repo_mode) in [("000", 0o755), ("002", 0o775), ("007", 0o775), ("020", 0o755), ("777", 0o755)]
-    {
+    for umask in ["000", "002", "007", "020", "777"] {
         let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
         let mut command = farm.command(&["--once", "--config"]);
         command.arg(farm.config_path());
@@ -103,7 +102,7 @@ fn umask_of_any_kind_lets_nobody_else_write() {
         farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
         assert_eq!(world_writable(&farm.state_dir()), "", "{umask}");
         assert_eq!(mode_of(&farm.path("state/lock")), 0o600);
-        assert_eq!(mode_of(&farm.repo_dir()), repo_mode, "{umask}");
+        assert_eq!(mode_of(&farm.repo_dir()), 0o755, "{umask}");
     }
 }
 
