@@ -57,14 +57,10 @@ impl Publisher {
         if let [first, _, ..] = &outputs[..] {
             log.note(format_args!("publish of {} and {} more", first.key, outputs.len() - 1));
         }
-        let result =
-            outputs.iter().try_for_each(|outputs| self.repository.publish(outputs, &self.interrupt, &log));
-        let outcome = match result {
+        let outcome = match self.repository.publish(&outputs, &self.interrupt, &log) {
             Ok(()) => PublishOutcome::Done,
             Err(error) if error.is_interrupted() => PublishOutcome::Interrupted,
-            Err(PublishError::Gone(_)) => {
-                PublishOutcome::Gone(outputs.iter().map(|o| o.directory.clone()).collect())
-            }
+            Err(PublishError::Gone(gone)) => PublishOutcome::Gone(gone),
             Err(error) => PublishOutcome::Failed { reason: error.to_string() },
         };
         for (path, outputs) in logs.iter().zip(&outputs) {

@@ -6,10 +6,13 @@
 //! journal: at once, or at the next start.
 //!
 //! ```text
-//! {"outputs":"<directory below publish/>","hidden":[".<name>",…],"files":[["index/archive.json",123],…]}\n
+//! {"group":[{"directory":"<directory below publish/>","packages":[["<name>","<version>","<architecture>"],…]},…],
+//!  "hidden":[".<name>",…],"files":[["index/archive.json",123],…]}\n          (the two lines are one)
 //! <the files' bytes, one after the other>
 //! <SHA-256 of the above, in hexadecimal>\n
 //! ```
+//!
+//! An earlier version published one build at a time and wrote `"outputs":"<directory>"` for the group.
 //!
 //! Saving copies block by block, as an index may be long. Only an undo reads one into memory.
 
@@ -26,6 +29,7 @@ use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRI
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
+use crate::farm::events::PendingOutputs;
 use crate::state::durable::{self, FileError, at};
 
 /// The indexes that every publish rewrites (PSD-009 §6.2, §6.3).
@@ -53,12 +57,29 @@ pub(crate) struct Journal {
 /// The content of a journal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Saved {
-    /// The directory below `publish/` whose publish has begun.
-    pub directory: String,
+    /// The builds whose publish has begun, at least one.
+    pub group: Vec<Member>,
     /// The hidden names that were in the repository before the publish. An undo keeps them.
     hidden: Vec<String>,
     /// The small files before the publish, by their names below the repository.
     files: Vec<(String, Vec<u8>)>,
+}
+
+/// A build in the group that one publish brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    /// The directory of its pending packages below `publish/`.
+    pub directory: String,
+    /// Its packages, by name, version and architecture. Empty if an earlier version wrote the journal.
+    pub packages: Vec<(String, String, String)>,
+}
+
+impl From<&PendingOutputs> for Member {
+    fn from(PendingOutputs { directory, key, packages }: &PendingOutputs) -> Self {
+        let version = key.version.as_str();
+        let packages = packages.iter().map(|p| (p.name.clone(), version.to_owned(), p.architecture.clone()));
+        Self { directory: directory.clone(), packages: packages.collect() }
+    }
 }
 
 /// Why a journal cannot be used.
@@ -75,11 +96,20 @@ pub(crate) enum JournalError {
 /// The first line of a journal.
 #[derive(Serialize, Deserialize)]
 struct Header {
-    /// Earlier versions have written this name.
-    #[serde(rename = "outputs")]
-    directory: String,
+    /// An earlier version wrote this directory instead of the group.
+    #[serde(skip_serializing)]
+    outputs: Option<String>,
+    #[serde(default)]
+    group: Vec<Member>,
     hidden: Vec<String>,
     files: Vec<(String, u64)>,
+}
+
+impl Saved {
+    /// Returns the bytes that the file `name`, relative to the repository, had before the publish.
+    pub(super) fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.iter().find(|(saved, _)| saved == name).map(|(_, bytes)| &**bytes)
+    }
 }
 
 impl Journal {
@@ -93,18 +123,17 @@ impl Journal {
         &self.path
     }
 
-    /// Saves the repository's small files, before the packages in `directory` below `publish/` are
-    /// published.
+    /// Saves the repository's small files, before the packages of `group` are published.
     ///
     /// # Errors
     /// When the file system refuses; nothing is saved then.
-    pub(crate) fn begin(&self, directory: &str) -> Result<(), FileError> {
-        self.save(directory).map_err(at(&self.path))
+    pub(crate) fn begin(&self, group: Vec<Member>) -> Result<(), FileError> {
+        self.save(group).map_err(at(&self.path))
     }
 
-    fn save(&self, directory: &str) -> io::Result<()> {
+    fn save(&self, group: Vec<Member>) -> io::Result<()> {
         let hidden = hidden_names(&self.repo)?;
-        let mut header = Header { directory: directory.to_owned(), hidden, files: Vec::new() };
+        let mut header = Header { outputs: None, group, hidden, files: Vec::new() };
         let mut files = Vec::new();
         for name in small_files(&self.repo)? {
             let path = self.repo.join(&name);
@@ -162,12 +191,6 @@ impl Journal {
             return Ok(Err(OTHER_CHECKSUM));
         }
         regular_file::read(&self.path, MAX_JOURNAL).map(Ok)
-    }
-
-    /// Whether both indexes differ from the saved ones: each publish raises their `index_version`.
-    pub(crate) fn is_superseded(&self, saved: &Saved) -> bool {
-        let mut indexes = saved.files.iter().filter(|(name, _)| INDEXES.contains(&&**name));
-        indexes.all(|(name, bytes)| is_other(&self.repo.join(name), bytes).unwrap_or(false))
     }
 
     /// Restores the saved files, removes the tool's unfinished work, then removes the journal.
@@ -273,7 +296,7 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Whether the file at `path` has other bytes than `saved`.
-fn is_other(path: &Path, saved: &[u8]) -> io::Result<bool> {
+pub(super) fn is_other(path: &Path, saved: &[u8]) -> io::Result<bool> {
     let file = regular_file::open(path)?;
     // Read no more than it takes to tell.
     Ok(file.metadata()?.len() != saved.len() as u64 || regular_file::read(path, MAX_INDEX)? != saved)
@@ -304,8 +327,12 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
         files.push((name, file.to_vec()));
         contents = rest;
     }
-    let Header { directory, hidden, .. } = header;
-    if contents.is_empty() { Ok(Saved { directory, hidden, files }) } else { Err("it is too long") }
+    let Header { outputs, mut group, hidden, .. } = header;
+    group.extend(outputs.map(|directory| Member { directory, packages: Vec::new() }));
+    if group.is_empty() {
+        return Err("it names no packages");
+    }
+    if contents.is_empty() { Ok(Saved { group, hidden, files }) } else { Err("it is too long") }
 }
 
 /// Writes a file and computes its checksum.

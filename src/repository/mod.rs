@@ -4,7 +4,10 @@
 //! Only `peipkg-repo` writes package files and new indexes. The journal restores old indexes.
 
 pub(crate) mod archive_file;
+mod group;
+mod index_head;
 mod index_scan;
+mod inspect;
 mod install;
 pub(crate) mod journal;
 pub(crate) mod peipkg_repo;
@@ -14,6 +17,7 @@ pub(crate) mod published;
 pub(crate) mod settle;
 pub(crate) mod timestamp;
 pub(crate) mod upload;
+mod verdict;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -10,9 +10,10 @@ use crate::config::{Repo, Upload};
 use crate::farm::events::PendingOutputs;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
+use crate::repository::group::check_names;
 use crate::repository::install::{self, install};
-use crate::repository::journal;
-use crate::repository::settle::{Ended, SettleError, Settled, is_empty, is_missing};
+use crate::repository::journal::{self, Member};
+use crate::repository::settle::{Ended, SettleError, is_empty, is_missing};
 use crate::state::durable::{self, FileError, at};
 
 /// Why a publish failed, or the repository could not be created.
@@ -33,9 +34,19 @@ pub(crate) enum PublishError {
         /// Which package is missing or altered.
         missing: String,
     },
-    /// Somebody has removed the pending packages.
-    #[error("{0} is gone")]
-    Gone(PathBuf),
+    /// Somebody has removed the pending packages in these directories below `publish/`.
+    #[error("pending packages are gone: {}", .0.join(", "))]
+    Gone(Vec<String>),
+    /// Two builds of the group have the same package.
+    #[error("{file_name} is in {first} and in {second}; they cannot be published together")]
+    Alike {
+        /// The package's file name.
+        file_name: String,
+        /// The directory below `publish/` that has it.
+        first: String,
+        /// The other one.
+        second: String,
+    },
     /// `repo/` holds files, but no repository.
     #[error("{0} has no repo.json but is not empty; move its files away, or restore its repo.json")]
     NoRepository(PathBuf),
@@ -84,46 +95,53 @@ impl Repository {
         Ok(install(fresh, repo).map_err(at(repo))?)
     }
 
-    /// Publishes pending packages, whole or not at all. The tool's output goes to `log`.
+    /// Publishes the pending packages of a group of builds by one run of the tool, all or none. The
+    /// tool's output goes to `log`. Packages that are published already, to the byte, are no error.
     ///
     /// Unless others changed the archive index too, it counts as read afterwards, because the caller
     /// tells the farm which packages it published. After a publish that had to be settled, the loop
     /// reads the index again.
     ///
     /// # Errors
-    /// When `peipkg-repo publish` fails; the repository is then as it was before.
+    /// When `peipkg-repo publish` fails; the repository is then as it was before. Nothing is changed
+    /// if pending packages are gone, or if two builds have the same package.
     pub(crate) fn publish(
         &self,
-        outputs: &PendingOutputs,
+        group: &[PendingOutputs],
         interrupt: &Interrupt,
         log: &BuildLog,
     ) -> Result<(), PublishError> {
         let _lock = self.lock();
         let before = self.archive.stamp();
         // Build on no earlier publish that could not be undone. It may have been of these packages.
-        if self.settle(Ended::Earlier, interrupt)? == Settled::Stands(outputs.directory.clone()) {
+        let published = self.settle(Ended::Earlier, interrupt)?;
+        let is_pending = |outputs: &&PendingOutputs| !published.contains(&outputs.directory);
+        let group: Vec<&PendingOutputs> = group.iter().filter(is_pending).collect();
+        if group.is_empty() {
             return Ok(());
         }
-        let packages = self.pending.packages_of(&outputs.directory);
-        if !self.pending.contains(&outputs.directory) {
-            return Err(PublishError::Gone(packages));
+        let gone = group.iter().filter(|outputs| !self.pending.contains(&outputs.directory));
+        let gone: Vec<String> = gone.map(|outputs| outputs.directory.clone()).collect();
+        if !gone.is_empty() {
+            return Err(PublishError::Gone(gone));
         }
-        let repo = self.state.repo();
+        check_names(&group)?;
         let program = self.tool.writer("publish", interrupt)?;
-        let program = program.arg("--in").arg(&repo).arg("--new").arg(packages).arg("--out").arg(&repo);
+        let (repo, new) = (self.state.repo(), self.gather(&group)?);
+        let program = program.arg("--in").arg(&repo).arg("--new").arg(new.path()).arg("--out").arg(&repo);
         if self.config.upload != Upload::None {
             // From here on the remote may lack a package, even if this process dies.
             let owed = self.state.upload_owed();
             durable::create_marker(&owed).map_err(at(&owed))?;
         }
-        self.journal.begin(&outputs.directory)?;
+        self.journal.begin(group.iter().copied().map(Member::from).collect())?;
         let error = match program.log_to(log).run(interrupt) {
             Ok(_) => {
                 let after = self.archive.stamp();
                 // Do not trust the exit status: the pending packages are removed next.
-                match self.missing(outputs) {
+                match self.missing_of(&group) {
                     None => {
-                        self.sync(outputs)?;
+                        self.sync(group.iter().flat_map(|outputs| self.files_of(outputs)))?;
                         self.journal.forget()?;
                         self.archive.acknowledge(before, after);
                         return Ok(());
@@ -135,10 +153,17 @@ impl Repository {
             Err(error @ ProcessError::Interrupted { .. }) => return Err(error.into()),
             Err(error) => error.into(),
         };
-        match self.settle(Ended::JustNow, interrupt)? {
-            // The tool failed after it had published everything.
-            Settled::Stands(_) => Ok(()),
-            Settled::Undone | Settled::Nothing => Err(error),
+        self.settle(Ended::JustNow, interrupt)?;
+        if self.missing_of(&group).is_some() {
+            return Err(error);
         }
+        // The tool failed after it had published everything, or because everything was published
+        // already: an upload may have settled an earlier publish of these packages.
+        Ok(self.sync(group.iter().flat_map(|outputs| self.files_of(outputs)))?)
+    }
+
+    /// Returns which package of `group` is not in the repository as it was built.
+    fn missing_of(&self, group: &[&PendingOutputs]) -> Option<String> {
+        group.iter().find_map(|outputs| self.missing(outputs))
     }
 }

@@ -56,26 +56,26 @@ impl Repository {
         }
     }
 
-    /// Whether the archive index can be read, and lists no package of `outputs`.
-    pub(super) fn lists_none_of(&self, outputs: &PendingOutputs) -> bool {
-        self.unlisted(outputs).is_ok_and(|unlisted| unlisted.len() == outputs.packages.len())
-    }
-
-    /// Syncs the indexes and the published packages of `outputs` before the pending packages, the
-    /// only other copy, are removed.
+    /// Syncs the indexes and the published `files` before the pending packages, perhaps the only other
+    /// copy, are removed.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(super) fn sync(&self, outputs: &PendingOutputs) -> Result<(), FileError> {
+    pub(super) fn sync(&self, files: impl Iterator<Item = PathBuf>) -> Result<(), FileError> {
         let repo = self.state.repo();
         journal::sync_small_files(&repo).map_err(at(&repo))?;
-        for package in &outputs.packages {
+        for file in files {
             // Sync the file and the directories above it: all of `p/<name>/<version>` may be new.
-            for path in self.path_of(package, &outputs.key.version).ancestors().take(4) {
+            for path in file.ancestors().take_while(|path| *path != repo) {
                 durable::sync(path).map_err(at(path))?;
             }
         }
         Ok(())
+    }
+
+    /// Returns the paths in the repository of the packages of `outputs`.
+    pub(super) fn files_of(&self, outputs: &PendingOutputs) -> impl Iterator<Item = PathBuf> {
+        outputs.packages.iter().map(|package| self.path_of(package, &outputs.key.version))
     }
 
     /// Returns the packages of `outputs` that the archive index does not list.

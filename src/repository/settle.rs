@@ -1,8 +1,16 @@
-//! Settles a publish that failed or was cut short: it stands, or the journal undoes it.
+//! Settles a publish that failed or was cut short: the repository stays as it is, or the journal
+//! restores it.
 //!
-//! A publish stands if every package is in the repository, to the byte, and the repository
-//! verifies. Otherwise the journal restores the repository. A damaged journal cannot do so; then
-//! the repository need only be whole as it is, with the packages or without them.
+//! Four cases end before any fact is needed:
+//!
+//! | journal | `repo/` | done |
+//! |---|---|---|
+//! | none | any | nothing |
+//! | unreadable | any | an error |
+//! | there | missing | the journal is dropped |
+//! | there | empty | an error: a disk may not be mounted |
+//!
+//! All others are the table of [`decide`].
 
 use std::fs;
 use std::io;
@@ -12,20 +20,14 @@ use log::warn;
 
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
+use crate::repository::inspect::Facts;
 use crate::repository::install::is_vacant;
-use crate::repository::journal::{JournalError, Saved};
+use crate::repository::journal::JournalError;
+use crate::repository::verdict::{self, Group, Indexes, Repo, Verdict, decide};
 use crate::state::durable::{FileError, at};
 
-/// How a publish was settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// No publish was cut short, or it left nothing to settle.
-    Nothing,
-    /// The publish of the packages in this directory below `publish/` was whole.
-    Stands(String),
-    /// The publish was not whole. The repository is as it was before.
-    Undone,
-}
+/// Which directories below `publish/` the settled publish has published, as far as the journal tells.
+pub(super) type Published = Vec<String>;
 
 /// When the publish to settle has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,18 @@ pub(crate) enum SettleError {
         /// How the repository is not whole.
         found: String,
     },
+    /// Somebody has published since, so the journal must not undo anything, and the repository is not
+    /// whole.
+    #[error(
+        "somebody has published since the publish that {journal} can undo, and the repository is not whole: \
+         {found}; restore its index or rebuild it from its packages, then start again"
+    )]
+    Overtaken {
+        /// The journal.
+        journal: PathBuf,
+        /// How the repository is not whole.
+        found: String,
+    },
     /// A publish was cut short in a `repo/` that is empty now, for example an unmounted disk.
     #[error(
         "{repo} is empty, but a publish in it was cut short; mount it, or remove {journal} if it is lost"
@@ -79,15 +93,16 @@ impl SettleError {
 }
 
 impl Repository {
-    /// Settles the publish that the journal tells of, if any: lets it stand if it is whole, else
-    /// undoes it.
+    /// Settles the publish that the journal tells of, if any: keeps the repository, or undoes the
+    /// publish.
     ///
     /// # Errors
-    /// When the repository cannot be restored; the caller can try again.
-    pub(super) fn settle(&self, ended: Ended, interrupt: &Interrupt) -> Result<Settled, SettleError> {
+    /// When the facts cannot be found, nothing can restore the repository, or that fails. The
+    /// journal stays, so the caller can try again.
+    pub(super) fn settle(&self, ended: Ended, interrupt: &Interrupt) -> Result<Published, SettleError> {
         let (repo, journal) = (self.state.repo(), &self.journal);
         let saved = match journal.read() {
-            Ok(None) => return Ok(Settled::Nothing),
+            Ok(None) => return Ok(Published::new()),
             Ok(Some(saved)) => Ok(saved),
             Err(JournalError::Damaged(reason)) => Err(reason),
             Err(JournalError::Unreadable(error)) => return Err(error.into()),
@@ -95,71 +110,61 @@ impl Repository {
         if is_missing(&repo) {
             // Somebody has removed the repository: nothing is left to restore.
             journal.forget()?;
-            return Ok(Settled::Nothing);
+            return Ok(Published::new());
         }
         if is_empty(&repo)? {
             // Keep the journal: if the repository's disk is mounted again, only it can restore.
             return Err(SettleError::Emptied { repo, journal: journal.path().to_owned() });
         }
         self.tool.wait_for_writer(interrupt)?;
-        let settled = match saved {
-            Ok(saved) => {
-                let Some(settled) = self.standing(&saved, ended, interrupt)? else {
-                    if journal.undo(&saved)? {
-                        warn!(directory = saved.directory; "publish was cut short, repository restored");
-                    }
-                    return Ok(Settled::Undone);
-                };
-                settled
+        let (state, facts) = match &saved {
+            Ok(saved) => (verdict::Journal::Usable, self.inspect(saved, ended, interrupt)?),
+            Err(_) => (verdict::Journal::Damaged, self.inspect_without_journal(interrupt)?),
+        };
+        let health = if facts.fault.is_none() { Repo::Whole } else { Repo::Faulty };
+        let verdict = decide(state, facts.indexes, health, facts.group);
+        let found = facts.fault.unwrap_or_default();
+        let path = journal.path();
+        match (verdict, saved) {
+            (Verdict::Keep, saved) => {
+                self.sync(facts.new_files.into_iter())?;
+                if let Err(reason) = saved {
+                    warn!(path = path.display().to_string(), reason; "journal is damaged, but the repository is whole");
+                }
+                journal.forget()?;
+                Ok(facts.published)
             }
-            Err(reason) => self.settle_without_journal(reason, interrupt)?,
-        };
-        journal.forget()?;
-        Ok(settled)
+            (Verdict::Undo, Ok(saved)) => {
+                if journal.undo(&saved)? {
+                    let directories: Vec<_> = saved.group.iter().map(|member| &*member.directory).collect();
+                    warn!(directory = directories.join(" "); "publish was cut short, repository restored");
+                }
+                Ok(Published::new())
+            }
+            (Verdict::Stop, Ok(_)) => Err(SettleError::Overtaken { journal: path.to_owned(), found }),
+            (Verdict::Stop | Verdict::Undo, Err(reason)) => {
+                Err(SettleError::Damaged { journal: path.to_owned(), reason, found })
+            }
+        }
     }
 
-    /// Returns how to settle a publish that must not be undone: it is whole, or it left no trace
-    /// and somebody else has published since, which the undo would lose.
-    fn standing(
-        &self,
-        saved: &Saved,
-        ended: Ended,
-        interrupt: &Interrupt,
-    ) -> Result<Option<Settled>, SettleError> {
-        // Check the indexes too, which a tool finishes last: the packages may have been there since
-        // an earlier publish that was undone.
-        let outputs = self.pending.get(&saved.directory);
-        let Some(outputs) = outputs.filter(|_| self.journal.is_superseded(saved)) else {
-            return Ok(None);
+    /// Finds what is known of a publish whose journal is damaged: it may have been of any pending
+    /// packages.
+    fn inspect_without_journal(&self, interrupt: &Interrupt) -> Result<Facts, SettleError> {
+        let fault = self.fault_of_any_publish(interrupt)?;
+        let mut facts = Facts {
+            indexes: Indexes::Unfinished,
+            group: Group::Torn,
+            fault,
+            published: Published::new(),
+            new_files: Vec::new(),
         };
-        let is_whole = self.missing(&outputs).is_none();
-        let is_others_work = !is_whole && ended == Ended::Earlier && self.lists_none_of(&outputs);
-        if !(is_whole || is_others_work) || self.fault(interrupt)?.is_some() {
-            return Ok(None);
+        if facts.fault.is_none() {
+            let pending = self.pending.list();
+            let published = pending.iter().filter(|outputs| self.missing(outputs).is_none());
+            facts.new_files = published.flat_map(|outputs| self.files_of(outputs)).collect();
         }
-        if is_others_work {
-            return Ok(Some(Settled::Nothing));
-        }
-        self.sync(&outputs)?;
-        Ok(Some(Settled::Stands(outputs.directory)))
-    }
-
-    /// Accepts a repository that is whole although its journal is damaged, for `reason`.
-    fn settle_without_journal(
-        &self,
-        reason: &'static str,
-        interrupt: &Interrupt,
-    ) -> Result<Settled, SettleError> {
-        let journal = self.journal.path();
-        if let Some(found) = self.fault_of_any_publish(interrupt)? {
-            return Err(SettleError::Damaged { journal: journal.to_owned(), reason, found });
-        }
-        let pending = self.pending.list();
-        for outputs in pending.iter().filter(|outputs| self.missing(outputs).is_none()) {
-            self.sync(outputs)?;
-        }
-        warn!(path = journal.display().to_string(), reason; "journal is damaged, but the repository is whole");
-        Ok(Settled::Nothing)
+        Ok(facts)
     }
 
     /// Returns why the repository is not whole, if a publish of any pending packages may have been
@@ -174,16 +179,6 @@ impl Repository {
             None => Some(format!("{} cannot be read, and may have been published", path.display())),
         };
         Ok(self.pending.entries()?.into_iter().find_map(check))
-    }
-
-    /// Returns the fault that `peipkg-repo verify` finds, if any. If verify could not run, returns
-    /// that error: the repository may be whole.
-    fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ProcessError> {
-        match self.tool.verify(interrupt) {
-            Ok(()) => Ok(None),
-            Err(error @ ProcessError::Failed { .. }) => Ok(Some(error.to_string())),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -4,16 +4,14 @@
 //! index cannot be older: clients refuse it (PSD-009 §6.2.3), and so tools do not make it. Repeat
 //! the time of the present index until the clock has passed it; to wait instead may take years.
 
-use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use log::warn;
 use peipkg_format::{duration, regular_file};
-use serde::Deserializer as _;
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 
+use crate::repository::index_head;
 use crate::repository::journal::INDEXES;
 
 /// How much of an index is read, in bytes: its time comes before its packages, which may be many.
@@ -45,35 +43,10 @@ fn choose(now: SystemTime, indexes: impl Iterator<Item = (SystemTime, String)>) 
 
 /// Reads the time of an index, as a time and as text, if its head has one.
 pub(crate) fn generated_at(index: impl Read) -> Option<(SystemTime, String)> {
-    let mut found = None;
-    // Ignore the error: `Head` stops the parser with one when it has found the time.
-    let head = BufReader::with_capacity(1024, index.take(HEAD));
-    let _ = serde_json::Deserializer::from_reader(head).deserialize_map(Head(&mut found));
     // Accept UTC only, as tools write and read it.
-    let text = found.filter(|text| text.ends_with('Z'))?;
+    let text = index_head::field::<String>(index.take(HEAD), "generated_at");
+    let text = text.filter(|text| text.ends_with('Z'))?;
     Some((humantime::parse_rfc3339(&text).ok()?, text))
-}
-
-/// Finds the time in an index object, then stops the parser.
-struct Head<'a>(&'a mut Option<String>);
-
-impl<'de> Visitor<'de> for Head<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an index")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key::<String>()? {
-            if field == "generated_at" {
-                *self.0 = Some(map.next_value()?);
-                return Err(A::Error::custom("the time is found"));
-            }
-            map.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ mod supervision;
 mod support_itself;
 mod sweep;
 mod tls;
+mod undoing;
 mod uploads;
 mod volumes;
 mod webhooks;

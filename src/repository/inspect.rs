@@ -1,0 +1,270 @@
+//! Finds the facts about a publish that failed or was cut short. Decides nothing and changes
+//! nothing.
+//!
+//! A fact that cannot be found is an error, never a fault of the repository: an undo needs proof.
+
+use std::collections::HashSet;
+use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use peipkg_format::archive_index::each_package;
+use peipkg_format::hex;
+use peipkg_format::package::{PackageName, check_architecture, check_package_name};
+use peipkg_format::regular_file::{self, MAX_INDEX};
+use peipkg_format::repository_layout::ARCHIVE_INDEX;
+use peipkg_format::version::Version;
+use ring::digest::{self, SHA256};
+use serde::Deserialize;
+
+use crate::process::{Interrupt, ProcessError};
+use crate::repository::journal::{INDEXES, Member, Saved, is_other};
+use crate::repository::settle::{Ended, SettleError};
+use crate::repository::verdict::{Group, Indexes};
+use crate::repository::{Repository, index_head};
+use crate::state::durable::{FileError, at};
+
+/// How much of a file is held in memory at a time, in bytes.
+const BLOCK: usize = 64 * 1024;
+
+/// The facts about a publish.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) indexes: Indexes,
+    pub(super) group: Group,
+    /// How the repository is not whole, if so.
+    pub(super) fault: Option<String>,
+    /// The directories below `publish/` whose packages are all listed.
+    pub(super) published: Vec<String>,
+    /// The package files that are new since the saved index.
+    pub(super) new_files: Vec<PathBuf>,
+}
+
+/// An entry of an index (PSD-009 §6.2.4), as far as it tells where its file is.
+#[derive(Hash, Deserialize)]
+struct Entry {
+    name: String,
+    version: String,
+    architecture: String,
+    hash: Option<Hash>,
+    url: Option<String>,
+}
+
+#[derive(Hash, Deserialize)]
+struct Hash {
+    value: String,
+}
+
+impl Repository {
+    /// Finds the facts about the publish that `saved` can undo. Runs `peipkg-repo verify` only if
+    /// both indexes are new.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or verify cannot run.
+    pub(super) fn inspect(
+        &self,
+        saved: &Saved,
+        ended: Ended,
+        interrupt: &Interrupt,
+    ) -> Result<Facts, SettleError> {
+        let (indexes, stale) = indexes(&self.state.repo(), saved)?;
+        let mut facts =
+            Facts { indexes, group: Group::Torn, fault: stale, published: Vec::new(), new_files: Vec::new() };
+        if facts.fault.is_none() {
+            facts.fault = self.fault(interrupt)?;
+        }
+        if facts.fault.is_some() {
+            return Ok(facts);
+        }
+        let members: Vec<_> = saved.group.iter().map(|member| self.completed(member)).collect();
+        let mut unlisted: HashSet<_> = members.iter().flat_map(|member| &member.packages).cloned().collect();
+        let new = match self.new_entries(saved, &mut unlisted) {
+            Ok(new) => new,
+            Err(error) if error.is_io() => return Err(self.at_index(error).into()),
+            Err(error) => {
+                facts.fault = Some(self.at_index(error).to_string());
+                return Ok(facts);
+            }
+        };
+        for entry in &new {
+            match self.file_of(entry)? {
+                Ok(file) => facts.new_files.extend(file),
+                Err(fault) => {
+                    facts.fault = Some(fault);
+                    return Ok(facts);
+                }
+            }
+        }
+        facts.group = Group::Listed;
+        for member in &members {
+            let lacking = member.packages.iter().filter(|package| unlisted.contains(package)).count();
+            match lacking {
+                0 if ended == Ended::Earlier || !self.is_altered(member) => {
+                    facts.published.push(member.directory.clone());
+                }
+                lacking if ended == Ended::Earlier && lacking == member.packages.len() => {
+                    // A version that is torn weighs more than one that is not there.
+                    facts.group = if facts.group == Group::Torn { Group::Torn } else { Group::Apart };
+                }
+                _ => facts.group = Group::Torn,
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Returns the fault that `peipkg-repo verify` finds, if any. If verify could not run, returns
+    /// that error: the repository may be whole.
+    pub(super) fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ProcessError> {
+        match self.tool.verify(interrupt) {
+            Ok(()) => Ok(None),
+            Err(error @ ProcessError::Failed { .. }) => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds the packages to a member that an earlier version has written, if they are pending.
+    fn completed(&self, member: &Member) -> Member {
+        let is_complete = !member.packages.is_empty() || !self.pending.contains(&member.directory);
+        let pending = if is_complete { None } else { self.pending.get(&member.directory) };
+        pending.map_or_else(|| member.clone(), |outputs| Member::from(&outputs))
+    }
+
+    /// Whether the repository has a pending package of `member` in another form.
+    fn is_altered(&self, member: &Member) -> bool {
+        let pending =
+            if self.pending.contains(&member.directory) { self.pending.get(&member.directory) } else { None };
+        pending.is_some_and(|outputs| self.missing(&outputs).is_some())
+    }
+
+    /// Returns the entries of the archive index that the saved one does not have as they are.
+    /// Removes each listed package from `unlisted`.
+    fn new_entries(
+        &self,
+        saved: &Saved,
+        unlisted: &mut HashSet<(String, String, String)>,
+    ) -> serde_json::Result<Vec<Entry>> {
+        // Keep only a hash of each saved entry: an index may list many.
+        let (hasher, mut old) = (RandomState::new(), HashSet::new());
+        // A saved index that was broken already tells nothing: then each entry counts as new.
+        let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
+        let _ = each_package(before, |entry: Entry| _ = old.insert(hasher.hash_one(&entry)));
+        let mut new = Vec::new();
+        let index = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX);
+        each_package(index.map_err(serde_json::Error::io)?, |entry: Entry| {
+            let is_old = old.contains(&hasher.hash_one(&entry));
+            let Entry { name, version, architecture, hash, url } = entry;
+            let identity = (name, version, architecture);
+            unlisted.remove(&identity);
+            if !is_old {
+                let (name, version, architecture) = identity;
+                new.push(Entry { name, version, architecture, hash, url });
+            }
+        })?;
+        Ok(new)
+    }
+
+    /// Returns the file of `entry`, or how it is missing or not the file that the entry names. An
+    /// entry with a URL of another place may have none here.
+    fn file_of(&self, entry: &Entry) -> Result<Result<Option<PathBuf>, String>, FileError> {
+        let Entry { name, version, architecture, hash, url } = entry;
+        let Some(package) = package(name, architecture).zip(version.parse::<Version>().ok()) else {
+            return Ok(Err(format!("the archive index lists {name:?} {version:?} {architecture:?}")));
+        };
+        let (package, version) = package;
+        let file_name = package.file_name(&version);
+        let Some(Hash { value: expected }) = hash else {
+            return Ok(Err(format!("the archive index has no hash of {file_name}")));
+        };
+        let repo = self.state.repo();
+        let mut places = vec![repo.join(package.published_path(&version))];
+        let is_elsewhere = url.as_ref().is_some_and(|url| url.contains("://") || url.starts_with("//"));
+        if let Some(url) = url.as_ref().filter(|url| !is_elsewhere && !url.contains("..")) {
+            places.push(repo.join(url.trim_start_matches('/')));
+        }
+        let mut has_file = false;
+        for path in places {
+            match sha256(&path).map_err(at(&path))? {
+                Some(found) if found == *expected => return Ok(Ok(Some(path))),
+                Some(_) => has_file = true,
+                None => {}
+            }
+        }
+        if is_elsewhere && !has_file {
+            return Ok(Ok(None));
+        }
+        let fault = if has_file { "is not the file that the archive index lists" } else { "is missing" };
+        Ok(Err(format!("{file_name} {fault}")))
+    }
+
+    fn at_index(&self, error: serde_json::Error) -> FileError {
+        at(&self.state.archive_index())(error.into())
+    }
+}
+
+/// Returns how far the indexes in the repository at `repo` are ahead of the saved ones, and how one
+/// of them is missing or old, if so.
+fn indexes(repo: &Path, saved: &Saved) -> Result<(Indexes, Option<String>), FileError> {
+    let (mut stale, mut has_passed) = (None, false);
+    for name in INDEXES {
+        let Some(before) = saved.file(name) else { continue };
+        let path = repo.join(name);
+        match is_other(&path, before) {
+            Ok(true) => {}
+            Ok(false) => stale = Some(format!("{name} is the one from before the publish")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                stale = Some(format!("{name} is missing"));
+                continue;
+            }
+            // No tool writes a FIFO, a device or such a length.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) =>
+            {
+                stale = Some(format!("{name} {error}"));
+                continue;
+            }
+            Err(error) => return Err(at(&path)(error)),
+        }
+        let now = regular_file::open(&path).map_err(at(&path))?;
+        if let (Some(before), Some(now)) = (index_version(before), index_version(now)) {
+            has_passed |= now > before.saturating_add(1);
+        }
+    }
+    let indexes = match stale {
+        _ if has_passed => Indexes::Passed,
+        Some(_) => Indexes::Unfinished,
+        None => Indexes::Superseded,
+    };
+    Ok((indexes, stale))
+}
+
+fn index_version(index: impl io::Read) -> Option<u64> {
+    index_head::field(index, "index_version")
+}
+
+/// Returns the package of these names, if they may become a path.
+fn package(name: &str, architecture: &str) -> Option<PackageName> {
+    check_package_name(name).ok()?;
+    check_architecture(architecture).ok()?;
+    Some(PackageName { name: name.to_owned(), architecture: architecture.to_owned() })
+}
+
+/// Returns the SHA-256 of the file at `path` in hexadecimal, or nothing if there is no such file.
+fn sha256(path: &Path) -> io::Result<Option<String>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    }
+    let (mut file, mut block) = (regular_file::open(path)?, vec![0; BLOCK]);
+    let mut digest = digest::Context::new(&SHA256);
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(Some(hex::encode(digest.finish().as_ref()))),
+            length => digest.update(&block[..length]),
+        }
+    }
+}
