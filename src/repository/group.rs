@@ -85,3 +85,18 @@ fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     io::copy(&mut regular_file::open(from)?, &mut File::create_new(to)?).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_another_file_system_is_copied() {
+        let home = tempfile::tempdir().unwrap();
+        let to = home.path().join("copy");
+        link_or_copy(Path::new("/proc/version"), &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), fs::read("/proc/version").unwrap());
+        let error = link_or_copy(&home.path().join("gone"), &home.path().join("other")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -19,6 +19,9 @@ pub(crate) mod timestamp;
 pub(crate) mod upload;
 mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
