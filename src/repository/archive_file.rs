@@ -16,8 +16,15 @@ use peipkg_format::regular_file::{self, MAX_INDEX};
 #[derive(Debug)]
 pub(crate) struct ArchiveFile {
     path: PathBuf,
-    /// Locked only to compare or to set the stamp, never while the file is read.
-    seen: Mutex<Option<Stamp>>,
+    /// Locked only to compare or to set what was seen, never while the file is read.
+    seen: Mutex<Option<Seen>>,
+}
+
+/// The file that was read last: its stamp, and how it is broken, if so.
+#[derive(Debug)]
+struct Seen {
+    stamp: Stamp,
+    fault: Option<String>,
 }
 
 /// The metadata that change when a file is replaced or rewritten: device, inode, length, and
@@ -39,20 +46,34 @@ impl ArchiveFile {
     }
 
     /// Reads the archive, if the file has changed since it was last read or acknowledged. Returns
-    /// the error of a file that cannot be read each time.
+    /// the error of a file that cannot be read each time, without parsing a broken file again.
     pub(crate) fn read_if_changed(&self) -> Option<Result<Archive, String>> {
-        let result = (|| {
-            let file = regular_file::open_up_to(&self.path, MAX_INDEX)?;
-            let stamp = Stamp::of(&file.metadata()?);
-            if *self.seen() == Some(stamp) {
-                return Ok(None);
+        let result = self.read().transpose()?;
+        Some(result.map_err(|error| format!("{}: {error}", self.path.display())))
+    }
+
+    fn read(&self) -> Result<Option<Archive>, String> {
+        let file = regular_file::open_up_to(&self.path, MAX_INDEX).map_err(|error| error.to_string())?;
+        let stamp = Stamp::of(&file.metadata().map_err(|error| error.to_string())?);
+        if let Some(seen) = self.seen().as_ref().filter(|seen| seen.stamp == stamp) {
+            return seen.fault.clone().map_or(Ok(None), Err);
+        }
+        self.forget();
+        match Archive::read(file) {
+            Ok(archive) => {
+                *self.seen() = Some(Seen { stamp, fault: None });
+                Ok(Some(archive))
             }
-            self.forget();
-            let archive = Archive::read(file)?;
-            *self.seen() = Some(stamp);
-            Ok(Some(archive))
-        })();
-        result.map_err(|error: io::Error| format!("{}: {error}", self.path.display())).transpose()
+            Err(error) => {
+                let is_broken = !error.is_io();
+                let error = io::Error::from(error).to_string();
+                // A disk may be readable again later; the text of the file stays what it is.
+                if is_broken {
+                    *self.seen() = Some(Seen { stamp, fault: Some(error.clone()) });
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Makes the next call read the file, changed or not.
@@ -70,12 +91,13 @@ impl ArchiveFile {
     /// index too, and the next call must read it.
     pub(crate) fn acknowledge(&self, before: Option<Stamp>, after: Option<Stamp>) {
         let mut seen = self.seen();
-        if *seen == before {
-            *seen = after;
+        let read = seen.as_ref().filter(|seen| seen.fault.is_none()).map(|seen| seen.stamp);
+        if read == before {
+            *seen = after.map(|stamp| Seen { stamp, fault: None });
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<Stamp>> {
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,10 +117,34 @@ mod tests {
         assert!(file.read_if_changed().is_none());
         std::fs::write(&path, "{").unwrap();
         assert!(file.read_if_changed().unwrap().is_err());
-        assert!(file.read_if_changed().unwrap().is_err(), "a broken file stays an error");
+        let error = file.read_if_changed().unwrap().unwrap_err();
+        assert_eq!(file.read_if_changed().unwrap().unwrap_err(), error, "a broken file stays an error");
         let entry = r#"{"kind":"archive","packages":[{"name":"a","version":"1-1","architecture":"noarch"}]}"#;
         std::fs::write(&path, entry).unwrap();
         assert_eq!(file.read_if_changed().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn file_broken_is_not_parsed_again_until_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("archive.json");
+        let write = |text: &str, time: u64| {
+            std::fs::write(&path, text).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        let file = ArchiveFile::new(path.clone());
+        write("[ broken ]                      ", 1);
+        let error = file.read_if_changed().unwrap().unwrap_err();
+        // Nothing but the content shows whether the file is read.
+        write("{\"kind\":\"archive\",\"packages\":[]}", 1);
+        assert_eq!(file.read_if_changed().unwrap().unwrap_err(), error);
+        // A publish of our own counts as read only if the index before it was read.
+        let before = file.stamp();
+        write("{\"kind\":\"archive\",\"packages\":[]}", 2);
+        file.acknowledge(before, file.stamp());
+        assert!(file.read_if_changed().unwrap().unwrap().is_empty());
+        assert!(file.read_if_changed().is_none());
     }
 
     #[test]

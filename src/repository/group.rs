@@ -9,7 +9,6 @@ use peipkg_format::regular_file;
 
 use crate::farm::events::PendingOutputs;
 use crate::repository::Repository;
-use crate::repository::publish::PublishError;
 use crate::state::durable::{self, FileError, at};
 
 /// The `--new` directory of a publish. Removed when dropped, unless it is a build's own.
@@ -33,16 +32,28 @@ impl Drop for NewPackages {
     }
 }
 
+/// Two builds of a group have the same package.
+#[derive(Debug, thiserror::Error)]
+#[error("{file_name} is in {first} and in {second}; they cannot be published together")]
+pub(crate) struct Alike {
+    /// The package's file name.
+    file_name: String,
+    /// The directory below `publish/` that has it.
+    first: String,
+    /// The other one.
+    second: String,
+}
+
 /// Checks that no two builds of `group` have a package of the same name, version and architecture:
 /// only one of them could be published.
-pub(super) fn check_names(group: &[&PendingOutputs]) -> Result<(), PublishError> {
+pub(super) fn check_names(group: &[&PendingOutputs]) -> Result<(), Alike> {
     let mut seen = HashMap::new();
     for outputs in group {
         for package in &outputs.packages {
             let file_name = package.file_name(&outputs.key.version);
             if let Some(first) = seen.insert(file_name.clone(), &outputs.directory) {
                 let (first, second) = (first.clone(), outputs.directory.clone());
-                return Err(PublishError::Alike { file_name, first, second });
+                return Err(Alike { file_name, first, second });
             }
         }
     }

@@ -20,13 +20,33 @@ use serde::Deserialize;
 
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::journal::{INDEXES, Member, Saved, is_other};
-use crate::repository::settle::{Ended, SettleError};
-use crate::repository::verdict::{Group, Indexes};
+use crate::repository::verdict::{Ended, Group, Indexes};
 use crate::repository::{Repository, index_head};
 use crate::state::durable::{FileError, at};
 
 /// How much of a file is held in memory at a time, in bytes.
 const BLOCK: usize = 64 * 1024;
+
+/// Why a fact cannot be found.
+#[derive(Debug)]
+pub(super) enum Unknown {
+    /// A file cannot be read.
+    File(FileError),
+    /// `peipkg-repo verify` cannot run.
+    Tool(ProcessError),
+}
+
+impl From<FileError> for Unknown {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<ProcessError> for Unknown {
+    fn from(error: ProcessError) -> Self {
+        Self::Tool(error)
+    }
+}
 
 /// The facts about a publish.
 #[derive(Debug)]
@@ -67,7 +87,7 @@ impl Repository {
         saved: &Saved,
         ended: Ended,
         interrupt: &Interrupt,
-    ) -> Result<Facts, SettleError> {
+    ) -> Result<Facts, Unknown> {
         let (indexes, stale) = indexes(&self.state.repo(), saved)?;
         let mut facts =
             Facts { indexes, group: Group::Torn, fault: stale, published: Vec::new(), new_files: Vec::new() };

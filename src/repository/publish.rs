@@ -10,10 +10,11 @@ use crate::config::{Repo, Upload};
 use crate::farm::events::PendingOutputs;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
-use crate::repository::group::check_names;
+use crate::repository::group::{Alike, check_names};
 use crate::repository::install::{self, install};
 use crate::repository::journal::{self, Member};
-use crate::repository::settle::{Ended, SettleError, is_empty, is_missing};
+use crate::repository::settle::{SettleError, is_empty, is_missing};
+use crate::repository::verdict::Ended;
 use crate::state::durable::{self, FileError, at};
 
 /// Why a publish failed, or the repository could not be created.
@@ -38,15 +39,8 @@ pub(crate) enum PublishError {
     #[error("pending packages are gone: {}", .0.join(", "))]
     Gone(Vec<String>),
     /// Two builds of the group have the same package.
-    #[error("{file_name} is in {first} and in {second}; they cannot be published together")]
-    Alike {
-        /// The package's file name.
-        file_name: String,
-        /// The directory below `publish/` that has it.
-        first: String,
-        /// The other one.
-        second: String,
-    },
+    #[error(transparent)]
+    Alike(#[from] Alike),
     /// `repo/` holds files, but no repository.
     #[error("{0} has no repo.json but is not empty; move its files away, or restore its repo.json")]
     NoRepository(PathBuf),

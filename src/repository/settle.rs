@@ -20,23 +20,14 @@ use log::warn;
 
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
-use crate::repository::inspect::Facts;
+use crate::repository::inspect::{Facts, Unknown};
 use crate::repository::install::is_vacant;
 use crate::repository::journal::JournalError;
-use crate::repository::verdict::{self, Group, Indexes, Repo, Verdict, decide};
+use crate::repository::verdict::{self, Ended, Group, Indexes, Repo, Verdict, decide};
 use crate::state::durable::{FileError, at};
 
 /// Which directories below `publish/` the settled publish has published, as far as the journal tells.
 pub(super) type Published = Vec<String>;
-
-/// When the publish to settle has ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Just now, under the lock: its tool has made every change in the repository since.
-    JustNow,
-    /// Perhaps long ago: others may have published since.
-    Earlier,
-}
 
 /// Why a publish could not be settled.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +74,15 @@ pub(crate) enum SettleError {
         /// The journal that can undo the publish.
         journal: PathBuf,
     },
+}
+
+impl From<Unknown> for SettleError {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::File(error) => error.into(),
+            Unknown::Tool(error) => error.into(),
+        }
+    }
 }
 
 impl SettleError {

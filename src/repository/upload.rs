@@ -26,8 +26,9 @@ use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::secrets::Secrets;
 use crate::repository::Repository;
 use crate::repository::peipkg_repo::exclusive;
-use crate::repository::settle::{Ended, SettleError};
+use crate::repository::settle::SettleError;
 use crate::repository::upload::refusal::Refusal;
+use crate::repository::verdict::Ended;
 use crate::state::durable::{self, FileError, at};
 
 /// How long one run of rclone may take. The first upload of a large repository over a slow line

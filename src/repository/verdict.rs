@@ -12,6 +12,15 @@ pub(super) enum Journal {
     Damaged,
 }
 
+/// When the publish has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Just now, under the lock: its tool has made every change in the repository since.
+    JustNow,
+    /// Perhaps long ago: others may have published since.
+    Earlier,
+}
+
 /// How the two indexes in the repository differ from the saved ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Indexes {
