@@ -4,9 +4,13 @@
 //! `1.0~alpha-1` and `1.0~a-1` as equal, but their texts differ, and so they are different
 //! packages. `Eq` compares texts, [`Version::compare`] is the specification's order.
 
+mod order;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+
+pub use order::newest_first;
 
 /// A whole package version, `[<epoch>:]<upstream>-<peios_revision>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -16,14 +16,19 @@ use crate::state::state_dir::StateDir;
 const DEADLINE: Duration = Duration::from_mins(15);
 
 /// Waits until no tool of an earlier manager holds `lock`, and returns a run of `program` that
-/// will hold it.
+/// will hold it, for `limit` at most. The wait has the same limit: the earlier tool had it too.
 ///
 /// # Errors
-/// When the lock file cannot be used, or the wait is interrupted.
-pub(crate) fn exclusive(program: &Path, lock: &Path, interrupt: &Interrupt) -> Result<Program, ProcessError> {
+/// When the lock file cannot be used, the wait is interrupted, or the earlier tool hangs.
+pub(crate) fn exclusive(
+    program: &Path,
+    lock: &Path,
+    limit: Duration,
+    interrupt: &Interrupt,
+) -> Result<Program, ProcessError> {
     let name = || program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match wait_for_tool(lock, || interrupt.is_triggered()) {
-        Ok(Some(file)) => Ok(Program::new(program).hold(file)),
+    match wait_for_tool(lock, limit, || interrupt.is_triggered()) {
+        Ok(Some(file)) => Ok(Program::new(program).hold(file).deadline(Some(limit))),
         Ok(None) => Err(ProcessError::Interrupted { program: name() }),
         Err(error) => {
             Err(ProcessError::NotStarted { program: name(), error: io::Error::other(at(lock)(error)) })
@@ -47,20 +52,20 @@ impl PeipkgRepo {
     /// that all of these need.
     ///
     /// # Errors
-    /// When the lock file cannot be used, or the wait for the lock is interrupted.
+    /// When the lock file cannot be used, or the wait for the lock is interrupted or too long.
     pub(crate) fn writer(&self, sub_command: &str, interrupt: &Interrupt) -> Result<Program, ProcessError> {
-        let program = exclusive(&self.program, &self.state.tool_lock(), interrupt)?;
+        let program = exclusive(&self.program, &self.state.tool_lock(), DEADLINE, interrupt)?;
         let timestamp = timestamp::for_repository(&self.state.repo());
-        let program = program.deadline(Some(DEADLINE)).arg(sub_command).arg("--sign-key");
+        let program = program.arg(sub_command).arg("--sign-key");
         Ok(program.arg(&self.key_file).args(["--timestamp", &timestamp]))
     }
 
     /// Waits until no `peipkg-repo` of an earlier manager changes the repository.
     ///
     /// # Errors
-    /// When the lock file cannot be used, or the wait is interrupted.
+    /// When the lock file cannot be used, or the wait is interrupted or too long.
     pub(crate) fn wait_for_writer(&self, interrupt: &Interrupt) -> Result<(), ProcessError> {
-        exclusive(&self.program, &self.state.tool_lock(), interrupt).map(drop)
+        exclusive(&self.program, &self.state.tool_lock(), DEADLINE, interrupt).map(drop)
     }
 
     /// Checks the repository's signatures and indexes.

@@ -222,7 +222,8 @@ impl Uploader {
 
     /// Waits until no rclone of an earlier manager changes the remote, and returns a run of rclone.
     fn rclone(&self, interrupt: &Interrupt) -> Result<Program, ProcessError> {
-        let program = exclusive(&self.rclone, &self.repository.state.upload_lock(), interrupt)?;
+        let program =
+            exclusive(&self.rclone, &self.repository.state.upload_lock(), PASS_DEADLINE, interrupt)?;
         let program = program.deadline(Some(PASS_DEADLINE)).hide(self.secrets());
         let parameters = remote::of(&self.remote).parameters;
         Ok(parameters.into_iter().fold(program, |program, (name, value)| program.env(name, value)))

@@ -10,10 +10,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::warn;
-use peipkg_format::regular_file;
+use peipkg_format::{duration, regular_file};
 use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -68,8 +68,13 @@ impl Drop for ManagerLock {
 /// here until that tool has ended. Returns `None` as soon as `gives_up` returns true.
 ///
 /// # Errors
-/// When the lock file cannot be opened or locked.
-pub(crate) fn wait_for_tool(path: &Path, gives_up: impl Fn() -> bool) -> io::Result<Option<File>> {
+/// When the lock file cannot be opened or locked, or a tool has held it for `limit`: it hangs, and
+/// its manager, which would have ended it, is gone.
+pub(crate) fn wait_for_tool(
+    path: &Path,
+    limit: Duration,
+    gives_up: impl Fn() -> bool,
+) -> io::Result<Option<File>> {
     let created = open(path)?.metadata()?;
     // Open it for reading only: the tool gets it as its standard input and must not be able to
     // write to it.
@@ -78,13 +83,20 @@ pub(crate) fn wait_for_tool(path: &Path, gives_up: impl Fn() -> bool) -> io::Res
     if (created.dev(), created.ino()) != (opened.dev(), opened.ino()) {
         return Err(io::Error::other("was exchanged while it was opened"));
     }
+    let begun = Instant::now();
     let mut has_warned = false;
     while !try_lock(&file)? {
         if gives_up() {
             return Ok(None);
         }
+        if begun.elapsed() >= limit {
+            let (holder, limit) = (holders(&file), duration::format(limit));
+            let error = format!("{holder} has held this lock for {limit}; if it hangs, end it");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+        }
         if !has_warned {
-            warn!(lock = path.display().to_string(); "waiting for a tool of an earlier manager to end");
+            let (lock, holder) = (path.display().to_string(), holders(&file));
+            warn!(lock, holder; "waiting for a tool of an earlier manager to end");
             has_warned = true;
         }
         thread::sleep(SURVIVOR_POLL);
@@ -141,11 +153,59 @@ fn check(path: &Path, metadata: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
+/// Names the other processes that have `file` open, as far as this user may see them. The kernel
+/// itself only remembers who took the lock, the manager that is gone.
+fn holders(file: &File) -> String {
+    let Ok(wanted) = file.metadata() else { return "a process".to_owned() };
+    let has_it = |process: &Path| {
+        let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut files = files.filter_map(|file| fs::metadata(file.path()).ok());
+        files.any(|found| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino()))
+    };
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let (path, name) = (process.path(), process.file_name());
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if pid != std::process::id() && has_it(&path) {
+            let program = regular_file::read_text(&path.join("comm")).unwrap_or_default();
+            found.push(format!("process {pid} ({})", program.trim_end()));
+        }
+    }
+    if found.is_empty() { "a process of another user".to_owned() } else { found.join(", ") }
+}
+
 /// Locks `file`; returns false if another process holds the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn lock_of_a_tool_that_hangs_is_waited_for_until_the_limit() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("tool-lock");
+        let lock = wait_for_tool(&path, Duration::ZERO, || false).unwrap().unwrap();
+        // The child inherits the lock, as a tool does, and outlives this holder.
+        let mut child = Command::new("sleep").arg("20").stdin(Stdio::from(lock)).spawn().unwrap();
+        let begun = Instant::now();
+        let error = wait_for_tool(&path, Duration::from_millis(300), || false).unwrap_err();
+        let is_interrupted = wait_for_tool(&path, Duration::MAX, || true).unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let expected = format!("process {} (sleep) has held this lock for ", child.id());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(is_interrupted);
+        assert!(wait_for_tool(&path, Duration::ZERO, || false).unwrap().is_some());
     }
 }

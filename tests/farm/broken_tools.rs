@@ -249,6 +249,7 @@ fn publish_outlives_its_manager_delays_the_next_start() {
     let waits = "waiting for a tool of an earlier manager to end";
     let event = second.wait_event(waits, PATIENCE);
     assert_eq!(event["lock"], farm.path("state/tool-lock").display().to_string());
+    assert!(event["holder"].starts_with("process "), "{event:?}");
     second.signal(Signal::TERM);
     second.wait_exit(PATIENCE / 2).assert_code(0).assert_only_events();
     let mut third = farm.daemon();

@@ -1,13 +1,14 @@
 //! Merges new entries into the two indexes (PSD-009 §6.2.7, §6.3.5). Pure.
 //!
-//! Compares versions only of a name that gets a new entry. The other names keep the order of the
-//! previous archive, whose signature was checked, so a publish need not parse every version.
+//! Trusts no order of the previous archive: its signature proves who wrote it, not that its tool
+//! sorted as this one does. The first version of a name becomes the current one, so an archive in
+//! another order would advertise an old version. A name in order costs one comparison a version.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use peipkg_format::version::{Version, VersionError};
+use peipkg_format::version::{Version, VersionError, newest_first};
 
 use super::entry::Entry;
 
@@ -36,9 +37,7 @@ pub(super) fn merge<'a>(
     for entry in new {
         added.entry(entry.identity.name.clone()).or_default().push(entry);
     }
-    // Another tool may have sorted differently. Then sort every name once.
-    let in_order = published.is_sorted_by(|one, next| one.identity.name <= next.identity.name);
-    if !in_order {
+    if !published.is_sorted_by(|one, next| one.identity.name <= next.identity.name) {
         published.sort_by(|one, next| one.identity.name.cmp(&next.identity.name));
     }
     let mut merged = Merged::default();
@@ -55,7 +54,7 @@ pub(super) fn merge<'a>(
                 all.extend(new);
                 append_sorted(&mut merged, all)?;
             }
-            None if in_order => append(&mut merged, group),
+            None if is_in_order(group) => append(&mut merged, group),
             None => append_sorted(&mut merged, group.to_vec())?,
         }
     }
@@ -72,17 +71,26 @@ fn find_duplicates<'a>(published: &[Entry<'a>], new: &[Entry<'a>]) -> Vec<(Entry
     new.iter().filter_map(pair).collect()
 }
 
+/// Whether the entries of one name are sorted already. Also true if a version cannot be parsed:
+/// another tool has published it, and it cannot be sorted.
+fn is_in_order(group: &[Entry<'_>]) -> bool {
+    let [_, _, ..] = group else { return true };
+    let versions: Result<Vec<Version>, _> =
+        group.iter().map(|entry| entry.identity.version.parse()).collect();
+    versions.map_or(true, |versions| versions.is_sorted_by(|one, next| one.sort_cmp(next).is_ge()))
+}
+
 /// Sorts the entries of one name, newest version first, and appends them.
-fn append_sorted<'a>(merged: &mut Merged<'a>, group: Vec<Entry<'a>>) -> Result<(), Conflict<'a>> {
-    let mut keyed = Vec::with_capacity(group.len());
-    for entry in group {
+fn append_sorted<'a>(merged: &mut Merged<'a>, mut group: Vec<Entry<'a>>) -> Result<(), Conflict<'a>> {
+    group.sort_by(by_text);
+    let mut versions = Vec::with_capacity(group.len());
+    for entry in &group {
         match entry.identity.version.parse::<Version>() {
-            Ok(version) => keyed.push((version, entry)),
-            Err(error) => return Err(Conflict::Version(entry, error)),
+            Ok(version) => versions.push(version),
+            Err(error) => return Err(Conflict::Version(entry.clone(), error)),
         }
     }
-    keyed.sort_by(|(one, a), (other, b)| other.sort_cmp(one).then_with(|| by_text(a, b)));
-    let sorted: Vec<_> = keyed.into_iter().map(|(_, entry)| entry).collect();
+    let sorted: Vec<_> = newest_first(&versions).into_iter().map(|place| group[place].clone()).collect();
     append(merged, &sorted);
     Ok(())
 }
@@ -189,6 +197,29 @@ mod tests {
     fn archive_in_another_order_is_put_in_order() {
         let sorted = ["a 1-1 noarch", "b 2-1 noarch", "b 1-1 noarch"];
         check(&[sorted[2], sorted[0]], &[sorted[1]], &sorted, &sorted[..2]);
+    }
+
+    #[test]
+    fn name_of_a_foreign_archive_in_another_order_is_put_in_order() {
+        let sorted = ["a 1.10-1 noarch", "a 1.9-1 noarch", "a 1.2-1 noarch", "b 1-1 noarch"];
+        for foreign in [[0, 2, 1], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+            let published = foreign.map(|place| sorted[place]);
+            check(&published, &sorted[3..], &sorted, &[sorted[0], sorted[3]]);
+            check(&published, &[], &sorted[..3], &sorted[..1]);
+        }
+        // Architectures of one version that are apart.
+        let apart = ["a 2-1 noarch", "a 1-1 noarch", "a 2-1 x86_64"];
+        check(&apart, &[], &[apart[0], apart[2], apart[1]], &[apart[2]]);
+        // A version that cannot be sorted stays where its tool has put it.
+        let strange = ["a 1-1 noarch", "a what noarch"];
+        check(&strange, &sorted[3..], &[strange[0], strange[1], sorted[3]], &[strange[0], sorted[3]]);
+    }
+
+    #[test]
+    fn words_of_two_versions_are_in_the_specifications_order() {
+        let texts = ["a 1~r-1 noarch", "a 1+git-1 noarch"];
+        check(&texts[..1], &texts[1..], &texts, &texts[..1]);
+        check(&texts[1..], &texts[..1], &texts, &texts[..1]);
     }
 
     #[test]
