@@ -4,11 +4,11 @@
 //! Only `peipkg-repo` writes package files and new indexes. The journal restores old indexes.
 
 pub(crate) mod archive_file;
+mod create;
 mod group;
 mod index_head;
 mod index_scan;
 mod inspect;
-mod install;
 pub(crate) mod journal;
 pub(crate) mod peipkg_repo;
 pub(crate) mod pending;

@@ -1,23 +1,20 @@
-//! Creates the repository, and publishes pending packages with `peipkg-repo`. Trusts no exit
-//! status: a publish counts only when the packages are in the repository.
+//! Publishes pending packages with `peipkg-repo`. Trusts no exit status: a publish counts only when
+//! the packages are in the repository.
 
-use std::path::{Path, PathBuf};
-
-use peipkg_format::repository_layout::DESCRIPTOR;
+use std::path::PathBuf;
 
 use crate::build_log::BuildLog;
-use crate::config::{Repo, Upload};
+use crate::config::Upload;
 use crate::farm::events::PendingOutputs;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
 use crate::repository::group::{Alike, check_names};
-use crate::repository::install::{self, install};
-use crate::repository::journal::{self, Member};
-use crate::repository::settle::{SettleError, is_empty, is_missing};
+use crate::repository::journal::Member;
+use crate::repository::settle::SettleError;
 use crate::repository::verdict::Ended;
 use crate::state::durable::{self, FileError, at};
 
-/// Why a publish failed, or the repository could not be created.
+/// Why a publish failed, or the repository could not be created by [`create`](super::create).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
     /// `peipkg-repo` failed.
@@ -44,6 +41,16 @@ pub(crate) enum PublishError {
     /// `repo/` holds files, but no repository.
     #[error("{0} has no repo.json but is not empty; move its files away, or restore its repo.json")]
     NoRepository(PathBuf),
+    /// `repo/` is a link to a directory that is gone, and a repository was there before.
+    #[error(
+        "{repo} leads to {target}, which is gone; mount its disk, or create that directory to begin a new repository"
+    )]
+    Dangling {
+        /// The link.
+        repo: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
 }
 
 impl PublishError {
@@ -58,37 +65,6 @@ impl PublishError {
 }
 
 impl Repository {
-    /// Settles a publish that an earlier manager left, then creates the repository if there is
-    /// none. A new repository appears whole or not at all.
-    ///
-    /// # Errors
-    /// When a publish cannot be settled, `peipkg-repo init` fails, or `repo/` holds other files.
-    pub(crate) fn prepare(&self, interrupt: &Interrupt) -> Result<(), PublishError> {
-        self.journal.clear_unfinished();
-        // Settle first: a publish that was cut short may have lost the repository's descriptor.
-        self.settle(Ended::Earlier, interrupt)?;
-        let repo = self.state.repo();
-        if repo.join(DESCRIPTOR).exists() {
-            return Ok(install::finish(&repo).map_err(at(&repo))?);
-        }
-        if !is_missing(&repo) && !is_empty(&repo)? {
-            return Err(PublishError::NoRepository(repo));
-        }
-        let fresh = self.state.stage().join(self.state.unique_name("repo"));
-        self.create(&fresh, &repo, interrupt).inspect_err(|_| drop(durable::remove(&fresh)))
-    }
-
-    fn create(&self, fresh: &Path, repo: &Path, interrupt: &Interrupt) -> Result<(), PublishError> {
-        let Repo { name, description } = &self.config.repo;
-        let program =
-            self.tool.writer("init", interrupt)?.args(["--name", name, "--description", description]);
-        program.arg("--out").arg(fresh).run(interrupt)?;
-        journal::sync_small_files(fresh).map_err(at(fresh))?;
-        // Sync the other files too, such as the keys: no later publish writes them again.
-        durable::sync_file_system(fresh).map_err(at(fresh))?;
-        Ok(install(fresh, repo).map_err(at(repo))?)
-    }
-
     /// Publishes the pending packages of a group of builds by one run of the tool, all or none. The
     /// tool's output goes to `log`. Packages that are published already, to the byte, are no error.
     ///

@@ -21,10 +21,10 @@ use log::warn;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
 use crate::repository::inspect::{Facts, Unknown};
-use crate::repository::install::is_vacant;
 use crate::repository::journal::JournalError;
 use crate::repository::verdict::{self, Ended, Group, Indexes, Repo, Verdict, decide};
 use crate::state::durable::{FileError, at};
+use crate::state::volumes::LOST_AND_FOUND;
 
 /// Which directories below `publish/` the settled publish has published, as far as the journal tells.
 pub(super) type Published = Vec<String>;
@@ -188,10 +188,15 @@ pub(super) fn is_missing(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether the directory at `path` is empty, as [`is_vacant`] tells.
+/// Whether the directory at `path` is empty, but for the `lost+found` of a new disk.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(super) fn is_empty(path: &Path) -> Result<bool, FileError> {
-    is_vacant(path).map_err(at(path))
+    for entry in fs::read_dir(path).map_err(at(path))? {
+        if entry.map_err(at(path))?.file_name() != LOST_AND_FOUND {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -103,6 +103,18 @@ pub(crate) fn unfinished(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Returns where the links at `path` lead, even if nothing is there. Gives up a circle of links.
+pub(crate) fn link_target(path: &Path) -> PathBuf {
+    // As many as the kernel follows.
+    const MAX_LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    path
+}
+
 /// Removes a file or a directory tree without following links. A missing `path` is no error.
 ///
 /// # Errors

@@ -44,6 +44,9 @@ const LOCK: &str = "lock";
 /// The directory of the build logs.
 const LOGS: &str = "logs";
 
+/// The directory of the signed repository.
+const REPO: &str = "repo";
+
 /// An open, locked state directory. The lock is released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StateDir {
@@ -125,7 +128,12 @@ impl StateDir {
             Err(errno) => Some(io::Error::from(errno)),
         };
         let needed = STATE_SUBDIRS.iter().filter(|name| **name != LOGS);
-        let subdirs = needed.filter_map(|name| probe_directory(&root.join(name)).err());
+        // Only the repository may be a link to a directory that is not there yet.
+        let place = |name: &str| match root.join(name) {
+            repo if name == REPO && !repo.exists() => durable::link_target(&repo),
+            path => path,
+        };
+        let subdirs = needed.filter_map(|name| probe_directory(&place(name)).err());
         lock_error.map(unwritable).into_iter().chain(subdirs).collect()
     }
 
@@ -186,7 +194,7 @@ impl StateDir {
 
     /// The directory of the signed repository.
     pub(crate) fn repo(&self) -> PathBuf {
-        self.root.join("repo")
+        self.root.join(REPO)
     }
 
     /// The repository's archive index (PSD-009 §6.3).

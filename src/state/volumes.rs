@@ -96,7 +96,7 @@ pub(crate) fn move_directory(from: &Path, to: &Path, beside: &Path) -> io::Resul
 ///
 /// # Errors
 /// When the file system refuses, or `from` has a file of another kind.
-pub(crate) fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
     copy(from, to)?;
     durable::sync_file_system(to)
 }

@@ -44,6 +44,7 @@ mod recipe_tags;
 mod remote_places;
 mod remote_readers;
 mod remotes;
+mod repository_links;
 mod scale;
 mod second_stop;
 mod secrets;

@@ -94,17 +94,17 @@ fn repository_with_other_files_is_left_alone() {
 }
 
 #[test]
-fn installation_cut_short_is_repeated() {
+fn creation_without_room_is_repeated() {
     if !may_mount() {
         return;
     }
     let (_repo, farm) = farm();
-    // The volume is full in the middle of the installation; afterwards the descriptor is missing.
+    // The volume is full in the middle of the creation.
     let script = "mkdir -p state/repo && mount -t tmpfs -o nr_inodes=6 tmpfs state/repo || exit 9
 \"$@\" && exit 5
 [ ! -e state/repo/repo.json ] || exit 6
 mount -o remount,nr_inodes=1000 state/repo || exit 9
-mkdir -p state/repo/.peipkg-new state/repo/index && echo half >state/repo/index/archive.json
+mkdir -p state/repo/.creating/index && echo half >state/repo/.creating/index/archive.json
 \"$@\" || exit
 settled
 ";
