@@ -12,7 +12,7 @@ use peipkg_format::archive_index::Archive;
 use peipkg_format::duration;
 use peipkg_format::problem::{MAX_EXCERPT, OneLine};
 use peipkg_format::signing_key;
-use peipkg_format::version::Version;
+use peipkg_format::version::{Version, newest_first};
 
 use crate::app::logging::Quoted;
 use crate::app::public_keys;
@@ -191,6 +191,9 @@ fn read_urls(bytes: &[u8]) {
 /// the same.
 fn read_versions(bytes: &[u8]) {
     let versions: Vec<Version> = text(bytes).lines().filter_map(|line| line.parse().ok()).take(12).collect();
+    let mut places = newest_first(&versions);
+    places.sort_unstable();
+    assert!(places.into_iter().eq(0..versions.len()));
     for one in &versions {
         assert_eq!(one.to_string().parse::<Version>().as_ref().map(Version::as_str), Ok(one.as_str()));
         for other in &versions {

@@ -51,13 +51,15 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
     let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
     let recipes = load_roster(&config).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);
-    for (path, error) in state.clear_leftovers() {
-        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
-    }
     build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| &*recipe.id).collect());
     let config = Arc::new(config);
     let repository = Arc::new(Repository::new(tools.peipkg_repo.clone(), config.clone(), state.clone()));
     repository.prepare(interrupt).map_err(Error::Repository)?;
+    // Only now: a surviving peipkg-repo may have read the packages of a group there, and `prepare`
+    // has waited for its end.
+    for (path, error) in state.clear_leftovers() {
+        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+    }
     let uploader = match (&config.upload, &tools.rclone) {
         (Upload::Rclone { remote }, Some(rclone)) => {
             Some(Uploader { rclone: rclone.clone(), remote: remote.clone(), repository: repository.clone() })

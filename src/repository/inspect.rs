@@ -133,12 +133,12 @@ impl Repository {
         Ok(facts)
     }
 
-    /// Returns the fault that `peipkg-repo verify` finds, if any. If verify could not run, returns
-    /// that error: the repository may be whole.
+    /// Returns the fault that `peipkg-repo verify` finds, if any. If verify could not run or did not
+    /// come to an end, returns that error: the repository may be whole.
     pub(super) fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ProcessError> {
         match self.tool.verify(interrupt) {
             Ok(()) => Ok(None),
-            Err(error @ ProcessError::Failed { .. }) => Ok(Some(error.to_string())),
+            Err(error) if has_judged(&error) => Ok(Some(error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -220,6 +220,13 @@ impl Repository {
     fn at_index(&self, error: serde_json::Error) -> FileError {
         at(&self.state.archive_index())(error.into())
     }
+}
+
+/// Whether a run of verify has found a fault. A signal, as of the kernel that lacks memory, a panic
+/// (101), or a shell that cannot start the tool (126, 127) says nothing about the repository.
+fn has_judged(error: &ProcessError) -> bool {
+    let ProcessError::Failed { status, .. } = error else { return false };
+    status.code().is_some_and(|code| code != 101 && code < 126)
 }
 
 /// Returns how far the indexes in the repository at `repo` are ahead of the saved ones, and how one

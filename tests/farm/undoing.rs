@@ -156,6 +156,21 @@ fn publish_of_somebody_else_and_a_lost_package_stops_for_a_person() {
 }
 
 #[test]
+fn verify_that_comes_to_no_end_proves_nothing() {
+    let (farm, _repo) = killed_in_a_publish("publish \"$@\"");
+    empty_publish(&farm);
+    let before = fs::read(index(&farm)).unwrap();
+    for (end, found) in [("kill -9 $$", "signal 9"), ("exit 127", "127"), ("exit 101", "101")] {
+        let script = format!("#!/bin/sh\n[ \"$1\" = verify ] && {end}\nexec {{real}} \"$@\"\n");
+        farm.write_program("peipkg-repo", &script);
+        farm.once().assert_code(1).assert_one_line(&["cannot prepare the repository", found]);
+        assert!(fs::read(index(&farm)).unwrap() == before && farm.path("state/journal").exists());
+    }
+    farm.write_program("peipkg-repo", "#!/bin/sh\nexec {real} \"$@\"\n");
+    assert_stands(&farm, &["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
+
+#[test]
 fn journal_of_an_earlier_version_is_settled() {
     let (farm, _repo) = killed_in_a_publish("publish \"$@\"");
     rewrite_as_earlier_version(&farm);
