@@ -125,3 +125,22 @@ fn build_takes_too_long_is_ended() {
     farm.assert_published(&["tool 1.0-1 noarch"]);
     farm.assert_clean();
 }
+
+#[test]
+fn versions_built_during_a_publish_are_published_by_one_run() {
+    let repo = GitRepo::program(&["1.0", "1.1", "1.2", "1.3"]);
+    // The first publish waits, for a minute at most, until the other three versions are built.
+    let script = "#!/bin/sh\n[ \"$1\" = publish ] || exec {real} \"$@\"\nnew=\n\
+        for argument; do [ \"$previous\" = --new ] && new=$argument; previous=$argument; done\n\
+        ls \"$new\" | wc -l >>\"$HOME/runs\"\n\
+        for turn in $(seq 600); do\n\
+            [ \"$(wc -l <\"$HOME/runs\")\" -gt 1 ] || [ \"$(ls \"$HOME/state/publish\" | wc -l)\" -gt 3 ] && break\n\
+            sleep 0.1\ndone\nexec {real} \"$@\"\n";
+    let tool = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&tool).program("peipkg-repo", script).build();
+    farm.once().assert_success().assert_only_events();
+    assert_eq!(fs::read_to_string(farm.path("runs")).unwrap(), "1\n3\n");
+    assert_eq!(farm.published().len(), 4);
+    farm.assert_clean();
+    farm.assert_verifies();
+}
