@@ -1,6 +1,5 @@
 //! Chooses what the builders do next, and records how each build ended. Pure.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use peipkg_format::archive_index::Presence;
 use crate::farm::events::{
     Blame, BuildJob, BuildOutcome, Effect, FETCH_AHEAD, JobKey, Notice, PendingOutputs,
 };
+use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::{Effects, Farm};
 use crate::recipe::Recipe;
@@ -21,24 +21,6 @@ const HUNG: Duration = Duration::from_secs(10);
 /// The builder time that hung fetches of one upstream, or timed-out builds of one recipe, may take in
 /// a single sweep. A sweep polls only once, so until its end it sees no release of any recipe.
 const SWEEP_PATIENCE: Duration = Duration::from_mins(10);
-
-/// A build in progress.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) job: BuildJob,
-    pub(super) started: Moment,
-    /// The path of its log, once it has one.
-    pub(super) log: Option<Arc<str>>,
-    /// The last lines of its log, once it is about to fail.
-    pub(super) log_tail: Vec<String>,
-}
-
-/// The builder time that a single sweep has lost in hung attempts.
-#[derive(Debug, Default)]
-pub(super) struct Lost {
-    upstreams: HashMap<UpstreamUrl, Duration>,
-    recipes: HashMap<Arc<str>, Duration>,
-}
 
 impl Farm {
     pub(super) fn on_build_finished(

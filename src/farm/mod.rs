@@ -11,6 +11,8 @@ mod builds;
 mod counted;
 pub(crate) mod events;
 mod failures;
+mod flight;
+mod matched;
 #[cfg(test)]
 mod model_tests;
 pub(crate) mod moment;
@@ -32,13 +34,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use builds::{Flight, Lost};
 use counted::Counted;
 use events::{Effect, Event, JobKey, Notice};
 use failures::Failures;
+use flight::{Flight, Lost};
+use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::Archive;
-use polls::Matched;
 use publishing::Publishing;
 use queue::Queue;
 use schedule::Schedule;

@@ -2,13 +2,13 @@
 //! which warnings the operator gets about the others. Pure.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault};
+use crate::farm::matched::fingerprint_of;
 use crate::farm::moment::Moment;
 use crate::farm::queue::{Candidate, Urgency};
 use crate::farm::schedule::Listing;
@@ -254,68 +254,6 @@ impl Farm {
         let upstream = recipe.upstream.clone()?;
         Some((recipe, upstream))
     }
-}
-
-/// The last match of each recipe with its upstream's tags. Unless the tags, the archive index or the
-/// recipe change, another match would find nothing new, and cost time for each tag.
-#[derive(Debug, Default)]
-pub(super) struct Matched(HashMap<Arc<str>, Match>);
-
-#[derive(Debug)]
-struct Match {
-    /// The fingerprint of the tags; `None` makes the next poll match again.
-    fingerprint: Option<u64>,
-    /// How many tags were versions.
-    matches: usize,
-}
-
-impl Matched {
-    /// Whether the recipe was matched since it was loaded.
-    fn is_known(&self, recipe: &str) -> bool {
-        self.0.contains_key(recipe)
-    }
-
-    /// Returns how many tags are versions, if the tags are those of the last match.
-    fn unchanged(&self, recipe: &str, fingerprint: u64) -> Option<usize> {
-        let last = self.0.get(recipe)?;
-        (last.fingerprint == Some(fingerprint)).then_some(last.matches)
-    }
-
-    fn record(&mut self, recipe: &Arc<str>, fingerprint: Option<u64>, matches: usize) {
-        self.0.insert(recipe.clone(), Match { fingerprint, matches });
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Makes the next poll of a recipe match again.
-    pub(super) fn forget(&mut self, recipe: &str) {
-        if let Some(last) = self.0.get_mut(recipe) {
-            last.fingerprint = None;
-        }
-    }
-
-    /// Makes the next poll of every recipe match again.
-    pub(super) fn forget_all(&mut self) {
-        for last in self.0.values_mut() {
-            last.fingerprint = None;
-        }
-    }
-
-    /// Keeps the recipes that `is_same` admits; the next poll matches them again.
-    pub(super) fn on_reload(&mut self, is_same: impl Fn(&Arc<str>) -> bool) {
-        self.0.retain(|recipe, _| is_same(recipe));
-        self.forget_all();
-    }
-}
-
-/// Returns a number that changes with the names or the order of the tags.
-fn fingerprint_of(tags: &[String]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    tags.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The warnings of one recipe. Each is given once as long as its cause lasts.

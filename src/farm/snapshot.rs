@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::progress::Progress;
 use crate::farm::Farm;
-use crate::farm::builds::Flight;
 use crate::farm::events::{JobKey, PublishJob};
+use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Waits;
 use crate::farm::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
