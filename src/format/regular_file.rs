@@ -57,6 +57,16 @@ pub fn read(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > cap { Err(too_large(cap)) } else { Ok(bytes) }
 }
 
+/// Copies a regular file and its permissions to `to`, which must not exist.
+///
+/// # Errors
+/// As [`open`]; also when `to` cannot be written.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (open(from)?, File::create_new(to)?);
+    io::copy(&mut from, &mut to)?;
+    to.set_permissions(from.metadata()?.permissions())
+}
+
 /// Reads a regular file of at most [`MAX_TEXT`] bytes in UTF-8.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Brings the packages of several builds into one directory, for one `peipkg-repo publish`.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -88,13 +88,9 @@ impl Repository {
 /// files of another user.
 fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => copy(from, to),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => regular_file::copy(from, to),
         other => other,
     }
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    io::copy(&mut regular_file::open(from)?, &mut File::create_new(to)?).map(drop)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use peipkg_format::regular_file;
+
 use crate::state::durable;
 
 /// The directory that `mkfs` puts into the root of a volume, for `fsck`. Only root may read it.
@@ -35,7 +37,7 @@ impl Mount {
 
 /// Returns the mount that holds `path`, which must exist. `None` if the system does not tell.
 pub(crate) fn mount_of(path: &Path) -> Option<Mount> {
-    find_mount(&fs::read_to_string(MOUNTS).ok()?, &fs::canonicalize(path).ok()?)
+    find_mount(&regular_file::read_text(Path::new(MOUNTS)).ok()?, &fs::canonicalize(path).ok()?)
 }
 
 /// Finds the mount of `path`, which has no links, in the text of a `mountinfo` (proc(5)).
@@ -109,7 +111,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_dir() {
             copy(&entry.path(), &target)?;
         } else if kind.is_file() {
-            fs::copy(entry.path(), target)?;
+            regular_file::copy(&entry.path(), &target)?;
         } else {
             return Err(io::Error::other(format!("{} is no regular file", entry.path().display())));
         }

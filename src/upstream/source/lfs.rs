@@ -5,10 +5,12 @@
 //! a cached repository share the content.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+
+use peipkg_format::regular_file;
 
 use crate::process::ProcessError;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -104,7 +106,7 @@ fn uses_lfs(directory: &Path) -> io::Result<bool> {
     walk(directory, |path, name| {
         if !found && name == ".gitattributes" {
             let mut text = Vec::new();
-            File::open(path)?.take(MAX_ATTRIBUTES).read_to_end(&mut text)?;
+            regular_file::open(path)?.take(MAX_ATTRIBUTES).read_to_end(&mut text)?;
             found = text.windows(ATTRIBUTE.len()).any(|window| window == ATTRIBUTE);
         }
         Ok(())
@@ -147,7 +149,7 @@ fn is_pointer(path: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     let mut start = Vec::new();
-    File::open(path)?.take(MAX_POINTER).read_to_end(&mut start)?;
+    regular_file::open(path)?.take(MAX_POINTER).read_to_end(&mut start)?;
     Ok(POINTERS.iter().any(|pointer| start.starts_with(pointer)))
 }
 

@@ -4,12 +4,12 @@
 //! An entry ends after a week, in case the upstream has moved the tag. An operator may remove the
 //! file at any time.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use log::warn;
+use peipkg_format::regular_file;
 use serde::{Deserialize, Serialize};
 
 use crate::farm::events::NoCommit;
@@ -73,12 +73,7 @@ fn entries(path: &Path, now: SystemTime) -> Vec<Entry> {
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<Entry>> {
-    // Opening a FIFO would block the farm.
-    let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(io::Error::other("not a file of skipped tags"));
-    }
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
+    Ok(serde_json::from_slice(&regular_file::read(path, MAX_FILE)?)?)
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -87,6 +82,8 @@ fn seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn found(tag: &str) -> NoCommit {
