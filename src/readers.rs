@@ -96,10 +96,13 @@ fn read_git(bytes: &[u8]) {
 }
 
 /// Reads the head of a response and of a request. Asserts that the gate passes on exactly one request
-/// with the same body.
+/// with the same body, and that no shorter beginning is a request: the answer must not depend on
+/// the packets.
 fn read_head(bytes: &[u8]) {
-    let _ = http::frame::response(bytes, false);
+    let _ = http::frame::response(bytes);
     let Ok(Some(request)) = http::frame::request(bytes) else { return };
+    assert!(request.head <= bytes.len().min(http::frame::MAX_HEAD) && request.body <= http::frame::MAX_BODY);
+    assert_eq!(http::frame::request(&bytes[..request.head - 1]), Ok(None), "{:?}", text(bytes));
     let again = http::frame::request(&request.passed_on);
     let again = again.ok().flatten().expect("a head that was passed on is whole");
     assert_eq!((again.head, again.body), (request.passed_on.len(), request.body));

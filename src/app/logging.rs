@@ -24,6 +24,8 @@ pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
         .target(target)
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("peipkg_manager", level)
+        // It only logs the error that it also returns, which is how it ends when it is asked to.
+        .filter_module("tiny_http", LevelFilter::Off)
         .write_style(env_logger::WriteStyle::Never)
         .format(|formatter, record| write_record(formatter, record, SystemTime::now()))
         .init();

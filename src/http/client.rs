@@ -2,11 +2,11 @@
 //! [`Client::step`] never blocks; it does what the socket allows and returns what it needs next.
 //!
 //! A client keeps its request until the request is complete, and its answer until the answer is
-//! read. So a slow client occupies memory of its own, but never a connection to the server.
+//! read. So a slow client occupies memory of its own, but never the routes.
 
 use std::io::{self, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::frame::{self, Refusal};
 use super::pieces::Pieces;
@@ -18,9 +18,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a client may take for each [`BODY_CHUNK`] of a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a client waits for the server, which answers from memory: only a defect takes longer,
-/// and clients must not pile up behind it.
-const SERVER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a client waits for the routes, which answer from memory: only a defect takes longer, and
+/// clients must not pile up behind it.
+const ROUTES_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a client may take to read an answer.
 const REPLY_DEADLINE: Duration = Duration::from_secs(15);
@@ -35,6 +35,8 @@ const BODY_CHUNK: usize = 64 * 1024;
 /// A connection to a client, and how far its current request is.
 pub(super) struct Client {
     pub(super) socket: TcpStream,
+    /// The client's address.
+    pub(super) from: SocketAddr,
     /// When the client is refused or closed unless its state has changed.
     pub(super) deadline: Instant,
     /// When the gate began to wait for the current request.
@@ -43,13 +45,22 @@ pub(super) struct Client {
     /// Bytes that were read but not yet parsed: part of a head, or pipelined requests.
     input: Vec<u8>,
     keep_alive: bool,
+    /// Whether the answer has no body.
+    head_only: bool,
 }
 
 enum State {
     Head,
-    Body { missing: usize, head_only: bool, request: Pieces },
+    /// `request` has the head that is passed on, and what has arrived of the body.
+    Body {
+        missing: usize,
+        request: Pieces,
+    },
     Await,
-    Reply { response: Vec<u8>, written: usize },
+    Reply {
+        answer: Vec<u8>,
+        written: usize,
+    },
     Linger,
 }
 
@@ -59,28 +70,32 @@ pub(super) enum Step {
     Again,
     /// Wait for an event on its socket.
     Wait,
-    /// Pass the request, head and body, to the server.
-    Ask { head_only: bool, request: Pieces },
+    /// Pass the request to the routes.
+    Ask { head_only: bool, keep_alive: bool, request: Pieces },
+    /// Call `step` again. The client has been refused.
+    Refused(Refusal),
     /// Drop the client.
     Close,
 }
 
 impl Client {
-    pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(socket: TcpStream, from: SocketAddr) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
         let now = Instant::now();
         Ok(Self {
             socket,
+            from,
             deadline: now + HEAD_DEADLINE,
             since: now,
             state: State::Head,
             input: Vec::new(),
             keep_alive: true,
+            head_only: false,
         })
     }
 
-    /// Whether its request is at the server, or on the way.
+    /// Whether its request is at the routes, or on the way.
     pub(super) fn awaits_answer(&self) -> bool {
         matches!(self.state, State::Await)
     }
@@ -89,7 +104,16 @@ impl Client {
         matches!(self.state, State::Body { .. })
     }
 
-    /// The bytes of its request, once the head is complete.
+    /// Whether it has sent a part of a request.
+    pub(super) fn has_begun(&self) -> bool {
+        match self.state {
+            State::Head => !self.input.is_empty(),
+            State::Body { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The bytes of the request whose body it is sending.
     pub(super) fn held(&self) -> usize {
         match &self.state {
             State::Body { request, .. } => request.len(),
@@ -100,40 +124,38 @@ impl Client {
     /// The bytes of the answer that it has not read to the end.
     pub(super) fn unread(&self) -> usize {
         match &self.state {
-            State::Reply { response, .. } => response.len(),
+            State::Reply { answer, .. } => answer.len(),
             _ => 0,
         }
     }
 
-    /// Answers with `response`, which replaces whatever the client was doing.
-    pub(super) fn reply(&mut self, response: Vec<u8>) {
+    /// Answers with the bytes of a whole answer, which replace whatever the client was doing.
+    pub(super) fn reply(&mut self, answer: Vec<u8>) {
         self.deadline = Instant::now() + REPLY_DEADLINE;
-        self.state = State::Reply { response, written: 0 };
+        self.state = State::Reply { answer, written: 0 };
     }
 
-    /// Answers without asking the server, then closes the connection.
+    /// Answers without asking the routes, then closes the connection.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
         self.keep_alive = false;
-        self.reply(refusal.answer());
+        self.reply(refusal.answer(self.head_only, SystemTime::now()));
     }
 
-    /// Handles a deadline that has passed. Returns whether the client was refused and must be
-    /// driven on; otherwise there is nothing to tell it, and the caller drops it.
-    pub(super) fn time_out(&mut self) -> bool {
+    /// Handles a deadline that has passed: returns why to refuse the client, or nothing if there is
+    /// nothing to tell it.
+    pub(super) fn time_out(&self) -> Option<Refusal> {
         match &self.state {
-            State::Head if self.input.is_empty() => return false,
-            State::Head | State::Body { .. } => self.refuse(Refusal::Timeout),
-            State::Await => self.refuse(Refusal::Unanswered),
-            State::Reply { .. } | State::Linger => return false,
+            State::Head | State::Body { .. } if self.has_begun() => Some(Refusal::Timeout),
+            State::Await => Some(Refusal::Unanswered),
+            _ => None,
         }
-        true
     }
 
-    /// Does what the socket allows. `room` is how many more bytes of bodies the gate may hold.
-    pub(super) fn step(&mut self, room: usize) -> Step {
+    /// Does what the socket allows.
+    pub(super) fn step(&mut self) -> Step {
         let result = match self.state {
             State::Head => self.read_head(),
-            State::Body { .. } => self.read_body(room),
+            State::Body { .. } => self.read_body(),
             State::Await => Ok(Step::Wait),
             State::Reply { .. } => self.write_reply(),
             State::Linger => self.drain(),
@@ -144,19 +166,25 @@ impl Client {
 
     fn read_head(&mut self) -> io::Result<Step> {
         match frame::request(&self.input) {
-            Err(refusal) => self.refuse(refusal),
-            Ok(Some(request)) => {
-                self.input.drain(..request.head);
-                self.keep_alive = request.keep_alive;
-                if request.expects_continue && self.input.len() < request.body {
+            Err(refusal) => {
+                self.refuse(refusal);
+                return Ok(Step::Refused(refusal));
+            }
+            Ok(Some(head)) => {
+                self.input.drain(..head.head);
+                self.keep_alive = head.keep_alive;
+                self.head_only = head.head_only;
+                if head.expects_continue && self.input.len() < head.body {
                     // A fresh socket has room for 25 bytes; if it has not, the client is at fault.
                     self.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
                 }
                 self.deadline = Instant::now() + BODY_DEADLINE;
-                let mut pieces = Pieces::default();
-                pieces.push(&request.passed_on);
-                let (missing, head_only) = (request.body, request.head_only);
-                self.state = State::Body { missing, head_only, request: pieces };
+                let mut request = Pieces::default();
+                if request.push(&head.passed_on).is_err() {
+                    self.refuse(Refusal::Overloaded);
+                    return Ok(Step::Refused(Refusal::Overloaded));
+                }
+                self.state = State::Body { missing: head.body, request };
             }
             Ok(None) => {
                 let mut buffer = [0; 4096];
@@ -170,36 +198,36 @@ impl Client {
         Ok(Step::Again)
     }
 
-    fn read_body(&mut self, room: usize) -> io::Result<Step> {
-        let State::Body { missing, head_only, request } = &mut self.state else { return Ok(Step::Again) };
+    fn read_body(&mut self) -> io::Result<Step> {
+        let State::Body { missing, request } = &mut self.state else { return Ok(Step::Again) };
         if *missing == 0 {
-            let (head_only, request) = (*head_only, std::mem::take(request));
-            self.deadline = Instant::now() + SERVER_DEADLINE;
+            let request = std::mem::take(request);
+            self.deadline = Instant::now() + ROUTES_DEADLINE;
             self.state = State::Await;
-            return Ok(Step::Ask { head_only, request });
-        }
-        if room == 0 {
-            self.refuse(Refusal::Overloaded);
-            return Ok(Step::Again);
+            let (head_only, keep_alive) = (self.head_only, self.keep_alive);
+            return Ok(Step::Ask { head_only, keep_alive, request });
         }
         let chunks_missing = *missing / BODY_CHUNK;
-        if self.input.is_empty() {
-            let mut buffer = [0; 16 * 1024];
+        let mut buffer = [0; 16 * 1024];
+        let length = if self.input.is_empty() {
             let wanted = buffer.len().min(*missing);
             match read(&mut self.socket, &mut buffer[..wanted])? {
                 Some(0) => return Ok(Step::Close),
-                Some(length) => {
-                    request.push(&buffer[..length]);
-                    *missing -= length;
-                }
+                Some(length) => length,
                 None => return Ok(Step::Wait),
             }
         } else {
-            let length = self.input.len().min(*missing);
-            request.push(&self.input[..length]);
+            // The input is no longer than a head, which the buffer has room for.
+            let length = self.input.len().min(*missing).min(buffer.len());
+            buffer[..length].copy_from_slice(&self.input[..length]);
             self.input.drain(..length);
-            *missing -= length;
+            length
+        };
+        if request.push(&buffer[..length]).is_err() {
+            self.refuse(Refusal::Overloaded);
+            return Ok(Step::Refused(Refusal::Overloaded));
         }
+        *missing -= length;
         if *missing / BODY_CHUNK < chunks_missing {
             self.deadline = Instant::now() + BODY_DEADLINE;
         }
@@ -207,15 +235,16 @@ impl Client {
     }
 
     fn write_reply(&mut self) -> io::Result<Step> {
-        let State::Reply { response, written } = &mut self.state else { return Ok(Step::Again) };
-        while *written < response.len() {
-            match write(&mut self.socket, &response[*written..])? {
+        let State::Reply { answer, written } = &mut self.state else { return Ok(Step::Again) };
+        while *written < answer.len() {
+            match write(&mut self.socket, &answer[*written..])? {
                 Some(length) => *written += length,
                 None => return Ok(Step::Wait),
             }
         }
         let now = Instant::now();
         if self.keep_alive {
+            self.head_only = false;
             self.since = now;
             self.deadline = now + HEAD_DEADLINE;
             self.state = State::Head;

@@ -12,6 +12,8 @@
 //!
 //! `tiny_http` drains the rest of a body that no route has read, so unread bodies close nothing.
 
+use std::time::SystemTime;
+
 /// The longest request head, in bytes: several times the heads of GitHub and of proxies.
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
@@ -39,7 +41,7 @@ pub(crate) enum Refusal {
     Expectation,
     /// The head is too long or has too many headers.
     HeadTooLong,
-    /// The gate holds too many bytes of other requests.
+    /// There is no room for it: too many bytes of requests, too many clients, or too few files.
     Overloaded,
     /// The server behind the gate hangs, or its connection is lost.
     Unanswered,
@@ -48,9 +50,9 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the whole answer; the gate closes the connection after it.
-    pub(crate) fn answer(self) -> Vec<u8> {
-        let (status, text) = match self {
+    /// Returns the status of the answer, and its text, which is the reason.
+    pub(crate) fn status_and_text(self) -> (&'static str, &'static str) {
+        match self {
             Self::BadRequest => ("400 Bad Request", "the request cannot be parsed"),
             Self::Timeout => ("408 Request Timeout", "the request did not arrive in time"),
             Self::LengthRequired => ("411 Length Required", "a body needs a Content-Length"),
@@ -63,10 +65,20 @@ impl Refusal {
             Self::Overloaded => ("503 Service Unavailable", "too many requests at once"),
             Self::Unanswered => ("503 Service Unavailable", "the server does not answer"),
             Self::Version => ("505 HTTP Version Not Supported", "only HTTP/1.0 and HTTP/1.1 are supported"),
-        };
-        let length = text.len() + 1;
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n");
-        format!("{head}Connection: close\r\n\r\n{text}\n").into_bytes()
+        }
+    }
+
+    /// Returns the whole answer; the gate closes the connection after it. `head_only` says that it
+    /// answers a HEAD.
+    pub(crate) fn answer(self, head_only: bool, now: SystemTime) -> Vec<u8> {
+        let (status, text) = self.status_and_text();
+        let (date, length) = (httpdate::fmt_http_date(now), text.len() + 1);
+        let body = if head_only { String::new() } else { format!("{text}\n") };
+        format!(
+            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
     }
 }
 
@@ -181,12 +193,11 @@ fn content_length(value: &[u8]) -> Result<usize, Refusal> {
     Ok(digits.parse().unwrap_or(usize::MAX))
 }
 
-/// Returns the length of a response, head and body, in bytes; `None` while its head is incomplete.
-/// `head_only` says that it answers a HEAD.
+/// Returns the lengths of a response's head and body, in bytes; `None` while its head is incomplete.
 ///
 /// # Errors
 /// When it is no response. Only our own routes answer here, so that is a defect.
-pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<usize>, Refusal> {
+pub(crate) fn response(input: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(input) {
@@ -195,11 +206,8 @@ pub(crate) fn response(input: &[u8], head_only: bool) -> Result<Option<usize>, R
         Err(_) => return Err(Refusal::BadRequest),
     };
     let header = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let body = match header {
-        Some(header) if !head_only => content_length(header.value)?,
-        _ => 0,
-    };
-    head.checked_add(body).map(Some).ok_or(Refusal::BadRequest)
+    let body = header.map_or(Ok(0), |header| content_length(header.value))?;
+    Ok(Some((head, body)))
 }
 
 #[cfg(test)]
@@ -279,14 +287,15 @@ mod tests {
     }
 
     #[test]
-    fn response_length_includes_head_and_body() {
+    fn response_ends_where_its_head_says() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
-        assert_eq!(response(answer, false), Ok(Some(answer.len())));
-        assert_eq!(response(answer, true), Ok(Some(answer.len() - 3)));
-        assert_eq!(response(&answer[..20], false), Ok(None));
+        assert_eq!(response(answer), Ok(Some((answer.len() - 3, 3))));
+        assert_eq!(response(&answer[..20]), Ok(None));
         for refusal in [Refusal::BadRequest, Refusal::Unanswered, Refusal::BodyTooLong] {
-            let answer = refusal.answer();
-            assert_eq!(response(&answer, false), Ok(Some(answer.len())));
+            let answer = refusal.answer(false, SystemTime::UNIX_EPOCH);
+            let (head, body) = response(&answer).unwrap().unwrap();
+            assert_eq!(head + body, answer.len());
+            assert_eq!(refusal.answer(true, SystemTime::UNIX_EPOCH), answer[..head]);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Answers the requests that the gate passes on, one after the other. Only the signed webhook may
 //! change the farm, and no answer may wait for a poll or a build.
 
-use std::io::Read as _;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use log::warn;
@@ -11,13 +11,9 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
 use crate::farm::status::Status;
-use crate::http::frame::MAX_BODY;
+use crate::http::limited::Limited;
 use crate::http::snapshot::SnapshotRequest;
 use crate::http::webhook::{self, Payload};
-
-/// How often to log a bad signature; those in between are counted. Anybody can send one, so a line
-/// for each could fill the log.
-const SIGNATURE_LOG_PAUSE: Duration = Duration::from_secs(1);
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -30,14 +26,7 @@ pub(super) struct Routes<M> {
     snapshot: Arc<Status>,
     /// Its JSON, once somebody has asked for it.
     json: Option<Arc<[u8]>>,
-    bad_signatures: BadSignatures,
-}
-
-/// Counts the bad signatures since the last log line.
-#[derive(Default)]
-struct BadSignatures {
-    logged: Option<Instant>,
-    suppressed: u64,
+    bad_signatures: Limited<&'static str>,
 }
 
 /// An answer to send.
@@ -50,13 +39,16 @@ struct Answer {
 
 impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     pub(super) fn new(secret: Option<Vec<u8>>, snapshot: Arc<Status>, events: Sender<M>) -> Self {
-        Self { secret, events, snapshot, json: None, bad_signatures: BadSignatures::default() }
+        Self { secret, events, snapshot, json: None, bad_signatures: Limited::default() }
     }
 
     /// Answers requests one after the other, until the process ends.
     pub(super) fn serve(mut self, server: &Server) {
         for mut request in server.incoming_requests() {
             let answer = self.answer(&mut request);
+            // `tiny_http` would drain the rest of the body into a buffer of that length, and end the
+            // process for lack of memory.
+            let _ = io::copy(request.as_reader(), &mut io::sink());
             // An answer fails only if the gate has closed the connection.
             let _ = send(request, answer);
         }
@@ -88,11 +80,7 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     }
 
     fn webhook(&mut self, request: &mut Request) -> Answer {
-        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0).min(MAX_BODY));
-        // The gate has refused longer bodies; this is a second line of defence.
-        if request.as_reader().take(MAX_BODY as u64).read_to_end(&mut body).is_err() {
-            return Answer::text(400, "the body could not be read");
-        }
+        let Ok(body) = read(request) else { return Answer::text(503, "too little memory") };
         let header = |name: &'static str| {
             let found = request.headers().iter().find(|header| header.field.equiv(name));
             found.map(|header| header.value.as_str())
@@ -106,7 +94,10 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
             }
         };
         if let Some(reason) = reason {
-            self.bad_signatures.log(reason);
+            self.bad_signatures.record(reason);
+            if let Some((reason, not_logged)) = self.bad_signatures.due(Instant::now()) {
+                warn!(reason, not_logged; "webhook signature invalid");
+            }
             return Answer::text(401, "webhook signature invalid");
         }
         match webhook::parse(header("X-GitHub-Event"), header("Content-Type"), &body) {
@@ -124,18 +115,6 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     }
 }
 
-impl BadSignatures {
-    fn log(&mut self, reason: &str) {
-        if self.logged.is_some_and(|logged| logged.elapsed() < SIGNATURE_LOG_PAUSE) {
-            self.suppressed += 1;
-            return;
-        }
-        let not_logged = std::mem::take(&mut self.suppressed);
-        self.logged = Some(Instant::now());
-        warn!(reason, not_logged; "webhook signature invalid");
-    }
-}
-
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
         let body = if text == "ok" { Arc::from(&b"ok"[..]) } else { format!("{text}\n").into_bytes().into() };
@@ -145,6 +124,17 @@ impl Answer {
     fn not_allowed(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::text(405, "method not allowed") }
     }
+}
+
+/// Reads a body. The gate has bounded its length, and sends all of it.
+///
+/// # Errors
+/// When the system refuses the memory. It must not end the process.
+fn read(request: &mut Request) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    body.try_reserve_exact(request.body_length().unwrap_or(0))?;
+    request.as_reader().read_to_end(&mut body)?;
+    Ok(body)
 }
 
 fn send(request: Request, answer: Answer) -> std::io::Result<()> {

@@ -1,24 +1,59 @@
-//! Tests the gate with servers that misbehave as `tiny_http` never does: one answers before it reads
-//! the body, one closes its connection.
+//! Tests the gate with `tiny_http` and routes that hang, and with servers that misbehave as
+//! `tiny_http` never does: one answers before it reads the body, one closes its connection.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use super::gate;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tempfile::TempDir;
+use tiny_http::Response;
+
+use super::frame::MAX_BODY;
+use super::{behind, gate};
 
 /// Far above the time that any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts a gate with `count` backends; returns its address and the server's ends.
-fn gate(count: usize) -> (SocketAddr, Vec<UnixStream>) {
+const GET: &[u8] = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+
+fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    (listener.local_addr().unwrap(), gate_at(listener, count))
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
 }
 
-fn gate_at(listener: TcpListener, count: usize) -> Vec<UnixStream> {
+/// Starts a gate before `tiny_http`, and routes that answer what `answer` makes of the length of a
+/// request's body.
+fn serve(listener: TcpListener, mut answer: impl FnMut(u64) -> String + Send + 'static) {
+    let directory = TempDir::with_prefix("behind-").unwrap();
+    let (server, connections) = behind::open(directory.path()).unwrap();
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0, "the socket is left behind");
+    thread::spawn(move || {
+        for mut request in server.incoming_requests() {
+            let length = io::copy(request.as_reader(), &mut io::sink()).unwrap();
+            let text = answer(length);
+            request.respond(Response::from_string(text)).unwrap();
+        }
+    });
+    gate::start(listener, connections).unwrap();
+}
+
+/// Starts a gate whose routes report the length of each body, and answer when they may.
+fn held_gate(listener: TcpListener) -> (Receiver<u64>, Sender<()>) {
+    let ((asked, asks), (go, may_go)) = (unbounded(), unbounded());
+    serve(listener, move |length| {
+        asked.send(length).unwrap();
+        may_go.recv_timeout(PATIENCE).unwrap();
+        "ok".to_owned()
+    });
+    (asks, go)
+}
+
+/// Starts a gate before servers that are no `tiny_http`; returns their ends of the connections.
+fn gate_before(listener: TcpListener, count: usize) -> Vec<UnixStream> {
     let (ours, servers): (Vec<_>, Vec<_>) = (0..count).map(|_| UnixStream::pair().unwrap()).unzip();
     gate::start(listener, ours).unwrap();
     for server in &servers {
@@ -26,20 +61,6 @@ fn gate_at(listener: TcpListener, count: usize) -> Vec<UnixStream> {
         server.set_write_timeout(Some(PATIENCE)).unwrap();
     }
     servers
-}
-
-/// Sends `request`; it must ask for the end of the connection.
-fn send(addr: SocketAddr, request: &[u8]) -> TcpStream {
-    let mut client = TcpStream::connect(addr).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.write_all(request).unwrap();
-    client
-}
-
-fn receive(mut client: TcpStream) -> String {
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 /// Reads one request with a body of `body` bytes; returns its method.
@@ -58,14 +79,33 @@ fn read_request(server: &mut UnixStream, body: usize) -> String {
     }
 }
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+/// Sends `request`; it must ask for the end of the connection if the answer is to be received.
+fn send(addr: SocketAddr, request: &[u8]) -> TcpStream {
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(request).unwrap();
+    client
+}
+
+fn receive(mut client: TcpStream) -> String {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A request whose body has `sent` of `length` bytes.
+fn post(length: usize, sent: usize) -> Vec<u8> {
+    let head = format!("POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), &vec![b'x'; sent]].concat()
+}
 
 #[test]
 fn answer_larger_than_the_sockets_before_the_body_is_read_arrives() {
     // Far more than a Unix socket holds: server and gate would wait for each other.
     const LENGTH: usize = 4_000_000;
-    let (addr, mut servers) = gate(1);
-    let mut server = servers.remove(0);
+    let (listener, addr) = listener();
+    let mut server = gate_before(listener, 1).remove(0);
     let answers = thread::spawn(move || {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{}", "y".repeat(LENGTH));
         for _ in 0..2 {
@@ -75,11 +115,8 @@ fn answer_larger_than_the_sockets_before_the_body_is_read_arrives() {
             read_request(&mut server, LENGTH);
         }
     });
-    let head = format!("POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: {LENGTH}\r\n\r\n");
-    // Twice, so that the body of the first request is seen not to reach the second.
     for _ in 0..2 {
-        let client = send(addr, &[head.as_bytes(), &vec![b'x'; LENGTH]].concat());
-        let answer = receive(client);
+        let answer = receive(send(addr, &post(LENGTH, LENGTH)));
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("yyy"), "{}", answer.len());
     }
     answers.join().unwrap();
@@ -87,7 +124,8 @@ fn answer_larger_than_the_sockets_before_the_body_is_read_arrives() {
 
 #[test]
 fn connection_to_the_server_lost_answers_503_and_the_others_serve_on() {
-    let (addr, mut servers) = gate(2);
+    let (listener, addr) = listener();
+    let mut servers = gate_before(listener, 2);
     let client = send(addr, GET);
     read_request(&mut servers[0], 0);
     servers.remove(0);
@@ -110,13 +148,12 @@ fn connection_to_the_server_lost_answers_503_and_the_others_serve_on() {
 }
 
 #[test]
-fn requests_beyond_the_backends_wait_for_their_turn() {
-    let (addr, mut servers) = gate(1);
-    let clients: Vec<_> = (0..20).map(|_| send(addr, GET)).collect();
-    for _ in 0..20 {
-        read_request(&mut servers[0], 0);
-        servers[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
-    }
+fn requests_beyond_the_connections_wait_for_their_turn() {
+    let (listener, addr) = listener();
+    let (asks, go) = held_gate(listener);
+    let clients: Vec<_> = (0..50).map(|_| send(addr, GET)).collect();
+    asks.recv_timeout(PATIENCE).unwrap();
+    (0..50).for_each(|_| go.send(()).unwrap());
     for client in clients {
         assert!(receive(client).ends_with("\r\n\r\nok"));
     }
@@ -126,18 +163,84 @@ fn requests_beyond_the_backends_wait_for_their_turn() {
 fn client_with_much_to_read_does_not_block_the_gate() {
     // Several turns of the gate, and no more than the sockets hold before anybody reads.
     const LENGTH: usize = 600_000;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
+    let (listener, addr) = listener();
     // Both have sent all when the gate begins, and the one with the long body comes first.
-    let head = format!("POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: {LENGTH}\r\n\r\n");
-    let long = send(addr, &[head.as_bytes(), &vec![b'x'; LENGTH]].concat());
-    let short = send(addr, GET);
-    let mut servers = gate_at(listener, 1);
+    let clients = [send(addr, &post(LENGTH, LENGTH)), send(addr, GET)];
+    let mut server = gate_before(listener, 1).remove(0);
     for (method, body) in [("GET", 0), ("POST", LENGTH)] {
-        assert_eq!(read_request(&mut servers[0], body), method);
-        servers[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        assert_eq!(read_request(&mut server, body), method);
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
     }
-    for client in [long, short] {
+    for client in clients {
         assert!(receive(client).ends_with("\r\n\r\nok"));
+    }
+}
+
+#[test]
+fn bodies_unfinished_make_room_for_newcomers() {
+    let (listener, addr) = listener();
+    serve(listener, |length| length.to_string());
+    // Each sends as much as the gate takes, and never finishes.
+    let greedy: Vec<_> = (0..3)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut client = send(addr, &post(MAX_BODY, 0));
+                let piece = vec![b'x'; 64 * 1024];
+                for _ in 0..MAX_BODY / piece.len() - 1 {
+                    if client.write_all(&piece).is_err() {
+                        break;
+                    }
+                }
+                client
+            })
+        })
+        .collect();
+    for _ in 0..300 {
+        let answer = receive(send(addr, &post(20_000, 20_000)));
+        assert!(answer.ends_with("\r\n\r\n20000"), "{answer}");
+    }
+    let greedy: Vec<_> = greedy.into_iter().map(|client| client.join().unwrap()).collect();
+    for _ in 0..300 {
+        let answer = receive(send(addr, &post(20_000, 20_000)));
+        assert!(answer.ends_with("\r\n\r\n20000"), "{answer}");
+    }
+    let refused = greedy.into_iter().filter(|client| {
+        client.set_nonblocking(true).unwrap();
+        let mut start = [0; 13];
+        (&mut &*client).read_exact(&mut start).is_ok() && &start == b"HTTP/1.1 503 "
+    });
+    assert_eq!(refused.count(), 2, "there is room for exactly one of them");
+}
+
+#[test]
+fn bodies_complete_make_newcomers_wait_and_refuse_none() {
+    let (listener, addr) = listener();
+    let (asks, go) = held_gate(listener);
+    let long = thread::spawn(move || receive(send(addr, &post(MAX_BODY, MAX_BODY))));
+    assert_eq!(asks.recv_timeout(PATIENCE).unwrap(), MAX_BODY as u64);
+    // Together more than there is room for.
+    let others: Vec<_> = (0..20).map(|_| send(addr, &post(400_000, 400_000))).collect();
+    (0..21).for_each(|_| go.send(()).unwrap());
+    for client in others {
+        let answer = receive(client);
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    }
+    assert!(long.join().unwrap().ends_with("\r\n\r\nok"));
+}
+
+#[test]
+fn connection_ends_as_the_client_asked_and_the_answer_says_so() {
+    let (listener, addr) = listener();
+    serve(listener, |_| "ok".to_owned());
+    let kept = b"GET / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\n";
+    for (last, closes) in
+        [(GET, true), (b"GET / HTTP/1.0\r\n\r\n", true), (b"GET / HTTP/1.1\r\nConnection: x\r\n\r\n", false)]
+    {
+        let client = send(addr, &[&kept[..], last].concat());
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let answers = receive(client);
+        assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{answers}");
+        assert_eq!(answers.matches("\r\n\r\nok").count(), 2, "{answers}");
+        assert_eq!(answers.matches("Connection: close\r\n").count(), usize::from(closes), "{answers}");
     }
 }

@@ -97,7 +97,7 @@ const LOCKS: [(&str, &str); 9] = [
 /// The files that open or write a file without the reader of `format/regular_file.rs`, by which calls,
 /// and why none can block.
 const READ_OTHERWISE: [(&str, &[&str], &str); 1] =
-    [("src/http/mod.rs", &["File::open("], "opens the state directory, which is locked by then")];
+    [("src/http/behind.rs", &["File::open("], "opens the state directory, which is locked by then")];
 
 /// The only file that reads environment variables.
 const ENVIRONMENT: &str = "process/environment.rs";

@@ -21,6 +21,7 @@ mod completions;
 mod daemon;
 mod document_flags;
 mod environment;
+mod exhaustion;
 mod full_disk;
 mod git_lfs;
 mod grants;
