@@ -4,8 +4,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use peipkg_format::duration;
 
@@ -21,6 +23,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) struct Line {
     bar: ProgressBar,
     shown: Option<Progress>,
+    /// Tells the ticker whether to count.
+    counts: Sender<bool>,
 }
 
 impl Line {
@@ -31,12 +35,21 @@ impl Line {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let line = Self { bar, shown: None };
+        let (counts, is_counting) = unbounded();
+        let line = Self { bar, shown: None, counts };
         // Set a template and a message now: the default style would draw a bar below the log lines
         // of the start.
         line.set_work(None);
         line.bar.set_message("starting");
-        (!line.bar.is_hidden()).then_some(line)
+        if line.bar.is_hidden() {
+            return None;
+        }
+        // indicatif's own ticker starts a thread for each build, and panics without it.
+        let bar = line.bar.clone();
+        let ticker = thread::Builder::new().name("ticker".into()).spawn(move || tick(&bar, &is_counting));
+        // Without the thread the line still shows each change.
+        drop(ticker);
+        Some(line)
     }
 
     /// Shows the progress at `now`.
@@ -62,19 +75,35 @@ impl Line {
             };
             self.bar.set_style(style.with_key("time", time));
         }
-        match elapsed {
-            Some(elapsed) => {
-                self.bar.reset_elapsed();
-                self.bar.set_elapsed(elapsed);
-                self.bar.enable_steady_tick(TICK);
-            }
-            None => self.bar.disable_steady_tick(),
+        if let Some(elapsed) = elapsed {
+            self.bar.reset_elapsed();
+            self.bar.set_elapsed(elapsed);
         }
+        // Fails only without the thread.
+        let _ = self.counts.send(elapsed.is_some());
     }
 
     /// Removes the line from the terminal.
     pub(crate) fn clear(&self) {
+        let _ = self.counts.send(false);
         self.bar.finish_and_clear();
+    }
+}
+
+/// Redraws the line every [`TICK`] while it counts. Sleeps otherwise.
+fn tick(bar: &ProgressBar, is_counting: &Receiver<bool>) {
+    let mut counts = false;
+    loop {
+        let next = if counts {
+            is_counting.recv_timeout(TICK)
+        } else {
+            is_counting.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match next {
+            Ok(change) => counts = change,
+            Err(RecvTimeoutError::Timeout) => bar.tick(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
 

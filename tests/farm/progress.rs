@@ -9,11 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::exhaustion::{ENOUGH, OwnUser};
 use crate::support::farm::Farm;
-use crate::support::git_repo::GitRepo;
+use crate::support::git_repo::{GitRepo, run};
 use crate::support::latch::Latch;
 use crate::support::recipes::Recipe;
 use crate::support::wait::{PATIENCE, wait_until};
@@ -118,4 +120,29 @@ fn daemon_or_dumb_terminal_has_no_live_line() {
     assert_eq!(exit_code(daemon), Some(0));
     let text = terminal.text();
     assert!(!text.contains('\u{1b}') && !text.contains("polled"), "{text:?}");
+}
+
+#[test]
+fn sweep_without_threads_for_its_live_line_ends_as_usual() {
+    let latch = Latch::new();
+    let script = format!(
+        "#!/bin/sh\nif echo \" $* \" | grep -q ' ls-remote '; then\n{}fi\nexec {{real}} \"$@\"\n",
+        latch.script()
+    );
+    let farm = Farm::builder().program("git", &script).build();
+    let repo = GitRepo::in_dir(farm.home(), "upstream");
+    repo.add_versions(&["1.0"]);
+    farm.add(&Recipe::program("tool", &repo.file_url()));
+    let Some(user) = OwnUser::of(&farm) else { return };
+    run(Command::new("chmod").args(["-R", "a+rwX"]).arg(latch.path("")));
+    let terminal = Terminal::new();
+    let child = terminal.run(user.command(&farm, &["--once"], ENOUGH).env("TERM", "xterm"));
+    latch.wait_reached();
+    // From now on, nothing can start: no ticker for the build, and no git for its source.
+    user.limit(Pid::from_child(&child).as_raw_pid(), "1");
+    latch.open();
+    assert_eq!(exit_code(child), Some(0), "{}", terminal.text());
+    terminal.wait_for("peipkg-manager stopped");
+    let text = terminal.text();
+    assert!(text.contains("starting build") && text.contains("cannot start git"), "{text}");
 }

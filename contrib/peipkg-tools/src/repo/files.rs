@@ -89,8 +89,16 @@ pub(super) fn sync_all(paths: &[PathBuf]) -> Result<(), RepoError> {
     }
     let share = paths.len().div_ceil(SYNC_THREADS);
     thread::scope(|scope| {
-        let workers: Vec<_> =
-            paths.chunks(share).map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("syncing does not panic"))
+        let sync_share = move |chunk: &[PathBuf]| chunk.iter().try_for_each(sync);
+        let start = |chunk| {
+            let worker = thread::Builder::new().spawn_scoped(scope, move || sync_share(chunk));
+            // If the system refuses a thread, sync its share here.
+            worker.map_err(|_| sync_share(chunk))
+        };
+        let shares: Vec<_> = paths.chunks(share).map(start).collect();
+        shares.into_iter().try_for_each(|share| match share {
+            Ok(worker) => worker.join().expect("syncing does not panic"),
+            Err(synced) => synced,
+        })
     })
 }
