@@ -29,6 +29,7 @@ mod hanging_fetches;
 mod hostile_upstreams;
 mod hostile_words;
 mod http;
+mod http_fuzz;
 mod http_load;
 mod http_status;
 mod idle;
