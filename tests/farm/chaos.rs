@@ -5,6 +5,8 @@
 //! A short form runs with the other tests; `make chaos` sets `PEIPKG_CHAOS_KILLS` and
 //! `PEIPKG_CHAOS_SEED`. The seed decides everything but the speed of the machine.
 
+mod starved;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,8 +79,7 @@ cd / && rm -rf \"$scratch\"
 
 /// The upstreams and recipes of every farm here, and the result of an undisturbed farm.
 struct World {
-    /// Keeps the upstreams alive.
-    _upstreams: [GitRepo; 2],
+    upstreams: [GitRepo; 2],
     recipes: Vec<Recipe>,
     /// The lines of the archive index.
     published: Vec<String>,
@@ -96,8 +97,7 @@ impl World {
             Recipe::program("pair", &upstreams[1].file_url()).with_doc(),
             Recipe::program("shares", &upstreams[0].file_url()).upstream("min_version = \"1.1\""),
         ];
-        let mut world =
-            Self { _upstreams: upstreams, recipes, published: Vec::new(), packages: BTreeMap::new() };
+        let mut world = Self { upstreams, recipes, published: Vec::new(), packages: BTreeMap::new() };
         let farm = world.farm(None);
         farm.once().assert_success().assert_only_events();
         assert_eq!(farm.published().len(), versions + 2 * versions + versions - 1);
@@ -161,6 +161,8 @@ struct Round<'a> {
     /// The versions found built after earlier kills: none may be built again.
     built: BTreeSet<String>,
     history: String,
+    /// The beginning of each manager's command line, and how it is limited.
+    prefix: String,
 }
 
 impl Round<'_> {
@@ -174,6 +176,9 @@ impl Round<'_> {
         let arguments: &[&str] = if daemon { &[] } else { &["--once"] };
         let mut command = self.farm.command(arguments);
         command.arg("--config").arg(self.farm.config_path()).env("CHAOS_HOLD", &file);
+        if !self.prefix.is_empty() {
+            command = self.farm.shell(&command, &format!("exec {} \"$@\"", self.prefix));
+        }
         (Running::spawn(&mut command), file)
     }
 
@@ -365,7 +370,15 @@ fn manager_killed_at_any_instant_loses_nothing() {
         let (rude, daemon) = KINDS[usize::try_from((seed + tally.rounds) % 4).expect("a small number")];
         let farm = world.farm(Some(if rude { RUDE } else { POLITE }));
         let history = format!("\nround {}: rude={rude} daemon={daemon}, seed {seed}", tally.rounds);
-        let mut round = Round { world: &world, farm, daemon, lives: 0, built: BTreeSet::new(), history };
+        let mut round = Round {
+            world: &world,
+            farm,
+            daemon,
+            lives: 0,
+            built: BTreeSet::new(),
+            history,
+            prefix: String::new(),
+        };
         let end = tally.kills() + share;
         while tally.kills() < end && !round.run_one_life(&mut random, &mut tally) {}
         round.finish(&mut tally);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -20,6 +21,7 @@ use crate::support::processes::status_number;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
+use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// Limits the numbers of the files that a running process may open; `None` lifts the limit.
@@ -31,38 +33,54 @@ fn limit_files(pid: i32, to: Option<u64>) {
 
 /// A user who runs nothing but one farm: the limit on processes counts those of one user, and root
 /// has none.
-pub(crate) struct OwnUser(String);
+pub(crate) struct OwnUser(u32);
 
 impl OwnUser {
-    /// Gives `farm` to a new user.
-    pub(crate) fn of(farm: &Farm) -> Option<Self> {
+    /// A new user; nothing if this process may not become another.
+    pub(crate) fn new() -> Option<Self> {
         static USERS: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
             not_permitted("root's right to become another user");
             return None;
         }
-        let number = 200_000 + 100 * (std::process::id() % 10_000) + USERS.fetch_add(1, Ordering::Relaxed);
-        let user = Self(format!("--reuid {number} --regid {number} --clear-groups"));
-        run(Command::new("chown").args(["-R", &format!("{number}:{number}")]).arg(farm.home()));
-        let test = farm.command(&[]);
-        let mut test = farm.shell(&test, &format!("exec setpriv {} test -x \"$1\"", user.0));
-        if test.status().is_ok_and(|status| status.success()) {
+        let user =
+            Self(200_000 + 100 * (std::process::id() % 10_000) + USERS.fetch_add(1, Ordering::Relaxed));
+        let script = format!("exec {} test -x \"$0\"", user.become_it());
+        let test = Command::new("sh").args(["-c", &script]).arg(&Tools::get().manager).status();
+        if test.is_ok_and(|status| status.success()) {
             return Some(user);
         }
         not_permitted("programs that another user can run");
         None
     }
 
+    /// A new user who owns `farm`.
+    pub(crate) fn of(farm: &Farm) -> Option<Self> {
+        let user = Self::new()?;
+        user.give(farm.home());
+        Some(user)
+    }
+
+    /// Gives a directory with all its content to the user.
+    pub(crate) fn give(&self, directory: &Path) {
+        run(Command::new("chown").args(["-R", &format!("{0}:{0}", self.0)]).arg(directory));
+    }
+
+    /// The beginning of a command line that runs the rest as this user.
+    pub(crate) fn become_it(&self) -> String {
+        format!("setpriv --reuid {0} --regid {0} --clear-groups", self.0)
+    }
+
     /// Prepares the manager, run by this user with at most `processes` processes and threads.
     pub(crate) fn command(&self, farm: &Farm, arguments: &[&str], processes: &str) -> Command {
         let mut command = farm.command(arguments);
         command.arg("--config").arg(farm.config_path());
-        farm.shell(&command, &format!("exec setpriv {} prlimit --nproc={processes} \"$@\"", self.0))
+        farm.shell(&command, &format!("exec {} prlimit --nproc={processes} \"$@\"", self.become_it()))
     }
 
     /// Limits the processes that a running process may start, as [`Self::command`].
     pub(crate) fn limit(&self, pid: i32, processes: &str) {
-        let script = format!("exec setpriv {} prlimit --pid {pid} --nproc={processes}:", self.0);
+        let script = format!("exec {} prlimit --pid {pid} --nproc={processes}:", self.become_it());
         run(Command::new("sh").args(["-c", &script]));
     }
 }
