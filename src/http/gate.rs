@@ -48,6 +48,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// sending does not keep the gate to itself: a few requests, or 256 KiB.
 const TURN: usize = 16;
 
+/// The most connections accepted in one go, so that a flood of them leaves the clients their turn.
+const ACCEPTS: usize = 64;
+
 /// How long to sleep when the system refuses even the connection that would be refused: a lack of
 /// files must not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -170,7 +173,7 @@ impl Gate {
     }
 
     fn accept(&mut self) {
-        loop {
+        for _ in 0..ACCEPTS {
             match self.listener.accept() {
                 Ok((socket, from)) => self.admit(socket, from),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -184,7 +184,7 @@ impl Git {
 
     /// Prepares a git that never prompts, and that gives up on a server that stays silent.
     pub(super) fn program(&self, interrupt: &Interrupt) -> Program {
-        let ssh_command = self.ssh_command.get_or_init(|| self.batch_ssh_command(interrupt));
+        let ssh_command = self.ssh_command(interrupt);
         // An empty GIT_ASKPASS also disables core.askPass and SSH_ASKPASS.
         let program = self.outside_checkouts().env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "");
         let program = program.args(["-c", "core.hooksPath=/dev/null"]);
@@ -229,25 +229,50 @@ impl Git {
     }
 
     /// Returns the ssh command that the operator has set for git, with options for batch mode.
-    /// `None` if `GIT_SSH` names a program, whose options are unknown.
-    fn batch_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
-        let mut command = match (environment::variable("GIT_SSH_COMMAND"), environment::variable("GIT_SSH")) {
-            (Some(command), _) => command,
-            (None, Some(_)) => return None,
-            (None, None) => self.configured_ssh_command(interrupt).unwrap_or_else(|| "ssh".into()),
+    /// `None` if `GIT_SSH` names a program, whose options are unknown. Remembers it, unless git
+    /// could not be asked: a short lack of processes must not replace the operator's command until
+    /// the next start.
+    fn ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
+        if let Some(command) = self.ssh_command.get() {
+            return command.clone();
+        }
+        let mut is_known = true;
+        let command = match (environment::variable("GIT_SSH_COMMAND"), environment::variable("GIT_SSH")) {
+            (Some(command), _) => Some(command),
+            (None, Some(_)) => None,
+            (None, None) => {
+                let configured = self.configured_ssh_command(interrupt);
+                is_known = configured.is_ok();
+                Some(configured.ok().flatten().unwrap_or_else(|| "ssh".into()))
+            }
         };
-        command.push(
-            " -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4",
-        );
-        Some(command)
+        let command = command.map(with_batch_options);
+        if is_known {
+            // Another thread may have set the same.
+            let _ = self.ssh_command.set(command.clone());
+        }
+        command
     }
 
-    fn configured_ssh_command(&self, interrupt: &Interrupt) -> Option<OsString> {
+    /// Returns the setting, or nothing if there is none.
+    fn configured_ssh_command(&self, interrupt: &Interrupt) -> Result<Option<OsString>, ProcessError> {
         let program = self.config().args(["--get", "core.sshCommand"]);
-        let output = program.deadline(Some(CONFIG_DEADLINE)).capture_stdout(64 * 1024).run(interrupt).ok()?;
-        let command = String::from_utf8(output.stdout).ok()?;
-        Some(command.trim_end_matches('\n').into())
+        match program.deadline(Some(CONFIG_DEADLINE)).capture_stdout(64 * 1024).run(interrupt) {
+            Ok(output) => {
+                let command = String::from_utf8(output.stdout).ok();
+                Ok(command.map(|command| command.trim_end_matches('\n').into()))
+            }
+            // git exits so if the setting is missing, and otherwise if its configuration is broken.
+            Err(ProcessError::Failed { status, .. }) if status.code().is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Adds the options that keep ssh from prompting and from waiting for a silent server.
+fn with_batch_options(mut command: OsString) -> OsString {
+    command.push(" -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4");
+    command
 }
 
 /// Keeps a command that needs no repository from finding one, even in the directory where it runs.

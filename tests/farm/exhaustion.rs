@@ -233,6 +233,32 @@ fn build_leaving_processes_behind_does_not_stop_the_farm() {
 }
 
 #[test]
+fn ssh_command_that_could_not_be_read_is_read_again() {
+    let git = "#!/bin/sh
+case \"$*\" in *core.sshCommand*) [ ! -e \"$HOME/lack\" ] || kill -9 $$ ;; esac
+exec {real} \"$@\"
+";
+    let farm = Farm::builder()
+        .program("git", git)
+        .program("own-ssh", "#!/bin/sh\n: >\"$HOME/asked\"\nexit 1\n")
+        .program("ssh", "#!/bin/sh\nexit 1\n")
+        .with(&Recipe::program("tool", "ssh://host.invalid/x"))
+        .build();
+    fs::write(farm.path(".gitconfig"), "[core]\n\tsshCommand = own-ssh\n").unwrap();
+    fs::write(farm.path("lack"), "").unwrap();
+    let mut command = farm.command(&["--config"]);
+    command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path(".gitconfig"));
+    let mut daemon = Running::spawn(&mut command);
+    daemon.wait_event("poll failed", PATIENCE);
+    assert!(!farm.path("asked").exists());
+    fs::remove_file(farm.path("lack")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_events("poll failed", 2, PATIENCE);
+    assert!(farm.path("asked").exists(), "{daemon}");
+    stop(daemon);
+}
+
+#[test]
 fn log_that_cannot_be_written_does_not_stop_a_sweep() {
     let repo = GitRepo::program(&["1.0"]);
     for script in ["exec \"$@\" 2>/dev/full", "exec \"$@\" 2>&-", "{ \"$@\" 2>&1 >&3 | true; } 3>&1"] {

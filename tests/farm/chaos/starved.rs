@@ -24,7 +24,7 @@ use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// The kills of the short form.
-const KILLS: u64 = 16;
+const KILLS: u64 = 12;
 
 /// Names the small file system that this process runs on.
 const SMALL_DISK: &str = "PEIPKG_CHAOS_DISK";
