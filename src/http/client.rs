@@ -44,6 +44,8 @@ pub(super) struct Client {
     state: State,
     /// Bytes that were read but not yet parsed: part of a head, or pipelined requests.
     input: Vec<u8>,
+    /// How many requests the routes have answered.
+    pub(super) answered: u64,
     keep_alive: bool,
     /// Whether the answer has no body.
     head_only: bool,
@@ -90,6 +92,7 @@ impl Client {
             since: now,
             state: State::Head,
             input: Vec::new(),
+            answered: 0,
             keep_alive: true,
             head_only: false,
         })
@@ -104,12 +107,12 @@ impl Client {
         matches!(self.state, State::Body { .. })
     }
 
-    /// Whether it has sent a part of a request.
+    /// Whether it has sent a part of a request that is not answered.
     pub(super) fn has_begun(&self) -> bool {
         match self.state {
             State::Head => !self.input.is_empty(),
-            State::Body { .. } => true,
-            _ => false,
+            State::Body { .. } | State::Await => true,
+            State::Reply { .. } | State::Linger => false,
         }
     }
 
@@ -129,8 +132,14 @@ impl Client {
         }
     }
 
-    /// Answers with the bytes of a whole answer, which replace whatever the client was doing.
-    pub(super) fn reply(&mut self, answer: Vec<u8>) {
+    /// Answers the request that the routes had, with the bytes of a whole answer.
+    pub(super) fn take_answer(&mut self, answer: Vec<u8>) {
+        self.answered += 1;
+        self.reply(answer);
+    }
+
+    /// Answers with `answer`, which replaces whatever the client was doing.
+    fn reply(&mut self, answer: Vec<u8>) {
         self.deadline = Instant::now() + REPLY_DEADLINE;
         self.state = State::Reply { answer, written: 0 };
     }

@@ -44,6 +44,9 @@ const MAX_UNREAD: usize = 32 * 1024 * 1024;
 /// How often to check deadlines while there are clients. Without clients the gate sleeps.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long a client may be silent before others are preferred: its request may be on the way.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// The steps of one client before the others have their turn, so that a client that never stops
 /// sending does not keep the gate to itself: a few requests, or 256 KiB.
 const TURN: usize = 16;
@@ -67,11 +70,24 @@ const FIRST_CONNECTION: u64 = u64::MAX - 1;
 const EDGES: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-/// Starts the thread of the gate. It passes the requests of `listener`'s clients on to `connections`.
+/// Returns how many clients may be held at a time: leaves half of the files to the rest of the
+/// process, for children, logs and the repository.
+pub(super) fn max_clients() -> usize {
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let max = (open_files / 2).min(open_files.saturating_sub(OTHER_FILES)).clamp(4, MAX_CLIENTS);
+    usize::try_from(max).unwrap_or(4)
+}
+
+/// Starts the thread of the gate. It passes the requests of `listener`'s clients on to
+/// `connections`, and holds at most `max_clients` at a time.
 ///
 /// # Errors
 /// When the system refuses a file or a thread.
-pub(super) fn start(listener: TcpListener, connections: Vec<UnixStream>) -> io::Result<()> {
+pub(super) fn start(
+    listener: TcpListener,
+    connections: Vec<UnixStream>,
+    max_clients: usize,
+) -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     listener.set_nonblocking(true)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
@@ -79,15 +95,12 @@ pub(super) fn start(listener: TcpListener, connections: Vec<UnixStream>) -> io::
     for (socket, number) in desk.sockets().zip(0..) {
         epoll::add(&epoll, socket, EventData::new_u64(FIRST_CONNECTION - number), EDGES)?;
     }
-    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    // Leave half of the files to the rest of the process: children, logs, the repository.
-    let max_clients = (open_files / 2).min(open_files.saturating_sub(OTHER_FILES)).clamp(4, MAX_CLIENTS);
     let gate = Gate {
         spare: Some(spare(&listener)?),
         listener,
         epoll,
         desk,
-        max_clients: usize::try_from(max_clients).unwrap_or(4),
+        max_clients,
         clients: BTreeMap::new(),
         next_token: 0,
         unfinished: BTreeSet::new(),
@@ -226,13 +239,17 @@ impl Gate {
         }
     }
 
-    /// Closes the client that the gate has waited for the longest, idle time included. Returns
-    /// whether there was one that does not wait for its own answer.
+    /// Closes the client that the gate has waited for the longest, idle time included. Before those
+    /// that it has waited for only a moment, closes the one that has had the most answers: clients
+    /// that always have another request must not keep all places. Returns whether there was one.
     fn close_longest(&mut self) -> bool {
-        let candidates = self.clients.iter().filter(|(_, client)| !client.awaits_answer());
-        let Some(longest) = candidates.min_by_key(|(_, client)| client.since).map(|(token, _)| *token) else {
-            return false;
-        };
+        let silent = self.clients.iter().filter(|(_, client)| !client.awaits_answer());
+        let longest = silent.min_by_key(|(_, client)| client.since);
+        let late = longest.filter(|(_, client)| client.since.elapsed() >= MOMENT);
+        let greediest = || self.clients.iter().max_by_key(|(_, client)| client.answered);
+        let greediest = || greediest().filter(|(_, client)| client.answered > 0);
+        let one = late.or_else(greediest).or(longest);
+        let Some(longest) = one.map(|(token, _)| *token) else { return false };
         // A client that has asked for nothing loses nothing.
         if self.clients.get(&longest).is_some_and(Client::has_begun) {
             self.refuse(longest, Refusal::Overloaded);
@@ -321,7 +338,7 @@ impl Gate {
             return;
         }
         match answer {
-            Ok(answer) => client.reply(answer),
+            Ok(answer) => client.take_answer(answer),
             Err(refusal) => self.refuse(token, refusal),
         }
         self.drive(token);

@@ -108,7 +108,7 @@ impl Server {
         let addr = listener.local_addr()?;
         let routes = routes::Routes::new(secret, snapshot, events);
         thread::Builder::new().name("http".into()).spawn(move || routes.serve(&behind))?;
-        gate::start(listener, connections)?;
+        gate::start(listener, connections, gate::max_clients())?;
         info!(addr:%; "webhook server listening");
         Ok(())
     }

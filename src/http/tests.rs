@@ -17,6 +17,9 @@ use super::{behind, gate};
 /// Far above the time that any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// More clients than a test has.
+const MANY: usize = 100;
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
 
 fn listener() -> (TcpListener, SocketAddr) {
@@ -27,7 +30,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 /// Starts a gate before `tiny_http`, and routes that answer what `answer` makes of the length of a
 /// request's body.
-fn serve(listener: TcpListener, mut answer: impl FnMut(u64) -> String + Send + 'static) {
+fn serve(listener: TcpListener, max_clients: usize, mut answer: impl FnMut(u64) -> String + Send + 'static) {
     let directory = TempDir::with_prefix("behind-").unwrap();
     let (server, connections) = behind::open(directory.path()).unwrap();
     assert_eq!(directory.path().read_dir().unwrap().count(), 0, "the socket is left behind");
@@ -38,13 +41,13 @@ fn serve(listener: TcpListener, mut answer: impl FnMut(u64) -> String + Send + '
             request.respond(Response::from_string(text)).unwrap();
         }
     });
-    gate::start(listener, connections).unwrap();
+    gate::start(listener, connections, max_clients).unwrap();
 }
 
 /// Starts a gate whose routes report the length of each body, and answer when they may.
-fn held_gate(listener: TcpListener) -> (Receiver<u64>, Sender<()>) {
+fn held_gate(listener: TcpListener, max_clients: usize) -> (Receiver<u64>, Sender<()>) {
     let ((asked, asks), (go, may_go)) = (unbounded(), unbounded());
-    serve(listener, move |length| {
+    serve(listener, max_clients, move |length| {
         asked.send(length).unwrap();
         may_go.recv_timeout(PATIENCE).unwrap();
         "ok".to_owned()
@@ -55,7 +58,7 @@ fn held_gate(listener: TcpListener) -> (Receiver<u64>, Sender<()>) {
 /// Starts a gate before servers that are no `tiny_http`; returns their ends of the connections.
 fn gate_before(listener: TcpListener, count: usize) -> Vec<UnixStream> {
     let (ours, servers): (Vec<_>, Vec<_>) = (0..count).map(|_| UnixStream::pair().unwrap()).unzip();
-    gate::start(listener, ours).unwrap();
+    gate::start(listener, ours, MANY).unwrap();
     for server in &servers {
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         server.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -148,9 +151,34 @@ fn connection_to_the_server_lost_answers_503_and_the_others_serve_on() {
 }
 
 #[test]
+fn clients_that_always_ask_make_room_for_newcomers() {
+    const PLACES: usize = 8;
+    let (listener, addr) = listener();
+    let (_asks, go) = held_gate(listener, PLACES);
+    let kept = b"GET / HTTP/1.1\r\n\r\n";
+    let mut hogs: Vec<_> = (0..PLACES).map(|_| send(addr, kept)).collect();
+    (0..PLACES).for_each(|_| go.send(()).unwrap());
+    for hog in &mut hogs {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok") {
+            let mut byte = [0];
+            hog.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        hog.write_all(kept).unwrap();
+    }
+    // All wait for their second answers, the newcomers for their first.
+    let newcomers: Vec<_> = (0..PLACES).map(|_| send(addr, GET)).collect();
+    (0..2 * PLACES).for_each(|_| go.send(()).unwrap());
+    for newcomer in newcomers {
+        assert!(receive(newcomer).starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
 fn requests_beyond_the_connections_wait_for_their_turn() {
     let (listener, addr) = listener();
-    let (asks, go) = held_gate(listener);
+    let (asks, go) = held_gate(listener, MANY);
     let clients: Vec<_> = (0..50).map(|_| send(addr, GET)).collect();
     asks.recv_timeout(PATIENCE).unwrap();
     (0..50).for_each(|_| go.send(()).unwrap());
@@ -179,7 +207,7 @@ fn client_with_much_to_read_does_not_block_the_gate() {
 #[test]
 fn bodies_unfinished_make_room_for_newcomers() {
     let (listener, addr) = listener();
-    serve(listener, |length| length.to_string());
+    serve(listener, MANY, |length| length.to_string());
     // Each sends as much as the gate takes, and never finishes.
     let greedy: Vec<_> = (0..3)
         .map(|_| {
@@ -215,7 +243,7 @@ fn bodies_unfinished_make_room_for_newcomers() {
 #[test]
 fn bodies_complete_make_newcomers_wait_and_refuse_none() {
     let (listener, addr) = listener();
-    let (asks, go) = held_gate(listener);
+    let (asks, go) = held_gate(listener, MANY);
     let long = thread::spawn(move || receive(send(addr, &post(MAX_BODY, MAX_BODY))));
     assert_eq!(asks.recv_timeout(PATIENCE).unwrap(), MAX_BODY as u64);
     // Together more than there is room for.
@@ -231,7 +259,7 @@ fn bodies_complete_make_newcomers_wait_and_refuse_none() {
 #[test]
 fn connection_ends_as_the_client_asked_and_the_answer_says_so() {
     let (listener, addr) = listener();
-    serve(listener, |_| "ok".to_owned());
+    serve(listener, MANY, |_| "ok".to_owned());
     let kept = b"GET / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\n";
     for (last, closes) in
         [(GET, true), (b"GET / HTTP/1.0\r\n\r\n", true), (b"GET / HTTP/1.1\r\nConnection: x\r\n\r\n", false)]

@@ -198,6 +198,38 @@ fn clients_too_many_drops_the_oldest_idle_one() {
 }
 
 #[test]
+fn clients_that_always_have_a_request_make_room_for_newcomers() {
+    let farm = Farm::builder().http().build();
+    let mut command = farm.command(&["--config"]);
+    command.arg(farm.config_path());
+    // Places for 16 clients.
+    let mut daemon = Running::spawn(&mut farm.shell(&command, "ulimit -n 64 && exec \"$@\""));
+    let addr = daemon.http_addr();
+    let (done, end) = (AtomicBool::new(false), Instant::now() + PATIENCE);
+    let is_over = || done.load(Ordering::Relaxed) || Instant::now() >= end;
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            let mut writer = TcpStream::connect(addr).unwrap();
+            writer.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            let mut reader = writer.try_clone().unwrap();
+            reader.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            scope.spawn(move || {
+                let requests = b"GET /healthz HTTP/1.1\r\n\r\n".repeat(1000);
+                while !is_over() && writer.write_all(&requests).is_ok() {}
+            });
+            scope.spawn(move || {
+                let mut buffer = [0; 16384];
+                while !is_over() && !matches!(reader.read(&mut buffer), Ok(0)) {}
+            });
+        }
+        for _ in 0..12 {
+            assert_prompt(addr);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn client_never_stops_sending_does_not_delay_others() {
     let (_farm, _daemon, addr) = served();
     // Flood until all answers have come, but end if none comes.
