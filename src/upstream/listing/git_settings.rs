@@ -147,6 +147,10 @@ fn configuration_files(git: &Path) -> Vec<PathBuf> {
 /// Reads a text file. Returns `None` if it does not exist. If a configuration cannot be read here or
 /// is longer than one written by hand, git reads it; if netrc is, git lists.
 fn read_file(path: &Path) -> io::Result<Option<String>> {
+    // git's documented name for no file; the reader refuses devices.
+    if path == Path::new("/dev/null") {
+        return Ok(None);
+    }
     match regular_file::read(path, MAX_TEXT) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
