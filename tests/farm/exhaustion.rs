@@ -214,6 +214,43 @@ fn threads_and_processes_none_left_fail_polls_and_serve_clients() {
 }
 
 #[test]
+fn files_or_threads_too_few_for_the_start_end_it_with_an_error() {
+    let farm = Farm::builder().http().build();
+    let user = OwnUser::of(&farm);
+    let mut command = farm.command(&["--config"]);
+    command.arg(farm.config_path());
+    let mut commands: Vec<_> = (10..50)
+        .step_by(2)
+        .map(|files| farm.shell(&command, &format!("ulimit -n {files} && exec \"$@\"")))
+        .collect();
+    if let Some(user) = &user {
+        commands.clear();
+        let with = |limit: String| farm.shell(&command, &format!("exec {} {limit} \"$@\"", user.become_it()));
+        commands.extend((10..50).step_by(2).map(|files| with(format!("prlimit --nofile={files}"))));
+        commands.extend((2..24).map(|processes| with(format!("prlimit --nproc={processes}"))));
+    }
+    let (mut refused, mut served) = (0, 0);
+    for command in &mut commands {
+        let mut daemon = Running::spawn(command);
+        wait_until("the start has ended", PATIENCE, || {
+            daemon.has_ended()
+                || daemon.events().iter().any(|event| event["msg"] == "webhook server listening")
+        });
+        if !daemon.has_ended() {
+            served += 1;
+            stop(daemon);
+            continue;
+        }
+        refused += 1;
+        let output = daemon.wait_exit(PATIENCE);
+        assert_eq!(output.status.code(), Some(1), "{output}");
+        assert!(!output.stderr.contains("panicked"), "{output}");
+        assert!(!farm.state_dir().join("http.sock").exists(), "{output}");
+    }
+    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
+}
+
+#[test]
 fn build_leaving_processes_behind_does_not_stop_the_farm() {
     let http = SmartHttp::new();
     // More than the limit: the shell cannot start them all, and the build fails.
