@@ -251,6 +251,28 @@ fn files_or_threads_too_few_for_the_start_end_it_with_an_error() {
 }
 
 #[test]
+fn memory_none_left_for_a_body_is_an_answer() {
+    let farm = Farm::builder().http().build();
+    let mut daemon = farm.daemon();
+    let (addr, pid) = (daemon.http_addr(), Pid::from_raw(daemon.pid()));
+    let body = vec![b'x'; 20_000_000];
+    let mut statuses = Vec::new();
+    for path in ["/webhooks/github", "/nowhere"] {
+        for mebibytes in [0, 1, 4, 10, 16, 22, 28, 34, 40, 60] {
+            let size = status_number(daemon.pid(), "VmData") << 10;
+            let limit = Rlimit { current: Some(size + (mebibytes << 20)), maximum: None };
+            prlimit(pid, Resource::Data, limit).unwrap();
+            statuses.push(request(addr, "POST", path, &[], &body).status);
+            prlimit(pid, Resource::Data, Rlimit { current: None, maximum: None }).unwrap();
+            assert_eq!(get(addr, "/healthz").text(), "ok", "{daemon}");
+        }
+    }
+    println!("{statuses:?}");
+    assert!(statuses.contains(&503) && statuses.contains(&401) && statuses.contains(&404), "{statuses:?}");
+    stop(daemon);
+}
+
+#[test]
 fn build_leaving_processes_behind_does_not_stop_the_farm() {
     let http = SmartHttp::new();
     // More than the limit: the shell cannot start them all, and the build fails.
