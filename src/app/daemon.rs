@@ -220,10 +220,11 @@ impl Loop {
 
     /// Returns the state of the farm.
     fn snapshot(&mut self) -> Arc<Status> {
-        if let Some(snapshot) = &self.snapshot {
+        let calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| calendar.started == self.calendar.started) {
             return snapshot.clone();
         }
-        self.calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
+        self.calendar = calendar;
         let snapshot = Arc::new(self.farm.status(&self.farm_id, self.calendar));
         self.snapshot.insert(snapshot).clone()
     }

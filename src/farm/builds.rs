@@ -37,6 +37,7 @@ impl Farm {
         let is_built = matches!(outcome, BuildOutcome::Built { .. });
         if !is_built {
             self.publishing.unclaim(&job.recipe.packages, &key.version);
+            self.requeue_aside();
         }
         match outcome {
             BuildOutcome::Built { outputs, log } => self.on_built(outputs, log, started),
@@ -45,26 +46,35 @@ impl Farm {
                 self.failures.remove(&key);
                 // The next poll need not warn again.
                 self.warned.entry(key.recipe.clone()).or_default().insert(found.tag.clone());
+                // Another tag may stand for the same version.
+                self.matched.forget(&key.recipe);
                 let (tag, reason) = (found.tag.clone(), found.reason.clone());
                 effects.report(Notice::TagSkipped { recipe: key.recipe, tag, reason });
                 self.on_no_commits_found(vec![found]);
             }
-            BuildOutcome::RecipeChanged => self.on_recipe_changed(&key.recipe, effects),
+            BuildOutcome::RecipeChanged => self.on_recipe_changed(&job.recipe, effects),
             BuildOutcome::Failed { reason, blame } => {
-                let candidate = Some(job.candidate.clone());
+                // A poll may have learnt another tag of the version meanwhile.
+                let before = self.failures.get(&key).and_then(|failure| failure.candidate.clone());
+                let candidate = Some(before.unwrap_or_else(|| job.candidate.clone()));
                 let (failures, mut retry_after) =
                     self.failures.record(&key, candidate, reason.clone(), log.clone(), now);
                 self.failures.set_log_tail(&key, log_tail);
                 // Its tag may have vanished during the build: the next poll must find out.
                 self.matched.forget(&key.recipe);
-                // A recipe that was dropped or changed meanwhile has nothing to retry.
                 let recipe = self.roster.get(&key.recipe);
                 if !recipe.is_some_and(|recipe| recipe.builds_the_same_as(&job.recipe)) {
+                    // A recipe that was dropped or changed meanwhile has nothing to retry.
                     self.failures.remove(&key);
                     // The changed recipe builds its own version of the tag at once.
                     if self.request_poll(&key.recipe) {
                         retry_after = Duration::ZERO;
                     }
+                } else if recipe.is_some_and(|recipe| recipe.stamp != job.recipe.stamp) && !self.options.once
+                {
+                    // The operator changed the recipe during the build.
+                    self.failures.retry_at_once(&key, now);
+                    retry_after = Duration::ZERO;
                 }
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
                 self.on_failed_slowly(&job, blame, took, effects);
@@ -80,11 +90,23 @@ impl Farm {
     }
 
     /// Leaves a recipe alone until the next reload: its files on disk are not what the farm has
-    /// decided to build.
-    fn on_recipe_changed(&mut self, recipe: &Arc<str>, effects: &mut Effects) {
-        if self.roster.contains_key(recipe) && self.changed.insert(recipe.clone()) {
+    /// decided to build. If a reload has overtaken the build, the recipe is built as it is now.
+    fn on_recipe_changed(&mut self, built: &Recipe, effects: &mut Effects) {
+        let recipe = &built.id;
+        let Some(current) = self.roster.get(recipe) else { return };
+        if current.stamp != built.stamp {
+            self.request_poll(recipe);
+        } else if self.changed.insert(recipe.clone()) {
             self.queue.clear(recipe);
+            self.matched.lose(recipe);
             effects.report(Notice::RecipeChanged { recipe: recipe.clone() });
+        }
+    }
+
+    /// Lets the versions wait again whose packages another recipe was about to make.
+    pub(super) fn requeue_aside(&mut self) {
+        for (key, candidate) in std::mem::take(&mut self.aside) {
+            self.queue.insert(&key.recipe, candidate);
         }
     }
 
@@ -147,6 +169,8 @@ impl Farm {
         }
         while let Some((key, candidate)) = self.failures.pop_due(now) {
             match candidate {
+                // The reload for which a changed recipe waits finds its versions again.
+                Some(_) if self.changed.contains(&key.recipe) => self.matched.forget(&key.recipe),
                 Some(candidate) => self.queue.insert_retry(&key.recipe, candidate),
                 None => self.publishing.retry(&key),
             }
@@ -168,7 +192,7 @@ impl Farm {
 
     fn next_build(&mut self, effects: &mut Effects) -> Option<BuildJob> {
         loop {
-            // One build of an upstream at a time: its cached repository has one user.
+            // One build of an upstream at a time: two builders would fetch the same repository twice.
             let (flights, roster) = (&self.flights, &self.roster);
             let is_free = |id: &Arc<str>| {
                 let url = roster.get(id).and_then(|recipe| Some(&recipe.upstream.as_ref()?.url));
@@ -178,9 +202,8 @@ impl Farm {
             let Some((recipe, upstream)) = self.watched_recipe(&id) else { continue };
             match self.archive.presence(&recipe.packages, &candidate.version) {
                 Presence::Absent if self.publishing.is_claimed(&recipe.packages, &candidate.version) => {
-                    // Another recipe makes the same packages. Unless that fails, they will be
-                    // published; the next poll finds out.
-                    self.matched.forget(&id);
+                    // Another recipe makes the same packages. Its end decides.
+                    self.aside.insert(JobKey { recipe: id, version: candidate.version.clone() }, candidate);
                 }
                 Presence::Absent => {
                     let more_of_upstream = self.waits_for_upstream(&recipe);

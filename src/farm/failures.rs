@@ -91,6 +91,17 @@ impl Failures {
         failure
     }
 
+    /// Records the tag of a version, which its upstream may have renamed.
+    pub(super) fn set_tag(&mut self, key: &JobKey, tag: &str) {
+        let of_recipe = self.by_recipe.get_mut(&key.recipe);
+        let failure = of_recipe.and_then(|failures| failures.get_mut(&key.version));
+        if let Some(candidate) = failure.and_then(|failure| failure.candidate.as_mut())
+            && candidate.tag != tag
+        {
+            tag.clone_into(&mut candidate.tag);
+        }
+    }
+
     /// Makes the retry of a version due.
     pub(super) fn retry_at_once(&mut self, key: &JobKey, now: Moment) {
         let of_recipe = self.by_recipe.get_mut(&key.recipe);

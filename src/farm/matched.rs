@@ -6,7 +6,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 /// The last match of each recipe with its upstream's tags. Unless the tags, the archive index or the
-/// recipe change, another match would find nothing new, and cost time for each tag.
+/// recipe change, another match would find nothing new, and cost time for each tag: each version among
+/// them waits, is under way, has failed, or was published. Whatever else drops one calls
+/// [`Matched::forget`].
 #[derive(Debug, Default)]
 pub(super) struct Matched(HashMap<Arc<str>, Match>);
 
@@ -16,22 +18,36 @@ struct Match {
     fingerprint: Option<u64>,
     /// How many tags were versions.
     matches: usize,
+    /// Whether each version among them waits, is under way, has failed, or was published. Otherwise a
+    /// version that the queue lacks need not be new.
+    is_whole: bool,
 }
 
 impl Matched {
-    /// Whether the recipe was matched since it was loaded.
-    pub(super) fn is_known(&self, recipe: &str) -> bool {
-        self.0.contains_key(recipe)
-    }
-
     /// Returns how many tags are versions, if the tags are those of the last match.
     pub(super) fn unchanged(&self, recipe: &str, fingerprint: u64) -> Option<usize> {
         let last = self.0.get(recipe)?;
         (last.fingerprint == Some(fingerprint)).then_some(last.matches)
     }
 
-    pub(super) fn record(&mut self, recipe: &Arc<str>, fingerprint: Option<u64>, matches: usize) {
-        self.0.insert(recipe.clone(), Match { fingerprint, matches });
+    /// Whether a version that the queue lacks is new to the recipe.
+    pub(super) fn is_whole(&self, recipe: &str) -> bool {
+        self.0.get(recipe).is_some_and(|last| last.is_whole)
+    }
+
+    /// Records a match that has queued all versions, unless it `left_out` some.
+    pub(super) fn record(&mut self, recipe: &Arc<str>, fingerprint: u64, matches: usize, left_out: usize) {
+        let is_whole = left_out == 0;
+        let fingerprint = is_whole.then_some(fingerprint);
+        self.0.insert(recipe.clone(), Match { fingerprint, matches, is_whole });
+    }
+
+    /// Records that versions of a recipe have left the queue unbuilt.
+    pub(super) fn lose(&mut self, recipe: &str) {
+        if let Some(last) = self.0.get_mut(recipe) {
+            last.fingerprint = None;
+            last.is_whole = false;
+        }
     }
 
     #[cfg(test)]

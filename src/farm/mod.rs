@@ -42,7 +42,7 @@ use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::Archive;
 use publishing::Publishing;
-use queue::Queue;
+use queue::{Candidate, Queue};
 use schedule::Schedule;
 use upload_state::UploadState;
 
@@ -101,6 +101,8 @@ pub(crate) struct Farm {
     publishing: Publishing,
     /// The last match of each recipe with its upstream's tags, since the recipe was loaded.
     matched: Matched,
+    /// Versions whose packages another recipe makes at this time. They wait for its end.
+    aside: BTreeMap<JobKey, Candidate>,
     /// The recipes whose files have changed since they were loaded. They wait for a reload.
     changed: HashSet<Arc<str>>,
     /// The subjects of the warnings given already, by recipe.
@@ -115,13 +117,13 @@ pub(crate) struct Farm {
     builds_succeeded: u64,
 }
 
-/// A requested end of the farm.
+/// A stop that a signal asked for.
 #[derive(Debug)]
 struct Stop {
     outcome: Outcome,
     /// When the farm stops waiting for running listings.
     polls_abandoned: Moment,
-    /// Whether an upstream was still to be listed.
+    /// Whether a listing waited or ran when the stop came.
     has_polls_left: bool,
 }
 
@@ -141,6 +143,7 @@ impl Farm {
             lost: Lost::default(),
             publishing: Publishing::default(),
             matched: Matched::default(),
+            aside: BTreeMap::new(),
             changed: HashSet::new(),
             warned: HashMap::new(),
             flights: Vec::new(),
@@ -179,6 +182,7 @@ impl Farm {
             Event::ReloadRequested => {
                 // An operator who knows that the upstream has moved the tag need not wait.
                 self.not_commits.clear();
+                self.matched.forget_all();
                 effects.0.push(Effect::LoadRoster);
             }
             Event::StopRequested => self.on_stop_requested(now, &mut effects),
@@ -207,22 +211,19 @@ impl Farm {
             return None;
         }
         // An aborted farm publishes and uploads no more, even if something is owed.
-        let is_done = self.publishing.ready_len() == 0 && self.upload.is_quiet(now);
-        match &self.stopping {
-            Some(stop) => {
-                let polls_are_over = !self.schedule.has_running() || stop.polls_abandoned <= now;
-                let is_over = polls_are_over && (is_done || self.is_aborted());
-                is_over.then(|| {
-                    let has_work_left = stop.has_polls_left || self.queue.len() > 0;
-                    if self.options.once && stop.outcome == Outcome::Clean && has_work_left {
-                        Outcome::Unfinished
-                    } else {
-                        stop.outcome
-                    }
-                })
-            }
-            None => (self.options.once && is_done && self.has_built_all()).then_some(Outcome::Clean),
-        }
+        let has_published = self.publishing.ready_len() == 0;
+        let Some(stop) = &self.stopping else {
+            let is_done = has_published && self.upload.is_quiet(now) && self.has_built_all();
+            return (self.options.once && is_done).then_some(Outcome::Clean);
+        };
+        let polls_are_over = !self.schedule.has_running() || stop.polls_abandoned <= now;
+        let is_done = has_published && !self.upload.has_untried;
+        let has_work_left = stop.has_polls_left || self.queue.len() > 0;
+        let outcome = match stop.outcome {
+            Outcome::Clean if self.options.once && has_work_left => Outcome::Unfinished,
+            outcome => outcome,
+        };
+        (polls_are_over && (is_done || self.is_aborted())).then_some(outcome)
     }
 
     /// Whether a build, a publish or an upload runs.
@@ -264,6 +265,10 @@ impl Farm {
         self.matched.on_reload(|id| is_watched(id) && is_the_same(id));
         self.warned.retain(|id, _| is_watched(id));
         self.changed.clear();
+        // The polls that follow find them again.
+        for key in std::mem::take(&mut self.aside).into_keys() {
+            self.matched.lose(&key.recipe);
+        }
         self.watchers.clear();
         let mut intervals: BTreeMap<UpstreamUrl, Duration> = BTreeMap::new();
         for (id, recipe) in &self.roster {

@@ -128,7 +128,6 @@ impl Farm {
         }
         let tags_seen = tags.len();
         if let Some(matches) = self.matched.unchanged(id, fingerprint) {
-            // The versions among them wait, are under way, or are published since.
             let queued = self.queue.len_of(id);
             return effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         }
@@ -172,7 +171,7 @@ impl Farm {
                         effects.report(Notice::PartlyPublished { key });
                     }
                 }
-                Presence::Absent if self.is_under_way(&key) => {}
+                Presence::Absent if self.is_under_way(&key) => self.failures.set_tag(&key, tag),
                 Presence::Absent => {
                     candidates.push(Candidate { tag: tag.clone(), version: key.version });
                 }
@@ -183,7 +182,7 @@ impl Farm {
         }
         self.forget_vanished_failures(id, &versions);
         self.warned.insert(id.clone(), warnings.finish(effects));
-        let urgency = match (urgent && recipe.github_webhook, self.matched.is_known(id)) {
+        let urgency = match (urgent && recipe.github_webhook, self.matched.is_whole(id)) {
             (false, _) => Urgency::None,
             (true, false) => Urgency::Newest,
             (true, true) => Urgency::New,
@@ -202,7 +201,7 @@ impl Farm {
             effects.report(Notice::VersionsLeftOut { recipe: id.clone(), versions: left_out });
         }
         // Versions that were left out must be found again.
-        self.matched.record(id, (left_out == 0).then_some(fingerprint), matches);
+        self.matched.record(id, fingerprint, matches, left_out);
     }
 
     /// Ends the failure of a version that somebody else has published: there is nothing to build, and
@@ -246,6 +245,7 @@ impl Farm {
         self.flights.iter().any(|flight| flight.job.key() == *key)
             || self.publishing.is_pending(key)
             || self.failures.is_backed_off(key)
+            || self.aside.contains_key(key)
     }
 
     /// Returns a recipe and its upstream, if it is loaded and has one.

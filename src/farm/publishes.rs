@@ -16,7 +16,10 @@ impl Farm {
     ) {
         for outputs in found {
             match self.archive.presence(&outputs.packages, &outputs.key.version) {
-                Presence::Absent => self.publishing.add_found(outputs),
+                Presence::Absent => {
+                    self.builds_attempted += 1;
+                    self.publishing.add_found(outputs);
+                }
                 presence => self.drop_published(outputs, presence, now, effects),
             }
         }
@@ -36,15 +39,11 @@ impl Farm {
         for (outputs, presence) in published {
             self.failures.remove(&outputs.key);
             self.drop_published(outputs, presence, now, effects);
+            self.requeue_aside();
         }
         let Some(group) = group else { return };
         for job in group.iter().filter(|job| !job.is_new) {
-            let key = job.outputs.key.clone();
-            // An earlier run built it, and its attempts are not counted.
-            if self.failures.get(&key).is_none() {
-                self.builds_attempted += 1;
-            }
-            effects.report(Notice::PublishStarted { key });
+            effects.report(Notice::PublishStarted { key: job.outputs.key.clone() });
         }
         effects.0.push(Effect::StartPublish(group));
     }
@@ -77,6 +76,7 @@ impl Farm {
             self.builds_succeeded += 1;
             effects.report(Notice::BuildComplete { key, took: now.saturating_since(started) });
         }
+        self.requeue_aside();
         self.owe_upload(now);
     }
 
@@ -110,6 +110,7 @@ impl Farm {
                 self.publishing.put_back(directory);
             }
         }
+        self.requeue_aside();
     }
 
     /// Drops pending outputs whose packages the index has, all or some.

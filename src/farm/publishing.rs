@@ -65,7 +65,7 @@ pub(super) struct Running {
 }
 
 impl Publishing {
-    /// Adds a version that was just built. Its packages are claimed since its build.
+    /// Adds a version that was just built. Its build has claimed its packages.
     pub(super) fn add_built(&mut self, outputs: PendingOutputs, log: Option<Arc<str>>, started: Moment) {
         self.add(Pending { outputs, log, build_started: Some(started), is_suspect: false });
     }
@@ -137,9 +137,9 @@ impl Publishing {
         }
     }
 
-    /// Starts the next publish, of the versions that `archive` does not have. `may_try` tells whether
-    /// a version may be published alone. Calls `drop` with each version that is not pending any more
-    /// because `archive` has its packages, all or some. Returns nothing if there is nothing to
+    /// Starts the next publish, of the versions that `archive` does not have. `may_try_alone` admits the
+    /// versions that were refused before. Calls `drop_published` with each version that is not pending
+    /// any more because `archive` has its packages, all or some. Returns nothing if there is nothing to
     /// publish, or a publish runs.
     pub(super) fn start(
         &mut self,
@@ -228,7 +228,7 @@ impl Publishing {
         self.remove(directory)?.build_started
     }
 
-    /// Lets a version wait for the next publish: the last one said nothing about it.
+    /// Lets a version wait for the next publish: the last one ended without trying it.
     pub(super) fn put_back(&mut self, directory: String) {
         self.make_ready(directory);
     }

@@ -114,13 +114,23 @@ impl Queue {
         left_out
     }
 
+    /// Adds a version, unless it waits already.
+    pub(crate) fn insert(&mut self, recipe: &Arc<str>, candidate: Candidate) {
+        self.add(recipe, candidate, |lane| &mut lane.untried);
+    }
+
     /// Adds a version whose retry is due, unless it waits already.
     pub(crate) fn insert_retry(&mut self, recipe: &Arc<str>, candidate: Candidate) {
+        self.add(recipe, candidate, |lane| &mut lane.retries);
+    }
+
+    fn add(&mut self, recipe: &Arc<str>, candidate: Candidate, list: fn(&mut Lane) -> &mut Vec<Candidate>) {
         let mut lane = self.lanes.remove(recipe).unwrap_or_default();
         self.len -= lane.len();
         if !lane.all().any(|other| *other == candidate) {
-            let place = lane.retries.partition_point(|other| order(other, &candidate).is_lt());
-            lane.retries.insert(place, candidate);
+            let list = list(&mut lane);
+            let place = list.partition_point(|other| order(other, &candidate).is_lt());
+            list.insert(place, candidate);
         }
         self.put_lane(recipe, lane);
     }

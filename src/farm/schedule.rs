@@ -148,13 +148,12 @@ impl Schedule {
     /// a further hook before that poll does not.
     pub(crate) fn trigger(&mut self, url: &UpstreamUrl, now: Moment) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
-        let is_repeating = upstream.hook_listings > 0;
-        if !is_repeating {
+        if upstream.hook_listings == 0 {
             upstream.hook_listings = 1 + HOOK_REPEATS.len();
         }
-        let soonest = upstream.last.as_ref().map_or(now, |(ended, _)| *ended + HOOK_SPACING);
+        let soonest = upstream.hook_listed.map_or(now, |ended| ended + HOOK_SPACING);
         match upstream.phase {
-            Phase::Idle if is_repeating && soonest > now => {
+            Phase::Idle if soonest > now => {
                 // The last listing for a webhook has just ended.
                 upstream.urgent = true;
                 let is_new = upstream.due > soonest;
@@ -279,8 +278,8 @@ impl Schedule {
         due
     }
 
-    /// Records the end of a listing. Returns whether a webhook asked for it, or `None` if no recipe
-    /// watches the upstream any more.
+    /// Records the end of a listing. Returns whether a webhook asked for it, or came during it, or `None`
+    /// if no recipe watches the upstream any more.
     pub(crate) fn on_listing_finished(
         &mut self,
         url: &UpstreamUrl,
@@ -304,14 +303,20 @@ impl Schedule {
             self.forget(url);
             return None;
         }
-        let was_urgent = upstream.urgent;
+        let (was_for_hook, has_new_hook) = (upstream.urgent, upstream.phase == Phase::AgainUrgent);
         self.listed += usize::from(upstream.last.is_none());
         upstream.on_listed(url, result, self.repeats, now);
-        if upstream.phase == Phase::AgainUrgent {
-            upstream.urgent = true;
+        if was_for_hook {
+            upstream.hook_listed = Some(now);
+        }
+        upstream.urgent |= has_new_hook;
+        if was_for_hook && has_new_hook {
+            // A webhook came during the listing for another one: list again, but not at once.
+            upstream.due = upstream.due.min(now + HOOK_SPACING).max(upstream.not_before);
+            upstream.phase = Phase::Listing;
         }
         self.step(url, Cause::End, now);
-        Some(was_urgent)
+        Some(was_for_hook || has_new_hook)
     }
 
     /// Gives up the upstreams that wait for a host of which this sweep lists no more.
@@ -326,7 +331,7 @@ impl Schedule {
     /// Returns when the next poll may start without another event, if one may.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let due = self.due.first().map(|(due, _)| *due);
-        // The end of a listing starts the waiters for a place; only the end of a pause needs a
+        // The end of a listing is an event and starts the next waiter; only the end of a pause needs a
         // deadline.
         let pause = self.paused.first().map(|(end, _)| *end);
         [due, pause, self.hosts.next_pause()].into_iter().flatten().min()

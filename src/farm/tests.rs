@@ -4,6 +4,7 @@ mod changes;
 mod failures;
 mod fairness;
 mod outputs;
+mod overtaken;
 mod sweeps;
 mod versions;
 

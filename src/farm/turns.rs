@@ -47,9 +47,9 @@ impl<K> Default for Turns<K> {
 }
 
 impl<K: Ord + Clone> Turns<K> {
-    /// Lets `key` wait. One that waits already keeps its place among those of its urgency. A
-    /// newcomer counts as if it had used the resource as long as the one of those that wait that
-    /// has used it least, or as long as it has if that is more.
+    /// Lets `key` wait. One that waits already keeps its place among those of its urgency. A newcomer
+    /// starts at the least used time of those that wait, or at its own if that is more: leaving and
+    /// coming back must not cancel a debt.
     pub(super) fn join(&mut self, key: &K, is_urgent: bool) {
         let place = if let Some(place) = self.places.get(key) {
             Place { is_urgent, ..*place }
@@ -103,7 +103,7 @@ impl<K: Ord + Clone> Turns<K> {
         }
     }
 
-    /// Forgets the times of those that `is_known` refuses. They must not wait.
+    /// Forgets the times of those that `is_known` refuses. None of them may be waiting.
     pub(super) fn retain(&mut self, is_known: impl Fn(&K) -> bool) {
         self.used.retain(|key, _| is_known(key) || self.running.contains_key(key));
     }
@@ -113,14 +113,14 @@ impl<K: Ord + Clone> Turns<K> {
         self.used.get(key).copied().unwrap_or_default()
     }
 
-    /// Whether nothing is left of anybody.
+    /// Whether no key has a time, a place or a use.
     #[cfg(test)]
     pub(super) fn is_forgotten(&self) -> bool {
         self.used.is_empty() && self.places.is_empty() && self.running.is_empty()
     }
 
-    /// Returns the least used time of those that wait, else of those that use the resource. If there
-    /// are none, nobody owes anybody anything: forgets all times, and returns zero.
+    /// Returns the least used time of those that wait, else of those that use the resource. If nobody
+    /// waits or uses it, forgets all times and returns zero.
     fn least(&mut self) -> Duration {
         let first = [&self.urgent, &self.ordinary].map(|order| order.first().map(|(used, ..)| *used));
         let of_running = || self.running.keys().filter_map(|key| self.used.get(key)).min().copied();

@@ -36,7 +36,9 @@ impl Farm {
         if is_ending && self.upload.has_untried && self.upload.running_since.is_none() {
             self.upload.due = self.upload.due.min(now);
         }
-        if self.is_aborted() || self.upload.next().is_none_or(|due| due > now) {
+        // A drain repeats no failure.
+        let is_needless = self.stopping.is_some() && !self.upload.has_untried;
+        if self.is_aborted() || is_needless || self.upload.next().is_none_or(|due| due > now) {
             return;
         }
         self.upload.is_owed = false;

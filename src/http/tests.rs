@@ -165,8 +165,8 @@ fn clients_that_always_ask_make_room_for_newcomers() {
             hog.read_exact(&mut byte).unwrap();
             answer.extend(byte);
         }
-        hog.write_all(kept).unwrap();
     }
+    hogs.iter_mut().for_each(|hog| hog.write_all(kept).unwrap());
     // All wait for their second answers, the newcomers for their first.
     let newcomers: Vec<_> = (0..PLACES).map(|_| send(addr, GET)).collect();
     (0..2 * PLACES).for_each(|_| go.send(()).unwrap());

@@ -1,6 +1,6 @@
 //! Reads the archive index again only when its file has changed.
 //!
-//! The loop reads the file and the builder's publishes change it. They share one [`ArchiveFile`],
+//! The loop reads the file and the publisher changes it. They share one [`ArchiveFile`],
 //! so the loop does not read the index again after the farm's own publish.
 
 use std::fs::Metadata;

@@ -144,3 +144,58 @@ fn versions_built_during_a_publish_are_published_by_one_run() {
     farm.assert_clean();
     farm.assert_verifies();
 }
+
+/// A `peipkg-repo` that refuses `zbad`, and keeps the publish of `first` until three versions are
+/// pending; then it runs `meanwhile`.
+fn group_of_two(meanwhile: &str) -> String {
+    format!(
+        "#!/bin/sh
+previous=
+for argument; do
+    if [ \"$previous\" = --new ]; then
+        case $(ls \"$argument\") in
+        *first_*)
+            while [ $(ls -d \"$HOME\"/state/publish/*@* | wc -l) -lt 3 ]; do sleep 0.1; done
+            sleep 1
+            {meanwhile} ;;
+        *zbad_*) echo 'peipkg-repo: no space left' >&2; exit 1 ;;
+        esac
+    fi
+    previous=$argument
+done
+exec {{real}} \"$@\"
+"
+    )
+}
+
+fn farm_of_three(program: &str) -> Farm {
+    let repo = GitRepo::program(&["1.0"]);
+    let mut builder = Farm::builder().program("peipkg-repo", program);
+    for id in ["first", "good", "zbad"] {
+        builder = builder.with(&Recipe::program(id, &repo.file_url()));
+    }
+    let farm = builder.build();
+    std::mem::forget(repo);
+    farm
+}
+
+#[test]
+fn refused_group_completes_each_good_member() {
+    let farm = farm_of_three(&group_of_two(":"));
+    let output = farm.once();
+    farm.assert_published(&["first 1.0-1 noarch", "good 1.0-1 noarch"]);
+    let mut complete: Vec<String> =
+        output.events("build + publish complete").iter().map(|event| event["recipe"].clone()).collect();
+    complete.sort();
+    assert_eq!(complete, ["first", "good"], "{output}");
+    assert!(output.events("publish failed").iter().all(|event| event["recipe"] == "zbad"), "{output}");
+}
+
+#[test]
+fn member_whose_outputs_are_gone_leaves_the_others_of_its_group() {
+    let farm = farm_of_three(&group_of_two("rm -rf \"$HOME\"/state/publish/zbad@*"));
+    let output = farm.once();
+    let builds = output.events("starting build");
+    let of_good = builds.iter().filter(|event| event["recipe"] == "good").count();
+    assert_eq!(of_good, 1, "{output}");
+}

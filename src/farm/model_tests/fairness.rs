@@ -75,6 +75,10 @@ impl World {
         let stayed: BTreeSet<Arc<str>> = before.keys().filter(|id| now.contains(*id)).cloned().collect();
         let joined: BTreeSet<_> = now.iter().filter(|id| !before.contains_key(*id)).cloned().collect();
         self.oracle.join(&joined, &stayed, &building);
+        // A version whose packages another recipe makes had its turn and waits aside.
+        for key in self.farm.aside.keys() {
+            self.oracle.used.insert(key.recipe.clone(), self.farm.queue.used(&key.recipe));
+        }
         if stayed.is_empty() && !building.is_empty() && joined.len() > 1 {
             // The first one counts from the builds in progress, the others from the first: here the
             // oracle does not know their order.

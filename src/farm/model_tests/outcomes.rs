@@ -88,7 +88,9 @@ impl World {
         if matches!(outcome, BuildOutcome::Failed { blame: Blame::Upstream, .. })
             && took >= Duration::from_secs(10)
         {
-            let waiting = self.waiting();
+            let mut waiting = self.waiting();
+            // A failed build lets those wait again that it kept aside.
+            waiting.extend(self.farm.aside.keys().map(|key| (key.recipe.clone(), false)));
             others.extend(
                 self.watched()
                     .iter()

@@ -142,7 +142,8 @@ impl Hosts {
             let is_overdue = now.saturating_since(seat.since) >= SILENT_PATIENCE;
             self.probed > 0 || !is_overdue
         };
-        let rank = |seat: &Seat, yields: bool| (seat.is_ordinary, yields, seat.running, seat.number);
+        let rank =
+            |seat: &Seat, lets_others_go: bool| (seat.is_ordinary, lets_others_go, seat.running, seat.number);
         let seat = match (ready, silent) {
             (Some(ready), Some(silent)) if rank(silent, yields(silent)) < rank(ready, false) => silent,
             (Some(ready), _) => ready,

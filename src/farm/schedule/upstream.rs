@@ -42,6 +42,8 @@ pub(super) struct Upstream {
     pub(super) urgent: bool,
     /// How many more listings the last webhook may cause.
     pub(super) hook_listings: usize,
+    /// When the last listing for a webhook ended.
+    pub(super) hook_listed: Option<Moment>,
     /// Failed listings in a row.
     pub(super) failures: u32,
     /// The fingerprint of the last successful listing.
@@ -62,6 +64,7 @@ impl Upstream {
             is_dropped: false,
             urgent: false,
             hook_listings: 0,
+            hook_listed: None,
             failures: 0,
             fingerprint: None,
             last: None,
@@ -87,8 +90,12 @@ impl Upstream {
             self.due = regular.min(now + backoff::wait_after(self.failures)).max(self.not_before);
         }
         // A listing that a webhook has overtaken says nothing of the webhook's tag.
-        let is_answer = has_news && self.phase != Phase::AgainUrgent;
-        self.hook_listings = if is_answer { 0 } else { self.hook_listings.saturating_sub(1) };
+        let is_overtaken = self.phase == Phase::AgainUrgent;
+        if has_news && !is_overtaken {
+            self.hook_listings = 0;
+        } else if self.urgent {
+            self.hook_listings = self.hook_listings.saturating_sub(1);
+        }
         // A failed listing keeps its urgency: the webhook's tag is still to be seen.
         self.urgent &= repeats && (result.is_err() || self.hook_listings > 0);
         if self.urgent && self.hook_listings > 0 {
