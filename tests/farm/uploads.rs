@@ -58,15 +58,18 @@ fn publish_not_undone_is_undone_before_an_upload() {
 fn upload_reads_the_repository_publishing_waits() {
     let Some((_home, copy)) = remote_directory() else { return };
     // Hold the first upload's verification until the manager is about to publish the second
-    // version, and a second longer: a publish that does not wait would happen in that time.
+    // version, and a second longer: a publish that does not wait would happen in that time. The
+    // second build waits for that verification.
     let script = format!(
         "{SHELL}case $1 in\npublish) [ $(number publishes) = 1 ] || : >\"$HOME/publishing\" ;;\n\
-         verify) if [ $(number verifies) = 1 ]; then\nawait \"$HOME/state/publish/*/job.json\"\n: >\"$HOME/ready\"\n\
+         verify) if [ $(number verifies) = 1 ]; then\n: >\"$HOME/verifying\"\nawait \"$HOME/state/publish/*/job.json\"\n: >\"$HOME/ready\"\n\
          for i in $(seq 100); do [ -e \"$HOME/publishing\" ] && : >\"$HOME/overlap\"; sleep 0.01; done\nfi ;;\n\
          esac\nexec {{real}} \"$@\"\n"
     );
     let (_repo, builder) = uploading(&copy, &["1.0", "1.1"]);
-    let farm = builder.program("peipkg-repo", &script).build();
+    let build =
+        format!("{SHELL}[ $(number builds) = 1 ] || await \"$HOME/verifying\"\nexec {{real}} \"$@\"\n");
+    let farm = builder.program("peipkg-repo", &script).program("peipkg-build", &build).build();
     let output = farm.once();
     output.assert_success().assert_only_events();
     assert!(farm.path("ready").exists() && farm.path("publishing").exists(), "{output}");
