@@ -19,5 +19,6 @@ mod page_commands;
 mod rotation;
 mod runit;
 mod slurm;
+mod slurm_side_by_side;
 mod systemd;
 mod sysvinit;

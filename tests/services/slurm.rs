@@ -22,14 +22,14 @@ use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// How long a manager lives after a second signal: ten seconds for its children, and a moment.
-const ABORT_LIMIT: Duration = Duration::from_secs(11);
+pub(crate) const ABORT_LIMIT: Duration = Duration::from_secs(11);
 
 fn wrapper() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/slurm/peipkg-build")
 }
 
 /// Prepares the manager of `farm` with `arguments` and the wrapper at the front of its `PATH`.
-fn manager(farm: &Farm, slurm: &Slurm, arguments: &[&str]) -> Command {
+pub(crate) fn manager(farm: &Farm, slurm: &Slurm, arguments: &[&str]) -> Command {
     let mut command = farm.command(arguments);
     let place = farm.bin_dir().join("peipkg-build");
     if !place.exists() {

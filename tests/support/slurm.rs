@@ -15,7 +15,8 @@ use super::processes;
 use super::running::Running;
 use super::wait::{PATIENCE, poll, wait_until};
 
-/// A running cluster: a partition `build` with one node of one processor.
+/// A running cluster: a partition `build` with one node, which runs as many jobs at a time as it is
+/// told to.
 pub struct Slurm {
     // Dropped in this order: the other daemons need authentication to the end.
     node: Option<Running>,
@@ -25,10 +26,16 @@ pub struct Slurm {
 }
 
 impl Slurm {
-    /// Starts a cluster. `None` if Slurm is not installed or the test does not run as root: skip
-    /// the calling test.
+    /// Starts a cluster that runs one job at a time. `None` if Slurm is not installed or the test does
+    /// not run as root: skip the calling test.
     #[track_caller]
     pub fn start() -> Option<Self> {
+        Self::with_slots(1)
+    }
+
+    /// Starts a cluster that runs `slots` jobs at a time, however many processors there are.
+    #[track_caller]
+    pub fn with_slots(slots: usize) -> Option<Self> {
         for program in ["munged", "slurmctld", "slurmd", "srun", "squeue"] {
             if find_program(program).is_none() {
                 skip(&format!("{program} (slurm-wlm and munge)"));
@@ -47,7 +54,7 @@ impl Slurm {
         let key = slurm.path("munge.key");
         fs::write(&key, [7; 64]).expect("munge's key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
-        fs::write(slurm.conf(), slurm.configuration()).expect("slurm.conf");
+        fs::write(slurm.conf(), slurm.configuration(slots)).expect("slurm.conf");
 
         let mut munge = slurm.command("munged");
         for (option, file) in [
@@ -117,7 +124,7 @@ impl Slurm {
         self.path("slurm.conf")
     }
 
-    fn configuration(&self) -> String {
+    fn configuration(&self, slots: usize) -> String {
         let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("the machine's name");
         // Slurm uses only the first part of a machine's name.
         let host = name.trim().split('.').next().unwrap_or_default();
@@ -127,6 +134,7 @@ impl Slurm {
         let ports: Vec<u16> =
             listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect();
         let home = self.home.path().display();
+        // By default, a job that waits for a slot waits three seconds longer than the slot is in use.
         format!(
             "ClusterName=test\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={}\nSlurmdPort={}\n\
              SlurmUser=root\nSlurmdUser=root\nCommunicationParameters=NoInAddrAny,NoCtldInAddrAny\n\
@@ -137,7 +145,8 @@ impl Slurm {
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nMpiDefault=none\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\n\
              AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none\n\
-             NodeName={host} NodeAddr=127.0.0.1 CPUs=1\n\
+             SchedulerParameters=batch_sched_delay=0\nSlurmdParameters=config_overrides\n\
+             NodeName={host} NodeAddr=127.0.0.1 CPUs={slots}\n\
              PartitionName=build Nodes={host} Default=YES\n",
             ports[0], ports[1]
         )
