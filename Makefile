@@ -65,13 +65,16 @@ bench:
 	sh contrib/bench/builds.sh
 	$(CARGO) bench --bench daemon
 
-# Kills a farm and its uploads KILLS times at random instants, with enough of everything and with too
-# few files, processes, bytes of memory or disk. Sends REQUESTS random requests to the HTTP gate.
-# Prints SEED, to repeat a run. Takes some minutes.
+# Plays the scheduling core through CASES random interleavings of its events. Kills a farm and its
+# uploads KILLS times at random instants, with enough of everything and with too few files, processes,
+# bytes of memory or disk. Sends REQUESTS random requests to the HTTP gate. Prints SEED, to repeat a
+# run. Takes some minutes.
+CASES ?= 500
 KILLS ?= 300
 REQUESTS ?= 50000
 SEED ?= $(shell date +%s)
 chaos:
+	PEIPKG_TEST_SEEDS=$(CASES) PEIPKG_CHAOS_SEED=$(SEED) $(CARGO) test --lib farm::model_tests::random
 	PEIPKG_CHAOS_KILLS=$(KILLS) PEIPKG_CHAOS_SEED=$(SEED) PEIPKG_FUZZ_REQUESTS=$(REQUESTS) \
 		$(CARGO) test --test farm -- --nocapture --test-threads 1 manager_killed_at_any_instant \
 		manager_killed_while_starved remote_index_read_during_kills random_requests_are_answered

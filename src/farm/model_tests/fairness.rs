@@ -74,10 +74,20 @@ impl World {
             after.keys().cloned().chain(started.iter().map(|build| build.recipe.id.clone())).collect();
         let stayed: BTreeSet<Arc<str>> = before.keys().filter(|id| now.contains(*id)).cloned().collect();
         let joined: BTreeSet<_> = now.iter().filter(|id| !before.contains_key(*id)).cloned().collect();
+        let before_joining: Vec<Duration> = joined.iter().map(|recipe| self.oracle.used(recipe)).collect();
         self.oracle.join(&joined, &stayed, &building);
         // A version whose packages another recipe makes had its turn and waits aside.
         for key in self.farm.aside.keys() {
             self.oracle.used.insert(key.recipe.clone(), self.farm.queue.used(&key.recipe));
+        if !stayed.is_empty() && stayed.len() < before.len() {
+            // Others left in the same turn. The oracle does not know whether they did before or after
+            // these joined: the time is between the two.
+            for (recipe, least) in joined.iter().zip(before_joining) {
+                let (used, most) = (self.farm.queue.used(recipe), self.oracle.used(recipe));
+                let is_between = (least..=most).contains(&used);
+                self.check(is_between, &format!("{recipe} joins with {used:?}: {least:?} to {most:?}"));
+                self.oracle.used.insert(recipe.clone(), used);
+            }
         }
         if stayed.is_empty() && !building.is_empty() && joined.len() > 1 {
             // The first one counts from the builds in progress, the others from the first: here the
