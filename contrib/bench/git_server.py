@@ -5,8 +5,9 @@ server that keeps connections.
 
 Listens on one free port of 127.0.0.1 to 127.0.0.4, which clients count as four hosts, and prints the
 port. Speaks TLS if given a certificate. `GET /_stats` answers with JSON: the connections, requests,
-bytes of answers, and seconds of CPU of the server and its backends so far. Exits when its standard
-input closes.
+bytes of answers, and seconds of CPU of the server and its backends so far. `/repeat/NAME/REPOSITORY`
+is another URL of REPOSITORY for each NAME, and repeats the backend's first answer to each question,
+for farms whose polls a backend each would make too slow. Exits when its standard input closes.
 """
 
 import json
@@ -41,6 +42,7 @@ ENVIRONMENT = {
 }
 
 lock = threading.Lock()
+answers = {}
 counts = {"connections": 0, "requests": 0, "bytes": 0}
 
 
@@ -77,6 +79,15 @@ def backend(method, target, fields, body):
     return status, lines, content
 
 
+def repeat(method, target, fields, body):
+    target = "/" + target.split("/", 3)[3]
+    question = (method, target, fields.get("git-protocol"), body)
+    if question not in answers:
+        answers[question] = backend(method, target, fields, body)
+    status, lines, content = answers[question]
+    return status, list(lines), content
+
+
 def serve(connection):
     with connection, connection.makefile("rb") as stream:
         while line := stream.readline():
@@ -89,7 +100,8 @@ def serve(connection):
             if target == "/_stats":
                 status, lines, content = b"200 OK", [], json.dumps(stats()).encode()
             else:
-                status, lines, content = backend(method, target, fields, body)
+                answer = repeat if target.startswith("/repeat/") else backend
+                status, lines, content = answer(method, target, fields, body)
                 with lock:
                     counts["requests"] += 1
                     counts["bytes"] += len(content)

@@ -3,7 +3,7 @@
 of `git ls-remote` or a bare HTTP client in the same run. docs/performance.md explains each figure.
 
 Needs python3, git, curl and openssl. Arguments select measurements: polls, large, sources, start,
-idle, size. BENCH_SCALE=small measures a tenth of everything, as a trial; ROUNDS=N repeats (5).
+daemons, idle, size. BENCH_SCALE=small measures a tenth of everything, as a trial; ROUNDS=N repeats (5).
 BIN=DIR uses the programs in DIR and builds nothing.
 
 Time is CPU time of the manager and its children (wait4) unless marked "wall". Memory is the peak
@@ -315,11 +315,29 @@ def daemon(farm, command=None):
 
 
 def wait_polled(farm, process, recipes):
-    deadline, log = time.monotonic() + 120, farm.home / "log"
-    while log.read_text().count('msg="poll complete"') < recipes:
-        if time.monotonic() > deadline or process.poll() is not None:
-            fail(f"not every upstream was listed; see {log}")
-        time.sleep(0.1)
+    wait_logged(farm, process, "poll complete", recipes)
+
+
+def wait_logged(farm, process, message, count, pause=0.1):
+    """Waits until the log of a daemon has `count` lines with `message`."""
+    deadline, log = time.monotonic() + 300, farm.home / "log"
+    with open(log) as lines:
+        while True:
+            line = lines.readline()
+            count -= line.endswith("\n") and f'msg="{message}"' in line
+            if count <= 0:
+                return
+            if line:
+                continue
+            if time.monotonic() > deadline or process.poll() is not None:
+                fail(f"too few lines with {message}; see {log}")
+            time.sleep(pause)
+
+
+def cpu(process):
+    """Returns the seconds of CPU of a process so far."""
+    user, system = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def stop(process):
@@ -343,10 +361,62 @@ def start(server, template):
     row(f"daemon with {recipes} recipes: start to /healthz", f"{median(times):.0f} ms", "<= 50 ms", f"slowest of 5 {max(times):.0f} ms")
     process = daemon(farm)
     wait_polled(farm, process, recipes)
-    user, system = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-    row(f"daemon, {recipes} x {tags}: CPU from the start to the last poll",
-        f"{(int(user) + int(system)) / os.sysconf('SC_CLK_TCK'):.2f} s", "<= 2 s")
+    row(f"daemon, {recipes} x {tags}: CPU from the start to the last poll", f"{cpu(process):.2f} s", "<= 2 s")
     stop(process)
+
+
+def daemons(server, template):
+    """Measures a daemon with 1,000 recipes and one with 10,000, after everything was listed once."""
+    tags = 5
+    measured = [daemon_of(server, template, recipes // SMALL, tags) for recipes in (1000, 10_000)]
+    ratios = [large / small for small, large in zip(*measured)]
+    case = f"{1000 // SMALL} x {tags} to {10_000 // SMALL} x {tags}"
+    for what, ratio, goal in zip(("CPU of a poll", "/status at rest", "/status amid polls", "memory", "reload"), ratios,
+                                 ("<= 1.2x", "<= 12x", "<= 12x", "<= 10x", "<= 12x")):
+        row(f"{case}: {what}", f"{ratio:.2f}x", goal)
+    for recipes, (poll, rest, amid, rss, reload) in zip((1000 // SMALL, 10_000 // SMALL), measured):
+        case = f"daemon, {recipes} x {tags}"
+        row(f"{case}: CPU of a poll without news", f"{poll * 1000:.2f} ms")
+        row(f"{case}: /status at rest, amid polls", f"{rest * 1000:.1f}, {amid * 1000:.1f} ms")
+        row(f"{case}: resident memory", f"{rss:.1f} MiB")
+        row(f"{case}: reload", f"{reload * 1000:.0f} ms")
+
+
+def daemon_of(server, template, recipes, tags):
+    origin = BENCH / "forge" / f"origin-{tags}"
+    if not origin.exists():
+        import_repository(origin.name, [{"file-0": b"%d\n" % number} for number in range(tags)])
+    names = [f"recipe-{number:05}" for number in range(recipes)]
+    upstreams = [server.url(number, f"repeat/{number}/{origin.name}") for number in range(recipes)]
+    farm = Farm(f"daemon-{recipes}x{tags}", zip(names, upstreams))
+    farm.publish_all(template, names, tags)
+    process = daemon(farm)
+    wait_polled(farm, process, recipes)
+    # Wait until short-lived threads have ended and memory is returned.
+    time.sleep(8)
+    rss = memory(process.pid, "VmRSS")
+    rest = median(status_time(farm) for _ in range(20))
+    reloads, polls, amid = [], [], []
+    for round in range(2, 4):
+        begin = time.monotonic()
+        process.send_signal(signal.SIGHUP)
+        wait_logged(farm, process, "recipe roster loaded", round, 0.002)
+        reloads.append(time.monotonic() - begin)
+        before = cpu(process)
+        if round == 2:
+            wait_polled(farm, process, round * recipes)
+            polls.append((cpu(process) - before) / recipes)
+        else:
+            amid = [status_time(farm) for _ in range(20)]
+    stop(process)
+    return median(polls), rest, median(amid), rss, median(reloads)
+
+
+def status_time(farm):
+    begin = time.monotonic()
+    with urllib.request.urlopen(f"http://127.0.0.1:{farm.port}/status", timeout=60) as answer:
+        answer.read()
+    return time.monotonic() - begin
 
 
 def answers(port):
@@ -397,7 +467,7 @@ def size(_server, _template):
 
 
 def main():
-    measurements = {"polls": polls, "large": large, "sources": sources, "start": start, "idle": idle, "size": size}
+    measurements = {"polls": polls, "large": large, "sources": sources, "start": start, "daemons": daemons, "idle": idle, "size": size}
     wanted = sys.argv[1:] or list(measurements)
     prepare()
     server, template = Server(), published_template()
