@@ -41,8 +41,8 @@ pub(super) struct Builder {
     pub config: Arc<Config>,
     /// The state directory.
     pub state: Arc<StateDir>,
-    /// Fetches sources.
-    pub sources: Sources,
+    /// Fetches sources. The builders share it.
+    pub sources: Arc<Sources>,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
@@ -105,11 +105,11 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
 }
 
 impl Builder {
-    /// Waits for the next job. Removes prefetched sources after [`SOURCES_IDLE`].
-    fn next(&mut self, jobs: &Receiver<BuildJob>) -> Option<BuildJob> {
-        if !self.sources.is_empty() {
+    /// Waits for the next job. Removes prefetched sources that were not used for [`SOURCES_IDLE`].
+    fn next(&self, jobs: &Receiver<BuildJob>) -> Option<BuildJob> {
+        while !self.sources.is_empty() {
             match jobs.recv_timeout(SOURCES_IDLE) {
-                Err(RecvTimeoutError::Timeout) => self.sources.forget_all(),
+                Err(RecvTimeoutError::Timeout) => self.sources.forget_unused(SOURCES_IDLE),
                 other => return other.ok(),
             }
         }

@@ -142,11 +142,12 @@ impl Loop {
         poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;
         let mut workers = Vec::new();
         let (builds, build_queue) = bounded(config.build.jobs);
+        let sources = Arc::new(Sources::new(git, state.clone()));
         for number in 0..config.build.jobs {
             let builder = Builder {
                 config: config.clone(),
                 state: state.clone(),
-                sources: Sources::new(git.clone(), state.clone()),
+                sources: sources.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
                 public_keys: public_keys.clone(),
                 repository: repository.clone(),
@@ -154,6 +155,8 @@ impl Loop {
             };
             workers.push(builder::start(builder, number, build_queue.clone(), sender.clone())?);
         }
+        // The last builder removes the cached repositories at its end.
+        drop(sources);
         let (publishes, groups) = bounded(1);
         let group_publisher = Publisher {
             repository: repository.clone(),

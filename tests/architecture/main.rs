@@ -82,7 +82,7 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 9] = [
+const LOCKS: [(&str, &str); 11] = [
     ("process/running_groups.rs", "the process groups that a second stop ends"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
@@ -92,6 +92,8 @@ const LOCKS: [(&str, &str); 9] = [
     ("upstream/listing/net/addresses.rs", "the addresses that did not answer"),
     ("upstream/listing/net/resolver.rs", "the addresses of host names, for a minute"),
     ("upstream/listing/net/tls.rs", "the trust store, read once"),
+    ("upstream/source/economies.rs", "the economies that upstreams refused"),
+    ("upstream/source/fetch.rs", "the cached repositories that no build uses now"),
 ];
 
 /// The files that open or write a file without the reader of `format/regular_file.rs`, by which calls,

@@ -325,3 +325,26 @@ fn tags_with_shell_and_terminal_characters_are_only_names() {
     assert_eq!(found, "");
     farm.assert_clean();
 }
+
+#[test]
+fn builders_share_the_cached_repositories() {
+    let upstreams = [(); 3].map(|()| GitRepo::program(&["1", "2", "3", "4", "5"]));
+    let farm = upstreams.iter().enumerate().fold(Farm::builder(), |builder, (number, upstream)| {
+        // Builds of unequal length send the upstreams from builder to builder.
+        let recipe = Recipe::program(&format!("r{number}"), &upstream.file_url());
+        builder.with(&recipe.before_build(&format!("sleep 0.{}\n", number + 1)))
+    });
+    let farm = farm.config_extra("[build]\njobs = 2\n").build();
+    let output = farm.once();
+    assert_eq!(output.assert_success().events("build + publish complete").len(), 15, "{output}");
+    let mut fetches = [0; 3];
+    for (number, count) in fetches.iter_mut().enumerate() {
+        for log in std::fs::read_dir(farm.path(&format!("state/logs/r{number}"))).unwrap() {
+            let text = std::fs::read_to_string(log.unwrap().path()).unwrap();
+            *count += text.matches("Z git fetch\n").count();
+        }
+    }
+    // The newest version and the next one, then the other three: as with a single builder.
+    assert_eq!(fetches, [2; 3]);
+    farm.assert_clean();
+}

@@ -79,6 +79,7 @@ impl World {
         // A version whose packages another recipe makes had its turn and waits aside.
         for key in self.farm.aside.keys() {
             self.oracle.used.insert(key.recipe.clone(), self.farm.queue.used(&key.recipe));
+        }
         if !stayed.is_empty() && stayed.len() < before.len() {
             // Others left in the same turn. The oracle does not know whether they did before or after
             // these joined: the time is between the two.

@@ -6,6 +6,7 @@
 //! works is remembered for that upstream, so that the next version does not fail first.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::process::ProcessError;
@@ -47,7 +48,7 @@ pub(super) enum Way {
 
 /// Which ways upstreams have refused.
 #[derive(Debug, Default)]
-pub(super) struct Economies(HashMap<UpstreamUrl, (Way, Instant)>);
+pub(super) struct Economies(Mutex<HashMap<UpstreamUrl, (Way, Instant)>>);
 
 /// What an economical fetch could use.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +67,7 @@ impl Economies {
     /// # Errors
     /// The last error of `fetch`.
     pub(super) fn fetch<T>(
-        &mut self,
+        &self,
         url: &UpstreamUrl,
         chances: Chances,
         attempt: Attempt<'_>,
@@ -83,7 +84,7 @@ impl Economies {
             let error = match fetch(way, is_cached) {
                 Ok(fetched) => {
                     if is_refused {
-                        self.0.insert(url.clone(), (way, Instant::now()));
+                        self.ways().insert(url.clone(), (way, Instant::now()));
                     }
                     return Ok(fetched);
                 }
@@ -106,9 +107,14 @@ impl Economies {
         }
     }
 
-    fn way_of(&mut self, url: &UpstreamUrl) -> Way {
-        self.0.retain(|_, (_, since)| since.elapsed() < REMEMBERED);
-        self.0.get(url).map_or(Way::Economical, |(way, _)| *way)
+    fn way_of(&self, url: &UpstreamUrl) -> Way {
+        let mut ways = self.ways();
+        ways.retain(|_, (_, since)| since.elapsed() < REMEMBERED);
+        ways.get(url).map_or(Way::Economical, |(way, _)| *way)
+    }
+
+    fn ways(&self) -> MutexGuard<'_, HashMap<UpstreamUrl, (Way, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@
 //! files that the second one writes (`Attempt::local`).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::build_log::BuildLog;
@@ -58,14 +58,17 @@ pub(crate) struct Fetched {
     pub left_out: Vec<PathBuf>,
 }
 
-/// Fetches sources, and caches the repositories of upstreams.
+/// Fetches sources, and caches the repositories of upstreams. All builders share it: the next version
+/// of an upstream may go to another builder than the last one.
 #[derive(Debug)]
 pub(crate) struct Sources {
     git: Arc<Git>,
     state: Arc<StateDir>,
     started: Instant,
-    /// The cached repositories, the least recently used first.
-    cached: Vec<Repository>,
+    /// The cached repositories, the least recently used first. A fetch takes its own out and puts it
+    /// back, because the lock must not be held while git runs. An upstream has one build at a time, so
+    /// nobody misses the one that is out.
+    cached: Mutex<Vec<Repository>>,
     economies: Economies,
 }
 
@@ -78,13 +81,15 @@ struct Repository {
     modules: Modules,
     /// Its bytes on disk.
     size: u64,
+    /// When it was used last.
+    used: Instant,
 }
 
 impl Sources {
     /// Starts with an empty cache.
     pub(crate) fn new(git: Arc<Git>, state: Arc<StateDir>) -> Self {
         let economies = Economies::default();
-        Self { git, state, started: Instant::now(), cached: Vec::new(), economies }
+        Self { git, state, started: Instant::now(), cached: Mutex::default(), economies }
     }
 
     /// Fetches the files of one tag into `directory`, which must not exist. git's output goes to
@@ -93,7 +98,7 @@ impl Sources {
     /// # Errors
     /// When git fails, or has not finished at `end` or after an hour.
     pub(crate) fn fetch(
-        &mut self,
+        &self,
         source: Source<'_>,
         directory: &Path,
         end: Option<Instant>,
@@ -109,7 +114,7 @@ impl Sources {
             interrupt,
             log,
         };
-        let mut cached = self.cached.extract_if(.., |cached| cached.url == *source.url).next();
+        let mut cached = self.take(|cached| cached.url == *source.url).pop();
         let (now, state) = (Moment::from_duration(self.started.elapsed()), &self.state);
         let chances = Chances { is_cached: cached.is_some(), has_next: !source.next_tags.is_empty() };
         let (repository, fetched) =
@@ -133,50 +138,67 @@ impl Sources {
     }
 
     /// Removes the cached repository of an upstream.
-    pub(crate) fn forget(&mut self, url: &UpstreamUrl) {
-        for repository in self.cached.extract_if(.., |cached| cached.url == *url) {
-            durable::clear(&repository.path);
-        }
+    pub(crate) fn forget(&self, url: &UpstreamUrl) {
+        clear(&self.take(|cached| cached.url == *url));
     }
 
-    /// Removes all cached repositories.
-    pub(crate) fn forget_all(&mut self) {
-        for repository in self.cached.drain(..) {
-            durable::clear(&repository.path);
-        }
+    /// Removes the cached repositories that were not used for `span`.
+    pub(crate) fn forget_unused(&self, span: Duration) {
+        clear(&self.take(|cached| cached.used.elapsed() >= span));
     }
 
     /// Returns whether no repository is cached.
     pub(crate) fn is_empty(&self) -> bool {
-        self.cached.is_empty()
+        self.cached().is_empty()
+    }
+
+    /// Takes the repositories that `is_wanted` admits out of the cache.
+    fn take(&self, mut is_wanted: impl FnMut(&Repository) -> bool) -> Vec<Repository> {
+        self.cached().extract_if(.., |cached| is_wanted(cached)).collect()
+    }
+
+    fn cached(&self) -> MutexGuard<'_, Vec<Repository>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the work tree, and caches the repository for the next version.
     fn check_out(
-        &mut self,
+        &self,
         mut repository: Repository,
         fetched: &FetchedTag,
         source: Source<'_>,
         directory: &Path,
         attempt: Attempt<'_>,
     ) -> Result<Fetched, GitError> {
-        let result = repository.check_out(fetched, source, directory, &mut self.economies, attempt);
+        let result = repository.check_out(fetched, source, directory, &self.economies, attempt);
         if result.is_err() {
             durable::clear(&repository.path);
             return result;
         }
         repository.size = bare::size_of(&repository.path).unwrap_or(MAX_CACHED);
-        self.cached.push(repository);
-        while self.cached.iter().map(|cached| cached.size).sum::<u64>() > MAX_CACHED {
-            durable::clear(&self.cached.remove(0).path);
+        repository.used = Instant::now();
+        let mut too_many = Vec::new();
+        let mut cached = self.cached();
+        cached.push(repository);
+        while cached.iter().map(|cached| cached.size).sum::<u64>() > MAX_CACHED {
+            too_many.push(cached.remove(0));
         }
+        drop(cached);
+        clear(&too_many);
         result
     }
 }
 
 impl Drop for Sources {
     fn drop(&mut self) {
-        self.forget_all();
+        clear(&self.take(|_| true));
+    }
+}
+
+/// Removes repositories from the disk.
+fn clear(repositories: &[Repository]) {
+    for repository in repositories {
+        durable::clear(&repository.path);
     }
 }
 
@@ -184,7 +206,7 @@ impl Repository {
     /// Describes a repository at `path` that is still to be made.
     fn new(url: &UpstreamUrl, path: PathBuf) -> Self {
         let modules = Modules::new(path.join("modules"));
-        Self { url: url.clone(), path, prefetched: Prefetched::new(), modules, size: 0 }
+        Self { url: url.clone(), path, prefetched: Prefetched::new(), modules, size: 0, used: Instant::now() }
     }
 
     /// Fetches a tag, unless it is prefetched. Makes the repository first unless it `is_cached`.
@@ -234,7 +256,7 @@ impl Repository {
         fetched: &FetchedTag,
         source: Source<'_>,
         directory: &Path,
-        economies: &mut Economies,
+        economies: &Economies,
         attempt: Attempt<'_>,
     ) -> Result<Fetched, GitError> {
         // Find the commit first: a tag of a tree has files to check out, but is no release.

@@ -44,7 +44,7 @@ impl Modules {
     pub(super) fn check_out(
         &mut self,
         tree: Tree<'_>,
-        economies: &mut Economies,
+        economies: &Economies,
         attempt: Attempt<'_>,
     ) -> Result<(), GitError> {
         let mut written = 0;
@@ -87,7 +87,7 @@ impl Modules {
         &mut self,
         url: &UpstreamUrl,
         commit: &str,
-        economies: &mut Economies,
+        economies: &Economies,
         attempt: Attempt<'_>,
     ) -> Result<PathBuf, GitError> {
         let known = self.urls.iter().position(|known| known == url);
