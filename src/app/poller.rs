@@ -28,10 +28,17 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
         let interrupt = interrupt.clone();
         thread::Builder::new().name(format!("poller-{number}")).spawn(move || {
             for upstream in requests {
-                let tags = lister.list_tags(&upstream, &interrupt);
-                let tags = tags
-                    .map_err(|error| PollError { reason: upstream.secrets().redact(&error.reason), ..error });
-                // This fails only at the end of the process.
+                let (tags, target) = match lister.list(&upstream, &interrupt) {
+                    Ok(found) => (Ok(found.tags), found.redirected_to),
+                    Err(error) => {
+                        (Err(PollError { reason: upstream.secrets().redact(&error.reason), ..error }), None)
+                    }
+                };
+                // Sending fails only at the end of the process.
+                if let Some(target) = target {
+                    let upstream = upstream.clone();
+                    let _ = answers.send(Event::RedirectFollowed { upstream, target }.into());
+                }
                 let _ = answers.send(Event::PollFinished { upstream, tags }.into());
             }
         })

@@ -12,6 +12,7 @@ mod counted;
 pub(crate) mod events;
 mod failures;
 mod flight;
+mod hooks;
 mod matched;
 #[cfg(test)]
 mod model_tests;
@@ -29,6 +30,7 @@ mod tests;
 mod turns;
 mod upload_state;
 mod uploads;
+mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use counted::Counted;
 use events::{Effect, Event, JobKey, Notice};
 use failures::Failures;
 use flight::{Flight, Lost};
+use hooks::Hooks;
 use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::Archive;
@@ -88,8 +91,7 @@ pub(crate) struct Farm {
     roster: BTreeMap<Arc<str>, Arc<Recipe>>,
     /// The recipes of each upstream.
     watchers: BTreeMap<UpstreamUrl, Counted<Vec<Arc<str>>>>,
-    /// The upstreams with each repository name, for webhooks.
-    by_repository: HashMap<Box<str>, Vec<UpstreamUrl>>,
+    hooks: Hooks,
     schedule: Schedule,
     archive: Archive,
     /// Why the last read of the archive index failed, if it did.
@@ -135,7 +137,7 @@ impl Farm {
             options,
             roster: BTreeMap::new(),
             watchers: BTreeMap::new(),
-            by_repository: HashMap::new(),
+            hooks: Hooks::default(),
             archive: Archive::default(),
             archive_error: None,
             queue: Queue::default(),
@@ -177,8 +179,12 @@ impl Farm {
             }
             Event::PublishFinished(outcome) => self.on_publish_finished(outcome, now, &mut effects),
             Event::WebhookReceived { repositories } => {
-                self.on_webhook_received(&repositories, now, &mut effects);
+                self.on_webhook_received(&repositories, false, now, &mut effects);
             }
+            Event::PingReceived { repositories } => {
+                self.on_webhook_received(&repositories, true, now, &mut effects);
+            }
+            Event::RedirectFollowed { upstream, target } => self.on_redirect_followed(upstream, &target),
             Event::ReloadRequested => {
                 // An operator who knows that the upstream has moved the tag need not wait.
                 self.not_commits.clear();
@@ -279,10 +285,7 @@ impl Farm {
             *interval = wanted.min(*interval);
             self.watchers.entry(upstream.url.clone()).or_default().push(id.clone());
         }
-        self.by_repository.clear();
-        for url in self.watchers.keys() {
-            self.by_repository.entry(url.repository().into()).or_default().push(url.clone());
-        }
+        self.name_upstreams();
         if self.stopping.is_none() {
             self.schedule.watch(intervals, now);
         }

@@ -1,7 +1,7 @@
 //! Starts polls and reads their answers: which tags are versions, which versions to build, and
 //! which warnings the operator gets about the others. Pure.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
@@ -47,30 +47,6 @@ impl Farm {
                 );
             }
             // Each upstream given up leaves room for another one, and no event would start that.
-        }
-    }
-
-    /// Asks for a poll of every upstream with one of these names and a recipe that wants hooks.
-    pub(super) fn on_webhook_received(
-        &mut self,
-        repositories: &[String],
-        now: Moment,
-        effects: &mut Effects,
-    ) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let upstreams = repositories.iter().filter_map(|name| self.by_repository.get(name.as_str()));
-        for upstream in upstreams.flatten().collect::<BTreeSet<_>>() {
-            let wants_hooks =
-                |id: &&Arc<str>| self.roster.get(*id).is_some_and(|recipe| recipe.github_webhook);
-            let recipes = self.watchers.get(upstream).into_iter().flat_map(|recipes| recipes.iter());
-            let mut recipes = recipes.filter(wants_hooks).peekable();
-            if recipes.peek().is_some() && self.schedule.trigger(upstream, now) {
-                for recipe in recipes {
-                    effects.report(Notice::WebhookAccepted { recipe: recipe.clone() });
-                }
-            }
         }
     }
 

@@ -148,7 +148,8 @@ impl Schedule {
     /// a further hook before that poll does not.
     pub(crate) fn trigger(&mut self, url: &UpstreamUrl, now: Moment) -> bool {
         let Some(upstream) = self.upstreams.get_mut(url) else { return false };
-        if upstream.hook_listings == 0 {
+        // A burst must not use up the last listing before a late tag is visible.
+        if upstream.hook_listings <= 1 {
             upstream.hook_listings = 1 + HOOK_REPEATS.len();
         }
         let soonest = upstream.hook_listed.map_or(now, |ended| ended + HOOK_SPACING);

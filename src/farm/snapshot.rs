@@ -9,7 +9,9 @@ use crate::farm::events::{JobKey, PublishJob};
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Waits;
-use crate::farm::status::{self, Calendar, Failure, InFlight, Poll, Queued, Status};
+use crate::farm::status::{
+    self, Calendar, Failure, InFlight, Poll, Queued, Status, UnmatchedWebhook, Webhooks,
+};
 
 /// How many waiting versions a snapshot lists. An upstream may have any number of tags.
 const LISTED: usize = 1000;
@@ -49,6 +51,7 @@ impl Farm {
             builds,
             publishes,
             polls: self.polls(calendar),
+            webhooks: self.webhooks(calendar),
             upload: (upload.is_owed || upload.running_since.is_some()).then(|| status::Upload {
                 failures: upload.failures,
                 started_at: upload.running_since.map(|started| calendar.at(started)),
@@ -117,6 +120,21 @@ impl Farm {
             Queued { recipe: recipe.clone(), version: candidate.version.to_string(), reason }
         });
         publishes.chain(builds).take(LISTED).collect()
+    }
+
+    fn webhooks(&self, calendar: Calendar) -> Webhooks {
+        let hooks = &self.hooks;
+        Webhooks {
+            last_received: hooks.last_received.map(|at| calendar.at(at)),
+            last_matched: hooks.last_matched.map(|at| calendar.at(at)),
+            unmatched: hooks.unmatched,
+            last_unmatched: hooks.last_unmatched.as_ref().map(|hook| UnmatchedWebhook {
+                received: calendar.at(hook.received),
+                repositories: hook.repositories.clone(),
+                reason: hook.reason,
+                nearest: hook.nearest.clone(),
+            }),
+        }
     }
 
     fn polls(&self, calendar: Calendar) -> BTreeMap<Arc<str>, Poll> {

@@ -40,6 +40,8 @@ pub struct Status {
     pub publishes: Vec<InFlight>,
     /// The polls of each recipe with an upstream.
     pub polls: BTreeMap<Arc<str>, Poll>,
+    /// The signed webhooks since the manager was started.
+    pub webhooks: Webhooks,
     /// The upload that is owed to the remote, if one is.
     pub upload: Option<Upload>,
 }
@@ -96,6 +98,32 @@ pub struct Poll {
     pub error: Option<Arc<str>>,
     /// When it is listed next; null while a listing waits or runs.
     pub next_poll: Option<Time>,
+}
+
+/// The signed webhooks since the manager was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Webhooks {
+    /// When the last one came, a ping included.
+    pub last_received: Option<Time>,
+    /// When the last one came whose repository a recipe watches.
+    pub last_matched: Option<Time>,
+    /// How many named a repository that no recipe watches.
+    pub unmatched: u64,
+    /// The last one of these.
+    pub last_unmatched: Option<UnmatchedWebhook>,
+}
+
+/// A signed webhook that named a repository which no recipe watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnmatchedWebhook {
+    /// When it came.
+    pub received: Time,
+    /// The names of the repository, as host and path.
+    pub repositories: Vec<String>,
+    /// Why no recipe was meant.
+    pub reason: &'static str,
+    /// The recipe with the most similar upstream.
+    pub nearest: Option<Arc<str>>,
 }
 
 /// An upload that is owed.

@@ -3,6 +3,7 @@
 mod changes;
 mod failures;
 mod fairness;
+mod hooks;
 mod outputs;
 mod overtaken;
 mod sweeps;
@@ -160,6 +161,11 @@ fn describe(effect: &Effect) -> Option<String> {
         Effect::Report(notice) => match notice {
             Notice::NoTagMatches { recipe, tag_pattern, example } => {
                 format!("{recipe}: no {tag_pattern} like {example}")
+            }
+            Notice::WebhookUnmatched { names, reason, nearest } => {
+                let path = names.first().and_then(|name| name.split_once('/')).map_or("", |(_, path)| path);
+                let nearest = nearest.as_ref().map(|(recipe, _)| format!(", nearest {recipe}"));
+                format!("unmatched {path}: {reason}{}", nearest.unwrap_or_default())
             }
             Notice::TagSkipped { tag, .. } => format!("skipped {tag:?}"),
             Notice::MoreTagsSkipped { count, .. } => format!("skipped {count} more"),

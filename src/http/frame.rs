@@ -24,7 +24,15 @@ pub(crate) const MAX_BODY: usize = 25 * 1024 * 1024;
 const MAX_HEADERS: usize = 64;
 
 /// The headers that the routes read.
-const PASSED_ON: [&str; 3] = ["content-type", "x-github-event", "x-hub-signature-256"];
+const PASSED_ON: [&str; 7] = [
+    "content-type",
+    "x-gitea-signature",
+    "x-github-event",
+    "x-gitlab-token",
+    "x-gogs-signature",
+    "x-hub-signature",
+    "x-hub-signature-256",
+];
 
 /// Why the gate answers a request itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

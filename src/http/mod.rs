@@ -14,6 +14,7 @@ mod gate;
 mod limited;
 mod pieces;
 mod routes;
+pub(crate) mod signature;
 mod snapshot;
 mod socket;
 #[cfg(test)]

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use log::warn;
+use peipkg_format::problem::excerpt;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
 use crate::farm::status::Status;
 use crate::http::limited::Limited;
+use crate::http::signature;
 use crate::http::snapshot::SnapshotRequest;
-use crate::http::webhook::{self, Payload};
+use crate::http::webhook::{self, Forge, Payload};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -27,6 +29,7 @@ pub(super) struct Routes<M> {
     /// Its JSON, once somebody has asked for it.
     json: Option<Arc<[u8]>>,
     bad_signatures: Limited<&'static str>,
+    unknown_paths: Limited<String>,
 }
 
 /// An answer to send.
@@ -39,7 +42,8 @@ struct Answer {
 
 impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     pub(super) fn new(secret: Option<Vec<u8>>, snapshot: Arc<Status>, events: Sender<M>) -> Self {
-        Self { secret, events, snapshot, json: None, bad_signatures: Limited::default() }
+        let (bad_signatures, unknown_paths) = (Limited::default(), Limited::default());
+        Self { secret, events, snapshot, json: None, bad_signatures, unknown_paths }
     }
 
     /// Answers requests one after the other, until the process ends.
@@ -61,9 +65,11 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
             ("/status", Method::Get | Method::Head) => {
                 Answer { status: 200, content_type: JSON, body: self.status(), allow: None }
             }
-            ("/webhooks/github", Method::Post) => self.webhook(request),
+            ("/webhooks/github", Method::Post) => self.webhook(Forge::GitHub, request),
+            ("/webhooks/gitlab", Method::Post) => self.webhook(Forge::GitLab, request),
             ("/healthz" | "/status", _) => Answer::not_allowed("GET, HEAD"),
-            ("/webhooks/github", _) => Answer::not_allowed("POST"),
+            ("/webhooks/github" | "/webhooks/gitlab", _) => Answer::not_allowed("POST"),
+            (_, Method::Post) => self.unknown_path(&path),
             _ => Answer::text(404, "not found"),
         }
     }
@@ -79,39 +85,47 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
         self.json.get_or_insert_with(|| self.snapshot.to_json().into()).clone()
     }
 
-    fn webhook(&mut self, request: &mut Request) -> Answer {
+    fn webhook(&mut self, forge: Forge, request: &mut Request) -> Answer {
         let Ok(body) = read(request) else { return Answer::text(503, "too little memory") };
         let header = |name: &'static str| {
             let found = request.headers().iter().find(|header| header.field.equiv(name));
             found.map(|header| header.value.as_str())
         };
-        let signature = header("X-Hub-Signature-256");
-        let reason = match &self.secret {
-            None => Some("no webhook_secret_file is configured"),
-            Some(_) if signature.is_none() => Some("the request is not signed"),
-            Some(secret) => {
-                (!webhook::is_signed(secret, signature, &body)).then_some("the signature is wrong")
-            }
+        let checked = match (&self.secret, forge) {
+            (None, _) => Err("no webhook_secret_file is configured"),
+            (Some(secret), Forge::GitHub) => signature::check_signature(secret, header, &body),
+            (Some(secret), Forge::GitLab) => signature::check_token(secret, header),
         };
-        if let Some(reason) = reason {
+        if let Err(reason) = checked {
             self.bad_signatures.record(reason);
             if let Some((reason, not_logged)) = self.bad_signatures.due(Instant::now()) {
                 warn!(reason, not_logged; "webhook signature invalid");
             }
             return Answer::text(401, "webhook signature invalid");
         }
-        match webhook::parse(header("X-GitHub-Event"), header("Content-Type"), &body) {
-            Ok(Payload::Ping) => Answer::text(200, "pong"),
-            Ok(Payload::News(repositories)) => {
-                // Sending fails only while the process ends.
-                let _ = self.events.send(Event::WebhookReceived { repositories }.into());
-                Answer::text(200, "accepted")
-            }
-            Err(error) => {
-                warn!(error:%; "webhook payload refused");
-                Answer::text(400, &error.to_string())
-            }
+        let (event, text) =
+            match webhook::parse(forge, header("x-github-event"), header("content-type"), &body) {
+                Ok(Payload::Ping(repositories)) => (Event::PingReceived { repositories }, "pong"),
+                Ok(Payload::News(repositories)) => (Event::WebhookReceived { repositories }, "accepted"),
+                Err(error) => {
+                    warn!(error:%; "webhook payload refused");
+                    return Answer::text(400, &error.to_string());
+                }
+            };
+        // Sending fails only while the process ends.
+        let _ = self.events.send(event.into());
+        Answer::text(200, text)
+    }
+
+    /// Answers a POST to a path that does not exist, and logs it: the URL of a webhook is probably
+    /// wrong, and its forge shows that to few people.
+    fn unknown_path(&mut self, path: &str) -> Answer {
+        self.unknown_paths.record(excerpt(path).into_owned());
+        if let Some((path, not_logged)) = self.unknown_paths.due(Instant::now()) {
+            let advice = "webhooks go to /webhooks/github or /webhooks/gitlab";
+            warn!(path:%, not_logged, advice; "POST to an unknown path");
         }
+        Answer::text(404, "not found")
     }
 }
 

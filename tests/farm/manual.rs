@@ -371,6 +371,15 @@ fn monitoring_page_has_every_field_of_the_status() {
         failures: Some([("KEY".to_owned(), failure)].into()),
         queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
         polls: [("KEY".into(), poll)].into(),
+        webhooks: status::Webhooks {
+            last_unmatched: Some(status::UnmatchedWebhook {
+                received: time(),
+                repositories: vec![],
+                reason: "x",
+                nearest: None,
+            }),
+            ..status::Webhooks::default()
+        },
         upload: Some(status::Upload {
             failures: 1,
             started_at: Some(time()),

@@ -1,5 +1,5 @@
-//! Webhook payloads of GitHub, Gitea and Forgejo: the examples of their documentation with the
-//! repository's addresses.
+//! Webhook payloads of the forges: the examples of their documentation with the repository's
+//! addresses.
 
 /// A repository's addresses.
 #[derive(Debug, Clone)]
@@ -114,5 +114,54 @@ pub(crate) fn gitea_push(addresses: &Addresses, tag: &str) -> String {
   "sender": {"id": 1, "login": "gitea", "username": "gitea"}
 }"#,
         )
+        .replace("{tag}", tag)
+}
+
+/// Gogs's `push` event of a new tag.
+pub(crate) fn gogs_push(addresses: &Addresses, tag: &str) -> String {
+    addresses
+        .fill(
+            r#"{"ref":"refs/tags/{tag}","before":"0000000000000000000000000000000000000000","after":
+"bffeb74224043ba2feb48d137756c8a9331c449a","compare_url":"{html}/compare/28e1879d029cb852e4844d9c718537df08844e03...{tag}",
+"commits":[{"id":"bffeb74224043ba2feb48d137756c8a9331c449a","message":"!@#0^%\u003e\u003cwebhooks yay!","url":
+"{html}/commit/bffeb74224043ba2feb48d137756c8a9331c449a","author":{"name":"Unknwon","email":"u@gogs.io","username":"unknwon"}}],
+"repository":{"id":140,"owner":{"id":1,"login":"unknwon","full_name":"Unknwon","email":"u@gogs.io","username":"unknwon"},"name":
+"webhooks","full_name":"unknwon/webhooks","description":"","private":false,"fork":false,"html_url":"{html}","ssh_url":"{ssh}",
+"clone_url":"{clone}","website":"","stars_count":0,"watchers_count":1,"default_branch":"master"},
+"pusher":{"id":1,"login":"unknwon","username":"unknwon"},"sender":{"id":1,"login":"unknwon","username":"unknwon"}}"#,
+        )
+        .replace("{tag}", tag)
+}
+
+/// Bitbucket Cloud's `repo:push` event of a new tag. It has no clone URL.
+pub(crate) fn bitbucket_push(addresses: &Addresses, tag: &str) -> String {
+    addresses
+        .fill(
+            r#"{"push":{"changes":[{"old":null,"new":{"type":"tag","name":"{tag}","target":{"type":"commit","hash":
+"709d658dc5b6d6afcd46049c2f332ee3f515a67d"},"links":{"html":{"href":"{html}/commits/tag/{tag}"}}},"created":true,"forced":false,
+"closed":false,"commits":[],"truncated":false}]},"repository":{"type":"repository","links":{"self":{"href":
+"https://api.bitbucket.org/2.0/repositories/bitbucket/bitbucket"},"html":{"href":"{html}"},"avatar":{"href":"{html}/avatar/32/"}},
+"uuid":"{673a6070-3421-46c9-9d48-90745f7bfe8e}","full_name":"team_name/repo_name","name":"repo_name","scm":"git","is_private":true,
+"project":{"type":"project","name":"Untitled project","uuid":"{3b7898dc-6891-4225-ae60-24613bb83080}","key":"proj"},"website":
+"https://mywebsite.com/","owner":{"type":"team","username":"teamawesome"},"workspace":{"type":"workspace","slug":"team_name"}},
+"actor":{"type":"user","nickname":"evzijst","display_name":"Erik van Zijst"}}"#,
+        )
+        .replace("{tag}", tag)
+}
+
+/// GitLab's `push` or `tag_push` event: `kind`.
+pub(crate) fn gitlab_push(addresses: &Addresses, kind: &str, tag: &str) -> String {
+    addresses
+        .fill(
+            r#"{"object_kind":"{kind}","event_name":"{kind}","before":"0000000000000000000000000000000000000000","after":
+"82b3d5ae55f7080f1e6022629cdb57bfae7cccc7","ref":"refs/tags/{tag}","ref_protected":true,"checkout_sha":
+"82b3d5ae55f7080f1e6022629cdb57bfae7cccc7","message":null,"user_id":1,"user_name":"John Smith","user_username":"jsmith",
+"user_avatar":"https://s.gravatar.com/avatar/d4c74594d841139328695756648b6bd6?s=8","project_id":1,"project":{"id":1,"name":
+"Example","description":"","web_url":"{html}","avatar_url":null,"git_ssh_url":"{ssh}","git_http_url":"{clone}","namespace":"Jsmith",
+"visibility_level":0,"path_with_namespace":"jsmith/example","default_branch":"master","homepage":"{html}","url":"{ssh}","ssh_url":
+"{ssh}","http_url":"{clone}"},"repository":{"name":"Example","url":"{ssh}","description":"","homepage":"{html}","git_http_url":
+"{clone}","git_ssh_url":"{ssh}","visibility_level":0},"commits":[],"total_commits_count":0,"push_options":{}}"#,
+        )
+        .replace("{kind}", kind)
         .replace("{tag}", tag)
 }

@@ -42,6 +42,13 @@ pub(crate) enum Event {
         /// The tags, without `refs/tags/`.
         tags: Result<Vec<String>, PollError>,
     },
+    /// The listing that is about to end was answered at another URL than the upstream's.
+    RedirectFollowed {
+        /// The upstream's URL.
+        upstream: UpstreamUrl,
+        /// The URL after all redirects.
+        target: UpstreamUrl,
+    },
     /// A build, or the publish of a version, writes this log from now on.
     LogBegun {
         /// The version.
@@ -69,7 +76,13 @@ pub(crate) enum Event {
     UploadFinished(UploadOutcome),
     /// A signed webhook has announced a change of a repository.
     WebhookReceived {
-        /// The repository's names (see [`UpstreamUrl::repository`]).
+        /// The repository's names (see [`UpstreamUrl::repository`]); a name without a host begins
+        /// with its slash. None if the event concerns no repository.
+        repositories: Vec<String>,
+    },
+    /// Somebody has set up a webhook, and its forge has sent a signed ping.
+    PingReceived {
+        /// The repository's names, as of a webhook.
         repositories: Vec<String>,
     },
     /// SIGHUP.

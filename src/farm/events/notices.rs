@@ -19,6 +19,7 @@ pub(crate) enum Notice {
     RosterLoaded { count: usize },
     ReloadRefused { problems: Vec<Problem> },
     WebhookAccepted { recipe: Arc<str> },
+    WebhookUnmatched { names: Vec<String>, reason: &'static str, nearest: Option<(Arc<str>, UpstreamUrl)> },
     PollStarted { recipe: Arc<str>, upstream: UpstreamUrl },
     PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
     PollFailed { recipe: Arc<str>, upstream: UpstreamUrl, reason: String, next_poll: Option<Duration> },

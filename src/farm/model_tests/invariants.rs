@@ -131,7 +131,7 @@ impl World {
             && farm.queue.is_forgotten()
             && farm.matched.is_empty()
             && farm.watchers.is_empty()
-            && farm.by_repository.is_empty()
+            && farm.hooks.knows_no_upstream()
             && farm.warned.values().all(|warned| warned.iter().all(|subject| subject.ends_with("-1")))
             && farm.changed.is_empty();
         self.check(is_empty, "something is left of a recipe that is gone");

@@ -14,6 +14,7 @@ pub mod ref_name;
 pub(crate) mod retry_after;
 pub mod smart_http;
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +32,15 @@ use crate::upstream::listing::smart_http::{NativeError, SmartHttp};
 /// How long a listing may take: far longer than any answer takes, but an upstream that hangs
 /// costs its poller a minute only.
 pub const LISTING_DEADLINE: Duration = Duration::from_mins(1);
+
+/// A successful listing.
+#[derive(Debug)]
+pub struct Listed {
+    /// The tags, without `refs/tags/`, in the server's order.
+    pub tags: Vec<String>,
+    /// The upstream's URL after redirects, if there were any. git does not tell.
+    pub redirected_to: Option<UpstreamUrl>,
+}
 
 /// Lists the tags of upstreams, natively or by git. Threads share it.
 #[derive(Debug)]
@@ -53,13 +63,21 @@ impl Lister {
         Self { git, http, deadline, settings, without_version_2 }
     }
 
-    /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order; see [`Lister::list`].
+    ///
+    /// # Errors
+    /// As [`Lister::list`].
+    pub fn list_tags(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Vec<String>, PollError> {
+        self.list(url, interrupt).map(|listed| listed.tags)
+    }
+
+    /// Lists the tags of `url`.
     ///
     /// A triggered `interrupt` ends git at once, and a native listing before its next request.
     ///
     /// # Errors
     /// When the upstream does not answer in time, answers too much or not at all.
-    pub fn list_tags(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Vec<String>, PollError> {
+    pub fn list(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Listed, PollError> {
         let begun = Instant::now();
         let reason = match self.way(url, begun, interrupt) {
             Way::Git(reason) => reason,
@@ -73,9 +91,9 @@ impl Lister {
                     debug!(upstream:% = url, way = "native"; "listing upstream");
                     return Err(error);
                 }
-                Ok(tags) => {
+                Ok(listed) => {
                     debug!(upstream:% = url, way = "native"; "listing upstream");
-                    return Ok(tags);
+                    return Ok(listed);
                 }
             },
         };
@@ -86,7 +104,8 @@ impl Lister {
             let reason = format!("{reason}, and there is no time left for git");
             return Err(PollError { reason, fault: PollFault::Other });
         }
-        self.git.list_tags(url, left, interrupt)
+        let tags = self.git.list_tags(url, left, interrupt)?;
+        Ok(Listed { tags, redirected_to: None })
     }
 
     /// Forgets git's settings and which servers lack protocol version 2.
@@ -111,13 +130,18 @@ impl Lister {
         url: &UpstreamUrl,
         begun: Instant,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, NativeError> {
+    ) -> Result<Listed, NativeError> {
+        let redirected_to = RefCell::new(None);
         let may_ask = |target: &UpstreamUrl| match self.settings.get(&self.git, begun, interrupt).way(target)
         {
-            Way::Native => Ok(()),
+            Way::Native => {
+                redirected_to.replace(Some(target.clone()));
+                Ok(())
+            }
             Way::Git(reason) => Err(reason),
         };
-        self.http.list_tags(url, begun, may_ask, interrupt)
+        let tags = self.http.list_tags(url, begun, may_ask, interrupt)?;
+        Ok(Listed { tags, redirected_to: redirected_to.into_inner() })
     }
 
     fn without_version_2(&self) -> MutexGuard<'_, HashSet<UpstreamUrl>> {
