@@ -151,13 +151,21 @@ impl Repository {
 /// the value of `Content-Type`.
 ///
 /// # Errors
-/// When the body is not a payload of the forge's shape.
+/// When the body is not a payload of the forge's shape. A ping is never refused.
 pub(crate) fn parse(
     forge: Forge,
     event: Option<&str>,
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Payload, PayloadError> {
+    let names = names(forge, content_type, body);
+    if forge == Forge::GitHub && event == Some("ping") {
+        return Ok(Payload::Ping(names.unwrap_or_default()));
+    }
+    names.map(Payload::News)
+}
+
+fn names(forge: Forge, content_type: Option<&str>, body: &[u8]) -> Result<Vec<String>, PayloadError> {
     let json: Cow<'_, [u8]> = if content_type.is_some_and(is_form) {
         let field = form_urlencoded::parse(body).find(|(name, _)| name == "payload");
         Cow::Owned(field.ok_or(PayloadError::NoField)?.1.into_owned().into_bytes())
@@ -173,12 +181,10 @@ pub(crate) fn parse(
             places.map(Repository::addresses_of_gitlab).reduce(|all, more| [all, more].concat())
         }
     };
-    let names = names_of(addresses.as_deref().unwrap_or_default());
-    if addresses.is_some_and(|addresses| addresses.is_empty()) {
-        return Err(PayloadError::NoName);
+    match addresses {
+        Some(addresses) if addresses.is_empty() => Err(PayloadError::NoName),
+        addresses => Ok(names_of(&addresses.unwrap_or_default())),
     }
-    let is_ping = forge == Forge::GitHub && event == Some("ping");
-    Ok(if is_ping { Payload::Ping(names) } else { Payload::News(names) })
 }
 
 /// Returns the repository names of `addresses`. Skips what is not a URL: no recipe can have it as its
@@ -258,7 +264,9 @@ mod tests {
         let content_type = "Application/x-www-form-urlencoded; charset=utf-8";
         assert_eq!(read("push", content_type, &form), Payload::News(names.clone()));
         assert_eq!(read("ping", "application/json", json), Payload::Ping(names));
-        assert_eq!(read("ping", "application/json", "{}"), Payload::Ping(vec![]));
+        for body in ["{}", "", "{"] {
+            assert_eq!(read("ping", "application/json", body), Payload::Ping(vec![]));
+        }
     }
 
     #[test]

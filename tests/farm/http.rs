@@ -76,7 +76,7 @@ fn pages_answer_by_method_and_path() {
         "/Status",
         "/webhooks",
         "/webhooks/github/",
-        "/webhooks/gitlab",
+        "/webhooks/gogs",
         "/%68ealthz",
         "/status/../healthz",
         "/favicon.ico",

@@ -41,6 +41,7 @@ fn status_of_an_empty_farm_has_all_fields() {
     let expected = json!({
         "farm_id": "test-farm", "recipes": [], "builds_attempted": 0, "builds_succeeded": 0, "in_flight": null, "failures": null,
         "version": null, "started_at": null, "queue": [], "queue_length": 0, "builds": [], "publishes": [], "polls": {}, "upload": null,
+        "webhooks": { "last_received": null, "last_matched": null, "unmatched": 0, "last_unmatched": null },
     });
     assert_eq!(found, expected);
 }
