@@ -1,6 +1,8 @@
 //! The webhooks of all forges, and what the manager tells of those that match no recipe.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -30,11 +32,7 @@ fn settled(recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
     let farm = builder.build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
-    let is_polled = |event: &&_| {
-        let event: &crate::support::logfmt::Event = event;
-        ["poll complete", "poll failed"].contains(&&*event["msg"])
-    };
-    daemon.wait_for(PATIENCE, |events| events.iter().filter(is_polled).count() >= recipes.len());
+    daemon.wait_events("poll complete", recipes.len(), PATIENCE);
     (farm, daemon, addr)
 }
 
@@ -192,20 +190,34 @@ fn webhook_for_a_recipe_without_the_key_names_it() {
 }
 
 #[test]
-fn webhook_for_a_renamed_repository_or_an_alias_of_its_host_polls_it() {
+fn webhook_for_a_renamed_repository_polls_it() {
     let http = SmartHttp::new();
-    let repo = GitRepo::program(&["1"]);
-    http.serve("new-name.git", &repo);
-    let (old, alias) = (http.url("old.git"), "gh:team/tool".to_owned());
+    http.serve("new-name.git", &GitRepo::program(&["1"]));
     let target = format!("{}/info/refs?service=git-upload-pack", http.url("new-name.git"));
     http.fault("old.git", Fault::Redirect { to: target });
-    // The alias leads nowhere: its polls fail.
-    let (_farm, mut daemon, addr) = settled(&[hooked("renamed", &old), hooked("tool", &alias)]);
+    let (_farm, mut daemon, addr) = settled(&[hooked("renamed", &http.url("old.git"))]);
     push(addr, &http.url("new-name"));
     assert_eq!(daemon.wait_event(ACCEPTED, PATIENCE)["recipe"], "renamed");
-    push(addr, "https://github.com/team/tool");
-    assert_eq!(daemon.wait_events(ACCEPTED, 2, PATIENCE)[1]["recipe"], "tool");
     assert!(daemon.events().iter().all(|event| event["msg"] != UNMATCHED));
+    stop(daemon);
+}
+
+#[test]
+fn webhook_for_a_repository_behind_an_alias_polls_it() {
+    let repo = GitRepo::program(&["1"]);
+    let farm = Farm::builder().http().with(&hooked("tool", "gh:team/tool")).build();
+    fs::create_dir(farm.path("team")).unwrap();
+    symlink(repo.git_dir(), farm.path("team/tool")).unwrap();
+    let alias = format!("[url \"file://{}/\"]\n\tinsteadOf = gh:\n", farm.home().display());
+    fs::write(farm.path("gitconfig"), alias).unwrap();
+    let mut command = farm.command(&["--config"]);
+    command.arg(farm.config_path()).env("GIT_CONFIG_GLOBAL", farm.path("gitconfig"));
+    let mut daemon = Running::spawn(&mut command);
+    let addr = daemon.http_addr();
+    daemon.wait_event("poll complete", PATIENCE);
+    push(addr, "https://github.com/team/tool");
+    assert_eq!(daemon.wait_event(ACCEPTED, PATIENCE)["recipe"], "tool");
+    daemon.wait_events("poll complete", 2, PATIENCE);
     stop(daemon);
 }
 
