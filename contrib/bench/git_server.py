@@ -7,7 +7,8 @@ Listens on one free port of 127.0.0.1 to 127.0.0.4, which clients count as four 
 port. Speaks TLS if given a certificate. `GET /_stats` answers with JSON: the connections, requests,
 bytes of answers, and seconds of CPU of the server and its backends so far. `/repeat/NAME/REPOSITORY`
 is another URL of REPOSITORY for each NAME, and repeats the backend's first answer to each question,
-for farms whose polls a backend each would make too slow. Exits when its standard input closes.
+for farms whose polls a backend each would make too slow. `GET /_latency/SECONDS`
+delays each later answer by as much. Exits when its standard input closes.
 """
 
 import json
@@ -18,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 
 HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
 ROOT = sys.argv[1]
@@ -44,6 +46,7 @@ ENVIRONMENT = {
 lock = threading.Lock()
 answers = {}
 counts = {"connections": 0, "requests": 0, "bytes": 0}
+latency = 0
 
 
 def stats():
@@ -89,6 +92,7 @@ def repeat(method, target, fields, body):
 
 
 def serve(connection):
+    global latency
     with connection, connection.makefile("rb") as stream:
         while line := stream.readline():
             method, target, _ = line.decode().split()
@@ -99,8 +103,12 @@ def serve(connection):
             body = read_body(stream, fields)
             if target == "/_stats":
                 status, lines, content = b"200 OK", [], json.dumps(stats()).encode()
+            elif target.startswith("/_latency/"):
+                latency = float(target.rpartition("/")[2])
+                status, lines, content = b"200 OK", [], b""
             else:
                 answer = repeat if target.startswith("/repeat/") else backend
+                time.sleep(latency)
                 status, lines, content = answer(method, target, fields, body)
                 with lock:
                     counts["requests"] += 1

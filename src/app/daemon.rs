@@ -138,7 +138,8 @@ impl Loop {
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let git = Arc::new(Git::new(tools.git, state.sources()));
-        let lister = Arc::new(Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE));
+        let lister = Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE);
+        let lister = Arc::new(if once { lister.guessing() } else { lister });
         poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;
         let mut workers = Vec::new();
         let (builds, build_queue) = bounded(config.build.jobs);

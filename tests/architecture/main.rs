@@ -83,7 +83,7 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 11] = [
+const LOCKS: [(&str, &str); 12] = [
     ("process/running_groups.rs", "the process groups that a second stop ends"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
@@ -95,6 +95,7 @@ const LOCKS: [(&str, &str); 11] = [
     ("upstream/listing/net/tls.rs", "the trust store, read once"),
     ("upstream/source/economies.rs", "the economies that upstreams refused"),
     ("upstream/source/fetch.rs", "the cached repositories that no build uses now"),
+    ("upstream/listing/one_request.rs", "the upstreams that one request lists, or does not"),
 ];
 
 /// The files that open or write a file without the reader of `format/regular_file.rs`, by which calls,

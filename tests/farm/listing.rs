@@ -176,7 +176,7 @@ fn sweep_nothing_new_starts_no_git_and_few_connections() {
     assert_eq!(output.assert_success().events("poll complete").len(), 50, "{output}");
     assert!(output.events("listing upstream").iter().all(|event| event["way"] == "native"), "{output}");
     assert!(!farm.path("git.log").exists(), "{}", fs::read_to_string(farm.path("git.log")).unwrap());
-    assert_eq!(http.requests().len(), 100);
+    assert_eq!(http.requests().len(), 50);
     assert!(http.connections() <= 8, "{} connections", http.connections());
     // Check that the stand-in records at all: git lists a file URL.
     farm.add(&Recipe::program("r00", &repo.file_url()).tag_pattern(NOTHING));

@@ -39,6 +39,7 @@ mod listing;
 mod listing_ways;
 mod manual;
 mod odd_files;
+mod one_request;
 mod other_users;
 mod payloads;
 mod plain_servers;

@@ -1,6 +1,6 @@
 //! Listing an upstream's tags. It fetches no source.
 //!
-//! There are two ways to list: natively, by two HTTP requests of our own client, and by
+//! There are two ways to list: natively, by one or two HTTP requests of our own client, and by
 //! `git ls-remote`, which costs processes but handles every URL and setting. [`Lister`] lists
 //! natively where the result is the same, and by git everywhere else.
 
@@ -9,6 +9,7 @@ pub(crate) mod http_url;
 pub(crate) mod ls_refs;
 pub(crate) mod native_or_git;
 mod net;
+mod one_request;
 pub(crate) mod pkt_line;
 pub mod ref_name;
 pub(crate) mod retry_after;
@@ -63,6 +64,12 @@ impl Lister {
         Self { git, http, deadline, settings, without_version_2 }
     }
 
+    /// Assumes that servers speak protocol version 2: for a process that lists each upstream once.
+    #[must_use]
+    pub fn guessing(self) -> Self {
+        Self { http: self.http.guessing(), ..self }
+    }
+
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order; see [`Lister::list`].
     ///
     /// # Errors
@@ -71,7 +78,7 @@ impl Lister {
         self.list(url, interrupt).map(|listed| listed.tags)
     }
 
-    /// Lists the tags of `url`.
+    /// Lists the tags of `url`, without `refs/tags/`, in the server's order.
     ///
     /// A triggered `interrupt` ends git at once, and a native listing before its next request.
     ///
@@ -108,9 +115,10 @@ impl Lister {
         Ok(Listed { tags, redirected_to: None })
     }
 
-    /// Forgets git's settings and which servers lack protocol version 2.
+    /// Forgets git's settings and what servers have shown of protocol version 2.
     pub fn reload(&self) {
         self.settings.forget();
+        self.http.forget();
         self.without_version_2().clear();
     }
 

@@ -1,5 +1,6 @@
-//! Lists tags over smart HTTP (gitprotocol-http, protocol version 2) without git, by two requests.
-//! Listings of one host share its connections.
+//! Lists tags over smart HTTP (gitprotocol-http, protocol version 2) without git: by two requests, or
+//! by the second alone where the answer to the first is known. Listings of one host share its
+//! connections.
 //!
 //! The client does what git does with a plain URL, redirects included, and nothing else: no proxy,
 //! no credentials, no compression. If it does not understand an answer, git lists the upstream
@@ -8,6 +9,7 @@
 use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
 
+use log::debug;
 use peipkg_format::duration;
 use peipkg_format::problem::excerpt;
 use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER};
@@ -23,6 +25,7 @@ use crate::upstream::listing::ls_refs::{self, AnswerError, Server};
 use crate::upstream::listing::net::addresses::AddressConnector;
 use crate::upstream::listing::net::resolver::CachingResolver;
 use crate::upstream::listing::net::tls::{NoTls, TlsConnector};
+use crate::upstream::listing::one_request::OneRequest;
 use crate::upstream::listing::retry_after;
 
 /// The longest answer, in bytes: about 250,000 tags. Each poller may read one at the same time and
@@ -51,6 +54,7 @@ const RESULT: &str = "application/x-git-upload-pack-result";
 pub struct SmartHttp {
     agent: Agent,
     deadline: Duration,
+    one_request: OneRequest,
 }
 
 /// Why there is no native listing.
@@ -70,6 +74,8 @@ struct Listing<'a> {
     end: Instant,
     /// The upstream's URL after redirects, if they led to another host.
     redirected_to: Option<UpstreamUrl>,
+    /// Whether two requests follow if this one fails.
+    is_one_request: bool,
 }
 
 impl SmartHttp {
@@ -88,7 +94,18 @@ impl SmartHttp {
             .build();
         let connector = ().chain(AddressConnector::default()).chain(TlsConnector::default());
         let agent = Agent::with_parts(config, connector, CachingResolver::default());
-        Self { agent, deadline }
+        Self { agent, deadline, one_request: OneRequest::default() }
+    }
+
+    /// Lists by one request also the upstreams whose server has shown nothing yet.
+    #[must_use]
+    pub(crate) fn guessing(self) -> Self {
+        Self { one_request: OneRequest::new(true), ..self }
+    }
+
+    /// Forgets which upstreams one request lists.
+    pub(crate) fn forget(&self) {
+        self.one_request.forget_all();
     }
 
     /// Lists the tags of `url`, without `refs/tags/`, in the server's order. The deadline counts
@@ -103,14 +120,65 @@ impl SmartHttp {
         may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, NativeError> {
-        let mut listing =
-            Listing { client: self, interrupt, end: begun + self.deadline, redirected_to: None };
+        let asked = self.one_request.server(url, begun);
+        if let Some(server) = asked
+            && let Some(tags) = self.list_by_one_request(url, server, begun, interrupt)?
+        {
+            return Ok(tags);
+        }
+        let mut listing = Listing::new(self, begun, interrupt);
         let (base, server) = listing.discover(url, may_ask)?;
-        listing.list(&base, server)
+        let tags = listing.list(&base, server)?;
+        if asked.is_some() {
+            self.one_request.refuse(url, begun);
+        } else if base == *url && !tags.is_empty() {
+            self.one_request.add(url, server, begun);
+        }
+        Ok(tags)
+    }
+
+    /// Lists the tags of `url` by one request. Returns `None` if two requests should list them, and
+    /// forgets the server then: if two fail as well, two are right until it has recovered.
+    ///
+    /// # Errors
+    /// When the host asks for a pause.
+    fn list_by_one_request(
+        &self,
+        url: &UpstreamUrl,
+        server: Server,
+        begun: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Vec<String>>, NativeError> {
+        let mut listing = Listing { is_one_request: true, ..Listing::new(self, begun, interrupt) };
+        let result = listing.list(url, server);
+        if let Ok(tags) = &result
+            && !tags.is_empty()
+        {
+            return result.map(Some);
+        }
+        self.one_request.forget(url);
+        let reason = match result {
+            // A server that did not understand the request may answer so too.
+            Ok(_) => "the answer has no tags".to_owned(),
+            // Two requests may follow after the pause, in case it is for a single one only.
+            Err(NativeError::Final(error)) if matches!(error.fault, PollFault::Busy { .. }) => {
+                return Err(NativeError::Final(error));
+            }
+            Err(NativeError::Final(error)) => error.reason,
+            Err(NativeError::NotUnderstood(reason)) => reason,
+            Err(NativeError::OlderVersion) => AnswerError::OlderVersion.to_string(),
+        };
+        debug!(upstream:% = url, reason; "one request did not list upstream");
+        Ok(None)
     }
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
+    fn new(client: &'a SmartHttp, begun: Instant, interrupt: &'a Interrupt) -> Self {
+        let end = begun + client.deadline;
+        Self { client, interrupt, end, redirected_to: None, is_one_request: false }
+    }
+
     /// Asks for the server's capabilities. Returns them and the upstream's URL after redirects.
     fn discover(
         &mut self,
@@ -153,9 +221,12 @@ impl Listing<'_> {
     fn list(&mut self, base: &UpstreamUrl, server: Server) -> Result<Vec<String>, NativeError> {
         let body = ls_refs::request(server);
         let url = http_url::upload_pack(base);
+        // Leave most of the time to the two requests, if the server does not answer to one alone.
+        let answers_within = self.is_one_request.then_some(self.client.deadline / 4);
         let response = self.send(|agent, timeout| {
             let request = agent.post(&url).header("git-protocol", "version=2").header(ACCEPT, RESULT);
-            request.content_type(REQUEST).config().timeout_global(timeout).build().send(&body)
+            let request = request.content_type(REQUEST).config().timeout_recv_response(answers_within);
+            request.timeout_global(timeout).build().send(&body)
         })?;
         let reader = self.body_of_type(response, RESULT)?;
         self.read_answer(reader, |reader| ls_refs::read_tags(reader, server))
@@ -247,8 +318,11 @@ impl Listing<'_> {
     }
 
     /// Reads an answer to its end before git asks for the same one: git would hold an endless
-    /// answer in memory.
+    /// answer in memory. Leaves the time to the two requests if they follow.
     fn drain(&self, reader: &mut impl Read) -> Result<(), NativeError> {
+        if self.is_one_request {
+            return Ok(());
+        }
         io::copy(reader, &mut io::sink()).map(drop).map_err(|error| self.failure(error.into()))
     }
 

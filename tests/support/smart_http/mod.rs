@@ -124,6 +124,14 @@ impl SmartHttp {
         self.shared.state().faults.push(PlannedFault { prefix, fault, left: usize::MAX });
     }
 
+    /// Applies `fault` to the next `times` requests that [`Self::fault_second`] means.
+    pub fn fault_second_times(&self, name: &str, fault: Fault, times: usize) {
+        self.fault_second(name, fault);
+        if let Some(planned) = self.shared.state().faults.last_mut() {
+            planned.left = times;
+        }
+    }
+
     /// Applies `fault` to the next `times` requests for the repository `name`.
     pub fn fault_times(&self, name: &str, fault: Fault, times: usize) {
         let prefix = if name.is_empty() { "/".to_owned() } else { format!("/{name}/") };
