@@ -13,13 +13,14 @@ use std::str::FromStr;
 pub use order::newest_first;
 
 /// A whole package version, `[<epoch>:]<upstream>-<peios_revision>`.
+///
+/// It is small: an upstream decides how many versions wait for their build.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version {
-    text: String,
-    epoch: u64,
-    /// Start and end of the upstream version in `text`.
-    upstream: (usize, usize),
-    revision: u64,
+    text: Box<str>,
+    /// Start and end of the upstream version in `text`, which has at most [`Version::MAX_LEN`]
+    /// bytes.
+    upstream: (u8, u8),
 }
 
 /// Why a string is not a version.
@@ -54,13 +55,13 @@ impl Version {
 
     /// Returns the part between epoch and revision.
     pub fn upstream(&self) -> &str {
-        &self.text[self.upstream.0..self.upstream.1]
+        &self.text[usize::from(self.upstream.0)..usize::from(self.upstream.1)]
     }
 
     /// Compares by PSD-009 §2.2.6: epoch, upstream version, revision. Sort by
     /// [`Version::sort_cmp`] instead.
     pub fn compare(&self, other: &Self) -> Ordering {
-        self.compare_upstream(other).then_with(|| self.revision.cmp(&other.revision))
+        self.compare_upstream(other).then_with(|| self.revision().cmp(&other.revision()))
     }
 
     /// Compares for sorting: like [`Version::compare`], but without its cycles. The specification
@@ -69,13 +70,24 @@ impl Version {
     /// with cycles has no defined result and may panic.
     pub fn sort_cmp(&self, other: &Self) -> Ordering {
         let upstream = || sort_segments(self.upstream(), other.upstream());
-        self.epoch.cmp(&other.epoch).then_with(upstream).then_with(|| self.revision.cmp(&other.revision))
+        self.epoch()
+            .cmp(&other.epoch())
+            .then_with(upstream)
+            .then_with(|| self.revision().cmp(&other.revision()))
+    }
+
+    fn epoch(&self) -> u64 {
+        self.text.split_once(':').map_or(0, |(epoch, _)| parsed(epoch))
+    }
+
+    fn revision(&self) -> u64 {
+        parsed(&self.text[usize::from(self.upstream.1) + 1..])
     }
 
     /// Compares like [`Version::compare`], without the revision.
     pub fn compare_upstream(&self, other: &Self) -> Ordering {
         let upstream = || compare_segments(self.upstream(), other.upstream());
-        self.epoch.cmp(&other.epoch).then_with(upstream)
+        self.epoch().cmp(&other.epoch()).then_with(upstream)
     }
 }
 
@@ -87,18 +99,17 @@ impl FromStr for Version {
         if text.len() > Self::MAX_LEN {
             return Err(VersionError::TooLong(text.len()));
         }
-        let (epoch, start) = match text.split_once(':') {
+        let start = match text.split_once(':') {
             Some((digits, _)) => {
-                let epoch = canonical_number(digits).ok_or_else(|| VersionError::Epoch(digits.into()))?;
-                (epoch, digits.len() + 1)
+                canonical_number(digits).ok_or_else(|| VersionError::Epoch(digits.into()))?;
+                digits.len() + 1
             }
-            None => (0, 0),
+            None => 0,
         };
         let remainder = &text[start..];
-        let (upstream, revision) = remainder
+        let (upstream, _) = remainder
             .rsplit_once('-')
-            .and_then(|(upstream, digits)| Some((upstream, canonical_number(digits)?)))
-            .filter(|(_, revision)| *revision > 0)
+            .filter(|(_, digits)| canonical_number(digits).is_some_and(|revision| revision > 0))
             .ok_or_else(|| VersionError::Revision(text.into()))?;
         if !upstream.starts_with(|first: char| first.is_ascii_alphanumeric()) {
             return Err(VersionError::Start(upstream.into()));
@@ -107,7 +118,8 @@ impl FromStr for Version {
         if let Some(bad) = upstream.chars().find(|c| !allowed(*c)) {
             return Err(VersionError::Character(upstream.into(), bad));
         }
-        Ok(Self { upstream: (start, start + upstream.len()), text: text.into(), epoch, revision })
+        let place = |at| u8::try_from(at).map_err(|_| VersionError::TooLong(text.len()));
+        Ok(Self { upstream: (place(start)?, place(start + upstream.len())?), text: text.into() })
     }
 }
 
@@ -115,6 +127,11 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Reads a number that [`canonical_number`] has accepted.
+fn parsed(digits: &str) -> u64 {
+    digits.parse().unwrap_or_default()
 }
 
 /// Reads ASCII decimal digits without leading zeros.
@@ -309,7 +326,7 @@ mod tests {
     #[test]
     fn version_is_split_into_its_parts() {
         let version: Version = "2:1.26.2-rc.1-10".parse().unwrap();
-        assert_eq!((version.epoch, version.upstream(), version.revision), (2, "1.26.2-rc.1", 10));
+        assert_eq!((version.epoch(), version.upstream(), version.revision()), (2, "1.26.2-rc.1", 10));
         assert_eq!(version.to_string(), "2:1.26.2-rc.1-10");
     }
 

@@ -14,9 +14,9 @@ use super::{ORDINARY_WORD, Segment, Version, rank, segments, sort_key};
 pub fn newest_first(versions: &[Version]) -> Vec<usize> {
     let keys: Vec<Vec<Segment<'_>>> = versions.iter().map(|version| segments(version.upstream())).collect();
     let mut order: Vec<usize> = (0..versions.len()).collect();
-    order.sort_by(|a, b| versions[*b].revision.cmp(&versions[*a].revision));
-    order.sort_by(|a, b| versions[*b].epoch.cmp(&versions[*a].epoch));
-    for group in order.chunk_by_mut(|a, b| versions[*a].epoch == versions[*b].epoch) {
+    order.sort_by(|a, b| versions[*b].revision().cmp(&versions[*a].revision()));
+    order.sort_by(|a, b| versions[*b].epoch().cmp(&versions[*a].epoch()));
+    for group in order.chunk_by_mut(|a, b| versions[*a].epoch() == versions[*b].epoch()) {
         sort_from(group, &keys, 0);
     }
     order
