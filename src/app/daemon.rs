@@ -137,7 +137,7 @@ impl Loop {
         let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
-        let git = Arc::new(Git::new(tools.git, state.sources()));
+        let git = Arc::new(Git::new(tools.git, state.sources()).limits(config.git));
         let lister = Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE);
         let lister = Arc::new(if once { lister.guessing() } else { lister });
         poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{Document, Section};
 
+use super::git_limits::GitLimits;
 use super::keys::{self, BinaryKey, Grant};
 use super::sections::{Build, Http, Poll, Repo, SAMPLE_ID, Upload};
 use super::values::{file, line};
@@ -43,6 +44,7 @@ pub(crate) struct Draft {
     pub(super) repo: Option<Repo>,
     pub(super) poll: Option<Poll>,
     pub(super) build: Option<Build>,
+    pub(super) git: Option<GitLimits>,
 }
 
 impl Draft {
@@ -83,6 +85,7 @@ impl Draft {
             .map_or_else(|| (Some(Http::default()), None), |section| Http::read(section, state_dir));
         draft.poll = root.required_section("poll").and_then(Poll::read);
         draft.build = root.section("build").map_or_else(|| Some(Build::default()), Build::read);
+        draft.git = root.section("git").map_or(Some(GitLimits::default()), GitLimits::read);
         let binary_keys = keys::binary_keys(root.sections("signing_key"), state_dir);
         draft.grants = keys::grants(root.sections("grant"), &binary_keys);
         draft.binary_keys = binary_keys.into_values().flatten().collect();

@@ -5,6 +5,7 @@
 //! on how it was started. An empty string in an optional key means the same as no key.
 
 mod draft;
+mod git_limits;
 mod keys;
 mod listen_addr;
 mod remote;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use peipkg_format::problem::Problem;
 
 pub(crate) use self::draft::Draft;
+pub(crate) use self::git_limits::GitLimits;
 pub(crate) use self::keys::{BinaryKey, Grant};
 pub(crate) use self::listen_addr::ListenAddr;
 pub(crate) use self::remote::{Place, place};
@@ -42,6 +44,8 @@ pub struct Config {
     pub poll: Poll,
     /// `[build]`.
     pub build: Build,
+    /// `[git]`.
+    pub git: GitLimits,
     /// `[[signing_key]]`: the keys to sign binaries with. Their names are distinct.
     pub binary_keys: Vec<BinaryKey>,
     /// `[[grant]]`: which of these keys a recipe may use, by recipe id.
@@ -68,6 +72,7 @@ impl Config {
             http: draft.http?,
             poll: draft.poll?,
             build: draft.build?,
+            git: draft.git?,
             binary_keys: draft.binary_keys,
             grants: draft.grants,
         })

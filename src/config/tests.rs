@@ -70,12 +70,13 @@ fn keys_missing_have_their_defaults() {
             http: Http { addr: None, webhook_secret_file: None },
             poll: Poll { default_interval: Duration::from_hours(1), jobs: 8 },
             build: Build { timeout: Some(Duration::from_hours(24)), jobs: 1 },
+            git: GitLimits { memory: Some(1 << 30), source: Some(4 << 30) },
             binary_keys: Vec::new(),
             grants: BTreeMap::new(),
         }
     );
-    let empty =
-        "[upload]\nbackend = \"\"\nremote = \"\"\n[http]\naddr = \"\"\nwebhook_secret_file = \"\"\n[build]\n";
+    let empty = "[upload]\nbackend = \"\"\nremote = \"\"\n[http]\naddr = \"\"\nwebhook_secret_file = \"\"\n[build]\n\
+         [git]\nmemory_limit = \"\"\n";
     assert_eq!(parse(&format!("{MINIMAL}{empty}")), Ok(config));
 }
 
@@ -126,6 +127,34 @@ recipe = "kernel"
     assert_eq!(config.grant_of("jq"), &Grant::default());
     let no_limit = parse(&format!("{MINIMAL}[build]\ntimeout = \"0s\"\n")).unwrap();
     assert_eq!(no_limit.build.timeout, None);
+}
+
+#[test]
+fn git_limits_are_sizes_and_zero_is_none() {
+    let read = |text: &str| {
+        let limits = parse(&format!("{MINIMAL}[git]\n{text}\n")).unwrap().git;
+        (limits.memory, limits.source)
+    };
+    assert_eq!(read("memory_limit = \"512MiB\""), (Some(512 << 20), Some(4 << 30)));
+    assert_eq!(read("memory_limit = 16777216\nsource_limit = \"1TiB\""), (Some(16 << 20), Some(1 << 40)));
+    assert_eq!(read("memory_limit = 0\nsource_limit = \"0\""), (None, None));
+    assert_eq!(read("memory_limit = \"0GiB\""), (None, Some(4 << 30)));
+    for (line, expected) in [
+        (
+            "memory_limit = \"1GB\"",
+            "memory_limit: \"1GB\" is not a size: unknown unit \"GB\", use KiB, MiB, GiB or TiB",
+        ),
+        ("memory_limit = -1", "memory_limit must be at least 16MiB, or 0 for no limit, found -1"),
+        ("memory_limit = 1.5", "memory_limit: expected a size such as \"1GiB\", found float"),
+        ("memory_limit = \"15MiB\"", "memory_limit must be at least 16MiB, or 0 for no limit, found 15MiB"),
+        ("source_limit = 1", "source_limit must be at least 1MiB, or 0 for no limit, found 1"),
+    ] {
+        check_more(&format!("[git]\n{line}\n"), &[&format!("2: [git] {expected}")]);
+    }
+    check_more(
+        "[git]\nmemory = 1\n",
+        &["2: unknown key \"memory\" in [git]; known here: memory_limit, source_limit"],
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
-//! - Values: [`version`], [`package`], [`duration`], [`hex`].
+//! - Values: [`version`], [`package`], [`duration`], [`size`], [`hex`].
 //! - Documents: [`archive_index`], [`signing_key`], and [`repository_layout`], which names every
 //!   file of a repository.
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
@@ -20,6 +20,7 @@ pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;
 pub mod signing_key;
+pub mod size;
 pub mod strict_toml;
 pub mod unfit_byte;
 pub mod version;

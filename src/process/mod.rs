@@ -12,6 +12,7 @@ pub(crate) mod environment;
 mod explain;
 pub(crate) mod inherited;
 mod interrupt;
+mod limits;
 mod running;
 pub(crate) mod running_groups;
 mod sink;
@@ -26,7 +27,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use peipkg_format::problem::excerpt;
@@ -34,8 +35,10 @@ use rustix::fs::{FlockOperation, flock};
 
 pub(crate) use self::explain::explain;
 use self::explain::last_line;
+pub(crate) use self::limits::{DiskLimit, Limit, disk_usage};
 pub(crate) use self::sink::Sink;
 pub use crate::process::interrupt::Interrupt;
+use crate::process::limits::{Exceeded, Watch};
 pub(crate) use crate::process::running::GRACE;
 use crate::process::running::{End, Running};
 use crate::recipe::secrets::Secrets;
@@ -59,6 +62,8 @@ pub(crate) struct Program {
     sink: Option<Box<dyn Sink>>,
     secrets: Secrets,
     supervised: bool,
+    memory_limit: Option<Limit>,
+    disk_limit: Option<DiskLimit>,
 }
 
 /// The output of a child that succeeded.
@@ -107,6 +112,24 @@ pub(crate) enum ProcessError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// It, or a process that it started, wanted more memory than its limit.
+    #[error("{program} needs more memory than {limit}: {}", explain(tail))]
+    OutOfMemory {
+        /// The program's name.
+        program: String,
+        /// The limit.
+        limit: Limit,
+        /// The end of its output, as for [`Self::Failed`].
+        tail: String,
+    },
+    /// It wrote more to disk than its limit.
+    #[error("{program} writes more to disk than {limit}")]
+    TooMuchWritten {
+        /// The program's name.
+        program: String,
+        /// The limit.
+        limit: Limit,
+    },
     /// The manager ended it, or did not start it, because the manager itself was told to stop.
     #[error("{program} was interrupted")]
     Interrupted {
@@ -128,6 +151,13 @@ impl ProcessError {
     pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self, Self::Interrupted { .. })
     }
+
+    fn of_limit(exceeded: Exceeded, program: String, tail: String) -> Self {
+        match exceeded {
+            Exceeded::Memory(limit) => Self::OutOfMemory { program, limit, tail },
+            Exceeded::Disk(limit) => Self::TooMuchWritten { program, limit },
+        }
+    }
 }
 
 impl Program {
@@ -145,6 +175,8 @@ impl Program {
             sink: None,
             secrets: Secrets::default(),
             supervised: false,
+            memory_limit: None,
+            disk_limit: None,
         }
     }
 
@@ -212,6 +244,19 @@ impl Program {
         self
     }
 
+    /// Limits what each of its processes may allocate, and what its process group allocates
+    /// together. Files that they map do not count.
+    pub(crate) fn memory_limit(mut self, limit: Option<Limit>) -> Self {
+        self.memory_limit = limit;
+        self
+    }
+
+    /// Ends it when it has written more than `limit` allows.
+    pub(crate) fn disk_limit(mut self, limit: Option<DiskLimit>) -> Self {
+        self.disk_limit = limit;
+        self
+    }
+
     /// Passes its name and its output to `log` as they come. Captured output stays out of the log.
     pub(crate) fn log_to(mut self, log: &(impl Sink + Clone + 'static)) -> Self {
         self.sink = Some(Box::new(log.clone()));
@@ -241,10 +286,11 @@ impl Program {
             Err(error) => return Err(ProcessError::NotStarted { program: name, error }),
         };
         let stdin = self.held_file.take().map_or_else(Stdio::null, Stdio::from);
+        let (memory, file) = (self.memory_limit, self.disk_limit.as_ref().map(|disk| disk.limit));
         let (mut command, grace) = if self.supervised {
             (supervisor::command(&self.path, self.grace), self.grace + supervisor::MARGIN)
         } else {
-            (Command::new(&self.path), self.grace)
+            (limits::command(&self.path, memory, file), self.grace)
         };
         command.args(&self.args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         for variable in ADDRESSED_TO_THE_MANAGER {
@@ -265,7 +311,8 @@ impl Program {
             Ok(running) => running,
             Err(error) => return Err(ProcessError::Lost { program: name, error }),
         };
-        let end = running.wait(self.deadline, grace, self.stdout_limit, interrupt);
+        let watch = Watch::new(running.group, memory, self.disk_limit.as_ref());
+        let end = running.wait(self.deadline, grace, self.stdout_limit, interrupt, watch);
         let status = running.finish();
         // Release the lock even if an escaped descendant still holds the file: it must not block
         // the next tool. After an interrupt the lock stays with such a descendant, so that the next
@@ -277,13 +324,17 @@ impl Program {
         match (end, status) {
             (Err(error), _) | (Ok(End::Exited), Err(error)) => Err(ProcessError::Lost { program, error }),
             (Ok(End::Exited), Ok(status)) if status.success() => Ok(Output { stdout: running.stdout_bytes }),
-            (Ok(End::Exited), Ok(status)) => Err(ProcessError::Failed { program, status, tail }),
+            (Ok(End::Exited), Ok(status)) => Err(match limits::exceeded(status, &tail, memory, file) {
+                Some(exceeded) => ProcessError::of_limit(exceeded, program, tail),
+                None => ProcessError::Failed { program, status, tail },
+            }),
             (Ok(End::TimedOut), _) => {
                 Err(ProcessError::TimedOut { program, limit: self.deadline.unwrap_or_default(), tail })
             }
             (Ok(End::TooMuchOutput), _) => {
                 Err(ProcessError::TooMuchOutput { program, limit: self.stdout_limit })
             }
+            (Ok(End::Exceeded(exceeded)), _) => Err(ProcessError::of_limit(exceeded, program, tail)),
             (Ok(End::Interrupted), _) => Err(ProcessError::Interrupted { program }),
         }
     }

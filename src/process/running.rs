@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::interrupt::Interrupt;
+use super::limits::{Exceeded, Watch};
 use super::running_groups;
 use super::sink::Sink;
 
@@ -27,13 +28,14 @@ pub(super) enum End {
     Exited,
     TimedOut,
     TooMuchOutput,
+    Exceeded(Exceeded),
     Interrupted,
 }
 
 /// A started child and its output so far.
 pub(super) struct Running {
     child: Child,
-    group: Pid,
+    pub(super) group: Pid,
     pidfd: OwnedFd,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -68,20 +70,22 @@ impl Running {
         Ok(Self { child, group, pidfd, stdout, stderr, stdout_bytes, tail, sink, exited: false })
     }
 
-    /// Waits until the child exits. On a deadline, a full output or an interrupt, sends its group
-    /// SIGTERM and waits up to `grace` for the group to exit.
+    /// Waits until the child exits. On a deadline, a full output, an exceeded limit or an interrupt,
+    /// sends its group SIGTERM and waits up to `grace` for the group to exit.
     pub(super) fn wait(
         &mut self,
         limit: Option<Duration>,
         grace: Duration,
         stdout_limit: usize,
         interrupt: &Interrupt,
+        mut watch: Watch<'_>,
     ) -> io::Result<End> {
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let end = loop {
-            let interrupted = self.step(deadline, Some(interrupt.as_fd()), stdout_limit)?;
+            let next = [deadline, watch.next_look()].into_iter().flatten().min();
+            let interrupted = self.step(next, Some(interrupt.as_fd()), stdout_limit)?;
             if self.exited {
-                return Ok(End::Exited);
+                return Ok(watch.look_at_disk().map_or(End::Exited, End::Exceeded));
             }
             if interrupted {
                 break End::Interrupted;
@@ -91,6 +95,9 @@ impl Running {
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break End::TimedOut;
+            }
+            if let Some(exceeded) = watch.look_if_due() {
+                break End::Exceeded(exceeded);
             }
         };
         running_groups::terminate(self.group);

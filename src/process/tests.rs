@@ -56,6 +56,43 @@ fn output_not_captured_reaches_the_log_as_it_comes() {
 }
 
 #[test]
+fn memory_of_the_group_above_the_limit_ends_it() {
+    let limit = |mib: u64| Some(Limit { bytes: mib << 20, key: Some("[x] limit") });
+    // Each process stays below the limit.
+    let group = "text=$(head -c 12000000 /dev/zero | tr '\\0' x); sleep 60";
+    let group = format!("for number in 1 2 3 4; do ({group}) & done; wait");
+    let begun = Instant::now();
+    assert_eq!(
+        error(sh(&group).memory_limit(limit(45)).grace(Duration::ZERO)),
+        "sh needs more memory than [x] limit = 45MiB allows: (no output)"
+    );
+    sh(&group.replace("60", "1")).memory_limit(limit(400)).run(&Interrupt::new().unwrap()).unwrap();
+    let one = "dd bs=99M count=1 if=/dev/zero of=/dev/null || { echo 'dd: out of memory' >&2; exit 1; }";
+    sh(one).memory_limit(limit(400)).run(&Interrupt::new().unwrap()).unwrap();
+    let failure = error(sh(one).memory_limit(limit(45)));
+    assert!(failure.starts_with("sh needs more memory than [x] limit = 45MiB allows: "), "{failure}");
+    assert!(begun.elapsed() < GRACE * 4);
+}
+
+#[test]
+fn disk_use_above_the_limit_ends_it() {
+    let home = tempfile::tempdir().unwrap();
+    let limit = Limit { bytes: 1 << 20, key: None };
+    let disk = |before| Some(DiskLimit { directories: vec![home.path().to_owned()], before, limit });
+    let expected = "sh writes more to disk than its fixed limit of 1MiB allows";
+    let writing = |script: &str| sh(script).directory(home.path());
+    // One large file; many small ones; and what is there already does not count.
+    assert_eq!(error(writing("exec head -c 9000000 /dev/zero >large").disk_limit(disk(0))), expected);
+    std::fs::remove_file(home.path().join("large")).unwrap();
+    let many = "seq 300 | xargs touch";
+    assert_eq!(error(writing(many).disk_limit(disk(0))), expected);
+    let endless = "number=0; while :; do number=$((number + 1)); : >file$number; done";
+    assert_eq!(error(writing(endless).disk_limit(disk(2 << 20)).grace(Duration::ZERO)), expected);
+    let before = limits::disk_usage(&[home.path().to_owned()], u64::MAX);
+    writing("echo text >more").disk_limit(disk(before)).run(&Interrupt::new().unwrap()).unwrap();
+}
+
+#[test]
 fn failure_names_status_and_last_line() {
     assert_eq!(error(sh("echo one; echo two >&2; echo >&2; exit 3")), "sh exited with status 3: two");
     assert_eq!(error(sh("kill -9 $$")), "sh was ended by signal 9: (no output)");

@@ -4,14 +4,16 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use peipkg_format::problem::excerpt;
 
+use crate::config::GitLimits;
 use crate::farm::events::{PollError, PollFault};
-use crate::process::{Interrupt, ProcessError, Program, environment};
+use crate::process::{Interrupt, Limit, ProcessError, Program, environment};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git_access;
 use crate::upstream::listing::retry_after;
@@ -21,6 +23,19 @@ const LISTING_GRACE: Duration = Duration::from_secs(1);
 
 /// The longest listing accepted, in bytes: about 250,000 tags. Each poller holds one in memory.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
+
+/// What one listing by git may allocate, in bytes: enough for the longest listing accepted, of which
+/// two processes hold the refs, and little enough for all pollers at once.
+const LISTING_MEMORY: u64 = 144 * 1024 * 1024;
+
+/// The most threads that git unpacks with. Each has a stack and a cache of its own.
+const MAX_THREADS: usize = 4;
+
+/// The most memory that git caches in each of these threads, in bytes: git's own default.
+const MAX_DELTA_CACHE: u64 = 96 * 1024 * 1024;
+
+/// From which size git does not hold a file in memory as a whole, in bytes: git's own default.
+const MAX_FILE_IN_MEMORY: u64 = 512 * 1024 * 1024;
 
 /// How long git may take to print its configuration: it reads local files only.
 pub(super) const CONFIG_DEADLINE: Duration = Duration::from_secs(10);
@@ -62,6 +77,7 @@ pub struct Git {
     path: PathBuf,
     /// Where git runs: outside of any checkout, whose configuration git would read.
     directory: PathBuf,
+    limits: GitLimits,
     /// The value for `GIT_SSH_COMMAND`, computed when git is first needed.
     ssh_command: OnceLock<Option<OsString>>,
 }
@@ -152,9 +168,31 @@ impl GitError {
 }
 
 impl Git {
-    /// Runs the program at `path` in `directory`.
+    /// Runs the program at `path` in `directory`, with the default limits.
     pub fn new(path: PathBuf, directory: PathBuf) -> Self {
-        Self { path, directory, ssh_command: OnceLock::new() }
+        Self { path, directory, limits: GitLimits::default(), ssh_command: OnceLock::new() }
+    }
+
+    /// Replaces the limits.
+    #[must_use]
+    pub(crate) fn limits(self, limits: GitLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Returns what one fetch may write.
+    pub(super) fn source_limit(&self) -> Option<Limit> {
+        self.limits.source.map(|bytes| Limit { bytes, key: Some("[git] source_limit") })
+    }
+
+    /// Returns what one git child may allocate.
+    fn memory_limit(&self) -> Option<Limit> {
+        self.limits.memory.map(|bytes| Limit { bytes, key: Some("[git] memory_limit") })
+    }
+
+    /// Returns what a listing may allocate. It needs less than a fetch, and several run at once.
+    fn listing_memory(&self) -> Option<Limit> {
+        let fixed = Limit { bytes: LISTING_MEMORY, key: None };
+        self.memory_limit().map(|limit| if limit.bytes < fixed.bytes { limit } else { fixed })
     }
 
     /// Returns the path of the program.
@@ -173,6 +211,7 @@ impl Git {
         interrupt: &Interrupt,
     ) -> Result<Vec<String>, PollError> {
         let program = git_access::grant(without_repository(self.program(interrupt)), url);
+        let program = program.memory_limit(self.listing_memory());
         let program = program.deadline(Some(limit)).grace(LISTING_GRACE).capture_stdout(MAX_LISTING);
         let output =
             program.args(["ls-remote", "--tags", "--refs", "--", &git_access::name(url)]).run(interrupt);
@@ -191,6 +230,7 @@ impl Git {
         let program = program.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]);
         // The manager itself made the bare repositories in which it runs git.
         let program = program.args(["-c", "safe.bareRepository=all"]);
+        let program = self.frugal(program);
         match ssh_command {
             Some(command) => program.env("GIT_SSH_COMMAND", command),
             None => program,
@@ -207,12 +247,42 @@ impl Git {
         let program = program.args(["-c", "core.attributesFile=/dev/null", "-c", "core.hooksPath=/dev/null"]);
         // The manager itself made the repositories in which it runs git, whoever owns them on a
         // file system that maps users.
-        program.args(["-c", "safe.bareRepository=all", "-c", "safe.directory=*"])
+        self.frugal(program).args(["-c", "safe.bareRepository=all", "-c", "safe.directory=*"])
+    }
+
+    /// Makes git get by with its memory limit on a machine with many cores, or with large files.
+    fn frugal(&self, program: Program) -> Program {
+        self.frugal_settings().into_iter().fold(program, |program, setting| program.arg("-c").arg(setting))
+    }
+
+    fn frugal_settings(&self) -> Vec<String> {
+        let Some(limit) = self.limits.memory else { return Vec::new() };
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        vec![
+            format!("pack.threads={}", cores.min(MAX_THREADS)),
+            format!("core.deltaBaseCacheLimit={}", MAX_DELTA_CACHE.min(limit / 16)),
+            format!("core.bigFileThreshold={}", MAX_FILE_IN_MEMORY.min(limit / 8)),
+        ]
+    }
+
+    /// Returns the option that makes the git which serves a local repository as frugal: that git has
+    /// the same limit, but git does not pass on the settings of a command line.
+    pub(super) fn upload_pack(&self, url: &UpstreamUrl) -> Option<String> {
+        let limit = self.limits.memory.filter(|_| url.host().is_none())?;
+        // git gives the option to a shell, and finds its own program there before others.
+        let mut option = String::from("--upload-pack=git");
+        let windows = [("windowMemory", limit / 32), ("deltaCacheSize", limit / 16)];
+        let windows = windows.map(|(name, bytes)| format!("pack.{name}={bytes}"));
+        for setting in self.frugal_settings().iter().chain(&windows) {
+            option.extend([" -c ", setting]);
+        }
+        option += " upload-pack";
+        Some(option)
     }
 
     /// Prepares a git that ignores the checkout in which the manager was started.
     fn outside_checkouts(&self) -> Program {
-        let program = Program::new(&self.path).directory(&self.directory);
+        let program = Program::new(&self.path).directory(&self.directory).memory_limit(self.memory_limit());
         // git ignores a ceiling at the directory where it starts, so set the parent.
         let program = match self.directory.parent() {
             Some(above) => program.env("GIT_CEILING_DIRECTORIES", above),

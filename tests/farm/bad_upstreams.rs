@@ -120,9 +120,7 @@ fn listing_answer_is_invalid_is_left_to_git() {
         check(answer(ADVERTISEMENT, body), &format!("the answer is not understood: {reason}"));
     };
     not_understood(b"<html>", "expected a packet's length in four digits, found \"<htm\"");
-    not_understood(b"", "it does not start with a protocol version");
     not_understood(b"000eversion 2\n0009fetch0000", "the server cannot list refs");
-    not_understood(b"000eversion 2\n000cls-", "it ends in the middle of a packet");
     check_failed(
         &{
             http.fault("a.git", answer(ADVERTISEMENT, b"0012ERR no access\n"));
@@ -140,6 +138,31 @@ fn listing_answer_is_invalid_is_left_to_git() {
     );
     http.fault_second("a.git", Fault::Redirect { to: "/b.git/git-upload-pack".to_owned() });
     check_not_understood(&list(&url, PATIENCE), "the answer has status 302");
+}
+
+#[test]
+fn listing_answer_encoded_or_cut_off_is_not_left_to_git() {
+    let (http, url) = server();
+    let encoded = "the answer has the encoding \"gzip\", which was not asked for";
+    for status in [200, 401, 404] {
+        http.fault("a.git", Fault::Bomb { status, content_type: ADVERTISEMENT.to_owned(), mib: 1 });
+        check_failed(&list(&url, PATIENCE), encoded);
+    }
+    http.clear_faults();
+    http.fault_second("a.git", Fault::Bomb { status: 200, content_type: RESULT.to_owned(), mib: 1 });
+    check_failed(&list(&url, PATIENCE), encoded);
+    assert!(http.requests().iter().all(|request| request.header("accept-encoding") == Some("identity")));
+    http.clear_faults();
+    for body in ["", "00", "000eversion 2\n", "000eversion 2\n000cls-", "000eversion 2\n000bls-refs"] {
+        http.fault("a.git", answer(ADVERTISEMENT, body.as_bytes()));
+        check_failed(&list(&url, PATIENCE), "the answer ends before it is complete");
+    }
+    http.clear_faults();
+    http.fault_second("a.git", answer(RESULT, b"003f"));
+    check_failed(&list(&url, PATIENCE), "the answer ends before it is complete");
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
+    http.fault("a.git", Fault::Stalled { start: long });
+    check_failed(&list(&url, PATIENCE), "the head of the answer is too long");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod exhaustion;
 mod forges;
 mod full_disk;
 mod git_lfs;
+mod git_limits;
 mod grants;
 mod hanging_fetches;
 mod hostile_upstreams;

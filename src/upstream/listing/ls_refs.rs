@@ -36,6 +36,9 @@ pub(crate) enum AnswerError {
     /// The server lacks a capability, or its answer breaks the protocol.
     #[error("the answer is not understood: {0}")]
     NotUnderstood(String),
+    /// The answer ends before it is complete.
+    #[error("the answer ends before it is complete")]
+    CutOff,
     /// The answer could not be read.
     #[error("{0}")]
     Read(std::io::Error),
@@ -48,6 +51,7 @@ impl From<PacketError> for AnswerError {
     fn from(error: PacketError) -> Self {
         match error {
             PacketError::Read(error) => Self::Read(error),
+            PacketError::CutOff => Self::CutOff,
             PacketError::Malformed(reason) => Self::NotUnderstood(reason),
             PacketError::Remote(message) => Self::Remote(message),
         }
@@ -62,8 +66,10 @@ pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerErro
     let mut packets = Packets::new(reader);
     let mut first = packets.next_packet()?;
     if first == Some(Packet::Data(b"# service=git-upload-pack")) {
-        if packets.next_packet()? != Some(Packet::Flush) {
-            return Err(not_understood("no flush packet after the service's name"));
+        match packets.next_packet()? {
+            Some(Packet::Flush) => {}
+            None => return Err(AnswerError::CutOff),
+            _ => return Err(not_understood("no flush packet after the service's name")),
         }
         first = packets.next_packet()?;
     }
@@ -73,6 +79,7 @@ pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerErro
         Some(Packet::Data(line)) if line == b"version 1" || line.contains(&0) => {
             return Err(AnswerError::OlderVersion);
         }
+        None => return Err(AnswerError::CutOff),
         _ => return Err(not_understood("it does not start with a protocol version")),
     }
     let (mut lists_refs, mut object_format) = (false, None);
@@ -85,6 +92,7 @@ pub(crate) fn read_advertisement(reader: impl Read) -> Result<Server, AnswerErro
                 }
             }
             Some(Packet::Flush) => break,
+            None => return Err(AnswerError::CutOff),
             _ => return Err(not_understood("the capabilities do not end with a flush packet")),
         }
     }
@@ -127,6 +135,7 @@ pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Vec<String>
         match packets.next_packet()? {
             Some(Packet::Data(line)) => tags.extend(parse_ref(line, digits)?),
             Some(Packet::Flush) => break,
+            None => return Err(AnswerError::CutOff),
             _ => return Err(not_understood("the refs do not end with a flush packet")),
         }
     }

@@ -31,6 +31,9 @@ pub(crate) enum PacketError {
     /// The bytes could not be read.
     #[error("{0}")]
     Read(#[from] io::Error),
+    /// The bytes end within a packet.
+    #[error("it ends in the middle of a packet")]
+    CutOff,
     /// The bytes are no packet.
     #[error("{0}")]
     Malformed(String),
@@ -61,7 +64,7 @@ impl<R: Read> Packets<R> {
         match self.read(HEADER)? {
             0 => return Ok(None),
             HEADER => {}
-            _ => return Err(malformed("it ends in the middle of a packet's length")),
+            _ => return Err(PacketError::CutOff),
         }
         let length = match parse_length(&self.data)? {
             0 => return Ok(Some(Packet::Flush)),
@@ -73,7 +76,7 @@ impl<R: Read> Packets<R> {
             malformed(format!("a packet's length is {length}, expected 4 to {}", MAX_DATA + HEADER))
         })?;
         if self.read(length)? < length {
-            return Err(malformed("it ends in the middle of a packet"));
+            return Err(PacketError::CutOff);
         }
         let data = self.data.strip_suffix(b"\n").unwrap_or(&self.data);
         if let Some(message) = data.strip_prefix(b"ERR ") {
@@ -174,9 +177,8 @@ mod tests {
 
     #[test]
     fn packets_malformed_are_refused() {
-        let middle_of_length = "it ends in the middle of a packet's length";
-        check(b"0", middle_of_length);
-        check(b"000", middle_of_length);
+        check(b"0", "it ends in the middle of a packet");
+        check(b"000", "it ends in the middle of a packet");
         check(b"0006a", "it ends in the middle of a packet");
         check(b"0005", "it ends in the middle of a packet");
         check(b"0003", "a packet's length is 3, expected 4 to 65520");

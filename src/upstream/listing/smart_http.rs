@@ -4,15 +4,19 @@
 //!
 //! The client does what git does with a plain URL, redirects included, and nothing else: no proxy,
 //! no credentials, no compression. If it does not understand an answer, git lists the upstream
-//! ([`NativeError::NotUnderstood`]).
+//! ([`NativeError::NotUnderstood`]). But an answer that is encoded, cut off or too long is an error:
+//! a hostile one would swell git.
 
+use std::borrow::Cow;
 use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
 use peipkg_format::duration;
 use peipkg_format::problem::excerpt;
-use ureq::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER};
+use ureq::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PRAGMA, RETRY_AFTER,
+};
 use ureq::http::{Response, StatusCode};
 use ureq::unversioned::transport::Connector as _;
 use ureq::{Agent, Body, BodyReader, Error};
@@ -26,6 +30,7 @@ use crate::upstream::listing::net::addresses::AddressConnector;
 use crate::upstream::listing::net::resolver::CachingResolver;
 use crate::upstream::listing::net::tls::{NoTls, TlsConnector};
 use crate::upstream::listing::one_request::OneRequest;
+use crate::upstream::listing::pkt_line;
 use crate::upstream::listing::retry_after;
 
 /// The longest answer, in bytes: about 250,000 tags. Each poller may read one at the same time and
@@ -225,7 +230,8 @@ impl<'a> Listing<'a> {
         let answers_within = self.is_one_request.then_some(self.client.deadline / 4);
         let response = self.send(|agent, timeout| {
             let request = agent.post(&url).header("git-protocol", "version=2").header(ACCEPT, RESULT);
-            let request = request.content_type(REQUEST).config().timeout_recv_response(answers_within);
+            let request = request.header(ACCEPT_ENCODING, "identity").content_type(REQUEST);
+            let request = request.config().timeout_recv_response(answers_within);
             request.timeout_global(timeout).build().send(&body)
         })?;
         let reader = self.body_of_type(response, RESULT)?;
@@ -235,6 +241,7 @@ impl<'a> Listing<'a> {
     fn get(&mut self, url: &str) -> Result<Response<Body>, NativeError> {
         self.send(|agent, timeout| {
             let request = agent.get(url).header("git-protocol", "version=2").header(PRAGMA, "no-cache");
+            let request = request.header(ACCEPT_ENCODING, "identity");
             request.config().timeout_global(timeout).build().call()
         })
     }
@@ -281,6 +288,15 @@ impl<'a> Listing<'a> {
             let pause = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
             return refusal(PollFault::Busy { pause, redirected_to: self.redirected_to.clone() });
         }
+        // git would unpack it in memory, and a few KiB may become gigabytes.
+        let encoding = head
+            .headers
+            .get(CONTENT_ENCODING)
+            .map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()));
+        if !["", "identity"].contains(&encoding.trim().to_ascii_lowercase().as_str()) {
+            let encoding = pkt_line::one_line(encoding.as_bytes());
+            return Err(failed(format!("the answer has the encoding {encoding:?}, which was not asked for")));
+        }
         let mut reader = body.into_with_config().limit(MAX_ANSWER).reader();
         let found = field(CONTENT_TYPE).unwrap_or_default();
         let found_type = found.split(';').next().unwrap_or_default().trim();
@@ -288,8 +304,6 @@ impl<'a> Listing<'a> {
             format!("the answer has status {}", status.as_u16())
         } else if !found_type.eq_ignore_ascii_case(content_type) {
             format!("the answer has type {:?}", excerpt(found))
-        } else if head.headers.contains_key(CONTENT_ENCODING) {
-            "the answer has a Content-Encoding".to_owned()
         } else {
             return Ok(reader);
         };
@@ -307,6 +321,8 @@ impl<'a> Listing<'a> {
         let failure = match read(&mut reader) {
             Ok(result) => return Ok(result),
             Err(AnswerError::Read(error)) => return Err(self.failure(error.into())),
+            // A server that cuts its answers off for us may not do so for git.
+            Err(error @ AnswerError::CutOff) => return Err(failed(error.to_string())),
             Err(AnswerError::Remote(message)) => {
                 return Err(failed(format!("the server says: {message}")));
             }
@@ -344,7 +360,8 @@ impl<'a> Listing<'a> {
             error @ (Error::HostNotFound | Error::ConnectionFailed) => {
                 self.no_answer(format!("the connection failed: {error}"))
             }
-            Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::Http(_) | Error::BadUri(_) => {
+            Error::LargeResponseHeader(..) => failed("the head of the answer is too long"),
+            Error::Protocol(_) | Error::Http(_) | Error::BadUri(_) => {
                 NativeError::NotUnderstood(error.to_string())
             }
             error => failed(format!("the connection failed: {error}")),

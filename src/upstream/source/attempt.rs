@@ -1,23 +1,26 @@
-//! One attempt at a source: its deadline, its interrupt, its log, and the git programs that heed
-//! them.
+//! One attempt at a source: its deadline, its limits, its interrupt, its log, and the git programs
+//! that heed them.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
 
 use crate::build_log::BuildLog;
-use crate::process::{Interrupt, Program};
+use crate::process::{DiskLimit, Interrupt, Program};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git::Git;
 use crate::upstream::git_access;
 
-/// git, the upstream, when the attempt must end, the switch that ends it early, and the log for git's output.
+/// git, the upstream, when the attempt must end, what it may write, the switch that ends it early, and
+/// the log for git's output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt<'a> {
     pub(super) git: &'a Git,
     /// Its credentials also count for submodules on the same host.
     pub(super) upstream: &'a UpstreamUrl,
     pub(super) end: Instant,
+    /// `None` for no limit, and until the place of the repository is known.
+    pub(super) disk: Option<&'a DiskLimit>,
     pub(super) interrupt: &'a Interrupt,
     pub(super) log: &'a BuildLog,
 }
@@ -57,6 +60,6 @@ impl Attempt<'_> {
 
     fn in_time(&self, program: Program) -> Program {
         let left = self.end.saturating_duration_since(Instant::now());
-        program.deadline(Some(left)).log_to(self.log)
+        program.deadline(Some(left)).disk_limit(self.disk.cloned()).log_to(self.log)
     }
 }

@@ -4,7 +4,6 @@
 //! `refs/tags/<tag>`. The full name also makes git ignore a branch of the same name.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use crate::process::{ProcessError, Program};
@@ -121,24 +120,6 @@ fn fetch(
 ) -> Result<(), ProcessError> {
     let options = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance"];
     let depth: &[&str] = if history == History::None { &["--depth=1"] } else { &[] };
-    let program = program.args(options).args(depth.iter().copied());
+    let program = program.args(options).args(depth.iter().copied()).args(attempt.git.upload_pack(url));
     program.args(["--", &git_access::name(url)]).args(refspecs).run(attempt.interrupt).map(drop)
-}
-
-/// Sums up the bytes of a repository: its objects, its submodules and its git-lfs content.
-pub(super) fn size_of(repository: &Path) -> io::Result<u64> {
-    let mut size = 0;
-    let mut directories = vec![repository.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.is_dir() {
-                directories.push(entry.path());
-            } else {
-                size += metadata.len();
-            }
-        }
-    }
-    Ok(size)
 }

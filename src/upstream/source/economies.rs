@@ -93,7 +93,10 @@ impl Economies {
             let cause = cause(&error);
             // A prefetch may take half of the time that is left, and fails when that is over.
             let is_prompt = begun.elapsed() < PROMPT || (way == Way::Economical && chances.has_next);
-            if error.is_interrupted() || attempt.is_over() || !(is_prompt || cause == Cause::Refusal) {
+            // One tag may stay below a limit that several exceed together.
+            let is_final = is_beyond_limit(&error) && !(way == Way::Economical && chances.has_next);
+            let is_slow = !(is_prompt || cause == Cause::Refusal);
+            if error.is_interrupted() || attempt.is_over() || is_final || is_slow {
                 return Err(error);
             }
             way = match (way, cause) {
@@ -127,6 +130,12 @@ enum Cause {
     NoRefusal,
     /// Nothing.
     Unknown,
+}
+
+/// Returns whether git has run into a limit of this machine. A plainer way needs no less.
+fn is_beyond_limit(error: &GitError) -> bool {
+    use ProcessError::{OutOfMemory, TooMuchWritten};
+    matches!(error, GitError::Process(OutOfMemory { .. } | TooMuchWritten { .. }))
 }
 
 fn cause(error: &GitError) -> Cause {

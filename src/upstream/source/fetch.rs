@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::build_log::BuildLog;
 use crate::farm::moment::Moment;
-use crate::process::Interrupt;
+use crate::process::{DiskLimit, Interrupt, disk_usage};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::state::durable;
 use crate::state::state_dir::StateDir;
@@ -32,8 +32,8 @@ use crate::upstream::source::work_tree::{self, Tree};
 /// upstream that trickles must not block the builder for a day.
 const FETCH_DEADLINE: Duration = Duration::from_hours(1);
 
-/// The most disk space for cached repositories, in bytes: large upstreams must not fill the disk.
-/// The cache drops the least recently used ones first.
+/// The most disk space for cached repositories, in bytes, if `[git] source_limit` is not less: large
+/// upstreams must not fill the disk. The cache drops the least recently used ones first.
 const MAX_CACHED: u64 = 4 * 1024 * 1024 * 1024;
 
 /// The tag to fetch, and how.
@@ -79,7 +79,7 @@ struct Repository {
     path: PathBuf,
     prefetched: Prefetched,
     modules: Modules,
-    /// Its bytes on disk.
+    /// Its bytes on disk after the last fetch.
     size: u64,
     /// When it was used last.
     used: Instant,
@@ -111,6 +111,7 @@ impl Sources {
             git: &git,
             upstream: source.url,
             end: end.map_or(latest, |end| end.min(latest)),
+            disk: None,
             interrupt,
             log,
         };
@@ -128,6 +129,8 @@ impl Sources {
                         Repository::new(source.url, state.sources().join(state.unique_name("upstream")))
                     }
                 };
+                let disk = repository.disk_limit(directory, &git);
+                let attempt = Attempt { disk: disk.as_ref(), ..attempt };
                 let fetched = repository.fetch(source, way, is_cached, now, attempt);
                 if fetched.is_err() {
                     durable::clear(&repository.path);
@@ -170,17 +173,20 @@ impl Sources {
         directory: &Path,
         attempt: Attempt<'_>,
     ) -> Result<Fetched, GitError> {
+        let disk = repository.disk_limit(directory, attempt.git);
+        let attempt = Attempt { disk: disk.as_ref(), ..attempt };
         let result = repository.check_out(fetched, source, directory, &self.economies, attempt);
         if result.is_err() {
             durable::clear(&repository.path);
             return result;
         }
-        repository.size = bare::size_of(&repository.path).unwrap_or(MAX_CACHED);
+        repository.size = disk_usage(std::slice::from_ref(&repository.path), u64::MAX);
+        let most = attempt.git.source_limit().map_or(MAX_CACHED, |limit| limit.bytes.min(MAX_CACHED));
         repository.used = Instant::now();
         let mut too_many = Vec::new();
         let mut cached = self.cached();
         cached.push(repository);
-        while cached.iter().map(|cached| cached.size).sum::<u64>() > MAX_CACHED {
+        while cached.iter().map(|cached| cached.size).sum::<u64>() > most {
             too_many.push(cached.remove(0));
         }
         drop(cached);
@@ -207,6 +213,13 @@ impl Repository {
     fn new(url: &UpstreamUrl, path: PathBuf) -> Self {
         let modules = Modules::new(path.join("modules"));
         Self { url: url.clone(), path, prefetched: Prefetched::new(), modules, size: 0, used: Instant::now() }
+    }
+
+    /// Returns what fetching into it and writing files below `directory` may add to the disk. Its
+    /// submodules and the content of git-lfs are below its own path.
+    fn disk_limit(&self, directory: &Path, git: &Git) -> Option<DiskLimit> {
+        let directories = vec![self.path.clone(), directory.to_owned()];
+        git.source_limit().map(|limit| DiskLimit { directories, before: self.size, limit })
     }
 
     /// Fetches a tag, unless it is prefetched. Makes the repository first unless it `is_cached`.

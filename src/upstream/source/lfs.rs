@@ -71,8 +71,10 @@ pub(super) fn replace_pointers(
     let origin = format!("remote.origin.url={}", url.address());
     let fetch = attempt.transport(repository, url).args(["-c", &origin]).args(FETCH_ALL);
     let fetched = fetch.args(["lfs", "fetch", "origin", revision]).run(attempt.interrupt);
-    if let Err(error @ (ProcessError::Interrupted { .. } | ProcessError::TimedOut { .. })) = fetched {
-        return Err(error.into());
+    match fetched {
+        // Only a failure may be about a file that merely looks like a pointer.
+        Ok(_) | Err(ProcessError::Failed { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     let storage = storage(repository, url, attempt)?;
     for path in &pointers {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::message::{self, Incoming};
-use super::{Shared, cgi};
+use super::{Shared, cgi, hostile};
 
 /// A fault, in place of the right answer or applied to it.
 #[derive(Debug, Clone)]
@@ -73,6 +73,21 @@ pub enum Fault {
         content_type: String,
         /// The block.
         block: Vec<u8>,
+    },
+    /// This status and zeros, as few bytes by gzip.
+    Bomb {
+        /// The status code.
+        status: u16,
+        /// The value of `Content-Type`.
+        content_type: String,
+        /// The number of zeros in MiB.
+        mib: usize,
+    },
+    /// The right listing, but a fetch gets a pack of so many objects, one after the other until the
+    /// client has enough.
+    EndlessPack {
+        /// The number of objects that the pack claims to have.
+        objects: u32,
     },
 }
 
@@ -158,6 +173,21 @@ pub(super) fn perform(
                 stream.write_all(block)?;
             }
         }
+        Fault::Bomb { status, content_type, mib } => {
+            incoming.drain()?;
+            let fields = [("Content-Type", content_type.as_str()), ("Content-Encoding", "gzip")];
+            message::respond(&mut stream, *status, &fields, &hostile::gzip_of_zeros(*mib))
+        }
+        Fault::EndlessPack { objects } if incoming.begins_with(b"0011command=fetch")? => {
+            incoming.drain()?;
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {RESULT}\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(&hostile::pack_start(*objects))?;
+            let object = hostile::pack_object();
+            loop {
+                stream.write_all(&object)?;
+            }
+        }
+        Fault::EndlessPack { .. } => cgi::serve(incoming, &mut stream, root, false),
     }
 }
 

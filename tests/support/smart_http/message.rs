@@ -79,6 +79,11 @@ impl<'r, 's> Incoming<'r, 's> {
         self.request.header("content-length").is_none() && self.request.header("transfer-encoding").is_some()
     }
 
+    /// Whether the body, which must not come in chunks, begins with `start`. Reads nothing of it.
+    pub(super) fn begins_with(&mut self, start: &[u8]) -> io::Result<bool> {
+        Ok(self.body.left > 0 && self.body.reader.fill_buf()?.starts_with(start))
+    }
+
     /// The body, without its framing.
     pub(in crate::support) fn body(&mut self) -> &mut (impl Read + use<'r, 's>) {
         &mut self.body

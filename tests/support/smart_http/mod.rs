@@ -6,6 +6,7 @@
 
 mod cgi;
 mod fault;
+mod hostile;
 mod lfs;
 mod message;
 
@@ -62,6 +63,8 @@ struct PlannedFault {
     prefix: String,
     fault: Fault,
     left: usize,
+    /// Whether the manager's own client is spared.
+    only_git: bool,
 }
 
 impl SmartHttp {
@@ -120,8 +123,13 @@ impl SmartHttp {
     /// Applies `fault` to the second request of a listing or a fetch of the repository `name` from
     /// now on.
     pub fn fault_second(&self, name: &str, fault: Fault) {
-        let prefix = format!("/{name}/git-upload-pack");
-        self.shared.state().faults.push(PlannedFault { prefix, fault, left: usize::MAX });
+        self.plan(format!("/{name}/git-upload-pack"), fault, usize::MAX, false);
+    }
+
+    /// Applies `fault` to the requests of git for paths that start with `/prefix` from now on. The
+    /// manager's own client gets something else.
+    pub fn fault_for_git(&self, prefix: &str, fault: Fault) {
+        self.plan(format!("/{prefix}"), fault, usize::MAX, true);
     }
 
     /// Applies `fault` to the next `times` requests that [`Self::fault_second`] means.
@@ -135,7 +143,11 @@ impl SmartHttp {
     /// Applies `fault` to the next `times` requests for the repository `name`.
     pub fn fault_times(&self, name: &str, fault: Fault, times: usize) {
         let prefix = if name.is_empty() { "/".to_owned() } else { format!("/{name}/") };
-        self.shared.state().faults.push(PlannedFault { prefix, fault, left: times });
+        self.plan(prefix, fault, times, false);
+    }
+
+    fn plan(&self, prefix: String, fault: Fault, left: usize, only_git: bool) {
+        self.shared.state().faults.push(PlannedFault { prefix, fault, left, only_git });
     }
 
     /// Ends all faults.
@@ -194,14 +206,13 @@ impl Shared {
         !waited.expect("no thread panics while it holds the state").0.stopped
     }
 
-    /// Takes the fault for this path and counts it.
-    fn next_fault(&self, path: &str) -> Option<Fault> {
+    /// Takes the fault for this request and counts it.
+    fn next_fault(&self, request: &Request) -> Option<Fault> {
+        let is_manager = request.header("user-agent").is_some_and(|agent| agent.contains("peipkg-manager"));
         let mut state = self.state();
-        let planned = state
-            .faults
-            .iter_mut()
-            .rev()
-            .find(|planned| planned.left > 0 && path.starts_with(&planned.prefix))?;
+        let planned = state.faults.iter_mut().rev().find(|planned| {
+            planned.left > 0 && request.path.starts_with(&planned.prefix) && !(planned.only_git && is_manager)
+        })?;
         planned.left = planned.left.saturating_sub(usize::from(planned.left != usize::MAX));
         Some(planned.fault.clone())
     }
@@ -257,7 +268,7 @@ fn serve_connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         }
         let keep_alive = request.keeps_alive();
         let mut out = stream;
-        if let Some(fault) = shared.next_fault(&request.path) {
+        if let Some(fault) = shared.next_fault(&request) {
             fault::perform(&fault, &mut incoming, stream, shared)?;
         } else if credentials.is_some() && request.header("authorization") != credentials.as_deref() {
             incoming.drain()?;

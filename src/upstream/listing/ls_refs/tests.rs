@@ -45,12 +45,13 @@ fn advertisement_of_version_2_is_read_and_others_are_refused() {
     let bad = |lines: &[&str], reason: &str| {
         check_advertisement(lines, Err(&format!("the answer is not understood: {reason}")));
     };
-    bad(&[], "it does not start with a protocol version");
     bad(&["-"], "it does not start with a protocol version");
     bad(&["version 3", "-"], "it does not start with a protocol version");
     bad(&[service, "version 2", "ls-refs", "-"], "no flush packet after the service's name");
     bad(&["version 2", "ls-refs", "|"], "the capabilities do not end with a flush packet");
-    bad(&["version 2", "ls-refs"], "the capabilities do not end with a flush packet");
+    for cut_off in [&[] as &[&str], &[service], &[service, "-"], &["version 2"], &["version 2", "ls-refs"]] {
+        check_advertisement(cut_off, Err("the answer ends before it is complete"));
+    }
     bad(&["version 2", "ls-refs", "-", "-"], "more data follows its last packet");
     bad(&["version 2", "ls-refs2", "fetch", "-"], "the server cannot list refs");
     bad(&["version 2", "ls-refs", "object-format=md5", "-"], "object format \"md5\"");
@@ -93,7 +94,8 @@ fn listing_is_tags_in_the_order_of_the_server() {
     bad(&line("refs/tags/v1 peeled:1"));
     bad(&line("refs/tags/v1\0x"));
     let unended = Err("the answer is not understood: the refs do not end with a flush packet");
-    check_tags(&[&line("refs/tags/v1")], unended);
+    check_tags(&[&line("refs/tags/v1")], Err("the answer ends before it is complete"));
+    check_tags(&[], Err("the answer ends before it is complete"));
     check_tags(&[&line("refs/tags/v1"), "|"], unended);
     check_tags(&["-", "-"], Err("the answer is not understood: more data follows its last packet"));
     check_tags(&["ERR upload-pack: not our ref"], Err("the server says: upload-pack: not our ref"));
