@@ -27,9 +27,9 @@ use crate::recipe::tag_pattern::TagPattern;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::journal;
 use crate::repository::{pending, timestamp};
-use crate::upstream::git;
 use crate::upstream::listing::http_url;
 use crate::upstream::listing::ls_refs::{self, ObjectFormat, Server};
+use crate::upstream::listing::ls_remote;
 use crate::upstream::listing::pkt_line::{self, Packets};
 use crate::upstream::listing::ref_name;
 use crate::upstream::listing::retry_after;
@@ -90,7 +90,7 @@ fn read_output(bytes: &[u8]) {
 
 /// Reads the bytes as git's listing, and as git's commit times.
 fn read_git(bytes: &[u8]) {
-    let _ = git::parse_listing(bytes);
+    let _ = ls_remote::parse(bytes.to_vec());
     text(bytes).lines().for_each(|line| drop(commit_times::parse_line(line)));
     drop(gitmodules::parse(bytes, bytes));
     let _ = text(bytes).split_once('\t').map(|(base, url)| gitmodules::resolve(base, url));
@@ -125,7 +125,7 @@ fn read_journal(bytes: &[u8]) {
 fn read_refs(bytes: &[u8]) {
     let _ = ls_refs::read_advertisement(bytes);
     for object_format in [None, Some(ObjectFormat::Sha1), Some(ObjectFormat::Sha256)] {
-        for tag in ls_refs::read_tags(bytes, Server { object_format }).into_iter().flatten() {
+        for tag in ls_refs::read_tags(bytes, Server { object_format }).unwrap_or_default().iter() {
             assert!(!tag.is_empty() && !tag.contains(|c: char| c.is_ascii_control()), "{tag:?}");
         }
     }

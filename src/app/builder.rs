@@ -137,7 +137,7 @@ impl Builder {
                 BuildOutcome::RecipeChanged
             }
             Err(BuildError::Fetch(error @ GitError::NoCommit { .. })) => {
-                let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.clone());
+                let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.to_string());
                 let found = NoCommit { upstream, tag, reason: error.to_string() };
                 not_commits::add(&self.state.not_commits(), &found, SystemTime::now());
                 log.note(format_args!("skipped: {}", found.reason));

@@ -184,7 +184,7 @@ impl Farm {
             self.builds_attempted += 1;
             self.queue.on_build_started(&job.recipe.id);
             self.publishing.claim(&job.recipe.packages, &job.candidate.version);
-            effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.clone() });
+            effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.to_string() });
             effects.0.push(Effect::StartBuild(job.clone()));
             self.flights.push(Flight { job, started: now, log: None, log_tail: Vec::new() });
         }
@@ -256,8 +256,8 @@ impl Farm {
             lanes.retain_mut(|lane| {
                 lane.next().is_some_and(|tag| {
                     // Recipes may build the same tag.
-                    if !tags.contains(tag) {
-                        tags.push(tag.clone());
+                    if !tags.iter().any(|other| other == tag) {
+                        tags.push(tag.to_owned());
                     }
                     true
                 })

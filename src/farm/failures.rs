@@ -96,9 +96,9 @@ impl Failures {
         let of_recipe = self.by_recipe.get_mut(&key.recipe);
         let failure = of_recipe.and_then(|failures| failures.get_mut(&key.version));
         if let Some(candidate) = failure.and_then(|failure| failure.candidate.as_mut())
-            && candidate.tag != tag
+            && *candidate.tag != *tag
         {
-            tag.clone_into(&mut candidate.tag);
+            candidate.tag = tag.into();
         }
     }
 

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use crate::farm::events::Tags;
+
 /// The last match of each recipe with its upstream's tags. Unless the tags, the archive index or the
 /// recipe change, another match would find nothing new, and cost time for each tag: each version among
 /// them waits, is under way, has failed, or was published. Whatever else drops one calls
@@ -77,8 +79,8 @@ impl Matched {
 }
 
 /// Returns a number that changes with the names or the order of the tags.
-pub(super) fn fingerprint_of(tags: &[String]) -> u64 {
+pub(super) fn fingerprint_of(tags: &Tags) -> u64 {
     let mut hasher = DefaultHasher::new();
-    tags.hash(&mut hasher);
+    tags.as_text().hash(&mut hasher);
     hasher.finish()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
-use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault};
+use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
 use crate::farm::matched::fingerprint_of;
 use crate::farm::moment::Moment;
 use crate::farm::queue::{Candidate, Urgency};
@@ -53,11 +53,11 @@ impl Farm {
     pub(super) fn on_poll_finished(
         &mut self,
         upstream: &UpstreamUrl,
-        tags: Result<Vec<String>, PollError>,
+        tags: Result<Tags, PollError>,
         now: Moment,
         effects: &mut Effects,
     ) {
-        let fingerprint = tags.as_deref().map_or(0, fingerprint_of);
+        let fingerprint = tags.as_ref().map_or(0, fingerprint_of);
         let summary = match &tags {
             Ok(tags) => Ok(Listing { tags: tags.len(), fingerprint }),
             Err(error) => Err(error.clone()),
@@ -93,7 +93,7 @@ impl Farm {
     fn match_tags(
         &mut self,
         id: &Arc<str>,
-        tags: &[String],
+        tags: &Tags,
         fingerprint: u64,
         urgent: bool,
         effects: &mut Effects,
@@ -108,11 +108,10 @@ impl Farm {
             return effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         }
         let mut warnings = Warnings::new(id, self.warned.remove(id).unwrap_or_default());
-        let mut versions: HashMap<String, &String> = HashMap::new();
-        let mut candidates = Vec::new();
+        let mut versions: HashMap<Version, Found<'_>> = HashMap::new();
         let mut matches = 0;
         let mut is_foreign = true;
-        for tag in tags {
+        for tag in tags.iter() {
             let meaning = upstream.version_of(tag);
             is_foreign &= meaning == TagVersion::NoMatch;
             let version = match meaning {
@@ -125,13 +124,12 @@ impl Farm {
             };
             matches += 1;
             if !self.not_commits.is_empty()
-                && let Some(reason) = self.not_commits.get(&(upstream.url.to_string(), tag.clone()))
+                && let Some(reason) = self.not_commits.get(&(upstream.url.to_string(), tag.to_owned()))
             {
                 warnings.skipped(tag, reason.clone(), effects);
                 continue;
             }
-            if let Some(first) = versions.insert(version.to_string(), tag) {
-                versions.insert(version.to_string(), first);
+            if let Some(Found { tag: first, .. }) = versions.get(&version) {
                 warnings.skipped(tag, format!("tag {first:?} is version {version} too"), effects);
                 continue;
             }
@@ -140,20 +138,17 @@ impl Farm {
             if presence != Presence::Absent {
                 self.end_failure(&key);
             }
-            match presence {
-                Presence::Complete => {}
-                Presence::Partial => {
-                    if warnings.is_new(key.version.as_str()) {
-                        effects.report(Notice::PartlyPublished { key });
-                    }
-                }
-                Presence::Absent if self.is_under_way(&key) => self.failures.set_tag(&key, tag),
-                Presence::Absent => {
-                    candidates.push(Candidate { tag: tag.clone(), version: key.version });
-                }
+            if presence == Presence::Partial && warnings.is_new(key.version.as_str()) {
+                effects.report(Notice::PartlyPublished { key: key.clone() });
             }
+            let is_under_way = presence == Presence::Absent && self.is_under_way(&key);
+            if is_under_way {
+                self.failures.set_tag(&key, tag);
+            }
+            let is_to_build = presence == Presence::Absent && !is_under_way;
+            versions.insert(key.version, Found { tag, is_to_build });
         }
-        if let Some(example) = tags.last().filter(|_| is_foreign) {
+        if let Some(example) = tags.iter().last().filter(|_| is_foreign) {
             warnings.no_match(upstream.tag_pattern.as_str(), example, effects);
         }
         self.forget_vanished_failures(id, &versions);
@@ -164,13 +159,16 @@ impl Farm {
             (true, true) => Urgency::New,
         };
         if self.changed.contains(id) {
-            candidates.clear();
+            versions.clear();
         }
+        let candidates = versions.into_iter().filter(|(_, found)| found.is_to_build);
+        let candidates =
+            candidates.map(|(version, Found { tag, .. })| Candidate { tag: tag.into(), version });
         let failures = &self.failures;
         let is_retry = |candidate: &Candidate| {
             failures.get(&JobKey { recipe: id.clone(), version: candidate.version.clone() }).is_some()
         };
-        let left_out = self.queue.replace(id, candidates, urgency, is_retry);
+        let left_out = self.queue.replace(id, candidates.collect(), urgency, is_retry);
         let queued = self.queue.len_of(id);
         effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         if left_out > 0 {
@@ -192,12 +190,12 @@ impl Farm {
     }
 
     /// Forgets the failures of versions whose tags are gone: there is nothing to retry.
-    fn forget_vanished_failures(&mut self, id: &Arc<str>, versions: &HashMap<String, &String>) {
+    fn forget_vanished_failures(&mut self, id: &Arc<str>, versions: &HashMap<Version, Found<'_>>) {
         if self.options.once {
             // A tag that comes back must not get a second attempt.
             return;
         }
-        let is_vanished = |version: &Version| !versions.contains_key(version.as_str());
+        let is_vanished = |version: &Version| !versions.contains_key(version);
         let failed = self
             .failures
             .of(id)
@@ -230,6 +228,12 @@ impl Farm {
         let upstream = recipe.upstream.clone()?;
         Some((recipe, upstream))
     }
+}
+
+/// A version among an upstream's tags.
+struct Found<'a> {
+    tag: &'a str,
+    is_to_build: bool,
 }
 
 /// The warnings of one recipe. Each is given once as long as its cause lasts.

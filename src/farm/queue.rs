@@ -19,7 +19,7 @@ pub(crate) const MAX_WAITING: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// The upstream's tag, without `refs/tags/`.
-    pub tag: String,
+    pub tag: Box<str>,
     /// The package version that the tag stands for.
     pub version: Version,
 }
@@ -216,8 +216,8 @@ impl Queue {
     }
 
     /// Returns the tags of the waiting versions of `recipe`, the next one first.
-    pub(crate) fn tags_of(&self, recipe: &str) -> impl Iterator<Item = &String> {
-        self.lanes.get(recipe).into_iter().flat_map(|lane| lane.all().map(|candidate| &candidate.tag))
+    pub(crate) fn tags_of(&self, recipe: &str) -> impl Iterator<Item = &str> {
+        self.lanes.get(recipe).into_iter().flat_map(|lane| lane.all().map(|candidate| &*candidate.tag))
     }
 
     /// Returns how many versions wait.

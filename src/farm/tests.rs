@@ -66,7 +66,7 @@ impl Bench {
     }
 
     pub(super) fn tags(&mut self, upstream: &str, tags: &[&str]) {
-        let tags = Ok(tags.iter().map(|tag| (*tag).to_owned()).collect());
+        let tags = Ok(tags.iter().collect());
         self.event(Event::PollFinished { upstream: upstream.into(), tags });
     }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 use peipkg_format::problem::excerpt;
 
 use crate::config::GitLimits;
-use crate::farm::events::{PollError, PollFault};
+use crate::farm::events::{PollError, PollFault, Tags};
 use crate::process::{Interrupt, Limit, ProcessError, Program, environment};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git_access;
-use crate::upstream::listing::retry_after;
+use crate::upstream::listing::{ls_remote, retry_after};
 
 /// The time between SIGTERM and SIGKILL for a listing: git has nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);
@@ -209,7 +209,7 @@ impl Git {
         url: &UpstreamUrl,
         limit: Duration,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, PollError> {
+    ) -> Result<Tags, PollError> {
         let program = git_access::grant(without_repository(self.program(interrupt)), url);
         let program = program.memory_limit(self.listing_memory());
         let program = program.deadline(Some(limit)).grace(LISTING_GRACE).capture_stdout(MAX_LISTING);
@@ -217,7 +217,9 @@ impl Git {
             program.args(["ls-remote", "--tags", "--refs", "--", &git_access::name(url)]).run(interrupt);
         output
             .map_err(GitError::from)
-            .and_then(|output| parse_listing(&output.stdout))
+            .and_then(|output| {
+                ls_remote::parse(output.stdout).map_err(|line| unexpected(&line, ls_remote::LINE))
+            })
             .map_err(|error| poll_error(&error))
     }
 
@@ -363,18 +365,6 @@ fn poll_error(error: &GitError) -> PollError {
     PollError { reason: error.to_string(), fault }
 }
 
-/// Parses the lines `<object id> TAB refs/tags/<tag>` of a listing.
-pub(crate) fn parse_listing(listing: &[u8]) -> Result<Vec<String>, GitError> {
-    let listing = String::from_utf8_lossy(listing);
-    let mut tags = Vec::new();
-    for line in listing.lines() {
-        let tag = line.split_once('\t').and_then(|(_, reference)| reference.strip_prefix("refs/tags/"));
-        let tag = tag.ok_or_else(|| unexpected(line, "<object id> TAB refs/tags/<tag>"))?;
-        tags.push(tag.to_owned());
-    }
-    Ok(tags)
-}
-
 pub(super) fn unexpected(found: &str, expected: &'static str) -> GitError {
     GitError::Answer { found: excerpt(found).into_owned(), expected }
 }
@@ -405,16 +395,6 @@ mod tests {
         ] {
             let error = GitError::Process(error);
             assert_eq!(poll_error(&error), PollError { reason: error.to_string(), fault: expected });
-        }
-    }
-
-    #[test]
-    fn listing_is_lines_of_object_and_reference() {
-        let listing = b"1f\trefs/tags/v1.0\n2f\trefs/tags/release/2\n";
-        assert_eq!(parse_listing(listing).unwrap(), ["v1.0", "release/2"]);
-        assert!(parse_listing(b"").unwrap().is_empty());
-        for bad in ["1f refs/tags/v1", "1f\trefs/heads/v1", "<html>"] {
-            assert!(parse_listing(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

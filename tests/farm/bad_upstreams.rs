@@ -19,7 +19,9 @@ const SOON: Duration = Duration::from_millis(300);
 
 fn list(url: &str, deadline: Duration) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, deadline);
-    client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())
+    let url = url.parse().unwrap();
+    let tags = client.list_tags(&url, Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())?;
+    Ok(tags.iter().map(str::to_owned).collect())
 }
 
 /// A server with one good repository, `a.git`, and its URL.

@@ -34,7 +34,9 @@ fn by_git(url: &str) -> Vec<String> {
 
 fn natively(url: &str) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
-    client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())
+    let url = url.parse().unwrap();
+    let tags = client.list_tags(&url, Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())?;
+    Ok(tags.iter().map(str::to_owned).collect())
 }
 
 #[track_caller]

@@ -29,7 +29,8 @@ fn lister(deadline: Duration) -> Lister {
 }
 
 fn list(lister: &Lister, url: &str) -> Result<Vec<String>, PollError> {
-    lister.list_tags(&url.parse().unwrap(), &Interrupt::new().unwrap())
+    let tags = lister.list_tags(&url.parse().unwrap(), &Interrupt::new().unwrap())?;
+    Ok(tags.iter().map(str::to_owned).collect())
 }
 
 /// The methods of the requests since the last call.

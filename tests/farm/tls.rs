@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use peipkg_manager::Interrupt;
 use peipkg_manager::LISTING_DEADLINE;
+use peipkg_manager::Tags;
 use peipkg_manager::smart_http;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -89,7 +90,7 @@ fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
     }
 }
 
-fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
+fn list(url: &str) -> Result<Tags, smart_http::NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let url = &url.parse().unwrap();
     let tags = client.list_tags(url, Instant::now(), |_| Ok(()), &Interrupt::new().unwrap());
@@ -101,7 +102,7 @@ fn list(url: &str) -> Result<Vec<String>, smart_http::NativeError> {
 #[test]
 fn certificate_trusted_is_accepted() {
     if let Ok(url) = std::env::var(URL) {
-        assert_eq!(list(&url).unwrap(), ["v1"]);
+        assert_eq!(list(&url).unwrap(), ["v1"].into_iter().collect());
         return;
     }
     let directory = TempDir::with_prefix("tls-").unwrap();
@@ -121,12 +122,12 @@ fn serve_and_end(end: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     addr
 }
 
-fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Vec<String>, smart_http::NativeError> {
+fn list_once(client: &smart_http::SmartHttp, url: &str) -> Result<Tags, smart_http::NativeError> {
     client.list_tags(&url.parse().unwrap(), Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())
 }
 
 #[track_caller]
-fn check_left_to_git(result: &Result<Vec<String>, smart_http::NativeError>, expected: &str) {
+fn check_left_to_git(result: &Result<Tags, smart_http::NativeError>, expected: &str) {
     let is_right =
         matches!(result, Err(smart_http::NativeError::NotUnderstood(reason)) if reason.contains(expected));
     assert!(is_right, "{result:?}");
@@ -143,7 +144,7 @@ fn connection_tls_refuses_is_left_to_git() {
         std::fs::copy(store.with_file_name("cert.pem"), store).unwrap();
         assert_eq!(
             list_once(&client, &url).unwrap(),
-            ["v1"],
+            ["v1"].into_iter().collect(),
             "the failed reading of the trust store was cached"
         );
         check_left_to_git(&list_once(&client, &closing), "");

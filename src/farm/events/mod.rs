@@ -4,6 +4,7 @@
 mod jobs;
 mod notices;
 mod polls;
+mod tags;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub(crate) use crate::farm::events::jobs::{
 pub(crate) use crate::farm::events::notices::Notice;
 pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
+pub use crate::farm::events::tags::Tags;
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
 
@@ -40,7 +42,7 @@ pub(crate) enum Event {
         /// The upstream's URL.
         upstream: UpstreamUrl,
         /// The tags, without `refs/tags/`.
-        tags: Result<Vec<String>, PollError>,
+        tags: Result<Tags, PollError>,
     },
     /// The listing that is about to end was answered at another URL than the upstream's.
     RedirectFollowed {

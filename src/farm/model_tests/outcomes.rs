@@ -40,7 +40,10 @@ impl World {
         };
         self.is_troubled |= failed && fault != PollFault::Other;
         let error = PollError { reason: "no answer".into(), fault };
-        self.event(Event::PollFinished { upstream, tags: if failed { Err(error) } else { Ok(tags) } });
+        self.event(Event::PollFinished {
+            upstream,
+            tags: if failed { Err(error) } else { Ok(tags.iter().collect()) },
+        });
     }
 
     /// Forgets the back-offs of vanished tags: one that comes back counts as new.

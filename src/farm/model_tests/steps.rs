@@ -46,8 +46,8 @@ impl Large {
             let number: usize = url.repository().rsplit('u').next().unwrap().parse().unwrap();
             let tags = match number % 40 {
                 0 => Err(PollError { reason: "no route".into(), fault: PollFault::Other }),
-                1 | 21 => Ok(["v1", "v2", "v3"].map(str::to_owned).to_vec()),
-                _ => Ok(vec!["v1".to_owned()]),
+                1 | 21 => Ok(["v1", "v2", "v3"].into_iter().collect()),
+                _ => Ok(["v1"].into_iter().collect()),
             };
             // Otherwise all retries and polls would be due in one instant.
             large.now += Duration::from_millis(1);
@@ -89,8 +89,8 @@ impl Large {
             let polls = std::mem::take(&mut self.polls);
             for (number, upstream) in polls.into_iter().enumerate() {
                 let (name, tags) = match (round + number) % 3 {
-                    0 => ("poll with news", Ok(["v1", "v9"].map(str::to_owned).to_vec())),
-                    1 => ("poll without news", Ok(vec!["v1".to_owned()])),
+                    0 => ("poll with news", Ok(["v1", "v9"].into_iter().collect())),
+                    1 => ("poll without news", Ok(["v1"].into_iter().collect())),
                     _ => {
                         let fault = PollFault::NoAnswer;
                         ("poll that fails", Err(PollError { reason: "no answer".into(), fault }))

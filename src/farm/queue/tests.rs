@@ -3,7 +3,7 @@
 use super::*;
 
 fn candidate(version: &str) -> Candidate {
-    Candidate { tag: format!("v{version}"), version: format!("{version}-1").parse().unwrap() }
+    Candidate { tag: format!("v{version}").into(), version: format!("{version}-1").parse().unwrap() }
 }
 
 fn candidates(versions: &[&str]) -> Vec<Candidate> {
@@ -119,7 +119,7 @@ fn pop_of_a_recipe_that_may_not_build_leaves_its_turn() {
 fn retries_and_untried_versions_of_a_recipe_alternate() {
     let mut queue = Queue::default();
     let id: Arc<str> = "a".into();
-    let is_retry = |candidate: &Candidate| ["v9", "v7"].contains(&candidate.tag.as_str());
+    let is_retry = |candidate: &Candidate| ["v9", "v7"].contains(&&*candidate.tag);
     queue.replace(&id, candidates(&["9", "8", "7", "6", "5"]), Urgency::None, is_retry);
     queue.insert_retry(&id, candidate("4"));
     assert_eq!(drain(&mut queue), ["a v9", "a v8", "a v7", "a v6", "a v4", "a v5"]);

@@ -2,6 +2,7 @@
 //! most its share.
 
 use super::*;
+use crate::farm::events::Tags;
 
 /// How a build of a recipe ends, and after how long.
 type Work = fn(&str) -> (Duration, Result<(), Blame>);
@@ -29,7 +30,7 @@ fn hours_until(bench: &mut Bench, recipe: &str, count: usize, work: Work) -> u64
     bench.now.saturating_since(begun).as_secs() / 3600
 }
 
-fn versions(count: usize) -> Vec<String> {
+fn versions(count: usize) -> Tags {
     (1..=count).map(|number| format!("v{number}")).collect()
 }
 

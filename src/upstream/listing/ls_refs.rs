@@ -3,8 +3,10 @@
 //!
 //! The request asks for no peeled objects and symbolic refs: a listing needs only names.
 
+use std::borrow::Cow;
 use std::io::Read;
 
+use crate::farm::events::Tags;
 use crate::upstream::listing::pkt_line::{self, Packet, PacketError, Packets};
 use crate::upstream::listing::ref_name;
 
@@ -124,16 +126,20 @@ pub(crate) fn request(server: Server) -> Vec<u8> {
 ///
 /// # Errors
 /// When the answer breaks the protocol.
-pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Vec<String>, AnswerError> {
+pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Tags, AnswerError> {
     let digits = match server.object_format {
         None | Some(ObjectFormat::Sha1) => 40,
         Some(ObjectFormat::Sha256) => 64,
     };
     let mut packets = Packets::new(reader);
-    let mut tags = Vec::new();
+    let mut tags = Tags::default();
     loop {
         match packets.next_packet()? {
-            Some(Packet::Data(line)) => tags.extend(parse_ref(line, digits)?),
+            Some(Packet::Data(line)) => {
+                if let Some(tag) = parse_ref(line, digits)? {
+                    tags.push(&tag);
+                }
+            }
             Some(Packet::Flush) => break,
             None => return Err(AnswerError::CutOff),
             _ => return Err(not_understood("the refs do not end with a flush packet")),
@@ -144,7 +150,7 @@ pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Vec<String>
 }
 
 /// Reads `<object id> SP <name> [SP <attribute>]…`. Returns `None` if the ref is not a tag.
-fn parse_ref(line: &[u8], digits: usize) -> Result<Option<String>, AnswerError> {
+fn parse_ref(line: &[u8], digits: usize) -> Result<Option<Cow<'_, str>>, AnswerError> {
     let is_id = |id: &[u8]| id.len() == digits && id.iter().all(u8::is_ascii_hexdigit);
     let mut fields = line.split(|byte| *byte == b' ');
     let (Some(id), Some(name)) = (fields.next(), fields.next()) else {
@@ -160,7 +166,7 @@ fn parse_ref(line: &[u8], digits: usize) -> Result<Option<String>, AnswerError> 
     }
     let Some(tag) = name.strip_prefix(NAMESPACE) else { return Ok(None) };
     let is_valid = ref_name::is_valid(&name[b"refs/".len()..]);
-    Ok(is_valid.then(|| String::from_utf8_lossy(tag).into_owned()))
+    Ok(is_valid.then(|| String::from_utf8_lossy(tag)))
 }
 
 fn parse_format(format: &[u8]) -> Result<ObjectFormat, AnswerError> {

@@ -7,6 +7,7 @@
 pub(crate) mod git_settings;
 pub(crate) mod http_url;
 pub(crate) mod ls_refs;
+pub(crate) mod ls_remote;
 pub(crate) mod native_or_git;
 mod net;
 mod one_request;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use crate::farm::events::{PollError, PollFault};
+use crate::farm::events::{PollError, PollFault, Tags};
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git::Git;
@@ -38,7 +39,7 @@ pub const LISTING_DEADLINE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Listed {
     /// The tags, without `refs/tags/`, in the server's order.
-    pub tags: Vec<String>,
+    pub tags: Tags,
     /// The upstream's URL after redirects, if there were any. git does not tell.
     pub redirected_to: Option<UpstreamUrl>,
 }
@@ -74,7 +75,7 @@ impl Lister {
     ///
     /// # Errors
     /// As [`Lister::list`].
-    pub fn list_tags(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Vec<String>, PollError> {
+    pub fn list_tags(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Tags, PollError> {
         self.list(url, interrupt).map(|listed| listed.tags)
     }
 

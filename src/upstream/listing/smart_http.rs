@@ -21,7 +21,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::unversioned::transport::Connector as _;
 use ureq::{Agent, Body, BodyReader, Error};
 
-use crate::farm::events::{PollError, PollFault};
+use crate::farm::events::{PollError, PollFault, Tags};
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::listing::http_url;
@@ -124,7 +124,7 @@ impl SmartHttp {
         begun: Instant,
         may_ask: impl Fn(&UpstreamUrl) -> Result<(), String>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<String>, NativeError> {
+    ) -> Result<Tags, NativeError> {
         let asked = self.one_request.server(url, begun);
         if let Some(server) = asked
             && let Some(tags) = self.list_by_one_request(url, server, begun, interrupt)?
@@ -136,7 +136,7 @@ impl SmartHttp {
         let tags = listing.list(&base, server)?;
         if asked.is_some() {
             self.one_request.refuse(url, begun);
-        } else if base == *url && !tags.is_empty() {
+        } else if base == *url && tags.len() > 0 {
             self.one_request.add(url, server, begun);
         }
         Ok(tags)
@@ -153,11 +153,11 @@ impl SmartHttp {
         server: Server,
         begun: Instant,
         interrupt: &Interrupt,
-    ) -> Result<Option<Vec<String>>, NativeError> {
+    ) -> Result<Option<Tags>, NativeError> {
         let mut listing = Listing { is_one_request: true, ..Listing::new(self, begun, interrupt) };
         let result = listing.list(url, server);
         if let Ok(tags) = &result
-            && !tags.is_empty()
+            && tags.len() > 0
         {
             return result.map(Some);
         }
@@ -223,7 +223,7 @@ impl<'a> Listing<'a> {
         Err(failed(format!("redirected more than {MAX_REDIRECTS} times")))
     }
 
-    fn list(&mut self, base: &UpstreamUrl, server: Server) -> Result<Vec<String>, NativeError> {
+    fn list(&mut self, base: &UpstreamUrl, server: Server) -> Result<Tags, NativeError> {
         let body = ls_refs::request(server);
         let url = http_url::upload_pack(base);
         // Leave most of the time to the two requests, if the server does not answer to one alone.

@@ -69,7 +69,7 @@ fn request_repeats_the_object_format_of_the_server() {
 #[track_caller]
 fn check_tags(lines: &[&str], expected: Result<&[&str], &str>) {
     let found = read_tags(packets(lines).as_slice(), PLAIN).map_err(|error| error.to_string());
-    let expected = expected.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>());
+    let expected = expected.map(|tags| tags.iter().collect());
     assert_eq!(found, expected.map_err(str::to_owned));
 }
 
@@ -105,7 +105,7 @@ fn listing_is_tags_in_the_order_of_the_server() {
 fn listing_of_sha256_has_longer_ids() {
     let server = Server { object_format: Some(ObjectFormat::Sha256) };
     let line = format!("{ID}{} refs/tags/v1\n", &ID[..24]);
-    assert_eq!(read_tags(packets(&[&line, "-"]).as_slice(), server).unwrap(), ["v1"]);
+    assert_eq!(read_tags(packets(&[&line, "-"]).as_slice(), server).unwrap(), ["v1"].into_iter().collect());
     assert!(read_tags(packets(&[&line, "-"]).as_slice(), PLAIN).is_err());
 }
 
