@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
+use crate::support::optional::require;
 use crate::support::processes::descendants;
 use crate::support::random::Random;
 use crate::support::recipes::Recipe;
@@ -203,5 +204,31 @@ fn pack_larger_than_the_memory_limit_is_fetched() {
         output.assert_success().assert_only_events();
         assert_eq!(farm.published(), ["large 1-1 noarch"], "{output}");
         farm.assert_clean();
+    }
+}
+
+#[test]
+fn content_of_git_lfs_is_fetched_within_the_memory_limit_and_ended_at_the_source_limit() {
+    if !require("git-lfs") {
+        return;
+    }
+    let repo = GitRepo::new();
+    repo.write(".gitattributes", b"/content filter=lfs -text\n");
+    repo.write_lfs("content", &"x".repeat(16 << 20));
+    repo.commit(&[("program.sh", "#!/bin/sh\n"), ("README", "")], DAY);
+    repo.tag_light("v1");
+    let http = SmartHttp::new();
+    for url in [http.serve("large.git", &repo), repo.file_url()] {
+        for (source_limit, error) in [("64MiB", None), ("4MiB", Some("source_limit = 4MiB allows"))] {
+            let limits = format!("[git]\nmemory_limit = \"192MiB\"\nsource_limit = \"{source_limit}\"\n");
+            let farm = Farm::builder().with(&Recipe::program("large", &url)).config_extra(&limits).build();
+            let output = farm.once();
+            output.assert_success().assert_only_events();
+            match error {
+                None => assert_eq!(farm.published(), ["large 1-1 noarch"], "{output}"),
+                Some(error) => assert!(output.event("build failed")["error"].contains(error), "{output}"),
+            }
+            farm.assert_clean();
+        }
     }
 }

@@ -158,7 +158,11 @@ fn backlog_shared_by_recipes_is_fetched_in_a_few_steps() {
     let b = inspector("two", &url).tag_pattern(r"^b(\d+)$");
     let farm = Farm::builder().with(&a).with(&b).build();
     sweep_cleanly(&farm);
-    assert_eq!((farm.published().len(), fetches_by_git(&http)), (24, 5));
+    assert_eq!(farm.published().len(), 24);
+    // Five, if the recipes take turns strictly. But turns go by time, so a version may come before its
+    // prefetch. Each recipe alone takes four.
+    let fetches = fetches_by_git(&http);
+    assert!((5..8).contains(&fetches), "{fetches}");
     assert_eq!(seen(&farm, "two", "7-1", "content"), "of 7");
 }
 
