@@ -58,8 +58,9 @@ fn output_not_captured_reaches_the_log_as_it_comes() {
 #[test]
 fn memory_of_the_group_above_the_limit_ends_it() {
     let limit = |mib: u64| Some(Limit { bytes: mib << 20, key: Some("[x] limit") });
-    // Each process stays below the limit.
-    let group = "text=$(head -c 12000000 /dev/zero | tr '\\0' x); sleep 60";
+    // Each process stays below the limit. The last `:` keeps a shell from becoming `sleep`, which would
+    // release its memory.
+    let group = "text=$(head -c 12000000 /dev/zero | tr '\\0' x); sleep 60; :";
     let group = format!("for number in 1 2 3 4; do ({group}) & done; wait");
     let begun = Instant::now();
     assert_eq!(
