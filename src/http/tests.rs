@@ -166,7 +166,9 @@ fn clients_that_always_ask_make_room_for_newcomers() {
             answer.extend(byte);
         }
     }
-    hogs.iter_mut().for_each(|hog| hog.write_all(kept).unwrap());
+    for hog in &mut hogs {
+        hog.write_all(kept).unwrap();
+    }
     // All wait for their second answers, the newcomers for their first.
     let newcomers: Vec<_> = (0..PLACES).map(|_| send(addr, GET)).collect();
     (0..2 * PLACES).for_each(|_| go.send(()).unwrap());
