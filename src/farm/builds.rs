@@ -37,7 +37,6 @@ impl Farm {
         let is_built = matches!(outcome, BuildOutcome::Built { .. });
         if !is_built {
             self.publishing.unclaim(&job.recipe.packages, &key.version);
-            self.requeue_aside();
         }
         match outcome {
             BuildOutcome::Built { outputs, log } => self.on_built(outputs, log, started),
@@ -79,6 +78,9 @@ impl Farm {
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
                 self.on_failed_slowly(&job, blame, took, effects);
             }
+        }
+        if !is_built {
+            self.requeue_aside();
         }
     }
 

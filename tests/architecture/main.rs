@@ -94,9 +94,9 @@ const LOCKS: [(&str, &str); 12] = [
     ("upstream/listing/net/addresses.rs", "the addresses that did not answer"),
     ("upstream/listing/net/resolver.rs", "the addresses of host names, for a minute"),
     ("upstream/listing/net/tls.rs", "the trust store, read once"),
+    ("upstream/listing/one_request.rs", "the upstreams that one request lists, or does not"),
     ("upstream/source/economies.rs", "the economies that upstreams refused"),
     ("upstream/source/fetch.rs", "the cached repositories that no build uses now"),
-    ("upstream/listing/one_request.rs", "the upstreams that one request lists, or does not"),
 ];
 
 /// The files that open or write a file without the reader of `format/regular_file.rs`, by which calls,

@@ -91,9 +91,7 @@ impl World {
         if matches!(outcome, BuildOutcome::Failed { blame: Blame::Upstream, .. })
             && took >= Duration::from_secs(10)
         {
-            let mut waiting = self.waiting();
-            // A failed build lets those wait again that it kept aside.
-            waiting.extend(self.farm.aside.keys().map(|key| (key.recipe.clone(), false)));
+            let waiting = self.waiting();
             others.extend(
                 self.watched()
                     .iter()
