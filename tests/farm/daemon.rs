@@ -159,6 +159,7 @@ fn recipe_edited_without_a_reload_waits_for_it() {
     latch.open();
     let waits = daemon.wait_event("recipe changed, waiting for a reload", PATIENCE);
     assert_eq!(waits["recipe"], "app");
+    daemon.wait_event("build + publish complete", PATIENCE);
     farm.assert_published(&["app 1.1-1 noarch"]);
     farm.remove_recipe("bad");
     daemon.signal(Signal::HUP);

@@ -167,14 +167,14 @@ fn client_request_hostile_stays_in_its_log_field() {
     let bodies = [
         (format!("{{\"repository\":{quoted}}}"), 400),
         (format!("{{\"repository\":{long}}}"), 400),
-        (format!("{{{quoted}:{quoted},\"repository\":{{\"clone_url\":{quoted},\"html_url\":3}}}}"), 400),
+        (format!("{{{quoted}:{quoted},\"repository\":{{\"clone_url\":{quoted},\"html_url\":3}}}}"), 200),
         (HOSTILE.to_owned(), 400),
         (format!("{{\"ref\":{quoted},\"repository\":{{\"clone_url\":{quoted}}},\"sender\":{quoted}}}"), 200),
     ];
     for (body, status) in &bodies {
         assert_eq!(webhook(addr, "push", SECRET, body.as_bytes()).status, *status, "{body:.100}");
     }
-    let refused = daemon.wait_events("webhook payload refused", 4, PATIENCE);
+    let refused = daemon.wait_events("webhook payload refused", 3, PATIENCE);
     for event in refused {
         assert!(event["error"].len() < 400, "{event:?}");
     }
