@@ -12,12 +12,12 @@ use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use peipkg_format::regular_file;
-use rustix::fs::{Access, OFlags, access};
+use rustix::fs::{Access, access};
 
 use crate::recipe::{FILE_NAME, Recipe};
 use crate::state::durable::{FileError, at};
@@ -86,7 +86,6 @@ pub(super) fn copy(recipe: &Recipe, target: &Path) -> Result<PathBuf, CopyError>
         match copy_file(&from, &to, &file.state) {
             Ok(true) => {}
             Ok(false) => return Err(CopyError::Changed),
-            // The file has gone, or become something else, since it was listed.
             Err(error) if is_gone(&error) => return Err(CopyError::Changed),
             Err(error) => return Err(at(&from)(error).into()),
         }
@@ -99,9 +98,7 @@ pub(super) fn copy(recipe: &Recipe, target: &Path) -> Result<PathBuf, CopyError>
 
 /// Copies a file, and returns whether it was in the given state all the time.
 fn copy_file(from: &Path, to: &Path, state: &FileState) -> io::Result<bool> {
-    // The file may have become a FIFO, which must not block.
-    let non_blocking = OFlags::NONBLOCK.bits().cast_signed();
-    let source = File::options().read(true).custom_flags(non_blocking).open(from)?;
+    let source = regular_file::open(from)?;
     let is_same = || Ok::<_, io::Error>(FileState::of(&source.metadata()?) == Some(state.clone()));
     if !is_same()? {
         return Ok(false);
@@ -117,9 +114,11 @@ fn copy_file(from: &Path, to: &Path, state: &FileState) -> io::Result<bool> {
     is_same()
 }
 
+/// Whether a file has gone, or become something else, since it was listed.
 fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory)
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound};
+    // The reader calls a FIFO or a device an invalid input.
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidInput)
 }
 
 fn hash(files: &[RecipeFile], text: &str) -> u64 {
@@ -257,6 +256,23 @@ mod tests {
             File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
         };
         check(same_time, false);
+    }
+
+    #[test]
+    fn file_that_became_something_else_since_it_was_listed_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let (from, to) = (home.path().join("from"), home.path().join("to"));
+        fs::write(&from, "make").unwrap();
+        let state = FileState::of(&fs::metadata(&from).unwrap()).unwrap();
+        assert!(copy_file(&from, &to, &state).unwrap());
+        fs::remove_file(&from).unwrap();
+        assert!(is_gone(&copy_file(&from, &to, &state).unwrap_err()), "nothing");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &from, fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        assert!(is_gone(&copy_file(&from, &to, &state).unwrap_err()), "a FIFO");
+        fs::remove_file(&from).unwrap();
+        fs::create_dir(&from).unwrap();
+        assert!(is_gone(&copy_file(&from, &to, &state).unwrap_err()), "a directory");
     }
 
     #[test]
