@@ -173,7 +173,7 @@ impl Builder {
             submodules: job.upstream.submodules,
         };
         let fetched = self.sources.fetch(wanted, &source.1, deadline, &self.interrupt, log);
-        if !job.more_of_upstream {
+        if job.next_tags.is_empty() {
             self.sources.forget(&job.upstream.url);
         }
         let fetched = fetched?;

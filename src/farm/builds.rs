@@ -208,16 +208,8 @@ impl Farm {
                     self.aside.insert(JobKey { recipe: id, version: candidate.version.clone() }, candidate);
                 }
                 Presence::Absent => {
-                    let more_of_upstream = self.waits_for_upstream(&recipe);
                     let next_tags = self.next_tags(&recipe);
-                    return Some(BuildJob {
-                        recipe,
-                        upstream,
-                        candidate,
-                        urgent,
-                        next_tags,
-                        more_of_upstream,
-                    });
+                    return Some(BuildJob { recipe, upstream, candidate, urgent, next_tags });
                 }
                 presence => {
                     // Another recipe published the same packages meanwhile.
@@ -229,11 +221,6 @@ impl Farm {
                 }
             }
         }
-    }
-
-    /// Whether a version of the recipe's upstream waits to be built.
-    fn waits_for_upstream(&self, recipe: &Recipe) -> bool {
-        self.recipes_beside(recipe).any(|id| self.queue.has_versions_of(id))
     }
 
     /// Returns the recipes of the upstream `url`.

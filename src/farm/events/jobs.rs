@@ -55,10 +55,9 @@ pub(crate) struct BuildJob {
     pub candidate: Candidate,
     /// Whether a webhook brought the version. Urgent versions go ahead of all recipes.
     pub urgent: bool,
-    /// The tags of the upstream's waiting versions, the next one first, at most [`FETCH_AHEAD`].
+    /// The tags of the upstream's waiting versions, the next one first, at most [`FETCH_AHEAD`]. Empty
+    /// if no other version of the upstream waits.
     pub next_tags: Vec<String>,
-    /// Whether further versions of the same upstream wait to be built.
-    pub more_of_upstream: bool,
 }
 
 /// The outputs of a finished build that wait for their publish.
