@@ -5,8 +5,9 @@
 //! child, and the processes that it starts end with it. Its standard input is empty and its
 //! captured output is bounded. A deadline or an [`Interrupt`] ends it early: the group gets
 //! SIGTERM, and SIGKILL ten seconds later; a listing has one second, as it has nothing to clean up.
-//! The thread that runs a child does not tick: it sleeps in `poll` until output comes, the child
-//! exits, the deadline passes or the interrupt is triggered.
+//! The thread that runs a child sleeps in `poll` until output comes, the child exits, the deadline
+//! passes or the interrupt is triggered. It ticks only for a child with limits, which is git: a few
+//! times a second it looks at what the child uses.
 
 pub(crate) mod environment;
 mod explain;

@@ -103,9 +103,8 @@ impl StateDir {
         for directory in [state.sources(), state.stage(), state.publish()] {
             make_private(&directory).map_err(not_writable(&directory))?;
         }
-        // Close it to the group too: during a fetch, a source's repository may hold the password of
-        // its URL. The change fails only if another user owns the directory; then its owner
-        // decides.
+        // Close it to the group too: it has the sources of private upstreams, and nobody needs to look
+        // at them. The change fails only if another user owns the directory; then its owner decides.
         let _ = fs::set_permissions(state.sources(), Permissions::from_mode(0o700));
         // Ignore an error: a farm works without logs, and each attempt warns if it cannot write
         // one.
