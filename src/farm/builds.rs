@@ -108,7 +108,10 @@ impl Farm {
     /// Lets the versions wait again whose packages another recipe was about to make.
     pub(super) fn requeue_aside(&mut self) {
         for (key, candidate) in std::mem::take(&mut self.aside) {
-            self.queue.insert(&key.recipe, candidate);
+            // The reload for which a changed recipe waits finds its versions again.
+            if !self.changed.contains(&key.recipe) {
+                self.queue.insert(&key.recipe, candidate);
+            }
         }
     }
 

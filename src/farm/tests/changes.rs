@@ -112,3 +112,21 @@ fn build_that_fails_after_its_recipe_changed_is_replaced_at_once() {
     bench.tags("u", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-1"]);
 }
+
+#[test]
+fn version_of_a_changed_recipe_that_waited_aside_is_not_built() {
+    // Both recipes make the same package.
+    let recipes = vec![recipe("a", "u", &["pp"], ""), recipe("b", "w", &["pp"], "")];
+    let mut bench = Bench::with_options(Options { build_jobs: 2, ..options(false) }, recipes);
+    bench.tags("u", &["v2"]);
+    bench.tags("w", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build a@2-1", "build b@1-1"], "the other 2-1 waits aside");
+    let key = JobKey { recipe: "b".into(), version: "1-1".parse().unwrap() };
+    bench.event(Event::BuildFinished { key, outcome: BuildOutcome::RecipeChanged });
+    assert_eq!(bench.seen(), ["changed b"]);
+    bench.fail();
+    assert_eq!(bench.seen(), ["failed a@2-1 1m"]);
+    bench.event(Event::RosterLoaded(Ok(vec![recipe("b", "w", &["pp"], "")])));
+    bench.tags("w", &["v1", "v2"]);
+    assert_eq!(bench.seen(), ["build b@2-1"], "the reload finds it again");
+}
