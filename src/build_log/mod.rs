@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use log::warn;
+use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
 
 use crate::build_log::capped_file::CappedFile;
@@ -46,9 +47,6 @@ const KEPT_OF_THE_GONE: usize = 20;
 
 /// How many lines a failure shows of its log.
 const TAIL_LINES: usize = 10;
-
-/// How much of such a line is shown, in characters: the farm keeps it in memory for each failure.
-const TAIL_LINE: usize = 200;
 
 /// The log of one attempt. Clones write to the same file.
 #[derive(Clone)]
@@ -109,14 +107,14 @@ impl BuildLog {
         inner.write(&text);
     }
 
-    /// Returns the last [`TAIL_LINES`] lines so far, each cut to [`TAIL_LINE`] characters. They are
-    /// as safe to show as the file. None if the log has ended early.
+    /// Returns the last [`TAIL_LINES`] lines so far, each cut: the farm keeps them in memory for each
+    /// failure. They are as safe to show as the file. None if the log has ended early.
     pub(crate) fn tail(&self) -> Vec<String> {
         let inner = self.0.borrow();
         let Some(Ok(text)) = inner.file.as_ref().map(CappedFile::tail) else { return Vec::new() };
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines.drain(..lines.len().saturating_sub(TAIL_LINES));
-        lines.iter().map(|line| line.chars().take(TAIL_LINE).collect()).collect()
+        lines.iter().map(|line| excerpt(line).into_owned()).collect()
     }
 
     /// Renames the file to end in `.ok.log`, so that it is removed before the logs of failures.
@@ -251,6 +249,8 @@ fn warn_of(path: &Path, error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
+    use peipkg_format::problem::MAX_EXCERPT;
+
     use super::*;
     use crate::recipe::upstream_url::UpstreamUrl;
 
@@ -298,8 +298,10 @@ mod tests {
         assert_eq!((tail[0].as_str(), tail[6].as_str()), ("line 19993", "line 19999"));
         assert_eq!((tail[7].as_str(), tail[8].as_str()), (r"\x1b[2J *** \xff", "half"));
         assert!(tail[9].ends_with("Z failed: it breaks"), "{tail:?}");
-        log.output("\u{fc}".repeat(40_000).as_bytes());
-        assert_eq!(log.tail(), ["\u{fc}".repeat(TAIL_LINE)]);
+        log.output(format!("cc {} error", "\u{fc}".repeat(4000)).as_bytes());
+        let cut = log.tail().pop().unwrap();
+        assert_eq!(cut.chars().count(), MAX_EXCERPT);
+        assert!(cut.starts_with("cc \u{fc}") && cut.ends_with("\u{fc} error"), "{cut}");
     }
 
     #[test]
