@@ -52,6 +52,8 @@ fn names(text: &[u8], path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -78,6 +80,11 @@ mod tests {
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             change(&mut command);
             let mut child = command.spawn().unwrap();
+            // A process that has just begun its program may have no arguments and variables yet.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !are_in_use(&[&used]) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
             let found = [are_in_use(&[&unused, &used]), are_in_use(&[&unused])];
             drop(child.stdin.take());
             child.wait().unwrap();
