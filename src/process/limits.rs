@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use peipkg_format::size;
 use rustix::process::{Pid, Resource, Signal, getrlimit};
 
+use super::live;
+
 /// The shell that sets the limits. Build scripts need one too.
 const SHELL: &str = "/bin/sh";
 
@@ -110,20 +112,10 @@ impl<'a> Watch<'a> {
 /// Sums up the memory that the processes of `group` have allocated and use, in bytes. Files that
 /// they map do not count.
 fn memory_of_group(group: Pid) -> u64 {
-    let group = group.as_raw_nonzero().to_string();
     let mut sum = 0;
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        // The name in parentheses may have any characters. State, parent and group follow it.
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
-        if fields.split_whitespace().nth(2) != Some(&group) {
-            continue;
-        }
-        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+    for process in live::all().filter(|process| process.group == group) {
+        let status = format!("/proc/{}/status", process.pid.as_raw_nonzero());
+        let status = fs::read_to_string(status).unwrap_or_default();
         let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = kib.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         sum += kib.unwrap_or_default() * 1024;

@@ -14,6 +14,7 @@ mod explain;
 pub(crate) mod inherited;
 mod interrupt;
 mod limits;
+mod live;
 mod running;
 pub(crate) mod running_groups;
 mod sink;

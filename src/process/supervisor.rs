@@ -27,6 +27,8 @@ use rustix::process::{
 };
 use signal_hook::low_level;
 
+use super::live;
+
 /// The first argument of a build's supervisor. The milliseconds of grace and the command follow.
 pub(crate) const ARGUMENT: &str = "--supervise";
 
@@ -234,7 +236,8 @@ enum Spared {
 /// end.
 fn kill_children(spared: Spared, killed: &mut BTreeMap<i32, String>) -> bool {
     let mut will_end = false;
-    for child in children() {
+    let own = getpid().as_raw_nonzero().get();
+    for child in live::all().filter(|process| process.parent == own) {
         if spared == Spared::Group && child.group == getpgrp() {
             will_end = true;
             continue;
@@ -254,55 +257,4 @@ fn kill_children(spared: Spared, killed: &mut BTreeMap<i32, String>) -> bool {
         });
     }
     will_end
-}
-
-/// A child that has not ended.
-struct LiveChild {
-    pid: Pid,
-    group: Pid,
-    name: String,
-}
-
-/// Lists the children that have not ended; none if `/proc` cannot be read.
-fn children() -> Vec<LiveChild> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let own = getpid().as_raw_nonzero().get();
-    let live_child = |entry: fs::DirEntry| {
-        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-        // A name may be any bytes.
-        let stat = fs::read(entry.path().join("stat")).ok()?;
-        let (parent, child) = parse_stat(&String::from_utf8_lossy(&stat), pid)?;
-        (parent == own).then_some(child)
-    };
-    entries.filter_map(live_child).collect()
-}
-
-/// Reads the parent of a process that has not ended, and the process, from its `stat`.
-fn parse_stat(stat: &str, pid: Pid) -> Option<(i32, LiveChild)> {
-    // The name is in parentheses, and may contain parentheses and spaces.
-    let (head, tail) = stat.rsplit_once(") ")?;
-    let mut fields = tail.split(' ');
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
-    let name = head.split_once('(')?.1.to_owned();
-    (!matches!(state, "Z" | "X")).then_some((parent, LiveChild { pid, group, name }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stat_of_any_name_is_read() {
-        let pid = Pid::from_raw(7).unwrap();
-        let read = |stat: &str| {
-            let (parent, child) = parse_stat(stat, pid)?;
-            Some((parent, child.group.as_raw_nonzero().get(), child.name))
-        };
-        assert_eq!(read("7 (a) b (c) S 3 5 5 0"), Some((3, 5, "a) b (c".into())));
-        assert_eq!(read("7 (sh) Z 3 5 5 0"), None);
-        assert_eq!(read("7 (sh) S 3 0 0 0"), None);
-        assert_eq!(read(""), None);
-    }
 }
