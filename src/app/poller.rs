@@ -1,4 +1,4 @@
-//! The poller threads: each runs one listing at a time.
+//! The poller threads: each runs one listing at a time. They must not decide what to list, or when.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The uploader thread: runs one upload at a time.
+//! The uploader thread: runs one upload at a time. It must not decide when.
 
 use std::io;
 use std::thread::{self, JoinHandle};

@@ -3,8 +3,8 @@
 //!
 //! If this process leads its process group, as a shell's job does, the group belongs to the build:
 //! the signal goes to the whole group, and so to the script's children. In a group with another
-//! leader, the signal goes to the script alone; the manager signals the whole group itself. The script stays in the group
-//! of this process, so that a KILL of the group ends the script as well.
+//! leader, the signal goes to the script alone; the manager signals the whole group itself. The
+//! script stays in the group of this process, so that a KILL of the group ends the script as well.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
