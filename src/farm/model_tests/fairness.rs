@@ -63,12 +63,7 @@ impl World {
 
     /// Checks that each build started is of the recipe that has used the least time, of those that
     /// wait and whose upstream has no build; urgent ones first.
-    pub(super) fn check_fairness(
-        &mut self,
-        before: &Waiting,
-        were_aside: &BTreeSet<Arc<str>>,
-        effects: &[Effect],
-    ) {
+    pub(super) fn check_fairness(&mut self, before: &Waiting, has_aside: bool, effects: &[Effect]) {
         let after = self.waiting();
         let started: Vec<&BuildJob> = effects
             .iter()
@@ -81,25 +76,25 @@ impl World {
         let joined: BTreeSet<_> = now.iter().filter(|id| !before.contains_key(*id)).cloned().collect();
         let before_joining: Vec<Duration> = joined.iter().map(|recipe| self.oracle.used(recipe)).collect();
         self.oracle.join(&joined, &stayed, &building);
-        // A version whose packages another recipe makes had its turn and waits aside. It may have come
-        // back and left again in this turn.
-        let aside = self.farm.aside.keys().map(|key| &key.recipe).chain(were_aside);
-        let aside: BTreeSet<_> = aside.cloned().collect();
-        for recipe in &aside {
-            self.oracle.used.insert(recipe.clone(), self.farm.queue.used(recipe));
+        if has_aside || !self.farm.aside.is_empty() {
+            // A version whose packages another recipe makes had its turn and waits aside. It may have come
+            // back and left again in this turn: the oracle does not know the order.
+            for recipe in &self.roster {
+                self.oracle.used.insert(recipe.id.clone(), self.farm.queue.used(&recipe.id));
+            }
+            return;
         }
         if !stayed.is_empty() && stayed.len() < before.len() {
             // Others left in the same turn. The oracle does not know whether they did before or after
             // these joined: the time is between the two.
-            let joined = joined.iter().zip(before_joining);
-            for (recipe, least) in joined.filter(|(recipe, _)| !aside.contains(*recipe)) {
+            for (recipe, least) in joined.iter().zip(before_joining) {
                 let (used, most) = (self.farm.queue.used(recipe), self.oracle.used(recipe));
                 let is_between = (least..=most).contains(&used);
                 self.check(is_between, &format!("{recipe} joins with {used:?}: {least:?} to {most:?}"));
                 self.oracle.used.insert(recipe.clone(), used);
             }
         }
-        if stayed.is_empty() && !building.is_empty() && joined.len() + aside.len() > 1 {
+        if stayed.is_empty() && !building.is_empty() && joined.len() > 1 {
             // The first one counts from the builds in progress, the others from the first: here the
             // oracle does not know their order.
             for recipe in &joined {
