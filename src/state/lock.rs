@@ -18,6 +18,13 @@ use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+/// How long a start tries for the manager's lock. A manager that was just killed holds it until its
+/// last thread has ended, and a child that it was starting until that child runs its own program.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// How often to try for the manager's lock.
+const RELEASE_POLL: Duration = Duration::from_millis(10);
+
 /// How often to try for the lock of a tool that has outlived its manager. Ten tries a second cost
 /// nothing, and a start waits little longer than the tool runs.
 const SURVIVOR_POLL: Duration = Duration::from_millis(100);
@@ -33,16 +40,22 @@ pub(super) struct ManagerLock(File);
 pub(super) enum LockError {
     /// The file cannot be written or locked.
     Unusable(io::Error),
-    /// Another manager holds it: the process with this id, according to the file, which may be
+    /// Another manager keeps it: the process with this id, according to the file, which may be
     /// empty.
     Held(String),
 }
 
 impl ManagerLock {
-    /// Takes the lock at `path` and writes this process's id into it.
+    /// Takes the lock at `path` and writes this process's id into it. Waits a moment for one that is
+    /// held: a start right after a `kill -9` must not fail.
     pub(super) fn take(path: &Path) -> Result<Self, LockError> {
         let mut file = open(path).map_err(LockError::Unusable)?;
-        if !try_lock(&file).map_err(LockError::Unusable)? {
+        let begun = Instant::now();
+        while !try_lock(&file).map_err(LockError::Unusable)? {
+            if begun.elapsed() < RELEASE {
+                thread::sleep(RELEASE_POLL);
+                continue;
+            }
             let mut pid = String::new();
             let read = (&mut file).take(MAX_PID).read_to_string(&mut pid);
             let is_id = |pid: &str| pid.bytes().all(|byte| byte.is_ascii_digit());
@@ -188,6 +201,18 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn lock_of_a_manager_that_was_just_killed_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("lock");
+        let lock = open(&path).unwrap();
+        assert!(try_lock(&lock).unwrap());
+        // A child that the killed manager was starting still has the file.
+        let mut child = Command::new("sleep").arg("0.2").stdin(Stdio::from(lock)).spawn().unwrap();
+        assert!(ManagerLock::take(&path).is_ok());
+        child.wait().unwrap();
+    }
 
     #[test]
     fn lock_of_a_tool_that_hangs_is_waited_for_until_the_limit() {
