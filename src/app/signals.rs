@@ -1,6 +1,6 @@
 //! Signals: SIGHUP asks for a reload, SIGTERM and SIGINT for a stop. Each handler only writes a byte
 //! to a pipe. A thread sleeps at the other ends, counts the bytes and wakes the loop, which then
-//! takes the counts.
+//! takes the counts. SIGXFSZ is caught only so that it does not end the process.
 //!
 //! A second stop ends the process even if no other thread answers: the loop may be blocked by a log
 //! that nobody reads, and the builder by a dead disk. Then this thread ends the children and exits.
@@ -14,8 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::low_level;
+use signal_hook::{flag, low_level};
 
 use crate::process::{GRACE, running_groups};
 
@@ -61,6 +62,9 @@ impl Signals {
         for (signal, end) in [(SIGHUP, &reload), (SIGTERM, &stop), (SIGINT, &stop)] {
             low_level::pipe::register(signal, OwnedFd::from(end.try_clone()?))?;
         }
+        // At a limit on the size of files, a write must fail, as on a full disk. Unlike an ignored
+        // signal, a handler is not passed on to the children.
+        flag::register(Signal::XFSZ.as_raw(), Arc::default())?;
         Ok(Self { requests: Arc::default(), pipes: Some(Pipes { reloads, stops }) })
     }
 
