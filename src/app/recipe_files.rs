@@ -8,11 +8,11 @@
 //! A recipe consists of the regular files in its directory that this user can read, at any depth and
 //! also through links. The build script could not read others either.
 
-use std::fs::{self, File, FileTimes, Metadata, Permissions};
+use std::fs::{self, DirBuilder, File, FileTimes, Metadata, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -76,7 +76,12 @@ pub(super) fn stamp(directory: &Path, text: &str) -> Result<u64, TooLarge> {
 /// # Errors
 /// If the recipe is not the one that was loaded, or a file cannot be read or written.
 pub(super) fn copy(recipe: &Recipe, target: &Path) -> Result<PathBuf, CopyError> {
-    fs::create_dir_all(target).map_err(at(target))?;
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(at(parent))?;
+    }
+    // The operator may have let a group into `stage/`, but not into the recipe, whose URL may have a
+    // password.
+    DirBuilder::new().mode(0o700).create(target).map_err(at(target))?;
     let files = list(&recipe.dir)?;
     for file in &files {
         let (from, to) = (recipe.dir.join(&file.path), target.join(&file.path));
@@ -222,7 +227,7 @@ mod tests {
         let names = [FILE_NAME, "build.sh", "patches/deep/fix", "common/helper.sh"];
         assert_eq!(names.map(read), [TEXT, "make", "fix", "help"]);
         let mode = |name: &str| fs::metadata(target.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(["build.sh", FILE_NAME].map(mode), [0o755, 0o644]);
+        assert_eq!(["build.sh", FILE_NAME, "."].map(mode), [0o755, 0o644, 0o700]);
         let modified = |path: PathBuf| fs::metadata(path).unwrap().modified().unwrap();
         assert_eq!(modified(target.join("build.sh")), modified(recipe.dir.join("build.sh")));
     }
