@@ -184,7 +184,11 @@ fn holders(file: &File) -> String {
             found.push(format!("process {pid} ({})", program.trim_end()));
         }
     }
-    if found.is_empty() { "a process that has ended, or of another user".to_owned() } else { found.join(", ") }
+    if found.is_empty() {
+        "a process that has ended, or of another user".to_owned()
+    } else {
+        found.join(", ")
+    }
 }
 
 /// Locks `file`; returns false if another process holds the lock.
