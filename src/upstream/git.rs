@@ -132,9 +132,9 @@ pub(crate) enum GitError {
         /// Why.
         error: Box<GitError>,
     },
-    /// A submodule has no usable URL.
+    /// A submodule has no usable URL, or its upstream lacks the commit.
     #[error("{reason}")]
-    SubmoduleUrl {
+    SubmoduleSource {
         /// Why not.
         reason: String,
     },

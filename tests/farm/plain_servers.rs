@@ -49,6 +49,23 @@ fn server_of_plain_files_is_fetched_plainly_and_remembered() {
     assert_eq!(fetches_of_four(Fault::PlainFiles), 6);
 }
 
+#[test]
+fn older_or_plain_server_with_long_ids_is_an_upstream_too() {
+    let repo = GitRepo::sha256();
+    repo.commit(&[("content", "long names")], DAY);
+    repo.tag_annotated("v1", DAY);
+    repo.git(&["update-server-info"]);
+    let (from, to) = ("shallow", "shallow");
+    for fault in [Fault::Old { from, to }, Fault::PlainFiles] {
+        let http = SmartHttp::new();
+        let url = http.serve("lib.git", &repo);
+        http.fault("", fault);
+        let farm = Farm::builder().with(&inspector("lib", &url)).build();
+        sweep_cleanly(&farm);
+        assert_eq!(seen(&farm, "lib", "1-1", "content"), "long names");
+    }
+}
+
 /// A git whose fetches fail if `condition`, a shell test, holds; `$tags` is the number of tags, and
 /// `$cached` is not empty for a repository that has objects.
 fn git_that_fails_if(condition: &str) -> String {

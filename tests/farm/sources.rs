@@ -182,6 +182,21 @@ fn git_in_another_language_is_understood() {
 }
 
 #[test]
+fn state_directory_whose_files_seem_to_be_anothers_is_fetched_into() {
+    let repo = GitRepo::new();
+    repo.commit(&[("content", "mapped")], DAY);
+    repo.tag_light("v1");
+    let http = SmartHttp::new();
+    let url = http.serve("lib.git", &repo);
+    let farm = Farm::builder().with(&inspector("lib", &url)).build();
+    let mut command = farm.command(&["--once", "--config"]);
+    // git's own tests use this in place of a file system that maps users.
+    command.arg(farm.config_path()).env("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success();
+    assert_eq!(seen(&farm, "lib", "1-1", "content"), "mapped");
+}
+
+#[test]
 fn tag_built_in_two_farms_gives_the_same_bytes() {
     let repo = GitRepo::program(&["1.0"]);
     let packages = [1, 2].map(|_| {

@@ -148,6 +148,8 @@ fn submodule_without_a_url_or_its_commit_fails_by_name() {
     assert_eq!(failed.len(), 2, "{output}");
     assert!(failed.iter().all(|error| error.starts_with(start)), "{output}");
     assert!(failed.iter().any(|error| error.ends_with(".gitmodules has no url for it")), "{output}");
+    let missing = format!("no branch or tag of {} has the commit {gone}", url.replace("app.git", "lib.git"));
+    assert!(failed.iter().any(|error| error.ends_with(&missing)), "{output}");
     farm.assert_clean();
 }
 

@@ -87,10 +87,15 @@ impl Lister {
     /// When the upstream does not answer in time, answers too much or not at all.
     pub fn list(&self, url: &UpstreamUrl, interrupt: &Interrupt) -> Result<Listed, PollError> {
         let begun = Instant::now();
+        let mut is_page = false;
         let reason = match self.way(url, begun, interrupt) {
             Way::Git(reason) => reason,
             Way::Native => match self.list_natively(url, begun, interrupt) {
                 Err(NativeError::NotUnderstood(reason)) => reason,
+                Err(NativeError::Page(reason)) => {
+                    is_page = true;
+                    reason
+                }
                 Err(NativeError::OlderVersion) => {
                     self.without_version_2().insert(url.clone());
                     "the server does not speak protocol version 2".to_owned()
@@ -113,6 +118,10 @@ impl Lister {
             return Err(PollError { reason, fault: PollFault::Other });
         }
         let tags = self.git.list_tags(url, left, interrupt)?;
+        if is_page && tags.len() == 0 {
+            let reason = format!("{reason}, and git finds no tags in it");
+            return Err(PollError { reason, fault: PollFault::Other });
+        }
         Ok(Listed { tags, redirected_to: None })
     }
 

@@ -53,6 +53,7 @@ const USER_AGENT: &str = concat!("git/2 (peipkg-manager/", env!("CARGO_PKG_VERSI
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 const REQUEST: &str = "application/x-git-upload-pack-request";
 const RESULT: &str = "application/x-git-upload-pack-result";
+const PAGE: &str = "text/html";
 
 /// The HTTP client. Threads share it and its connections.
 #[derive(Debug)]
@@ -69,6 +70,9 @@ pub enum NativeError {
     OlderVersion,
     /// git may understand the upstream better and should list. The reason is one line.
     NotUnderstood(String),
+    /// The answer is a page for people, of a login or a check for robots. The server may answer git
+    /// differently, but git takes some pages for a repository without tags. The reason is one line.
+    Page(String),
     /// git would fail too.
     Final(PollError),
 }
@@ -170,7 +174,7 @@ impl SmartHttp {
                 return Err(NativeError::Final(error));
             }
             Err(NativeError::Final(error)) => error.reason,
-            Err(NativeError::NotUnderstood(reason)) => reason,
+            Err(NativeError::NotUnderstood(reason) | NativeError::Page(reason)) => reason,
             Err(NativeError::OlderVersion) => AnswerError::OlderVersion.to_string(),
         };
         debug!(upstream:% = url, reason; "one request did not list upstream");
@@ -308,7 +312,8 @@ impl<'a> Listing<'a> {
             return Ok(reader);
         };
         self.drain(&mut reader)?;
-        Err(NativeError::NotUnderstood(reason))
+        let is_page = status == StatusCode::OK && found_type.eq_ignore_ascii_case(PAGE);
+        Err(if is_page { NativeError::Page(reason) } else { NativeError::NotUnderstood(reason) })
     }
 
     /// Reads an answer by `read`. Drains one that git should read, see [`Self::drain`].

@@ -42,7 +42,9 @@ impl Attempt<'_> {
     pub(super) fn transport(&self, repository: &Path, url: &UpstreamUrl) -> Program {
         let access = if url.credentials().is_some() { url } else { self.upstream };
         let program = git_access::grant(self.in_time(self.git.program(self.interrupt)), access);
-        program.arg("-C").arg(repository)
+        // The manager made the repository, whoever owns it on a file system that maps users. git does
+        // not pass this on to the git that serves a local upstream.
+        program.args(["-c", "safe.directory=*"]).arg("-C").arg(repository)
     }
 
     /// Prepares a git that works on a repository of the manager. No setting of the machine or its

@@ -13,11 +13,18 @@ use crate::upstream::git::GitError;
 use crate::upstream::git_access;
 use crate::upstream::source::attempt::Attempt;
 
-/// git's message if the upstream names its objects by SHA-256.
-const OTHER_OBJECT_FORMAT: &str = "mismatched algorithms";
+/// git's messages if the upstream names its objects by SHA-256: from a server with protocol version
+/// 2, and from an older one.
+const OTHER_OBJECT_FORMAT: [&str; 2] =
+    ["mismatched algorithms", "Server does not support this repository's object format"];
 
-/// The length of an object's id by SHA-1, in hexadecimal digits.
+/// Where git's message about an object has the object's id. A plain file server does not tell its
+/// format, so git fails when it looks for an object by an id of the other length.
+const UNKNOWN_OBJECT: &str = "bad revision '";
+
+/// The lengths of an object's id by SHA-1 and SHA-256, in hexadecimal digits.
 const SHA1_DIGITS: usize = 40;
+const SHA256_DIGITS: usize = 64;
 
 /// Whether to fetch the history too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +46,24 @@ pub(super) fn init_and_fetch<T>(
 ) -> Result<T, GitError> {
     init(path, "sha1", attempt)?;
     match fetch() {
-        Err(GitError::Process(ProcessError::Failed { tail, .. })) if tail.contains(OTHER_OBJECT_FORMAT) => {
+        Err(GitError::Process(ProcessError::Failed { tail, .. })) if is_of_other_format(&tail) => {
             durable::clear(path);
             init(path, "sha256", attempt)?;
             fetch()
         }
         result => result,
     }
+}
+
+/// Returns whether git's messages say that the upstream names its objects by SHA-256.
+fn is_of_other_format(tail: &str) -> bool {
+    let names_long_id = |(_, rest): (&str, &str)| {
+        rest.split_once('\'').is_some_and(|(id, _)| {
+            id.len() == SHA256_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    OTHER_OBJECT_FORMAT.iter().any(|text| tail.contains(text))
+        || tail.split_once(UNKNOWN_OBJECT).is_some_and(names_long_id)
 }
 
 fn init(path: &Path, object_format: &str, attempt: Attempt<'_>) -> Result<(), GitError> {
@@ -90,7 +108,7 @@ pub(super) fn fetch_commit(
     commit: &str,
     history: History,
     attempt: Attempt<'_>,
-) -> Result<(), ProcessError> {
+) -> Result<(), GitError> {
     // An upstream chooses the URL, and must not read files of this machine by it. `git submodule`
     // sets the same variable.
     let program = attempt.transport(repository, url).env("GIT_PROTOCOL_FROM_USER", "0");
@@ -99,7 +117,13 @@ pub(super) fn fetch_commit(
         History::All => &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"],
     };
     fetch(program, url, refspecs.iter().map(|text| (*text).to_owned()), history, attempt)?;
-    has_commit(repository, commit, attempt)
+    has_commit(repository, commit, attempt).map_err(|error| match error {
+        ProcessError::Failed { .. } => {
+            let reason = format!("no branch or tag of {url} has the commit {commit}");
+            GitError::SubmoduleSource { reason }
+        }
+        other => other.into(),
+    })
 }
 
 /// Checks that the repository has a commit.

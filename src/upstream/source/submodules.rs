@@ -103,7 +103,7 @@ impl Modules {
                 bare::init_for_commit(&path, commit, attempt)?;
             }
             let history = if way == Way::Plain { History::All } else { History::None };
-            Ok(bare::fetch_commit(&path, url, commit, history, attempt)?)
+            bare::fetch_commit(&path, url, commit, history, attempt)
         })?;
         if known.is_none() {
             self.urls.push(url.clone());
@@ -129,7 +129,7 @@ pub(super) fn list(tree: Tree<'_>, attempt: Attempt<'_>) -> Result<Vec<Submodule
 }
 
 fn url_of(submodule: &Submodule, outer: &UpstreamUrl) -> Result<UpstreamUrl, GitError> {
-    let refused = |reason: &str| GitError::SubmoduleUrl { reason: reason.to_owned() };
+    let refused = |reason: &str| GitError::SubmoduleSource { reason: reason.to_owned() };
     let text = submodule.url.as_deref().ok_or_else(|| refused(".gitmodules has no url for it"))?;
     let url = gitmodules::resolve(&outer.address(), text)
         .ok_or_else(|| refused("its relative url leads out of the host"))?;
