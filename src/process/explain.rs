@@ -21,6 +21,10 @@ const SUMMING_UP: [&str; 6] = [
     "not a git repository",
 ];
 
+/// git's line if ssh or the server has ended the connection. Its advice about access follows, and
+/// what ssh or the server has said goes before.
+const NO_ANSWER: &str = "fatal: Could not read from remote repository.";
+
 /// Finds the cause of a failure in the last output: mostly its last line. A companion tool's own
 /// line (`peipkg-build: …`) mostly reports that another program failed: then an earlier line has the
 /// cause. git prints the cause first, and a remedy after it.
@@ -40,12 +44,21 @@ pub(crate) fn explain(tail: &str) -> String {
             let remedy = shortened(remedy, MAX_ADVICE);
             return format!("{}; git advises, for the manager's user: {remedy}", excerpt(first));
         }
+        if lines().any(|line| line == NO_ANSWER) {
+            return excerpt(before_no_answer(lines()).unwrap_or(NO_ANSWER)).into_owned();
+        }
         if first != last {
             return format!("{}; then: {}", excerpt(first), excerpt(last));
         }
     }
     let line = if is_make(last) { cause(&lines().collect::<Vec<_>>()).unwrap_or(last) } else { last };
     excerpt(line).into_owned()
+}
+
+/// Returns the last line with words before git's [`NO_ANSWER`]. Some servers draw frames.
+fn before_no_answer<'t>(lines: impl Iterator<Item = &'t str>) -> Option<&'t str> {
+    let has_words = |line: &&str| line.trim_start_matches("remote:").contains(char::is_alphanumeric);
+    lines.take_while(|line| *line != NO_ANSWER).filter(has_words).last()
 }
 
 /// Returns the last line that is not empty.
@@ -182,6 +195,22 @@ mod tests {
             "{fatal}; git advises, for the manager's user: git config --global --add safe.directory {path}"
         );
         assert_eq!(explain(&tail), expected);
+    }
+
+    #[test]
+    fn words_of_ssh_and_servers_are_kept() {
+        let check = |before: &str, expected: &str| {
+            let advice = "Please make sure you have the correct access rights\nand the repository exists.";
+            assert_eq!(explain(&format!("{before}{NO_ANSWER}\n\n{advice}\n")), expected);
+        };
+        let refused = "git@git.example.org: Permission denied (publickey).";
+        check(&format!("a banner\n{refused}\r\n"), refused);
+        check("Host key verification failed.\n", "Host key verification failed.");
+        let no_repository = "fatal: '/srv/x' does not appear to be a git repository";
+        check(&format!("{no_repository}\n"), no_repository);
+        let framed = "remote: \nremote: ====\nremote: ERROR: no such project\nremote: ====\nremote: \n";
+        check(framed, "remote: ERROR: no such project");
+        check("", NO_ANSWER);
     }
 
     #[test]
