@@ -70,8 +70,8 @@ pub(super) fn log(notice: &Notice) {
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
         }
-        Notice::RecipeChanged { recipe } => {
-            warn!(recipe:%, advice = "reload with SIGHUP"; "recipe changed, waiting for a reload");
+        Notice::RecipeChanged { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%, advice = "reload with SIGHUP"; "recipe changed, waiting for a reload");
         }
         Notice::RecipeLeftOut { recipe, versions } => {
             warn!(recipe:%, versions; "build timed out, leaving other versions of this recipe to the next sweep");

@@ -51,7 +51,7 @@ impl Farm {
                 effects.report(Notice::TagSkipped { recipe: key.recipe, tag, reason });
                 self.on_no_commits_found(vec![found]);
             }
-            BuildOutcome::RecipeChanged => self.on_recipe_changed(&job.recipe, effects),
+            BuildOutcome::RecipeChanged => self.on_recipe_changed(key, &job.recipe, effects),
             BuildOutcome::Failed { reason, blame } => {
                 // A poll may have learnt another tag of the version meanwhile.
                 let before = self.failures.get(&key).and_then(|failure| failure.candidate.clone());
@@ -93,7 +93,7 @@ impl Farm {
 
     /// Leaves a recipe alone until the next reload: its files on disk are not what the farm has
     /// decided to build. If a reload has overtaken the build, the recipe is built as it is now.
-    fn on_recipe_changed(&mut self, built: &Recipe, effects: &mut Effects) {
+    fn on_recipe_changed(&mut self, key: JobKey, built: &Recipe, effects: &mut Effects) {
         let recipe = &built.id;
         let Some(current) = self.roster.get(recipe) else { return };
         if current.stamp != built.stamp {
@@ -101,7 +101,7 @@ impl Farm {
         } else if self.changed.insert(recipe.clone()) {
             self.queue.clear(recipe);
             self.matched.lose(recipe);
-            effects.report(Notice::RecipeChanged { recipe: recipe.clone() });
+            effects.report(Notice::RecipeChanged { key });
         }
     }
 

@@ -177,7 +177,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::PublishFailed { key, retry_after, .. } => {
                 format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
             }
-            Notice::RecipeChanged { recipe } => format!("changed {recipe}"),
+            Notice::RecipeChanged { key } => format!("changed {}", key.recipe),
             Notice::RecipeLeftOut { recipe, versions } => format!("left {versions} of {recipe}"),
             Notice::UpstreamLeftOut { upstream, versions } => format!("left {versions} of {upstream}"),
             Notice::VersionsLeftOut { recipe, versions } => format!("{versions} too many of {recipe}"),

@@ -40,9 +40,8 @@ const MAX_FILE_IN_MEMORY: u64 = 512 * 1024 * 1024;
 /// How long git may take to print its configuration: it reads local files only.
 pub(super) const CONFIG_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The variables that tie git to one repository (`git rev-parse --local-env-vars`), without those
-/// that carry configuration.
-const LOCAL_TO_A_REPOSITORY: [&str; 13] = [
+/// The variables that tie git to one repository, without those that carry configuration.
+const LOCAL_TO_A_REPOSITORY: [&str; 14] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
     // Only `git config` reads it: its output would differ from the settings of a listing.
@@ -55,6 +54,7 @@ const LOCAL_TO_A_REPOSITORY: [&str; 13] = [
     "GIT_NAMESPACE",
     "GIT_OBJECT_DIRECTORY",
     "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
     "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 ];

@@ -34,7 +34,7 @@ pub(crate) enum Notice {
     BuildComplete { key: JobKey, took: Duration },
     BuildFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
     PublishFailed { key: JobKey, failures: u32, retry_after: Duration, log: Option<Arc<str>>, reason: String },
-    RecipeChanged { recipe: Arc<str> },
+    RecipeChanged { key: JobKey },
     RecipeLeftOut { recipe: Arc<str>, versions: usize },
     UpstreamLeftOut { upstream: UpstreamUrl, versions: usize },
     VersionsLeftOut { recipe: Arc<str>, versions: usize },
