@@ -26,9 +26,7 @@ pub(super) fn log(notice: &Notice) {
                 nearest.as_ref().map(|(recipe, upstream)| (&**recipe, upstream.to_string())).unzip();
             warn!(repositories, reason, nearest, nearest_upstream; "webhook matches no recipe");
         }
-        Notice::PollStarted { recipe, upstream } => {
-            info!(recipe:%, upstream:%; "polling upstream");
-        }
+        Notice::PollStarted { recipe, upstream } => info!(recipe:%, upstream:%; "polling upstream"),
         Notice::PollComplete { recipe, tags_seen, matches, queued } => {
             info!(recipe:%, tags_seen, matches_emitted = matches, queued; "poll complete");
         }
@@ -38,6 +36,9 @@ pub(super) fn log(notice: &Notice) {
         }
         Notice::NoTagMatches { recipe, tag_pattern, example } => {
             warn!(recipe:%, tag_pattern, example; "no tag matches tag_pattern");
+        }
+        Notice::ExcludeNamesNoTag { recipe, exclude, example } => {
+            warn!(recipe:%, exclude, example; "exclude names no tag of the upstream");
         }
         Notice::TagSkipped { recipe, tag, reason } => warn!(recipe:%, tag, reason; "tag skipped"),
         Notice::MoreTagsSkipped { recipe, count } => warn!(recipe:%, count; "more tags skipped"),

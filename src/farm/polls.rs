@@ -1,10 +1,11 @@
 //! Starts polls and reads their answers: which tags are versions, which versions to build, and
 //! which warnings the operator gets about the others. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
+use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
@@ -111,9 +112,13 @@ impl Farm {
         let mut versions: HashMap<Version, Found<'_>> = HashMap::new();
         let mut matches = 0;
         let mut is_foreign = true;
+        let mut absent = upstream.possible_exclusions();
         for tag in tags.iter() {
             let meaning = upstream.version_of(tag);
             is_foreign &= meaning == TagVersion::NoMatch;
+            if meaning == TagVersion::Excluded {
+                absent.remove(tag);
+            }
             let version = match meaning {
                 TagVersion::NoMatch | TagVersion::TooOld | TagVersion::Excluded => continue,
                 TagVersion::Invalid { reason, .. } => {
@@ -150,6 +155,13 @@ impl Farm {
         }
         if let Some(example) = tags.iter().last().filter(|_| is_foreign) {
             warnings.no_match(upstream.tag_pattern.as_str(), example, effects);
+        } else if !absent.is_empty() {
+            let is_meant = |tag: &&str| {
+                upstream.tag_pattern.capture(tag).is_some_and(|version| absent.contains(version.as_str()))
+            };
+            if let Some(example) = tags.iter().find(is_meant).or_else(|| tags.iter().last()) {
+                warnings.absent(&absent, example, effects);
+            }
         }
         self.forget_vanished_failures(id, &versions);
         self.warned.insert(id.clone(), warnings.finish(effects));
@@ -261,6 +273,17 @@ impl<'a> Warnings<'a> {
         if self.is_new(&format!("no match for {tag_pattern}")) {
             let (tag_pattern, example) = (tag_pattern.to_owned(), example.to_owned());
             effects.report(Notice::NoTagMatches { recipe: self.recipe.clone(), tag_pattern, example });
+        }
+    }
+
+    /// Warns of excluded tags that the upstream does not have; again for each other set of them.
+    fn absent(&mut self, excluded: &BTreeSet<&str>, example: &str, effects: &mut Effects) {
+        let excluded: Vec<&str> = excluded.iter().copied().collect();
+        let excluded = excluded.join(" ");
+        // The space keeps this subject apart from all tags.
+        if self.is_new(&format!("exclude {excluded}")) {
+            let (exclude, example) = (excerpt(&excluded).into_owned(), example.to_owned());
+            effects.report(Notice::ExcludeNamesNoTag { recipe: self.recipe.clone(), exclude, example });
         }
     }
 

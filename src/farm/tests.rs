@@ -162,6 +162,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::NoTagMatches { recipe, tag_pattern, example } => {
                 format!("{recipe}: no {tag_pattern} like {example}")
             }
+            Notice::ExcludeNamesNoTag { exclude, example, .. } => format!("no tag {exclude} like {example}"),
             Notice::WebhookUnmatched { names, reason, nearest } => {
                 let path = names.first().and_then(|name| name.split_once('/')).map_or("", |(_, path)| path);
                 let nearest = nearest.as_ref().map(|(recipe, _)| format!(", nearest {recipe}"));

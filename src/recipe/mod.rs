@@ -181,6 +181,12 @@ impl Upstream {
         }
     }
 
+    /// Returns the excluded tags that the upstream may have; loading has warned of the others.
+    pub(crate) fn possible_exclusions(&self) -> BTreeSet<&str> {
+        let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.tag_pattern)).is_none();
+        self.exclude.iter().filter(is_possible).map(String::as_str).collect()
+    }
+
     /// Reads `[upstream]`; returns `None` if a key is missing or wrong, and reports the problem.
     fn read(mut section: Section<'_, '_>, warnings: &mut Vec<Problem>) -> Option<Self> {
         let url = section.required_text("git").and_then(|found| upstream_url(&section, &found));
@@ -214,7 +220,13 @@ impl Upstream {
             };
             version.inspect_err(report).ok()
         });
-        let exclude = section.optional("exclude").map(|found| excluded_tags(&section, found));
+        let exclude = section.optional("exclude").map(|found| {
+            let span = found.span.clone();
+            let exclude = excluded_tags(&section, found);
+            let useless = exclude.iter().filter_map(|tag| useless_exclusion(tag, tag_pattern.as_ref()));
+            warnings.extend(useless.map(|text| section.remark(&span, text)));
+            exclude
+        });
         let export_version = section.optional("export_version").is_some_and(|found| found.value);
         section.deny_unknown_keys();
         Some(Self {
@@ -324,6 +336,24 @@ fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> BTreeSet<
         }
     }
     tags
+}
+
+/// Warns of an entry of `exclude` that excludes nothing, whatever tags the upstream has.
+fn useless_exclusion(tag: &str, tag_pattern: Option<&TagPattern>) -> Option<String> {
+    // git refuses tags with one of these characters.
+    if let Some(glob) = tag.chars().find(|c| matches!(c, '*' | '?' | '[')) {
+        return Some(format!(
+            "[upstream] exclude: {tag:?} excludes nothing, no tag has {glob:?}; \
+             patterns are not read, write each tag in full"
+        ));
+    }
+    let is_foreign = tag_pattern.is_some_and(|pattern| pattern.capture(tag).is_none());
+    is_foreign.then(|| {
+        format!(
+            "[upstream] exclude: {tag:?} excludes nothing, tag_pattern does not match it; \
+             write the tag, not the version"
+        )
+    })
 }
 
 fn upstream_url(section: &Section<'_, '_>, found: &At<String>) -> Option<UpstreamUrl> {

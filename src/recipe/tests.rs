@@ -308,6 +308,28 @@ fn section_misspelt_warns() {
 }
 
 #[test]
+fn exclude_that_excludes_nothing_warns() {
+    let check = |exclude: &str, expected: &[&str]| {
+        let found = warnings(&upstream(&format!("exclude = [{exclude}]\n")));
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|expected| format!("/r/jq/peipkg.toml:7: [upstream] exclude: {expected}"))
+            .collect();
+        assert_eq!(found, expected, "{exclude}");
+    };
+    let glob = |tag, c| {
+        format!("\"{tag}\" excludes nothing, no tag has '{c}'; patterns are not read, write each tag in full")
+    };
+    let foreign = |tag| {
+        format!("\"{tag}\" excludes nothing, tag_pattern does not match it; write the tag, not the version")
+    };
+    check("'v1', 'v2.0-rc1'", &[]);
+    check("'v1.*'", &[&glob("v1.*", '*')]);
+    check("'v1.?', 'v[12]'", &[&glob("v1.?", '?'), &glob("v[12]", '[')]);
+    check("'1.0', 'v1.0'", &[&foreign("1.0")]);
+}
+
+#[test]
 fn recipe_broken_has_its_warnings_too() {
     let mut warnings = Vec::new();
     let text = "[upstreem]\n[watch]\npoll_interval = \"1\"\n";

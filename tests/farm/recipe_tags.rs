@@ -36,7 +36,7 @@ fn tag_excluded_is_never_built_and_hides_no_other() {
     let pattern = r"^v(\d+\.\d+)(?:-broken)?$";
     let recipe = |id: &str, exclude: &str| Recipe::program(id, &url).tag_pattern(pattern).upstream(exclude);
     let farm = Farm::builder()
-        .with(&recipe("some", r#"exclude = ["v1.1", "v1.2", "1.0", "no/such tag"]"#))
+        .with(&recipe("some", r#"exclude = ["v1.1", "v1.2"]"#))
         .with(&recipe("all", r#"exclude = ["v1.0", "v1.1", "v1.2", "v1.1-broken"]"#))
         .build();
     for builds in [2, 0] {

@@ -24,6 +24,7 @@ pub(crate) enum Notice {
     PollComplete { recipe: Arc<str>, tags_seen: usize, matches: usize, queued: usize },
     PollFailed { recipe: Arc<str>, upstream: UpstreamUrl, reason: String, next_poll: Option<Duration> },
     NoTagMatches { recipe: Arc<str>, tag_pattern: String, example: String },
+    ExcludeNamesNoTag { recipe: Arc<str>, exclude: String, example: String },
     TagSkipped { recipe: Arc<str>, tag: String, reason: String },
     MoreTagsSkipped { recipe: Arc<str>, count: usize },
     PartlyPublished { key: JobKey },

@@ -190,3 +190,39 @@ fn webhook_with_two_new_tags_builds_both_first_and_no_other_recipe_s() {
     }
     assert_eq!(built, ["build a@2.1-1", "build a@1.1-1", "build c@2.1-1", "build b@2-1"]);
 }
+
+#[test]
+fn excluded_tag_that_the_upstream_lacks_is_named_once() {
+    let table: [(&str, &[&str], Option<&str>); 7] = [
+        ("'v1'", &["v1", "v2"], None),
+        ("'v1', 'v3'", &["v1", "v2"], Some("no tag v3 like v2")),
+        ("'vv1'", &["v1", "vvv1", "v2"], Some("no tag vv1 like vvv1")),
+        ("'v3', 'v1-rc'", &["v1", "v2"], Some("no tag v1-rc v3 like v2")),
+        ("'v3'", &["1", "2"], Some("a: no ^v(.*)$ like 2")),
+        ("'v3'", &[], None),
+        // Loading warns of these.
+        ("'1', 'v*', '2'", &["v1", "v2"], None),
+    ];
+    let warnings = |bench: &mut Bench| -> Vec<String> {
+        bench.seen().into_iter().filter(|text| text.contains("no ")).collect()
+    };
+    for (exclude, tags, expected) in table {
+        let more = format!("exclude = [{exclude}]\nmin_version = '9'");
+        let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], &more)]);
+        bench.tags("u", tags);
+        assert_eq!(warnings(&mut bench), Vec::from_iter(expected), "{exclude}");
+    }
+    let more = "exclude = ['v1', 'v3']\nmin_version = '9'";
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], more)]);
+    let polls: [(&[&str], &[&str]); 4] = [
+        (&["v1", "v2"], &["no tag v3 like v2"]),
+        (&["v1", "v2", "v4"], &[]),
+        (&["v2"], &["no tag v1 v3 like v2"]),
+        (&["v1", "v3"], &[]),
+    ];
+    for (tags, expected) in polls {
+        bench.sleep_until(bench.now + 2 * HOUR);
+        bench.tags("u", tags);
+        assert_eq!(warnings(&mut bench), expected, "{tags:?}");
+    }
+}
