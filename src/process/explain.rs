@@ -25,6 +25,9 @@ const SUMMING_UP: [&str; 6] = [
 /// what ssh or the server has said goes before.
 const NO_ANSWER: &str = "fatal: Could not read from remote repository.";
 
+/// git-lfs's last line if the server lacks a file's content. An earlier line names the file's object.
+const NO_CONTENT: &str = "error: failed to fetch some objects from ";
+
 /// Finds the cause of a failure in the last output: mostly its last line. A companion tool's own
 /// line (`peipkg-build: …`) mostly reports that another program failed: then an earlier line has the
 /// cause. git prints the cause first, and a remedy after it.
@@ -47,12 +50,22 @@ pub(crate) fn explain(tail: &str) -> String {
         if lines().any(|line| line == NO_ANSWER) {
             return excerpt(before_no_answer(lines()).unwrap_or(NO_ANSWER)).into_owned();
         }
+        if first.starts_with(NO_CONTENT)
+            && let Some(object) = lines().find(|line| names_object(line))
+        {
+            return format!("{}; then: {}", excerpt(object), excerpt(first));
+        }
         if first != last {
             return format!("{}; then: {}", excerpt(first), excerpt(last));
         }
     }
     let line = if is_make(last) { cause(&lines().collect::<Vec<_>>()).unwrap_or(last) } else { last };
     excerpt(line).into_owned()
+}
+
+/// Whether git-lfs names the object of a file in the line.
+fn names_object(line: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() == 64)
 }
 
 /// Returns the last line with words before git's [`NO_ANSWER`]. Some servers draw frames.
@@ -211,6 +224,16 @@ mod tests {
         let framed = "remote: \nremote: ====\nremote: ERROR: no such project\nremote: ====\nremote: \n";
         check(framed, "remote: ERROR: no such project");
         check("", NO_ANSWER);
+    }
+
+    #[test]
+    fn object_that_git_lfs_misses_is_named() {
+        let id = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let failed = "error: failed to fetch some objects from 'https://h/a.git/info/lfs'";
+        let missing = format!("[{id}] Object does not exist on the server: [404] gone");
+        let tail = format!("fetch: Fetching reference refs/tags/v1\n{missing}\n{failed}\n");
+        assert_eq!(explain(&tail), format!("{missing}; then: {failed}"));
+        assert_eq!(explain(&format!("a line\n{failed}\n")), failed);
     }
 
     #[test]
