@@ -138,6 +138,9 @@ fn submodule_without_a_url_or_its_commit_fails_by_name() {
     app.git(&["config", "--file", ".gitmodules", "--unset", "submodule.deps/lib.url"]);
     app.commit(&[("content", "")], DAY);
     app.tag_light("v2");
+    app.git(&["config", "--file", ".gitmodules", "submodule.deps/lib.url", ""]);
+    app.commit(&[("content", "")], DAY);
+    app.tag_light("v3");
     let url = http.serve("app.git", &app);
     let farm = Farm::builder().with(&inspector("app", &url).upstream("submodules = true")).build();
     let output = farm.once();
@@ -145,7 +148,8 @@ fn submodule_without_a_url_or_its_commit_fails_by_name() {
     let failed: Vec<String> =
         output.events("build failed").iter().map(|event| event["error"].clone()).collect();
     let start = "cannot fetch the source: submodule deps/lib: ";
-    assert_eq!(failed.len(), 2, "{output}");
+    assert_eq!(failed.len(), 3, "{output}");
+    assert!(failed.iter().any(|error| error.ends_with(".gitmodules has an empty url for it")), "{output}");
     assert!(failed.iter().all(|error| error.starts_with(start)), "{output}");
     assert!(failed.iter().any(|error| error.ends_with(".gitmodules has no url for it")), "{output}");
     let missing = format!("no branch or tag of {} has the commit {gone}", url.replace("app.git", "lib.git"));

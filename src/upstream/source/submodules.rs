@@ -131,6 +131,9 @@ pub(super) fn list(tree: Tree<'_>, attempt: Attempt<'_>) -> Result<Vec<Submodule
 fn url_of(submodule: &Submodule, outer: &UpstreamUrl) -> Result<UpstreamUrl, GitError> {
     let refused = |reason: &str| GitError::SubmoduleSource { reason: reason.to_owned() };
     let text = submodule.url.as_deref().ok_or_else(|| refused(".gitmodules has no url for it"))?;
+    if text.trim().is_empty() {
+        return Err(refused(".gitmodules has an empty url for it"));
+    }
     let url = gitmodules::resolve(&outer.address(), text)
         .ok_or_else(|| refused("its relative url leads out of the host"))?;
     url.parse().map_err(|error: UrlError| refused(&format!("its url is {error}")))
