@@ -148,7 +148,7 @@ fn read_recipe(bytes: &[u8]) {
 }
 
 fn read_pause(bytes: &[u8]) {
-    let pause = retry_after::parse(Some(&text(bytes)), SystemTime::UNIX_EPOCH);
+    let pause = retry_after::wait(retry_after::parse(Some(&text(bytes)), SystemTime::UNIX_EPOCH));
     assert!(pause.as_secs() <= 3600, "{pause:?}");
 }
 

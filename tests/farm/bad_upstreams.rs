@@ -199,17 +199,39 @@ fn listing_connection_closed_meanwhile_is_replaced() {
 #[test]
 fn listing_server_is_busy_reports_its_pause() {
     let (http, url) = server();
-    for (code, retry_after, seconds) in
-        [(429, Some("120"), 120), (429, None, 60), (500, Some("99999"), 3600), (502, Some("later"), 60)]
-    {
+    for (code, retry_after, seconds, asked) in [
+        (429, Some("120"), 120, " and asks for a pause of 2m0s"),
+        (429, None, 60, ""),
+        (500, Some("99999"), 3600, " and asks for a pause of 27h46m39s"),
+        (502, Some("later"), 60, ""),
+    ] {
         http.fault("a.git", Fault::Status { code, retry_after: retry_after.map(str::to_owned) });
         let busy = PollFault::Busy { pause: Duration::from_secs(seconds), redirected_to: None };
-        let reason = format!("the server answered with status {code}");
+        let reason = format!("the server answered with status {code}{asked}: not today");
         assert_eq!(list(&url, PATIENCE), Err(native_error(&reason, busy)));
     }
     // A broken repository must not make the host count as down.
     http.fault("a.git", Fault::Status { code: 503, retry_after: None });
-    check_failed(&list(&url, PATIENCE), "the server answered with status 503");
+    check_failed(&list(&url, PATIENCE), "the server answered with status 503: not today");
+}
+
+#[test]
+fn listing_refused_has_the_first_line_of_a_short_plain_text() {
+    let check = |head: &str, body: &[u8], expected: &str| {
+        let (http, url) = server();
+        let start = format!("HTTP/1.1 503 No\r\n{head}Content-Length: {}\r\n\r\n", body.len());
+        let start = start + std::str::from_utf8(body).unwrap();
+        http.fault("a.git", Fault::Stalled { start });
+        check_failed(&list(&url, PATIENCE), &format!("the server answered with status 503{expected}"));
+    };
+    let plain = "Content-Type: text/plain; charset=utf-8\r\n";
+    check(plain, b"\r\n  down for \x1b[1mmaintenance\r\nsee there", ": down for \u{1b}[1mmaintenance");
+    check("Content-Type: text/plain\r\n", b"", "");
+    check("Content-Type: text/html\r\n", b"<p>words</p>", "");
+    check("", b"words", "");
+    check(plain, &[b'x'; 5000], "");
+    check(plain, &[b'x'; 900], &format!(": {}\u{2026}{}", "x".repeat(100), "x".repeat(99)));
+    check("Content-Type: text/plain\r\nContent-Encoding: gzip\r\n", b"words", "");
 }
 
 #[test]
@@ -294,7 +316,7 @@ fn upstreams_bad_warn_once_each_and_the_others_are_built() {
         ("page", "git ls-remote"),
         ("login", "the answer has type \"text/html\", and git finds no tags in it"),
         ("gone", "git ls-remote"),
-        ("busy", "the server answered with status 503"),
+        ("busy", "the server answered with status 503 and asks for a pause of 30s: not today"),
         ("loop", "redirected more than 20 times"),
         ("file", "redirected to file:///etc/passwd"),
         ("short", "closed the connection"),

@@ -34,7 +34,8 @@ fn redirect_to_a_busy_host_pauses_only_that_host() {
     let farm = Farm::builder().with(&Recipe::program("moved", &good.url("moved.git"))).build();
     let mut daemon = farm.daemon();
     let failed = daemon.wait_event("poll failed", PATIENCE);
-    assert_eq!(failed["error"], "the server answered with status 429");
+    let error = "the server answered with status 429 and asks for a pause of 10m0s: not today";
+    assert_eq!(failed["error"], error);
     assert_eq!(failed["next_poll_after"], "10m0s", "{failed:?}");
 
     farm.add(&Recipe::program("good", &url));
@@ -65,7 +66,8 @@ fn sweep_host_asks_for_a_short_pause_waits() {
     let output = farm.once();
     output.assert_success();
     let failed = output.event("poll failed");
-    assert_eq!(failed["error"], "the server answered with status 429", "more than one listing failed");
+    let error = "the server answered with status 429 and asks for a pause of 1s: not today";
+    assert_eq!(failed["error"], error, "more than one listing failed");
     assert!(begun.elapsed() >= Duration::from_secs(1), "{output}");
     assert_eq!(farm.published().len(), 2, "{output}");
 }

@@ -13,6 +13,7 @@ mod net;
 mod one_request;
 pub(crate) mod pkt_line;
 pub mod ref_name;
+mod refusal;
 pub(crate) mod retry_after;
 pub mod smart_http;
 

@@ -12,19 +12,23 @@ const MAX: Duration = Duration::from_hours(1);
 /// The shortest wait: asking a busy server again at once would keep it busy.
 const MIN: Duration = Duration::from_secs(1);
 
+/// Returns how long to wait for a server that asks for `asked`.
+pub(crate) fn wait(asked: Option<Duration>) -> Duration {
+    asked.map_or(DEFAULT, |asked| asked.clamp(MIN, MAX))
+}
+
 /// Returns the wait for which `field` asks at `now`, in seconds or by a date. An unreadable `field`
 /// counts as none.
-pub(crate) fn parse(field: Option<&str>, now: SystemTime) -> Duration {
-    let Some(field) = field.map(str::trim) else { return DEFAULT };
+pub(crate) fn parse(field: Option<&str>, now: SystemTime) -> Option<Duration> {
+    let field = field?.trim();
     let is_number = !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit());
-    let wait = if is_number {
+    if is_number {
         // A number that does not fit is longer than the longest wait.
         Some(Duration::from_secs(field.parse().unwrap_or(u64::MAX)))
     } else {
         let date = httpdate::parse_http_date(field).ok();
         date.map(|date| date.duration_since(now).unwrap_or_default())
-    };
-    wait.map_or(DEFAULT, |wait| wait.clamp(MIN, MAX))
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +52,7 @@ mod tests {
             (Some("-1"), 60),
             (Some(""), 60),
         ] {
-            assert_eq!(parse(field, now), Duration::from_secs(seconds), "{field:?}");
+            assert_eq!(wait(parse(field, now)), Duration::from_secs(seconds), "{field:?}");
         }
     }
 }

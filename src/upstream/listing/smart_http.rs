@@ -31,7 +31,7 @@ use crate::upstream::listing::net::resolver::CachingResolver;
 use crate::upstream::listing::net::tls::{NoTls, TlsConnector};
 use crate::upstream::listing::one_request::OneRequest;
 use crate::upstream::listing::pkt_line;
-use crate::upstream::listing::retry_after;
+use crate::upstream::listing::{refusal, retry_after};
 
 /// The longest answer, in bytes: about 250,000 tags. Each poller may read one at the same time and
 /// holds its tags in memory.
@@ -280,17 +280,19 @@ impl<'a> Listing<'a> {
         let (head, body) = response.into_parts();
         let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let status = head.status;
-        let refusal = |fault| {
-            let reason = format!("the server answered with status {}", status.as_u16());
-            Err(NativeError::Final(PollError { reason, fault }))
-        };
-        // A server error without Retry-After is this repository's fault, not the host's.
-        if status.is_server_error() && field(RETRY_AFTER).is_none() {
-            return refusal(PollFault::Other);
-        }
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            let pause = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
-            return refusal(PollFault::Busy { pause, redirected_to: self.redirected_to.clone() });
+            let asked = retry_after::parse(field(RETRY_AFTER), SystemTime::now());
+            // A server error without Retry-After is this repository's fault, not the host's.
+            let fault = if status.is_server_error() && field(RETRY_AFTER).is_none() {
+                PollFault::Other
+            } else {
+                let pause = retry_after::wait(asked);
+                PollFault::Busy { pause, redirected_to: self.redirected_to.clone() }
+            };
+            // An end of the text that is slow to come must not take the time of the two requests.
+            let body = (!self.is_one_request || fault != PollFault::Other).then_some(body);
+            let reason = refusal::reason(status, asked, &head.headers, body);
+            return Err(NativeError::Final(PollError { reason, fault }));
         }
         // git would unpack it in memory, and a few KiB may become gigabytes.
         let encoding = head

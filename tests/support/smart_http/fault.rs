@@ -121,8 +121,11 @@ pub(super) fn perform(
         Fault::CloseAfter { bytes } => cgi::serve(incoming, &mut Cut { stream, left: *bytes }, root, false),
         Fault::Status { code, retry_after } => {
             incoming.drain()?;
-            let retry: Vec<_> = retry_after.iter().map(|value| ("Retry-After", value.as_str())).collect();
-            message::respond(&mut stream, *code, &retry, b"not today\n")
+            let mut fields: Vec<_> =
+                retry_after.iter().map(|value| ("Retry-After", value.as_str())).collect();
+            // git would show the text of an answer that it reads.
+            fields.extend((*code >= 429).then_some(("Content-Type", "text/plain")));
+            message::respond(&mut stream, *code, &fields, b"not today\n")
         }
         Fault::Page => {
             incoming.drain()?;
