@@ -73,6 +73,7 @@ fn abort_on_panic() {
 fn run_supervisor(args: &[OsString]) -> Option<ExitCode> {
     let (command, result) = match args {
         [first, grace, program, rest @ ..] if first == supervisor::ARGUMENT => {
+            inherited::close_files();
             let grace = grace.to_str().and_then(|grace| grace.parse().ok()).unwrap_or_default();
             let mut command = process::Command::new(program);
             let result = supervisor::supervise_build(command.args(rest), Duration::from_millis(grace));

@@ -1,11 +1,13 @@
-//! The signal state that a parent leaves behind. An ignored or blocked signal survives `exec`, so
-//! whoever starts the manager could otherwise decide whether it can be stopped.
+//! The signal state and the open files that a parent leaves behind. Both survive `exec`: whoever
+//! starts the manager could otherwise decide whether it can be stopped, and hand files to builds.
 
 use std::fs;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::SigSet;
+use nix::unistd::close;
 use signal_hook::consts::{FORBIDDEN, SIGPIPE};
 use signal_hook::flag;
 
@@ -27,6 +29,20 @@ pub(crate) fn reset_signals() {
     }
     // This cannot fail: the set is valid.
     let _ = SigSet::empty().thread_set_mask();
+}
+
+/// Closes all files above standard error, in a process that has opened none itself: the supervisor
+/// of a build. A build could read them, and its leftovers could hold a lock. The manager keeps them:
+/// `setlock` and the like hand it a lock to hold.
+pub(crate) fn close_files() {
+    // Without `/proc` nothing tells which files are open.
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // The list itself is closed before the loop: its number, which it has too, is then unused.
+    let numbers: Vec<RawFd> = numbers.collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        let _ = close(number);
+    }
 }
 
 /// Reads the set of ignored signals from `/proc/<pid>/status`.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::farm::Farm;
@@ -151,4 +152,26 @@ fn git_needs_a_password_fails_without_a_prompt() {
     let failed = output.event("poll failed");
     assert!(failed["error"].starts_with("git ls-remote exited with status 128: "), "{output}");
     assert!(!farm.path("asked").exists(), "git ran its prompt program");
+}
+
+#[test]
+fn file_open_at_the_start_reaches_no_build() {
+    const LISTS_FILES: &str = "#!/bin/sh
+readlink /proc/$$/fd/* >>\"$HOME/open-${0##*/}\"
+exec {real} \"$@\"
+";
+    let repo = GitRepo::program(&["1.0"]);
+    let recipe = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&recipe).program("peipkg-build", LISTS_FILES).build();
+    let inherited = farm.home().join("inherited");
+    fs::write(&inherited, "secret").unwrap();
+    let manager = farm.command(&["--once", "--config"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 3<\"$0\" 9>>\"$0\"; exec \"$@\""]).arg(&inherited);
+    command.arg(manager.get_program()).args(manager.get_args()).arg(farm.config_path());
+    command.envs(manager.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success().assert_only_events();
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+    let open = fs::read_to_string(farm.home().join("open-peipkg-build")).unwrap();
+    assert!(!open.is_empty() && !open.contains("/inherited"), "{open}");
 }
