@@ -48,11 +48,16 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
 
 impl Publisher {
     fn run(&self, group: &[PublishJob], answer: impl Fn(Event)) -> PublishOutcome {
-        let logs: Vec<Option<Arc<str>>> = group.iter().map(|job| self.log_of(job, &answer)).collect();
+        let mut logs: Vec<Option<Arc<str>>> = group.iter().map(|job| self.log_of(job, &answer)).collect();
+        if let ([job], [Some(log)]) = (group, &logs[..])
+            && is_gone(log)
+        {
+            logs = vec![self.begin_log(job, &answer)];
+        }
         let outputs: Vec<PendingOutputs> = group.iter().map(|job| job.outputs.clone()).collect();
         // Only one log is open at a time: a group may have more versions than the process may open
-        // files. The tool writes to the first one.
-        let first = logs.iter().flatten().next();
+        // files. The tool writes to the first one that is still there.
+        let first = logs.iter().flatten().find(|log| !is_gone(log));
         let log = open(first);
         if let [first, _, ..] = &outputs[..] {
             log.note(format_args!("publish of {} and {} more", first.key, outputs.len() - 1));
@@ -80,9 +85,10 @@ impl Publisher {
 
     /// Returns the path of the log to continue. Begins one if the version was built earlier.
     fn log_of(&self, job: &PublishJob, answer: impl Fn(Event)) -> Option<Arc<str>> {
-        if job.is_new {
-            return job.log.clone();
-        }
+        if job.is_new { job.log.clone() } else { self.begin_log(job, answer) }
+    }
+
+    fn begin_log(&self, job: &PublishJob, answer: impl Fn(Event)) -> Option<Arc<str>> {
         let key = &job.outputs.key;
         let what = "publish of pending packages";
         let log = BuildLog::begin(&self.state.logs(), &key.recipe, &key.version, what, Secrets::default())
@@ -90,6 +96,11 @@ impl Publisher {
         answer(Event::LogBegun { key: key.clone(), log: log.clone() });
         Some(log)
     }
+}
+
+/// Whether a log was removed: a recipe keeps only its newest logs, and a publish may wait long.
+fn is_gone(log: &str) -> bool {
+    !Path::new(log).exists()
 }
 
 /// Opens a log to continue it; without a path, one that discards everything.

@@ -84,13 +84,18 @@ impl BuildLog {
     }
 
     /// Continues the log at `path`, which another thread has begun. If the file cannot be opened, the
-    /// log warns and discards all output.
+    /// log discards all output. It warns, unless the file is gone: later logs of the recipe may have
+    /// taken its place.
     pub(crate) fn resume(path: &Path) -> Self {
         let opened = File::options().read(true).write(true).open(path);
         let file = opened.and_then(|file| CappedFile::resume(file, capped_file::CAP));
-        let file = file.inspect_err(|error| warn_of(path, error)).ok();
+        if let Err(error) = &file
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn_of(path, error);
+        }
         let cleaner = Cleaner::new(Secrets::default());
-        Self(Rc::new(RefCell::new(Inner { path: path.to_owned(), file, cleaner })))
+        Self(Rc::new(RefCell::new(Inner { path: path.to_owned(), file: file.ok(), cleaner })))
     }
 
     /// Returns the file's path, or none if the file could not be created or a write has failed.

@@ -311,6 +311,34 @@ fn log_cannot_grow_the_build_succeeds() {
 }
 
 #[test]
+fn log_gone_before_the_publish_is_no_fault() {
+    let repo = GitRepo::program(&["1.0", "2.0", "3.0"]);
+    // Version 3.0 waits at the latch alone, the others for a publish together.
+    let latch = Latch::new();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = publish ] || exec {{real}} \"$@\"\n{}\
+         ls \"$9\" | grep -q tool_2.0 && echo refused for a test && exit 1\nexec {{real}} \"$@\"\n",
+        latch.script()
+    );
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .program("peipkg-repo", &script)
+        .build();
+    let sweep = farm.start(&["--once"]);
+    wait_until("all is built", PATIENCE, || latch.is_reached() && farm.kept().len() == 3);
+    // While a publish takes long, the logs of more builds than a recipe keeps do the same.
+    fs::remove_dir_all(farm.path("state/logs/tool")).unwrap();
+    latch.open();
+    let output = sweep.wait_exit(PATIENCE);
+    output.assert_success().assert_only_events();
+    assert!(output.events("cannot write the build log").is_empty(), "{output}");
+    output.event("publish of several versions failed, publishing each alone");
+    let log = named_by(&output.event("publish failed"), &farm, "tool");
+    assert!(log.contains("refused for a test\n"), "{log}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 3.0-1 noarch"]);
+}
+
+#[test]
 fn manager_killed_its_log_stays_as_it_was() {
     let repo = GitRepo::program(&["1.0"]);
     let latch = Latch::new();
