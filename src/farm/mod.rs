@@ -43,7 +43,7 @@ use flight::{Flight, Lost};
 use hooks::Hooks;
 use matched::Matched;
 use moment::Moment;
-use peipkg_format::archive_index::Archive;
+use peipkg_format::archive_index::{Archive, Presence};
 use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
@@ -224,12 +224,20 @@ impl Farm {
         };
         let polls_are_over = !self.schedule.has_running() || stop.polls_abandoned <= now;
         let is_done = has_published && !self.upload.has_untried;
-        let has_work_left = stop.has_polls_left || self.queue.len() > 0;
+        let has_work_left = stop.has_polls_left || self.has_versions_to_build();
         let outcome = match stop.outcome {
             Outcome::Clean if self.options.once && has_work_left => Outcome::Unfinished,
             outcome => outcome,
         };
         (polls_are_over && (is_done || self.is_aborted())).then_some(outcome)
+    }
+
+    /// Whether a version waits whose packages no other recipe has published meanwhile.
+    fn has_versions_to_build(&self) -> bool {
+        self.queue.iter().any(|(id, Candidate { version, .. }, _)| {
+            let recipe = self.roster.get(id);
+            recipe.is_some_and(|recipe| self.archive.presence(&recipe.packages, version) == Presence::Absent)
+        })
     }
 
     /// Whether a build, a publish or an upload runs.

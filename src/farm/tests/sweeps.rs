@@ -73,3 +73,13 @@ fn sweep_stopped_with_work_left_is_unfinished() {
         assert_eq!(bench.farm.outcome(bench.now), Some(expected), "{once} {tags:?} {is_listed}");
     }
 }
+
+#[test]
+fn sweep_stopped_once_another_recipe_has_published_the_rest_is_clean() {
+    let mut bench = Bench::new(true, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.tags("w", &["v1"]);
+    bench.event(Event::StopRequested);
+    bench.done();
+    assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
+}
