@@ -20,11 +20,11 @@ pub(super) fn log(notice: &Notice) {
         Notice::WebhookAccepted { recipe } => {
             info!(recipe:%; "webhook accepted, triggering immediate poll");
         }
-        Notice::WebhookUnmatched { names, reason, nearest } => {
+        Notice::WebhookUnmatched { names, reason, nearest, not_logged } => {
             let repositories = names.join(" ");
             let (nearest, nearest_upstream) =
                 nearest.as_ref().map(|(recipe, upstream)| (&**recipe, upstream.to_string())).unzip();
-            warn!(repositories, reason, nearest, nearest_upstream; "webhook matches no recipe");
+            warn!(repositories, reason, nearest, nearest_upstream, not_logged; "webhook matches no recipe");
         }
         Notice::PollStarted { recipe, upstream } => info!(recipe:%, upstream:%; "polling upstream"),
         Notice::PollComplete { recipe, tags_seen, matches, queued } => {

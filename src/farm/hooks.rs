@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::farm::events::Notice;
 use crate::farm::moment::Moment;
 use crate::recipe::upstream_url::UpstreamUrl;
 
@@ -19,6 +21,18 @@ pub(super) struct Hooks {
     pub(super) unmatched: u64,
     /// The last one of these.
     pub(super) last_unmatched: Option<Unmatched>,
+    pub(super) line: UnmatchedLine,
+}
+
+/// The log line about webhooks that concern no recipe.
+#[derive(Debug, Default)]
+pub(super) struct UnmatchedLine {
+    /// The line of the last one, if it is not logged yet.
+    waiting: Option<Notice>,
+    /// How many others share the line.
+    others: u64,
+    /// When the next line may be logged.
+    earliest: Moment,
 }
 
 /// A webhook that named a repository, but concerned no recipe.
@@ -50,6 +64,34 @@ impl Hooks {
     pub(super) fn knows_no_upstream(&self) -> bool {
         let Names { by_name, by_path, by_new_name, redirected } = &self.names;
         by_name.is_empty() && by_path.is_empty() && by_new_name.is_empty() && redirected.is_empty()
+    }
+}
+
+impl UnmatchedLine {
+    /// The least time between two lines: whoever has the secret, such as a hook of a whole
+    /// organisation, could fill the log.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    /// Puts `notice` in the place of the one that waits.
+    pub(super) fn record(&mut self, notice: Notice) {
+        if self.waiting.replace(notice).is_some() {
+            self.others += 1;
+        }
+    }
+
+    /// Returns when the line is due, if one waits.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.waiting.is_some().then_some(self.earliest)
+    }
+
+    /// Takes the line that waits.
+    pub(super) fn take(&mut self, now: Moment) -> Option<Notice> {
+        let mut notice = self.waiting.take()?;
+        self.earliest = now + Self::PAUSE;
+        if let Notice::WebhookUnmatched { not_logged, .. } = &mut notice {
+            *not_logged = std::mem::take(&mut self.others);
+        }
+        Some(notice)
     }
 }
 

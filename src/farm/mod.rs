@@ -194,6 +194,7 @@ impl Farm {
             Event::StopRequested => self.on_stop_requested(now, &mut effects),
             Event::AbortRequested => self.on_abort_requested(now, &mut effects),
         }
+        self.report_unmatched(now, &mut effects);
         self.requeue_due_retries(now);
         self.start_polls(now, &mut effects);
         self.start_publish(now, &mut effects);
@@ -208,7 +209,8 @@ impl Farm {
             return (!self.is_working() && self.schedule.has_running()).then_some(stop.polls_abandoned);
         }
         let retry = self.failures.next_retry().filter(|_| !self.options.once);
-        [retry, self.upload.next(), self.schedule.next_deadline()].into_iter().flatten().min()
+        let deadlines = [retry, self.upload.next(), self.schedule.next_deadline(), self.hooks.line.due()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Returns how the farm ended, once it has.

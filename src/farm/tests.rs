@@ -163,10 +163,11 @@ fn describe(effect: &Effect) -> Option<String> {
                 format!("{recipe}: no {tag_pattern} like {example}")
             }
             Notice::ExcludeNamesNoTag { exclude, example, .. } => format!("no tag {exclude} like {example}"),
-            Notice::WebhookUnmatched { names, reason, nearest } => {
+            Notice::WebhookUnmatched { names, reason, nearest, not_logged } => {
                 let path = names.first().and_then(|name| name.split_once('/')).map_or("", |(_, path)| path);
                 let nearest = nearest.as_ref().map(|(recipe, _)| format!(", nearest {recipe}"));
-                format!("unmatched {path}: {reason}{}", nearest.unwrap_or_default())
+                let others = if *not_logged > 0 { format!(", {not_logged} more") } else { String::new() };
+                format!("unmatched {path}: {reason}{}{others}", nearest.unwrap_or_default())
             }
             Notice::TagSkipped { tag, .. } => format!("skipped {tag:?}"),
             Notice::MoreTagsSkipped { count, .. } => format!("skipped {count} more"),

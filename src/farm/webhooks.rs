@@ -34,7 +34,7 @@ impl Farm {
         // These come last, so that no upstream can take a name from another by a redirect.
         upstreams.extend(self.that_want_hooks(names.find_redirected(repositories)));
         if upstreams.is_empty() {
-            return self.on_webhook_unmatched(repositories, now, effects);
+            return self.on_webhook_unmatched(repositories, now);
         }
         self.hooks.last_matched = Some(now);
         if is_ping || self.stopping.is_some() {
@@ -49,7 +49,14 @@ impl Farm {
         }
     }
 
-    fn on_webhook_unmatched(&mut self, repositories: &[String], now: Moment, effects: &mut Effects) {
+    /// Logs that a webhook has matched no recipe, if it is time. A manager that stops does not wait.
+    pub(super) fn report_unmatched(&mut self, now: Moment, effects: &mut Effects) {
+        if self.stopping.is_some() || self.hooks.line.due().is_some_and(|due| due <= now) {
+            self.hooks.line.take(now).into_iter().for_each(|notice| effects.report(notice));
+        }
+    }
+
+    fn on_webhook_unmatched(&mut self, repositories: &[String], now: Moment) {
         let names = &self.hooks.names;
         let known = names.find(repositories);
         let known = known.chain(names.find_redirected(repositories));
@@ -60,7 +67,8 @@ impl Farm {
         let nearest = nearest.and_then(|url| Some((self.recipes_of(url).next()?.clone(), url.clone())));
         let repositories: Vec<String> = repositories.iter().map(|name| excerpt(name).into_owned()).collect();
         let recipe = nearest.as_ref().map(|(recipe, _)| recipe.clone());
-        effects.report(Notice::WebhookUnmatched { names: repositories.clone(), reason, nearest });
+        let names = repositories.clone();
+        self.hooks.line.record(Notice::WebhookUnmatched { names, reason, nearest, not_logged: 0 });
         self.hooks.unmatched += 1;
         self.hooks.last_unmatched = Some(Unmatched { received: now, repositories, reason, nearest: recipe });
     }

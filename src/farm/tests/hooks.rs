@@ -86,6 +86,25 @@ fn ping_polls_nothing_and_tells_of_no_match() {
     assert_eq!((bench.seen().len(), bench.farm.hooks.unmatched), (0, 1));
 }
 
+#[test]
+fn webhooks_for_no_recipe_share_a_line_each_second() {
+    let none = "no recipe has this upstream";
+    let mut bench = farm(&["https://h/o/r"]);
+    let start = bench.now;
+    for number in 0..100 {
+        hook(&mut bench, &[&format!("h/x/{number}")]);
+        bench.now += Duration::from_millis(5);
+    }
+    assert_eq!(bench.seen(), [format!("unmatched x/0: {none}")]);
+    bench.sleep_until(start + Duration::from_mins(1));
+    assert_eq!(bench.seen(), [format!("unmatched x/99: {none}, 98 more")]);
+    assert_eq!(bench.farm.hooks.unmatched, 100);
+    hook(&mut bench, &["h/x/a"]);
+    hook(&mut bench, &["h/x/b"]);
+    bench.event(Event::StopRequested);
+    assert!(bench.seen().contains(&format!("unmatched x/b: {none}")), "stopping waits for no second");
+}
+
 /// The old URL of a renamed repository.
 const OLD: &str = "https://h/old/r";
 
