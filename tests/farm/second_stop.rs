@@ -1,4 +1,4 @@
-//! The second stop signal: it is counted however close it comes, and ends the manager and its
+//! The second stop signal: it is counted even right after the first one, and ends the manager and its
 //! children even if no other thread answers.
 
 use std::fs::File;
