@@ -186,6 +186,10 @@ impl Gate {
     }
 
     fn accept(&mut self) {
+        // Another thread may have taken its number while it was closed.
+        if self.spare.is_none() {
+            self.spare = spare(&self.listener).ok();
+        }
         for _ in 0..ACCEPTS {
             match self.listener.accept() {
                 Ok((socket, from)) => self.admit(socket, from),

@@ -156,6 +156,13 @@ fn files_all_used_clients_get_503_and_the_log_a_line_a_second() {
     let addr = daemon.http_addr();
     assert_eq!(get(addr, "/healthz").text(), "ok");
     let pid = daemon.pid();
+    // The spare file gets lost, and is opened again below the files that the start has closed.
+    limit_files(pid, Some(0));
+    let client = TcpStream::connect(addr).unwrap();
+    daemon.wait_event("cannot accept a connection", PATIENCE);
+    limit_files(pid, None);
+    drop(client);
+    assert_eq!(get(addr, "/healthz").text(), "ok");
     let is_open = |number: &u64| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
     // Wait for the last client's end, then leave no number free.
     let mut lowest = 0;
