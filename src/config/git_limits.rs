@@ -20,9 +20,9 @@ const MIN_SOURCE_LIMIT: u64 = 1 << 20;
 /// `[git]`: limits in bytes; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GitLimits {
-    /// What one git child may allocate.
+    /// The memory that one git child may allocate, in bytes.
     pub memory: Option<u64>,
-    /// What one fetch may write.
+    /// The disk space that one fetch may use, in bytes.
     pub source: Option<u64>,
 }
 

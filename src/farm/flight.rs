@@ -1,4 +1,4 @@
-//! What the farm remembers of the builds in progress, and of those that hung. Decides nothing. Pure.
+//! The builds in progress, and those that hung. Decides nothing. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -22,6 +22,9 @@ use crate::farm::events::{
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
+/// The lines of a recipe that wants webhooks.
+const HOOK: &str = "[watch]\ngithub_webhook = true";
+
 /// A farm under test, and its effects since the test looked last.
 pub(super) struct Bench {
     pub(super) farm: Farm,
@@ -208,6 +211,11 @@ pub(super) fn recipe(id: &str, upstream: &str, packages: &[&str], more: &str) ->
         writeln!(text, "[[package]]\nname = {package:?}\narchitecture = 'noarch'\n").unwrap();
     }
     Recipe::parse(id, Path::new(id), &text, 0, &mut Vec::new()).unwrap()
+}
+
+fn hook(bench: &mut Bench, names: &[&str]) {
+    let repositories = names.iter().map(|name| (*name).to_owned()).collect();
+    bench.event(Event::WebhookReceived { repositories });
 }
 
 fn no_route() -> PollError {

@@ -38,7 +38,7 @@ struct Exchange {
     ask: Ask,
     /// The length of the whole request.
     length: usize,
-    /// What has arrived of the answer; nothing if there was no memory for the rest.
+    /// The bytes of the answer that have arrived; `None` if there was no memory for the rest.
     answer: Option<Vec<u8>>,
     /// The bytes of the answer that have not arrived; `None` while its head is incomplete.
     missing: Option<usize>,

@@ -17,7 +17,7 @@ use crate::recipe::upstream_url::UpstreamUrl;
 const MAX_ADDRESS: usize = 2048;
 const MAX_ADDRESSES: usize = 16;
 
-/// Whose payload it is.
+/// The forge that sent a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Forge {
     /// GitHub's, or of a forge that names its repositories as GitHub or Bitbucket do.

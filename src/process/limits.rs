@@ -1,4 +1,4 @@
-//! What the system and the manager let a child use: memory, and bytes on disk. Starts no child.
+//! The limits of a child's memory and disk space. Starts no child.
 //!
 //! The system limits each process: a shell sets the limits and then becomes the child. Setting them
 //! on the started child would come too late for what it has already started, and setting them

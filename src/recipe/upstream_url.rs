@@ -27,7 +27,8 @@ struct Inner {
     host: Option<Arc<str>>,
 }
 
-/// What git needs to log in over HTTP, decoded. It has no `Debug`, which would show it.
+/// The user and password with which git logs in over HTTP, decoded. It has no `Debug`, which would
+/// show them.
 pub(crate) struct Credentials {
     /// The URLs to use it for: the scheme and the host, with its port.
     pub site: String,

@@ -53,7 +53,7 @@ pub(super) enum Group {
     Torn,
 }
 
-/// What to do.
+/// The way in which the start settles an interrupted publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The repository stays. Versions that it lists are published, the others stay pending.

@@ -24,8 +24,8 @@ const LISTING_GRACE: Duration = Duration::from_secs(1);
 /// The longest listing accepted, in bytes: about 250,000 tags. Each poller holds one in memory.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
 
-/// What one listing by git may allocate, in bytes: enough for the longest listing accepted, of which
-/// two processes hold the refs, and little enough for all pollers at once.
+/// The memory that each process of a listing by git may allocate, in bytes: enough for the longest
+/// listing accepted, of which two processes hold the refs, and little enough for all pollers at once.
 const LISTING_MEMORY: u64 = 144 * 1024 * 1024;
 
 /// The most threads that git unpacks with. Each has a stack and a cache of its own.

@@ -23,8 +23,8 @@ fn hooked(id: &str, url: &str) -> Recipe {
     Recipe::program(id, url).tag_pattern(r"^x(\d+)$").watch("github_webhook = true")
 }
 
-/// Starts a daemon with these recipes and waits for its first polls.
-fn settled(recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
+/// Starts a daemon with HTTP and waits for its first polls.
+pub(crate) fn settled(recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
     let mut builder = Farm::builder().http();
     for recipe in recipes {
         builder = builder.with(recipe);
@@ -37,7 +37,7 @@ fn settled(recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
 }
 
 #[track_caller]
-fn stop(mut daemon: Running) {
+pub(crate) fn stop(mut daemon: Running) {
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_code(0).assert_only_events();
 }

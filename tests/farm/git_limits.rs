@@ -20,7 +20,7 @@ const LIMITS: &str = "[git]\nmemory_limit = \"32MiB\"\nsource_limit = \"2MiB\"\n
 const MEMORY: &str = "more memory than [git] memory_limit = 32MiB allows";
 const DISK: &str = "writes more to disk than [git] source_limit = 2MiB allows";
 
-/// What the programs of git took at most, in bytes.
+/// The most that the programs of git used, in bytes.
 struct Peak {
     /// The memory that all of them had at once.
     memory: u64,

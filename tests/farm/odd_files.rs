@@ -18,7 +18,7 @@ use crate::support::wait::PATIENCE;
 /// How long a run may take that a blocking reader would never end.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What may be in the place of a file, and the words that say so.
+/// The things put in the place of a file, each with the words of its error.
 const KINDS: [(&str, &str); 4] = [
     ("fifo", "is a FIFO, expected a regular file"),
     ("zero", "is a device, expected a regular file"),

@@ -7,6 +7,7 @@ use std::thread;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::forges::{settled, stop};
 use crate::payloads::{self, Addresses};
 use crate::support::client::{self, Response, openssl_hmac_sha256};
 use crate::support::farm::{Farm, SECRET};
@@ -47,24 +48,11 @@ fn triggered(daemon: &Running) -> Vec<String> {
     events.map(|event| event["recipe"].clone()).collect()
 }
 
-/// Starts a daemon with HTTP and waits for its first polls.
-fn settled(http: &SmartHttp, recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
-    let mut builder = Farm::builder().http();
-    for recipe in recipes {
-        builder = builder.with(recipe);
-    }
-    let farm = builder.build();
-    let mut daemon = farm.daemon();
-    let addr = daemon.http_addr();
-    daemon.wait_events("poll complete", recipes.len(), PATIENCE);
+/// Starts a daemon, and forgets the requests of its first polls.
+fn settled_quietly(http: &SmartHttp, recipes: &[Recipe]) -> (Farm, Running, SocketAddr) {
+    let started = settled(recipes);
     http.clear_log();
-    (farm, daemon, addr)
-}
-
-#[track_caller]
-fn stop(mut daemon: Running) {
-    daemon.signal(Signal::TERM);
-    daemon.wait_exit(PATIENCE).assert_code(0).assert_only_events();
+    started
 }
 
 #[test]
@@ -101,7 +89,7 @@ fn webhook_of_github_gitea_and_forgejo_is_understood() {
     let repo = GitRepo::new();
     repo.commit(&[], "2026-01-01T00:00:00Z");
     let url = http.serve("lib.git", &repo);
-    let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url)]);
+    let (_farm, mut daemon, addr) = settled_quietly(&http, &[hooked("lib", &url)]);
     let forge = Addresses::of(&url);
     let push = payloads::github_push(&forge, "v1");
     let gitea = payloads::gitea_push(&forge, "v1");
@@ -186,7 +174,7 @@ fn webhook_answer_names_exactly_the_recipes_with_a_webhook() {
         hooked("other", &other).tag_pattern(none),
     ];
     http.serve("lib", &repo);
-    let (_farm, mut daemon, addr) = settled(&http, &recipes);
+    let (_farm, mut daemon, addr) = settled_quietly(&http, &recipes);
     let body = payloads::github_push(&Addresses::of(&url), "v2");
     assert_eq!(client::webhook(addr, "push", SECRET, body.as_bytes()).status, 200);
     daemon.wait_for(PATIENCE, |events| {
@@ -204,7 +192,7 @@ fn webhook_for_no_recipe_polls_nothing() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
     let plain = Recipe::program("lib", &url).tag_pattern(r"^x(\d+)$");
-    let (_farm, mut daemon, addr) = settled(&http, &[plain]);
+    let (_farm, mut daemon, addr) = settled_quietly(&http, &[plain]);
     for url in [&url, "https://github.com/octocat/Hello-World.git"] {
         let body = payloads::github_push(&Addresses::of(url), "v2");
         assert_answer(&client::webhook(addr, "push", SECRET, body.as_bytes()), 200, "accepted");
@@ -224,7 +212,7 @@ fn webhook_for_no_recipe_polls_nothing() {
 fn webhooks_twenty_at_once_are_few_polls() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
-    let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
+    let (_farm, mut daemon, addr) = settled_quietly(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
     // Delay the first webhook's listing until all webhooks have come.
     http.fault_times("lib.git", Fault::Silent, 1);
     let body = payloads::github_push(&Addresses::of(&url), "v2");
@@ -243,7 +231,7 @@ fn webhooks_twenty_at_once_are_few_polls() {
 fn webhook_wrong_signature_is_refused() {
     let http = SmartHttp::new();
     let url = http.serve("lib.git", &GitRepo::program(&["1"]));
-    let (_farm, mut daemon, addr) = settled(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
+    let (_farm, mut daemon, addr) = settled_quietly(&http, &[hooked("lib", &url).tag_pattern(r"^x(\d+)$")]);
     let body = payloads::github_push(&Addresses::of(&url), "v2");
     let right = signature(body.as_bytes());
     let flipped = format!("{}{}", &right[..70], if right.ends_with('0') { "1" } else { "0" });

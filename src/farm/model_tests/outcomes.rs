@@ -119,7 +119,7 @@ impl World {
                     self.pending.remove(&outputs.key);
                     self.not_before.remove(&outputs.key);
                     self.refused.remove(&outputs.key);
-                    // Nobody counts an attempt at what somebody removed.
+                    // An attempt to publish outputs that were removed is not counted.
                     self.attempts.remove(&(true, outputs.key.clone()));
                 }
                 PublishOutcome::Gone(gone.iter().map(|outputs| outputs.directory.clone()).collect())

@@ -1,6 +1,6 @@
 //! The phases of an upstream's polls, as one table. Pure.
 
-/// What an upstream's polls are doing.
+/// The state of an upstream's polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing, until its next poll is due.
@@ -15,7 +15,7 @@ pub(super) enum Phase {
     AgainUrgent,
 }
 
-/// What happens to an upstream.
+/// The reason for a change of phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// Its next poll is due.

@@ -1,4 +1,4 @@
-//! What the schedule knows of one upstream, and when its next poll is due. Pure.
+//! One upstream in the schedule, and when its next poll is due. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

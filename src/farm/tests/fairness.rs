@@ -153,7 +153,7 @@ fn several_builders_never_build_two_versions_of_one_upstream() {
     bench.built();
     assert_eq!(bench.farm.outcome(bench.now), None);
     bench.built();
-    // What was finished during the first publish follows in a second one.
+    // A second publish takes the versions that were built during the first one.
     bench.published();
     assert_eq!(bench.publishing().len(), 4);
     assert_eq!(bench.farm.outcome(bench.now), None);

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const HOOK: &str = "[watch]\ngithub_webhook = true";
-
 /// Returns a farm with a recipe for each of `upstreams`, after its first polls; those whose URL begins
 /// with `-` want no hooks.
 fn farm(upstreams: &[&str]) -> Bench {
@@ -19,11 +17,6 @@ fn farm(upstreams: &[&str]) -> Bench {
     // A second webhook within a second of a listing would wait.
     bench.now += Duration::from_secs(2);
     bench
-}
-
-fn hook(bench: &mut Bench, names: &[&str]) {
-    let repositories = names.iter().map(|name| (*name).to_owned()).collect();
-    bench.event(Event::WebhookReceived { repositories });
 }
 
 /// Plays a webhook with `names`, and expects polls of `expected`, or the notice that it polls none.

@@ -2,10 +2,13 @@
 
 use super::*;
 
-const HOOK: &str = "[watch]\ngithub_webhook = true";
-
-fn hook(bench: &mut Bench, repository: &str) {
-    bench.event(Event::WebhookReceived { repositories: vec![repository.into()] });
+/// Returns the versions in the queue that go first.
+fn urgent(bench: &Bench) -> Vec<String> {
+    let waiting = bench.farm.queue.iter();
+    waiting
+        .filter(|(_, _, waits)| *waits == queue::Waits::Urgent)
+        .map(|(_, candidate, _)| candidate.version.to_string())
+        .collect()
 }
 
 fn stamped(id: &str, upstream: &str, package: &str, stamp: u64) -> Recipe {
@@ -76,18 +79,11 @@ fn versions_that_were_left_out_are_no_news_of_a_webhook() {
     let tags: Vec<String> = (1..=10_050).map(|n| format!("v{n}")).collect();
     let mut tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     bench.tags("https://h/a", &tags);
-    hook(&mut bench, "h/a");
+    hook(&mut bench, &["h/a"]);
     tags.push("v20000");
     bench.seen();
     bench.tags("https://h/a", &tags);
-    let urgent: Vec<String> = bench
-        .farm
-        .queue
-        .iter()
-        .filter(|(_, _, waits)| *waits == queue::Waits::Urgent)
-        .map(|(_, c, _)| c.version.to_string())
-        .collect();
-    assert_eq!(urgent, ["20000-1"]);
+    assert_eq!(urgent(&bench), ["20000-1"]);
 }
 
 #[test]
@@ -103,17 +99,10 @@ fn backlog_of_a_recipe_that_waited_for_a_reload_is_no_news_of_a_webhook() {
     bench.finish(BuildOutcome::RecipeChanged);
     assert_eq!(bench.seen(), ["build a@4-1", "changed a", "build b@1-1"]);
     bench.event(Event::RosterLoaded(Ok(with(2))));
-    hook(&mut bench, "h/a");
+    hook(&mut bench, &["h/a"]);
     bench.event(Event::PollFinished { upstream: "https://h/a".into(), tags: Err(no_route()) });
     bench.tags("https://h/a", &["v1", "v2", "v3", "v4", "v5"]);
-    let urgent: Vec<String> = bench
-        .farm
-        .queue
-        .iter()
-        .filter(|(_, _, waits)| *waits == queue::Waits::Urgent)
-        .map(|(_, c, _)| c.version.to_string())
-        .collect();
-    assert_eq!(urgent, ["5-1"]);
+    assert_eq!(urgent(&bench), ["5-1"]);
 }
 
 #[test]
@@ -123,7 +112,7 @@ fn webhook_during_a_listing_makes_the_version_urgent_that_this_listing_shows() {
     bench.tags("https://h/a", &[]);
     bench.tags("w", &["v1", "v2", "v3"]);
     bench.sleep_until(at(HOUR)); // Regular polls of both run.
-    hook(&mut bench, "h/a");
+    hook(&mut bench, &["h/a"]);
     bench.tags("https://h/a", &["v1"]);
     bench.tags("https://h/a", &["v1"]);
     let waits: Vec<_> =
@@ -221,16 +210,9 @@ fn recipe_whose_package_another_recipe_was_building_is_not_urgent_by_a_later_hoo
     bench.tags("x", &["v1"]);
     bench.tags("y", &["v1"]);
     bench.fail();
-    hook(&mut bench, "h/b");
+    hook(&mut bench, &["h/b"]);
     bench.tags("https://h/b", &["v1", "v2"]);
-    let urgent: Vec<String> = bench
-        .farm
-        .queue
-        .iter()
-        .filter(|(_, _, waits)| *waits == queue::Waits::Urgent)
-        .map(|(_, c, _)| c.version.to_string())
-        .collect();
-    assert_eq!(urgent, ["2-1"]);
+    assert_eq!(urgent(&bench), ["2-1"]);
 }
 
 #[test]

@@ -164,7 +164,6 @@ fn webhook_polls_each_recipe_that_wants_it_and_builds_new_versions_first() {
 
 #[test]
 fn webhook_with_two_new_tags_builds_both_first_and_no_other_recipe_s() {
-    const HOOK: &str = "[watch]\ngithub_webhook = true";
     let recipes = vec![
         recipe("a", "https://h/a", &["pa"], HOOK),
         recipe("b", "w", &["pb"], ""),

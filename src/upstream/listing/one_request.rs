@@ -15,10 +15,10 @@ use crate::upstream::listing::ls_refs::Server;
 /// How long to believe what a server has shown. After that, one listing takes two requests.
 const BELIEVED: Duration = Duration::from_hours(24);
 
-/// What most servers would show: SHA-1, in whatever words.
+/// The server that a first request expects: most have SHA-1 repositories.
 const GUESS: Server = Server { object_format: None };
 
-/// The memory. Threads share it. It has at most one entry for each upstream.
+/// The servers that earlier listings have met, at most one for each upstream. Threads share it.
 #[derive(Debug, Default)]
 pub(super) struct OneRequest {
     /// Whether to assume that an unknown server speaks protocol version 2.

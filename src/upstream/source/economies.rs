@@ -50,7 +50,7 @@ pub(super) enum Way {
 #[derive(Debug, Default)]
 pub(super) struct Economies(Mutex<HashMap<UpstreamUrl, (Way, Instant)>>);
 
-/// What an economical fetch could use.
+/// The economies that a fetch could use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chances {
     /// A repository is cached.
@@ -121,7 +121,7 @@ impl Economies {
     }
 }
 
-/// What a failure says of economies.
+/// The cause of a failure, as far as economies matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// The server has refused one of them.

@@ -32,7 +32,7 @@ const SMALL_DISK: &str = "PEIPKG_CHAOS_DISK";
 /// Room for the upstreams, the farm, and a copy of its repository.
 const MOUNT: &str = "mount -t tmpfs -o size=64m,mode=1777 tmpfs \"$TMPDIR\" && exec \"$@\"";
 
-/// What the manager has too little of.
+/// A resource of which the manager has too little.
 #[derive(Debug, Clone, Copy)]
 enum Want {
     Files(usize),

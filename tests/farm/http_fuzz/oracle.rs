@@ -1,4 +1,4 @@
-//! What must be answered to the bytes of one connection, read as plainly as RFC 9112 allows.
+//! Says which answers the bytes of one connection must get, by the plainest reading of RFC 9112.
 
 /// The body that the signature of a request signs.
 pub(super) const SIGNED: &[u8] = b"{\"zen\":\"Keep it logically awesome.\"}";

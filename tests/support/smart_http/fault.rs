@@ -53,7 +53,7 @@ pub enum Fault {
     Rewrite {
         /// The text to replace.
         from: &'static str,
-        /// What replaces it.
+        /// The new text.
         to: &'static str,
     },
     /// The answer of a server that only knows the first version of git's protocol, rewritten in the
@@ -61,7 +61,7 @@ pub enum Fault {
     Old {
         /// The text to replace.
         from: &'static str,
-        /// What replaces it.
+        /// The new text.
         to: &'static str,
     },
     /// The repository's plain files, as from a server without git support. Such a repository needs

@@ -134,7 +134,7 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
     let mut check = |kind: IndexKind, entry: &FullEntry<'_>| {
         let problem = entry.problem();
         faults.extend(problem.map(|problem| format!("{} index: {}: {problem}", kind.as_str(), shown(entry))));
-        // What has a problem needs no comparison, and may be of any length.
+        // An entry with a problem may be of any length, and is not compared.
         faults.is_empty()
     };
     let active = read_index(root, IndexKind::Active, name, &mut |entry| {
