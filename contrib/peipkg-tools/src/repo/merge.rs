@@ -131,7 +131,7 @@ mod tests {
             let mut parts = text.split(' ').map(Cow::from);
             let mut next = || parts.next().unwrap();
             let identity = Identity { name: next(), version: next(), architecture: next() };
-            Entry { identity, json: text }
+            Entry { identity, url: Cow::default(), json: text }
         };
         texts.iter().map(parse).collect()
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use peipkg_format::package_url::place;
 use peipkg_format::repository_layout as layout;
 
 use super::descriptor::{Descriptor, MAX_DESCRIPTOR, MAX_KEY, public_key_file};
@@ -16,6 +17,7 @@ use super::entry::{Entry, Identity, entry_json};
 use super::error::RepoError;
 use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
+use super::places::{self, Planned};
 use super::previous::{self, Previous, Successor, refuse_loss};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
@@ -54,16 +56,18 @@ pub enum Source {
 }
 
 /// A package that was read and found good.
-struct Incoming {
-    path: PathBuf,
-    identity: Identity<'static>,
-    hash: Digest,
+pub(super) struct Incoming {
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity<'static>,
+    pub(super) hash: Digest,
+    /// Names a place: [`places`] may take it.
+    pub(super) url: String,
     json: String,
 }
 
 impl Incoming {
     fn entry(&self) -> Entry<'_> {
-        Entry { identity: self.identity.borrowed(), json: &self.json }
+        Entry { identity: self.identity.borrowed(), url: self.url.as_str().into(), json: &self.json }
     }
 }
 
@@ -89,7 +93,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     };
     let in_place = same_directory(input, output);
     let carried: Vec<String> =
-        if in_place { Vec::new() } else { published.iter().filter_map(conventional_path).collect() };
+        if in_place { Vec::new() } else { published.iter().filter_map(places::to_carry_over).collect() };
     let Some(index_version) = previous.index_version.checked_add(1) else {
         return Err(RepoError::invalid(&archive_path, "no index_version is left to count up to"));
     };
@@ -106,13 +110,20 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     if !in_place {
         refuse_loss_in(output, &successor)?;
     }
+    let shared = places::check_shared(&published, &incoming);
     let merged = merge(published, new).map_err(|conflict| explain(&conflict, &incoming, &archive_path))?;
+    // After the merge, which says of a package published already whether the bytes are the same.
+    shared?;
+    let plan = places::plan(output, &incoming)?;
 
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
-    for package in &incoming {
-        let relative = package.identity.package_path();
-        store::place(&package.path, &package.hash, output, &relative, &mut unsynced)?;
+    for Planned { package, relative, is_there } in plan {
+        if is_there {
+            store::keep(output, relative, &mut unsynced)?;
+        } else {
+            store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
+        }
     }
     for relative in &carried {
         store::carry_over(input, output, relative, &mut unsynced)?;
@@ -209,7 +220,12 @@ fn read_package<'k>(
         return Err(RepoError::invalid(path, format!("its manifest calls for the file name {file_name}")));
     }
     let url = template.expand(&manifest.name, &manifest.version, &manifest.architecture, &file_name);
-    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, json: entry_json(&package, url) })
+    if let Err(error) = place(&url) {
+        // The template is good, but may begin with the name of a package called `index`.
+        return Err(RepoError::invalid(path, format!("its url {url:?} {error}; use another template")));
+    }
+    let json = entry_json(&package, &url);
+    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, url, json })
 }
 
 /// Turns a conflict into an error, which names the file of each duplicate and whether its bytes
@@ -229,12 +245,6 @@ fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> Re
         RepoError::invalid(path, format!("{} is already published, {bytes}", new.identity))
     };
     RepoError::Several(pairs.iter().map(one).collect())
-}
-
-/// Returns the conventional place of a published package, whatever its URL. Checks the identity
-/// first: another tool may have signed an entry whose name leads out of the repository.
-fn conventional_path(entry: &Entry<'_>) -> Option<String> {
-    entry.identity.problem().is_none().then(|| entry.identity.package_path())
 }
 
 /// Writes the keys that the output lacks, and, unless the output has them, the descriptor and its
