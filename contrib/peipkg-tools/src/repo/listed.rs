@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 
+use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
 
 use super::entry::FullEntry;
@@ -94,7 +95,7 @@ impl Listed {
             self.issues.push(format!("archive index: {} is listed twice", identity.file_name()));
         }
         if entry.place().is_ok_and(|place| !self.places.insert(self.hasher.hash_one(place))) {
-            let (file_name, url) = (identity.file_name(), &entry.url);
+            let (file_name, url) = (identity.file_name(), excerpt(&entry.url));
             self.issues.push(format!("archive index: {file_name} has the url {url:?} of another entry"));
         }
         let found = self.active_of_group();

@@ -73,6 +73,21 @@ pub(super) fn plan<'a>(output: &Path, new: &'a [Incoming]) -> Result<Vec<Planned
     several(errors).map(|()| plan)
 }
 
+/// Refuses to carry packages over if another file is at the place of one in `output`. Compares
+/// lengths only: an output of another file system would be read whole at each publish.
+pub(super) fn check_carried(input: &Path, output: &Path, carried: &[String]) -> Result<(), RepoError> {
+    let mut errors = Vec::new();
+    for relative in carried {
+        let (source, target) = (input.join(relative), output.join(relative));
+        let (Ok(ours), Ok(theirs)) = (fs::metadata(&source), fs::metadata(&target)) else { continue };
+        if ours.is_file() && (!theirs.is_file() || ours.len() != theirs.len()) {
+            let message = format!("is not the file {}, whose place it is; move it away", source.display());
+            errors.push(RepoError::invalid(&target, message));
+        }
+    }
+    several(errors)
+}
+
 /// Whether `package` is at `relative` below `output`.
 fn is_there(output: &Path, relative: &str, package: &Incoming) -> Result<bool, RepoError> {
     let target = output.join(relative);

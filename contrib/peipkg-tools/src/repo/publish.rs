@@ -115,6 +115,11 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     // After the merge, which says of a package published already whether the bytes are the same.
     shared?;
     let plan = places::plan(output, &incoming)?;
+    places::check_carried(input, output, &carried)?;
+    let elsewhere = match incoming.len() - plan.len() {
+        0 => String::new(),
+        count => format!(", {count} new ones stored elsewhere"),
+    };
 
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
@@ -143,7 +148,9 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }
     let (count, total) = (incoming.len(), merged.archive.len());
-    Ok(format!("published {count} packages as index_version {index_version}, {total} in the archive\n"))
+    Ok(format!(
+        "published {count} packages as index_version {index_version}, {total} in the archive{elsewhere}\n"
+    ))
 }
 
 /// Refuses to replace the repository `output` by a successor that is of another repository, older,
@@ -232,8 +239,8 @@ fn read_package<'k>(
 /// equal the published ones.
 fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> RepoError {
     let pairs = match conflict {
-        Conflict::Version(entry, error) => {
-            return RepoError::invalid(archive, format!("package {}: {error}", entry.identity.name));
+        Conflict::Version(name, error) => {
+            return RepoError::invalid(archive, format!("package {name}: {error}"));
         }
         Conflict::Duplicates(pairs) => pairs,
     };
