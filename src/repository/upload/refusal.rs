@@ -118,6 +118,7 @@ pub(super) fn of_lost_packages(index: &Path, repo: &Path) -> Result<(), Refusal>
 fn check_package(listed: &Entry, repo: &Path) -> Result<(), Refusal> {
     let Some(package) = listed.path(repo).map_err(Refusal::Place)? else { return Ok(()) };
     let found = match (fs::metadata(&package), listed.size_compressed) {
+        (Ok(file), _) if !file.is_file() => "it is not a file".to_owned(),
         (Ok(file), Some(size)) if file.len() != size => {
             format!("it has {} bytes, expected {size}", file.len())
         }
