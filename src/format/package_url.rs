@@ -1,4 +1,4 @@
-//! Where the file of an index entry is, by its `url` (PSD-009 §6.2.4, §6.4.6). Pure.
+//! Where the file of an index entry is, by its `url` (PSD-009 §6.2.7, §6.4.6). Pure.
 //!
 //! The one way from an entry to a path: the tools store, carry over and verify packages by it, and
 //! the manager judges and uploads publishes by it. Another tool may have signed any `url`, so only

@@ -127,7 +127,7 @@ impl Repository {
         let path = journal.path();
         match (verdict, saved) {
             (Verdict::Keep, saved) => {
-                self.sync(facts.new_files.into_iter())?;
+                self.sync(facts.new_files)?;
                 if let Err(reason) = saved {
                     warn!(path = path.display().to_string(), reason; "journal is damaged, but the repository is whole");
                 }
