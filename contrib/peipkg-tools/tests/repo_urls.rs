@@ -192,7 +192,17 @@ fn file_in_the_place_of_a_carried_package_is_left_alone_and_named() {
     check(&farm.publish_to("next"), 1, "next/pool/aa_1-1_noarch.peipkg: is not the file ");
     assert_eq!(fs::read_to_string(&place).unwrap(), "somebody's file");
     assert!(!farm.path("next/index").exists());
+    // A directory, and a file instead of a directory; a new package is not written either.
+    farm.add("bb", "1-1", "noarch");
     fs::remove_file(&place).unwrap();
+    fs::create_dir(&place).unwrap();
+    check(&farm.publish_to("next"), 1, "next/pool/aa_1-1_noarch.peipkg: is not the file ");
+    fs::remove_dir_all(farm.path("next/pool")).unwrap();
+    fs::write(farm.path("next/pool"), "a file").unwrap();
+    check(&farm.publish_to("next"), 1, "next/pool/aa_1-1_noarch.peipkg: cannot look at the file");
+    assert_eq!(fs::read_dir(farm.path("next")).unwrap().count(), 1);
+    farm.clear();
+    fs::remove_file(farm.path("next/pool")).unwrap();
     check(&farm.publish_to("next"), 0, "");
     check(&farm.run(&["verify", "--repo", "next"]), 0, "");
     check(&farm.publish_to("next"), 0, "");

@@ -79,10 +79,16 @@ pub(super) fn check_carried(input: &Path, output: &Path, carried: &[String]) -> 
     let mut errors = Vec::new();
     for relative in carried {
         let (source, target) = (input.join(relative), output.join(relative));
-        let (Ok(ours), Ok(theirs)) = (fs::metadata(&source), fs::metadata(&target)) else { continue };
-        if ours.is_file() && (!theirs.is_file() || ours.len() != theirs.len()) {
-            let message = format!("is not the file {}, whose place it is; move it away", source.display());
-            errors.push(RepoError::invalid(&target, message));
+        let Some(ours) = fs::metadata(&source).ok().filter(fs::Metadata::is_file) else { continue };
+        match fs::metadata(&target) {
+            Ok(theirs) if theirs.is_file() && theirs.len() == ours.len() => {}
+            Ok(_) => {
+                let message =
+                    format!("is not the file {}, whose place it is; move it away", source.display());
+                errors.push(RepoError::invalid(&target, message));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => errors.push(RepoError::io(&target, "look at the file")(error)),
         }
     }
     several(errors)
