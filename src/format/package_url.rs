@@ -113,6 +113,8 @@ pub fn after_scheme(url: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
+
     use super::*;
 
     #[test]
@@ -193,5 +195,59 @@ mod tests {
             assert_eq!(place(url), Err(error), "{url:?}");
         }
         assert_eq!(below("/keys/0f.pub"), Ok(Place::Local("keys/0f.pub")));
+    }
+    #[test]
+    fn url_of_any_text_never_leads_out() {
+        const PARTS: [&str; 22] = [
+            "/",
+            "//",
+            ".",
+            "..",
+            "../",
+            "/..",
+            ":",
+            "http",
+            "https",
+            "://",
+            "\\",
+            "?",
+            "#",
+            "%2e",
+            "\0",
+            "\n",
+            "p",
+            "index",
+            "keys",
+            "repo.json",
+            "@",
+            "é",
+        ];
+        let (mut state, mut locals) = (1_u64, 0);
+        let mut next = || {
+            // Marsaglia's xorshift: the same texts in each run.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 32).expect("32 bits")
+        };
+        for _ in 0..200_000 {
+            let length = next() % 8;
+            let url: String = (0..length).map(|_| PARTS[next() % PARTS.len()]).collect();
+            let Ok(Place::Local(path)) = place(&url) else { continue };
+            locals += 1;
+            assert!(url.ends_with(path) && url.len() - path.len() <= 1, "{url:?}");
+            // As the system takes the path apart.
+            let names: Vec<_> = Path::new(path)
+                .components()
+                .map(|part| match part {
+                    Component::Normal(name) => name.to_str().expect("from a text"),
+                    other => panic!("{url:?}: {other:?}"),
+                })
+                .collect();
+            assert_eq!(names.join("/"), path);
+            assert!(!names.iter().any(|name| name.starts_with('.')), "{url:?}");
+            assert!(!["index", "keys", "repo.json"].contains(&names[0]), "{url:?}");
+        }
+        assert!(locals > 1_000, "{locals}");
     }
 }

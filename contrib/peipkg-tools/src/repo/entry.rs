@@ -22,13 +22,10 @@ use crate::digest::{hex, unhex};
 use crate::package_reader::Package;
 
 /// The three fields that identify a package.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Identity<'a> {
-    #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) version: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) architecture: Cow<'a, str>,
 }
 
@@ -75,14 +72,20 @@ pub(super) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// Reads the identity and the URL of the entry `raw`.
     pub(super) fn parse(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
+        // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.
         #[derive(Deserialize)]
-        struct Url<'a> {
+        struct Fields<'a> {
+            #[serde(borrow)]
+            name: Cow<'a, str>,
+            #[serde(borrow)]
+            version: Cow<'a, str>,
+            #[serde(borrow)]
+            architecture: Cow<'a, str>,
             #[serde(borrow, default)]
             url: Cow<'a, str>,
         }
-        let identity = serde_json::from_str(raw.get())?;
-        let Url { url } = serde_json::from_str(raw.get())?;
-        Ok(Self { identity, url, json: raw.get() })
+        let Fields { name, version, architecture, url } = serde_json::from_str(raw.get())?;
+        Ok(Self { identity: Identity { name, version, architecture }, url, json: raw.get() })
     }
 }
 
