@@ -2,6 +2,7 @@
 //!
 //! Both implement the package format of PSD-009; modules name the sections they implement.
 
+pub mod binary_sign;
 pub mod build;
 pub mod chunks;
 pub mod cli;

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use peipkg_tools::build::{self, PROGRAM, pack, request::Request};
+use peipkg_tools::build::{self, PROGRAM, binary_sign, pack, request::Request};
 use peipkg_tools::cli::{self, Failure};
 
 const HELP: &str = "\
@@ -13,10 +13,12 @@ Usage: peipkg-build build --recipe FILE --source DIR --version VERSION
            [--binary-sign-key NAME=FILE]...
        peipkg-build pack --manifest FILE --staged DIR --out FILE
            [--sign-key FILE]
+       peipkg-build binary-sign --in FILE --key FILE
 
 Makes packages. `build` runs a recipe's build script and writes one package for
 each [[package]] of the recipe. `pack` writes one package from a finished
-manifest and a staged tree. The same inputs give the same bytes.
+manifest and a staged tree. The same inputs give the same bytes. `binary-sign`
+signs an ELF file in place.
 
   --recipe FILE         the recipe's peipkg.toml
   --source DIR          the source tree, SOURCE_DIR of the build script
@@ -29,10 +31,12 @@ manifest and a staged tree. The same inputs give the same bytes.
   --build-env NAME=VALUE
                         another variable for the build script
   --binary-sign-key NAME=FILE
-                        a key for signing binaries; checked, not used yet
+                        the key that [[sign]] of the recipe calls NAME
   --manifest FILE       the manifest of the package, as JSON
   --staged DIR          the package's files
   --out FILE            the package to write
+  --in FILE             the ELF file to sign
+  --key FILE            Ed25519 private key for signing binaries
   -h, --help            print this text
   -V, --version         print the version
 
@@ -54,11 +58,17 @@ fn main() -> ExitCode {
             Some(request) => pack::pack(&request),
             None => Ok(HELP.to_owned()),
         },
+        Some(lexopt::Arg::Value(command)) if command == "binary-sign" => {
+            match binary_sign::Request::parse(&mut parser)? {
+                Some(request) => binary_sign::binary_sign(&request),
+                None => Ok(HELP.to_owned()),
+            }
+        }
         Some(lexopt::Arg::Value(command)) => {
             let found = command.display();
-            Err(Failure::Usage(format!("unknown command \"{found}\", expected build or pack")))
+            Err(Failure::Usage(format!("unknown command \"{found}\", expected build, pack or binary-sign")))
         }
         Some(other) => Err(cli::usage(other.unexpected())),
-        None => Err(Failure::Usage("no command given, expected build or pack".to_owned())),
+        None => Err(Failure::Usage("no command given, expected build, pack or binary-sign".to_owned())),
     })
 }

@@ -1,9 +1,10 @@
 //! `peipkg-build`: makes packages from a recipe or from a staged tree.
 //!
-//! Owns the order of a build: check everything that needs no script, run the script, check the
-//! payload, write the packages. A package appears in the output directory only when all are
+//! Owns the order of a build: check everything that needs no script, run the script, sign binaries,
+//! check the payload, write the packages. A package appears in the output directory only when all are
 //! complete. They are then renamed one by one, so a kill at that moment can leave some of them.
 
+pub mod binary_sign;
 pub mod interrupt;
 pub mod pack;
 pub mod partition;
@@ -13,6 +14,7 @@ pub mod request;
 pub mod scratch;
 pub mod script;
 pub mod staged;
+pub mod to_sign;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -42,6 +44,7 @@ pub fn build(request: &Request) -> Result<String, Failure> {
     let script = script_path(request, &recipe)?;
     let source = existing(&request.source, "source tree", "directory", Metadata::is_dir)?;
     let key = request.sign_key.as_deref().map(load_key).transpose()?;
+    let sign = binary_sign::with_keys(&recipe.sign, request)?;
     fs::create_dir_all(&request.out).map_err(|error| failed(&request.out, "output directory", error))?;
 
     let scratch = Scratch::new(&request.recipe, request.version.as_str())?;
@@ -55,6 +58,8 @@ pub fn build(request: &Request) -> Result<String, Failure> {
         variables: &request.variables,
     }
     .run(&interrupt)?;
+    // Before anything looks at the files: a signature changes size and hash.
+    binary_sign::sign_staged(&sign, &staged, &request.recipe, &interrupt)?;
     let tree = read_staged(&staged)?;
     let shares = divide(&recipe, &tree)?;
 

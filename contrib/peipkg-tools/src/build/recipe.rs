@@ -1,7 +1,7 @@
 //! The packages that a recipe declares (PSD-009 appendix A.2). Pure: the text is an argument.
 //!
-//! Reads `[meta]` and `[[package]]` strictly, and ignores the other sections, which belong to other
-//! tools. Reports all problems, each with its line.
+//! Reads `[meta]`, `[[package]]` and `[[sign]]` strictly, and ignores the other sections, which belong
+//! to other tools. Reports all problems, each with its line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::Version;
 
 use super::pattern::Pattern;
+use super::to_sign::{self, ToSign};
 use crate::expression::{
     Rule, SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
     check_virtual_name,
@@ -30,6 +31,8 @@ pub struct Recipe {
     pub script: PathBuf,
     /// The declared packages, at least one.
     pub packages: Vec<Stanza>,
+    /// The binaries to sign, in the order of the recipe.
+    pub sign: Vec<ToSign>,
 }
 
 /// One `[[package]]`: the manifest fields that the recipe sets, and the files of the package.
@@ -68,22 +71,17 @@ struct Siblings<'a> {
 pub fn parse(path: &Path, text: &str, version: &Version) -> Result<Recipe, Vec<Problem>> {
     let document = Document::parse(path, text)?;
     let mut root = document.root();
-    if let Some(sign) = root.sections("sign").first() {
-        let message = "signing of binaries is not supported yet; a recipe with [[sign]] cannot be built";
-        sign.report(sign.span(), message);
-        // Other problems do not matter: this tool cannot build the recipe anyway.
-        return Err(document.into_problems());
-    }
     let meta = root.required_section("meta").map(read_meta);
     let stanzas = root.sections("package");
     if stanzas.is_empty() {
         root.report(&(0..0), "missing section [[package]]: at least one package is needed");
     }
     let packages = read_stanzas(stanzas, version);
+    let sign = root.sections("sign").into_iter().filter_map(to_sign::read).collect();
     let problems = document.into_problems();
     match (meta.flatten(), packages.into_iter().collect::<Option<Vec<_>>>()) {
         (Some((license, homepage, script)), Some(packages)) if problems.is_empty() => {
-            Ok(Recipe { license, homepage, script, packages })
+            Ok(Recipe { license, homepage, script, packages, sign })
         }
         _ => Err(problems),
     }

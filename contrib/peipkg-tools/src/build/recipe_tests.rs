@@ -102,8 +102,39 @@ fn package_declared_twice_is_refused() {
 }
 
 #[test]
-fn binary_signing_is_refused_in_one_line() {
-    let problems = read("bad = 1\n[[sign]]\nkey = \"tcb\"\n").unwrap_err();
-    assert_eq!(problems.len(), 1);
-    assert!(problems[0].starts_with("r.toml:2: signing of binaries is not supported yet"), "{problems:?}");
+fn sign_is_read_in_order_with_clean_paths() {
+    let sign = |path: &str| format!("[[sign]]\npath = {path:?}\nkey = \"tcb\"\n");
+    for (path, clean) in [
+        ("usr/bin/x", "usr/bin/x"),
+        ("./usr//bin/./x/", "usr/bin/x"),
+        ("usr/lib/../bin/x", "usr/bin/x"),
+        ("usr/bin/*", "usr/bin/*"),
+        ("usr/..x/x..", "usr/..x/x.."),
+    ] {
+        let text = GOOD.replace("[upstream]", &format!("{}{}[upstream]", sign("usr/lib/first"), sign(path)));
+        let found = read(&text).unwrap().sign;
+        let found: Vec<_> = found.iter().map(|it| (it.path.as_str(), it.key.as_str(), it.line)).collect();
+        assert_eq!(found, [("usr/lib/first", "tcb", 25), (clean, "tcb", 28)]);
+    }
+    assert_eq!(read(GOOD).unwrap().sign, []);
+}
+
+#[test]
+fn sign_wrong_is_refused_with_its_line() {
+    let sign = |lines: &str| format!("[[sign]]\n{lines}\n[upstream]");
+    let check_sign = |lines: &str, line, expected| check("[upstream]", &sign(lines), line, expected);
+    check_sign("key = \"tcb\"", 25, "missing key \"path\" in [[sign]]");
+    check_sign("path = \"usr/bin/x\"", 25, "missing key \"key\" in [[sign]]");
+    check_sign("path = \"\"\nkey = \"tcb\"", 26, "[[sign]] path must not be empty");
+    check_sign("path = \"usr/bin/x\"\nkey = \"\"", 27, "[[sign]] key must not be empty");
+    check_sign("path = [\"usr/bin/x\"]\nkey = \"tcb\"", 26, "expected a string");
+    check_sign("path = \"x\"\nkey = \"tcb\"\nkeys = 1", 28, "unknown key \"keys\" in [[sign]]");
+    for path in ["/usr/bin/x", "//x", "..", "../x", "usr/../../x", "./../x", "usr/../.."] {
+        let lines = format!("key = \"tcb\"\npath = {path:?}");
+        check("[upstream]", &sign(&lines), 27, &format!("[[sign]] path {path:?} escapes $DESTDIR"));
+    }
+    for path in [".", "./", "usr/.."] {
+        check_sign(&format!("path = {path:?}\nkey = \"tcb\""), 26, "is $DESTDIR itself");
+    }
+    check("[upstream]", "[sign]\npath = \"x\"\nkey = \"tcb\"\n[upstream]", 25, "expected an array of tables");
 }

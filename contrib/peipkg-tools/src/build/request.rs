@@ -1,15 +1,20 @@
 //! The command line of `peipkg-build build`: turns arguments into checked values.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::SigningKey;
 use peipkg_format::version::Version;
 
 use super::script::FIXED_VARIABLES;
 use crate::cli::{Failure, Options};
 use crate::signature::load_key;
 use crate::timestamp::Timestamp;
+
+/// The flag that gives a key for signing binaries.
+pub const BINARY_KEY_FLAG: &str = "--binary-sign-key";
 
 /// The arguments of a build.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Request {
     pub sign_key: Option<PathBuf>,
     /// Further variables for the build script.
     pub variables: Vec<(String, OsString)>,
+    /// The keys for signing binaries, by name.
+    pub binary_keys: BTreeMap<String, SigningKey>,
 }
 
 impl Request {
@@ -49,7 +56,7 @@ impl Request {
             "--out",
             "--sign-key",
         ];
-        let repeated = ["--build-env", "--binary-sign-key"];
+        let repeated = ["--build-env", BINARY_KEY_FLAG];
         let Some(options) = Options::parse(parser, &once, &repeated, &[])? else {
             return Ok(None);
         };
@@ -64,7 +71,7 @@ impl Request {
         let out = options.path("--out")?;
         let sign_key = options.optional_path("--sign-key");
         let variables = variables(&options)?;
-        check_binary_keys(&options)?;
+        let binary_keys = binary_keys(&options)?;
         Ok(Some(Self {
             recipe,
             source,
@@ -76,6 +83,7 @@ impl Request {
             out,
             sign_key,
             variables,
+            binary_keys,
         }))
     }
 }
@@ -100,20 +108,19 @@ fn variables(options: &Options) -> Result<Vec<(String, OsString)>, Failure> {
     Ok(variables)
 }
 
-/// Checks the keys for signing binaries. No accepted recipe can use them yet.
-fn check_binary_keys(options: &Options) -> Result<(), Failure> {
-    const FLAG: &str = "--binary-sign-key";
-    let mut names = Vec::new();
-    for given in options.all(FLAG) {
+/// Reads the keys of [`BINARY_KEY_FLAG`], also those that no recipe uses: a wrong one must not wait
+/// for its first use.
+fn binary_keys(options: &Options) -> Result<BTreeMap<String, SigningKey>, Failure> {
+    let mut keys = BTreeMap::new();
+    for given in options.all(BINARY_KEY_FLAG) {
         let pair = split_pair(given).filter(|(name, path)| is_key_name(name) && !path.is_empty());
-        let (name, path) = pair.ok_or_else(|| usage(FLAG, "expected NAME=PATH"))?;
-        if names.contains(&name) {
-            return Err(usage(FLAG, format!("{name} is given twice")));
+        let (name, path) = pair.ok_or_else(|| usage(BINARY_KEY_FLAG, "expected NAME=PATH"))?;
+        if keys.contains_key(name) {
+            return Err(usage(BINARY_KEY_FLAG, format!("{name} is given twice")));
         }
-        names.push(name);
-        load_key(Path::new(path))?;
+        keys.insert(name.to_owned(), load_key(Path::new(path))?);
     }
-    Ok(())
+    Ok(keys)
 }
 
 fn split_pair(given: &OsStr) -> Option<(&str, &OsStr)> {

@@ -59,15 +59,6 @@ fn recipe_typo_names_its_line() {
 }
 
 #[test]
-fn recipe_signs_binaries_is_refused() {
-    let fixture = good();
-    let text = fs::read_to_string(fixture.path("recipe/peipkg.toml")).unwrap();
-    fixture.write("recipe/peipkg.toml", &format!("{text}[[sign]]\nkey = \"tcb\"\n"));
-    let line = "{}/recipe/peipkg.toml:7: signing of binaries is not supported yet; a recipe with [[sign]] cannot be built";
-    fixture.fails(1, &[line]);
-}
-
-#[test]
 fn script_fails_passes_its_output_on() {
     let fixture = Fixture::simple("\"etc/*\"", "echo progress; echo reason >&2; exit 3");
     let run = fixture.run();

@@ -1,6 +1,15 @@
 //! Tests the real `peipkg-build` against expectations that do not come from its code.
 
 mod archive;
+mod elf;
 mod failures;
 mod fixture;
+#[path = "../../../../tests/support/optional.rs"]
+#[expect(dead_code, reason = "shared with the manager's tests, which use all of it")]
+mod optional;
 mod packages;
+#[path = "../../../../tests/support/random.rs"]
+mod random;
+mod real_binaries;
+mod signing;
+mod signing_random;
