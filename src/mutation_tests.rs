@@ -135,6 +135,22 @@ fn readers_of_mutated_input_return_soon_without_panic() {
     }
 }
 
+/// `cargo test` passes if no test has the name that a script gives it.
+#[test]
+fn tests_that_make_fuzz_runs_exist() {
+    let script = include_str!("../contrib/fuzz/run.sh");
+    let tests = [
+        include_str!("mutation_tests.rs"),
+        include_str!("../contrib/peipkg-tools/tests/build/signing_random.rs"),
+    ];
+    let named: Vec<&str> =
+        script.split("--nocapture ").skip(1).filter_map(|rest| rest.lines().next()).collect();
+    assert!(named.len() >= 2, "{named:?}");
+    for name in named {
+        assert!(tests.iter().any(|text| text.contains(&format!("\nfn {name}()"))), "{name}");
+    }
+}
+
 #[test]
 fn every_reader_has_a_corpus() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");

@@ -1,4 +1,5 @@
-//! `--check`: reports every problem that would keep the farm from starting, and every warning.
+//! `--check`: reports every problem that would keep the farm from starting or all builds of a recipe
+//! from succeeding, and every warning.
 //!
 //! The findings are the program's output, so they go to standard output only: one line each,
 //! `FILE:LINE: message` or `FILE: message`, those of the configuration first, then by file and line.
@@ -42,7 +43,7 @@ struct Finding {
     problem: Problem,
 }
 
-/// Only an error keeps the farm from starting.
+/// Only an error keeps the farm from starting, or a recipe from being built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Severity {
     Note,
@@ -157,6 +158,7 @@ impl Report {
         self.recipes = reading.recipes.len();
         self.with_upstream = reading.recipes.iter().filter(|recipe| recipe.upstream.is_some()).count();
         self.add_problems(reading.problems);
+        self.add_problems(reading.hopeless);
         self.add_warnings(reading.warnings);
     }
 

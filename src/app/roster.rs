@@ -28,6 +28,8 @@ pub(super) struct Reading {
     pub recipes: Vec<Recipe>,
     /// Warnings about any of the recipes, or about grants.
     pub warnings: Vec<Problem>,
+    /// Why all builds of a recipe will fail. The others can be built, so the roster can be used.
+    pub hopeless: Vec<Problem>,
     /// Problems. Do not use a roster that has one.
     pub problems: Vec<Problem>,
 }
@@ -55,6 +57,7 @@ pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>) -> Result<Reading
         let message = format!("[[grant]] recipe {recipe:?} does not exist");
         reading.warnings.push(Problem { path: config.to_owned(), line: Some(grant.line), message });
     }
+    reading.hopeless = ungranted_keys(&reading.recipes, expected);
     reading.problems.extend(http.and_then(|http| http.check_secret(config, &reading.recipes)));
     Ok(reading)
 }
@@ -125,8 +128,30 @@ impl Reading {
         self.ids.append(&mut other.ids);
         self.recipes.append(&mut other.recipes);
         self.warnings.append(&mut other.warnings);
+        self.hopeless.append(&mut other.hopeless);
         self.problems.append(&mut other.problems);
     }
+}
+
+/// Finds the keys of `[[sign]]` that no grant gives to the recipe. The manager never builds a recipe
+/// without `[upstream]`, so its keys need no grant.
+fn ungranted_keys(recipes: &[Recipe], Expected { config, grants, .. }: Expected<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for recipe in recipes.iter().filter(|recipe| recipe.upstream.is_some()) {
+        let granted = grants.get(&*recipe.id).map_or(&[][..], |grant| &grant.sign);
+        for (key, line) in &recipe.sign_keys {
+            if granted.iter().any(|granted| granted.name == *key) {
+                continue;
+            }
+            let message = format!(
+                "[[sign]] key {key:?} is not granted to this recipe, so its builds fail; \
+                 name the key in sign of its [[grant]] in {}",
+                config.display()
+            );
+            problems.push(Problem { path: recipe.file(), line: Some(*line), message });
+        }
+    }
+    problems
 }
 
 /// Warns of packages that several recipes build. The archive index lists versions by package, so a

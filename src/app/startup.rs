@@ -104,11 +104,11 @@ pub(super) fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http
 pub(super) fn load_roster(config: &Config) -> Result<Vec<Recipe>, Vec<Problem>> {
     let expected = Expected { config: &config.path, http: Some(&config.http), grants: &config.grants };
     let reading = roster::read(&config.manager.recipes_dir, expected);
-    let Reading { recipes, warnings, problems, .. } = reading.map_err(|problem| vec![problem])?;
+    let Reading { recipes, warnings, hopeless, problems, .. } = reading.map_err(|problem| vec![problem])?;
     if !problems.is_empty() {
         return Err(problems);
     }
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(hopeless) {
         warn!(problem:% = warning; "recipe warning");
     }
     Ok(recipes)

@@ -126,6 +126,11 @@ impl<'t> Document<'t> {
         Problem { path: self.path.clone(), line: Some(self.line(span.start)), message: message.into() }
     }
 
+    /// Drops the problems found so far: those of a section that another program reads strictly.
+    pub fn discard_problems(&self) {
+        self.problems.borrow_mut().clear();
+    }
+
     /// Returns all problems, in the order of their lines.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();

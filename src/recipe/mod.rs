@@ -2,7 +2,8 @@
 //!
 //! Pure: the text is an argument. The manager owns `[upstream]` and `[watch]`: an unknown key there
 //! is an error. From `[[package]]` it reads name and architecture, to know which packages a build
-//! produces. It ignores the other keys and sections, which belong to `peipkg-build`.
+//! produces, and from `[[sign]]` the keys that a build needs. It ignores the other keys and sections,
+//! which belong to `peipkg-build`.
 
 pub(crate) mod secrets;
 pub(crate) mod tag_pattern;
@@ -47,6 +48,8 @@ pub struct Recipe {
     pub packages: Vec<PackageName>,
     /// The line of each package in the file.
     pub package_lines: Vec<usize>,
+    /// The keys that its builds sign binaries with, each with its first line in the file.
+    pub sign_keys: Vec<(String, usize)>,
     /// The source of its versions. The manager never builds a recipe without one.
     pub upstream: Option<Upstream>,
     /// Whether a webhook may trigger a poll.
@@ -117,6 +120,9 @@ impl Recipe {
             Err(problems) => return Err(bad_id.into_iter().chain(problems).collect()),
         };
         let mut root = document.root();
+        let sign_keys = sign_keys(root.sections("sign"));
+        // `peipkg-build` reports them; a recipe is not refused for what the manager does not own.
+        document.discard_problems();
         let stanzas = root.sections("package");
         let has_package = !stanzas.is_empty();
         let (packages, package_lines) = packages(stanzas).into_iter().unzip();
@@ -138,6 +144,7 @@ impl Recipe {
             dir: dir.to_owned(),
             packages,
             package_lines,
+            sign_keys,
             upstream,
             github_webhook,
             poll_interval,
@@ -297,6 +304,19 @@ fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<(PackageName, usize)> {
         }
     }
     packages
+}
+
+/// Reads the names of the keys in `[[sign]]`, each with its first line.
+fn sign_keys(sections: Vec<Section<'_, '_>>) -> Vec<(String, usize)> {
+    let mut keys: Vec<(String, usize)> = Vec::new();
+    for mut section in sections {
+        let Some(key) = section.optional::<String>("key") else { continue };
+        if !key.value.is_empty() && !keys.iter().any(|(known, _)| *known == key.value) {
+            let line = section.line_of(&key.span);
+            keys.push((key.value, line));
+        }
+    }
+    keys
 }
 
 /// Reads `[watch]`.

@@ -308,6 +308,26 @@ fn section_misspelt_warns() {
 }
 
 #[test]
+fn sign_keys_are_read_and_nothing_else_of_sign() {
+    let keys = |sign: &str| parse(&upstream(&format!("{sign}\n"))).sign_keys;
+    let sign = |key: &str| format!("[[sign]]\npath = 'usr/bin/jq'\nkey = {key}\n");
+    let found = keys(&(sign("'tcb'") + &sign("'boot'") + &sign("'tcb'")));
+    assert_eq!(found, [("tcb".to_owned(), 9), ("boot".to_owned(), 12)]);
+    // `peipkg-build` refuses these; the manager does not.
+    for foreign in
+        ["[[sign]]", "[sign]\nkey = 'tcb'", "[[sign]]\nkey = 1", "[[sign]]\nkey = ''", "[[sign]]\nx = 1"]
+    {
+        assert_eq!(keys(foreign), []);
+    }
+    assert_eq!(keys(""), []);
+    // A problem of the manager's own sections is still reported.
+    check_problems(
+        &format!("{}[watch]\npoll_interval = 1\n[[sign]]\nkey = 1\n", upstream("")),
+        &["8: [watch] poll_interval: expected a string, found integer"],
+    );
+}
+
+#[test]
 fn exclude_that_excludes_nothing_warns() {
     let check = |exclude: &str, expected: &[&str]| {
         let found = warnings(&upstream(&format!("exclude = [{exclude}]\n")));

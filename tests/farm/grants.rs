@@ -1,9 +1,10 @@
-//! Keys for signing binaries: only recipes with a grant get a key.
+//! Keys for signing binaries: only recipes with a grant get a key, and their binaries are signed.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::signed_elf;
 use crate::support::client::hex;
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
@@ -94,4 +95,105 @@ sign = [\"boot\"]
     let problem = &warning["problem"];
     assert!(problem.ends_with(": [[grant]] recipe \"absent\" does not exist"), "{problem}");
     assert!(!output.stderr.contains(&tcb), "{output}");
+}
+
+/// Configures the keys `tcb` and `boot`. The recipe `loader` may sign with `tcb`.
+const KEYS: &str = "[[signing_key]]
+name = \"tcb\"
+private = \"{home}/tcb.pem\"
+pubkey_env = \"TCB_PUBKEY\"
+[[signing_key]]
+name = \"boot\"
+private = \"{home}/boot.pem\"
+pubkey_env = \"BOOT_PUBKEY\"
+[[grant]]
+recipe = \"loader\"
+sign = [\"tcb\"]
+inject_pubkey = [\"tcb\", \"boot\"]
+";
+
+/// Compiles a program, which prints the public key that the build got.
+const COMPILE: &str = "printf '#include <stdio.h>\\nint main(void) { puts(\"%s\"); return 0; }\\n' \"${TCB_PUBKEY-none}\" >loader.c
+cc -o loader loader.c
+mkdir -p \"$DESTDIR/usr/bin\"
+cp loader \"$DESTDIR/usr/bin/loader\"
+cp loader \"$DESTDIR/usr/bin/unsigned\"
+";
+
+/// The text of a recipe that signs its program with `key`.
+fn signing(recipe: &Recipe, key: &str) -> String {
+    let toml = recipe.toml();
+    format!("{toml}[[sign]]\npath = \"usr/bin/loader\"\nkey = \"{key}\"\n")
+}
+
+#[test]
+fn binary_of_a_published_package_is_signed_with_the_granted_key() {
+    let upstream = GitRepo::program(&["1.0"]);
+    let recipe = |id: &str| Recipe::program(id, &upstream.file_url()).build_sh(COMPILE);
+    let (loader, other) = (recipe("loader"), recipe("other"));
+    let farm = Farm::builder()
+        .recipe("loader", &signing(&loader, "tcb"), &loader.script())
+        .recipe("other", &signing(&other, "tcb"), &other.script())
+        .config_extra(KEYS)
+        .build();
+    let public = openssl_key(&farm.path("tcb.pem"));
+    openssl_key(&farm.path("boot.pem"));
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    farm.assert_published(&["loader 1.0-1 noarch"]);
+    farm.assert_verifies();
+
+    let package = farm.package("loader", "1.0-1");
+    let program = package.content("usr/bin/loader");
+    let (signature, hash) = signed_elf::signature(program).expect("a signature");
+    assert_eq!((signature.len(), signature[0]), (65, 1));
+    for (name, bytes) in [("program", program), ("hash", &hash), ("signature", &signature[1..])] {
+        fs::write(farm.path(name), bytes).expect("a file");
+    }
+    run(Command::new("chmod").arg("755").arg(farm.path("program")));
+    let says = Command::new(farm.path("program")).output().expect("the signed program runs").stdout;
+    assert_eq!(String::from_utf8_lossy(&says).trim(), public);
+    let verify = "pkeyutl -verify -rawin -inkey tcb.pem -in hash -sigfile signature";
+    run(Command::new("openssl").args(verify.split(' ')).current_dir(farm.home()));
+    assert!(signed_elf::signature(package.content("usr/bin/unsigned")).is_none());
+
+    let warning = output.event("recipe warning");
+    let ungranted = "[[sign]] key \"tcb\" is not granted to this recipe, so its builds fail";
+    assert!(warning["problem"].contains(ungranted), "{output}");
+    let failed = output.event("build failed");
+    assert_eq!(failed["recipe"], "other");
+    let error = &failed["error"];
+    let expected = "[[sign]] key \"tcb\" is not given; --binary-sign-key tcb=FILE gives it";
+    assert!(error.contains("peipkg.toml:") && error.ends_with(expected), "{error}");
+}
+
+#[test]
+fn check_names_each_sign_key_without_a_grant() {
+    let nowhere = "file:///nowhere/at/all.git";
+    let recipe = |id: &str, key: &str| signing(&Recipe::program(id, nowhere), key);
+    // Injecting a key does not let a recipe sign with it.
+    let boot = "[[sign]]\npath = \"usr/bin/x\"\nkey = \"boot\"\n";
+    let farm = Farm::builder()
+        .recipe("loader", &(recipe("loader", "tcb") + boot + boot), "")
+        .recipe("other", &recipe("other", "none"), "")
+        .recipe("by-hand", &signing(&Recipe::manual("by-hand"), "tcb"), "")
+        .config_extra(KEYS)
+        .build();
+    openssl_key(&farm.path("tcb.pem"));
+    openssl_key(&farm.path("boot.pem"));
+    let output = farm.run(&["--check"]);
+    let home = farm.home().display();
+    let line = |id: &str, key: &str| {
+        let file = farm.path(&format!("recipes/{id}/peipkg.toml"));
+        let text = fs::read_to_string(&file).expect("a recipe");
+        let found = format!("key = \"{key}\"");
+        let line = 1 + text.lines().position(|line| line == found).expect("the key");
+        format!(
+            "{}:{line}: [[sign]] key \"{key}\" is not granted to this recipe, so its builds fail; \
+             name the key in sign of its [[grant]] in {home}/config.toml\n",
+            file.display()
+        )
+    };
+    assert_eq!(output.stdout, line("loader", "boot") + &line("other", "none"), "{output}");
+    output.assert_code(1);
 }

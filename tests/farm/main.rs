@@ -57,6 +57,9 @@ mod second_stop;
 mod secrets;
 mod settling;
 mod signals;
+#[path = "../../contrib/peipkg-tools/tests/build/elf.rs"]
+#[expect(dead_code, reason = "shared with the tests of the tools")]
+mod signed_elf;
 mod soak;
 mod source_bytes;
 mod sources;

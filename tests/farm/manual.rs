@@ -193,7 +193,7 @@ fn examples_in_the_pages_are_right() {
             if block.contains("[manager]") {
                 let result = Config::parse(Path::new("config.toml"), block);
                 result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();
-            } else if block.contains("[[package]]") {
+            } else if block.contains("[[package]]") || block.contains("[[sign]]") {
                 let mut warnings = Vec::new();
                 let result = Recipe::parse("example", Path::new("example"), block, 0, &mut warnings);
                 result.map_err(|problems| panic!("{place}\n{:#?}", texts(&problems))).unwrap();

@@ -200,6 +200,8 @@ fn companion_tools_page_commands_work() {
     let mut desk = Desk::new();
     desk.run("mkdir recipes hello-1.3.2\ncp -R contrib/recipes/hello recipes/\nopenssl genpkey -algorithm ed25519 -out farm.pem");
     desk.write("hello-1.3.2/hello.sh", "#!/bin/sh\necho hello\n");
+    // Sign any program of the system.
+    desk.run("cp \"$(command -v env)\" loader\nopenssl genpkey -algorithm ed25519 -out tcb.pem");
     follow("docs/companion-tools.md", &mut desk, |_, _| {});
 }
 

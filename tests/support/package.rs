@@ -31,12 +31,17 @@ impl Package {
         Self { bytes, entries }
     }
 
+    /// The content of the file `path`; fails the test if the package has no such file.
+    #[track_caller]
+    pub fn content(&self, path: &str) -> &[u8] {
+        let paths: Vec<&String> = self.entries.keys().collect();
+        self.entries.get(path).unwrap_or_else(|| panic!("no {path} in {paths:?}"))
+    }
+
     /// The text of the file `path`; fails the test if the package has no such file.
     #[track_caller]
     pub fn text(&self, path: &str) -> String {
-        let paths: Vec<&String> = self.entries.keys().collect();
-        let content = self.entries.get(path).unwrap_or_else(|| panic!("no {path} in {paths:?}"));
-        String::from_utf8_lossy(content).into_owned()
+        String::from_utf8_lossy(self.content(path)).into_owned()
     }
 
     /// The manifest.

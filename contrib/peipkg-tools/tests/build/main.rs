@@ -5,10 +5,11 @@ mod elf;
 mod failures;
 mod fixture;
 #[path = "../../../../tests/support/optional.rs"]
-#[expect(dead_code, reason = "shared with the manager's tests, which use all of it")]
+#[expect(dead_code, unreachable_pub, reason = "shared with the manager's tests")]
 mod optional;
 mod packages;
 #[path = "../../../../tests/support/random.rs"]
+#[expect(unreachable_pub, reason = "shared with the manager's tests")]
 mod random;
 mod real_binaries;
 mod signing;

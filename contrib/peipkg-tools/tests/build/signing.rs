@@ -4,7 +4,9 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::elf;
 use crate::fixture::{Fixture, META, Run, binary, names};
@@ -123,6 +125,30 @@ fn file_large_or_hostile_is_signed_in_little_memory() {
     let run = limited(&path);
     let expected = "its section names have 201326592 bytes, at most 67108864 are read\n";
     assert!(run.status == Some(1) && run.stderr.ends_with(expected), "{}", run.stderr);
+}
+
+#[test]
+fn signal_leaves_the_file_unsigned_and_nothing_beside_it() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("large");
+    fs::write(&path, SAMPLE).unwrap();
+    // Long enough to be signed for seconds; most of it is not written.
+    fs::File::options().write(true).open(&path).unwrap().set_len(8 << 30).unwrap();
+    let mut command = binary();
+    command.args(["binary-sign", "--in"]).arg(&path).arg("--key").arg(format!("{SAMPLES}/binary-key.seed"));
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while names(place.path()).len() < 2 {
+        assert!(Instant::now() < deadline, "no temporary file");
+        sleep(Duration::from_millis(1));
+    }
+    let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let expected = format!("peipkg-build: cannot sign {}: interrupted by signal 15\n", path.display());
+    assert_eq!((killed.success(), output.status.code()), (true, Some(1)));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+    assert_eq!(names(place.path()), ["large"]);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 8 << 30);
 }
 
 #[test]

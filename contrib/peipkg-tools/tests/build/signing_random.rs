@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use peipkg_tools::binary_sign::elf::ElfError;
@@ -71,7 +72,7 @@ fn random_file(random: &mut Random) -> Vec<u8> {
 
     let mut file = vec![0; 64];
     file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    let mut fill = |file: &mut Vec<u8>, random: &mut Random| {
+    let fill = |file: &mut Vec<u8>, random: &mut Random| {
         for _ in 0..random.below(70) {
             file.push(u8::try_from(random.below(256)).unwrap());
         }
@@ -204,6 +205,22 @@ fn number_of_sections_does_not_overflow() {
     for count in [0xfeff, 0xff00, 0xffff] {
         assert_eq!(check(&many_sections(count)), Some(Refusal::TooMany));
     }
+}
+
+/// Names without an end must not be searched once for each section.
+#[test]
+fn names_without_end_are_compared_soon() {
+    let mut file = many_sections(0xfefe);
+    let names = vec![b'.'; 4 << 20];
+    for section in file[64..].as_chunks_mut::<64>().0 {
+        section[0] = 1;
+    }
+    file[160..168].copy_from_slice(&(names.len() as u64).to_le_bytes());
+    file.pop();
+    file.extend_from_slice(&names);
+    let start = Instant::now();
+    assert_eq!(check(&file), None);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
