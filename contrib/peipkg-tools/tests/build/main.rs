@@ -5,7 +5,7 @@ mod elf;
 mod failures;
 mod fixture;
 #[path = "../../../../tests/support/optional.rs"]
-#[expect(dead_code, unreachable_pub, reason = "shared with the manager's tests")]
+#[expect(unreachable_pub, reason = "shared with the manager's tests")]
 mod optional;
 mod packages;
 #[path = "../../../../tests/support/random.rs"]

@@ -2,7 +2,8 @@
 //! deployed program made.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::elf;
 use crate::fixture::{Fixture, META, Run, binary, names};
+use crate::optional::not_permitted;
 
 /// The binary of the sample, before and after.
 pub(crate) const SAMPLE: &[u8] = include_bytes!("../samples/inputs/plain.elf");
@@ -71,7 +73,8 @@ fn file_unfit_is_refused_and_unchanged() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     is_refused(&at("absent"), "No such file or directory");
-    is_refused(place.path(), "Is a directory");
+    fs::create_dir(at("directory")).unwrap();
+    is_refused(&at("directory"), "Is a directory");
     assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
     is_refused(&at("fifo"), "is a FIFO, expected a regular file");
     fs::write(at("real"), SAMPLE).unwrap();
@@ -129,11 +132,12 @@ fn file_large_or_hostile_is_signed_in_little_memory() {
 
 #[test]
 fn signal_leaves_the_file_unsigned_and_nothing_beside_it() {
+    // Long enough to be signed for a second; most of it is not written.
+    const LENGTH: u64 = 1 << 30;
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("large");
     fs::write(&path, SAMPLE).unwrap();
-    // Long enough to be signed for seconds; most of it is not written.
-    fs::File::options().write(true).open(&path).unwrap().set_len(8 << 30).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(LENGTH).unwrap();
     let mut command = binary();
     command.args(["binary-sign", "--in"]).arg(&path).arg("--key").arg(format!("{SAMPLES}/binary-key.seed"));
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -148,7 +152,7 @@ fn signal_leaves_the_file_unsigned_and_nothing_beside_it() {
     assert_eq!((killed.success(), output.status.code()), (true, Some(1)));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
     assert_eq!(names(place.path()), ["large"]);
-    assert_eq!(fs::metadata(&path).unwrap().len(), 8 << 30);
+    assert_eq!(fs::metadata(&path).unwrap().len(), LENGTH);
 }
 
 #[test]
@@ -228,6 +232,70 @@ fn staged_binaries_are_signed_before_they_are_hashed() {
     // Links within $DESTDIR may be on the way.
     let entries = sign("usr/bin/x") + &sign("usr/share/link/y");
     assert!(contents(&staged_sample(&entries, script)) == expected);
+}
+
+/// Such as a program with mode 4111. Root may read every file, so another user builds.
+#[test]
+fn file_that_its_owner_may_not_read_is_signed() {
+    const NOBODY: u32 = 65534;
+    let fixture = staged_sample(&sign("usr/bin/x"), "chmod 111 bin/x");
+    let place = fixture.path("");
+    let tool = place.join("peipkg-build");
+    fs::copy(env!("CARGO_BIN_EXE_peipkg-build"), &tool).unwrap();
+    fs::copy(format!("{SAMPLES}/binary-key.seed"), place.join("key.seed")).unwrap();
+    let fixture = fixture.with("--binary-sign-key", &format!("tcb={}", place.join("key.seed").display()));
+    let mut command = Command::new(&tool);
+    command.arg("build").args(fixture.flags()).env("TMPDIR", place.join("tmp"));
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(&place).status().unwrap();
+        assert!(owned.success());
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let run = Run::of(&mut command);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let tar = fixture.tar("xx_1.2-3_x86_64.peipkg");
+    assert!(tar.windows(SIGNED_SAMPLE.len()).any(|bytes| bytes == SIGNED_SAMPLE));
+
+    // By hand, the mode says no.
+    let path = place.join("x");
+    fs::write(&path, SAMPLE).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o111)).unwrap();
+    let mut command = Command::new(&tool);
+    command.args(["binary-sign", "--in"]).arg(&path).arg("--key").arg(place.join("key.seed"));
+    if rustix::process::geteuid().is_root() {
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let run = Run::of(&mut command);
+    assert!(run.stderr.contains("Permission denied") && run.status == Some(1), "{}", run.stderr);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o111);
+}
+
+/// A program must not get the rights of whoever signs it.
+#[test]
+fn owner_and_privileged_bits_are_kept_together_or_not_at_all() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        not_permitted("root, to change owners");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let [tool, key, path] = ["tool", "key", "x"].map(|name| place.path().join(name));
+    fs::copy(env!("CARGO_BIN_EXE_peipkg-build"), &tool).unwrap();
+    fs::copy(format!("{SAMPLES}/binary-key.seed"), &key).unwrap();
+    chown(place.path(), Some(NOBODY), None).unwrap();
+    chown(&key, Some(NOBODY), None).unwrap();
+    for (owner, signer, expected) in [(NOBODY, 0, (NOBODY, 0o6755)), (0, NOBODY, (NOBODY, 0o755))] {
+        fs::write(&path, SAMPLE).unwrap();
+        chown(&path, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o6755)).unwrap();
+        let mut command = Command::new(&tool);
+        command.args(["binary-sign", "--in"]).arg(&path).arg("--key").arg(&key).uid(signer).gid(signer);
+        let run = Run::of(&mut command);
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""));
+        let signed = fs::metadata(&path).unwrap();
+        assert_eq!((signed.uid(), signed.mode() & 0o7777), expected);
+    }
 }
 
 /// A package has no hard links: each name is a file of its own, signed if the recipe names it.

@@ -1,6 +1,7 @@
 //! Signs thousands of random ELF files, valid and mutated, by the tool's code and by `elf.rs`, and
 //! compares every byte. `PEIPKG_FUZZ_ROUNDS` and `PEIPKG_FUZZ_SEED` make other or more files.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use peipkg_tools::binary_sign::elf::ElfError;
 use peipkg_tools::binary_sign::{SignError, sign};
+use peipkg_tools::chunks::CHUNK;
 
 use crate::elf::{self, Refusal};
 use crate::random::{Random, number_from_environment};
@@ -72,17 +74,17 @@ fn random_file(random: &mut Random) -> Vec<u8> {
 
     let mut file = vec![0; 64];
     file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    let fill = |file: &mut Vec<u8>, random: &mut Random| {
+    let add_bytes = |file: &mut Vec<u8>, random: &mut Random| {
         for _ in 0..random.below(70) {
             file.push(u8::try_from(random.below(256)).unwrap());
         }
     };
-    fill(&mut file, random);
+    add_bytes(&mut file, random);
     let first = random.one_in(2);
     let mut names_at = file.len();
     if first {
         file.extend_from_slice(&names);
-        fill(&mut file, random);
+        add_bytes(&mut file, random);
     }
     let table = file.len();
     for section in 0..count {
@@ -97,11 +99,11 @@ fn random_file(random: &mut Random) -> Vec<u8> {
         }
         file.extend_from_slice(&header);
     }
-    fill(&mut file, random);
+    add_bytes(&mut file, random);
     if !first {
         names_at = file.len();
         file.extend_from_slice(&names);
-        fill(&mut file, random);
+        add_bytes(&mut file, random);
     }
     let field = table + 64 * index + 24;
     file[field..field + 8].copy_from_slice(&(names_at as u64).to_le_bytes());
@@ -160,7 +162,7 @@ fn files_random_or_mutated_are_signed_as_the_rules_say() {
     let seed = number_from_environment("PEIPKG_FUZZ_SEED", 1);
     println!("PEIPKG_FUZZ_SEED={seed} PEIPKG_FUZZ_ROUNDS={rounds}");
     let mut random = Random::new(seed);
-    let mut seen: BTreeMap<Option<Refusal>, u64> = BTreeMap::new();
+    let mut verdicts: BTreeMap<Option<Refusal>, u64> = BTreeMap::new();
     for round in 0..rounds {
         let mut file = match random.below(8) {
             0 => SAMPLE.to_vec(),
@@ -172,15 +174,15 @@ fn files_random_or_mutated_are_signed_as_the_rules_say() {
                 mutate(&mut file, &mut random);
             }
         }
-        *seen.entry(check(&file)).or_default() += 1;
+        *verdicts.entry(check(&file)).or_default() += 1;
     }
-    println!("{seen:?}");
+    println!("{verdicts:?}");
     // Else the random files are too much alike for a comparison.
     if rounds >= ROUNDS {
         let refusals =
             [Refusal::NotElf, Refusal::NoSections, Refusal::Malformed, Refusal::Signed, Refusal::SelfCheck];
         for verdict in refusals.map(Some).into_iter().chain([None]) {
-            assert!(seen.get(&verdict).is_some_and(|count| *count >= 10), "{verdict:?} in {seen:?}");
+            assert!(verdicts.get(&verdict).is_some_and(|count| *count >= 10), "{verdict:?} in {verdicts:?}");
         }
     }
 }
@@ -204,6 +206,24 @@ fn number_of_sections_does_not_overflow() {
     assert_eq!(check(&many_sections(0xfefe)), None);
     for count in [0xfeff, 0xff00, 0xffff] {
         assert_eq!(check(&many_sections(count)), Some(Refusal::TooMany));
+    }
+}
+
+#[test]
+fn caller_asks_to_stop_before_each_chunk() {
+    // A file of five chunks and some bytes: the header, six chunks, and what is appended.
+    let mut file = SAMPLE.to_vec();
+    file.resize(5 * CHUNK + 100, 0);
+    for allowed in 0..8 {
+        let calls = Cell::new(0);
+        let check = || {
+            calls.set(calls.get() + 1);
+            if calls.get() > allowed { Err("stop") } else { Ok(()) }
+        };
+        let mut output = Cursor::new(Vec::new());
+        let result = sign(&mut Cursor::new(&file), &mut output, &SigningKey::from_bytes(KEY), check);
+        assert!(matches!(result, Err(SignError::Stopped("stop"))), "{result:?}");
+        assert!(output.into_inner().len() <= allowed * CHUNK, "{allowed}");
     }
 }
 
