@@ -254,8 +254,10 @@ impl<'a> Parts<'a> {
         // reaches to the last @ before the path.
         let slash = rest.find('/').unwrap_or(rest.len());
         // So may it hold a / that should be %2F: no host has such a port.
-        let port = rest[..slash].rsplit_once(':').map_or("", |(_, port)| port);
-        let is_password = !rest[..slash].contains(['@', '[']) && port.contains(|c: char| !c.is_ascii_digit());
+        let (_, host) = split_user_info(rest, slash);
+        let host = &host[..host.find('/').unwrap_or(host.len())];
+        let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+        let is_password = !host.contains('[') && port.contains(|c: char| !c.is_ascii_digit());
         let (user_info, rest) = split_user_info(rest, if is_password { rest.len() } else { slash });
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         // For ssh and git's own transports a ? is part of the path. For an unknown transport it may

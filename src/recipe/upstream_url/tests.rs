@@ -24,6 +24,7 @@ fn url_is_shown_without_secrets() {
         ("ext::https://token@example.org/x", "ext::https://example.org/x"),
         ("https://example.org/x?private_token=s3cret#f", "https://example.org/x"),
         ("https://example.org?private_token=s3cret", "https://example.org"),
+        ("https://me@example.org:s3/cr@et@other.org/x", "https://other.org/x"),
         ("ssh://git@example.org/x?y#z", "ssh://git@example.org/x?y#z"),
         ("ssh://git:secret@example.org/x", "ssh://git@example.org/x"),
         ("git@example.org:x.git", "git@example.org:x.git"),
