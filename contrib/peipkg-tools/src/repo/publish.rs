@@ -17,6 +17,7 @@ use super::error::RepoError;
 use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
 use super::previous::{self, Previous, Successor, refuse_loss};
+use super::sidecars::Sidecars;
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
@@ -124,11 +125,21 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     };
     let staging = Staging::write(output, &key, header, &merged)?;
     let described = write_descriptor(request, &previous, &key, in_place)?;
-    files::sync_all(&unsynced.into_paths().chain(described).chain(staging.paths()).collect::<Vec<_>>())?;
+    let mut sidecars = Sidecars::new(output);
+    for package in &incoming {
+        sidecars.write(&package.identity.package_path());
+    }
+    sidecars.sync();
+    let unsynced: Vec<_> = unsynced.into_paths().chain(described).chain(staging.paths()).collect();
+    let committed = files::sync_all(&unsynced).and_then(|()| staging.commit());
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
-    let late = [staging.commit()?, finish_descriptor(output).err()];
-    for problem in late.iter().flatten() {
+    let late = [committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
+    if !rebuild && (incoming.is_empty() || !in_place) {
+        merged.archive.iter().filter_map(|json| stored_path(json)).for_each(|path| sidecars.write(&path));
+    }
+    let problems = late.iter().flatten().map(ToString::to_string).chain(sidecars.into_problems());
+    for problem in problems {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }
     let (count, total) = (incoming.len(), merged.archive.len());
@@ -235,6 +246,12 @@ fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> Re
 /// first: another tool may have signed an entry whose name leads out of the repository.
 fn conventional_path(entry: &Entry<'_>) -> Option<String> {
     entry.identity.problem().is_none().then(|| entry.identity.package_path())
+}
+
+/// Returns the place of the package of an index entry, if it is in the repository.
+fn stored_path(json: &str) -> Option<String> {
+    let identity = serde_json::from_str(json).ok()?;
+    conventional_path(&Entry { identity, json })
 }
 
 /// Writes the keys that the output lacks, and, unless the output has them, the descriptor and its
