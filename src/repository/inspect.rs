@@ -144,7 +144,7 @@ impl Repository {
     }
 
     /// Adds the packages to a member that an earlier version has written, if they are pending.
-    fn completed(&self, member: &Member) -> Member {
+    pub(super) fn completed(&self, member: &Member) -> Member {
         let is_complete = !member.packages.is_empty() || !self.pending.contains(&member.directory);
         let pending = if is_complete { None } else { self.pending.get(&member.directory) };
         pending.map_or_else(|| member.clone(), |outputs| Member::from(&outputs))
@@ -270,7 +270,7 @@ fn index_version(index: impl io::Read) -> Option<u64> {
 }
 
 /// Returns the package of these names, if they may become a path.
-fn package(name: &str, architecture: &str) -> Option<PackageName> {
+pub(super) fn package(name: &str, architecture: &str) -> Option<PackageName> {
     check_package_name(name).ok()?;
     check_architecture(architecture).ok()?;
     Some(PackageName { name: name.to_owned(), architecture: architecture.to_owned() })

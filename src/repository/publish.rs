@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use log::warn;
+
 use crate::build_log::BuildLog;
 use crate::config::Upload;
 use crate::farm::events::PendingOutputs;
@@ -129,6 +131,8 @@ impl Repository {
         }
         // The tool failed after it had published everything, or because everything was published
         // already: an upload may have settled an earlier publish of these packages.
+        let directories: Vec<_> = group.iter().map(|outputs| &*outputs.directory).collect();
+        warn!(directory = directories.join(" "), error:%; "publish stands, although the tool failed");
         Ok(self.sync(group.iter().flat_map(|outputs| self.files_of(outputs)))?)
     }
 

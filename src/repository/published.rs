@@ -94,7 +94,7 @@ impl Repository {
         (!is_same).then(|| format!("{file_name} is not the file that was built"))
     }
 
-    fn path_of(&self, package: &PackageName, version: &Version) -> PathBuf {
+    pub(super) fn path_of(&self, package: &PackageName, version: &Version) -> PathBuf {
         self.state.repo().join(package.published_path(version))
     }
 }
@@ -115,7 +115,7 @@ fn unlisted(index: impl Read, outputs: &PendingOutputs) -> io::Result<Vec<&Packa
 }
 
 /// Whether two files have the same bytes.
-fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
+pub(super) fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
     let (a, b) = (regular_file::open(a)?, regular_file::open(b)?);
     if a.metadata()?.len() != b.metadata()?.len() {
         return Ok(false);
