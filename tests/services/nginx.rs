@@ -213,18 +213,24 @@ fn nginx_serves_the_repository_with_cache_headers() {
             }
         }
     }
-    let mut for_ever = 0;
+    let (mut for_ever, mut sidecars) = (0, 0);
     for file in &served {
         let path = format!("/{}", file.strip_prefix(&repo).unwrap().display());
         let answer = site.curl(&path, &[]);
         assert!(answer.assert_status(200).body == fs::read(file).unwrap(), "{path}");
-        let immutable = path.starts_with("/p/") || path.starts_with("/keys/");
+        let immutable = path.ends_with(".peipkg") || path.starts_with("/keys/");
+        let is_sidecar = path.starts_with("/p/") && path.ends_with(".json");
+        sidecars += usize::from(is_sidecar);
         let expected = if immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         assert_eq!(answer.fields("cache-control"), [expected], "{path}");
         for_ever += usize::from(immutable);
         // Two states of the index within one second must differ for a client.
         for field in ["etag", "last-modified"] {
-            assert_eq!(answer.fields(field).is_empty(), !immutable, "{path} {field}");
+            assert_eq!(answer.fields(field).is_empty(), !immutable && !is_sidecar, "{path} {field}");
+        }
+        if is_sidecar {
+            let known = format!("If-None-Match: {}", answer.fields("etag")[0]);
+            assert_eq!(site.curl(&path, &["--header", &known]).status, "304", "{path}");
         }
         let kind = if file.extension().is_some_and(|extension| extension == "json") {
             "application/json"
@@ -233,7 +239,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         };
         assert_eq!(answer.fields("content-type"), [kind], "{path}");
     }
-    assert!(for_ever >= 2 && served.len() >= for_ever + 6, "{served:?}");
+    assert!(for_ever >= 2 && sidecars == 2 && served.len() >= for_ever + 8, "{served:?}");
     // A conditional request for a later state.
     let then = repo.join("repo.json").display().to_string();
     site.curl("/repo.json", &["--time-cond", &then, "--header", "If-None-Match: *"]).assert_status(200);

@@ -10,6 +10,9 @@ use std::process::{Command, Output};
 use repo_support::{Farm, Raw, SEED, TIME, check, entries, file, manifest, pack};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+/// Puts something at a path; the second one is a file outside of the repository.
+type Put = fn(&Path, &Path);
+
 /// The names of sidecars in an own directory, and the entries of a package that they repeat.
 const NAMES: [&str; 2] = ["manifest.json", "files.json"];
 
@@ -215,7 +218,7 @@ fn damage_behind_the_documents_does_not_matter() {
 
 #[test]
 fn sidecar_of_another_kind_is_a_note() {
-    let kinds: [(&str, fn(&Path, &Path)); 4] = [
+    let kinds: [(&str, Put); 4] = [
         ("directory", |path, _| fs::create_dir(path).unwrap()),
         ("link", |path, outside| symlink(outside, path).unwrap()),
         ("dangling link", |path, outside| symlink(outside.with_extension("none"), path).unwrap()),
