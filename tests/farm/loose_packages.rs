@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::farm::Farm;
-use crate::support::git_repo::GitRepo;
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::pages::{blocks, page};
 use crate::support::recipes::Recipe;
 use crate::support::running::Output;
 use crate::support::tools::Tools;
@@ -201,4 +202,22 @@ fn package_stays_where_the_index_cannot_be_read() {
     assert!(farm.kept().contains(&"tool_1.0-1_noarch.peipkg".to_owned()));
     fs::write(&index, &bytes).unwrap();
     farm.once().assert_success().event(REMOVED);
+}
+
+#[test]
+fn pending_packages_of_a_failed_publish_go_back_by_the_pages_commands() {
+    let repo = GitRepo::program(&["1.0"]);
+    let refuse = "#!/bin/sh\n[ \"$1\" != publish ] || exit 1\nexec {real} \"$@\"\n";
+    let tool = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&tool).program("peipkg-repo", refuse).build();
+    farm.once().assert_success();
+    assert!(matches!(&farm.kept()[..], [name] if name.starts_with("tool@1.0-1.")), "{:?}", farm.kept());
+    let commands = blocks(&page("docs/moving-from-go.md"), "sh");
+    let commands = commands.split_once("cd /var/lib/peipkg-manager/publish\n").expect("the commands").1;
+    let commands = commands.lines().take(2).collect::<Vec<_>>().join("\n");
+    let mut shell = Command::new("sh");
+    run(shell.args(["-ec", &commands]).current_dir(farm.path("state/publish")));
+    assert_eq!(farm.kept(), ["tool_1.0-1_noarch.peipkg"]);
+    assert!(go_publishes(&farm));
+    farm.assert_published(&["tool 1.0-1 noarch"]);
 }
