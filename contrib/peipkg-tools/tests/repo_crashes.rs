@@ -41,6 +41,11 @@ fn publish_killed_at_any_instant_can_go_on() {
         let line = format!("aa {version} noarch");
         if farm.listed("archive").contains(&line) {
             after_commit += 1;
+            // No kill leaves a published package without its sidecars.
+            let directory = farm.repo().join(format!("p/bb/{version}"));
+            for name in ["manifest.json", "files.json"] {
+                assert!(fs::metadata(directory.join(name)).unwrap().len() > 0, "{name}");
+            }
             check(&farm.publish(), 1, "is already published, with the same bytes");
         } else {
             before_commit += 1;
