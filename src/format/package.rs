@@ -1,7 +1,5 @@
 //! Names and architectures of packages (PSD-009 §2.1, §2.3). Pure.
 
-use std::path::PathBuf;
-
 use crate::repository_layout;
 use crate::version::Version;
 
@@ -18,11 +16,6 @@ impl PackageName {
     /// Returns `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
     pub fn file_name(&self, version: &Version) -> String {
         repository_layout::package_file_name(&self.name, version.as_str(), &self.architecture)
-    }
-
-    /// Returns the path of its file in a repository, relative to the root (PSD-009 §6.4.3).
-    pub fn published_path(&self, version: &Version) -> PathBuf {
-        repository_layout::package(&self.name, version.as_str(), &self.file_name(version)).into()
     }
 }
 

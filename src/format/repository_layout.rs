@@ -16,6 +16,9 @@ pub const ACTIVE_INDEX: &str = "index/active.json";
 pub const ARCHIVE_INDEX: &str = "index/archive.json";
 /// The directory of the public keys (PSD-009 §6.4.2).
 pub const KEY_DIRECTORY: &str = "keys";
+/// The template of the conventional package URLs (PSD-009 §6.4.3). Only new entries get such a URL:
+/// [`package_url`](crate::package_url) tells where a published file is.
+pub const PACKAGE_URL: &str = "/p/{name}/{version}/{filename}";
 
 /// Returns the name of the detached signature of a document, given by name or by path.
 pub fn signature(document: impl AsRef<OsStr>) -> PathBuf {
@@ -27,11 +30,6 @@ pub fn signature(document: impl AsRef<OsStr>) -> PathBuf {
 /// Returns the name of a public key's file (PSD-009 §6.4.2).
 pub fn key(fingerprint: &str) -> String {
     format!("{KEY_DIRECTORY}/{fingerprint}.pub")
-}
-
-/// Returns the conventional place of a package file (PSD-009 §6.4.3).
-pub fn package(name: &str, version: &str, file_name: &str) -> String {
-    format!("p/{name}/{version}/{file_name}")
 }
 
 /// Returns the name of a package file, without its directory (PSD-009 §2.1.4).
@@ -48,7 +46,7 @@ mod tests {
         assert_eq!(signature(ACTIVE_INDEX), PathBuf::from("index/active.json.sig"));
         assert_eq!(key("0f"), "keys/0f.pub");
         let file = package_file_name("jq", "1-1", "noarch");
-        assert_eq!(package("jq", "1-1", &file), "p/jq/1-1/jq_1-1_noarch.peipkg");
+        assert_eq!(file, "jq_1-1_noarch.peipkg");
         for index in [ACTIVE_INDEX, ARCHIVE_INDEX] {
             assert!(index.strip_prefix(INDEX_DIRECTORY).is_some_and(|file| file.starts_with('/')));
         }

@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
 use peipkg_format::hex;
-use peipkg_format::package::{PackageName, check_architecture, check_package_name};
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::ARCHIVE_INDEX;
-use peipkg_format::version::Version;
 use ring::digest::{self, SHA256};
-use serde::Deserialize;
 
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::journal::{INDEXES, Member, Saved, is_other};
+use crate::repository::listed::{self, Entry};
 use crate::repository::verdict::{Ended, Group, Indexes};
 use crate::repository::{Repository, index_head};
 use crate::state::durable::{FileError, at};
@@ -61,21 +59,6 @@ pub(super) struct Facts {
     pub(super) new_files: Vec<PathBuf>,
 }
 
-/// An entry of an index (PSD-009 §6.2.4), as far as it tells where its file is.
-#[derive(Hash, Deserialize)]
-struct Entry {
-    name: String,
-    version: String,
-    architecture: String,
-    hash: Option<Hash>,
-    url: Option<String>,
-}
-
-#[derive(Hash, Deserialize)]
-struct Hash {
-    value: String,
-}
-
 impl Repository {
     /// Finds the facts about the publish that `saved` can undo. Runs `peipkg-repo verify` only if
     /// both indexes are new.
@@ -98,7 +81,8 @@ impl Repository {
             return Ok(facts);
         }
         let members: Vec<_> = saved.group.iter().map(|member| self.completed(member)).collect();
-        let mut unlisted: HashSet<_> = members.iter().flat_map(|member| &member.packages).cloned().collect();
+        let key = |package: &(String, String, String)| listed::key(&package.0, &package.1, &package.2);
+        let mut unlisted: HashSet<_> = members.iter().flat_map(|member| &member.packages).map(key).collect();
         let new = match self.new_entries(saved, &mut unlisted) {
             Ok(new) => new,
             Err(error) if error.is_io() => return Err(self.at_index(error).into()),
@@ -118,9 +102,9 @@ impl Repository {
         }
         facts.group = Group::Listed;
         for member in &members {
-            let lacking = member.packages.iter().filter(|package| unlisted.contains(package)).count();
+            let lacking = member.packages.iter().filter(|package| unlisted.contains(&key(package))).count();
             match lacking {
-                0 if ended == Ended::Earlier || !self.is_altered(member) => {
+                0 if ended == Ended::Earlier || !self.is_altered(member)? => {
                     facts.published.push(member.directory.clone());
                 }
                 lacking if ended == Ended::Earlier && lacking == member.packages.len() => {
@@ -151,19 +135,16 @@ impl Repository {
     }
 
     /// Whether the repository has a pending package of `member` in another form.
-    fn is_altered(&self, member: &Member) -> bool {
+    fn is_altered(&self, member: &Member) -> Result<bool, FileError> {
         let pending =
             if self.pending.contains(&member.directory) { self.pending.get(&member.directory) } else { None };
-        pending.is_some_and(|outputs| self.missing(&outputs).is_some())
+        let Some(outputs) = pending else { return Ok(false) };
+        Ok(self.published(&outputs, &self.listing([&outputs])?).is_err())
     }
 
     /// Returns the entries of the archive index that the saved one does not have as they are.
     /// Removes each listed package from `unlisted`.
-    fn new_entries(
-        &self,
-        saved: &Saved,
-        unlisted: &mut HashSet<(String, String, String)>,
-    ) -> serde_json::Result<Vec<Entry>> {
+    fn new_entries(&self, saved: &Saved, unlisted: &mut HashSet<String>) -> serde_json::Result<Vec<Entry>> {
         // Keep only a hash of each saved entry: an index may list many.
         let (hasher, mut old) = (RandomState::new(), HashSet::new());
         // A saved index that was broken already tells nothing: then each entry counts as new.
@@ -172,49 +153,29 @@ impl Repository {
         let mut new = Vec::new();
         let index = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX);
         each_package(index.map_err(serde_json::Error::io)?, |entry: Entry| {
-            let is_old = old.contains(&hasher.hash_one(&entry));
-            let Entry { name, version, architecture, hash, url } = entry;
-            let identity = (name, version, architecture);
-            unlisted.remove(&identity);
-            if !is_old {
-                let (name, version, architecture) = identity;
-                new.push(Entry { name, version, architecture, hash, url });
+            unlisted.remove(&entry.key());
+            if !old.contains(&hasher.hash_one(&entry)) {
+                new.push(entry);
             }
         })?;
         Ok(new)
     }
 
     /// Returns the file of `entry`, or how it is missing or not the file that the entry names. An
-    /// entry with a URL of another place may have none here.
+    /// entry with the URL of a server has none here.
     fn file_of(&self, entry: &Entry) -> Result<Result<Option<PathBuf>, String>, FileError> {
-        let Entry { name, version, architecture, hash, url } = entry;
-        let Some(package) = package(name, architecture).zip(version.parse::<Version>().ok()) else {
-            return Ok(Err(format!("the archive index lists {name:?} {version:?} {architecture:?}")));
+        let Some(expected) = entry.hash() else {
+            return Ok(Err(format!("the archive index has no hash of {}", entry.file_name())));
         };
-        let (package, version) = package;
-        let file_name = package.file_name(&version);
-        let Some(Hash { value: expected }) = hash else {
-            return Ok(Err(format!("the archive index has no hash of {file_name}")));
+        let path = match entry.path(&self.state.repo()) {
+            Ok(Some(path)) => path,
+            elsewhere => return Ok(elsewhere),
         };
-        let repo = self.state.repo();
-        let mut places = vec![repo.join(package.published_path(&version))];
-        let is_elsewhere = url.as_ref().is_some_and(|url| url.contains("://") || url.starts_with("//"));
-        if let Some(url) = url.as_ref().filter(|url| !is_elsewhere && !url.contains("..")) {
-            places.push(repo.join(url.trim_start_matches('/')));
-        }
-        let mut has_file = false;
-        for path in places {
-            match sha256(&path).map_err(at(&path))? {
-                Some(found) if found == *expected => return Ok(Ok(Some(path))),
-                Some(_) => has_file = true,
-                None => {}
-            }
-        }
-        if is_elsewhere && !has_file {
-            return Ok(Ok(None));
-        }
-        let fault = if has_file { "is not the file that the archive index lists" } else { "is missing" };
-        Ok(Err(format!("{file_name} {fault}")))
+        Ok(match sha256(&path).map_err(at(&path))? {
+            Some(found) if found == expected => Ok(Some(path)),
+            Some(_) => Err(format!("{} is not the file that the archive index lists", entry.file_name())),
+            None => Err(format!("{} is missing", entry.file_name())),
+        })
     }
 
     fn at_index(&self, error: serde_json::Error) -> FileError {
@@ -269,15 +230,8 @@ fn index_version(index: impl io::Read) -> Option<u64> {
     index_head::field(index, "index_version")
 }
 
-/// Returns the package of these names, if they may become a path.
-pub(super) fn package(name: &str, architecture: &str) -> Option<PackageName> {
-    check_package_name(name).ok()?;
-    check_architecture(architecture).ok()?;
-    Some(PackageName { name: name.to_owned(), architecture: architecture.to_owned() })
-}
-
 /// Returns the SHA-256 of the file at `path` in hexadecimal, or nothing if there is no such file.
-fn sha256(path: &Path) -> io::Result<Option<String>> {
+pub(super) fn sha256(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Ok(None),

@@ -12,9 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
-use peipkg_format::archive_index::Archive;
-use peipkg_format::package::PackageName;
-use peipkg_format::regular_file::{self, MAX_INDEX};
+use peipkg_format::package::{PackageName, check_architecture, check_package_name};
+use peipkg_format::regular_file;
 use peipkg_format::sidecars::is_package;
 use peipkg_format::version::Version;
 
@@ -23,7 +22,8 @@ use crate::process::ProcessError;
 use crate::recipe::Recipe;
 use crate::repository::Repository;
 use crate::repository::group::link_or_copy;
-use crate::repository::inspect::package;
+use crate::repository::inspect::sha256;
+use crate::repository::listed::Entry;
 use crate::repository::publish::PublishError;
 use crate::repository::published::is_same_file;
 use crate::state::durable::{self, FileError, at};
@@ -55,12 +55,12 @@ impl Repository {
             return Ok(());
         }
         // Without the index, nobody knows what is published.
-        let path = self.state.archive_index();
-        let index = regular_file::open_up_to(&path, MAX_INDEX).map_err(at(&path))?;
-        let archive = Archive::read(index).map_err(|error| at(&path)(error.into()))?;
+        let named = loose.iter().filter_map(|path| parse(path.file_name()?));
+        let named: Vec<_> = named.map(|(package, version)| outputs_of(package, version)).collect();
+        let listing = self.listing(&named)?;
         let mut new: BTreeMap<String, (Version, Vec<PackageName>)> = BTreeMap::new();
         for path in loose {
-            match self.judge(&path, &archive) {
+            match self.judge(&path, |package, version| listing.get(package, version)) {
                 Judgement::Published => {
                     let removed = fs::remove_file(&path).and_then(|()| durable::sync_parent(&path));
                     removed.map_err(at(&path))?;
@@ -115,7 +115,11 @@ impl Repository {
         Ok(names.into_iter().map(|name| publish.join(name)).collect())
     }
 
-    fn judge(&self, path: &Path, archive: &Archive) -> Judgement {
+    fn judge<'a>(
+        &self,
+        path: &Path,
+        entry: impl Fn(&PackageName, &Version) -> Option<&'a Entry>,
+    ) -> Judgement {
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_file() => {}
             Ok(_) => return Judgement::Unfit("it is not a regular file".to_owned()),
@@ -124,10 +128,14 @@ impl Repository {
         let Some((package, version)) = parse(path.file_name().unwrap_or_default()) else {
             return Judgement::Unfit("its name is not <name>_<version>_<architecture>.peipkg".to_owned());
         };
-        if !archive.has(&package, &version) {
-            return Judgement::New(package, version);
-        }
-        match is_same_file(path, &self.path_of(&package, &version)) {
+        let Some(entry) = entry(&package, &version) else { return Judgement::New(package, version) };
+        let is_same = match entry.path(&self.state.repo()) {
+            Ok(Some(published)) => is_same_file(path, &published),
+            // Somebody else stores it: the index vouches for its bytes.
+            Ok(None) => sha256(path).map(|found| found.as_deref() == entry.hash()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match is_same {
             Ok(true) => Judgement::Published,
             Ok(false) => Judgement::Unfit("it is published with other bytes".to_owned()),
             Err(error) => Judgement::Unfit(format!("it is published, but cannot be compared: {error}")),
@@ -176,7 +184,15 @@ impl Repository {
 fn parse(file_name: &OsStr) -> Option<(PackageName, Version)> {
     let (name, rest) = file_name.to_str()?.strip_suffix(".peipkg")?.split_once('_')?;
     let (version, architecture) = rest.split_once('_')?;
-    Some((package(name, architecture)?, version.parse().ok()?))
+    check_package_name(name).and_then(|()| check_architecture(architecture)).ok()?;
+    let package = PackageName { name: name.to_owned(), architecture: architecture.to_owned() };
+    Some((package, version.parse().ok()?))
+}
+
+/// A loose package as an output of no build, to look for its entry.
+fn outputs_of(package: PackageName, version: Version) -> PendingOutputs {
+    let key = JobKey { recipe: "".into(), version };
+    PendingOutputs { directory: String::new(), key, packages: vec![package] }
 }
 
 /// Moves `from` to `to`, whose directory may be new, or on another file system.

@@ -111,14 +111,14 @@ impl Repository {
             Ok(_) => {
                 let after = self.archive.stamp();
                 // Do not trust the exit status: the pending packages are removed next.
-                match self.missing_of(&group) {
-                    None => {
-                        self.sync(group.iter().flat_map(|outputs| self.files_of(outputs)))?;
+                match self.published_files(&group) {
+                    Ok(files) => {
+                        self.sync(files)?;
                         self.journal.forget()?;
                         self.archive.acknowledge(before, after);
                         return Ok(());
                     }
-                    Some(missing) => PublishError::NotPublished { missing },
+                    Err(missing) => PublishError::NotPublished { missing },
                 }
             }
             // The shutdown does not wait: the next start settles this publish.
@@ -126,18 +126,19 @@ impl Repository {
             Err(error) => error.into(),
         };
         self.settle(Ended::JustNow, interrupt)?;
-        if self.missing_of(&group).is_some() {
-            return Err(error);
-        }
-        // The tool failed after it had published everything, or because everything was published
-        // already: an upload may have settled an earlier publish of these packages.
+        // The tool may have failed after it had published everything, or because everything was
+        // published already: an upload may have settled an earlier publish of these packages.
+        let Ok(files) = self.published_files(&group) else { return Err(error) };
         let directories: Vec<_> = group.iter().map(|outputs| &*outputs.directory).collect();
         warn!(directory = directories.join(" "), error:%; "publish stands, although the tool failed");
-        Ok(self.sync(group.iter().flat_map(|outputs| self.files_of(outputs)))?)
+        Ok(self.sync(files)?)
     }
 
-    /// Returns which package of `group` is not in the repository as it was built.
-    fn missing_of(&self, group: &[&PendingOutputs]) -> Option<String> {
-        group.iter().find_map(|outputs| self.missing(outputs))
+    /// Returns the files of `group` in the repository, or which package is not there as it was built.
+    fn published_files(&self, group: &[&PendingOutputs]) -> Result<Vec<PathBuf>, String> {
+        let listing = self.listing(group.iter().copied()).map_err(|error| error.to_string())?;
+        let files: Result<Vec<_>, _> =
+            group.iter().map(|outputs| self.published(outputs, &listing)).collect();
+        Ok(files?.concat())
     }
 }

@@ -1,59 +1,61 @@
 //! Compares pending packages with the repository: whether the archive index lists them, and whether
 //! the published files are theirs, to the byte.
 
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use peipkg_format::archive_index::{Entry, each_package};
 use peipkg_format::package::PackageName;
-use peipkg_format::regular_file::{self, MAX_INDEX};
-use peipkg_format::version::Version;
+use peipkg_format::regular_file;
 
 use crate::farm::events::PendingOutputs;
-use crate::repository::{Repository, index_scan, journal};
+use crate::repository::inspect::sha256;
+use crate::repository::listed::{Entry, Listing};
+use crate::repository::{Repository, journal};
 use crate::state::durable::{self, FileError, at};
 
 /// How much of a file is held in memory at a time, in bytes.
 const BLOCK: usize = 64 * 1024;
 
 impl Repository {
-    /// Returns which package of `outputs` is not in the repository as it was built, as the end of a
-    /// sentence.
-    pub(super) fn missing(&self, outputs: &PendingOutputs) -> Option<String> {
-        if !self.lists_plainly(outputs) {
-            let unlisted = match self.unlisted(outputs) {
-                Ok(unlisted) => unlisted,
-                Err(error) => return Some(error.to_string()),
-            };
-            if let Some(package) = unlisted.first() {
-                return Some(format!(
-                    "{} is not in the archive index",
-                    package.file_name(&outputs.key.version)
-                ));
-            }
-        }
-        outputs.packages.iter().find_map(|package| self.altered(outputs, package))
+    /// Finds the entries of the packages of `group` in the archive index. One run for the whole group:
+    /// a parse of 50,000 entries takes 0.2 s.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(super) fn listing<'a>(
+        &self,
+        group: impl IntoIterator<Item = &'a PendingOutputs>,
+    ) -> Result<Listing, FileError> {
+        let index = self.state.archive_index();
+        Listing::read(&index, group).map_err(at(&index))
     }
 
-    /// Whether the archive index lists `outputs` in the form in which tools write it. If not, it
-    /// must be parsed.
-    fn lists_plainly(&self, outputs: &PendingOutputs) -> bool {
-        let PendingOutputs { key, packages, .. } = outputs;
-        let index = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX);
-        let index = index.map(|file| BufReader::with_capacity(BLOCK, file));
-        index.and_then(|index| index_scan::lists_all(index, packages, &key.version)).unwrap_or(false)
+    /// Returns the files of `outputs` in the repository, if all its packages are published as they
+    /// were built; none for a package whose URL is of another server.
+    ///
+    /// # Errors
+    /// Which package is not, as the end of a sentence.
+    pub(super) fn published(
+        &self,
+        outputs: &PendingOutputs,
+        listing: &Listing,
+    ) -> Result<Vec<PathBuf>, String> {
+        let version = &outputs.key.version;
+        let entry = |package: &PackageName| {
+            let unlisted = || format!("{} is not in the archive index", package.file_name(version));
+            listing.get(package, version).ok_or_else(unlisted)
+        };
+        let entries: Result<Vec<_>, _> = outputs.packages.iter().map(entry).collect();
+        let files = entries?.into_iter().map(|entry| self.unaltered(outputs, entry));
+        files.filter_map(Result::transpose).collect()
     }
 
     /// Returns which package of `outputs` the archive index lists although the repository does not
     /// have it as it was built, as the end of a sentence.
-    pub(super) fn listed_but_altered(&self, outputs: &PendingOutputs) -> Option<String> {
-        match self.unlisted(outputs) {
-            Err(error) => Some(error.to_string()),
-            Ok(unlisted) => {
-                let mut listed = outputs.packages.iter().filter(|package| !unlisted.contains(package));
-                listed.find_map(|package| self.altered(outputs, package))
-            }
-        }
+    pub(super) fn listed_but_altered(&self, outputs: &PendingOutputs, listing: &Listing) -> Option<String> {
+        let mut listed =
+            outputs.packages.iter().filter_map(|package| listing.get(package, &outputs.key.version));
+        listed.find_map(|entry| self.unaltered(outputs, entry).err())
     }
 
     /// Syncs the indexes and the published `files` before the pending packages, perhaps the only other
@@ -61,7 +63,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(super) fn sync(&self, files: impl Iterator<Item = PathBuf>) -> Result<(), FileError> {
+    pub(super) fn sync(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), FileError> {
         let repo = self.state.repo();
         journal::sync_small_files(&repo).map_err(at(&repo))?;
         for file in files {
@@ -73,45 +75,21 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns the paths in the repository of the packages of `outputs`.
-    pub(super) fn files_of(&self, outputs: &PendingOutputs) -> impl Iterator<Item = PathBuf> {
-        outputs.packages.iter().map(|package| self.path_of(package, &outputs.key.version))
-    }
-
-    /// Returns the packages of `outputs` that the archive index does not list.
-    fn unlisted<'a>(&self, outputs: &'a PendingOutputs) -> Result<Vec<&'a PackageName>, FileError> {
-        let path = self.state.archive_index();
-        let index = regular_file::open_up_to(&path, MAX_INDEX);
-        index.and_then(|index| unlisted(index, outputs)).map_err(at(&path))
-    }
-
-    /// Says that `package` is not published as it was built, if so.
-    fn altered(&self, outputs: &PendingOutputs, package: &PackageName) -> Option<String> {
-        let version = &outputs.key.version;
-        let file_name = package.file_name(version);
+    /// Returns the file of the package of `outputs` that `entry` lists, if the repository stores it.
+    ///
+    /// # Errors
+    /// When the package is not published as it was built, as the end of a sentence.
+    fn unaltered(&self, outputs: &PendingOutputs, entry: &Entry) -> Result<Option<PathBuf>, String> {
+        let file_name = entry.file_name();
         let built = self.pending.packages_of(&outputs.directory).join(&file_name);
-        let is_same = is_same_file(&built, &self.path_of(package, version)).unwrap_or(false);
-        (!is_same).then(|| format!("{file_name} is not the file that was built"))
+        let path = entry.path(&self.state.repo())?;
+        let is_same = match &path {
+            Some(path) => is_same_file(&built, path).unwrap_or(false),
+            // Somebody else stores it, who got it before: the index vouches for its bytes.
+            None => sha256(&built).is_ok_and(|built| built.as_deref() == entry.hash()),
+        };
+        if is_same { Ok(path) } else { Err(format!("{file_name} is not the file that was built")) }
     }
-
-    pub(super) fn path_of(&self, package: &PackageName, version: &Version) -> PathBuf {
-        self.state.repo().join(package.published_path(version))
-    }
-}
-
-/// Returns the packages of `outputs` that the archive index `index` does not list. Holds no more
-/// of the index in memory than one entry, because an index may be long.
-fn unlisted(index: impl Read, outputs: &PendingOutputs) -> io::Result<Vec<&PackageName>> {
-    let version = outputs.key.version.as_str();
-    let mut unlisted: Vec<_> = outputs.packages.iter().collect();
-    each_package(index, |entry: Entry| {
-        let is_entry =
-            |package: &&PackageName| package.name == entry.name && package.architecture == entry.architecture;
-        if entry.version == version {
-            unlisted.retain(|package| !is_entry(package));
-        }
-    })?;
-    Ok(unlisted)
 }
 
 /// Whether two files have the same bytes.
@@ -129,54 +107,5 @@ pub(super) fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
         }
         a.consume(length);
         b.consume(length);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::farm::events::JobKey;
-
-    use super::*;
-
-    fn index(names: impl Iterator<Item = String>) -> String {
-        let entry = |name| {
-            format!(r#"{{"name":{name:?},"version":"1-1","architecture":"noarch","hash":{{"x":"{{"}}}}"#)
-        };
-        format!("{{\"packages\":[{}]}}\n", names.map(entry).collect::<Vec<_>>().join(","))
-    }
-
-    fn outputs(names: &[&str], version: &str, architecture: &str) -> PendingOutputs {
-        let package = |name: &&str| PackageName { name: (*name).into(), architecture: architecture.into() };
-        let key = JobKey { recipe: "r".into(), version: version.parse().unwrap() };
-        PendingOutputs { directory: String::new(), key, packages: names.iter().map(package).collect() }
-    }
-
-    #[track_caller]
-    fn check(index: &str, outputs: &PendingOutputs, expected: &[&str]) {
-        let found = unlisted(index.as_bytes(), outputs).unwrap();
-        assert_eq!(found.iter().map(|package| &*package.name).collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn packages_are_listed_wherever_their_entries_are() {
-        let long = index((0..2_000).map(|n| format!("tool-{n}")));
-        let wanted = ["tool-0", "tool-1999", "lost", "tool-999", "tool-"];
-        check(&long, &outputs(&wanted, "1-1", "noarch"), &["lost", "tool-"]);
-        check(&long, &outputs(&["tool-0"], "1-2", "noarch"), &["tool-0"]);
-        check(&long, &outputs(&["tool-0"], "1-1", "x86_64"), &["tool-0"]);
-        // The text of an entry within a string is no entry.
-        let quoted = format!("{{\"packages\":[],\"x\":{long:?}}}");
-        check(&quoted, &outputs(&["tool-0"], "1-1", "noarch"), &["tool-0"]);
-    }
-
-    #[test]
-    fn index_cut_off_lists_nothing() {
-        let whole = index(["first", "last"].map(str::to_owned).into_iter());
-        let outputs = outputs(&["first"], "1-1", "noarch");
-        check(&whole, &outputs, &[]);
-        for length in 0..whole.len() - 1 {
-            assert!(unlisted(&whole.as_bytes()[..length], &outputs).is_err(), "{length}");
-        }
-        assert!(unlisted(format!("{whole}x").as_bytes(), &outputs).is_err());
     }
 }

@@ -127,7 +127,7 @@ impl Repository {
         let path = journal.path();
         match (verdict, saved) {
             (Verdict::Keep, saved) => {
-                self.sync(facts.new_files.into_iter())?;
+                self.sync(facts.new_files)?;
                 if let Err(reason) = saved {
                     warn!(path = path.display().to_string(), reason; "journal is damaged, but the repository is whole");
                 }
@@ -162,8 +162,9 @@ impl Repository {
         };
         if facts.fault.is_none() {
             let pending = self.pending.list();
-            let published = pending.iter().filter(|outputs| self.missing(outputs).is_none());
-            facts.new_files = published.flat_map(|outputs| self.files_of(outputs)).collect();
+            let listing = self.listing(&pending)?;
+            let published = pending.iter().filter_map(|outputs| self.published(outputs, &listing).ok());
+            facts.new_files = published.flatten().collect();
         }
         Ok(facts)
     }
@@ -175,11 +176,13 @@ impl Repository {
             return Ok(Some(found));
         }
         // Verify has read the index; only the packages that it lists are left to compare.
-        let check = |(path, outputs): (PathBuf, _)| match outputs {
-            Some(outputs) => self.listed_but_altered(&outputs),
+        let entries = self.pending.entries()?;
+        let listing = self.listing(entries.iter().filter_map(|(_, outputs)| outputs.as_ref()))?;
+        let check = |(path, outputs): &(PathBuf, _)| match outputs {
+            Some(outputs) => self.listed_but_altered(outputs, &listing),
             None => Some(format!("{} cannot be read, and may have been published", path.display())),
         };
-        Ok(self.pending.entries()?.into_iter().find_map(check))
+        Ok(entries.iter().find_map(check))
     }
 }
 

@@ -7,53 +7,69 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
-use peipkg_format::repository_layout::ARCHIVE_INDEX;
-use peipkg_format::sidecars::{Place, is_package, sidecars};
-use peipkg_format::version::Version;
-use serde::Deserialize;
+use peipkg_format::package_url::{self, place};
+use peipkg_format::regular_file::{self, MAX_INDEX};
+use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_file_name};
+use peipkg_format::sidecars::{Place, is_at_root, is_package, sidecars};
 
 use crate::repository::Repository;
-use crate::repository::inspect::package;
 use crate::repository::journal::Saved;
+use crate::repository::listed::{Entry, key};
 use crate::state::durable;
-
-/// An entry of an index (PSD-009 §6.2.4), as far as it identifies a package.
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    version: String,
-    architecture: String,
-}
 
 impl Repository {
     /// Removes the sidecars of the packages that the publish in `saved` brought. Warns if that fails:
     /// sidecars are for people, and must not keep a repository from being restored.
     pub(super) fn remove_sidecars(&self, saved: &Saved) {
         let members = saved.group.iter().map(|member| self.completed(member));
-        let mut brought: BTreeSet<_> = members.flat_map(|member| member.packages).collect();
+        // Each at the place that a publish without a template gives it, unless the index says another.
+        let mut brought: BTreeMap<String, Option<PathBuf>> = members
+            .flat_map(|member| member.packages)
+            .map(|(name, version, architecture)| {
+                (key(&name, &version, &architecture), conventional_path(&name, &version, &architecture))
+            })
+            .collect();
         let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
-        let published = each_package(before, |entry: Entry| {
-            brought.remove(&(entry.name, entry.version, entry.architecture));
-        });
-        if published.is_err() {
+        if each_package(before, |entry: Entry| drop(brought.remove(&entry.key()))).is_err() {
             // Nobody knows which packages were published before.
             return;
         }
+        if let Ok(index) = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX) {
+            // It may be half written.
+            let _ = each_package(index, |entry: Entry| {
+                if let Some(path) = brought.get_mut(&entry.key()) {
+                    *path = entry.path(Path::new("")).ok().flatten();
+                }
+            });
+        }
+        let repo = self.state.repo();
         let mut directories: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
-        for (name, version, architecture) in brought {
-            let Some(package) = package(&name, &architecture) else { continue };
-            let Ok(version) = version.parse::<Version>() else { continue };
-            let path = self.state.repo().join(package.published_path(&version));
+        for package in brought.into_values().flatten() {
+            let path = repo.join(&package);
             remove(&sidecars(&path, Place::Shared));
-            let directory = path.parent().unwrap_or(&path).to_owned();
-            directories.entry(directory).or_default().extend(path.file_name().map(OsString::from));
+            if let (false, Some(directory), Some(name)) =
+                (is_at_root(&package), path.parent(), path.file_name())
+            {
+                directories.entry(directory.to_owned()).or_default().insert(name.to_owned());
+            }
         }
         for (directory, brought) in directories {
             // These may be of a package that is published.
             if holds_only(&directory, &brought) {
-                remove(&sidecars(&directory.join("x"), Place::Alone));
+                remove(&sidecars(&directory.join("any"), Place::Alone));
             }
         }
+    }
+}
+
+/// Returns the conventional place of a package below a repository (PSD-009 §6.4.3).
+fn conventional_path(name: &str, version: &str, architecture: &str) -> Option<PathBuf> {
+    let file_name = package_file_name(name, version, architecture);
+    let url =
+        PACKAGE_URL.replace("{name}", name).replace("{version}", version).replace("{filename}", &file_name);
+    match place(&url) {
+        Ok(package_url::Place::Local(path)) => Some(path.into()),
+        Ok(package_url::Place::Elsewhere(_)) | Err(_) => None,
     }
 }
 

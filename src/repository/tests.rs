@@ -35,7 +35,7 @@ step() {
     mkdir -p "$out/p/${id%%_*}/${rest%_*}"
     cp "$1" "$out/p/${id%%_*}/${rest%_*}"
     hash=$(sha256sum <"$1")
-    write "$next" "${old:+$old,}{$identity,\"hash\":{\"value\":\"${hash%% *}\"}}"
+    write "$next" "${old:+$old,}{$identity,\"url\":\"/p/${id%%_*}/${rest%_*}/$id.peipkg\",\"hash\":{\"value\":\"${hash%% *}\"}}"
 }
 case $command in
     verify) tail -c 3 "$repo/index/archive.json" | grep -q ']}' ;;

@@ -36,6 +36,7 @@ mod http_load;
 mod http_status;
 mod idle;
 mod late_tags;
+mod layouts;
 mod listing;
 mod listing_ways;
 mod loose_packages;

@@ -13,7 +13,7 @@ use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, poll};
 
 /// The files below `root`, relative and sorted, with their content.
-fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
     let (mut files, mut pending) = (Vec::new(), vec![root.to_owned()]);
     while let Some(directory) = pending.pop() {
         for entry in fs::read_dir(directory).expect("a directory") {

@@ -58,6 +58,33 @@ fn sidecars_are_undone_with_their_publish() {
 }
 
 #[test]
+fn sidecars_in_a_pool_are_undone_with_their_publish() {
+    let repo = GitRepo::program(&["1.0"]);
+    let pool = "{real} \"$@\" ${template:+--package-url-template \"$template\"} || exit";
+    let script = DAMAGING.replace("{real} \"$@\" || exit", pool);
+    let script = script.replacen('\n', "\n[ \"$1\" != publish ] || template='/pool/{filename}'\n", 1);
+    let tool = Recipe::program("tool", &repo.file_url());
+    let farm = Farm::builder().with(&tool).program("peipkg-repo", &script).build();
+    farm.once().assert_success();
+    let old = set(["files.json", "manifest.json"]);
+    let in_pool = || -> BTreeSet<String> {
+        let entries = fs::read_dir(farm.repo_dir().join("pool")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.ends_with(".peipkg")).collect()
+    };
+    assert_eq!(in_pool(), old);
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("damage"), "").unwrap();
+    let output = farm.once();
+    assert!(!output.events("publish was cut short, repository restored").is_empty(), "{output}");
+    let shared = set(["tool_1.0-1_noarch.peipkg.files.json", "tool_1.0-1_noarch.peipkg.manifest.json"]);
+    assert_eq!(in_pool(), shared, "{output}");
+    fs::remove_file(farm.path("damage")).unwrap();
+    farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    assert_eq!(in_pool().len(), 4);
+}
+
+#[test]
 fn sidecars_that_changed_reach_the_remote() {
     let Some((_home, remote)) = remote_directory() else { return };
     let repo = GitRepo::program(&["1.0"]);

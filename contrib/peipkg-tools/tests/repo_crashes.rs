@@ -17,9 +17,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// Kills publishes after delays that cover a publish from its start to beyond its end.
-#[test]
-fn publish_killed_at_any_instant_can_go_on() {
+fn kill_at_any_instant(options: &[&str]) {
     let farm = Farm::new();
+    let arguments = [&Farm::PUBLISH[..], options].concat();
     farm.publish_all(&["aa 1-1 noarch"]);
     farm.publish_all(&["aa 2-1 noarch", "bb 2-1 noarch"]);
     let start = Instant::now();
@@ -32,7 +32,7 @@ fn publish_killed_at_any_instant_can_go_on() {
         farm.clear();
         farm.add("aa", &version, "noarch");
         farm.add("bb", &version, "noarch");
-        let mut child = farm.command(&Farm::PUBLISH).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = farm.command(&arguments).stdout(Stdio::null()).spawn().unwrap();
         thread::sleep(whole * round / rounds);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -42,14 +42,19 @@ fn publish_killed_at_any_instant_can_go_on() {
         if farm.listed("archive").contains(&line) {
             after_commit += 1;
             // No kill leaves a published package without its sidecars.
-            let directory = farm.repo().join(format!("p/bb/{version}"));
+            let place = if options.is_empty() {
+                format!("p/bb/{version}/")
+            } else {
+                format!("pool/bb_{version}_noarch.peipkg.")
+            };
             for name in ["manifest.json", "files.json"] {
-                assert!(fs::metadata(directory.join(name)).unwrap().len() > 0, "{name}");
+                let path = farm.repo().join(format!("{place}{name}"));
+                assert!(fs::metadata(path).unwrap().len() > 0, "{name}");
             }
-            check(&farm.publish(), 1, "is already published, with the same bytes");
+            check(&farm.run(&arguments), 1, "is already published, with the same bytes");
         } else {
             before_commit += 1;
-            check(&farm.publish(), 0, "");
+            check(&farm.run(&arguments), 0, "");
         }
         assert!(farm.listed("active").contains(&line));
     }
@@ -58,6 +63,16 @@ fn publish_killed_at_any_instant_can_go_on() {
     let left = |name: &str| farm.repo().join(name).exists();
     assert!(!left(".index.tmp") && !left(".index.next"));
     assert!(before_commit > 0 && before_commit + after_commit == rounds);
+}
+
+#[test]
+fn publish_killed_at_any_instant_can_go_on() {
+    kill_at_any_instant(&[]);
+}
+
+#[test]
+fn publish_into_a_pool_killed_at_any_instant_can_go_on() {
+    kill_at_any_instant(&["--package-url-template", "/pool/{filename}"]);
 }
 
 /// Polls the repository as a consumer does until told to stop. With `pairs`, a document that did

@@ -137,7 +137,7 @@ fn write_index(farm: &Farm, kind: &str, entries: u32) {
             file,
             "{{\"name\":\"aa\",\"version\":\"{version}-1\",\"architecture\":\"noarch\",\"description\":\"{padding}\",\
              \"dependencies\":[],\"conflicts\":[],\"size_compressed\":1,\"size_installed\":1,\
-             \"hash\":{{\"algorithm\":\"sha256\",\"value\":\"{hash}\"}},\"url\":\"/aa\"}}{}",
+             \"hash\":{{\"algorithm\":\"sha256\",\"value\":\"{hash}\"}},\"url\":\"/aa/{version}\"}}{}",
             if version == 1 { "" } else { "," }
         )
         .unwrap();

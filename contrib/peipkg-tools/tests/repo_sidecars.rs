@@ -330,3 +330,70 @@ fn other_output_and_rebuild_have_all_sidecars() {
     fs::remove_file(farm.path("other/p/bb/1-1/files.json")).unwrap();
     rebuild("other");
 }
+
+/// A farm whose repository a deployed tool made.
+fn sample(name: &str) -> Farm {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
+    let farm = Farm::new();
+    fs::remove_dir_all(farm.repo()).unwrap();
+    let copied = Command::new("cp").arg("-R").arg(samples.join(name)).arg(farm.repo()).status().unwrap();
+    assert!(copied.success());
+    fs::copy(samples.join("key.seed"), farm.key()).unwrap();
+    farm
+}
+
+#[test]
+fn packages_in_a_pool_of_a_deployed_tool_get_sidecars_of_their_own() {
+    let names = |farm: &Farm| -> Vec<String> {
+        let entries = fs::read_dir(farm.repo().join("pool")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let expected = |packages: &[&str]| -> Vec<String> {
+        let of = |package: &&str| ["", ".files.json", ".manifest.json"].map(|end| format!("{package}{end}"));
+        packages.iter().flat_map(of).collect()
+    };
+    let packages = ["long-path_1.2.3-1_noarch.peipkg", "utf8-description_1.2.3-1_noarch.peipkg"];
+    let farm = sample("repository-pool");
+    assert!(names(&farm).contains(&"manifest.json".to_owned()));
+    check(&heal(&farm), 0, "");
+    assert_eq!(names(&farm), expected(&packages));
+    let manifest =
+        fs::read_to_string(farm.repo().join(format!("pool/{}.manifest.json", packages[1]))).unwrap();
+    assert!(manifest.contains("\"name\":\"utf8-description\""), "{manifest}");
+
+    // The same by a publish of another package into the pool.
+    let farm = sample("repository-pool");
+    let seed = fs::read(farm.key()).unwrap().try_into().unwrap();
+    farm.put("aa", "1-1", "noarch", &pack(&package("aa", "1-1", "noarch"), Some(seed)));
+    let arguments = [&Farm::PUBLISH[..], &["--package-url-template", "/pool/{filename}"]].concat();
+    check(&farm.run(&arguments), 0, "");
+    assert_eq!(names(&farm), expected(&["aa_1-1_noarch.peipkg", packages[0], packages[1]]));
+}
+
+#[test]
+fn package_stored_elsewhere_has_no_sidecars() {
+    let farm = sample("repository-absolute");
+    let before = farm.snapshot().len();
+    check(&heal(&farm), 0, "");
+    let seed = fs::read(farm.key()).unwrap().try_into().unwrap();
+    farm.put("aa", "1-1", "noarch", &pack(&package("aa", "1-1", "noarch"), Some(seed)));
+    let arguments =
+        [&Farm::PUBLISH[..], &["--package-url-template", "https://example.org/{filename}"]].concat();
+    check(&farm.run(&arguments), 0, "");
+    assert_eq!(farm.snapshot().len(), before);
+}
+
+#[test]
+fn package_at_the_root_leaves_the_files_of_others_alone() {
+    let farm = Farm::new();
+    let site = farm.repo().join("manifest.json");
+    fs::write(&site, "of a site").unwrap();
+    add(&farm, "aa", "1-1", "noarch");
+    let arguments = [&Farm::PUBLISH[..], &["--package-url-template", "/{filename}"]].concat();
+    check(&farm.run(&arguments), 0, "");
+    assert!(farm.repo().join("aa_1-1_noarch.peipkg.manifest.json").exists());
+    assert_eq!(fs::read_to_string(site).unwrap(), "of a site");
+}

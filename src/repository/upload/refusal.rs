@@ -10,13 +10,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
-use peipkg_format::package::PackageName;
 use peipkg_format::problem::excerpt;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::DESCRIPTOR;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::repository::listed::Entry;
 use crate::state::durable::{FileError, at};
 use crate::state::volumes::LOST_AND_FOUND;
 
@@ -28,6 +28,9 @@ pub(super) enum Refusal {
     /// The repository has lost a package that its index lists.
     #[error("the archive index names {package}, but {found}; restore it before anything is uploaded")]
     Lost { package: PathBuf, found: String },
+    /// An entry does not say where its file is.
+    #[error("{0}")]
+    Place(String),
     /// The remote is ahead of the repository: it was created again, or restored from an old backup.
     #[error("the remote has index_version {theirs}, this repository {ours}: {NOT_OURS}")]
     Newer { theirs: u64, ours: u64 },
@@ -45,15 +48,6 @@ pub(super) enum Refusal {
 /// Why another repository's remote is refused, and how to proceed.
 const NOT_OURS: &str = "it was not uploaded from this repository in its present state; \
                         restore the repository from the remote or a backup, or give it another remote";
-
-/// The path and size of a package, from the archive index (PSD-009 §6.2.3).
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
-    version: String,
-    architecture: String,
-    size_compressed: Option<u64>,
-}
 
 /// The identity and content of a package, from the archive index (PSD-009 §6.2.3).
 #[derive(Deserialize, Hash)]
@@ -112,20 +106,19 @@ pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refus
 /// `index` lists, or has it in another size: `p/` may be a disk that is not mounted.
 pub(super) fn of_lost_packages(index: &Path, repo: &Path) -> Result<(), Refusal> {
     let mut lost = None;
-    let read = read_index(index, |listed| {
+    let read = read_index(index, |listed: Entry| {
         if lost.is_none() {
-            lost = check_package(listed, index, repo).err();
+            lost = check_package(&listed, repo).err();
         }
     });
     read.map_err(at(index))?;
     lost.map_or(Ok(()), Err)
 }
 
-fn check_package(listed: Listed, index: &Path, repo: &Path) -> Result<(), Refusal> {
-    let Listed { name, version, architecture, size_compressed } = listed;
-    let version = version.parse().map_err(io::Error::other).map_err(at(index))?;
-    let package = repo.join(PackageName { name, architecture }.published_path(&version));
-    let found = match (fs::metadata(&package), size_compressed) {
+fn check_package(listed: &Entry, repo: &Path) -> Result<(), Refusal> {
+    let Some(package) = listed.path(repo).map_err(Refusal::Place)? else { return Ok(()) };
+    let found = match (fs::metadata(&package), listed.size_compressed) {
+        (Ok(file), _) if !file.is_file() => "it is not a file".to_owned(),
         (Ok(file), Some(size)) if file.len() != size => {
             format!("it has {} bytes, expected {size}", file.len())
         }

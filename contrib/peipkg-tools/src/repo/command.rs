@@ -28,8 +28,9 @@ publish     adds packages, all or none, and signs the new indexes; a key of the 
                           packages (manifest.json, files.json) are mended
   --out DIR               the repository after the publish; may be the same as --in
   --package-url-template TEMPLATE
-                          URLs of the new packages, with {name}, {version}, {arch} and
-                          {filename}; the default is /p/{name}/{version}/{filename}
+                          URLs of the new packages, with {filename}, or {name}, {version} and
+                          {arch}; a path is also where publish stores the package, https:// is
+                          stored elsewhere; the default is /p/{name}/{version}/{filename}
   --rebuild               makes the indexes anew from all packages; signs repo.json again if its
                           signature is not valid
   --all-packages-dir DIR  the directory of all packages, at any depth

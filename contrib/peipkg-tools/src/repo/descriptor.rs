@@ -7,6 +7,7 @@ use std::path::Path;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use peipkg_format::package_url::{Place, below};
 use peipkg_format::repository_layout as layout;
 use serde::{Deserialize, Serialize};
 
@@ -257,10 +258,14 @@ impl KeySet {
 }
 
 /// Reads a public key, raw or PEM, and checks its fingerprint (PSD-009 §5.2.2). A URL on another
-/// host is no place to read from; the key's conventional place stands in for it.
+/// host, or one that leads out of the repository, is no place to read from; the key's conventional
+/// place stands in for it.
 fn read_public_key(root: &Path, listed: &Key) -> Result<VerifyingKey, RepoError> {
     let expected = &listed.fingerprint;
-    let path = files::below(root, &listed.url).unwrap_or_else(|| root.join(layout::key(expected)));
+    let path = match below(&listed.url) {
+        Ok(Place::Local(path)) => root.join(path),
+        Ok(Place::Elsewhere(_)) | Err(_) => root.join(layout::key(expected)),
+    };
     let bytes = files::read(&path, MAX_KEY)?;
     let key = match <&[u8; 32]>::try_from(bytes.as_slice()) {
         Ok(raw) => VerifyingKey::from_bytes(raw).ok(),

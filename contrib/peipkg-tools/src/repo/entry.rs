@@ -1,7 +1,7 @@
 //! The entries of an index (PSD-009 §6.2.4). Pure.
 //!
 //! Owns three views of an entry, one for each use:
-//! - [`Entry`]: a publish reads only the identity of a published entry and copies its JSON, so
+//! - [`Entry`]: a publish reads only identity and URL of a published entry and copies its JSON, so
 //!   that fields of later format versions survive.
 //! - [`FullEntry`]: `verify` requires every mandatory field.
 //! - [`entry_json`]: a publish writes the entry of a new package.
@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use peipkg_format::package::{check_architecture, check_package_name};
+use peipkg_format::package_url::{Place, place};
+use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout as layout;
 use peipkg_format::version::Version;
 use serde::de::IgnoredAny;
@@ -20,13 +22,10 @@ use crate::digest::{hex, unhex};
 use crate::package_reader::Package;
 
 /// The three fields that identify a package.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Identity<'a> {
-    #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) version: Cow<'a, str>,
-    #[serde(borrow)]
     pub(super) architecture: Cow<'a, str>,
 }
 
@@ -44,12 +43,7 @@ impl Identity<'_> {
         layout::package_file_name(&self.name, &self.version, &self.architecture)
     }
 
-    /// Returns the conventional place of the package file, relative to the repository's root.
-    pub(super) fn package_path(&self) -> String {
-        layout::package(&self.name, &self.version, &self.file_name())
-    }
-
-    /// Checks the fields. Only an identity without a problem may become a path.
+    /// Checks the fields.
     pub(super) fn problem(&self) -> Option<String> {
         let version = || self.version.parse::<Version>().err().map(|error| error.to_string());
         check_package_name(&self.name)
@@ -66,17 +60,32 @@ impl fmt::Display for Identity<'_> {
     }
 }
 
-/// A published entry: its identity, and its JSON unchanged.
+/// A published entry: its identity and URL, and its JSON unchanged.
 #[derive(Debug, Clone)]
 pub(super) struct Entry<'a> {
     pub(super) identity: Identity<'a>,
+    /// Unchecked; empty if the entry has none.
+    pub(super) url: Cow<'a, str>,
     pub(super) json: &'a str,
 }
 
 impl<'a> Entry<'a> {
-    /// Reads the identity of the entry `raw`.
+    /// Reads the identity and the URL of the entry `raw`.
     pub(super) fn parse(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
-        Ok(Self { identity: serde_json::from_str(raw.get())?, json: raw.get() })
+        // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            name: Cow<'a, str>,
+            #[serde(borrow)]
+            version: Cow<'a, str>,
+            #[serde(borrow)]
+            architecture: Cow<'a, str>,
+            #[serde(borrow, default)]
+            url: Cow<'a, str>,
+        }
+        let Fields { name, version, architecture, url } = serde_json::from_str(raw.get())?;
+        Ok(Self { identity: Identity { name, version, architecture }, url, json: raw.get() })
     }
 }
 
@@ -122,6 +131,11 @@ impl FullEntry<'_> {
         }
     }
 
+    /// Returns where the file is, or how the URL is wrong.
+    pub(super) fn place(&self) -> Result<Place<'_>, String> {
+        place(&self.url).map_err(|error| format!("its url {:?} {error}", excerpt(&self.url)))
+    }
+
     /// Checks the entry on its own.
     pub(super) fn problem(&self) -> Option<String> {
         let has_hash = self.hash.algorithm == "sha256" && unhex(&self.hash.value).is_some();
@@ -129,7 +143,7 @@ impl FullEntry<'_> {
             (!has_hash)
                 .then(|| "has no hash of algorithm sha256 in 64 lower-case hexadecimal digits".to_owned())
         };
-        let url = || self.url.is_empty().then(|| "has no url".to_owned());
+        let url = || self.place().err();
         self.identity().problem().or_else(hash).or_else(url)
     }
 }
@@ -152,7 +166,7 @@ struct NewEntry<'a> {
     size_compressed: u64,
     size_installed: u64,
     hash: Hash<'a>,
-    url: String,
+    url: &'a str,
     build: Build<'a>,
 }
 
@@ -163,7 +177,7 @@ struct Build<'a> {
 }
 
 /// Returns the entry of a package at `url` as compact JSON.
-pub(super) fn entry_json(package: &Package, url: String) -> String {
+pub(super) fn entry_json(package: &Package, url: &str) -> String {
     let manifest = &package.metadata.manifest;
     let relations = &package.metadata.relations;
     let entry = NewEntry {

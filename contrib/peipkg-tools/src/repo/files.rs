@@ -14,14 +14,6 @@ use super::error::RepoError;
 /// How many threads sync at once. A journaling file system commits concurrent syncs together.
 const SYNC_THREADS: usize = 8;
 
-/// Returns the path of a URL in the repository at `root`, if the URL is relative and does not lead
-/// out of it.
-pub(super) fn below(root: &Path, url: &str) -> Option<PathBuf> {
-    let relative = !url.contains("://") && !url.split('/').any(|part| part == "..");
-    let path = url.trim_start_matches('/');
-    (relative && !path.is_empty()).then(|| root.join(path))
-}
-
 /// Reads a file of at most `cap` bytes.
 pub(super) fn read(path: &Path, cap: u64) -> Result<Vec<u8>, RepoError> {
     regular_file::read(path, cap).map_err(RepoError::io(path, "read the file"))

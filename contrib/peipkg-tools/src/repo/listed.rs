@@ -2,7 +2,9 @@
 //! active index in short form, and one name's entries of the archive. Pure.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 
+use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
 
 use super::entry::FullEntry;
@@ -13,6 +15,7 @@ struct Active {
     version: Box<str>,
     architecture: Box<str>,
     hash: Box<str>,
+    url: Box<str>,
     in_archive: InArchive,
     /// A newer version of the archive.
     newer: Option<Box<str>>,
@@ -21,6 +24,7 @@ struct Active {
 enum InArchive {
     Missing,
     OtherHash,
+    OtherUrl,
     Same,
 }
 
@@ -38,6 +42,9 @@ pub(super) struct Listed {
     group: Group,
     /// Names of the archive that the active index lacks.
     missing: Vec<String>,
+    /// A hash of each place in the archive: the URLs themselves are long, and an index has many.
+    places: HashSet<u64>,
+    hasher: RandomState,
     issues: Vec<String>,
 }
 
@@ -62,6 +69,7 @@ impl Listed {
             version: (*entry.version).into(),
             architecture: (*entry.identity().architecture).into(),
             hash: (*entry.hash.value).into(),
+            url: (*entry.url).into(),
             in_archive: InArchive::Missing,
             newer: None,
         });
@@ -86,11 +94,19 @@ impl Listed {
         if !self.group.seen.insert(key) {
             self.issues.push(format!("archive index: {} is listed twice", identity.file_name()));
         }
+        if entry.place().is_ok_and(|place| !self.places.insert(self.hasher.hash_one(place))) {
+            let (file_name, url) = (identity.file_name(), excerpt(&entry.url));
+            self.issues.push(format!("archive index: {file_name} has the url {url:?} of another entry"));
+        }
         let found = self.active_of_group();
         for active in &mut self.active[found] {
             if (&*active.version, &*active.architecture) == (&*identity.version, &*identity.architecture) {
-                let is_same = *active.hash == *entry.hash.value;
-                active.in_archive = if is_same { InArchive::Same } else { InArchive::OtherHash };
+                active.in_archive = match () {
+                    () if *active.hash != *entry.hash.value => InArchive::OtherHash,
+                    // Only the file at the archive's URL is checked; consumers fetch the other.
+                    () if *active.url != *entry.url => InArchive::OtherUrl,
+                    () => InArchive::Same,
+                };
             }
         }
         let Ok(version) = entry.version.parse::<Version>() else { return };
@@ -117,6 +133,9 @@ impl Listed {
                 }
                 InArchive::OtherHash => {
                     self.issues.push(format!("active index: {name} has another hash in the archive index"));
+                }
+                InArchive::OtherUrl => {
+                    self.issues.push(format!("active index: {name} has another url in the archive index"));
                 }
                 InArchive::Same => {}
             }

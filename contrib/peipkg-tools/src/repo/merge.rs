@@ -24,8 +24,8 @@ pub(super) struct Merged<'a> {
 pub(super) enum Conflict<'a> {
     /// New entries that are already published, each with the published one.
     Duplicates(Vec<(Entry<'a>, Entry<'a>)>),
-    /// An entry whose version cannot be parsed and so not be sorted.
-    Version(Entry<'a>, VersionError),
+    /// The name of an entry whose version cannot be parsed and so not be sorted.
+    Version(Cow<'a, str>, VersionError),
 }
 
 /// Merges `new` into `published`.
@@ -87,7 +87,7 @@ fn append_sorted<'a>(merged: &mut Merged<'a>, mut group: Vec<Entry<'a>>) -> Resu
     for entry in &group {
         match entry.identity.version.parse::<Version>() {
             Ok(version) => versions.push(version),
-            Err(error) => return Err(Conflict::Version(entry.clone(), error)),
+            Err(error) => return Err(Conflict::Version(entry.identity.name.clone(), error)),
         }
     }
     let sorted: Vec<_> = newest_first(&versions).into_iter().map(|place| group[place].clone()).collect();
@@ -131,7 +131,7 @@ mod tests {
             let mut parts = text.split(' ').map(Cow::from);
             let mut next = || parts.next().unwrap();
             let identity = Identity { name: next(), version: next(), architecture: next() };
-            Entry { identity, json: text }
+            Entry { identity, url: Cow::default(), json: text }
         };
         texts.iter().map(parse).collect()
     }

@@ -18,9 +18,10 @@
 //!
 //! A publish validates everything before it writes anything. Then:
 //!
-//! 1. Copy each package to `.incoming.tmp` and rename it to its place under `p/`. No index names
-//!    these files yet, so a crash leaves only files that no consumer sees. The next publish finds
-//!    them in place and replaces those whose bytes differ.
+//! 1. Copy each package to `.incoming.tmp` and rename it to the place that its URL names. A package
+//!    with an http or https URL is stored elsewhere, by somebody else. No index names these files
+//!    yet, so a crash leaves only files that no consumer sees. The next publish finds them in place
+//!    and replaces those whose bytes differ.
 //! 2. Write the four index files to `.index.tmp`, then the [`sidecars`] of the packages, which may not
 //!    take the index's space on a full disk. Sync everything new: files first, then directories. If a
 //!    step fails, remove the new sidecars; after a kill they stay beside their packages.
@@ -54,6 +55,7 @@ pub mod init;
 mod listed;
 mod lock;
 mod merge;
+mod places;
 mod previous;
 pub mod publish;
 mod sidecars;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use peipkg_format::package_url::place;
 use peipkg_format::repository_layout as layout;
 
 use super::descriptor::{Descriptor, MAX_DESCRIPTOR, MAX_KEY, public_key_file};
@@ -16,6 +17,7 @@ use super::entry::{Entry, Identity, entry_json};
 use super::error::RepoError;
 use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
+use super::places::{self, Planned};
 use super::previous::{self, Previous, Successor, refuse_loss};
 use super::sidecars::Sidecars;
 use super::staging::{self, Staging};
@@ -55,16 +57,18 @@ pub enum Source {
 }
 
 /// A package that was read and found good.
-struct Incoming {
-    path: PathBuf,
-    identity: Identity<'static>,
-    hash: Digest,
+pub(super) struct Incoming {
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity<'static>,
+    pub(super) hash: Digest,
+    /// Names a place: [`places`] may take it.
+    pub(super) url: String,
     json: String,
 }
 
 impl Incoming {
     fn entry(&self) -> Entry<'_> {
-        Entry { identity: self.identity.borrowed(), json: &self.json }
+        Entry { identity: self.identity.borrowed(), url: self.url.as_str().into(), json: &self.json }
     }
 }
 
@@ -90,7 +94,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     };
     let in_place = same_directory(input, output);
     let carried: Vec<String> =
-        if in_place { Vec::new() } else { published.iter().filter_map(conventional_path).collect() };
+        if in_place { Vec::new() } else { published.iter().filter_map(places::to_carry_over).collect() };
     let Some(index_version) = previous.index_version.checked_add(1) else {
         return Err(RepoError::invalid(&archive_path, "no index_version is left to count up to"));
     };
@@ -107,13 +111,25 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     if !in_place {
         refuse_loss_in(output, &successor)?;
     }
+    let shared = places::check_shared(&published, &incoming);
     let merged = merge(published, new).map_err(|conflict| explain(&conflict, &incoming, &archive_path))?;
+    // After the merge, which says of a package published already whether the bytes are the same.
+    shared?;
+    let plan = places::plan(output, &incoming)?;
+    places::check_carried(input, output, &carried)?;
+    let elsewhere = match incoming.len() - plan.len() {
+        0 => String::new(),
+        count => format!(", {count} new ones stored elsewhere"),
+    };
 
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
-    for package in &incoming {
-        let relative = package.identity.package_path();
-        store::place(&package.path, &package.hash, output, &relative, &mut unsynced)?;
+    for Planned { package, relative, is_there } in &plan {
+        if *is_there {
+            store::keep(output, relative, &mut unsynced)?;
+        } else {
+            store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
+        }
     }
     for relative in &carried {
         store::carry_over(input, output, relative, &mut unsynced)?;
@@ -126,8 +142,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let staging = Staging::write(output, &key, header, &merged)?;
     let described = write_descriptor(request, &previous, &key, in_place)?;
     let mut sidecars = Sidecars::new(output);
-    for package in &incoming {
-        sidecars.write(&package.identity.package_path());
+    for package in &plan {
+        sidecars.write(package.relative);
     }
     sidecars.sync();
     let unsynced: Vec<_> = unsynced.into_paths().chain(described).chain(staging.paths()).collect();
@@ -136,14 +152,16 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     // caller would publish them again.
     let late = [committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
     if !rebuild && (incoming.is_empty() || !in_place) {
-        merged.archive.iter().filter_map(|json| stored_path(json)).for_each(|path| sidecars.write(&path));
+        merged.archive.iter().filter_map(|json| places::of_json(json)).for_each(|path| sidecars.write(&path));
     }
     let problems = late.iter().flatten().map(ToString::to_string).chain(sidecars.into_problems());
     for problem in problems {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }
     let (count, total) = (incoming.len(), merged.archive.len());
-    Ok(format!("published {count} packages as index_version {index_version}, {total} in the archive\n"))
+    Ok(format!(
+        "published {count} packages as index_version {index_version}, {total} in the archive{elsewhere}\n"
+    ))
 }
 
 /// Refuses to replace the repository `output` by a successor that is of another repository, older,
@@ -220,15 +238,20 @@ fn read_package<'k>(
         return Err(RepoError::invalid(path, format!("its manifest calls for the file name {file_name}")));
     }
     let url = template.expand(&manifest.name, &manifest.version, &manifest.architecture, &file_name);
-    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, json: entry_json(&package, url) })
+    if let Err(error) = place(&url) {
+        // The template is good, but may begin with the name of a package called `index`.
+        return Err(RepoError::invalid(path, format!("its url {url:?} {error}; use another template")));
+    }
+    let json = entry_json(&package, &url);
+    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, url, json })
 }
 
 /// Turns a conflict into an error, which names the file of each duplicate and whether its bytes
 /// equal the published ones.
 fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> RepoError {
     let pairs = match conflict {
-        Conflict::Version(entry, error) => {
-            return RepoError::invalid(archive, format!("package {}: {error}", entry.identity.name));
+        Conflict::Version(name, error) => {
+            return RepoError::invalid(archive, format!("package {name}: {error}"));
         }
         Conflict::Duplicates(pairs) => pairs,
     };
@@ -240,18 +263,6 @@ fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> Re
         RepoError::invalid(path, format!("{} is already published, {bytes}", new.identity))
     };
     RepoError::Several(pairs.iter().map(one).collect())
-}
-
-/// Returns the conventional place of a published package, whatever its URL. Checks the identity
-/// first: another tool may have signed an entry whose name leads out of the repository.
-fn conventional_path(entry: &Entry<'_>) -> Option<String> {
-    entry.identity.problem().is_none().then(|| entry.identity.package_path())
-}
-
-/// Returns the place of the package of an index entry, if it is in the repository.
-fn stored_path(json: &str) -> Option<String> {
-    let identity = serde_json::from_str(json).ok()?;
-    conventional_path(&Entry { identity, json })
 }
 
 /// Writes the keys that the output lacks, and, unless the output has them, the descriptor and its

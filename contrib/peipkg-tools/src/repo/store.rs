@@ -1,4 +1,4 @@
-//! Package files below `p/` (PSD-009 §6.4.3): finds, compares and copies them.
+//! Package files: finds, compares and copies them. Knows no URL: `places` says where a file belongs.
 //!
 //! Copies a new package and never links it: a published file must not change when somebody writes
 //! to the original again.
@@ -29,8 +29,13 @@ impl Unsynced {
     }
 }
 
-/// Copies the package `source` to `relative` below `root`. Keeps a file there that already has
-/// these bytes. `hash` is the SHA-256 of the package as it was checked.
+/// Keeps the file `relative` below `root`, which an interrupted publish has left.
+pub(super) fn keep(root: &Path, relative: &str, unsynced: &mut Unsynced) -> Result<(), RepoError> {
+    prepare(root, relative, unsynced).map(drop)
+}
+
+/// Copies the package `source` to `relative` below `root`. Replaces a file there. `hash` is the
+/// SHA-256 of the package as it was checked.
 pub(super) fn place(
     source: &Path,
     hash: &Digest,
@@ -39,9 +44,6 @@ pub(super) fn place(
     unsynced: &mut Unsynced,
 ) -> Result<(), RepoError> {
     let target = prepare(root, relative, unsynced)?;
-    if target.exists() && hash_file(&target)? == *hash {
-        return Ok(());
-    }
     copy_into_place(source, root, &target, |copied| {
         if copied == hash {
             Ok(())
@@ -52,7 +54,7 @@ pub(super) fn place(
 }
 
 /// Links, or else copies, the published file `relative` from the repository `from` to the one at
-/// `root`. Skips a file that `from` lacks: it may be hosted elsewhere.
+/// `root`. Skips a file that `from` lacks: `verify` reports it.
 pub(super) fn carry_over(
     from: &Path,
     root: &Path,

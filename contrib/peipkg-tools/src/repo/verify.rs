@@ -8,11 +8,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use peipkg_format::package_url::Place;
 use peipkg_format::regular_file;
 use peipkg_format::repository_layout as layout;
 
 use super::descriptor::{Descriptor, KeySet, MAX_DESCRIPTOR};
-use super::entry::{FullEntry, Identity};
+use super::entry::FullEntry;
 use super::error::RepoError;
 use super::generation::{self, Signed};
 use super::index::{Index, IndexKind, MAX_INDEX};
@@ -41,7 +42,7 @@ pub struct Request {
     pub repo: PathBuf,
     /// Which checks run.
     pub mode: Mode,
-    /// The directory of the packages; without one, they are in the repository.
+    /// The directory of the packages; without one, their URLs say where they are.
     pub all_packages: Option<PathBuf>,
 }
 
@@ -54,18 +55,22 @@ pub struct Report {
     active_entries: usize,
     index_version: u64,
     hashed: usize,
+    /// Entries of the archive with an http or https URL.
+    elsewhere: usize,
 }
 
 impl Report {
     /// Returns the summary line of a good repository.
     pub fn summary(&self) -> String {
         let (active, all) = (self.active_entries, self.archive_entries);
-        let hashed = match self.hashed {
+        let some = |count: usize, text: &str| match count {
             0 => String::new(),
-            files => format!(", {files} package files hashed"),
+            count => format!(", {count} {text}"),
         };
+        let (hashed, elsewhere) =
+            (some(self.hashed, "package files hashed"), some(self.elsewhere, "stored elsewhere"));
         format!(
-            "ok: {all} packages, {active} of them current, index_version {}{hashed}\n",
+            "ok: {all} packages, {active} of them current, index_version {}{hashed}{elsewhere}\n",
             self.index_version
         )
     }
@@ -130,7 +135,7 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
     let parsed = Descriptor::parse(&described.path, &described.bytes);
     let Some(descriptor) = report.value_or_issue(parsed) else { return (report, None) };
     let name = &descriptor.repo.name;
-    let (mut faults, mut listed) = (Vec::new(), Listed::default());
+    let (mut faults, mut listed, mut elsewhere) = (Vec::new(), Listed::default(), 0);
     let mut check = |kind: IndexKind, entry: &FullEntry<'_>| {
         let problem = entry.problem();
         faults.extend(problem.map(|problem| format!("{} index: {}: {problem}", kind.as_str(), shown(entry))));
@@ -144,6 +149,7 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
     });
     listed.end_active();
     let archive = read_index(root, IndexKind::Archive, name, &mut |entry| {
+        elsewhere += usize::from(matches!(entry.place(), Ok(Place::Elsewhere(_))));
         if check(IndexKind::Archive, &entry) {
             listed.add_archived(&entry);
         }
@@ -158,6 +164,7 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
     let ((Some(active), Some(archived)), Some(digest)) = (indexes, digest) else { return (report, None) };
     report.active_entries = active.packages;
     report.archive_entries = archived.packages;
+    report.elsewhere = elsewhere;
     report.index_version = active.index_version.unwrap_or(0);
     if request.mode != Mode::Hashes {
         check_heads(&mut report, &active, &archived);
@@ -230,23 +237,30 @@ fn check_heads(report: &mut Report, active: &Head, archive: &Head) {
 
 /// Finds and hashes every package of the archive index (PSD-009 §3.5.2).
 fn check_packages(report: &mut Report, request: &Request, archive: Archive) {
-    let mut elsewhere = HashMap::new();
+    let mut found = HashMap::new();
     if let Some(directory) = &request.all_packages {
         let Some(paths) = report.value_or_issue(store::find_packages(directory, true)) else { return };
         for path in paths {
-            elsewhere.insert(path.file_name().unwrap_or_default().to_os_string(), path);
+            found.insert(path.file_name().unwrap_or_default().to_os_string(), path);
         }
     }
     let Archive { path, file, digest, repo } = archive;
     let mut check = |entry: FullEntry<'static>| {
-        let identity = entry.identity();
-        let name = identity.file_name();
-        let path = match &request.all_packages {
-            Some(_) => elsewhere.get(std::ffi::OsStr::new(&name)).cloned(),
-            None => Some(own_file(&request.repo, &entry.url, &identity)),
+        let name = shown(&entry);
+        let place = match entry.place() {
+            Ok(place) => place,
+            Err(problem) => return report.issue(format!("archive index: {name}: {problem}")),
+        };
+        let path = match (&request.all_packages, place) {
+            (Some(_), _) => found.get(std::ffi::OsStr::new(&entry.identity().file_name())).cloned(),
+            (None, Place::Local(path)) => Some(request.repo.join(path)),
+            (None, Place::Elsewhere(_)) => None,
         };
         let Some(path) = path.filter(|path| path.is_file()) else {
-            return report.issue(format!("package missing: {name}"));
+            if let Place::Local(_) = place {
+                report.issue(format!("package missing: {name}"));
+            }
+            return;
         };
         let Some(computed) = report.value_or_issue(store::hash_file(&path)) else { return };
         report.hashed += 1;
@@ -263,13 +277,6 @@ fn check_packages(report: &mut Report, request: &Request, archive: Archive) {
     if again.is_ok_and(|again| again != digest) {
         report.issue(format!("{} changed while it was read", path.display()));
     }
-}
-
-/// Returns the path of a package in the repository: where its URL says, if that is relative and
-/// there, else its conventional place.
-fn own_file(root: &Path, url: &str, identity: &Identity<'_>) -> PathBuf {
-    let by_url = files::below(root, url).filter(|path| path.is_file());
-    by_url.unwrap_or_else(|| root.join(identity.package_path()))
 }
 
 /// Returns the file name of an unchecked entry, with every character escaped that could forge a

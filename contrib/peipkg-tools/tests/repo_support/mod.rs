@@ -204,6 +204,29 @@ impl Farm {
         self.run(&Self::PUBLISH)
     }
 
+    /// Publishes in place with a URL template.
+    pub fn publish_with(&self, template: &str) -> Output {
+        self.run(&[&Self::PUBLISH[..], &["--package-url-template", template]].concat())
+    }
+
+    /// Publishes into another directory.
+    pub fn publish_to(&self, out: &str) -> Output {
+        let mut arguments = Self::PUBLISH;
+        arguments[10] = out;
+        self.run(&arguments)
+    }
+
+    /// Verifies the repository in each mode, and compares the summary of the last one.
+    #[track_caller]
+    pub fn check_verified(&self, repo: &str, summary: &str) {
+        for mode in ["metadata", "hashes", "both"] {
+            let output = self.run(&["verify", "--repo", repo, "--mode", mode]);
+            check(&output, 0, "");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(mode != "both" || stdout == format!("ok: {summary}\n"), "{stdout}");
+        }
+    }
+
     pub fn verify(&self) -> Output {
         self.run(&["verify", "--repo", "REPO"])
     }
@@ -267,6 +290,25 @@ impl Farm {
         found.sort();
         found
     }
+}
+
+/// Lists the packages below `directory`, relative to it.
+pub fn packages(directory: &Path) -> Vec<String> {
+    let (mut found, mut pending) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(next) = pending.pop() {
+        for path in fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                pending.push(path);
+            } else if !["json", "sig", "pub"]
+                .iter()
+                .any(|ending| path.extension().is_some_and(|it| it == *ending))
+            {
+                found.push(path.strip_prefix(directory).unwrap().display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Reads a JSON file.
