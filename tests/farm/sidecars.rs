@@ -38,8 +38,8 @@ fn sidecars_are_undone_with_their_publish() {
 
     // A new version, and the version of another architecture beside one that is published.
     repo.add_versions(&["1.1"]);
-    let toml = Recipe::program("other", &repo.file_url()).package("tool").toml();
-    farm.write_recipe("other", &toml.replace("noarch", "x86_64"), &tool.script());
+    let text = Recipe::program("other", &repo.file_url()).package("tool").toml();
+    farm.write_recipe("other", &text.replace("noarch", "x86_64"), &tool.script());
     fs::write(farm.path("damage"), "").unwrap();
     let output = farm.once();
     output.assert_success();
@@ -95,8 +95,8 @@ fn sidecars_that_changed_reach_the_remote() {
     let manifest = fs::read(at("manifest.json")).unwrap();
     assert!(at("files.json").exists());
     // The directory becomes shared: the first names are stale.
-    let toml = Recipe::program("other", &repo.file_url()).package("tool").toml();
-    farm.write_recipe("other", &toml.replace("noarch", "x86_64"), &tool.script());
+    let text = Recipe::program("other", &repo.file_url()).package("tool").toml();
+    farm.write_recipe("other", &text.replace("noarch", "x86_64"), &tool.script());
     farm.once().assert_success();
     assert_eq!(fs::read(at("tool_1.0-1_noarch.peipkg.manifest.json")).unwrap(), manifest);
     assert!(at("tool_1.0-1_x86_64.peipkg.files.json").exists());

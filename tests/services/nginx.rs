@@ -226,11 +226,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         for_ever += usize::from(immutable);
         // Two states of the index within one second must differ for a client.
         for field in ["etag", "last-modified"] {
-            assert_eq!(answer.fields(field).is_empty(), !immutable && !is_sidecar, "{path} {field}");
-        }
-        if is_sidecar {
-            let known = format!("If-None-Match: {}", answer.fields("etag")[0]);
-            assert_eq!(site.curl(&path, &["--header", &known]).status, "304", "{path}");
+            assert_eq!(answer.fields(field).is_empty(), !immutable, "{path} {field}");
         }
         let kind = if file.extension().is_some_and(|extension| extension == "json") {
             "application/json"
