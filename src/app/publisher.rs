@@ -66,7 +66,12 @@ impl Publisher {
             Ok(()) => PublishOutcome::Done,
             Err(error) if error.is_interrupted() => PublishOutcome::Interrupted,
             Err(PublishError::Gone(gone)) => PublishOutcome::Gone(gone),
-            Err(error) => PublishOutcome::Failed { reason: error.to_string() },
+            Err(error) => {
+                if let [outputs] = &outputs[..] {
+                    self.repository.set_aside_refused(outputs, &error);
+                }
+                PublishOutcome::Failed { reason: error.to_string() }
+            }
         };
         for (path, outputs) in logs.iter().zip(&outputs) {
             if path.as_ref() == first {

@@ -60,6 +60,7 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
     for (path, error) in state.clear_leftovers() {
         warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
     }
+    repository.clear_loose(&recipes);
     let uploader = match (&config.upload, &tools.rclone) {
         (Upload::Rclone { remote }, Some(rclone)) => {
             Some(Uploader { rclone: rclone.clone(), remote: remote.clone(), repository: repository.clone() })

@@ -1,8 +1,8 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
 //! - Values: [`version`], [`package`], [`duration`], [`size`], [`hex`].
-//! - Documents: [`archive_index`], [`signing_key`], [`repository_layout`], which names every file of
-//!   a repository, and [`package_url`], which says where an entry's file is.
+//! - Documents: [`archive_index`], [`signing_key`], [`repository_layout`] and [`sidecars`], which name
+//!   every file of a repository, and [`package_url`], which says where an entry's file is.
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
 //! - Files that others may have left: [`regular_file`] reads them without blocking,
 //!   [`unfit_byte`] finds what an editor may have added to a secret.
@@ -20,6 +20,7 @@ pub mod problem;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;
+pub mod sidecars;
 pub mod signing_key;
 pub mod size;
 pub mod strict_toml;

@@ -86,7 +86,7 @@ impl Repository {
 /// Links the file at `from` to `to`. Copies it where that is impossible: `publish/` may be a link to
 /// another file system, some file systems have no hard links, and the kernel may refuse links to
 /// files of another user.
-fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => regular_file::copy(from, to),
         other => other,

@@ -128,7 +128,7 @@ impl Repository {
     }
 
     /// Adds the packages to a member that an earlier version has written, if they are pending.
-    fn completed(&self, member: &Member) -> Member {
+    pub(super) fn completed(&self, member: &Member) -> Member {
         let is_complete = !member.packages.is_empty() || !self.pending.contains(&member.directory);
         let pending = if is_complete { None } else { self.pending.get(&member.directory) };
         pending.map_or_else(|| member.clone(), |outputs| Member::from(&outputs))

@@ -8,6 +8,8 @@
 //! publish/<recipe>@<version>.<start>-<n>/packages/   the packages, and no other file
 //! ```
 //!
+//! A package file outside of these directories is [loose](super::loose): another manager left it.
+//!
 //! A publish that fails leaves its packages here: the farm publishes them later without a build,
 //! other versions do not wait, and a restart finds them.
 
@@ -19,12 +21,16 @@ use std::sync::Arc;
 use log::warn;
 use peipkg_format::package::PackageName;
 use peipkg_format::regular_file::{self, MAX_TEXT};
+use peipkg_format::sidecars::is_package;
 use serde::{Deserialize, Serialize};
 
 use crate::farm::events::{JobKey, PendingOutputs};
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
 use crate::state::volumes::{LOST_AND_FOUND, move_directory};
+
+/// The file that describes the packages of a directory.
+const JOB_FILE: &str = "job.json";
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]
@@ -33,6 +39,14 @@ struct JobFile {
     recipe: String,
     version: String,
     packages: Vec<(String, String)>,
+    /// Whether the packages were loose: nobody saw them leave a build.
+    #[serde(default, skip_serializing_if = "is_false")]
+    loose: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The pending packages of a state directory.
@@ -58,12 +72,24 @@ impl Pending {
         key: &JobKey,
         packages: &[PackageName],
     ) -> Result<PendingOutputs, FileError> {
+        self.add_from(staged, key, packages, false)
+    }
+
+    /// As [`Pending::add`]; says whether the packages were loose.
+    pub(super) fn add_from(
+        &self,
+        staged: &Path,
+        key: &JobKey,
+        packages: &[PackageName],
+        loose: bool,
+    ) -> Result<PendingOutputs, FileError> {
         let job = JobFile {
             recipe: key.recipe.to_string(),
             version: key.version.to_string(),
             packages: packages.iter().map(|p| (p.name.clone(), p.architecture.clone())).collect(),
+            loose,
         };
-        let job_file = staged.join("job.json");
+        let job_file = staged.join(JOB_FILE);
         let json = serde_json::to_vec(&job).map_err(io::Error::from);
         json.and_then(|json| durable::create(&job_file)?.write_all(&json)).map_err(at(&job_file))?;
         let package_dir = staged.join("packages");
@@ -121,6 +147,12 @@ impl Pending {
         read(&self.path_of(directory))
     }
 
+    /// Whether the packages in `directory` below `publish/` were loose.
+    pub(super) fn were_loose(&self, directory: &str) -> bool {
+        let json = regular_file::read(&self.path_of(directory).join(JOB_FILE), MAX_TEXT);
+        json.is_ok_and(|json| serde_json::from_slice(&json).is_ok_and(|job: JobFile| job.loose))
+    }
+
     /// Whether `directory` is below `publish/`.
     pub(crate) fn contains(&self, directory: &str) -> bool {
         self.path_of(directory).exists()
@@ -155,10 +187,11 @@ fn hidden(directory: &str) -> String {
     format!(".{directory}")
 }
 
-/// Whether `path` in `publish/` may be pending packages: neither half moved nor a volume's own.
+/// Whether `path` in `publish/` may be pending packages: neither half moved, nor loose, nor a volume's
+/// own.
 fn is_entry(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    !name.starts_with(b".") && name != LOST_AND_FOUND.as_bytes()
+    let name = path.file_name().unwrap_or_default();
+    !name.as_encoded_bytes().starts_with(b".") && name != LOST_AND_FOUND && !is_package(name)
 }
 
 /// Reads the entry of `publish/` at `path`; warns and returns nothing if that fails.
@@ -166,7 +199,7 @@ fn read(path: &Path) -> Option<PendingOutputs> {
     let read = || -> io::Result<PendingOutputs> {
         let directory = path.file_name().and_then(|name| name.to_str());
         let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
-        let job = path.join("job.json");
+        let job = path.join(JOB_FILE);
         // The file's name, if it is the cause: the warning names the directory.
         let json = regular_file::read(&job, MAX_TEXT).map_err(|error| io::Error::other(at(&job)(error)))?;
         read_job(directory, &json)

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use log::warn;
+
 use crate::build_log::BuildLog;
 use crate::config::Upload;
 use crate::farm::events::PendingOutputs;
@@ -126,10 +128,10 @@ impl Repository {
         self.settle(Ended::JustNow, interrupt)?;
         // The tool may have failed after it had published everything, or because everything was
         // published already: an upload may have settled an earlier publish of these packages.
-        match self.published_files(&group) {
-            Ok(files) => Ok(self.sync(files)?),
-            Err(_) => Err(error),
-        }
+        let Ok(files) = self.published_files(&group) else { return Err(error) };
+        let directories: Vec<_> = group.iter().map(|outputs| &*outputs.directory).collect();
+        warn!(directory = directories.join(" "), error:%; "publish stands, although the tool failed");
+        Ok(self.sync(files)?)
     }
 
     /// Returns the files of `group` in the repository, or which package is not there as it was built.

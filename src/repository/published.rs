@@ -93,7 +93,7 @@ impl Repository {
 }
 
 /// Whether two files have the same bytes.
-fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
+pub(super) fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
     let (a, b) = (regular_file::open(a)?, regular_file::open(b)?);
     if a.metadata()?.len() != b.metadata()?.len() {
         return Ok(false);

@@ -135,6 +135,7 @@ impl Repository {
                 Ok(facts.published)
             }
             (Verdict::Undo, Ok(saved)) => {
+                self.remove_sidecars(&saved);
                 if journal.undo(&saved)? {
                     let directories: Vec<_> = saved.group.iter().map(|member| &*member.directory).collect();
                     warn!(directory = directories.join(" "); "publish was cut short, repository restored");

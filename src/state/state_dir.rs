@@ -7,6 +7,7 @@
 //! sources/      fetched sources, one directory a build
 //! stage/        packages being built, one directory a build
 //! publish/      pending packages, one directory a build
+//! publish-set-aside/  packages that another manager left in publish/ and that cannot be published
 //! repo/         the signed repository
 //! logs/         build logs, one directory a recipe
 //! journal       exists until a publish is settled; can undo it
@@ -201,6 +202,11 @@ impl StateDir {
         self.repo().join(ARCHIVE_INDEX)
     }
 
+    /// Where packages go that another manager left in `publish/` and that cannot be published.
+    pub(crate) fn set_aside(&self) -> PathBuf {
+        self.root.join("publish-set-aside")
+    }
+
     /// The journal of a publish that is not settled.
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal")
@@ -352,7 +358,7 @@ fn resolved(path: &Path) -> PathBuf {
 
 /// Creates the directory at `path` for its owner alone. If it exists, closes it to others but not
 /// to its group, which the operator may have let in. Builds and logs reveal private sources.
-fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o007 != 0 {

@@ -32,17 +32,24 @@ fn publishing(script: &str) -> String {
 }
 
 #[test]
-fn publish_fails_after_it_was_done_counts() {
-    let repo = GitRepo::program(&["1.0"]);
-    let farm = Farm::builder()
-        .with(&Recipe::program("tool", &repo.file_url()))
-        .program("peipkg-repo", &publishing("publish \"$@\"; echo too late >&2; exit 1"))
-        .build();
-    let output = farm.once();
-    output.assert_success().assert_only_events();
-    assert_eq!(output.event("build + publish complete")["version"], "1.0-1");
-    farm.assert_published(&["tool 1.0-1 noarch"]);
-    farm.assert_clean();
+fn publish_fails_after_it_was_done_counts_with_a_warning() {
+    for (end, told) in [
+        ("echo too late >&2; exit 1", "peipkg-repo publish exited with status 1: too late"),
+        ("echo too late >&2; kill -9 $$", "peipkg-repo publish was ended by signal 9: too late"),
+    ] {
+        let repo = GitRepo::program(&["1.0"]);
+        let farm = Farm::builder()
+            .with(&Recipe::program("tool", &repo.file_url()))
+            .program("peipkg-repo", &publishing(&format!("publish \"$@\"; {end}")))
+            .build();
+        let output = farm.once();
+        output.assert_success().assert_only_events();
+        assert_eq!(output.event("build + publish complete")["version"], "1.0-1");
+        let warned = output.event("publish stands, although the tool failed");
+        assert_eq!((warned["level"].as_str(), warned["error"].as_str()), ("warn", told), "{output}");
+        assert!(warned["directory"].starts_with("tool@1.0-1"), "{output}");
+        farm.once_without_builds(&["tool 1.0-1 noarch"]);
+    }
 }
 
 #[test]

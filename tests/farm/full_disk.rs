@@ -29,7 +29,7 @@ echo kept: $(ls state/publish)
 rm state/filler
 \"$@\" || exit
 peipkg-repo verify --repo state/repo >&2 || exit
-echo packages: $(cd state/repo && find p -type f | sort)
+echo packages: $(cd state/repo && find p -name '*.peipkg' | sort)
 echo left: $(ls state/sources state/stage state/publish | grep -v :) $(cd state && ls | grep -e journal -e upload-owed -e begun)
 [ ! -e remote/repo.json ] || diff -r state/repo remote
 ";

@@ -39,6 +39,7 @@ mod late_tags;
 mod layouts;
 mod listing;
 mod listing_ways;
+mod loose_packages;
 mod manual;
 mod odd_files;
 mod one_request;
@@ -56,6 +57,7 @@ mod scale;
 mod second_stop;
 mod secrets;
 mod settling;
+mod sidecars;
 mod signals;
 #[path = "../../contrib/peipkg-tools/tests/build/elf.rs"]
 #[expect(dead_code, reason = "shared with the tests of the tools")]

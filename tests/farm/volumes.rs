@@ -21,7 +21,7 @@ const FUNCTIONS: &str = "
 volume() { mkdir -p $1 && mount -t tmpfs tmpfs $1 && mkdir -m 700 $1/lost+found || exit 9; }
 settled() {
     peipkg-repo verify --mode both --repo state/repo >verify.log 2>&1 || exit 7
-    echo packages: $(cd state/repo && find p -type f | sort)
+    echo packages: $(cd state/repo && find p -name '*.peipkg' | sort)
     echo left: $(ls -A state/sources state/stage state/publish | grep -v -e : -e lost+found)
     echo hidden: $(find state/repo -name '.*' -o -name '*.new')
 }

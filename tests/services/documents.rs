@@ -229,6 +229,7 @@ fn moving_page_commands_work() {
     desk.key();
     // The version is built but not yet published.
     desk.run("mkdir -p target\nln -s \"$(dirname \"$(command -v peipkg-manager)\")\" target/release");
+    desk.run("mkdir -p /var/lib/peipkg-manager/publish");
     follow("docs/moving-from-go.md", &mut desk, |_, _| {});
 }
 

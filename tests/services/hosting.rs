@@ -69,8 +69,8 @@ impl Site {
         let found = self.store.cache_controls();
         assert!(found.len() > 4, "{found:#?}");
         for (key, found) in &found {
-            let is_entry_point = key.starts_with("packages/index/") || key.starts_with("packages/repo.json");
-            let expected = if is_entry_point { "no-cache" } else { FOREVER };
+            let is_immutable = key.ends_with(".peipkg") || key.starts_with("packages/keys/");
+            let expected = if is_immutable { FOREVER } else { "no-cache" };
             assert_eq!(found.as_deref(), Some(expected), "{key}");
         }
     }
@@ -108,18 +108,26 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
     // The next upload asks for no object that exists, and sends the new ones.
     site.upstream.add_versions(&["1.1"]);
     let requests = site.sweep();
-    let sent: Vec<&str> = requests
-        .iter()
-        .filter(|put| put.method == "PUT" && !is_entry_point(put))
-        .map(|put| put.key.as_str())
-        .collect();
-    assert_eq!(sent, ["p/tool/1.1-1/tool_1.1-1_noarch.peipkg"]);
+    let sent = |requests: &[Request]| {
+        let sent = requests.iter().filter(|put| put.method == "PUT" && !is_entry_point(put));
+        let mut sent: Vec<String> = sent.map(|put| put.key.clone()).collect();
+        sent.sort();
+        sent
+    };
+    let new = ["files.json", "manifest.json", "tool_1.1-1_noarch.peipkg"];
+    assert_eq!(sent(&requests), new.map(|name| format!("p/tool/1.1-1/{name}")));
     let old = |request: &&Request| {
         request.method == "HEAD" && request.key.starts_with("p/") && !request.key.contains("1.1-1")
     };
     assert_eq!(requests.iter().filter(old).count(), 0, "{requests:#?}");
     // A file with a new time only, such as the descriptor, keeps its header.
     site.assert_cache_headers();
+
+    // A sidecar of another content and the same length is sent again.
+    let sidecar = site.farm.repo_dir().join("p/tool/1.0-1/manifest.json");
+    fs::write(&sidecar, fs::read_to_string(&sidecar).unwrap().replace("A program", "a program")).unwrap();
+    site.upstream.add_versions(&["1.2"]);
+    assert!(sent(&site.sweep()).contains(&"p/tool/1.0-1/manifest.json".to_owned()));
 }
 
 #[test]

@@ -213,12 +213,14 @@ fn nginx_serves_the_repository_with_cache_headers() {
             }
         }
     }
-    let mut for_ever = 0;
+    let (mut for_ever, mut sidecars) = (0, 0);
     for file in &served {
         let path = format!("/{}", file.strip_prefix(&repo).unwrap().display());
         let answer = site.curl(&path, &[]);
         assert!(answer.assert_status(200).body == fs::read(file).unwrap(), "{path}");
-        let immutable = path.starts_with("/p/") || path.starts_with("/keys/");
+        let immutable = path.ends_with(".peipkg") || path.starts_with("/keys/");
+        let is_sidecar = path.starts_with("/p/") && file.extension().is_some_and(|it| it == "json");
+        sidecars += usize::from(is_sidecar);
         let expected = if immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         assert_eq!(answer.fields("cache-control"), [expected], "{path}");
         for_ever += usize::from(immutable);
@@ -233,7 +235,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         };
         assert_eq!(answer.fields("content-type"), [kind], "{path}");
     }
-    assert!(for_ever >= 2 && served.len() >= for_ever + 6, "{served:?}");
+    assert!(for_ever >= 2 && sidecars == 2 && served.len() >= for_ever + 8, "{served:?}");
     // A conditional request for a later state.
     let then = repo.join("repo.json").display().to_string();
     site.curl("/repo.json", &["--time-cond", &then, "--header", "If-None-Match: *"]).assert_status(200);

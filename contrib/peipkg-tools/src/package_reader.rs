@@ -11,6 +11,7 @@ mod tree;
 use std::io::{self, Read, Seek};
 
 use ed25519_dalek::VerifyingKey;
+use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use self::archive::{Archive, Entry, EntryKind};
@@ -132,6 +133,22 @@ pub fn read<'k>(
     }
     let (size, hash) = authentic;
     Ok(Package { metadata, size, hash })
+}
+
+/// Returns the manifest and the file list of the package in `file`, unchanged. Reads the front of the
+/// file alone: checks neither the payload nor the signature.
+///
+/// # Errors
+/// If the documents are not at the front, or are no JSON.
+pub fn documents(file: impl Read) -> Result<[Vec<u8>; 2], PackageError> {
+    let mut archive = Archive::new_authentic(decoder(file)?);
+    let mut next = |document, cap| {
+        let bytes = expect_document(&mut archive, document, cap)?;
+        serde_json::from_slice::<IgnoredAny>(&bytes)
+            .map_err(|source| PackageError::Json { document, source })?;
+        Ok::<_, PackageError>(bytes)
+    };
+    Ok([next(MANIFEST_PATH, MAX_MANIFEST)?, next(FILES_PATH, MAX_FILES)?])
 }
 
 fn decoder<R: Read>(file: R) -> Result<zstd::Decoder<'static, io::BufReader<R>>, PackageError> {

@@ -41,6 +41,16 @@ fn kill_at_any_instant(options: &[&str]) {
         let line = format!("aa {version} noarch");
         if farm.listed("archive").contains(&line) {
             after_commit += 1;
+            // No kill leaves a published package without its sidecars.
+            let place = if options.is_empty() {
+                format!("p/bb/{version}/")
+            } else {
+                format!("pool/bb_{version}_noarch.peipkg.")
+            };
+            for name in ["manifest.json", "files.json"] {
+                let path = farm.repo().join(format!("{place}{name}"));
+                assert!(fs::metadata(path).unwrap().len() > 0, "{name}");
+            }
             check(&farm.run(&arguments), 1, "is already published, with the same bytes");
         } else {
             before_commit += 1;
@@ -231,8 +241,9 @@ fn publish_interrupted_keeps_or_replaces_package_files() {
     place("bb", b"what another build made");
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
     check(&farm.verify(), 0, "");
-    let packages = farm.snapshot().into_iter().filter(|(path, _)| path.starts_with(farm.repo().join("p")));
-    assert_eq!(packages.count(), 2);
+    let mut packages = farm.snapshot();
+    packages.retain(|(path, _)| path.extension().is_some_and(|extension| extension == "peipkg"));
+    assert_eq!(packages.len(), 2);
     assert!(!farm.repo().join(".incoming.tmp").exists());
 }
 

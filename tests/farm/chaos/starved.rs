@@ -153,8 +153,16 @@ fn run(around: &Surroundings, kills: u64, seed: u64) {
         around.user.iter().for_each(|user| user.give(farm.home()));
         let history = format!("\nround {number} in want: rude={rude} daemon={daemon}, seed {seed}");
         let prefix = around.prefix(None);
-        let mut round =
-            Round { world: &world, farm, daemon, lives: 0, built: BTreeSet::new(), history, prefix };
+        let mut round = Round {
+            world: &world,
+            farm,
+            daemon,
+            lives: 0,
+            built: BTreeSet::new(),
+            history,
+            has_sidecars: false,
+            prefix,
+        };
         for life in 0..share {
             round.run_starved_life(around, &mut random, &mut tally);
             if life % 3 == 2 {

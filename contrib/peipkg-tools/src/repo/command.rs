@@ -24,7 +24,8 @@ init        creates an empty repository in a directory that is empty or missing
 publish     adds packages, all or none, and signs the new indexes; a key of the repository must
             have signed each package
   --in DIR                the repository before the publish
-  --new DIR               the packages to add
+  --new DIR               the packages to add; if there are none, the documents beside all
+                          packages (manifest.json, files.json) are mended
   --out DIR               the repository after the publish; may be the same as --in
   --package-url-template TEMPLATE
                           URLs of the new packages, with {filename}, or {name}, {version} and

@@ -7,7 +7,7 @@
 //! ```text
 //! .lock                 held by a publish; see [`lock`]
 //! .init.tmp/            marks an `init` that has not finished
-//! .incoming.tmp         a package or key being copied
+//! .incoming.tmp         a package, key or sidecar being written
 //! .index.tmp/           new index files; after the commit, the old ones
 //! .index.next/          complete index files being moved one by one
 //! .repo.json.tmp, .repo.json.sig.tmp
@@ -22,8 +22,9 @@
 //!    with an http or https URL is stored elsewhere, by somebody else. No index names these files
 //!    yet, so a crash leaves only files that no consumer sees. The next publish finds them in place
 //!    and replaces those whose bytes differ.
-//! 2. Write the four index files to `.index.tmp`. Sync everything new: files first, then
-//!    directories.
+//! 2. Write the four index files to `.index.tmp`, then the [`sidecars`] of the packages, which may not
+//!    take the index's space on a full disk. Sync everything new: files first, then directories. If a
+//!    step fails, remove the new sidecars; after a kill they stay beside their packages.
 //! 3. Exchange `.index.tmp` and `index` in one system call. This is the commit. It publishes all
 //!    packages at once and keeps each document together with its signature.
 //! 4. Set the modification time of the descriptor: mirrors watch it, and a publish does not
@@ -57,6 +58,7 @@ mod merge;
 mod places;
 mod previous;
 pub mod publish;
+mod sidecars;
 mod staging;
 mod store;
 pub mod template;

@@ -32,6 +32,11 @@ pub(super) fn to_carry_over(entry: &Entry<'_>) -> Option<String> {
     }
 }
 
+/// Returns the path of the package of an entry in JSON, likewise.
+pub(super) fn of_json(json: &str) -> Option<String> {
+    to_carry_over(&Entry::parse(serde_json::from_str(json).ok()?).ok()?)
+}
+
 /// Refuses a new package whose URL another package has, new or published.
 pub(super) fn check_shared(published: &[Entry<'_>], new: &[Incoming]) -> Result<(), RepoError> {
     let (mut taken, mut errors) = (HashMap::new(), Vec::new());

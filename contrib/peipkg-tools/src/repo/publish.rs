@@ -19,6 +19,7 @@ use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
 use super::places::{self, Planned};
 use super::previous::{self, Previous, Successor, refuse_loss};
+use super::sidecars::Sidecars;
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
@@ -123,8 +124,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
 
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
-    for Planned { package, relative, is_there } in plan {
-        if is_there {
+    for Planned { package, relative, is_there } in &plan {
+        if *is_there {
             store::keep(output, relative, &mut unsynced)?;
         } else {
             store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
@@ -140,11 +141,21 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     };
     let staging = Staging::write(output, &key, header, &merged)?;
     let described = write_descriptor(request, &previous, &key, in_place)?;
-    files::sync_all(&unsynced.into_paths().chain(described).chain(staging.paths()).collect::<Vec<_>>())?;
+    let mut sidecars = Sidecars::new(output);
+    for package in &plan {
+        sidecars.write(package.relative);
+    }
+    sidecars.sync();
+    let unsynced: Vec<_> = unsynced.into_paths().chain(described).chain(staging.paths()).collect();
+    let committed = files::sync_all(&unsynced).and_then(|()| staging.commit());
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
-    let late = [staging.commit()?, finish_descriptor(output).err()];
-    for problem in late.iter().flatten() {
+    let late = [committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
+    if !rebuild && (incoming.is_empty() || !in_place) {
+        merged.archive.iter().filter_map(|json| places::of_json(json)).for_each(|path| sidecars.write(&path));
+    }
+    let problems = late.iter().flatten().map(ToString::to_string).chain(sidecars.into_problems());
+    for problem in problems {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }
     let (count, total) = (incoming.len(), merged.archive.len());

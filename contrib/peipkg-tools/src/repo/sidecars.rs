@@ -1,0 +1,172 @@
+//! Writes the sidecars of packages: manifest and file list beside each package, unchanged, for people.
+//! [`names`] says how they are called.
+//!
+//! Nobody signs or verifies them, so they are never in the way of a publish: an error becomes a
+//! problem to note. Only regular files are replaced or removed, each by a rename, so that no link is
+//! followed. Knows no more of a package than the path of its file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use peipkg_format::sidecars::{self as names, Place};
+
+use super::error::RepoError;
+use super::{INCOMING, files};
+use crate::package_reader;
+
+/// How many problems are named: on a disk that is full or read-only, every package has one.
+const MOST_NAMED: usize = 20;
+
+/// How many packages that were in a directory before get their sidecars when the directory becomes
+/// shared. One is the rule; a directory of thousands, filled by a tool that knows only one pair of
+/// sidecars, waits for a publish without packages.
+const MOST_OTHERS: usize = 16;
+
+/// The first bytes of every package: a zstd frame (RFC 8878 §3.1.1).
+const PACKAGE_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The sidecars of a repository while a publish writes them.
+pub(super) struct Sidecars {
+    root: PathBuf,
+    /// The files that were not there before.
+    created: Vec<PathBuf>,
+    written: Vec<PathBuf>,
+    problems: Vec<String>,
+    unnamed: usize,
+}
+
+impl Sidecars {
+    pub(super) fn new(root: &Path) -> Self {
+        let root = root.to_owned();
+        Self { root, created: Vec::new(), written: Vec::new(), problems: Vec::new(), unnamed: 0 }
+    }
+
+    /// Writes the sidecars of the package file `package`, relative to the root, unless they are right.
+    pub(super) fn write(&mut self, package: &str) {
+        let written = self.try_write(Path::new(package));
+        self.collect(written);
+    }
+
+    /// Syncs the sidecars written so far; not their directories, which the packages share.
+    pub(super) fn sync(&mut self) {
+        let synced = files::sync_all(&std::mem::take(&mut self.written));
+        self.collect(synced);
+    }
+
+    /// Removes the sidecars that were not there before.
+    pub(super) fn undo(&mut self) {
+        for path in &self.created {
+            let _ = files::remove_file(path);
+        }
+    }
+
+    /// Returns what could not be done, each as the end of a sentence.
+    pub(super) fn into_problems(self) -> impl Iterator<Item = String> {
+        let more = (self.unnamed > 0)
+            .then(|| format!("cannot write the sidecars of {} more packages", self.unnamed));
+        self.problems.into_iter().chain(more)
+    }
+
+    fn collect(&mut self, result: Result<(), RepoError>) {
+        match result {
+            Err(error) if self.problems.len() < MOST_NAMED => {
+                self.problems.push(format!("cannot write all sidecars: {error}"));
+            }
+            Err(_) => self.unnamed += 1,
+            Ok(()) => {}
+        }
+    }
+
+    fn try_write(&mut self, package: &Path) -> Result<(), RepoError> {
+        let path = self.root.join(package);
+        let place = names::place(package, siblings(&path)?);
+        self.write_as(&path, place)?;
+        let [alone, shared] = [Place::Alone, Place::Shared].map(|place| names::sidecars(&path, place));
+        if place == Place::Alone {
+            shared.iter().try_for_each(|path| remove(path))
+        } else if !names::is_at_root(package) && alone.iter().any(|path| path.is_file()) {
+            // The directory had one package before, or another tool wrote these.
+            self.write_others(&path)?;
+            alone.iter().try_for_each(|path| remove(path))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes the sidecars of other packages in the shared directory of `package` that have none.
+    fn write_others(&mut self, package: &Path) -> Result<(), RepoError> {
+        let lacks = |path: &PathBuf| {
+            let [manifest, _] = names::sidecars(path, Place::Shared);
+            path != package && is_missing(&manifest)
+        };
+        let packages = siblings(package)?.filter(|name| names::is_package(name));
+        let others = packages.map(|name| package.with_file_name(name)).filter(lacks);
+        let own = self.created.len();
+        for other in others.take(MOST_OTHERS) {
+            let written = self.write_as(&other, Place::Shared);
+            self.collect(written);
+        }
+        // An undo takes nothing from packages that were published before.
+        self.created.truncate(own);
+        Ok(())
+    }
+
+    fn write_as(&mut self, package: &Path, place: Place) -> Result<(), RepoError> {
+        let documents = package_reader::documents(files::open(package)?)
+            .map_err(|source| RepoError::Package { path: package.to_owned(), source })?;
+        for (path, bytes) in names::sidecars(package, place).into_iter().zip(documents) {
+            let before = read_start(&path, bytes.len() + 1)?;
+            if before.as_ref() == Some(&bytes) {
+                continue;
+            }
+            let temporary = self.root.join(INCOMING);
+            files::write(&temporary, &bytes)
+                .and_then(|()| files::rename(&temporary, &path))
+                .inspect_err(|_| drop(files::remove_file(&temporary)))?;
+            if before.is_none() {
+                self.created.push(path.clone());
+            }
+            self.written.push(path);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the names in the directory of `path`, one after the other: a directory may have many.
+fn siblings(path: &Path) -> Result<impl Iterator<Item = OsString>, RepoError> {
+    let directory = path.parent().unwrap_or(path);
+    let entries = fs::read_dir(directory).map_err(RepoError::io(directory, "list the directory"))?;
+    Ok(entries.flatten().map(|entry| entry.file_name()))
+}
+
+fn is_missing(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// Returns at most the first `length` bytes of the sidecar at `path`, or nothing if there is none.
+/// Refuses what must not be replaced: a URL template may give a package the name of a sidecar.
+fn read_start(path: &Path, length: usize) -> Result<Option<Vec<u8>>, RepoError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(RepoError::invalid(path, "is not a regular file, remove it")),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(RepoError::io(path, "look at the file")(error)),
+    }
+    let mut start = Vec::new();
+    let read = files::open(path)?.take(length as u64).read_to_end(&mut start);
+    read.map_err(RepoError::io(path, "read the file"))?;
+    if start.starts_with(&PACKAGE_MAGIC) {
+        return Err(RepoError::invalid(path, "is a package, and not replaced by a sidecar"));
+    }
+    Ok(Some(start))
+}
+
+/// Removes the sidecar at `path` if there is one.
+fn remove(path: &Path) -> Result<(), RepoError> {
+    match read_start(path, PACKAGE_MAGIC.len())? {
+        Some(_) => files::remove_file(path),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! The names of a package's sidecars: its `manifest.json` and `files.json`, beside it for people.
+//! Pure.
+//!
+//! A package that is alone in its directory has `manifest.json` and `files.json`. In a shared
+//! directory these names would be one pair for all its packages, so there each package has
+//! `<file name>.manifest.json` and `<file name>.files.json`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// The names of the sidecars of a package that is alone in its directory: its manifest (PSD-009
+/// §3.3) and its file list (PSD-009 §3.5.1).
+const NAMES: [&str; 2] = ["manifest.json", "files.json"];
+
+/// Whether other packages are in the directory of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It is the only one.
+    Alone,
+    /// There are others, or nobody can tell.
+    Shared,
+}
+
+/// Returns the paths of the sidecars of the package file `package`: manifest, file list.
+pub fn sidecars(package: &Path, place: Place) -> [PathBuf; 2] {
+    NAMES.map(|name| match place {
+        Place::Alone => package.with_file_name(name),
+        Place::Shared => {
+            let mut path = package.as_os_str().to_owned();
+            path.push(".");
+            path.push(name);
+            path.into()
+        }
+    })
+}
+
+/// Tells the place of the package file `package`, relative to the repository's root, from the names
+/// in its directory. Takes no more names than it needs.
+///
+/// Only files named `*.peipkg` count as packages. A package of another name, which a URL template
+/// may give it, counts as shared: nothing tells its neighbours from other files. So does a package at
+/// the root, where a site may have a `manifest.json` of its own.
+pub fn place(package: &Path, mut names: impl Iterator<Item = OsString>) -> Place {
+    let own = package.file_name().unwrap_or_default();
+    let is_other = |name: OsString| name != own && is_package(&name);
+    if is_at_root(package) || !is_package(own) || names.any(is_other) { Place::Shared } else { Place::Alone }
+}
+
+/// Whether the package file `package`, relative to the repository's root, is in no directory.
+pub fn is_at_root(package: &Path) -> bool {
+    package.parent().is_none_or(|directory| directory.as_os_str().is_empty())
+}
+
+/// Whether a file of this name is a package. Tools hide unfinished files by a dot.
+pub fn is_package(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.ends_with(b".peipkg") && !name.starts_with(b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(package: &str, names: &[&str], expected: [&str; 2]) {
+        let package = Path::new(package);
+        let place = place(package, names.iter().map(OsString::from));
+        assert_eq!(sidecars(package, place), expected.map(PathBuf::from), "{names:?}");
+    }
+
+    #[test]
+    fn sidecars_of_a_shared_directory_have_the_packages_name() {
+        let alone = ["p/jq/1-1/manifest.json", "p/jq/1-1/files.json"];
+        let package = "p/jq/1-1/jq_1-1_noarch.peipkg";
+        let shared =
+            ["p/jq/1-1/jq_1-1_noarch.peipkg.manifest.json", "p/jq/1-1/jq_1-1_noarch.peipkg.files.json"];
+        let own = "jq_1-1_noarch.peipkg";
+        check(package, &[own], alone);
+        check(package, &[], alone);
+        check(package, &["manifest.json", own, "provenance.json", ".x.peipkg", "x.peipkg.sig"], alone);
+        check(package, &[own, "jq_1-1_x86_64.peipkg"], shared);
+        check(package, &["jq_1-1_noarch.peipkg.manifest.json", own], alone);
+        check("pool/a-1-1-noarch", &[], ["pool/a-1-1-noarch.manifest.json", "pool/a-1-1-noarch.files.json"]);
+        check("x/a.peipkg", &["a.peipkg", "b-1"], ["x/manifest.json", "x/files.json"]);
+        check("a.peipkg", &["a.peipkg"], ["a.peipkg.manifest.json", "a.peipkg.files.json"]);
+    }
+}

@@ -1,0 +1,215 @@
+//! Clears `publish/` of loose packages, which lie there without a directory of their own.
+//!
+//! The Go manager moves packages there and publishes all of them together. If one is published
+//! already, its every later publish fails, so nothing loose may stay there for its return. A package
+//! that is published is removed, the packages of one whole build become pending, and everything else
+//! is set aside. Nothing that is not in the repository to the byte is deleted.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::{info, warn};
+use peipkg_format::package::{PackageName, check_architecture, check_package_name};
+use peipkg_format::regular_file;
+use peipkg_format::sidecars::is_package;
+use peipkg_format::version::Version;
+
+use crate::farm::events::{JobKey, PendingOutputs};
+use crate::process::ProcessError;
+use crate::recipe::Recipe;
+use crate::repository::Repository;
+use crate::repository::group::link_or_copy;
+use crate::repository::inspect::sha256;
+use crate::repository::listed::Entry;
+use crate::repository::publish::PublishError;
+use crate::repository::published::is_same_file;
+use crate::state::durable::{self, FileError, at};
+use crate::state::state_dir::make_private;
+
+/// How a loose package stands to the repository.
+enum Judgement {
+    /// The repository has it, to the byte.
+    Published,
+    /// The repository does not have it.
+    New(PackageName, Version),
+    /// It can neither be published nor removed, for this reason.
+    Unfit(String),
+}
+
+impl Repository {
+    /// Clears `publish/` of loose packages, before the first publish. Warns of each that it could not
+    /// publish.
+    pub(crate) fn clear_loose(&self, recipes: &[Recipe]) {
+        if let Err(error) = self.try_clear_loose(recipes) {
+            let path = self.state.publish();
+            warn!(path = path.display().to_string(), error:%; "cannot clear loose packages");
+        }
+    }
+
+    fn try_clear_loose(&self, recipes: &[Recipe]) -> Result<(), FileError> {
+        let loose = self.loose()?;
+        if loose.is_empty() {
+            return Ok(());
+        }
+        // Without the index, nobody knows what is published.
+        let named = loose.iter().filter_map(|path| parse(path.file_name()?));
+        let named: Vec<_> = named.map(|(package, version)| outputs_of(package, version)).collect();
+        let listing = self.listing(&named)?;
+        let mut new: BTreeMap<String, (Version, Vec<PackageName>)> = BTreeMap::new();
+        for path in loose {
+            match self.judge(&path, |package, version| listing.get(package, version)) {
+                Judgement::Published => {
+                    let removed = fs::remove_file(&path).and_then(|()| durable::sync_parent(&path));
+                    removed.map_err(at(&path))?;
+                    info!(path = path.display().to_string(); "loose package is published already, removing it");
+                }
+                Judgement::New(package, version) => {
+                    new.entry(version.to_string()).or_insert((version, Vec::new())).1.push(package);
+                }
+                Judgement::Unfit(reason) => self.set_aside(&path, &reason)?,
+            }
+        }
+        for (version, mut packages) in new.into_values() {
+            for recipe in recipes.iter().filter(|recipe| !recipe.packages.is_empty()) {
+                if recipe.packages.iter().all(|package| packages.contains(package)) {
+                    self.take_in(recipe, &version)?;
+                    packages.retain(|package| !recipe.packages.contains(package));
+                }
+            }
+            for package in packages {
+                let path = self.state.publish().join(package.file_name(&version));
+                self.set_aside(&path, "no recipe builds exactly the loose packages of this version")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a refused package aside if it was loose, so that its version is built again. Leaves other
+    /// packages where they are: their build has made them, and the next try may publish them.
+    pub(crate) fn set_aside_refused(&self, outputs: &PendingOutputs, error: &PublishError) {
+        let is_refusal = matches!(error, PublishError::Tool(ProcessError::Failed { .. }));
+        if !is_refusal || !self.pending.were_loose(&outputs.directory) {
+            return;
+        }
+        let directory = self.pending.packages_of(&outputs.directory);
+        let mut files =
+            outputs.packages.iter().map(|package| directory.join(package.file_name(&outputs.key.version)));
+        match files.try_for_each(|path| self.set_aside(&path, &error.to_string())) {
+            Ok(()) => self.pending.discard(outputs),
+            Err(error) => {
+                warn!(path = directory.display().to_string(), error:%; "cannot clear loose packages");
+            }
+        }
+    }
+
+    /// Returns the paths of everything in `publish/` that is named like a package.
+    fn loose(&self) -> Result<Vec<PathBuf>, FileError> {
+        let publish = self.state.publish();
+        let entries = fs::read_dir(&publish).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let names = entries.map_err(at(&publish))?.into_iter().map(|entry| entry.file_name());
+        let mut names: Vec<_> = names.filter(|name| is_package(name)).collect();
+        names.sort();
+        Ok(names.into_iter().map(|name| publish.join(name)).collect())
+    }
+
+    fn judge<'a>(
+        &self,
+        path: &Path,
+        entry: impl Fn(&PackageName, &Version) -> Option<&'a Entry>,
+    ) -> Judgement {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => {}
+            Ok(_) => return Judgement::Unfit("it is not a regular file".to_owned()),
+            Err(error) => return Judgement::Unfit(error.to_string()),
+        }
+        let Some((package, version)) = parse(path.file_name().unwrap_or_default()) else {
+            return Judgement::Unfit("its name is not <name>_<version>_<architecture>.peipkg".to_owned());
+        };
+        let Some(entry) = entry(&package, &version) else { return Judgement::New(package, version) };
+        let is_same = match entry.path(&self.state.repo()) {
+            Ok(Some(published)) => is_same_file(path, &published),
+            // Somebody else stores it: the index vouches for its bytes.
+            Ok(None) => sha256(path).map(|found| found.as_deref() == entry.hash()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match is_same {
+            Ok(true) => Judgement::Published,
+            Ok(false) => Judgement::Unfit("it is published with other bytes".to_owned()),
+            Err(error) => Judgement::Unfit(format!("it is published, but cannot be compared: {error}")),
+        }
+    }
+
+    /// Makes the loose packages of `recipe` at `version` pending. Keeps each file until its copy is
+    /// pending: a crash may leave both, and then the second one is found to be published.
+    fn take_in(&self, recipe: &Recipe, version: &Version) -> Result<(), FileError> {
+        let key = JobKey { recipe: recipe.id.clone(), version: version.clone() };
+        let paths =
+            recipe.packages.iter().map(|package| self.state.publish().join(package.file_name(version)));
+        let paths: Vec<_> = paths.collect();
+        let staged = self.state.stage().join(self.state.unique_name("loose"));
+        let packages = staged.join("packages");
+        fs::create_dir_all(&packages).map_err(at(&packages))?;
+        let gathered = paths.iter().try_for_each(|path| {
+            link_or_copy(path, &packages.join(path.file_name().unwrap_or_default())).map_err(at(path))
+        });
+        let added = gathered.and_then(|()| self.pending.add_from(&staged, &key, &recipe.packages, true));
+        let outputs = added.inspect_err(|_| durable::clear(&staged))?;
+        for path in &paths {
+            fs::remove_file(path).map_err(at(path))?;
+        }
+        let (recipe, directory) = (&*key.recipe, outputs.directory);
+        info!(recipe, version:% = key.version, directory; "loose packages found, publishing them");
+        Ok(())
+    }
+
+    /// Moves the file at `path` out of `publish/`.
+    fn set_aside(&self, path: &Path, reason: &str) -> Result<(), FileError> {
+        let directory = self.state.set_aside();
+        let name = path.file_name().unwrap_or_default();
+        let mut target = directory.join(name);
+        if fs::symlink_metadata(&target).is_ok() {
+            target = directory.join(self.state.unique_name(&name.to_string_lossy()));
+        }
+        move_file(path, &target).map_err(at(path))?;
+        let (path, to) = (path.display().to_string(), target.display().to_string());
+        warn!(path, to, reason; "loose package set aside");
+        Ok(())
+    }
+}
+
+/// Reads `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).
+fn parse(file_name: &OsStr) -> Option<(PackageName, Version)> {
+    let (name, rest) = file_name.to_str()?.strip_suffix(".peipkg")?.split_once('_')?;
+    let (version, architecture) = rest.split_once('_')?;
+    check_package_name(name).and_then(|()| check_architecture(architecture)).ok()?;
+    let package = PackageName { name: name.to_owned(), architecture: architecture.to_owned() };
+    Some((package, version.parse().ok()?))
+}
+
+/// A loose package as an output of no build, to look for its entry.
+fn outputs_of(package: PackageName, version: Version) -> PendingOutputs {
+    let key = JobKey { recipe: "".into(), version };
+    PendingOutputs { directory: String::new(), key, packages: vec![package] }
+}
+
+/// Moves `from` to `to`, whose directory may be new, or on another file system.
+fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    make_private(to.parent().unwrap_or(to))?;
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            // A copy would be of the file that a link leads to.
+            if !fs::symlink_metadata(from)?.is_file() {
+                return Err(error);
+            }
+            let copied = regular_file::copy(from, to).and_then(|()| durable::sync(to));
+            copied.inspect_err(|_| drop(fs::remove_file(to)))?;
+            durable::sync_parent(to)?;
+            fs::remove_file(from)
+        }
+        Err(error) => Err(error),
+        Ok(()) => durable::sync_parent(to),
+    }
+}

@@ -1,0 +1,89 @@
+//! Removes the sidecars of packages whose publish is undone. The package files stay: the next publish
+//! finds them in place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use peipkg_format::archive_index::each_package;
+use peipkg_format::package_url::{self, place};
+use peipkg_format::regular_file::{self, MAX_INDEX};
+use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_file_name};
+use peipkg_format::sidecars::{Place, is_at_root, is_package, sidecars};
+
+use crate::repository::Repository;
+use crate::repository::journal::Saved;
+use crate::repository::listed::{Entry, key};
+use crate::state::durable;
+
+impl Repository {
+    /// Removes the sidecars of the packages that the publish in `saved` brought. Warns if that fails:
+    /// sidecars are for people, and must not keep a repository from being restored.
+    pub(super) fn remove_sidecars(&self, saved: &Saved) {
+        let members = saved.group.iter().map(|member| self.completed(member));
+        // Each at the place that a publish without a template gives it, unless the index says another.
+        let mut brought: BTreeMap<String, Option<PathBuf>> = members
+            .flat_map(|member| member.packages)
+            .map(|(name, version, architecture)| {
+                (key(&name, &version, &architecture), conventional_path(&name, &version, &architecture))
+            })
+            .collect();
+        let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
+        if each_package(before, |entry: Entry| drop(brought.remove(&entry.key()))).is_err() {
+            // Nobody knows which packages were published before.
+            return;
+        }
+        if let Ok(index) = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX) {
+            // It may be half written.
+            let _ = each_package(index, |entry: Entry| {
+                if let Some(path) = brought.get_mut(&entry.key()) {
+                    *path = entry.path(Path::new("")).ok().flatten();
+                }
+            });
+        }
+        let repo = self.state.repo();
+        let mut directories: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
+        for package in brought.into_values().flatten() {
+            let path = repo.join(&package);
+            remove(&sidecars(&path, Place::Shared));
+            if let (false, Some(directory), Some(name)) =
+                (is_at_root(&package), path.parent(), path.file_name())
+            {
+                directories.entry(directory.to_owned()).or_default().insert(name.to_owned());
+            }
+        }
+        for (directory, brought) in directories {
+            // These may be of a package that is published.
+            if holds_only(&directory, &brought) {
+                remove(&sidecars(&directory.join("any"), Place::Alone));
+            }
+        }
+    }
+}
+
+/// Returns the conventional place of a package below a repository (PSD-009 §6.4.3).
+fn conventional_path(name: &str, version: &str, architecture: &str) -> Option<PathBuf> {
+    let file_name = package_file_name(name, version, architecture);
+    let url =
+        PACKAGE_URL.replace("{name}", name).replace("{version}", version).replace("{filename}", &file_name);
+    match place(&url) {
+        Ok(package_url::Place::Local(path)) => Some(path.into()),
+        Ok(package_url::Place::Elsewhere(_)) | Err(_) => None,
+    }
+}
+
+/// Whether the directory holds no other package than these.
+fn holds_only(directory: &Path, packages: &BTreeSet<OsString>) -> bool {
+    let names = |entries: fs::ReadDir| entries.map(|entry| Some(entry.ok()?.file_name()));
+    fs::read_dir(directory).is_ok_and(|entries| {
+        names(entries).all(|name| name.is_some_and(|name| !is_package(&name) || packages.contains(&name)))
+    })
+}
+
+/// Removes these sidecars, as far as they are regular files: nothing else was written.
+fn remove(paths: &[PathBuf]) {
+    for path in paths.iter().filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file())) {
+        durable::clear(path);
+    }
+}
