@@ -40,6 +40,7 @@ mod listing;
 mod listing_ways;
 mod manual;
 mod odd_files;
+mod official_recipes;
 mod one_request;
 mod other_users;
 mod payloads;
