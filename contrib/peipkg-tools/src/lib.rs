@@ -5,6 +5,7 @@
 pub mod build;
 pub mod chunks;
 pub mod cli;
+pub mod detached_signature;
 pub mod digest;
 pub mod expression;
 pub mod manifest;

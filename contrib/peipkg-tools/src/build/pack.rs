@@ -73,7 +73,7 @@ pub fn pack(request: &Request) -> Result<String, Failure> {
         return Err(Failure::Failed(problems.iter().map(|line| format!("{place}: {line}")).collect()));
     }
     let share: Vec<&Staged> = tree.iter().collect();
-    let problems = payload_problems(&share, &manifest.architecture);
+    let problems = payload_problems(&share, &manifest.architecture, &request.staged)?;
     if !problems.is_empty() {
         return Err(Failure::Failed(problems));
     }
