@@ -1,0 +1,1 @@
+//! Values newer than PSD-009 v0.22.
