@@ -10,6 +10,7 @@ mod random;
 #[path = "../repo_support/mod.rs"]
 mod repo_support;
 
+mod hostile;
 mod mutations;
 mod newer_values;
 mod payloads;
