@@ -50,6 +50,11 @@ pub fn pack(request: &Request) -> Result<String, Failure> {
     let mut manifest: Manifest =
         serde_json::from_slice(&text).map_err(|error| failed(&request.manifest, "manifest", error))?;
     sort(&mut manifest);
+    for conflict in &mut manifest.conflicts {
+        // Unknown keys are left out. A conflict shares its type with dependencies, but not these keys.
+        conflict.root = None;
+        conflict.claims.clear();
+    }
     let mut problems = rules::problems(&manifest);
     if problems.is_empty() && !is_known_architecture(&manifest.architecture) {
         // A reader accepts future architectures. A writer cannot tell where their files belong.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, META};
+use crate::fixture::{Fixture, META, Run, binary};
 use crate::repo_support::{Farm, Raw, SEED, check, entries, file, link, manifest, pack};
 
 /// The length of a detached signature, and a good one.
@@ -84,6 +84,30 @@ fn keys_of_a_relation_that_are_unknown_reach_the_index_unchanged() {
 }
 
 #[test]
+fn pack_keeps_the_root_of_a_dependency_and_no_other() {
+    let fixture = fixture("", "");
+    let mut manifest = manifest("xx", "1.2-3", "noarch");
+    manifest["dependencies"] = json!([{"root": "a.b", "name": "libc"}]);
+    manifest["conflicts"] = json!([{"root": "a", "name": "old", "claims": {"bin": {"path": "/etc/x"}}}]);
+    let pack = |manifest: &Value| {
+        fixture.write("manifest.json", &manifest.to_string());
+        let mut command = binary();
+        command.arg("pack").arg("--manifest").arg(fixture.path("manifest.json"));
+        command.arg("--staged").arg(fixture.path("source")).arg("--out").arg(fixture.path("out/xx.peipkg"));
+        Run::of(&mut command)
+    };
+    assert_eq!(pack(&manifest).status, Some(0));
+    let text = String::from_utf8_lossy(&fixture.tar("xx.peipkg")).into_owned();
+    assert!(text.contains(r#""dependencies":[{"name":"libc","root":"a.b"}],"#), "{text}");
+    assert!(text.contains(r#""conflicts":[{"name":"old"}],"#), "{text}");
+    manifest["dependencies"] = json!([{"root": "../a", "name": "libc"}]);
+    let place = fixture.path("manifest.json").display().to_string();
+    let reason = "dependencies: \"libc\": root \"../a\" is not the name of a root such as initramfs";
+    let expected = format!("peipkg-build: {place}: {reason}\n");
+    assert_eq!((pack(&manifest).status, pack(&manifest).stderr), (Some(1), expected));
+}
+
+#[test]
 fn destinations_that_are_new_are_built_and_published() {
     let fixture = fixture(
         "",
@@ -113,7 +137,7 @@ fn destinations_at_the_root_and_beside_the_new_ones_are_refused() {
         "usr/src/linux/x",
     ];
     let script =
-        paths.map(|path| format!("mkdir -p $DESTDIR/{0}; rmdir $DESTDIR/{0}; echo 1 >$DESTDIR/{0}", path));
+        paths.map(|path| format!("file=$DESTDIR/{path}; mkdir -p $file; rmdir $file; echo 1 >$file"));
     let outside = "is outside the permitted destinations (PSD-009 §3.4.1)";
     let mut lines: Vec<String> = paths.iter().map(|path| format!("xx: {path} {outside}")).collect();
     lines.extend(["bin", "lib", "lib64", "sbin"].map(|path| format!("xx: {path} {outside}")));

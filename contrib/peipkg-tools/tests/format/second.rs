@@ -99,7 +99,8 @@ fn extended_name(path: &[u8]) -> Vec<u8> {
 /// A record, whose length counts itself.
 fn record(key: &str, value: &[u8]) -> Vec<u8> {
     let made = |length: usize| [format!("{length} {key}=").as_bytes(), value, b"\n"].concat();
-    (1..).map(|length| (length, made(length))).find(|(length, record)| record.len() == *length).unwrap().1
+    let mut lengths = value.len()..=value.len() + 20;
+    made(lengths.find(|length| made(*length).len() == *length).expect("a length that counts itself"))
 }
 
 fn put(block: &mut [u8], (at, length): (usize, usize), text: &[u8]) {
@@ -136,8 +137,6 @@ fn seal(block: &mut [u8]) {
 
 /// Fills the last block with zeros.
 fn fill(mut bytes: Vec<u8>) -> Vec<u8> {
-    while bytes.len() % 512 != 0 {
-        bytes.push(0);
-    }
+    bytes.resize(bytes.len().div_ceil(512) * 512, 0);
     bytes
 }
