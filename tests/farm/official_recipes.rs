@@ -21,8 +21,8 @@ fn recipes_of_the_official_set_pass_the_check() {
     let recipes = recipes();
     assert_eq!(recipes.len(), 10, "{:?}", recipes.keys());
     let signed = recipes.iter().filter(|(_, [toml, _])| toml.contains("[[sign]]"));
-    let grants: String =
-        signed.map(|(id, _)| format!("[[grant]]\nrecipe = \"{id}\"\nsign = [\"tcb\"]\n")).collect();
+    let grants = signed.map(|(id, _)| format!("[[grant]]\nrecipe = \"{id}\"\nsign = [\"tcb\"]\n"));
+    let grants = grants.collect::<Vec<_>>().concat();
     assert_eq!(grants.matches("[[grant]]").count(), 2, "{grants}");
     let key = "[[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/farm.key\"\n";
     let mut farm = Farm::builder().config_extra(&format!("{key}{grants}"));

@@ -356,10 +356,13 @@ fn text(field: &[u8]) -> &[u8] {
     &field[..end]
 }
 
-/// Reads an octal field, which ends in NUL or space. Refuses base 256: only numbers beyond the cap
-/// need it.
+/// Reads an octal field: digits, then zero bytes and spaces to its end. Readers differ about anything
+/// else. Refuses base 256: only numbers beyond the cap need it.
 fn octal(field: &[u8]) -> Option<u64> {
-    let digits = field.split(|byte| matches!(byte, 0 | b' ')).find(|part| !part.is_empty())?;
-    let octal = digits.iter().all(|byte| matches!(byte, b'0'..=b'7'));
-    octal.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()).flatten()
+    let end = field.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(field.len());
+    let (digits, rest) = field.split_at(end);
+    let well_formed = digits.iter().all(|byte| matches!(byte, b'0'..=b'7'))
+        && rest.iter().all(|byte| matches!(byte, 0 | b' '));
+    // An empty text is no number.
+    well_formed.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()).flatten()
 }

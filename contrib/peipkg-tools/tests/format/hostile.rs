@@ -92,6 +92,26 @@ fn header_prefix_is_part_of_the_path() {
     assert_eq!(found, "not a package archive: a header has padding that is not zero");
 }
 
+/// Readers skip and stop at different bytes, so they could see another size.
+#[test]
+fn header_number_that_is_read_in_two_ways_is_refused() {
+    let one = |size: &[u8]| {
+        reason(&package(&[(file("usr/share/x", b"1234567"), &[(124, size)])], &["usr/share/x"]))
+    };
+    let bad = "not a package archive: a header has a bad number";
+    for size in
+        [&b"\x00000000007\0"[..], b" 0000000007\0", b"00000 000007", b"00000000007x", b"0000000000\x007"]
+    {
+        assert_eq!(one(size), bad, "{size:?}");
+    }
+    for size in [&b"\0\0\0\0\0\0\0\0\0\0\0\0"[..], b"0000000000-7", b"\x80\0\0\0\0\0\0\0\0\0\0\x07"] {
+        assert_eq!(one(size), bad, "{size:?}");
+    }
+    for size in [&b"7 \0\0\0\0\0\0\0\0\0\0"[..], b"0000000007 \0", b"000000000007"] {
+        assert!(one(size).contains("files.json says"), "{size:?}: {}", one(size));
+    }
+}
+
 #[test]
 fn header_extended_that_is_read_in_two_ways_is_refused() {
     let path = format!("usr/share/{}", "x".repeat(100));
