@@ -80,11 +80,13 @@ chaos:
 		manager_killed_while_starved remote_index_read_during_kills random_requests_are_answered
 
 # Fuzzes each reader of outside bytes for FUZZ_SECONDS, starting from the files of tests/corpus.
-# Without cargo-fuzz, mutates each of these files blindly ROUNDS times instead.
+# Without cargo-fuzz, mutates each of these files blindly ROUNDS times instead. Then compares packages
+# of ROUNDS random files with a second implementation, and reads ROUNDS spoilt packages.
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 20000
 fuzz:
 	CARGO="$(CARGO)" FUZZ_SECONDS=$(FUZZ_SECONDS) PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) sh contrib/fuzz/run.sh
+	PEIPKG_FUZZ_ROUNDS=$(ROUNDS) PEIPKG_FUZZ_SEED=$(SEED) $(CARGO) test -p peipkg-tools --test format -- --nocapture random
 
 # Runs one daemon for SOAK_ROUNDS rounds of 40 polls, 40 requests, a build and a reload. Compares
 # its memory, threads and open files at the end with those after a twentieth of the rounds. Takes

@@ -1,6 +1,6 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
-//! - Values: [`version`], [`package`], [`duration`], [`size`], [`hex`].
+//! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`].
 //! - Documents: [`archive_index`], [`signing_key`], [`repository_layout`] and [`sidecars`], which name
 //!   every file of a repository, and [`package_url`], which says where an entry's file is.
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
@@ -12,6 +12,7 @@
 //! [`signing_key::load`] touch the file system.
 
 pub mod archive_index;
+pub mod description;
 pub mod duration;
 pub mod hex;
 pub mod package;

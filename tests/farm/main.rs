@@ -42,6 +42,7 @@ mod listing_ways;
 mod loose_packages;
 mod manual;
 mod odd_files;
+mod official_recipes;
 mod one_request;
 mod other_users;
 mod payloads;

@@ -1,6 +1,6 @@
 //! The parts that the command lines of both tools share: flags, failures, exit status.
 //!
-//! Only [`run`] and [`note`] may print; everything else returns values.
+//! Only [`run`], [`note`] and [`warn`] may print; everything else returns values.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -164,6 +164,11 @@ fn print_error(line: &str) {
 /// Prints a remark that does not fail the command.
 pub fn note(program: &str, line: &str) {
     print_error(&format!("{program}: note: {line}"));
+}
+
+/// Prints a problem that does not fail the command.
+pub fn warn(program: &str, line: &str) {
+    print_error(&format!("{program}: warning: {line}"));
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The manifest values that have a grammar: names, constraints, side effects, texts (PSD-009 §2.1,
+//! The manifest values that have a grammar: names, constraints, side effects, URLs (PSD-009 §2.1,
 //! §3.3, §4). Pure.
 //!
 //! Each check returns the problem as the end of a sentence that starts with the value.
@@ -57,16 +57,6 @@ pub fn check_constraint(constraint: &str) -> Result<(), &'static str> {
 pub fn check_relaxed_version(version: &str) -> Result<(), &'static str> {
     let whole = version.parse::<Version>().or_else(|_| format!("{version}-1").parse());
     whole.map(drop).map_err(|_| "is not a version such as 1.2 or 1.2-1")
-}
-
-/// Checks a description: printable ASCII, so that it cannot send control sequences to a terminal
-/// (PSD-009 §3.3.7).
-pub fn check_description(text: &str) -> Result<(), &'static str> {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        Ok(())
-    } else {
-        Err("is not one line of printable ASCII")
-    }
 }
 
 /// Checks a homepage: an `http` or `https` URL with a host, in the characters of RFC 3986
@@ -145,8 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_checked() {
-        check(check_description, &["", "A tool (small)."], &["a\nb", "naïve", "a\u{1b}[1m"]);
+    fn homepages_and_roots_are_checked() {
         let bad = [
             "",
             "zlib.net",

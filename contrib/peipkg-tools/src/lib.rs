@@ -6,6 +6,7 @@ pub mod binary_sign;
 pub mod build;
 pub mod chunks;
 pub mod cli;
+pub mod detached_signature;
 pub mod digest;
 pub mod expression;
 pub mod manifest;

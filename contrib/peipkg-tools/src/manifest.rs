@@ -49,7 +49,7 @@ pub struct Manifest {
     pub version: String,
     /// Architecture identifier (PSD-009 §2.3).
     pub architecture: String,
-    /// One line of printable ASCII, or empty.
+    /// One line of printable characters, or empty.
     #[serde(default)]
     pub description: String,
     /// SPDX expression, or empty.
@@ -100,6 +100,10 @@ pub struct Dependency {
     /// Architecture qualifier, `any` when present (PSD-009 §4.1.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
+    /// The root that it is installed to (PSD-009 §3.3.6); absent for the root of the package that
+    /// depends on it. A conflict has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     /// Paths at which it expects the provider of the role, by slot (PSD-009 §4.4).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "slots")]
     pub claims: BTreeMap<String, Claim>,
@@ -217,9 +221,13 @@ mod tests {
 
     #[test]
     fn relation_without_a_field_leaves_it_out() {
-        let text = r#"{"name":"a","constraint":"= 1-1","claims":{"s":{"path":"/usr/bin/a"}}}"#;
-        let dependency: Dependency = serde_json::from_str(text).unwrap();
-        assert_eq!(serde_json::to_string(&dependency).unwrap(), text);
+        for text in [
+            r#"{"name":"a","constraint":"= 1-1","claims":{"s":{"path":"/usr/bin/a"}}}"#,
+            r#"{"name":"a","constraint":"1","arch":"any","root":"initramfs.b","claims":{"s":{"path":"/etc/a"}}}"#,
+        ] {
+            let dependency: Dependency = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&dependency).unwrap(), text);
+        }
         let bare = Provides { name: "b".into(), version: None, claims: BTreeMap::new() };
         assert_eq!(serde_json::to_string(&bare).unwrap(), r#"{"name":"b"}"#);
     }

@@ -19,6 +19,7 @@ use self::metadata::FileList;
 pub use self::metadata::Metadata;
 use self::tree::Tree;
 use crate::chunks::CHUNK;
+use crate::detached_signature::START;
 use crate::digest::Digest;
 use crate::manifest::{FILES_PATH, MANIFEST_PATH, MAX_FILES, MAX_MANIFEST};
 use crate::payload::{self, MAX_DECOMPRESSED, MAX_ENTRIES};
@@ -37,6 +38,8 @@ pub struct Package {
     pub size: u64,
     /// SHA-256 of the file (PSD-009 §3.5.2).
     pub hash: Digest,
+    /// [`PackageError::Order`] if clients refuse the package for the order of its entries.
+    pub misplaced: Option<PackageError>,
 }
 
 /// Why a package is refused.
@@ -55,6 +58,17 @@ pub enum PackageError {
         path: String,
         /// The end of the sentence.
         reason: &'static str,
+    },
+    /// The entries are sorted by their paths without the `/` of directories.
+    #[error(
+        "entry {path:?} follows {previous:?}, which sorts after it: the / of a directory counts in the order of \
+        entries (PSD-009 §3.1.4), and clients refuse the package; build it again with another peipkg-build"
+    )]
+    Order {
+        /// The first entry that is out of place.
+        path: String,
+        /// The entry before it.
+        previous: String,
     },
     /// A symbolic link leads where it may not.
     #[error("entry {path:?}: target {target:?} {reason}")]
@@ -126,13 +140,13 @@ pub fn read<'k>(
     drop(manifest);
     let files = expect_document(&mut archive, FILES_PATH, MAX_FILES)?;
     let mut files = FileList::parse(&files, metadata.manifest.size_installed)?;
-    read_payload(&mut archive, &mut metadata, &mut files)?;
+    let misplaced = read_payload(&mut archive, &mut metadata, &mut files)?;
     drop(archive);
     if second.finish() != authentic {
         return Err(PackageError::Unreadable(io::Error::other("the file changed while it was read")));
     }
     let (size, hash) = authentic;
-    Ok(Package { metadata, size, hash })
+    Ok(Package { metadata, size, hash, misplaced })
 }
 
 /// Returns the manifest and the file list of the package in `file`, unchanged. Reads the front of the
@@ -178,12 +192,12 @@ fn authenticate<'k, R: Read>(
     }
 }
 
-/// Reads and checks every entry after the two leading documents.
+/// Reads and checks every entry after the two leading documents. Returns what [`Tree::finish`] does.
 fn read_payload<R: Read>(
     archive: &mut Archive<R>,
     metadata: &mut Metadata,
     files: &mut FileList,
-) -> Result<(), PackageError> {
+) -> Result<Option<PackageError>, PackageError> {
     let mut buffer = vec![0; CHUNK];
     let architecture = &metadata.manifest.architecture.clone();
     let mut payload = 0;
@@ -192,8 +206,8 @@ fn read_payload<R: Read>(
         if entry.path == SIGNATURE_PATH {
             files.expect_end()?;
             metadata.check_mentions()?;
-            tree.finish()?;
-            return read_signature(archive, &entry).map(drop);
+            let misplaced = tree.finish()?;
+            return read_signature(archive, &entry).map(|_| misplaced);
         }
         if entry.path == ".peipkg" || entry.path.starts_with(".peipkg/") {
             // Later format versions may add entries before the payload; skip them (PSD-009 §3.2.4).
@@ -215,7 +229,8 @@ fn read_payload<R: Read>(
         tree.add(&entry)?;
         metadata.add(&entry);
         if entry.kind == EntryKind::File {
-            check_file(archive, &entry, files, &mut buffer)?;
+            let start = check_file(archive, &entry, files, &mut buffer)?;
+            tree.add_content(&entry, &start)?;
         }
     }
     Err(PackageError::Unsigned("it has no signature"))
@@ -233,28 +248,33 @@ fn read_signature<R: Read>(archive: &mut Archive<R>, entry: &Entry) -> Result<Ve
     }
 }
 
-/// Hashes one payload file and compares it with the file list, which has the same order.
+/// Hashes one payload file and compares it with the file list, which has the same order. Returns its
+/// first bytes.
 fn check_file<R: Read>(
     archive: &mut Archive<R>,
     entry: &Entry,
     files: &mut FileList,
     buffer: &mut [u8],
-) -> Result<(), PackageError> {
+) -> Result<Vec<u8>, PackageError> {
     let expected = files.expect_next(&entry.path)?;
     if expected.size != entry.size {
         return Err(PackageError::entry(&entry.path, "has another size than files.json says"));
     }
-    let mut hasher = Sha256::new();
+    let (mut hasher, mut start) = (Sha256::new(), Vec::new());
     loop {
         match archive.read_content(buffer)? {
             0 => break,
-            read => hasher.update(&buffer[..read]),
+            read => {
+                hasher.update(&buffer[..read]);
+                // A read may return fewer bytes than asked for.
+                start.extend(buffer[..read].iter().take(START - start.len()));
+            }
         }
     }
     if Digest::from(hasher.finalize()) != expected.hash {
         return Err(PackageError::entry(&entry.path, "has another SHA-256 than files.json says"));
     }
-    Ok(())
+    Ok(start)
 }
 
 /// Reads the content of the next entry, which must be the document at `path`.

@@ -20,20 +20,25 @@ const NATIVE: [&str; 2] = ["x86_64", "aarch64"];
 /// The identifier of architecture-independent packages (PSD-009 §2.3.4).
 pub const NOARCH: &str = "noarch";
 
-/// Directories that every package may install to. PSD-009 §3.4.1 does not list `system`, but
-/// deployed consumers accept it.
-const DESTINATIONS: [&str; 10] = [
+/// Directories that every package may install to. PSD-009 §3.4.1 does not list `system`,
+/// `usr/libexec` and `usr/src/dist`, but deployed consumers accept them.
+const DESTINATIONS: [&str; 12] = [
     "usr/bin",
     "usr/sbin",
+    "usr/libexec",
     "usr/share",
     "usr/include",
     "usr/src/debug",
+    "usr/src/dist",
     "etc",
     "opt",
     "boot",
     "hooks",
     "system",
 ];
+/// The one file that every package may install directly below `usr/lib`. PSD-009 §3.4.1 does not
+/// list it, but deployed consumers accept it.
+const OS_RELEASE: &str = "usr/lib/os-release";
 /// The directory of debug information, not for `noarch` packages (PSD-009 §3.4.2).
 const DEBUG: &str = "usr/lib/debug";
 /// The tree in which a package may create directories but no files (PSD-009 §3.4.5).
@@ -68,7 +73,7 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 /// Checks that a package for `architecture` may install to `path` (PSD-009 §3.4.1, §3.4.2, §3.4.5).
 pub fn check_destination(path: &str, is_directory: bool, architecture: &str) -> Result<(), &'static str> {
     let is_in = |tree: &str| lies_in(path, tree) && (is_directory || path != tree);
-    if DESTINATIONS.into_iter().any(is_in) {
+    if DESTINATIONS.into_iter().any(is_in) || (path == OS_RELEASE && !is_directory) {
         return Ok(());
     }
     if is_directory && is_outside_directory(path) {
@@ -141,7 +146,8 @@ pub fn is_outside_directory(path: &str) -> bool {
 }
 
 fn lies_in_destinations(path: &str) -> bool {
-    DESTINATIONS.into_iter().chain([DEBUG, STATE]).any(|tree| lies_in(path, tree))
+    path == OS_RELEASE
+        || DESTINATIONS.into_iter().chain([DEBUG, STATE]).any(|tree| lies_in(path, tree))
         || NATIVE.into_iter().any(|native| lies_in(path, &triplet_directory(native)))
 }
 
@@ -151,7 +157,7 @@ fn check_characters(path: &str) -> Result<(), &'static str> {
         return Err("is empty");
     }
     if path.len() > MAX_PATH {
-        return Err("is longer than 4096 bytes");
+        return Err("is longer than 4096 bytes, the most that is allowed (PSD-009 §3.2.7)");
     }
     if path.bytes().any(|byte| byte.is_ascii_control()) {
         return Err("has a control character");
@@ -160,10 +166,10 @@ fn check_characters(path: &str) -> Result<(), &'static str> {
         return Err("has a backslash");
     }
     if path.split('/').any(|part| part.len() > MAX_COMPONENT) {
-        return Err("has a component longer than 255 bytes");
+        return Err("has a component longer than 255 bytes, the most that is allowed (PSD-009 §3.2.7)");
     }
     if path.split('/').count() > MAX_DEPTH {
-        return Err("has more than 256 components");
+        return Err("has more than 256 components, the most that are allowed (PSD-009 §3.2.10)");
     }
     if !path.is_ascii() && !is_nfc(path) {
         return Err("is not in Unicode normalization form C");
@@ -237,6 +243,11 @@ mod tests {
             "etc/x",
             "usr/include/x.h",
             "usr/src/debug/x",
+            "usr/src/dist/",
+            "usr/src/dist/x.tar",
+            "usr/libexec/",
+            "usr/libexec/x",
+            "usr/lib/os-release",
             "opt/x",
             "boot/x",
             "hooks/x",
@@ -251,10 +262,25 @@ mod tests {
         }
         for bad in [
             "bin/x",
+            "bin",
+            "bin/",
+            "sbin",
+            "sbin/x",
+            "lib/",
+            "lib/x",
+            "lib64",
+            "lib64/x",
             "usr/local/x",
             "usr/lib/x",
             "usr/lib/modules/1/x.ko",
             "usr/src/x",
+            "usr/src/dist",
+            "usr/src/distx/y",
+            "usr/libexec",
+            "usr/lib/os-release/",
+            "usr/lib/os-release/x",
+            "usr/lib/os-release2",
+            "os-release",
             "home/",
             "x",
             "usr",
@@ -265,7 +291,6 @@ mod tests {
             "run/x/",
             "run/x",
             "tmp/x",
-            "usr/libexec/",
             "usr/lib/i386-linux-peios/x",
         ] {
             check(bad, "x86_64", Err("outside"));
@@ -291,6 +316,9 @@ mod tests {
             ("usr/share/x/lib", "../../lib"),
             ("etc/x", "../var/lib/x"),
             ("etc/x", "../etc"),
+            ("etc/os-release", "../usr/lib/os-release"),
+            ("usr/bin/x", "../libexec/x"),
+            ("etc/x", "../usr/src/dist/x"),
         ] {
             assert_eq!(check_target(link, target, own), Ok(()), "{link} -> {target}");
         }
@@ -301,6 +329,9 @@ mod tests {
             ("usr/bin/x", "../../tmp/y"),
             ("usr/bin/x", "../.."),
             ("usr/bin/x", "../lib/y"),
+            ("etc/os-release", "../usr/lib/os-release/x"),
+            ("etc/x", "../lib64/x"),
+            ("etc/x", "../usr/src/x"),
             ("usr/bin/x", "../../run"),
             ("etc/x", "../../usr/bin/x"),
             ("etc/x", "a\\b"),

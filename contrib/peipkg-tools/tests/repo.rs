@@ -94,7 +94,7 @@ fn publish_writes_packages_and_indexes() {
     let farm = Farm::new();
     let mut described = manifest("jq", "1.7-1", "x86_64");
     described["dependencies"][0]["later"] = json!({"kept": "as it is"});
-    described["provides"] = json!([{"name": "json(tool)", "version": "1"}]);
+    described["provides"] = json!([{"name": "json-tool", "version": "1-1"}]);
     let payload = vec![file("usr/bin/jq", b"\x7fELF"), link("usr/bin/jq1", "jq")];
     let package = pack(&entries(described, payload), Some(SEED));
     farm.put("jq", "1.7-1", "x86_64", &package);
@@ -109,7 +109,7 @@ fn publish_writes_packages_and_indexes() {
          \"packages\":[{{\"name\":\"jq\",\"version\":\"1.7-1\",\"architecture\":\"x86_64\",\"description\":\"a test\",\
          \"license\":\"MIT\",\"homepage\":\"https://example.org\",\
          \"dependencies\":[{{\"constraint\":\">= 2.0\",\"later\":{{\"kept\":\"as it is\"}},\"name\":\"libc\"}}],\
-         \"optional_dependencies\":[],\"conflicts\":[],\"provides\":[{{\"name\":\"json(tool)\",\"version\":\"1\"}}],\
+         \"optional_dependencies\":[],\"conflicts\":[],\"provides\":[{{\"name\":\"json-tool\",\"version\":\"1-1\"}}],\
          \"replaces\":[],\"side_effects\":[],\"size_compressed\":{},\"size_installed\":4,\
          \"hash\":{{\"algorithm\":\"sha256\",\"value\":\"{}\"}},\
          \"url\":\"/p/jq/1.7-1/jq_1.7-1_x86_64.peipkg\",\

@@ -178,7 +178,7 @@ fn package_manifest_wrong_is_refused() {
         ("name", json!("../x"), "name \"../x\""),
         ("version", json!("1"), "does not end in -<revision>"),
         ("architecture", json!("X86"), "is not an architecture"),
-        ("description", json!("a\u{1b}[2J"), "printable ASCII"),
+        ("description", json!("a\u{1b}[2J"), "has the character U+001B; allowed are"),
         ("homepage", json!("javascript:alert(1)"), "http"),
         ("default_root", json!("/mnt"), "name of a root"),
         ("side_effects", json!(["rm -rf"]), "side effect \"rm -rf\""),

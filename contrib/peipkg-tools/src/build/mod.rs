@@ -29,6 +29,7 @@ use self::scratch::Scratch;
 use self::script::Script;
 use self::staged::{Staged, StagedError, StagedKind};
 use crate::cli::{Failure, note};
+use crate::detached_signature::{self, is_elf};
 use crate::manifest::{Build, Manifest, SCHEMA_VERSION, rules};
 use crate::package_writer::{Content, Entry, Package, PendingFile};
 use crate::payload::{check_destination, check_target};
@@ -61,7 +62,7 @@ pub fn build(request: &Request) -> Result<String, Failure> {
     // Before anything looks at the files: a signature changes size and hash.
     binary_sign::sign_staged(&sign, &staged, &request.recipe, &interrupt)?;
     let tree = read_staged(&staged)?;
-    let shares = divide(&recipe, &tree)?;
+    let shares = divide(&recipe, &tree, &staged)?;
 
     let mut pending = Vec::new();
     for (stanza, share) in recipe.packages.iter().zip(shares) {
@@ -121,8 +122,8 @@ fn read_staged(staged: &Path) -> Result<Vec<Staged>, Failure> {
     })
 }
 
-/// Divides the staged tree among the stanzas, and checks every share.
-fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Failure> {
+/// Divides the tree, which is staged at `staged`, among the stanzas, and checks every share.
+fn divide(recipe: &Recipe, tree: &[Staged], staged: &Path) -> Result<Vec<BTreeSet<usize>>, Failure> {
     let paths: Vec<_> = tree
         .iter()
         .map(|staged| partition::Path {
@@ -136,9 +137,8 @@ fn divide(recipe: &Recipe, tree: &[Staged]) -> Result<Vec<BTreeSet<usize>>, Fail
     let mut problems = Vec::new();
     for ((label, _), (stanza, share)) in stanzas.iter().zip(recipe.packages.iter().zip(&partition.shares)) {
         let share: Vec<&Staged> = share.iter().map(|index| &tree[*index]).collect();
-        problems.extend(
-            payload_problems(&share, &stanza.id.architecture).iter().map(|line| format!("{label}: {line}")),
-        );
+        let lines = payload_problems(&share, &stanza.id.architecture, staged)?;
+        problems.extend(lines.iter().map(|line| format!("{label}: {line}")));
     }
     if !problems.is_empty() {
         return Err(Failure::Failed(problems));
@@ -161,10 +161,13 @@ fn label(recipe: &Recipe, stanza: &Stanza) -> String {
     }
 }
 
-/// Returns a line for each entry that breaks the rules of a payload. `share` must be sorted by
-/// [`partition::compare`].
-fn payload_problems(share: &[&Staged], architecture: &str) -> Vec<String> {
-    let own = |path: &str| share.binary_search_by(|staged| partition::compare(&staged.path, path)).is_ok();
+/// Returns a line for each entry that breaks the rules of a payload. `share` is staged at `root`, and
+/// must be sorted by [`partition::compare`].
+fn payload_problems(share: &[&Staged], architecture: &str, root: &Path) -> Result<Vec<String>, Failure> {
+    let find = |path: &str| share.binary_search_by(|staged| partition::compare(&staged.path, path)).ok();
+    let own = |path: &str| find(path).is_some();
+    let is_elf =
+        |index: usize| staged::start(root, share[index]).map(|start| start.map(|(_, start)| is_elf(&start)));
     let mut lines = Vec::new();
     for staged in share {
         let path = &staged.path;
@@ -175,8 +178,18 @@ fn payload_problems(share: &[&Staged], architecture: &str) -> Vec<String> {
         {
             lines.push(format!("{path}: target {target:?} {problem}"));
         }
+        if let Some(subject) = detached_signature::subject(path) {
+            let problem = match staged::start(root, staged)? {
+                None => Err(detached_signature::NO_FILE),
+                Some((size, start)) => {
+                    let subject = find(subject).map(is_elf).transpose()?.flatten();
+                    detached_signature::check(size, &start, subject)
+                }
+            };
+            lines.extend(problem.err().map(|problem| format!("{path} {problem}")));
+        }
     }
-    lines
+    Ok(lines)
 }
 
 /// Notes each program that loses a mode bit it may rely on (PSD-009 §3.4.6).

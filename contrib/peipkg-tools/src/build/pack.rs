@@ -50,6 +50,11 @@ pub fn pack(request: &Request) -> Result<String, Failure> {
     let mut manifest: Manifest =
         serde_json::from_slice(&text).map_err(|error| failed(&request.manifest, "manifest", error))?;
     sort(&mut manifest);
+    for conflict in &mut manifest.conflicts {
+        // Unknown keys are left out. A conflict shares its type with dependencies, but not these keys.
+        conflict.root = None;
+        conflict.claims.clear();
+    }
     let mut problems = rules::problems(&manifest);
     if problems.is_empty() && !is_known_architecture(&manifest.architecture) {
         // A reader accepts future architectures. A writer cannot tell where their files belong.
@@ -73,7 +78,7 @@ pub fn pack(request: &Request) -> Result<String, Failure> {
         return Err(Failure::Failed(problems.iter().map(|line| format!("{place}: {line}")).collect()));
     }
     let share: Vec<&Staged> = tree.iter().collect();
-    let problems = payload_problems(&share, &manifest.architecture);
+    let problems = payload_problems(&share, &manifest.architecture, &request.staged)?;
     if !problems.is_empty() {
         return Err(Failure::Failed(problems));
     }

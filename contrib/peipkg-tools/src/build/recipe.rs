@@ -4,8 +4,10 @@
 //! to other tools. Reports all problems, each with its line.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use peipkg_format::description::check_description;
 use peipkg_format::package::{PackageName, check_package_name};
 use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{At, Document, Section};
@@ -14,7 +16,7 @@ use peipkg_format::version::Version;
 use super::pattern::Pattern;
 use super::to_sign::{self, ToSign};
 use crate::expression::{
-    Rule, SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
+    Rule, SIDE_EFFECTS, check_constraint, check_homepage, check_relaxed_version, check_root_reference,
     check_virtual_name,
 };
 use crate::manifest::{Dependency, Provides, Replaces};
@@ -40,7 +42,7 @@ pub struct Recipe {
 pub struct Stanza {
     /// Name and architecture.
     pub id: PackageName,
-    /// One line of printable ASCII, or empty.
+    /// One line of printable characters, or empty.
     pub description: String,
     /// Sorted by name, like all relations.
     pub dependencies: Vec<Dependency>,
@@ -144,15 +146,19 @@ fn read_stanza(
     if let Some(description) = &description {
         check(&stanza, description, check_description);
     }
-    let mut dependencies = |key, rule| {
+    let mut dependencies = |key, rule, has_root| {
         let entries = stanza.sections(key);
-        relations(entries, |entry| read_dependency(entry, rule, own_name, siblings), |entry| &entry.name)
+        relations(
+            entries,
+            |entry| read_dependency(entry, rule, has_root, own_name, siblings),
+            |entry| &entry.name,
+        )
     };
     let (required, optional) = (
-        dependencies("dependencies", check_virtual_name as Rule),
-        dependencies("optional_dependencies", check_virtual_name),
+        dependencies("dependencies", check_virtual_name as Rule, true),
+        dependencies("optional_dependencies", check_virtual_name, true),
     );
-    let conflicts = dependencies("conflicts", check_package_name);
+    let conflicts = dependencies("conflicts", check_package_name, false);
     let provides = relations(stanza.sections("provides"), read_provides, |entry| &entry.name);
     let replaces = relations(stanza.sections("replaces"), read_replaces, |entry| &entry.name);
     let side_effects = stanza.optional::<Vec<String>>("side_effects");
@@ -200,6 +206,7 @@ fn relations<T>(
 fn read_dependency(
     entry: &mut Section<'_, '_>,
     name_rule: Rule,
+    has_root: bool,
     own_name: &str,
     siblings: &Siblings<'_>,
 ) -> Option<Dependency> {
@@ -208,6 +215,7 @@ fn read_dependency(
     let any =
         |arch: &str| if arch == "any" { Ok(()) } else { Err("is not \"any\", the only qualifier there is") };
     let arch = read_checked(entry, "arch", false, any);
+    let root = if has_root { read_checked(entry, "root", false, check_root_reference) } else { None };
     let same_build = entry.optional::<bool>("same_build");
     let name = name?;
     let mut constraint = constraint.map(|constraint| constraint.value);
@@ -225,6 +233,7 @@ fn read_dependency(
         name: name.value,
         constraint,
         arch: arch.map(|arch| arch.value),
+        root: root.map(|root| root.value),
         claims: BTreeMap::new(),
     })
 }
@@ -280,7 +289,7 @@ fn read_checked(
 }
 
 /// Reports a string that breaks the rule.
-fn check(section: &Section<'_, '_>, text: &At<String>, rule: impl Fn(&str) -> Result<(), &'static str>) {
+fn check<E: Display>(section: &Section<'_, '_>, text: &At<String>, rule: impl Fn(&str) -> Result<(), E>) {
     if let Err(problem) = rule(&text.value) {
         section.report(&text.span, format!("{:?} {problem}", text.value));
     }

@@ -48,6 +48,20 @@ fn recipe_with_everything_is_read() {
     assert_eq!(names(&recipe.packages[1]), ["libc-dev", "libz"]);
     assert_eq!(recipe.packages[1].dependencies[0].constraint, None);
     assert_eq!(recipe.packages[1].dependencies[1].constraint.as_deref(), Some("= 1.3-2"));
+    assert_eq!(recipe.packages[0].description, "zlib");
+}
+
+#[test]
+fn recipe_with_newer_values_is_read() {
+    let text = GOOD.replace("\"zlib\"\ndep", "\"zlib — “runtime”\"\ndep");
+    let text = text.replace("arch = \"any\" }", "arch = \"any\", root = \"initramfs.sub\" }");
+    let optional = "optional_dependencies = [{ name = \"aa\", root = \"0_-\" }]\nside_effects";
+    let recipe = read(&text.replace("side_effects", optional)).unwrap();
+    let first = &recipe.packages[0];
+    assert_eq!(first.description, "zlib — “runtime”");
+    let roots: Vec<_> = first.dependencies.iter().map(|entry| entry.root.as_deref()).collect();
+    assert_eq!(roots, [Some("initramfs.sub"), None]);
+    assert_eq!(first.optional_dependencies[0].root.as_deref(), Some("0_-"));
 }
 
 /// Replaces `from` by `to` in the good recipe, and expects exactly one problem, at `line`.
@@ -69,7 +83,14 @@ fn problem_is_named_with_its_line() {
     check("name = \"libz-dev\"", "name = \"Libz\"", 20, "\"Libz\" has a character");
     check("\narchitecture = \"x86_64\"", "\n", 8, "missing key \"architecture\"");
     check("\"x86_64\"", "\"i386\"", 10, "unknown architecture \"i386\"");
-    check("\"zlib\"\ndep", "\"zlib — runtime\"\ndep", 11, "printable ASCII");
+    check(
+        "\"zlib\"\ndep",
+        "\"zlib\u{200b}\"\ndep",
+        11,
+        "\"zlib\\u{200b}\" has the character U+200B; allowed are",
+    );
+    check("\"base\", arch = \"any\"", "\"base\", root = \"/mnt\"", 12, "\"/mnt\" is not the name of a root");
+    check("\"libz-ng\"", "\"libz-ng\", root = \"a\"", 15, "unknown key \"root\"");
     check("constraint = \">= 2", "constrain = \">= 2", 12, "did you mean \"constraint\"?");
     check(">= 2, < 3", "~> 2", 12, "is not a list of comparisons");
     check("arch = \"any\"", "arch = \"x86_64\"", 12, "is not \"any\"");

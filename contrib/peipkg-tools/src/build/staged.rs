@@ -1,12 +1,13 @@
 //! Reads the tree that the build script left in `$DESTDIR`. Follows no symbolic link.
 
 use std::fs::{self, DirEntry, FileType, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::regular_file;
 
+use crate::detached_signature::START;
 use crate::payload::check_path;
 
 /// A staged file, directory or symbolic link.
@@ -134,6 +135,26 @@ fn special(kind: FileType) -> &'static str {
 
 fn unreadable(path: &Path, error: io::Error) -> StagedError {
     StagedError::Unreadable { path: path.to_owned(), error }
+}
+
+/// Returns the size and the first bytes of an entry that is staged at `root`, or `None` if it is no
+/// regular file.
+///
+/// # Errors
+/// The system cannot read it.
+pub fn start(root: &Path, staged: &Staged) -> Result<Option<(u64, Vec<u8>)>, StagedError> {
+    if !matches!(staged.kind, StagedKind::File { .. }) {
+        return Ok(None);
+    }
+    let path = root.join(&staged.path);
+    let read = || {
+        let file = open(&path)?;
+        let size = file.metadata()?.len();
+        let mut start = Vec::new();
+        file.take(START as u64).read_to_end(&mut start)?;
+        Ok(Some((size, start)))
+    };
+    read().map_err(|error| unreadable(&path, error))
 }
 
 /// Opens a staged file for reading. Makes a file readable that its owner may not read, such as a

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use peipkg_format::description::check_description;
 use peipkg_format::package::{check_architecture, check_package_name};
 use peipkg_format::version::Version;
 
@@ -14,8 +15,8 @@ use super::{
     Claim, Dependency, MAX_OVERRIDES, MAX_RELATIONS, MAX_REPLACES, MAX_SLOTS, Manifest, SCHEMA_VERSION,
 };
 use crate::expression::{
-    Rule, SIDE_EFFECTS, check_constraint, check_description, check_homepage, check_relaxed_version,
-    check_root_reference, check_virtual_name,
+    Rule, SIDE_EFFECTS, check_constraint, check_homepage, check_relaxed_version, check_root_reference,
+    check_virtual_name,
 };
 use crate::payload::check_claim_path;
 use crate::timestamp::Timestamp;
@@ -102,8 +103,13 @@ impl Check {
                 if entry.arch.as_deref().is_some_and(|arch| arch != "any") {
                     self.report(format!("{list}: {:?} has an arch other than \"any\"", entry.name));
                 }
-                // A conflict has no claims (PSD-009 §4.4.2); ignore the field like any unknown one.
+                // A conflict has no root and no claims (PSD-009 §4.4.2); ignore these fields like any
+                // unknown one.
                 if list != "conflicts" {
+                    if let Some(root) = &entry.root {
+                        let place = format!("{list}: {:?}: root", entry.name);
+                        self.report_error(&place, root, check_root_reference(root));
+                    }
                     self.claims(list, &entry.name, &entry.claims, Side::Consumer);
                 }
             }
@@ -262,6 +268,24 @@ mod tests {
         {
             check_claims("dependencies", &json!({"x1": {"path": path}}), "path");
         }
+    }
+
+    #[test]
+    fn roots_of_dependencies_are_checked() {
+        let problems = |list, root| found(list, json!([{"name": "aa", "root": root}]));
+        for list in ["dependencies", "optional_dependencies"] {
+            for root in ["initramfs", "initramfs.sub-2_x", "0"] {
+                assert_eq!(problems(list, root), [""; 0], "{root}");
+            }
+            for root in ["", "/", "/mnt", "a/b", ".", "..", "a..b", ".a", "a.", "A", "-a", "_a", "é", "a b"]
+            {
+                let expected =
+                    format!("{list}: \"aa\": root {root:?} is not the name of a root such as initramfs");
+                assert_eq!(problems(list, root), [expected]);
+            }
+        }
+        // A key that a conflict does not have is ignored, like any unknown key.
+        assert_eq!(problems("conflicts", "/"), [""; 0]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::tar_header::{BLOCK, padding};
 
 /// The longest extended header, in bytes: two paths of 4096 bytes fit.
 const MAX_EXTENDED_HEADER: u64 = 16 * 1024;
-/// The longest path or target without an extended header, in bytes (PSD-009 §3.1.4).
+/// The size of the fields for name and target, in bytes (PSD-009 §3.1.4).
 const FIELD: usize = 100;
 /// Most zero bytes after the last entry. Two blocks are the rule; some writers fill a record of 20.
 const MAX_TRAILER: usize = 10 * 1024;
@@ -209,6 +209,8 @@ impl<R: Read> Archive<R> {
 /// The fields of one ustar header that the format uses.
 struct RawHeader<'a> {
     name: &'a [u8],
+    /// The directory of the name, for a path that its field does not hold.
+    prefix: &'a [u8],
     link: &'a [u8],
     size: u64,
     mode: u64,
@@ -225,13 +227,18 @@ impl<'a> RawHeader<'a> {
         if octal(&block[148..156]) != Some(sum) {
             return Err(bad("a header's checksum is wrong"));
         }
-        if block[345..].iter().any(|byte| *byte != 0) {
-            return Err(bad("a header uses the prefix field or has padding that is not zero"));
+        let prefix = text(&block[345..500]);
+        if block[345 + prefix.len()..].iter().any(|byte| *byte != 0) {
+            return Err(bad("a header has padding that is not zero"));
+        }
+        if block[0] == 0 && !prefix.is_empty() {
+            return Err(bad("a header has a prefix but no name"));
         }
         let number =
             |range: std::ops::Range<usize>| octal(&block[range]).ok_or(bad("a header has a bad number"));
         Ok(Self {
             name: text(&block[..100]),
+            prefix,
             link: text(&block[157..257]),
             size: number(124..136)?,
             mode: number(100..108)?,
@@ -247,12 +254,21 @@ impl<'a> RawHeader<'a> {
             Err(_) => Err(PackageError::Archive("a path is not UTF-8")),
         };
         let paths = [(self.name, &extended.path), (self.link, &extended.link)];
-        if paths.iter().any(|(field, long)| long.as_ref().is_some_and(|long| !stands_for(field, long))) {
+        let is_other = |(field, long): (&[u8], &Option<String>)| {
+            long.as_ref().is_some_and(|long| !stands_for(field, long))
+        };
+        // A reader that ignores extended headers puts a prefix before the start of the path.
+        let is_moved = extended.path.is_some() && !self.prefix.is_empty();
+        if is_moved || paths.into_iter().any(is_other) {
             return Err(PackageError::Archive(
                 "an extended header is not for a long path, or not for its entry's path",
             ));
         }
-        let mut path = extended.path.map_or_else(|| own(self.name), Ok)?;
+        let mut path = match extended.path {
+            Some(path) => path,
+            None if self.prefix.is_empty() => own(self.name)?,
+            None => own(&[self.prefix, b"/", self.name].concat())?,
+        };
         let kind = match self.typeflag {
             b'0' | 0 => EntryKind::File,
             b'5' => EntryKind::Directory,
@@ -290,7 +306,8 @@ fn stands_for(field: &[u8], long: &str) -> bool {
     is_prefix && (long.len() > FIELD || ascii.len() < long.len())
 }
 
-/// The records of an extended header. No other key is allowed (PSD-009 §3.1.4).
+/// The records of an extended header, in either order: PSD-009 §3.1.4 has `path` first, the deployed
+/// writer `linkpath`. No other key is allowed.
 #[derive(Default)]
 struct Extended {
     path: Option<String>,
@@ -304,7 +321,7 @@ impl Extended {
         while !records.is_empty() {
             let Some((key, value, rest)) = split_record(records) else { return Err(bad) };
             let slot = match key {
-                "path" if found.link.is_none() => &mut found.path,
+                "path" => &mut found.path,
                 "linkpath" => &mut found.link,
                 _ => {
                     return Err(PackageError::Archive(
@@ -339,10 +356,13 @@ fn text(field: &[u8]) -> &[u8] {
     &field[..end]
 }
 
-/// Reads an octal field, which ends in NUL or space. Refuses base 256: only numbers beyond the cap
-/// need it.
+/// Reads an octal field: digits, then zero bytes and spaces to its end. Readers differ about anything
+/// else. Refuses base 256: only numbers beyond the cap need it.
 fn octal(field: &[u8]) -> Option<u64> {
-    let digits = field.split(|byte| matches!(byte, 0 | b' ')).find(|part| !part.is_empty())?;
-    let octal = digits.iter().all(|byte| matches!(byte, b'0'..=b'7'));
-    octal.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()).flatten()
+    let end = field.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(field.len());
+    let (digits, rest) = field.split_at(end);
+    let well_formed = digits.iter().all(|byte| matches!(byte, b'0'..=b'7'))
+        && rest.iter().all(|byte| matches!(byte, 0 | b' '));
+    // An empty text is no number.
+    well_formed.then(|| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()).flatten()
 }

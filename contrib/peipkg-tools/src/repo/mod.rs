@@ -43,6 +43,7 @@
 //!
 //! A publish locks its output; `verify` takes the lock shared while it reads the documents. `init` writes `repo.json` last, and `.init.tmp` marks a repository without it.
 
+mod clients;
 pub mod command;
 pub mod descriptor;
 mod entry;

@@ -23,8 +23,8 @@ use super::sidecars::Sidecars;
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
-use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, command, files, lock};
-use crate::cli::note;
+use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, clients, command, files, lock};
+use crate::cli::{note, warn};
 use crate::digest::{Digest, hex};
 use crate::package_reader;
 use crate::signature::{Envelope, fingerprint, load_key};
@@ -64,6 +64,8 @@ pub(super) struct Incoming {
     /// Names a place: [`places`] may take it.
     pub(super) url: String,
     json: String,
+    /// Reasons why deployed clients refuse it, or the index that lists it.
+    warnings: Vec<String>,
 }
 
 impl Incoming {
@@ -122,6 +124,11 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         count => format!(", {count} new ones stored elsewhere"),
     };
 
+    for package in &incoming {
+        for warning in &package.warnings {
+            warn(command::PROGRAM, &format!("{}: {warning}", package.path.display()));
+        }
+    }
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
     for Planned { package, relative, is_there } in &plan {
@@ -180,10 +187,10 @@ fn refuse_loss_in(output: &Path, successor: &Successor<'_>) -> Result<(), RepoEr
 
 /// Reads every package of the request, and reports the errors of all packages together.
 fn read_packages(request: &Request, previous: &Previous) -> Result<Vec<Incoming>, RepoError> {
-    let (paths, keys) = match &request.source {
-        Source::New(directory) => (store::find_packages(directory, false)?, &previous.trusted),
-        // A package stays published when the key that signed it expires.
-        Source::Rebuild(directory) => (store::find_packages(directory, true)?, &previous.listed),
+    // A package stays published when the key that signed it expires, and when clients refuse it.
+    let (paths, keys, is_published) = match &request.source {
+        Source::New(directory) => (store::find_packages(directory, false)?, &previous.trusted, false),
+        Source::Rebuild(directory) => (store::find_packages(directory, true)?, &previous.listed, true),
     };
     let former = RefCell::new(BTreeSet::new());
     let key = |fingerprint: &str| {
@@ -196,7 +203,7 @@ fn read_packages(request: &Request, previous: &Previous) -> Result<Vec<Incoming>
     let mut found: BTreeMap<String, Incoming> = BTreeMap::new();
     let mut errors = Vec::new();
     for path in paths {
-        match read_package(&path, key, &request.template) {
+        match read_package(&path, key, &request.template, is_published) {
             Ok(package) => match found.get(&package.identity.file_name()) {
                 Some(first) if first.hash != package.hash => {
                     let message = format!("is not the same package as {}", first.path.display());
@@ -223,10 +230,17 @@ fn read_package<'k>(
     path: &Path,
     key: impl Fn(&str) -> Option<&'k VerifyingKey>,
     template: &Template,
+    is_published: bool,
 ) -> Result<Incoming, RepoError> {
     let file = files::open(path)?;
-    let package = package_reader::read(file, key)
-        .map_err(|source| RepoError::Package { path: path.to_owned(), source })?;
+    let refuse = |source| RepoError::Package { path: path.to_owned(), source };
+    let mut package = package_reader::read(file, key).map_err(refuse)?;
+    let mut warnings = clients::warnings(&package.metadata.manifest);
+    match package.misplaced.take() {
+        Some(problem) if is_published => warnings.push(problem.to_string()),
+        Some(problem) => return Err(refuse(problem)),
+        None => {}
+    }
     let manifest = &package.metadata.manifest;
     let identity = Identity {
         name: manifest.name.clone().into(),
@@ -243,7 +257,7 @@ fn read_package<'k>(
         return Err(RepoError::invalid(path, format!("its url {url:?} {error}; use another template")));
     }
     let json = entry_json(&package, &url);
-    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, url, json })
+    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, url, json, warnings })
 }
 
 /// Turns a conflict into an error, which names the file of each duplicate and whether its bytes

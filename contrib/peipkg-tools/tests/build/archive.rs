@@ -1,5 +1,5 @@
 //! The archive format of PSD-009 §3.1.4 and POSIX, implemented a second time without the tool's
-//! code, so that the tests can compare the two.
+//! code, so that the tests can compare the two. `tests/format` does so for all names.
 
 /// One entry as a reader sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,8 +85,8 @@ pub(crate) fn read(bytes: &[u8], mtime: u64) -> Vec<Entry> {
                 let (length, rest) = record.split_once(' ').unwrap();
                 assert_eq!(length.parse(), Ok(record.len()));
                 match rest.trim_end_matches('\n').split_once('=').unwrap() {
-                    ("path", value) if long_target.is_none() => long_path = Some(value.to_owned()),
-                    ("linkpath", value) => long_target = Some(value.to_owned()),
+                    ("path", value) => long_path = Some(value.to_owned()),
+                    ("linkpath", value) if long_path.is_none() => long_target = Some(value.to_owned()),
                     (other, _) => panic!("record {other}"),
                 }
             }
@@ -95,7 +95,11 @@ pub(crate) fn read(bytes: &[u8], mtime: u64) -> Vec<Entry> {
         assert_eq!((number(100, 8), number(108, 8), number(116, 8)), (0o777, 0, 0));
         assert_eq!(number(136, 12), mtime);
         assert_eq!((text(265, 32), text(297, 32)), ("root".into(), "root".into()));
-        assert_eq!((number(329, 8), number(337, 8), text(345, 167)), (0, 0, String::new()));
+        assert_eq!((number(329, 8), number(337, 8), text(500, 12)), (0, 0, String::new()));
+        let name = match text(345, 155) {
+            prefix if prefix.is_empty() => text(0, 100),
+            prefix => format!("{prefix}/{}", text(0, 100)),
+        };
         let full = |long: Option<String>, short: String| match long {
             Some(long) => {
                 assert!(long.len() > 100 && long.starts_with(&short), "{long}");
@@ -104,7 +108,7 @@ pub(crate) fn read(bytes: &[u8], mtime: u64) -> Vec<Entry> {
             None => short,
         };
         entries.push(Entry {
-            path: full(long_path.take(), text(0, 100)),
+            path: full(long_path.take(), name),
             flag,
             target: full(long_target.take(), text(157, 100)),
             content: content.to_vec(),

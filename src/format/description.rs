@@ -1,0 +1,71 @@
+//! The rule for a package's description (PSD-009 §3.3.7): one line that cannot upset a terminal or
+//! a page.
+//!
+//! PSD-009 v0.22 allows printable ASCII only. The deployed tools also allow letters, marks, numbers,
+//! punctuation and symbols of every script.
+
+use unicode_properties::{GeneralCategoryGroup as Group, UnicodeGeneralCategory as _};
+
+/// A character that no description may have. `Display` is the end of a sentence that starts with
+/// the description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "has the character U+{code:04X}; allowed are letters, marks, numbers, punctuation, symbols and the space U+0020",
+    code = u32::from(*.0)
+)]
+pub struct UnfitCharacter(pub char);
+
+/// Checks a description, which may be empty.
+///
+/// # Errors
+/// The first character that is not allowed.
+pub fn check_description(text: &str) -> Result<(), UnfitCharacter> {
+    text.chars().find(|character| !is_allowed(*character)).map_or(Ok(()), |unfit| Err(UnfitCharacter(unfit)))
+}
+
+/// Whether a description may have `character`. Controls, format characters, private use, unassigned
+/// code points and all other spaces are refused.
+fn is_allowed(character: char) -> bool {
+    // U+FFFD is a symbol, but it stands for bytes that were not UTF-8.
+    character == ' '
+        || (character != char::REPLACEMENT_CHARACTER
+            && !matches!(character.general_category_group(), Group::Separator | Group::Other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn description_of_any_script_is_allowed() {
+        for good in [
+            "",
+            "A tool (small), with ~90% of C++ & <b>!",
+            "A tool — for “everybody”, at 5 € and 漢字",
+            "naïve Ωmega кот עברית नमस्ते ไทย 한글",
+            "e\u{301} \u{20dd} \u{fe0f}",
+            "٣ Ⅷ ½ ①",
+            "‐–—‘’„«»、。…‽",
+            "+×÷≠∞ $£¥₿ ^`¨ ©®°→☃🦀",
+        ] {
+            assert_eq!(check_description(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn description_with_another_character_is_refused() {
+        let controls = "\0\t\n\r\u{1b}\u{7f}\u{80}\u{85}\u{9f}";
+        let spaces = "\u{a0}\u{1680}\u{2000}\u{2003}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+        let format = "\u{ad}\u{600}\u{61c}\u{180e}\u{200b}\u{200d}\u{200f}\u{202a}\u{202e}\u{2060}\u{2066}\
+            \u{feff}\u{fff9}\u{e0001}\u{e0041}";
+        let private = "\u{e000}\u{f8ff}\u{f0000}\u{10fffd}";
+        let unassigned = "\u{378}\u{fdd0}\u{ffff}\u{1fffe}\u{e0fff}\u{10ffff}";
+        for unfit in [controls, spaces, format, private, unassigned, "\u{fffd}"].concat().chars() {
+            let text = format!("good{unfit} text");
+            assert_eq!(check_description(&text), Err(UnfitCharacter(unfit)), "{text:?}");
+        }
+        let message = check_description("a\u{a0}b\u{202e}").unwrap_err().to_string();
+        assert!(message.starts_with("has the character U+00A0; allowed are letters, "), "{message}");
+        assert!(UnfitCharacter('\u{10fffd}').to_string().starts_with("has the character U+10FFFD;"));
+    }
+}
