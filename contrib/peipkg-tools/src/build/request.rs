@@ -37,22 +37,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the rest of the command line. Returns `None` if the user asked for help.
-    pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
-        let once = [
-            "--recipe",
-            "--source",
-            "--version",
-            "--source-ref",
-            "--farm-id",
-            "--timestamp",
-            "--out",
-            "--sign-key",
-        ];
-        let repeated = ["--build-env", "--binary-sign-key"];
-        let Some(options) = Options::parse(parser, &once, &repeated, &[])? else {
-            return Ok(None);
-        };
+    /// Reads the flags.
+    pub fn parse(options: &Options) -> Result<Self, Failure> {
         let recipe = options.path("--recipe")?;
         let source = options.path("--source")?;
         let version = options.text("--version")?;
@@ -63,20 +49,9 @@ impl Request {
         let mtime = timestamp.entry_mtime().map_err(|problem| usage("--timestamp", problem))?;
         let out = options.path("--out")?;
         let sign_key = options.optional_path("--sign-key");
-        let variables = variables(&options)?;
-        check_binary_keys(&options)?;
-        Ok(Some(Self {
-            recipe,
-            source,
-            version,
-            source_ref,
-            farm_id,
-            timestamp,
-            mtime,
-            out,
-            sign_key,
-            variables,
-        }))
+        let variables = variables(options)?;
+        check_binary_keys(options)?;
+        Ok(Self { recipe, source, version, source_ref, farm_id, timestamp, mtime, out, sign_key, variables })
     }
 }
 

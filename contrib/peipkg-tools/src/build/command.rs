@@ -1,0 +1,73 @@
+//! The command line of `peipkg-build`: the table of its commands and flags.
+
+use super::{PROGRAM, build, check, pack, request};
+use crate::cli::Failure;
+use crate::cli::table::{Command, Flag, Tool};
+
+/// The program's commands and flags.
+pub static TOOL: Tool = Tool {
+    name: PROGRAM,
+    about: "makes packages; the same inputs give the same bytes",
+    commands: &[
+        Command {
+            name: "build",
+            about: "runs a recipe's build script and writes one package for each [[package]]",
+            flags: &[
+                RECIPE,
+                Flag::directory("--source", "the source tree, SOURCE_DIR of the build script").required(),
+                Flag::text("--version", "VERSION", "version of the packages, [EPOCH:]UPSTREAM-REVISION")
+                    .required(),
+                Flag::text("--source-ref", "REF", "recorded in the packages, as git+URL#refs/tags/TAG")
+                    .required(),
+                Flag::text("--farm-id", "ID", "recorded in the packages").required(),
+                Flag::text("--timestamp", "TIME", "time of all entries, RFC 3339 in UTC, ending in Z")
+                    .required(),
+                Flag::directory("--out", "the directory of the packages; created if missing").required(),
+                SIGN_KEY,
+                Flag::text("--build-env", "NAME=VALUE", "another variable for the build script").list(),
+                Flag::text(
+                    "--binary-sign-key",
+                    "NAME=PATH",
+                    "a key for signing binaries; checked, not used yet",
+                )
+                .list(),
+            ],
+            run: |options| build(&request::Request::parse(options)?),
+        },
+        Command {
+            name: "check",
+            about: "prints each problem of a recipe that shows without a build, as FILE:LINE: message",
+            flags: &[RECIPE],
+            run: |options| check(&options.path("--recipe")?),
+        },
+        Command {
+            name: "binary-sign",
+            about: "signs a binary for the kernel, in place",
+            flags: &[
+                Flag::file("--in", "FILE", "the binary: ELF of 64 bits, little-endian").required(),
+                Flag::file("--key", "FILE", "Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes")
+                    .required(),
+            ],
+            run: |_| Err(Failure::Failed(vec!["signing of binaries is not supported yet".to_owned()])),
+        },
+        Command {
+            name: "pack",
+            about: "writes one package from a finished manifest and a staged tree",
+            flags: &[
+                Flag::file("--manifest", "FILE", "the manifest of the package, as JSON").required(),
+                Flag::directory("--staged", "the package's files").required(),
+                Flag::file("--out", "FILE", "the package to write").required(),
+                SIGN_KEY,
+            ],
+            run: |options| pack::pack(&pack::Request::parse(options)?),
+        },
+    ],
+};
+
+const RECIPE: Flag = Flag::file("--recipe", "FILE", "the recipe's peipkg.toml").required();
+
+const SIGN_KEY: Flag = Flag::file(
+    "--sign-key",
+    "FILE",
+    "Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes; without it, packages are unsigned",
+);
