@@ -20,6 +20,7 @@ use peipkg_format::repository_layout::DESCRIPTOR;
 
 use crate::app::config_file;
 use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
+use crate::app::recipe_check;
 use crate::app::roster::{self, Expected};
 use crate::app::tools::Tools;
 use crate::app::upload_remote;
@@ -62,7 +63,7 @@ pub(super) fn check(config: &Path) -> Report {
     };
     report.is_config_wrong = !draft.problems.is_empty();
     report.add_problems(draft.problems.clone());
-    report.check_tools(&draft);
+    let peipkg_build = report.check_tools(&draft);
     let keys = check_keys(draft.key_file.as_deref(), &draft.binary_keys);
     report.add_problems(keys.err().unwrap_or_default());
     let secret = draft.http.as_ref().and_then(|http| http.webhook_secret_file.as_deref());
@@ -82,7 +83,7 @@ pub(super) fn check(config: &Path) -> Report {
         report.add_warnings(warnings);
     }
     if let Some(recipes_dir) = &draft.recipes_dir {
-        report.check_recipes(recipes_dir, &draft);
+        report.check_recipes(recipes_dir, &draft, peipkg_build.as_deref());
     }
     report.sort();
     report
@@ -117,17 +118,18 @@ impl Report {
     }
 
     /// Looks for the programs. The configuration needs them, so a missing one is its problem. Asks
-    /// rclone for the remote.
-    fn check_tools(&mut self, draft: &Draft) {
+    /// rclone for the remote. Returns the path of `peipkg-build` if no program is missing.
+    fn check_tools(&mut self, draft: &Draft) -> Option<PathBuf> {
         match Tools::find(draft.upload.as_ref().unwrap_or(&Upload::None)) {
-            Ok(Tools { rclone: Some(rclone), .. }) => {
-                self.add_warnings(upload_remote::unknown(draft, &rclone));
+            Ok(tools) => {
+                self.add_warnings(tools.rclone.and_then(|rclone| upload_remote::unknown(draft, &rclone)));
+                Some(tools.peipkg_build)
             }
-            Ok(_) => {}
             Err(missing) => {
                 for missing in missing {
                     self.add_config_problem(None, missing.to_string());
                 }
+                None
             }
         }
     }
@@ -144,7 +146,7 @@ impl Report {
         }
     }
 
-    fn check_recipes(&mut self, recipes_dir: &Path, draft: &Draft) {
+    fn check_recipes(&mut self, recipes_dir: &Path, draft: &Draft, peipkg_build: Option<&Path>) {
         let expected = Expected { config: &self.config, http: draft.http.as_ref(), grants: &draft.grants };
         let reading = match roster::read(recipes_dir, expected) {
             Ok(reading) => reading,
@@ -156,7 +158,10 @@ impl Report {
         }
         self.recipes = reading.recipes.len();
         self.with_upstream = reading.recipes.iter().filter(|recipe| recipe.upstream.is_some()).count();
+        let asked = peipkg_build
+            .map(|tool| recipe_check::warnings(tool, recipes_dir, &reading.ids, &reading.problems));
         self.add_problems(reading.problems);
+        self.add_warnings(asked.unwrap_or_default());
         self.add_warnings(reading.warnings);
     }
 

@@ -16,6 +16,7 @@ mod busy_hosts;
 mod causes;
 mod chaos;
 mod check;
+mod check_recipes;
 mod clocks;
 mod completions;
 mod daemon;

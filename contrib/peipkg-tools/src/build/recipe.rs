@@ -128,9 +128,10 @@ fn read_stanzas(mut stanzas: Vec<Section<'_, '_>>, version: &Version) -> Vec<Opt
     let ids: Vec<Option<PackageName>> = declared.into_iter().map(complete).collect();
     let siblings = Siblings { names, version };
     let mut packages = Vec::new();
-    for (index, (stanza, id)) in stanzas.into_iter().zip(&ids).enumerate() {
+    for (index, (mut stanza, id)) in stanzas.into_iter().zip(&ids).enumerate() {
         if id.is_some() && ids[..index].contains(id) {
-            stanza.report(stanza.span(), "a package of this name and architecture is already declared");
+            let place = stanza.optional::<String>("name").map_or(stanza.span().clone(), |name| name.span);
+            stanza.report(&place, "a package of this name and architecture is already declared");
         }
         packages.push(read_stanza(stanza, id.clone(), &siblings));
     }
