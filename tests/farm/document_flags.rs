@@ -47,7 +47,8 @@ fn pages_use_only_flags_that_exist() {
     };
     let known = ["peipkg-manager", "peipkg-build", "peipkg-repo"].map(|program| (program, flags(program)));
     let mut checked = BTreeSet::new();
-    let manuals = ["docs/peipkg-manager.8", "docs/peipkg-manager.toml.5"].map(str::to_owned);
+    let manuals = ["peipkg-manager.8", "peipkg-manager.toml.5", "peipkg-build.1", "peipkg-repo.1"]
+        .map(|name| format!("docs/{name}"));
     for path in pages::all().into_iter().chain(manuals) {
         for call in calls(&page(&path)) {
             let (_, flags) = known.iter().find(|(program, _)| *program == call[0]).unwrap();

@@ -65,6 +65,8 @@ mod supervision;
 mod support_itself;
 mod sweep;
 mod tls;
+mod tool_completions;
+mod tool_manuals;
 mod undoing;
 mod uploads;
 mod volumes;

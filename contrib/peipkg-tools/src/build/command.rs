@@ -11,11 +11,11 @@ pub static TOOL: Tool = Tool {
     commands: &[
         Command {
             name: "build",
-            about: "runs a recipe's build script and writes one package for each [[package]]",
+            about: "runs a recipe's build script and writes its packages",
             flags: &[
                 RECIPE,
                 Flag::directory("--source", "the source tree, SOURCE_DIR of the build script").required(),
-                Flag::text("--version", "VERSION", "version of the packages, [EPOCH:]UPSTREAM-REVISION")
+                Flag::text("--version", "VERSION", "version of the packages, such as 1.3.2-1 or 1:1.3.2-1")
                     .required(),
                 Flag::text("--source-ref", "REF", "recorded in the packages, as git+URL#refs/tags/TAG")
                     .required(),
@@ -42,7 +42,7 @@ pub static TOOL: Tool = Tool {
         },
         Command {
             name: "binary-sign",
-            about: "signs a binary for the kernel, in place",
+            about: "signs an ELF file in place",
             flags: &[
                 Flag::file("--in", "FILE", "the binary: ELF of 64 bits, little-endian").required(),
                 Flag::file("--key", "FILE", "Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes")
