@@ -75,9 +75,8 @@ fn problems(
     interrupt: &Interrupt,
 ) -> Result<Vec<Problem>, ProcessError> {
     let program = Program::new(tool).args(["check", "--recipe"]).arg(file);
-    let error = match program.deadline(Some(deadline)).grace(GRACE).run(interrupt) {
-        Ok(_) => return Ok(Vec::new()),
-        Err(error) => error,
+    let Err(error) = program.deadline(Some(deadline)).grace(GRACE).run(interrupt) else {
+        return Ok(Vec::new());
     };
     let found = match &error {
         ProcessError::Failed { status, tail, .. } if status.code() == Some(1) => read(tail, file),

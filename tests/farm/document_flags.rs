@@ -115,6 +115,22 @@ fn manual_page_examples_work() {
 }
 
 #[test]
+fn examples_of_the_tools_manual_pages_work() {
+    let desk = Desk::new();
+    let prepare = "mkdir recipes hello-1.3.2\ncp -R contrib/recipes/hello recipes/\n\
+        openssl genpkey -algorithm ed25519 -out farm.pem";
+    desk.run(prepare);
+    desk.write("hello-1.3.2/hello.sh", "#!/bin/sh\necho hello\n");
+    let [build] = displays("docs/peipkg-build.1").try_into().unwrap();
+    let printed = desk.run(&build);
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    let is_package = printed.starts_with('/') && printed.ends_with("/out/hello_1.3.2-1_noarch.peipkg\n");
+    assert!(is_package, "{printed}");
+    let [repo] = displays("docs/peipkg-repo.1").try_into().unwrap();
+    assert!(desk.run(&repo).contains("1 in the archive"));
+}
+
+#[test]
 fn example_of_each_key_is_right() {
     let page = page("docs/peipkg-manager.toml.5");
     let mut checked = 0;

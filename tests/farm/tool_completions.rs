@@ -93,9 +93,6 @@ fn bash_completes_the_tools() {
 
 #[test]
 fn zsh_completes_the_tools() {
-    if !require("zsh") {
-        return;
-    }
     // The file is the body of a function that hands its specifications to these two. `_arguments`
     // tells it the state by variables.
     const SCRIPT: &str = r#"
@@ -110,6 +107,9 @@ fn zsh_completes_the_tools() {
         given=$2 word=$3
         completes "$1"
     "#;
+    if !require("zsh") {
+        return;
+    }
     for tool in TOOLS {
         let file = format!("_{}", tool.name);
         let offered = |state: &str, word: &str| ask(&["zsh", "-f"], SCRIPT, &file, &[state, word]);

@@ -183,7 +183,8 @@ pub fn run(tool: &'static Tool) -> ExitCode {
         Err(Failure::Usage(message)) => (2, vec![message]),
         Err(Failure::Failed(messages)) => (1, messages),
         Err(Failure::Findings(problems)) => {
-            print(&problems.iter().map(|problem| format!("{problem}\n")).collect::<String>());
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            print(&(lines.join("\n") + "\n"));
             (1, Vec::new())
         }
         Err(Failure::Audit { issues, summary }) => {

@@ -18,7 +18,6 @@ pub mod staged;
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 
 use peipkg_format::problem::Problem;
 use peipkg_format::regular_file;
@@ -84,7 +83,7 @@ pub fn build(request: &Request) -> Result<String, Failure> {
 /// Runs `peipkg-build check`: finds the problems of a recipe for which a build would fail before its
 /// script runs, whatever its flags are. Prints nothing if there is none.
 pub fn check(recipe: &Path) -> Result<String, Failure> {
-    let version = Version::from_str("0-1").expect("the least version is valid");
+    let version: Version = "0-1".parse()?;
     let timestamp = "1970-01-01T00:00:00Z".to_owned();
     let build = Build { timestamp, farm_id: String::new(), source_ref: String::new(), source_package: None };
     read_recipe(recipe, &version, &build).map_err(Failure::Findings)?;

@@ -210,7 +210,7 @@ fn wrapped(start: &str, parts: &[String]) -> String {
     let (mut text, mut at) = (start.to_owned(), indent);
     for part in parts {
         if at > indent && at + 1 + part.len() > WIDTH {
-            text += &format!("\n{}", " ".repeat(indent));
+            let _ = write!(text, "\n{:indent$}", "");
             at = indent;
         }
         let _ = write!(text, " {part}");
