@@ -236,8 +236,9 @@ fn links_between_installed_pages_lead_somewhere() {
         let text = root.read(path);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             // Manual pages are read with man.
-            let is_manual =
-                Path::new(link).extension().is_some_and(|section| section == "5" || section == "8");
+            let is_manual = Path::new(link)
+                .extension()
+                .is_some_and(|section| ["1", "5", "8"].iter().any(|manual| section == *manual));
             if link.is_empty() || link.contains("://") || is_manual {
                 continue;
             }

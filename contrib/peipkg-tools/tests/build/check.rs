@@ -152,8 +152,8 @@ fn build_script_of_another_user_is_named() {
 
 #[test]
 fn manifest_over_the_formats_limits_is_refused_before_the_script_runs() {
-    let entries: String = (0..1001).map(|number| format!("{{ name = \"r{number}\" }}, ")).collect();
-    let stanza = format!("{STANZA}replaces = [{entries}]\n");
+    let entries: Vec<String> = (0..1001).map(|number| format!("{{ name = \"r{number}\" }}")).collect();
+    let stanza = format!("{STANZA}replaces = [{}]\n", entries.join(", "));
     finds(&fixture(&format!("{META}{stanza}")), &["{}:3: xx: replaces has more than 1000 entries"]);
 }
 

@@ -77,10 +77,10 @@ fn flags_missing_are_all_named() {
         ("pack", &["--manifest", "--staged", "--out"]),
     ] {
         let missing = run(&[command]);
-        let expected: String =
-            flags.iter().map(|flag| format!("peipkg-build: missing required flag {flag}\n")).collect();
+        let expected: Vec<String> =
+            flags.iter().map(|flag| format!("peipkg-build: missing required flag {flag}")).collect();
         assert_eq!((missing.status, missing.stdout.as_str()), (Some(1), ""), "{command}");
-        assert_eq!(missing.stderr, expected);
+        assert_eq!(missing.stderr.lines().collect::<Vec<_>>(), expected);
     }
 }
 
@@ -90,8 +90,7 @@ fn flags_in_every_form_build_the_same() {
     let fixture = good().with("--build-env", "A=1");
     let usual = fixture.flags();
     let pairs: Vec<(&str, &str)> = usual.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    type Form = fn(&str, &str) -> Vec<String>;
-    let forms: [Form; 4] = [
+    let forms: [fn(&str, &str) -> Vec<String>; 4] = [
         |flag, value| vec![flag.to_owned(), value.to_owned()],
         |flag, value| vec![flag[1..].to_owned(), value.to_owned()],
         |flag, value| vec![format!("{flag}={value}")],
