@@ -14,7 +14,7 @@ complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l description -x 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l sign-key -r -F -d 'Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l timestamp -x -d 'RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l out -x -a '(__fish_complete_directories)' -d 'the repository'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l no-site -d 'leaves out the web site at the repository\'s root'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l no-site -d 'leaves out the browse site: index.html, feed.xml and assets/'
 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l in -x -a '(__fish_complete_directories)' -d 'the repository before the publish'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l new -x -a '(__fish_complete_directories)' -d 'the packages to add; needed without --rebuild'
@@ -24,7 +24,7 @@ complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l sign-key -r 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l timestamp -x -d 'RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l out -x -a '(__fish_complete_directories)' -d 'the repository after the publish; may be the same as --in'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l package-url-template -x -d 'URLs of the new packages, with {name}, {version}, {arch} and {filename}; the default is /p/{name}/{version}/{filename}'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l no-site -d 'leaves out the web site at the repository\'s root'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l no-site -d 'leaves out the browse site: index.html, feed.xml and assets/'
 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from verify' -l repo -x -a '(__fish_complete_directories)' -d 'the repository'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from verify' -l mode -x -a 'metadata hashes both' -d 'metadata: descriptor, indexes, signatures; hashes: every package file; both (default): metadata, then hashes if there was no issue'

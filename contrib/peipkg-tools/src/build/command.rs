@@ -28,7 +28,7 @@ pub static TOOL: Tool = Tool {
                 Flag::text(
                     "--binary-sign-key",
                     "NAME=PATH",
-                    "a key for signing binaries; checked, not used yet",
+                    "a key for signing binaries, which the recipe calls NAME",
                 )
                 .list(),
             ],
@@ -44,7 +44,7 @@ pub static TOOL: Tool = Tool {
             name: "binary-sign",
             about: "signs an ELF file in place",
             flags: &[
-                Flag::file("--in", "FILE", "the binary: ELF of 64 bits, little-endian").required(),
+                Flag::file("--in", "FILE", "the ELF file to sign").required(),
                 Flag::file("--key", "FILE", "Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes")
                     .required(),
             ],

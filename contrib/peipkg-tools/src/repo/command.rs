@@ -81,7 +81,8 @@ pub static TOOL: Tool = Tool {
     ],
 };
 
-const NO_SITE: Flag = Flag::switch("--no-site", "leaves out the web site at the repository's root");
+const NO_SITE: Flag =
+    Flag::switch("--no-site", "leaves out the browse site: index.html, feed.xml and assets/");
 
 const SIGN_KEY: Flag =
     Flag::file("--sign-key", "KEY", "Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes")
