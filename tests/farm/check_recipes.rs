@@ -3,12 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
-use rustix::io::Errno;
-
 use crate::check::{NOWHERE, REST, check, listing};
 use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
-use crate::support::running::os_error;
 use crate::support::tools::Tools;
 
 #[test]
@@ -90,45 +88,35 @@ fn recipe(farm: &Farm, id: &str, toml: &str) {
 }
 
 #[test]
-fn check_recipe_that_no_build_accepts_warns() {
-    let farm = Farm::builder().with(&Recipe::program("good", NOWHERE)).build();
-    let stanza = "[[package]]\nname = \"texts\"\narchitecture = \"noarch\"\n";
+fn check_recipe_that_no_build_accepts_warns_and_the_farm_starts() {
+    let upstream = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("good", &upstream.file_url())).build();
+    recipe(&farm, "relations", &REST.replace("\"tool\"\n", "\"other\"\ndependencies = [{ name = \"a\" }]\n"));
     recipe(&farm, "script", REST);
     fs::remove_file(farm.path("recipes/script/build.sh")).expect("a script");
-    recipe(
-        &farm,
-        "texts",
-        &format!(
-            "[meta]\nbuild_script = \"build.sh\"\nlicence = \"MIT\"\n{stanza}description = \"two\\nlines\"\nfiles = [\"/usr/*\"]\n"
-        ),
-    );
-    recipe(&farm, "relations", &REST.replace("\"tool\"\n", "\"other\"\ndependencies = [{ name = \"a\" }]\n"));
+    let texts = REST.replace("\n[[", "\nlicence = \"MIT\"\n[[").replace("\"tool\"", "\"texts\"");
+    let texts = texts.replace("files = [\"", "description = \"two\\nlines\"\nfiles = [\"/");
+    recipe(&farm, "texts", &texts);
     let before = listing(farm.home());
-    let start = "warning: its builds will fail:";
-    check(
-        &farm,
-        0,
-        &[
-            &format!(
-                "{{home}}/recipes/relations/peipkg.toml:5: {start} \"a\" is not 2 to 128 characters long"
-            ),
-            &format!(
-                "{{home}}/recipes/script/peipkg.toml:2: {start} build_script \"build.sh\" cannot be read: {}",
-                os_error(Errno::NOENT)
-            ),
-            &format!(
-                "{{home}}/recipes/texts/peipkg.toml:3: {start} unknown key \"licence\" in [meta]; did you mean \"license\"?"
-            ),
-            &format!(
-                "{{home}}/recipes/texts/peipkg.toml:7: {start} \"two\\nlines\" is not one line of printable ASCII"
-            ),
-            &format!(
-                "{{home}}/recipes/texts/peipkg.toml:8: {start} files: pattern \"/usr/*\" starts with a slash; patterns are relative to $DESTDIR"
-            ),
-            "{home}/config.toml: ok, 4 recipes, 1 with an upstream",
-        ],
-    );
+    let output = farm.run(&["--check"]);
     assert_eq!(listing(farm.home()), before);
+    output.assert_success();
+    let place = |line: &str| format!("{}/recipes/{line}", farm.home().display());
+    let fails = "warning: its builds will fail:";
+    let expected = [
+        place(&format!("relations/peipkg.toml:5: {fails} \"a\" is not 2 to 128 characters long")),
+        place(&format!("script/peipkg.toml:2: {fails} build_script \"build.sh\" cannot be read: ")),
+        place(&format!("texts/peipkg.toml:3: {fails} unknown key \"licence\" in [meta]; did you mean")),
+        place(&format!("texts/peipkg.toml:7: {fails} \"two\\nlines\" ")),
+        place(&format!("texts/peipkg.toml:8: {fails} files: pattern \"/usr/**\" starts with a slash")),
+        format!("{}: ok, 4 recipes, 1 with an upstream", farm.config_path().display()),
+    ];
+    assert_eq!(output.stdout.lines().count(), expected.len(), "{output}");
+    for (line, start) in output.stdout.lines().zip(&expected) {
+        assert!(line.starts_with(start), "expected {start:?}\n{output}");
+    }
+    farm.once().assert_success();
+    farm.assert_published(&["good 1.0-1 noarch"]);
 }
 
 #[test]
