@@ -15,7 +15,8 @@ all:
 #   DESTDIR     prefix for every path, to stage a package; it appears in no file
 #   INIT        systemd, sysvinit, openrc or runit: installs its service files where they work;
 #               none: installs service files as examples only
-#   TOOLS       no: leaves out peipkg-build and peipkg-repo, for machines with the official tools
+#   TOOLS       no: leaves out peipkg-build and peipkg-repo with their pages and completions, for
+#               machines with the official tools
 #   REPLACE     yes: renames foreign programs of these names to .orig until `make uninstall`;
 #               no: fails if there are any
 #   BUILT       directory of the built programs

@@ -239,13 +239,17 @@ install_all() {
     for program in $programs; do
         put 755 "$BUILT/$program" "$PREFIX/bin/$program"
     done
-    for section in 8 toml.5; do
-        with_paths "docs/peipkg-manager.$section"
-        put_shared "$work/file" "$PREFIX/share/man/man${section#toml.}/peipkg-manager.$section"
+    pages='peipkg-manager.8 peipkg-manager.toml.5'
+    [ "$TOOLS" = no ] || pages="$pages peipkg-build.1 peipkg-repo.1"
+    for page in $pages; do
+        with_paths "docs/$page"
+        put_shared "$work/file" "$PREFIX/share/man/man${page##*.}/$page"
     done
-    put_shared contrib/completions/peipkg-manager.bash "$PREFIX/share/bash-completion/completions/peipkg-manager"
-    put_shared contrib/completions/_peipkg-manager "$PREFIX/share/zsh/site-functions/_peipkg-manager"
-    put_shared contrib/completions/peipkg-manager.fish "$PREFIX/share/fish/vendor_completions.d/peipkg-manager.fish"
+    for program in $programs; do
+        put_shared "contrib/completions/$program.bash" "$PREFIX/share/bash-completion/completions/$program"
+        put_shared "contrib/completions/_$program" "$PREFIX/share/zsh/site-functions/_$program"
+        put_shared "contrib/completions/$program.fish" "$PREFIX/share/fish/vendor_completions.d/$program.fish"
+    done
 
     # Keep the source's directories, so that links between the documents work.
     for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md; do

@@ -3,14 +3,16 @@
 //!
 //! The findings are the program's output, so they go to standard output only: one line each,
 //! `FILE:LINE: message` or `FILE: message`, those of the configuration first, then by file and line.
-//! A warning's message begins with `warning: `, and one that only informs with `note: `. Without
-//! problems, a last line sums up.
+//! A warning's message begins with `warning: `, and one that only informs with `note: `. If the farm
+//! would start, a last line sums up.
 //!
-//! The exit code is that of a start: 2 if the configuration file has a problem, 1 for any other
-//! problem, 0 without problems.
+//! The exit code is 2 if the configuration file has a problem, 1 for any other problem, 0 without
+//! problems. A recipe that cannot be built is a problem, but does not keep the farm from starting:
+//! the service scripts know that by the last line.
 //!
 //! Changes no file, takes no lock and opens no socket, so it may run beside a manager.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs as _;
@@ -21,6 +23,7 @@ use peipkg_format::repository_layout::DESCRIPTOR;
 
 use crate::app::config_file;
 use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
+use crate::app::recipe_check;
 use crate::app::roster::{self, Expected};
 use crate::app::tools::Tools;
 use crate::app::upload_remote;
@@ -43,13 +46,18 @@ struct Finding {
     problem: Problem,
 }
 
-/// Only an error keeps the farm from starting, or a recipe from being built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Only an error keeps the farm from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Severity {
     Note,
     Warning,
+    /// The farm starts, but every build of a recipe will fail.
+    Unbuildable,
     Error,
 }
+
+/// The words by which the service scripts know that only builds will fail.
+const FARM_STARTS: &str = "the farm starts";
 
 /// Checks the configuration file at `config` and everything that it names.
 pub(super) fn check(config: &Path) -> Report {
@@ -63,7 +71,7 @@ pub(super) fn check(config: &Path) -> Report {
     };
     report.is_config_wrong = !draft.problems.is_empty();
     report.add_problems(draft.problems.clone());
-    report.check_tools(&draft);
+    let peipkg_build = report.check_tools(&draft);
     let keys = check_keys(draft.key_file.as_deref(), &draft.binary_keys);
     report.add_problems(keys.err().unwrap_or_default());
     let secret = draft.http.as_ref().and_then(|http| http.webhook_secret_file.as_deref());
@@ -83,7 +91,7 @@ pub(super) fn check(config: &Path) -> Report {
         report.add_warnings(warnings);
     }
     if let Some(recipes_dir) = &draft.recipes_dir {
-        report.check_recipes(recipes_dir, &draft);
+        report.check_recipes(recipes_dir, &draft, peipkg_build.as_deref());
     }
     report.sort();
     report
@@ -92,11 +100,15 @@ pub(super) fn check(config: &Path) -> Report {
 impl Report {
     /// Returns the exit code of `--check`.
     pub(super) fn exit_code(&self) -> u8 {
-        match (self.is_config_wrong, self.findings.iter().any(|found| found.severity == Severity::Error)) {
-            (true, _) => 2,
-            (false, true) => 1,
-            (false, false) => 0,
+        match self.worst() {
+            _ if self.is_config_wrong => 2,
+            Some(Severity::Unbuildable | Severity::Error) => 1,
+            _ => 0,
         }
+    }
+
+    fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|finding| finding.severity).max()
     }
 
     fn add_problems(&mut self, problems: impl IntoIterator<Item = Problem>) {
@@ -118,17 +130,18 @@ impl Report {
     }
 
     /// Looks for the programs. The configuration needs them, so a missing one is its problem. Asks
-    /// rclone for the remote.
-    fn check_tools(&mut self, draft: &Draft) {
+    /// rclone for the remote. Returns the path of `peipkg-build` if no program is missing.
+    fn check_tools(&mut self, draft: &Draft) -> Option<PathBuf> {
         match Tools::find(draft.upload.as_ref().unwrap_or(&Upload::None)) {
-            Ok(Tools { rclone: Some(rclone), .. }) => {
-                self.add_warnings(upload_remote::unknown(draft, &rclone));
+            Ok(tools) => {
+                self.add_warnings(tools.rclone.and_then(|rclone| upload_remote::unknown(draft, &rclone)));
+                Some(tools.peipkg_build)
             }
-            Ok(_) => {}
             Err(missing) => {
                 for missing in missing {
                     self.add_config_problem(None, missing.to_string());
                 }
+                None
             }
         }
     }
@@ -145,7 +158,7 @@ impl Report {
         }
     }
 
-    fn check_recipes(&mut self, recipes_dir: &Path, draft: &Draft) {
+    fn check_recipes(&mut self, recipes_dir: &Path, draft: &Draft, peipkg_build: Option<&Path>) {
         let expected = Expected { config: &self.config, http: draft.http.as_ref(), grants: &draft.grants };
         let reading = match roster::read(recipes_dir, expected) {
             Ok(reading) => reading,
@@ -157,8 +170,12 @@ impl Report {
         }
         self.recipes = reading.recipes.len();
         self.with_upstream = reading.recipes.iter().filter(|recipe| recipe.upstream.is_some()).count();
+        let asked =
+            peipkg_build.map(|tool| recipe_check::ask(tool, recipes_dir, &reading.ids, &reading.problems));
+        let asked = asked.unwrap_or_default();
         self.add_problems(reading.problems);
-        self.add_problems(reading.hopeless);
+        self.add(Severity::Unbuildable, reading.unbuildable.into_iter().chain(asked.unbuildable));
+        self.add_warnings(asked.warnings);
         self.add_warnings(reading.warnings);
     }
 
@@ -178,12 +195,24 @@ impl fmt::Display for Report {
         for finding in &self.findings {
             finding.fmt(f)?;
         }
-        if self.exit_code() == 0 {
-            let noun = if self.recipes == 1 { "recipe" } else { "recipes" };
-            let counts = format!("{} {noun}, {} with an upstream", self.recipes, self.with_upstream);
-            writeln!(f, "{}: ok, {counts}", self.config.display())?;
+        let config = self.config.display();
+        match self.worst() {
+            Some(Severity::Error) => Ok(()),
+            Some(Severity::Unbuildable) => {
+                let findings = self.findings.iter().filter(|found| found.severity == Severity::Unbuildable);
+                let recipes: BTreeSet<&Path> = findings.map(|found| found.problem.path.as_path()).collect();
+                let counts = format!("{} of {}", recipes.len(), counted(self.recipes));
+                writeln!(f, "{config}: {FARM_STARTS}, but all builds of {counts} will fail")
+            }
+            _ => {
+                writeln!(
+                    f,
+                    "{config}: ok, {}, {} with an upstream",
+                    counted(self.recipes),
+                    self.with_upstream
+                )
+            }
         }
-        Ok(())
     }
 }
 
@@ -193,11 +222,15 @@ impl fmt::Display for Finding {
         let severity = match self.severity {
             Severity::Note => "note: ",
             Severity::Warning => "warning: ",
-            Severity::Error => "",
+            Severity::Unbuildable | Severity::Error => "",
         };
         let message = format!("{severity}{message}");
         writeln!(f, "{}", Problem { path: path.clone(), line: *line, message })
     }
+}
+
+fn counted(recipes: usize) -> String {
+    format!("{recipes} {}", if recipes == 1 { "recipe" } else { "recipes" })
 }
 
 /// Looks up a host name. Does not bind the address: a running manager holds it.

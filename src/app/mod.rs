@@ -16,6 +16,7 @@ mod poller;
 mod progress;
 pub(crate) mod public_keys;
 mod publisher;
+mod recipe_check;
 mod recipe_files;
 mod roster;
 mod signals;

@@ -29,7 +29,7 @@ pub(super) struct Reading {
     /// Warnings about any of the recipes, or about grants.
     pub warnings: Vec<Problem>,
     /// Why all builds of a recipe will fail. The others can be built, so the roster can be used.
-    pub hopeless: Vec<Problem>,
+    pub unbuildable: Vec<Problem>,
     /// Problems. Do not use a roster that has one.
     pub problems: Vec<Problem>,
 }
@@ -57,7 +57,7 @@ pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>) -> Result<Reading
         let message = format!("[[grant]] recipe {recipe:?} does not exist");
         reading.warnings.push(Problem { path: config.to_owned(), line: Some(grant.line), message });
     }
-    reading.hopeless = ungranted_keys(&reading.recipes, expected);
+    reading.unbuildable.extend(ungranted_keys(&reading.recipes, expected));
     reading.problems.extend(http.and_then(|http| http.check_secret(config, &reading.recipes)));
     Ok(reading)
 }
@@ -111,7 +111,7 @@ fn read_share(directories: &[PathBuf]) -> Reading {
         };
         let stamp = recipe_files::stamp(directory, &text).unwrap_or_else(|error| {
             let message = format!("its builds will fail, the directory has {error}");
-            reading.warnings.push(Problem::of_file(directory, message));
+            reading.unbuildable.push(Problem::of_file(directory, message));
             0
         });
         match Recipe::parse(id, directory, &text, stamp, &mut reading.warnings) {
@@ -128,7 +128,7 @@ impl Reading {
         self.ids.append(&mut other.ids);
         self.recipes.append(&mut other.recipes);
         self.warnings.append(&mut other.warnings);
-        self.hopeless.append(&mut other.hopeless);
+        self.unbuildable.append(&mut other.unbuildable);
         self.problems.append(&mut other.problems);
     }
 }

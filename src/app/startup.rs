@@ -105,11 +105,12 @@ pub(super) fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http
 pub(super) fn load_roster(config: &Config) -> Result<Vec<Recipe>, Vec<Problem>> {
     let expected = Expected { config: &config.path, http: Some(&config.http), grants: &config.grants };
     let reading = roster::read(&config.manager.recipes_dir, expected);
-    let Reading { recipes, warnings, hopeless, problems, .. } = reading.map_err(|problem| vec![problem])?;
+    let Reading { recipes, warnings, unbuildable, problems, .. } =
+        reading.map_err(|problem| vec![problem])?;
     if !problems.is_empty() {
         return Err(problems);
     }
-    for warning in warnings.into_iter().chain(hopeless) {
+    for warning in warnings.into_iter().chain(unbuildable) {
         warn!(problem:% = warning; "recipe warning");
     }
     Ok(recipes)

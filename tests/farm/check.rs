@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::io::Errno;
 
@@ -17,22 +17,26 @@ use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// An upstream that must not be contacted: a check does not talk to upstreams.
-const NOWHERE: &str = "file:///nowhere/at/all.git";
+pub(crate) const NOWHERE: &str = "file:///nowhere/at/all.git";
+
+/// The end of a recipe, with all that `peipkg-build` needs.
+pub(crate) const REST: &str = "[meta]\nbuild_script = \"build.sh\"\n\
+    [[package]]\nname = \"tool\"\narchitecture = \"noarch\"\nfiles = [\"usr/**\"]\n";
 
 /// The user and group that own nothing.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Runs `--check` on `farm` and compares its output line by line; `{home}` stands for the farm's
 /// directory.
 #[track_caller]
-fn check(farm: &Farm, code: i32, expected: &[&str]) -> Output {
+pub(crate) fn check(farm: &Farm, code: i32, expected: &[&str]) -> Output {
     let output = farm.run(&["--check"]);
     assert_printed(farm, &output, code, expected);
     output
 }
 
 #[track_caller]
-fn assert_printed(farm: &Farm, output: &Output, code: i32, expected: &[&str]) {
+pub(crate) fn assert_printed(farm: &Farm, output: &Output, code: i32, expected: &[&str]) {
     let home = farm.home().display().to_string();
     let expected: String = expected.iter().map(|line| line.replace("{home}", &home) + "\n").collect();
     assert_eq!(output.stdout, expected, "{output}");
@@ -41,7 +45,7 @@ fn assert_printed(farm: &Farm, output: &Output, code: i32, expected: &[&str]) {
 }
 
 /// Every file below `directory` with its content, time of change and kind.
-fn listing(directory: &Path) -> BTreeMap<String, (u64, u64, i64, i64, i64, u32)> {
+pub(crate) fn listing(directory: &Path) -> BTreeMap<String, (u64, u64, i64, i64, i64, u32)> {
     let mut found = BTreeMap::new();
     let mut pending = vec![directory.to_owned()];
     while let Some(path) = pending.pop() {
@@ -100,8 +104,8 @@ fn check_lists_every_problem_of_configuration_recipes_and_keys() {
              [[signing_key]]\nname = \"tcb\"\nprivate = \"{home}/tcb.key\"\n\
              [[grant]]\nrecipe = \"gone\"\nsign = [\"tcb\"]\n",
         )
-        .recipe("one", "[watch]\ngithub_webhok = true\npoll_interval = \"x\"\n", "")
-        .recipe("two", "[meta]\n[upstreem]\ngit = 1\n[watch]\npoll_interval = 5\n", "")
+        .recipe("one", &format!("[watch]\ngithub_webhok = true\npoll_interval = \"x\"\n{REST}"), "")
+        .recipe("two", &format!("\n[upstreem]\ngit = 1\n[watch]\npoll_interval = 5\n{REST}"), "")
         .recipe("three", "[meta\n", "")
         .with(&Recipe::program("well", NOWHERE))
         .build();
@@ -131,14 +135,6 @@ fn check_lists_every_problem_of_configuration_recipes_and_keys() {
     }
     assert_eq!(output.stderr, "");
     output.assert_code(2);
-}
-
-#[test]
-fn check_broken_recipe_does_not_blame_the_schema() {
-    let farm = Farm::builder().recipe("one", "[watch]\npoll_interval = 5\n", "").build();
-    let expected =
-        "{home}/recipes/one/peipkg.toml:2: [watch] poll_interval: expected a string, found integer";
-    check(&farm, 1, &[expected]);
 }
 
 #[test]
@@ -181,20 +177,9 @@ fn check_of_the_sample_names_the_keys_to_change() {
 }
 
 #[test]
-fn check_pattern_in_double_quotes_suggests_single_ones() {
-    let recipe = "[upstream]\ngit = \"file:///x\"\ntag_pattern = \"^v(\\d+)$\"\n";
-    let farm = Farm::builder().recipe("one", recipe, "").build();
-    let output = farm.run(&["--check"]);
-    output.assert_code(1);
-    let line = output.stdout.trim_end();
-    assert!(line.contains("/recipes/one/peipkg.toml:3: not valid TOML: "), "{output}");
-    assert!(line.ends_with("; single quotes leave backslashes alone"), "{output}");
-}
-
-#[test]
 fn check_warnings_alone_pass() {
     let farm = Farm::builder()
-        .recipe("one", "[meta]\n\n[[upstreams]]\n", "")
+        .recipe("one", &format!("\n\n[[upstreams]]\n{REST}"), "")
         .config_extra("[[grant]]\nrecipe = \"gone\"")
         .build();
     check(
@@ -211,22 +196,6 @@ fn check_warnings_alone_pass() {
     let warning = format!("{}: warning: there is no recipe here", farm.recipes_dir().display());
     assert!(output.stdout.contains(&warning), "{output}");
     output.assert_success();
-}
-
-#[test]
-fn check_package_of_two_recipes_warns() {
-    let farm = Farm::builder()
-        .with(&Recipe::manual("one").package("tool"))
-        .with(&Recipe::program("three", NOWHERE).package("other"))
-        .recipe("two", "[[package]]\nname = \"tool\"\narchitecture = \"x86_64\"\n\n[[package]]\narchitecture = \"noarch\"\nname = \"tool\"\n", "")
-        .build();
-    let line = "{home}/recipes/two/peipkg.toml:7: warning: [[package]] \"tool\" for noarch is built by \
-                {home}/recipes/one/peipkg.toml:6 too; only the first build of each version is published";
-    check(&farm, 0, &[line, "{home}/config.toml: ok, 3 recipes, 1 with an upstream"]);
-    farm.remove_recipe("three");
-    let warned = farm.once().event("recipe warning");
-    let home = farm.home().display().to_string();
-    assert_eq!(warned["problem"], line.replace("{home}", &home).replace("warning: ", ""));
 }
 
 #[test]
@@ -333,40 +302,6 @@ fn check_state_directory_blocked_is_a_problem() {
     let reason = format!("cannot write to the state_dir: {}", os_error(Errno::NOENT));
     let line = format!("{{home}}/state: {reason}; the manager must be able to write there");
     check(&farm, 1, &[&line]);
-}
-
-#[test]
-fn check_long_list_is_whole_and_its_reader_may_stop() {
-    const RECIPES: usize = 1000;
-    let farm = Farm::builder().build();
-    for number in 0..RECIPES {
-        farm.write_recipe(&format!("r{number:04}"), "[watch]\nno = 1\npoll_interval = 5\n", "");
-    }
-    let output = farm.run(&["--check"]);
-    let lines: Vec<&str> = output.stdout.lines().collect();
-    assert_eq!(lines.len(), 2 * RECIPES);
-    assert!(lines.is_sorted());
-    output.assert_code(1);
-
-    let mut child = farm
-        .command(&["--check", "--config"])
-        .arg(farm.config_path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the manager");
-    drop(child.stdout.take());
-    let output = child.wait_with_output().expect("the manager's end");
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &b""[..]));
-}
-
-#[test]
-fn check_names_cannot_break_a_line() {
-    let farm = Farm::builder().recipe("a\n\x1b[2Jb: ok", "", "").build();
-    let output = farm.run(&["--check"]);
-    assert_eq!(output.stdout.lines().count(), 1, "{output}");
-    assert!(output.stdout.contains("recipes/a\\n\\u{1b}[2Jb: ok/peipkg.toml: recipe id "), "{output}");
-    output.assert_code(1);
 }
 
 #[test]

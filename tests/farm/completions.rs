@@ -17,7 +17,7 @@ fn file(name: &str) -> PathBuf {
 
 /// Runs `script` in `shell`, with the file of completions as its first argument and then `words`.
 #[track_caller]
-fn ask(shell: &[&str], script: &str, name: &str, words: &[&str]) -> Vec<String> {
+pub(crate) fn ask(shell: &[&str], script: &str, name: &str, words: &[&str]) -> Vec<String> {
     let mut command = Command::new(shell[0]);
     command.args(&shell[1..]).arg("-c").arg(script);
     // fish has no name for the script.

@@ -47,7 +47,8 @@ fn pages_use_only_flags_that_exist() {
     };
     let known = ["peipkg-manager", "peipkg-build", "peipkg-repo"].map(|program| (program, flags(program)));
     let mut checked = BTreeSet::new();
-    let manuals = ["docs/peipkg-manager.8", "docs/peipkg-manager.toml.5"].map(str::to_owned);
+    let manuals = ["peipkg-manager.8", "peipkg-manager.toml.5", "peipkg-build.1", "peipkg-repo.1"]
+        .map(|name| format!("docs/{name}"));
     for path in pages::all().into_iter().chain(manuals) {
         for call in calls(&page(&path)) {
             let (_, flags) = known.iter().find(|(program, _)| *program == call[0]).unwrap();
@@ -111,6 +112,22 @@ fn manual_page_examples_work() {
     let mut warnings = Vec::new();
     let recipe = Recipe::parse("libz", Path::new("libz"), &recipe, 0, &mut warnings).unwrap();
     assert!(warnings.is_empty() && recipe.github_webhook);
+}
+
+#[test]
+fn examples_of_the_tools_manual_pages_work() {
+    let desk = Desk::new();
+    let prepare = "mkdir recipes hello-1.3.2\ncp -R contrib/recipes/hello recipes/\n\
+        openssl genpkey -algorithm ed25519 -out farm.pem";
+    desk.run(prepare);
+    desk.write("hello-1.3.2/hello.sh", "#!/bin/sh\necho hello\n");
+    let [build] = displays("docs/peipkg-build.1").try_into().unwrap();
+    let printed = desk.run(&build);
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    let is_package = printed.starts_with('/') && printed.ends_with("/out/hello_1.3.2-1_noarch.peipkg\n");
+    assert!(is_package, "{printed}");
+    let [repo] = displays("docs/peipkg-repo.1").try_into().unwrap();
+    assert!(desk.run(&repo).contains("1 in the archive"));
 }
 
 #[test]

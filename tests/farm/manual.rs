@@ -64,7 +64,7 @@ fn manual_pages_are_clean() {
     if !require("mandoc") {
         return;
     }
-    for page in ["peipkg-manager.8", "peipkg-manager.toml.5"] {
+    for page in ["peipkg-manager.8", "peipkg-manager.toml.5", "peipkg-build.1", "peipkg-repo.1"] {
         let page = root().join("docs").join(page);
         let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page).output();
         let output = lint.unwrap();

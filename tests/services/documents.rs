@@ -65,7 +65,8 @@ fn configuration_page_commands_work() {
             desk.key();
             desk.recipe();
             let recipe = "[upstream]\ngit = \"https://git.example.org/b.git\"\ntag_pattern = '^v(\\d+)$'\n\n[[package]]\nname = \"bb\"\n\
-                          architecture = \"noarch\"\n\n[watch]\ngithub_webhok = true\n";
+                          architecture = \"noarch\"\nfiles = []\n[watch]\ngithub_webhok = true\n\n[meta]\nbuild_script = \"build.sh\"\n";
+            desk.write("/etc/peipkg-manager/recipes/b/build.sh", "");
             desk.write("/etc/peipkg-manager/recipes/b/peipkg.toml", recipe);
         }
     });

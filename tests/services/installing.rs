@@ -51,8 +51,14 @@ fn install_puts_every_file_where_the_page_says() {
         assert!(places.iter().any(|place| path.starts_with(place)), "{path} is in none of {places:?}");
     }
     // The files that the page does not name one by one.
-    for name in ["bash-completion/completions/peipkg-manager", "zsh/site-functions/_peipkg-manager"] {
-        assert!(root.path("/usr/local/share").join(name).exists(), "{name}");
+    for program in ["peipkg-manager", "peipkg-build", "peipkg-repo"] {
+        for name in [
+            format!("bash-completion/completions/{program}"),
+            format!("zsh/site-functions/_{program}"),
+            format!("fish/vendor_completions.d/{program}.fish"),
+        ] {
+            assert!(root.path("/usr/local/share").join(&name).exists(), "{name}");
+        }
     }
     let modes = [(MANAGER, 0o755), (CONFIG, 0o644), (LIST, 0o644), ("/etc/peipkg-manager/recipes", 0o755)];
     for (path, mode) in modes {
@@ -125,10 +131,15 @@ fn install_variables_in_the_environment_work_as_on_the_command_line() {
     command.env("TOOLS", "no").env("INIT", "runit").env("PREFIX", "/opt/farm");
     Running::spawn(&mut command).wait_exit(PATIENCE).assert_success();
     assert!(root.path("/etc/sv/peipkg-manager/run").exists());
-    assert!(
-        root.path("/opt/farm/bin/peipkg-manager").exists()
-            && !root.path("/opt/farm/bin/peipkg-build").exists()
-    );
+    assert!(root.path("/opt/farm/bin/peipkg-manager").exists());
+    assert!(root.path("/opt/farm/share/man/man8/peipkg-manager.8").exists());
+    // The official tools have their own pages and completions.
+    let of_tools: Vec<String> = tree(root.dir())
+        .into_iter()
+        .filter(|path| ["peipkg-build", "peipkg-repo"].iter().any(|tool| path.contains(tool)))
+        .filter(|path| !path.contains("/share/doc/"))
+        .collect();
+    assert_eq!(of_tools, [""; 0]);
 }
 
 #[test]
@@ -225,8 +236,9 @@ fn links_between_installed_pages_lead_somewhere() {
         let text = root.read(path);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             // Manual pages are read with man.
-            let is_manual =
-                Path::new(link).extension().is_some_and(|section| section == "5" || section == "8");
+            let is_manual = Path::new(link)
+                .extension()
+                .is_some_and(|section| ["1", "5", "8"].iter().any(|manual| section == *manual));
             if link.is_empty() || link.contains("://") || is_manual {
                 continue;
             }

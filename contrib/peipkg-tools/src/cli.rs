@@ -2,13 +2,17 @@
 //!
 //! Only [`run`], [`note`] and [`warn`] may print; everything else returns values.
 
-use std::ffi::OsString;
+pub mod table;
+
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use peipkg_format::problem::Problem;
+use peipkg_format::problem::{OneLine, Problem};
 
+use self::table::{Command, Flag, Missing, Takes, Times, Tool};
 use crate::timestamp::Timestamp;
 
 /// Why a command fails.
@@ -18,6 +22,9 @@ pub enum Failure {
     Usage(String),
     /// The work failed. Exit status 1; prints one line per message.
     Failed(Vec<String>),
+    /// A check found problems, which are the output: prints one line each to standard output. Exit
+    /// status 1.
+    Findings(Vec<Problem>),
     /// An audit found issues. Exit status 1; prints `FAIL: …` per issue, then the summary.
     Audit {
         /// One line each.
@@ -27,11 +34,11 @@ pub enum Failure {
     },
 }
 
-/// The flags of one command line, with their values.
-#[derive(Debug, Default)]
+/// The flags of one command line, with their values. A switch has the value `true` or `false`.
+#[derive(Debug)]
 pub struct Options {
+    command: &'static Command,
     values: Vec<(&'static str, OsString)>,
-    switches: Vec<&'static str>,
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -48,47 +55,60 @@ impl Failure {
 }
 
 impl Options {
-    /// Reads the rest of a command line. Names of flags include their dashes. A flag of `once` or
-    /// `repeated` takes a value; only those of `repeated` may be given more than once. A flag of
-    /// `switches` takes no value. Returns `None` if the user asked for help.
+    /// Reads the rest of a command line. Returns `None` if the user asked for help.
+    ///
+    /// # Errors
+    /// The first argument that `command` does not know or that lacks its value, or else every
+    /// required flag that is missing.
     pub fn parse(
-        parser: &mut lexopt::Parser,
-        once: &[&'static str],
-        repeated: &[&'static str],
-        switches: &[&'static str],
+        command: &'static Command,
+        arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Option<Self>, Failure> {
-        let mut options = Self::default();
-        while let Some(argument) = parser.next().map_err(usage)? {
-            let given = match argument {
-                lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(None),
-                lexopt::Arg::Long(name) => format!("--{name}"),
-                other => return Err(usage(other.unexpected())),
-            };
-            if let Some(switch) = switches.iter().find(|known| **known == given) {
-                options.switches.push(switch);
-                continue;
+        let mut options = Self { command, values: Vec::new() };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            if is_help(&argument) {
+                return Ok(None);
             }
-            let may_repeat = repeated.contains(&given.as_str());
-            let Some(name) = once.iter().chain(repeated).copied().find(|known| *known == given) else {
-                return Err(Failure::Usage(format!("unknown flag {given}; --help lists the flags")));
+            let (name, value) = split_flag(&argument)?;
+            let is_it = |flag: &&Flag| flag.name.as_bytes()[2..] == *name;
+            let Some(flag) = command.flags.iter().find(is_it) else {
+                return Err(unknown_flag(name));
             };
-            let value = parser.value().map_err(usage)?;
-            if !may_repeat && options.optional(name).is_some() {
-                return Err(Failure::Usage(format!("{name} is given twice")));
-            }
-            options.values.push((name, value));
+            let value = match (flag.takes, value) {
+                (Takes::Nothing, None) => "true".into(),
+                (Takes::Nothing, Some(value)) if value == "true" || value == "false" => value.to_owned(),
+                (Takes::Nothing, Some(value)) => {
+                    let found = value.display().to_string();
+                    let message = format!("{}: expected true or false, found {found:?}", flag.name);
+                    return Err(Failure::Usage(message));
+                }
+                (_, Some(value)) => value.to_owned(),
+                (_, None) => arguments.next().ok_or_else(|| {
+                    Failure::Usage(format!("{} needs a value: {}", flag.name, flag.spelled()))
+                })?,
+            };
+            options.values.push((flag.name, value));
         }
-        Ok(Some(options))
+        let required = command.flags.iter().filter(|flag| flag.times == Times::Required);
+        let missing = required.filter(|flag| options.optional(flag.name).is_none());
+        let missing: Vec<String> = missing.map(|flag| missing_flag(flag.name)).collect();
+        match command.missing {
+            _ if missing.is_empty() => Ok(Some(options)),
+            Missing::IsFailure => Err(Failure::Failed(missing)),
+            Missing::IsUsage => Err(Failure::Usage(missing.join(", "))),
+        }
     }
 
-    /// Returns the value of an optional flag.
+    /// Returns the value of an optional flag: the last one.
     pub fn optional(&self, name: &str) -> Option<&OsString> {
-        self.values.iter().find(|(given, _)| *given == name).map(|(_, value)| value)
+        debug_assert!(self.command.flags.iter().any(|flag| flag.name == name), "{name} is not in the table");
+        self.values.iter().rfind(|(given, _)| *given == name).map(|(_, value)| value)
     }
 
-    /// Whether a switch was given.
+    /// Whether a switch is on.
     pub fn switch(&self, name: &str) -> bool {
-        self.switches.contains(&name)
+        self.optional(name).is_some_and(|value| value == "true")
     }
 
     /// Returns the path of an optional flag.
@@ -101,10 +121,9 @@ impl Options {
         self.values.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value)
     }
 
-    /// Returns the value of a required flag. Its absence is a failed command (status 1), not a
-    /// wrong command line: the manual of the tools says so.
+    /// Returns the value of a required flag.
     pub fn required(&self, name: &str) -> Result<&OsString, Failure> {
-        self.optional(name).ok_or_else(|| Failure::Failed(vec![format!("missing required flag {name}")]))
+        self.optional(name).ok_or_else(|| Failure::Failed(vec![missing_flag(name)]))
     }
 
     /// Returns the path of a required flag.
@@ -126,23 +145,51 @@ impl Options {
     }
 }
 
-/// Turns an error of the argument parser into a usage failure.
-#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-pub fn usage(error: lexopt::Error) -> Failure {
-    Failure::Usage(error.to_string())
+fn missing_flag(name: &str) -> String {
+    format!("missing required flag {name}")
 }
 
-/// Runs `command` and returns the exit status. Prints the command's text to standard output, and
-/// its failure to standard error, each line opened by `program`.
-pub fn run(program: &str, command: impl FnOnce(lexopt::Parser) -> Result<String, Failure>) -> ExitCode {
-    let (status, lines) = match command(lexopt::Parser::from_env()) {
+fn unknown_flag(name: &[u8]) -> Failure {
+    let name = String::from_utf8_lossy(name);
+    // `-x` is short; a long flag has two dashes in messages, whatever was typed.
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    Failure::Usage(format!("unknown flag {dashes}{}; --help lists the flags", OneLine(&name)))
+}
+
+/// Splits a flag into its name without dashes, and the value after its equals sign.
+fn split_flag(argument: &OsStr) -> Result<(&[u8], Option<&OsStr>), Failure> {
+    let bytes = argument.as_bytes();
+    let name = bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-"));
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        let found = argument.display().to_string();
+        return Err(Failure::Usage(format!("unexpected argument {found:?}, expected a flag")));
+    };
+    Ok(match name.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&name[..at], Some(OsStr::from_bytes(&name[at + 1..]))),
+        None => (name, None),
+    })
+}
+
+fn is_help(argument: &OsStr) -> bool {
+    ["-h", "-help", "--help"].iter().any(|help| argument == *help)
+}
+
+/// Runs the command that the program's arguments name, and returns the exit status. Prints the
+/// command's text to standard output, and its failure to standard error, each line opened by the
+/// program's name.
+pub fn run(tool: &'static Tool) -> ExitCode {
+    let (status, lines) = match dispatch(tool, std::env::args_os().skip(1)) {
         Ok(text) => {
-            // A reader that stops early, as `head` does, is no failure of this program.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            print(&text);
             return ExitCode::SUCCESS;
         }
         Err(Failure::Usage(message)) => (2, vec![message]),
         Err(Failure::Failed(messages)) => (1, messages),
+        Err(Failure::Findings(problems)) => {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            print(&(lines.join("\n") + "\n"));
+            (1, Vec::new())
+        }
         Err(Failure::Audit { issues, summary }) => {
             for issue in issues {
                 print_error(&format!("FAIL: {issue}"));
@@ -151,9 +198,48 @@ pub fn run(program: &str, command: impl FnOnce(lexopt::Parser) -> Result<String,
         }
     };
     for line in lines {
-        print_error(&format!("{program}: {line}"));
+        print_error(&format!("{}: {line}", tool.name));
     }
     ExitCode::from(status)
+}
+
+/// Runs the command that the arguments name, and returns its standard output.
+fn dispatch(tool: &Tool, arguments: impl IntoIterator<Item = OsString>) -> Result<String, Failure> {
+    let mut arguments = arguments.into_iter();
+    let Some(first) = arguments.next() else {
+        return Err(Failure::Usage(format!("no command given, {}", tool.expected())));
+    };
+    if is_help(&first) {
+        return Ok(tool.help());
+    }
+    if ["-V", "-version", "--version"].iter().any(|version| first == *version) {
+        return Ok(format!("{} {}\n", tool.name, env!("CARGO_PKG_VERSION")));
+    }
+    let find = |name: &OsStr| {
+        let name = name.display().to_string();
+        let unknown = || Failure::Usage(format!("unknown command {name:?}, {}", tool.expected()));
+        tool.command(&name).ok_or_else(unknown)
+    };
+    if first == "help" {
+        return match arguments.next() {
+            Some(name) => Ok(tool.help_of(&[find(&name)?])),
+            None => Ok(tool.help()),
+        };
+    }
+    if first.as_bytes().starts_with(b"-") {
+        return Err(unknown_flag(split_flag(&first)?.0));
+    }
+    let command = find(&first)?;
+    match Options::parse(command, arguments)? {
+        Some(options) => (command.run)(&options),
+        None => Ok(tool.help_of(&[command])),
+    }
+}
+
+/// Prints to standard output. A reader that stops early, as `head` does, is no failure of this
+/// program.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Prints a line to standard error. Ignores a closed one: the exit status still tells the result.
@@ -175,19 +261,66 @@ pub fn warn(program: &str, line: &str) {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Option<Options>, Failure> {
-        Options::parse(&mut lexopt::Parser::from_args(arguments), &["--out", "--name"], &["--build-env"], &[])
+    static COMMAND: Command = Command {
+        name: "make",
+        about: "makes",
+        flags: &[
+            Flag::directory("--out", "where").required(),
+            Flag::text("--name", "NAME", "who"),
+            Flag::text("--build-env", "NAME=VALUE", "what").list(),
+            Flag::switch("--rebuild", "anew"),
+        ],
+        missing: Missing::IsFailure,
+        run: |_| Ok(String::new()),
+    };
+
+    fn parse(line: &str) -> Result<Option<Options>, Failure> {
+        Options::parse(&COMMAND, line.split(' ').map(OsString::from))
+    }
+
+    #[track_caller]
+    fn check(line: &str, name: Option<&str>, list: &[&str], rebuild: bool) {
+        let options = parse(line).unwrap().unwrap();
+        assert_eq!(options.path("--out").ok(), Some("x".into()), "{line}");
+        assert_eq!(options.optional("--name").map(OsString::as_os_str), name.map(OsStr::new), "{line}");
+        assert_eq!(options.all("--build-env").collect::<Vec<_>>(), list, "{line}");
+        assert_eq!(options.switch("--rebuild"), rebuild, "{line}");
     }
 
     #[test]
-    fn options_unknown_or_repeated_are_refused() {
-        let options = parse(&["--out=x", "--build-env", "A=1", "--build-env", "B=2"]).unwrap().unwrap();
-        assert_eq!(options.path("--out").ok(), Some("x".into()));
-        assert_eq!(options.all("--build-env").collect::<Vec<_>>(), ["A=1", "B=2"]);
-        assert!(matches!(options.required("--name"), Err(Failure::Failed(_))));
-        assert!(parse(&["--out", "x", "--help"]).unwrap().is_none());
-        for bad in [&["--uot", "x"][..], &["--out"], &["x"], &["--out", "x", "--out", "y"], &["-q"]] {
-            assert!(matches!(parse(bad), Err(Failure::Usage(_))), "{bad:?}");
+    fn flags_are_read_as_go_programs_read_them() {
+        check("--out x", None, &[], false);
+        check("-out x -name y -rebuild", Some("y"), &[], true);
+        check("-out=x --name=a=b", Some("a=b"), &[], false);
+        check("--out y --name a --out=x -name=", Some(""), &[], false);
+        check("--build-env A=1 --out x -build-env=B=2 --build-env A=3", None, &["A=1", "B=2", "A=3"], false);
+        check("--out x --rebuild=true", None, &[], true);
+        check("--out x --rebuild --rebuild=false", None, &[], false);
+        check("--out x --rebuild=false -rebuild=true", None, &[], true);
+        // A value may look like a flag.
+        check("--out -rebuild --name --help --out x", Some("--help"), &[], false);
+        for help in ["-h", "--out x -help", "--help --uot", "--rebuild --help"] {
+            assert!(parse(help).unwrap().is_none(), "{help}");
         }
+    }
+
+    #[test]
+    fn flags_wrong_are_refused() {
+        for (line, expected) in [
+            ("--uot x", "unknown flag --uot; --help lists the flags"),
+            ("-uot=x", "unknown flag --uot; --help lists the flags"),
+            ("-q", "unknown flag -q; --help lists the flags"),
+            ("-u\n", "unknown flag --u\\n; --help lists the flags"),
+            ("x", "unexpected argument \"x\", expected a flag"),
+            ("--out x --", "unexpected argument \"--\", expected a flag"),
+            ("--out x --rebuild true", "unexpected argument \"true\", expected a flag"),
+            ("--out x --rebuild=yes", "--rebuild: expected true or false, found \"yes\""),
+            ("--out", "--out needs a value: --out DIR"),
+        ] {
+            let Err(Failure::Usage(found)) = parse(line) else { panic!("{line}") };
+            assert_eq!(found, expected, "{line}");
+        }
+        let Err(Failure::Failed(missing)) = parse("--name x") else { panic!() };
+        assert_eq!(missing, ["missing required flag --out"]);
     }
 }

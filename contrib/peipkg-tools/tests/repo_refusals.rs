@@ -243,27 +243,8 @@ fn exit_status_without_a_reader_is_the_same() {
 }
 
 #[test]
-fn command_lines_wrong_are_refused() {
+fn directories_missing_are_named() {
     let farm = Farm::new();
-    let cases: [(&[&str], i32, &str); 14] = [
-        (&[], 2, "no command given"),
-        (&["prune"], 2, "unknown command prune"),
-        (&["--quiet"], 2, "--quiet"),
-        (&["verify", "--repo"], 2, "--repo"),
-        (&["verify", "--repo", "REPO", "extra"], 2, "extra"),
-        (&["verify", "--repo", "REPO", "--mode", "all"], 2, "metadata, hashes or both"),
-        (&["verify", "--rebuild"], 2, "--rebuild"),
-        (&["verify"], 1, "--repo"),
-        (&["init", "--name", "n"], 1, "--sign-key"),
-        (&["init", "--name", "", "--sign-key", "KEY", "--timestamp", TIME, "--out", "x"], 2, "--name"),
-        (&["publish", "--in", "REPO", "--out", "REPO", "--sign-key", "KEY", "--timestamp", TIME], 1, "--new"),
-        (&["publish", "--rebuild", "--in", "REPO"], 1, "--all-packages-dir"),
-        (&["publish", "--rebuild", "--all-packages-dir", "x", "--new", "x"], 2, "exclude each other"),
-        (&["publish", "--new", "x", "--all-packages-dir", "x"], 2, "for --rebuild only"),
-    ];
-    for (arguments, status, expected) in cases {
-        check(&farm.run(arguments), status, expected);
-    }
     let mut arguments = Farm::PUBLISH;
     arguments[2] = "nowhere";
     check(&farm.run(&arguments), 1, "nowhere: holds no repo.json");

@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use peipkg_tools::cli;
-use peipkg_tools::repo::command::{self, PROGRAM};
-
 fn main() -> ExitCode {
-    cli::run(PROGRAM, command::run)
+    peipkg_tools::cli::run(&peipkg_tools::repo::command::TOOL)
 }

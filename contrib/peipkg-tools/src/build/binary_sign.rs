@@ -24,14 +24,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the rest of the command line. Returns `None` if the user asked for help.
-    pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
-        let Some(options) = Options::parse(parser, &["--in", "--key"], &[], &[])? else { return Ok(None) };
-        let path = |flag| {
-            let missing = || Failure::Usage(format!("missing required flag {flag}"));
-            options.optional_path(flag).ok_or_else(missing)
-        };
-        Ok(Some(Self { path: path("--in")?, key: path("--key")? }))
+    /// Reads the flags.
+    pub fn parse(options: &Options) -> Result<Self, Failure> {
+        Ok(Self { path: options.path("--in")?, key: options.path("--key")? })
     }
 }
 

@@ -5,6 +5,7 @@
 //! complete. They are then renamed one by one, so a kill at that moment can leave some of them.
 
 pub mod binary_sign;
+pub mod command;
 pub mod interrupt;
 pub mod pack;
 pub mod partition;
@@ -20,7 +21,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
+use peipkg_format::problem::Problem;
 use peipkg_format::regular_file;
+use peipkg_format::version::Version;
 
 use self::interrupt::Interrupt;
 use self::recipe::{Recipe, Stanza};
@@ -41,8 +44,16 @@ pub const PROGRAM: &str = "peipkg-build";
 /// Runs `peipkg-build build` and returns the paths of the packages, one a line.
 pub fn build(request: &Request) -> Result<String, Failure> {
     let interrupt = Interrupt::watch()?;
-    let recipe = read_recipe(request)?;
-    let script = script_path(request, &recipe)?;
+    let build = Build {
+        timestamp: request.timestamp.as_str().to_owned(),
+        farm_id: request.farm_id.clone(),
+        source_ref: request.source_ref.clone(),
+        source_package: None,
+    };
+    let (recipe, manifests) = read_recipe(&request.recipe, &request.version, &build)
+        .map_err(|problems| Failure::of_problems(&problems))?;
+    let script = request.recipe.with_file_name(&recipe.script);
+    let script = std::path::absolute(&script).map_err(|error| failed(&script, "build script", error))?;
     let source = existing(&request.source, "source tree", "directory", Metadata::is_dir)?;
     let key = request.sign_key.as_deref().map(load_key).transpose()?;
     let sign = binary_sign::with_keys(&recipe.sign, request)?;
@@ -65,13 +76,7 @@ pub fn build(request: &Request) -> Result<String, Failure> {
     let shares = divide(&recipe, &tree, &staged)?;
 
     let mut pending = Vec::new();
-    for (stanza, share) in recipe.packages.iter().zip(shares) {
-        let manifest = manifest_of(stanza, &recipe, request);
-        let problems = rules::problems(&manifest);
-        if !problems.is_empty() {
-            let label = label(&recipe, stanza);
-            return Err(Failure::Failed(problems.iter().map(|line| format!("{label}: {line}")).collect()));
-        }
+    for ((stanza, manifest), share) in recipe.packages.iter().zip(manifests).zip(shares) {
         let entries = entries(share.iter().map(|index| &tree[*index]), &staged);
         let package = Package { manifest, entries, mtime: request.mtime };
         let path = request.out.join(stanza.id.file_name(&request.version));
@@ -81,11 +86,24 @@ pub fn build(request: &Request) -> Result<String, Failure> {
     publish(pending)
 }
 
-/// Renames complete packages into place, and returns their paths, one a line.
+/// Runs `peipkg-build check`: finds the problems of a recipe for which a build would fail before its
+/// script runs, whatever its flags are. Prints nothing if there is none.
+pub fn check(recipe: &Path) -> Result<String, Failure> {
+    let version: Version = "0-1".parse()?;
+    let timestamp = "1970-01-01T00:00:00Z".to_owned();
+    let build = Build { timestamp, farm_id: String::new(), source_ref: String::new(), source_package: None };
+    read_recipe(recipe, &version, &build).map_err(Failure::Findings)?;
+    Ok(String::new())
+}
+
+/// Renames complete packages into place, and returns their absolute paths, one a line.
 fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
+    let absolute = |file: &PendingFile| {
+        std::path::absolute(file.path()).map_err(|error| failed(file.path(), "package", error))
+    };
+    let paths: Vec<PathBuf> = pending.iter().map(absolute).collect::<Result<_, _>>()?;
     let mut written = String::new();
-    for file in pending {
-        let path = file.path().to_owned();
+    for (file, path) in pending.into_iter().zip(paths) {
         file.publish().map_err(|error| failed(&path, "package", error))?;
         written += &path.display().to_string();
         written.push('\n');
@@ -93,16 +111,31 @@ fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
     Ok(written)
 }
 
-fn read_recipe(request: &Request) -> Result<Recipe, Failure> {
-    let text = regular_file::read_text(&request.recipe);
-    let text = text.map_err(|error| failed(&request.recipe, "recipe", error))?;
-    recipe::parse(&request.recipe, &text, &request.version)
-        .map_err(|problems| Failure::of_problems(&problems))
-}
-
-fn script_path(request: &Request, recipe: &Recipe) -> Result<PathBuf, Failure> {
-    let path = request.recipe.with_file_name(&recipe.script);
-    existing(&path, "build script", "file", Metadata::is_file)
+/// Reads the recipe, and makes the manifest of each of its packages.
+fn read_recipe(
+    path: &Path,
+    version: &Version,
+    build: &Build,
+) -> Result<(Recipe, Vec<Manifest>), Vec<Problem>> {
+    let unreadable = |error| vec![Problem::of_file(path, format!("cannot read the recipe: {error}"))];
+    let text = regular_file::read_text(path).map_err(unreadable)?;
+    let check_script = |script: &Path| {
+        let found = regular_file::open(&path.with_file_name(script));
+        found.map(drop).map_err(|error| error.to_string())
+    };
+    let recipe = recipe::parse(path, &text, version, check_script)?;
+    let manifests: Vec<Manifest> =
+        recipe.packages.iter().map(|stanza| manifest_of(stanza, &recipe, version, build)).collect();
+    let mut problems = Vec::new();
+    for (stanza, manifest) in recipe.packages.iter().zip(&manifests) {
+        let label = label(&recipe, stanza);
+        problems.extend(rules::problems(manifest).into_iter().map(|line| Problem {
+            path: path.to_owned(),
+            line: Some(stanza.line),
+            message: format!("{label}: {line}"),
+        }));
+    }
+    if problems.is_empty() { Ok((recipe, manifests)) } else { Err(problems) }
 }
 
 /// Returns the absolute form of a path, which must exist and be of the given kind.
@@ -220,11 +253,11 @@ fn entries<'a>(share: impl Iterator<Item = &'a Staged>, root: &Path) -> Vec<Entr
     share.map(entry).collect()
 }
 
-fn manifest_of(stanza: &Stanza, recipe: &Recipe, request: &Request) -> Manifest {
+fn manifest_of(stanza: &Stanza, recipe: &Recipe, version: &Version, build: &Build) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         name: stanza.id.name.clone(),
-        version: request.version.to_string(),
+        version: version.to_string(),
         architecture: stanza.id.architecture.clone(),
         description: stanza.description.clone(),
         license: recipe.license.clone(),
@@ -238,12 +271,7 @@ fn manifest_of(stanza: &Stanza, recipe: &Recipe, request: &Request) -> Manifest 
         side_effects: stanza.side_effects.clone(),
         size_installed: 0,
         sd_overrides: Vec::new(),
-        build: Build {
-            timestamp: request.timestamp.as_str().to_owned(),
-            farm_id: request.farm_id.clone(),
-            source_ref: request.source_ref.clone(),
-            source_package: None,
-        },
+        build: build.clone(),
     }
 }
 

@@ -29,16 +29,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the rest of the command line. Returns `None` if the user asked for help.
-    pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
-        let once = ["--manifest", "--staged", "--out", "--sign-key"];
-        let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(None) };
-        Ok(Some(Self {
+    /// Reads the flags.
+    pub fn parse(options: &Options) -> Result<Self, Failure> {
+        Ok(Self {
             manifest: options.path("--manifest")?,
             staged: options.path("--staged")?,
             out: options.path("--out")?,
             sign_key: options.optional_path("--sign-key"),
-        }))
+        })
     }
 }
 

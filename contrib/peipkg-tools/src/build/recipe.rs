@@ -58,6 +58,8 @@ pub struct Stanza {
     pub side_effects: Vec<String>,
     /// The patterns that claim staged paths.
     pub files: Vec<Pattern>,
+    /// Its line in the recipe.
+    pub line: usize,
 }
 
 /// The packages of the same build, for `same_build`.
@@ -66,14 +68,20 @@ struct Siblings<'a> {
     version: &'a Version,
 }
 
-/// Reads the recipe `text`. Problems name it by `path`.
+/// Reads the recipe `text`. Problems name it by `path`. `check_script` looks for the build script,
+/// whose path is relative to the recipe's directory, and returns the reason why it cannot be read.
 ///
 /// # Errors
 /// Every problem, in the order of lines.
-pub fn parse(path: &Path, text: &str, version: &Version) -> Result<Recipe, Vec<Problem>> {
+pub fn parse(
+    path: &Path,
+    text: &str,
+    version: &Version,
+    check_script: impl Fn(&Path) -> Result<(), String>,
+) -> Result<Recipe, Vec<Problem>> {
     let document = Document::parse(path, text)?;
     let mut root = document.root();
-    let meta = root.required_section("meta").map(read_meta);
+    let meta = root.required_section("meta").map(|meta| read_meta(meta, check_script));
     let stanzas = root.sections("package");
     if stanzas.is_empty() {
         root.report(&(0..0), "missing section [[package]]: at least one package is needed");
@@ -89,7 +97,10 @@ pub fn parse(path: &Path, text: &str, version: &Version) -> Result<Recipe, Vec<P
     }
 }
 
-fn read_meta(mut meta: Section<'_, '_>) -> Option<(String, String, PathBuf)> {
+fn read_meta(
+    mut meta: Section<'_, '_>,
+    check_script: impl Fn(&Path) -> Result<(), String>,
+) -> Option<(String, String, PathBuf)> {
     let license = meta.optional::<String>("license");
     let homepage = meta.optional::<String>("homepage").filter(|homepage| !homepage.value.is_empty());
     meta.optional::<String>("source");
@@ -97,8 +108,14 @@ fn read_meta(mut meta: Section<'_, '_>) -> Option<(String, String, PathBuf)> {
     if let Some(homepage) = &homepage {
         check(&meta, homepage, check_homepage);
     }
-    if let Some(script) = script.as_ref().filter(|script| Path::new(&script.value).is_absolute()) {
-        meta.report(&script.span, "build_script must be relative to the recipe's directory");
+    if let Some(script) = &script {
+        let path = Path::new(&script.value);
+        if path.is_absolute() {
+            meta.report(&script.span, "build_script must be relative to the recipe's directory");
+        } else if let Err(reason) = check_script(path) {
+            let message = format!("build_script {:?} cannot be read: {reason}", script.value);
+            meta.report(&script.span, message);
+        }
     }
     meta.deny_unknown_keys();
     Some((text_of(license), text_of(homepage), script?.value.into()))
@@ -111,9 +128,10 @@ fn read_stanzas(mut stanzas: Vec<Section<'_, '_>>, version: &Version) -> Vec<Opt
     let ids: Vec<Option<PackageName>> = declared.into_iter().map(complete).collect();
     let siblings = Siblings { names, version };
     let mut packages = Vec::new();
-    for (index, (stanza, id)) in stanzas.into_iter().zip(&ids).enumerate() {
+    for (index, (mut stanza, id)) in stanzas.into_iter().zip(&ids).enumerate() {
         if id.is_some() && ids[..index].contains(id) {
-            stanza.report(stanza.span(), "a package of this name and architecture is already declared");
+            let place = stanza.optional::<String>("name").map_or(stanza.span().clone(), |name| name.span);
+            stanza.report(&place, "a package of this name and architecture is already declared");
         }
         packages.push(read_stanza(stanza, id.clone(), &siblings));
     }
@@ -141,6 +159,7 @@ fn read_stanza(
     id: Option<PackageName>,
     siblings: &Siblings<'_>,
 ) -> Option<Stanza> {
+    let line = stanza.line_of(stanza.span());
     let own_name = id.as_ref().map_or("", |id| id.name.as_str());
     let description = stanza.optional::<String>("description");
     if let Some(description) = &description {
@@ -178,6 +197,7 @@ fn read_stanza(
         replaces,
         side_effects: side_effects.map(|effects| effects.value).unwrap_or_default(),
         files: files?,
+        line,
     })
 }
 

@@ -34,7 +34,9 @@ x = 1
 
 fn read(text: &str) -> Result<Recipe, Vec<String>> {
     let version = "1.3-2".parse().unwrap();
-    parse(Path::new("r.toml"), text, &version).map_err(|all| all.iter().map(ToString::to_string).collect())
+    let script = |_: &Path| Ok(());
+    parse(Path::new("r.toml"), text, &version, script)
+        .map_err(|all| all.iter().map(ToString::to_string).collect())
 }
 
 #[test]

@@ -44,22 +44,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the rest of the command line. Returns `None` if the user asked for help.
-    pub fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, Failure> {
-        let once = [
-            "--recipe",
-            "--source",
-            "--version",
-            "--source-ref",
-            "--farm-id",
-            "--timestamp",
-            "--out",
-            "--sign-key",
-        ];
-        let repeated = ["--build-env", BINARY_KEY_FLAG];
-        let Some(options) = Options::parse(parser, &once, &repeated, &[])? else {
-            return Ok(None);
-        };
+    /// Reads the flags.
+    pub fn parse(options: &Options) -> Result<Self, Failure> {
         let recipe = options.path("--recipe")?;
         let source = options.path("--source")?;
         let version = options.text("--version")?;
@@ -70,9 +56,9 @@ impl Request {
         let mtime = timestamp.entry_mtime().map_err(|problem| usage("--timestamp", problem))?;
         let out = options.path("--out")?;
         let sign_key = options.optional_path("--sign-key");
-        let variables = variables(&options)?;
-        let binary_keys = binary_keys(&options)?;
-        Ok(Some(Self {
+        let variables = variables(options)?;
+        let binary_keys = binary_keys(options)?;
+        Ok(Self {
             recipe,
             source,
             version,
@@ -84,7 +70,7 @@ impl Request {
             sign_key,
             variables,
             binary_keys,
-        }))
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line of `peipkg-repo`: turns arguments into requests, and results into text.
 
-use crate::cli::{Failure, Options, usage};
+use crate::cli::table::{Command, Flag, Missing, Tool};
+use crate::cli::{Failure, Options};
 
 use super::error::RepoError;
 use super::template::Template;
@@ -10,66 +11,99 @@ use super::{init, publish, verify};
 /// The name of the program, which opens every line on standard error.
 pub const PROGRAM: &str = "peipkg-repo";
 
-const HELP: &str = "\
-peipkg-repo: keeps a signed repository of packages
-
-usage: peipkg-repo init    --name NAME [--description TEXT] --sign-key KEY --timestamp TIME --out DIR
-       peipkg-repo publish --in DIR (--new DIR | --rebuild --all-packages-dir DIR) --sign-key KEY
-                           --timestamp TIME --out DIR [--package-url-template TEMPLATE]
-       peipkg-repo verify  --repo DIR [--mode metadata|hashes|both] [--all-packages-dir DIR]
-
-init        creates an empty repository in a directory that is empty or missing
-  --name NAME             short name, recorded in repo.json
-  --description TEXT      one line for people
-publish     adds packages, all or none, and signs the new indexes; a key of the repository must
-            have signed each package
-  --in DIR                the repository before the publish
-  --new DIR               the packages to add; if there are none, the documents beside all
-                          packages (manifest.json, files.json) are mended
-  --out DIR               the repository after the publish; may be the same as --in
-  --package-url-template TEMPLATE
-                          URLs of the new packages, with {filename}, or {name}, {version} and
-                          {arch}; a path is also where publish stores the package, https:// is
-                          stored elsewhere; the default is /p/{name}/{version}/{filename}
-  --rebuild               makes the indexes anew from all packages; signs repo.json again if its
-                          signature is not valid
-  --all-packages-dir DIR  the directory of all packages, at any depth
-verify      reports every issue of a repository; changes nothing
-  --repo DIR              the repository
-  --mode MODE             metadata: descriptor, indexes, signatures; hashes: every package file;
-                          both (default): metadata, then hashes if there was no issue
-  --all-packages-dir DIR  the directory of the packages; the default is the repository
-
-  --sign-key KEY          Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes
-  --timestamp TIME        RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at
-  -h, --help              print this text
-  -V, --version           print the version
-";
-
-/// Runs the command that the arguments name, and returns its standard output.
-pub fn run(mut parser: lexopt::Parser) -> Result<String, Failure> {
-    match parser.next().map_err(usage)? {
-        Some(lexopt::Arg::Value(command)) => match command.to_str() {
-            Some("init") => run_init(&mut parser),
-            Some("publish") => run_publish(&mut parser),
-            Some("verify") => run_verify(&mut parser),
-            _ => Err(Failure::Usage(format!(
-                "unknown command {}, expected init, publish or verify",
-                command.display()
-            ))),
+/// The program's commands and flags.
+pub static TOOL: Tool = Tool {
+    name: PROGRAM,
+    about: "keeps a signed repository of packages",
+    commands: &[
+        Command {
+            name: "init",
+            about: "creates an empty repository in a directory that is empty or missing",
+            flags: &[
+                Flag::text("--name", "NAME", "short name, recorded in repo.json").required(),
+                Flag::text("--description", "TEXT", "one line for people"),
+                SIGN_KEY,
+                TIMESTAMP,
+                Flag::directory("--out", "the repository").required(),
+                NO_SITE,
+            ],
+            missing: Missing::IsFailure,
+            run: run_init,
         },
-        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(HELP.to_owned()),
-        Some(lexopt::Arg::Long("version") | lexopt::Arg::Short('V')) => {
-            Ok(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION")))
-        }
-        Some(other) => Err(usage(other.unexpected())),
-        None => Err(Failure::Usage("no command given, expected init, publish or verify".to_owned())),
-    }
-}
+        Command {
+            name: "publish",
+            about: "adds packages, all or none, and signs the new indexes; a key of the repository must \
+                    have signed each package",
+            flags: &[
+                Flag::directory("--in", "the repository before the publish").required(),
+                Flag::directory(
+                    "--new",
+                    "the packages to add; needed without --rebuild. If there are none, the documents beside all \
+                     packages (manifest.json, files.json) are mended",
+                ),
+                Flag::switch(
+                    "--rebuild",
+                    "makes the indexes anew from all packages; signs repo.json again if its signature is \
+                     not valid",
+                ),
+                Flag::directory(
+                    "--all-packages-dir",
+                    "the directory of all packages, at any depth; needed with --rebuild",
+                ),
+                SIGN_KEY,
+                TIMESTAMP,
+                Flag::directory("--out", "the repository after the publish; may be the same as --in")
+                    .required(),
+                Flag::text(
+                    "--package-url-template",
+                    "TEMPLATE",
+                    "URLs of the new packages, with {filename}, or {name}, {version} and {arch}; a path is \
+                     also where publish stores the package, https:// is stored elsewhere; the default is \
+                     /p/{name}/{version}/{filename}",
+                ),
+                NO_SITE,
+            ],
+            missing: Missing::IsFailure,
+            run: run_publish,
+        },
+        Command {
+            name: "verify",
+            about: "reports every issue of a repository; changes nothing",
+            flags: &[
+                Flag::directory("--repo", "the repository").required(),
+                Flag::word(
+                    "--mode",
+                    "MODE",
+                    &["metadata", "hashes", "both"],
+                    "metadata: descriptor, indexes, signatures; hashes: every package file; both (default): \
+                     metadata, then hashes if there was no issue",
+                ),
+                Flag::directory(
+                    "--all-packages-dir",
+                    "the directory of the packages; the default is the repository",
+                ),
+            ],
+            missing: Missing::IsFailure,
+            run: run_verify,
+        },
+    ],
+};
 
-fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
-    let once = ["--name", "--description", "--sign-key", "--timestamp", "--out"];
-    let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(HELP.to_owned()) };
+const NO_SITE: Flag =
+    Flag::switch("--no-site", "leaves out the browse site: index.html, feed.xml and assets/");
+
+const SIGN_KEY: Flag =
+    Flag::file("--sign-key", "KEY", "Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes")
+        .required();
+
+const TIMESTAMP: Flag = Flag::text(
+    "--timestamp",
+    "TIME",
+    "RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at",
+)
+.required();
+
+fn run_init(options: &Options) -> Result<String, Failure> {
     let description = match options.optional("--description") {
         None => String::new(),
         Some(text) => text.to_str().map(str::to_owned).ok_or_else(|| {
@@ -86,19 +120,7 @@ fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
     init::run(&request).map_err(RepoError::into_failure)
 }
 
-fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
-    let once = [
-        "--in",
-        "--new",
-        "--sign-key",
-        "--timestamp",
-        "--out",
-        "--package-url-template",
-        "--all-packages-dir",
-    ];
-    let Some(options) = Options::parse(parser, &once, &[], &["--rebuild"])? else {
-        return Ok(HELP.to_owned());
-    };
+fn run_publish(options: &Options) -> Result<String, Failure> {
     let wrong = |message: &str| Err(Failure::Usage(message.to_owned()));
     let source = match (
         options.switch("--rebuild"),
@@ -134,9 +156,7 @@ fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
     publish::run(&request).map_err(RepoError::into_failure)
 }
 
-fn run_verify(parser: &mut lexopt::Parser) -> Result<String, Failure> {
-    let once = ["--repo", "--mode", "--all-packages-dir"];
-    let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(HELP.to_owned()) };
+fn run_verify(options: &Options) -> Result<String, Failure> {
     let mode = match options.optional("--mode").map(|mode| mode.to_string_lossy()).as_deref() {
         None | Some("both") => Mode::Both,
         Some("metadata") => Mode::Metadata,

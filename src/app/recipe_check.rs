@@ -1,0 +1,133 @@
+//! Asks `peipkg-build` about the recipes, for `--check`: the manager reads only its own part of a
+//! recipe, and a problem in the rest would show in the first build. Must not run a build.
+//!
+//! The official `peipkg-build` has no `check`, so the help text of that command is asked for first:
+//! whatever a program makes of `check --help`, it builds nothing. A program that does not answer
+//! with that text is not asked further.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use peipkg_format::problem::{OneLine, Problem};
+
+use crate::process::{Interrupt, ProcessError, Program};
+use crate::recipe::FILE_NAME;
+
+/// How long the tool may take for its help text. A wrapper may have to load it from elsewhere.
+const HELP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the tool may take for all recipes. It needs a few milliseconds for each.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// How long an overdue tool may clean up: a check has nothing to clean up.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The longest help text to read, in bytes.
+const MAX_HELP: usize = 64 * 1024;
+
+/// The part of the help text by which a tool is known to have the command.
+const USAGE: &str = "peipkg-build check --recipe ";
+
+/// The tool's answers.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// The tool's problems, which make all builds of a recipe fail.
+    pub unbuildable: Vec<Problem>,
+    /// Why the tool could not be asked about some recipes.
+    pub warnings: Vec<Problem>,
+}
+
+/// Asks `peipkg-build` at `tool` about the recipes below `recipes_dir`. Leaves out the lines of
+/// `known`, the manager's own problems: most of them are problems for the tool too. Asks nothing if
+/// the tool has no `check`.
+pub(super) fn ask(tool: &Path, recipes_dir: &Path, ids: &[String], known: &[Problem]) -> Asked {
+    let mut asked = Asked::default();
+    let files: Vec<PathBuf> = ids.iter().map(|id| recipes_dir.join(id).join(FILE_NAME)).collect();
+    let interrupt = match Interrupt::new() {
+        Ok(interrupt) if !files.is_empty() && has_check(tool, &interrupt) => interrupt,
+        Ok(_) => return asked,
+        Err(error) => {
+            asked.warnings = vec![Problem::of_file(recipes_dir, format!("cannot ask peipkg-build: {error}"))];
+            return asked;
+        }
+    };
+    let known: HashSet<_> = known.iter().map(|problem| (problem.path.as_path(), problem.line)).collect();
+    let start = Instant::now();
+    for file in &files {
+        match problems(tool, file, DEADLINE.saturating_sub(start.elapsed()), &interrupt) {
+            Ok(problems) => {
+                let new = problems.into_iter().filter(|problem| !known.contains(&(file, problem.line)));
+                asked.unbuildable.extend(new);
+            }
+            Err(error) => {
+                let message =
+                    format!("cannot ask peipkg-build about this recipe and those after it: {error}");
+                asked.warnings.push(Problem::of_file(file, message));
+                break;
+            }
+        }
+    }
+    asked
+}
+
+/// Whether the tool has a command `check`.
+fn has_check(tool: &Path, interrupt: &Interrupt) -> bool {
+    let program = Program::new(tool).args(["check", "--help"]).deadline(Some(HELP_DEADLINE)).grace(GRACE);
+    let help = program.capture_stdout(MAX_HELP).run(interrupt);
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(USAGE))
+}
+
+/// Returns the problems that the tool prints of the recipe `file`.
+fn problems(
+    tool: &Path,
+    file: &Path,
+    deadline: Duration,
+    interrupt: &Interrupt,
+) -> Result<Vec<Problem>, ProcessError> {
+    let program = Program::new(tool).args(["check", "--recipe"]).arg(file);
+    let Err(error) = program.deadline(Some(deadline)).grace(GRACE).run(interrupt) else {
+        return Ok(Vec::new());
+    };
+    let found = match &error {
+        ProcessError::Failed { status, tail, .. } if status.code() == Some(1) => read(tail, file),
+        _ => Vec::new(),
+    };
+    if found.is_empty() { Err(error) } else { Ok(found) }
+}
+
+/// Reads the lines `FILE:LINE: message` and `FILE: message` about `file` in the tool's output.
+fn read(output: &str, file: &Path) -> Vec<Problem> {
+    let shown = OneLine(&file.display().to_string()).to_string();
+    let read_line = |line: &str| {
+        let rest = line.strip_prefix(&shown)?.strip_prefix(':')?;
+        let (number, message) = rest.split_once(' ')?;
+        let line = match number {
+            "" => None,
+            number => Some(number.strip_suffix(':')?.parse().ok()?),
+        };
+        let message = format!("its builds will fail: {message}");
+        Some(Problem { path: file.to_owned(), line, message })
+    };
+    output.lines().filter_map(read_line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_other_than_problems_is_skipped() {
+        let output = "f the recipe:9: cut off\nnote\na\\nb:12: not: right\na\\nb: unreadable\n\
+            a\\nb:x: no line\na\\nb:3 no colon\na\\nb\nother:1: x\na\\nbc:1: x\na\\nb:7: é\n";
+        let found: Vec<String> = read(output, Path::new("a\nb")).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "a\\nb:12: its builds will fail: not: right",
+                "a\\nb: its builds will fail: unreadable",
+                "a\\nb:7: its builds will fail: é",
+            ]
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! `--check` on recipes: the manager's own findings, and those of `peipkg-build check`.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::check::{NOWHERE, REST, check, listing};
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::recipes::Recipe;
+use crate::support::tools::Tools;
+
+#[test]
+fn check_broken_recipe_does_not_blame_the_schema() {
+    let farm = Farm::builder().recipe("one", &format!("[watch]\npoll_interval = 5\n{REST}"), "").build();
+    let expected =
+        "{home}/recipes/one/peipkg.toml:2: [watch] poll_interval: expected a string, found integer";
+    check(&farm, 1, &[expected]);
+}
+
+#[test]
+fn check_pattern_in_double_quotes_suggests_single_ones() {
+    let recipe = "[upstream]\ngit = \"file:///x\"\ntag_pattern = \"^v(\\d+)$\"\n";
+    let farm = Farm::builder().recipe("one", recipe, "").build();
+    let output = farm.run(&["--check"]);
+    output.assert_code(1);
+    let line = output.stdout.trim_end();
+    assert!(line.contains("/recipes/one/peipkg.toml:3: not valid TOML: "), "{output}");
+    assert!(line.ends_with("; single quotes leave backslashes alone"), "{output}");
+}
+
+#[test]
+fn check_package_of_two_recipes_warns() {
+    let farm = Farm::builder()
+        .with(&Recipe::manual("one").package("tool"))
+        .with(&Recipe::program("three", NOWHERE).package("other"))
+        .recipe("two", "[[package]]\nname = \"tool\"\narchitecture = \"x86_64\"\nfiles = []\n[[package]]\narchitecture = \"noarch\"\nname = \"tool\"\nfiles = []\n[meta]\nbuild_script = \"build.sh\"\n", "")
+        .build();
+    let line = "{home}/recipes/two/peipkg.toml:7: warning: [[package]] \"tool\" for noarch is built by \
+                {home}/recipes/one/peipkg.toml:6 too; only the first build of each version is published";
+    check(&farm, 0, &[line, "{home}/config.toml: ok, 3 recipes, 1 with an upstream"]);
+    farm.remove_recipe("three");
+    let warned = farm.once().event("recipe warning");
+    let home = farm.home().display().to_string();
+    assert_eq!(warned["problem"], line.replace("{home}", &home).replace("warning: ", ""));
+}
+
+#[test]
+fn check_long_list_is_whole_and_its_reader_may_stop() {
+    const RECIPES: usize = 1000;
+    let farm = Farm::builder().build();
+    for number in 0..RECIPES {
+        farm.write_recipe(
+            &format!("r{number:04}"),
+            &format!("[watch]\nno = 1\npoll_interval = 5\n{REST}"),
+            "",
+        );
+    }
+    let output = farm.run(&["--check"]);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines.len(), 2 * RECIPES);
+    assert!(lines.is_sorted());
+    output.assert_code(1);
+
+    let mut child = farm
+        .command(&["--check", "--config"])
+        .arg(farm.config_path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the manager");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the manager's end");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &b""[..]));
+}
+
+#[test]
+fn check_names_cannot_break_a_line() {
+    let farm = Farm::builder().recipe("a\n\x1b[2Jb: ok", REST, "").build();
+    let output = farm.run(&["--check"]);
+    assert_eq!(output.stdout.lines().count(), 1, "{output}");
+    assert!(output.stdout.contains("recipes/a\\n\\u{1b}[2Jb: ok/peipkg.toml: recipe id "), "{output}");
+    output.assert_code(1);
+}
+
+/// A recipe whose first line is `[meta]`, with its build script.
+fn recipe(farm: &Farm, id: &str, toml: &str) {
+    farm.write_recipe(id, toml, "exit 1\n");
+}
+
+#[test]
+fn check_recipe_that_no_build_accepts_fails_and_the_farm_starts() {
+    let upstream = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("good", &upstream.file_url())).build();
+    recipe(&farm, "relations", &REST.replace("\"tool\"\n", "\"other\"\ndependencies = [{ name = \"a\" }]\n"));
+    recipe(&farm, "script", REST);
+    fs::remove_file(farm.path("recipes/script/build.sh")).expect("a script");
+    let texts = REST.replace("\n[[", "\nlicence = \"MIT\"\n[[").replace("\"tool\"", "\"texts\"");
+    let texts = texts.replace("files = [\"", "description = \"two\\nlines\"\nfiles = [\"/");
+    recipe(&farm, "texts", &texts);
+    let before = listing(farm.home());
+    let output = farm.run(&["--check"]);
+    assert_eq!(listing(farm.home()), before);
+    output.assert_code(1);
+    let place = |line: &str| format!("{}/recipes/{line}", farm.home().display());
+    let fails = "its builds will fail:";
+    let expected = [
+        place(&format!("relations/peipkg.toml:5: {fails} \"a\" is not 2 to 128 characters long")),
+        place(&format!("script/peipkg.toml:2: {fails} build_script \"build.sh\" cannot be read: ")),
+        place(&format!("texts/peipkg.toml:3: {fails} unknown key \"licence\" in [meta]; did you mean")),
+        place(&format!("texts/peipkg.toml:7: {fails} \"two\\nlines\" ")),
+        place(&format!("texts/peipkg.toml:8: {fails} files: pattern \"/usr/**\" starts with a slash")),
+        format!(
+            "{}: the farm starts, but all builds of 3 of 4 recipes will fail",
+            farm.config_path().display()
+        ),
+    ];
+    assert_eq!(output.stdout.lines().count(), expected.len(), "{output}");
+    for (line, start) in output.stdout.lines().zip(&expected) {
+        assert!(line.starts_with(start), "expected {start:?}\n{output}");
+    }
+    farm.once().assert_success();
+    farm.assert_published(&["good 1.0-1 noarch"]);
+}
+
+#[test]
+fn check_problem_for_manager_and_tool_is_said_once() {
+    let farm = Farm::builder().build();
+    recipe(&farm, "lost", "");
+    fs::remove_file(farm.path("recipes/lost/peipkg.toml")).expect("a recipe");
+    fs::create_dir(farm.path("recipes/lost/peipkg.toml")).expect("a directory");
+    recipe(&farm, "name", &REST.replace("\"tool\"", "\"Tool\"").replace("noarch", "no arch"));
+    recipe(&farm, "none", &REST.replace("architecture = \"noarch\"\n", ""));
+    recipe(
+        &farm,
+        "twice",
+        &format!(
+            "{REST}{}",
+            REST.split_once("[[").map_or("", |(_, rest)| rest).replacen("package", "[[package", 1)
+        ),
+    );
+    recipe(&farm, "syntax", "x = = 1\ny = = 2\n");
+    let output = farm.run(&["--check"]);
+    output.assert_code(1);
+    let home = format!("{}/recipes/", farm.home().display());
+    let places: Vec<String> = output
+        .stdout
+        .lines()
+        .map(|line| line.strip_prefix(&home).expect(line).split(": ").next().expect("a place").to_owned())
+        .collect();
+    let expected = [
+        "lost/peipkg.toml",
+        "name/peipkg.toml:4",
+        "name/peipkg.toml:5",
+        "none/peipkg.toml:3",
+        "syntax/peipkg.toml:1",
+        "syntax/peipkg.toml:2",
+        "twice/peipkg.toml:8",
+    ];
+    assert_eq!(places, expected, "{output}");
+    assert!(!output.stdout.contains("warning"), "{output}");
+}
+
+/// A `peipkg-build` that records its arguments, runs `check` for that command, and else the real
+/// one.
+fn tool(check: &str) -> String {
+    let real = Tools::get().build.display();
+    format!(
+        "#!/bin/sh\necho \"$*\" >>\"${{0%/*}}/calls\"\ncase $1 in check) {check} ;; esac\nexec {real} \"$@\"\n"
+    )
+}
+
+fn calls(farm: &Farm) -> Vec<String> {
+    let text = fs::read_to_string(farm.bin_dir().join("calls")).expect("the calls");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn check_by_a_tool_without_the_command_says_what_the_manager_finds() {
+    for check_command in [
+        "echo 'unknown command: check' >&2; exit 2",
+        "echo 'unknown command: check'; exit 1",
+        "echo 'usage: peipkg-build build|pack'; exit 0",
+        "exit 0",
+        "kill -9 $$",
+        "exec yes",
+        "exec sleep 1000",
+    ] {
+        let farm = Farm::builder()
+            .with(&Recipe::manual("good"))
+            .recipe("broken", &REST.replace("files", "filse"), "")
+            .program("peipkg-build", &tool(check_command))
+            .build();
+        check(&farm, 0, &["{home}/config.toml: ok, 2 recipes, 0 with an upstream"]);
+        assert_eq!(calls(&farm), ["check --help"], "{check_command}");
+    }
+}
+
+#[test]
+fn check_by_a_tool_that_fails_says_so_once() {
+    let fails = "[ $2 = --help ] || { echo \"$3:1: fake\"; echo 'no memory' >&2; exit 3; }";
+    let lies = "[ $2 = --help ] || { echo '/elsewhere/peipkg.toml:1: fake'; exit 1; }";
+    for (check_command, reason) in [
+        (fails, "peipkg-build check exited with status 3: no memory"),
+        (lies, "peipkg-build check exited with status 1: /elsewhere/peipkg.toml:1: fake"),
+    ] {
+        let farm = Farm::builder()
+            .with(&Recipe::manual("one"))
+            .with(&Recipe::manual("two"))
+            .program("peipkg-build", &tool(check_command))
+            .build();
+        let line = format!(
+            "{{home}}/recipes/one/peipkg.toml: warning: cannot ask peipkg-build about this recipe and those after it: {reason}"
+        );
+        check(&farm, 0, &[&line, "{home}/config.toml: ok, 2 recipes, 0 with an upstream"]);
+        assert_eq!(calls(&farm).len(), 2, "{check_command}");
+    }
+}
