@@ -14,8 +14,9 @@ const HELP: &str = "\
 peipkg-repo: keeps a signed repository of packages
 
 usage: peipkg-repo init    --name NAME [--description TEXT] --sign-key KEY --timestamp TIME --out DIR
+                           [--no-site]
        peipkg-repo publish --in DIR (--new DIR | --rebuild --all-packages-dir DIR) --sign-key KEY
-                           --timestamp TIME --out DIR [--package-url-template TEMPLATE]
+                           --timestamp TIME --out DIR [--package-url-template TEMPLATE] [--no-site]
        peipkg-repo verify  --repo DIR [--mode metadata|hashes|both] [--all-packages-dir DIR]
 
 init        creates an empty repository in a directory that is empty or missing
@@ -40,6 +41,7 @@ verify      reports every issue of a repository; changes nothing
 
   --sign-key KEY          Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes
   --timestamp TIME        RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at
+  --no-site               leaves out the browse site: index.html, feed.atom and assets/
   -h, --help              print this text
   -V, --version           print the version
 ";
@@ -67,7 +69,9 @@ pub fn run(mut parser: lexopt::Parser) -> Result<String, Failure> {
 
 fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
     let once = ["--name", "--description", "--sign-key", "--timestamp", "--out"];
-    let Some(options) = Options::parse(parser, &once, &[], &[])? else { return Ok(HELP.to_owned()) };
+    let Some(options) = Options::parse(parser, &once, &[], &["--no-site"])? else {
+        return Ok(HELP.to_owned());
+    };
     let description = match options.optional("--description") {
         None => String::new(),
         Some(text) => text.to_str().map(str::to_owned).ok_or_else(|| {
@@ -80,6 +84,7 @@ fn run_init(parser: &mut lexopt::Parser) -> Result<String, Failure> {
         sign_key: options.path("--sign-key")?,
         timestamp: options.timestamp()?,
         out: options.path("--out")?,
+        site: !options.switch("--no-site"),
     };
     init::run(&request).map_err(RepoError::into_failure)
 }
@@ -94,7 +99,7 @@ fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
         "--package-url-template",
         "--all-packages-dir",
     ];
-    let Some(options) = Options::parse(parser, &once, &[], &["--rebuild"])? else {
+    let Some(options) = Options::parse(parser, &once, &[], &["--rebuild", "--no-site"])? else {
         return Ok(HELP.to_owned());
     };
     let wrong = |message: &str| Err(Failure::Usage(message.to_owned()));
@@ -128,6 +133,7 @@ fn run_publish(parser: &mut lexopt::Parser) -> Result<String, Failure> {
         timestamp: options.timestamp()?,
         output: options.path("--out")?,
         template,
+        site: !options.switch("--no-site"),
     };
     publish::run(&request).map_err(RepoError::into_failure)
 }

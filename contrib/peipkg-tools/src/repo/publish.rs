@@ -17,6 +17,7 @@ use super::error::RepoError;
 use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
 use super::previous::{self, Previous, Successor, refuse_loss};
+use super::site::{self, Facts};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
@@ -42,6 +43,8 @@ pub struct Request {
     pub output: PathBuf,
     /// The URLs of new packages.
     pub template: Template,
+    /// Whether to write the browse site.
+    pub site: bool,
 }
 
 /// The packages of the new state.
@@ -127,7 +130,15 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     files::sync_all(&unsynced.into_paths().chain(described).chain(staging.paths()).collect::<Vec<_>>())?;
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
-    let late = [staging.commit()?, finish_descriptor(output).err()];
+    let mut late = vec![staging.commit()?, finish_descriptor(output).err()];
+    if !in_place {
+        late.push(site::carry_over_others(input, output).err());
+    }
+    if request.site {
+        let generated_at = request.timestamp.as_str();
+        let facts = Facts::new(&previous.descriptor, index_version, generated_at, &merged.active);
+        late.push(site::write(output, &facts).err());
+    }
     for problem in late.iter().flatten() {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }
