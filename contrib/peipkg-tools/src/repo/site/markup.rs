@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn text_is_escaped_for_html_and_xml() {
         assert_eq!(escape("<a href='x'>\"&\"</a>"), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;&quot;&lt;/a&gt;");
-        assert_eq!(escape("a\0b\u{1b}c\r\u{85}d\n\t\u{ffff}漢"), "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}d\n\t\u{fffd}漢");
+        assert_eq!(
+            escape("a\0b\u{1b}c\r\u{85}d\n\t\u{ffff}漢"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}d\n\t\u{fffd}漢"
+        );
     }
 
     #[test]
@@ -111,9 +114,23 @@ mod tests {
         check("https://x.org/a?b=c", Some("https://x.org/a?b=c"));
         check("http://x.org/a", Some("http://x.org/a"));
         for bad in [
-            "", "/", "p/a", "//host/a", "/p//a", "/p/../a", "/./a", "/p/..", "javascript:alert(1)",
-            "JavaScript:alert(1)", "file:///etc/passwd", "data:text/html,x", " https://x.org", "https:/x.org",
-            "https://x.org/a b", "java\nscript:x", "https://x.org\\@y.org/",
+            "",
+            "/",
+            "p/a",
+            "//host/a",
+            "/p//a",
+            "/p/../a",
+            "/./a",
+            "/p/..",
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            "file:///etc/passwd",
+            "data:text/html,x",
+            " https://x.org",
+            "https:/x.org",
+            "https://x.org/a b",
+            "java\nscript:x",
+            "https://x.org\\@y.org/",
         ] {
             check(bad, None);
         }

@@ -91,7 +91,9 @@ mod tests {
     #[test]
     fn newest_entries_come_first_whatever_their_fields_hold() {
         let dated = |name: &str, time: &str| {
-            format!(r#"{{"name":"{name}","version":"1-1","architecture":"noarch","build":{{"timestamp":"{time}"}}}}"#)
+            format!(
+                r#"{{"name":"{name}","version":"1-1","architecture":"noarch","build":{{"timestamp":"{time}"}}}}"#
+            )
         };
         let entries = [
             dated("old", "2024-01-01T00:00:00Z"),

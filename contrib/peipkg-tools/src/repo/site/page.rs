@@ -36,7 +36,8 @@ pub(super) fn render(facts: &Facts<'_>) -> String {
         let _ = write!(add, " \\\n    --anchor {}", escape(key));
     }
     let newest: String = facts.newest.iter().map(item).collect();
-    let published = Timestamp::parse(facts.generated_at).map_or(facts.generated_at.to_owned(), |time| minute(&time));
+    let published =
+        Timestamp::parse(facts.generated_at).map_or(facts.generated_at.to_owned(), |time| minute(&time));
     fill(
         TEMPLATE,
         &[
