@@ -20,7 +20,7 @@ pub const KEY_DIRECTORY: &str = "keys";
 /// The browse site's page, for people. This file and the next four are in no specification.
 pub const SITE_PAGE: &str = "index.html";
 /// The browse site's Atom feed.
-pub const SITE_FEED: &str = "feed.atom";
+pub const SITE_FEED: &str = "feed.xml";
 /// The directory of the browse site's other files.
 pub const SITE_ASSETS: &str = "assets";
 /// The browse site's style sheet.

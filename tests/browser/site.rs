@@ -223,7 +223,7 @@ fn feed_is_a_document_whose_links_lead_to_the_packages() {
     let server = StaticFiles::serve(&repository.root(), "/x/");
     browser.open(&format!("{}empty.html", server.url()));
     let found = browser.run(
-        "const text = await (await fetch('feed.atom')).text();
+        "const text = await (await fetch('feed.xml')).text();
          const feed = new DOMParser().parseFromString(text, 'application/xml').documentElement;
          const entries = [...feed.querySelectorAll('entry')];
          return {

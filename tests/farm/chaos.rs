@@ -323,7 +323,10 @@ impl Round<'_> {
         assert!(left.is_empty(), "left behind: {left:?}{}", self.history);
         let layout = ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"];
         assert_eq!(names(&farm.state_dir()), layout, "{}", self.history);
-        assert_eq!(names(&farm.repo_dir()), ["index", "keys", "p", "repo.json", "repo.json.sig"]);
+        assert_eq!(
+            names(&farm.repo_dir()),
+            ["assets", "feed.xml", "index", "index.html", "keys", "p", "repo.json", "repo.json.sig"]
+        );
         let index = ["active.json", "active.json.sig", "archive.json", "archive.json.sig"];
         assert_eq!(names(&farm.repo_dir().join("index")), index);
     }

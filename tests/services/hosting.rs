@@ -69,8 +69,8 @@ impl Site {
         let found = self.store.cache_controls();
         assert!(found.len() > 4, "{found:#?}");
         for (key, found) in &found {
-            let is_entry_point = key.starts_with("packages/index/") || key.starts_with("packages/repo.json");
-            let expected = if is_entry_point { "no-cache" } else { FOREVER };
+            let never_changes = key.ends_with(".peipkg") || key.starts_with("packages/keys/");
+            let expected = if never_changes { FOREVER } else { "no-cache" };
             assert_eq!(found.as_deref(), Some(expected), "{key}");
         }
     }
@@ -89,7 +89,8 @@ fn puts(requests: &[Request]) -> Vec<&Request> {
 }
 
 fn is_entry_point(request: &Request) -> bool {
-    request.key.starts_with("index/") || request.key.starts_with("repo.json")
+    let starts = ["index/", "repo.json", "index.html", "feed.xml", "assets/"];
+    starts.iter().any(|start| request.key.starts_with(start))
 }
 
 fn count(requests: &[Request], method: &str) -> usize {
@@ -113,6 +114,7 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
         .filter(|put| put.method == "PUT" && !is_entry_point(put))
         .map(|put| put.key.as_str())
         .collect();
+    let sent: Vec<&str> = sent.into_iter().filter(|key| !key.ends_with(".json")).collect();
     assert_eq!(sent, ["p/tool/1.1-1/tool_1.1-1_noarch.peipkg"]);
     let old = |request: &&Request| {
         request.method == "HEAD" && request.key.starts_with("p/") && !request.key.contains("1.1-1")
@@ -120,6 +122,28 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
     assert_eq!(requests.iter().filter(old).count(), 0, "{requests:#?}");
     // A file with a new time only, such as the descriptor, keeps its header.
     site.assert_cache_headers();
+}
+
+/// Only packages and keys keep their bytes under one name.
+#[test]
+fn upload_with_the_wrapper_replaces_other_files_of_the_same_size() {
+    let Some(site) = Site::new(true) else { return };
+    site.sweep();
+    let others = ["robots.txt", "p/tool/1.0-1/notes.json"];
+    for (version, text) in [("1.1", "one"), ("1.2", "two")] {
+        for other in others {
+            fs::write(site.farm.repo_dir().join(other), text).unwrap();
+        }
+        site.upstream.add_versions(&[version]);
+        // The sweep compares every object with the repository.
+        site.sweep();
+        site.assert_cache_headers();
+    }
+    for other in others {
+        fs::remove_file(site.farm.repo_dir().join(other)).unwrap();
+    }
+    site.upstream.add_versions(&["1.3"]);
+    site.sweep();
 }
 
 #[test]

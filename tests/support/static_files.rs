@@ -90,7 +90,7 @@ fn kind(path: &Path) -> &'static str {
         Some("js") => "text/javascript",
         Some("svg") => "image/svg+xml",
         Some("json") => "application/json",
-        Some("atom") => "application/atom+xml",
+        Some("xml") => "application/xml",
         _ => "application/octet-stream",
     }
 }

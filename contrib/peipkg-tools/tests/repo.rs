@@ -63,7 +63,7 @@ fn init_makes_a_repository() {
     let mut names: Vec<_> =
         fs::read_dir(farm.repo()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["assets", "feed.atom", "index", "index.html", "keys", "repo.json", "repo.json.sig"]);
+    assert_eq!(names, ["assets", "feed.xml", "index", "index.html", "keys", "repo.json", "repo.json.sig"]);
     check(&farm.verify(), 0, "");
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use repo_support::{Farm, SEED, TIME, check};
 
 const FILES: [&str; 5] =
-    ["assets/browse.css", "assets/browse.js", "assets/browse.svg", "feed.atom", "index.html"];
+    ["assets/browse.css", "assets/browse.js", "assets/browse.svg", "feed.xml", "index.html"];
 
 fn read(farm: &Farm, name: &str) -> String {
     fs::read_to_string(farm.repo().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -31,7 +31,7 @@ fn site_is_written_by_init_and_by_each_publish() {
     assert!(page.contains(&format!("peipkg repo add farm ADDRESS \\\n    --anchor {fingerprint}")), "{page}");
     assert!(page.contains("Index version <span id=\"index-version\">1</span>"), "{page}");
     farm.publish_all(&["aa 1-1 noarch", "bb 2-1 x86_64"]);
-    let (page, feed) = (read(&farm, "index.html"), read(&farm, "feed.atom"));
+    let (page, feed) = (read(&farm, "index.html"), read(&farm, "feed.xml"));
     for text in [&page, &feed] {
         assert!(text.contains("#/p/aa") && text.contains("#/p/bb"), "{text}");
     }
@@ -45,7 +45,7 @@ fn site_is_written_by_init_and_by_each_publish() {
     }
     assert_eq!(
         names(&farm.repo()),
-        ["assets", "feed.atom", "index", "index.html", "keys", "p", "repo.json", "repo.json.sig"]
+        ["assets", "feed.xml", "index", "index.html", "keys", "p", "repo.json", "repo.json.sig"]
     );
     check(&farm.verify(), 0, "");
 }
@@ -68,11 +68,11 @@ fn site_is_left_out_and_left_alone_if_asked() {
     check(&farm.run(&init), 0, "");
     assert_eq!(names(&farm.path("bare")), ["index", "keys", "repo.json", "repo.json.sig"]);
     fs::write(farm.repo().join("index.html"), "of others").unwrap();
-    fs::remove_file(farm.repo().join("feed.atom")).unwrap();
+    fs::remove_file(farm.repo().join("feed.xml")).unwrap();
     farm.add("aa", "1-1", "noarch");
     check(&farm.run(&[&Farm::PUBLISH[..], &["--no-site"]].concat()), 0, "");
     assert_eq!(read(&farm, "index.html"), "of others");
-    assert!(!farm.repo().join("feed.atom").exists());
+    assert!(!farm.repo().join("feed.xml").exists());
     // Without the flag, the site replaces that page.
     farm.publish_all(&["aa 2-1 noarch"]);
     assert!(read(&farm, "index.html").contains("2-1"));
@@ -109,7 +109,7 @@ fn site_that_cannot_be_written_does_not_fail_the_publish() {
     check(&farm.verify(), 0, "");
     // The next publish makes up for it.
     farm.publish_all(&["aa 3-1 noarch"]);
-    assert!(read(&farm, "index.html").contains("3-1") && read(&farm, "feed.atom").contains("3-1"));
+    assert!(read(&farm, "index.html").contains("3-1") && read(&farm, "feed.xml").contains("3-1"));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn files_of_others_are_carried_over_to_another_directory() {
     let expected = [
         "CNAME",
         "assets",
-        "feed.atom",
+        "feed.xml",
         "index",
         "index.html",
         "keys",

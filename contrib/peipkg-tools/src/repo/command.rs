@@ -41,7 +41,7 @@ verify      reports every issue of a repository; changes nothing
 
   --sign-key KEY          Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes
   --timestamp TIME        RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at
-  --no-site               leaves out the browse site: index.html, feed.atom and assets/
+  --no-site               leaves out the browse site: index.html, feed.xml and assets/
   -h, --help              print this text
   -V, --version           print the version
 ";

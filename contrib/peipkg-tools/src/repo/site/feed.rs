@@ -21,7 +21,7 @@ pub(super) fn render(facts: &Facts<'_>) -> String {
          <title>{name} packages</title>\n\
          <updated>{updated}</updated>\n\
          <author><name>{name}</name></author>\n\
-         <link rel=\"self\" type=\"application/atom+xml\" href=\"feed.atom\"/>\n\
+         <link rel=\"self\" type=\"application/atom+xml\" href=\"feed.xml\"/>\n\
          <link rel=\"alternate\" type=\"text/html\" href=\"index.html\"/>\n",
         urn(&sha256(format!("peipkg repository {}", facts.name).as_bytes())),
     );
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn feed_is_the_expected_document() {
-        assert_eq!(render(&facts()), include_str!("golden/feed.atom"));
+        assert_eq!(render(&facts()), include_str!("golden/feed.xml"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! index.html            what this is, how to use it, the newest packages; complete without JavaScript
-//! feed.atom             the newest packages
+//! feed.xml             the newest packages
 //! assets/browse.css     style sheet
 //! assets/browse.js      search and the pages of the packages: reads the indexes and the sidecars
 //! assets/browse.svg     icon
