@@ -86,10 +86,11 @@ pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
     files::create_dir(&root.join(layout::SITE_ASSETS))?;
     for name in layout::SITE {
         let temporary = root.join(SITE);
-        files::write(&temporary, content(name).as_bytes())?;
-        // A power cut must not leave an empty page.
-        files::sync_all(std::slice::from_ref(&temporary))?;
-        files::rename(&temporary, &root.join(name)).inspect_err(|_| drop(files::remove_file(&temporary)))?;
+        let written = files::write(&temporary, content(name).as_bytes())
+            // A power cut must not leave an empty page.
+            .and_then(|()| files::sync_all(std::slice::from_ref(&temporary)))
+            .and_then(|()| files::rename(&temporary, &root.join(name)));
+        written.inspect_err(|_| drop(files::remove_file(&temporary)))?;
     }
     files::sync_all(&[root.join(layout::SITE_ASSETS), root.to_owned()])
 }
