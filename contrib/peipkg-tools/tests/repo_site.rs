@@ -6,6 +6,8 @@ mod repo_support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use repo_support::{Farm, SEED, TIME, check};
 
@@ -171,6 +173,31 @@ fn files_of_others_are_carried_over_to_another_directory() {
     assert_eq!((text("CNAME").as_str(), text("robots.txt").as_str()), ("new", "old"));
     assert_eq!(read(&farm, "CNAME"), "old");
     check(&farm.run(&["verify", "--repo", "next"]), 0, "");
+}
+
+/// A reader gets each file as it was or as it is, whenever it asks.
+#[test]
+fn site_read_during_publishes_is_never_half() {
+    let farm = Farm::new();
+    let done = AtomicBool::new(false);
+    let reads = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !done.load(Ordering::Relaxed) {
+                assert!(read(&farm, "index.html").ends_with("</html>\n"));
+                assert!(read(&farm, "feed.xml").ends_with("</feed>\n"));
+                assert!(read(&farm, "assets/browse.js").ends_with("browse();\n"));
+                reads += 1;
+            }
+            reads
+        });
+        for version in 1..=20 {
+            farm.publish_all(&[&format!("aa {version}-1 noarch")]);
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(reads > 20, "the reader was too slow to see anything: {reads}");
 }
 
 /// Another tool may have signed an index with anything in it.

@@ -3,6 +3,7 @@
 //! Whatever a package says is text, never markup. Both HTML and XML read the escaped form.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Returns `text` as the content of an element or of a quoted attribute. Characters that XML cannot
 /// hold, such as most control characters, become U+FFFD.
@@ -75,7 +76,7 @@ fn encode(text: &str, kept: &str) -> String {
         if byte.is_ascii_alphanumeric() || "-._~".contains(character) || kept.contains(character) {
             encoded.push(character);
         } else {
-            encoded += &format!("%{byte:02X}");
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded

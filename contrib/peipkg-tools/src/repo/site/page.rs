@@ -113,8 +113,7 @@ fn item(package: &Newest) -> String {
         facts.push(format!("built <time datetime=\"{time}\">{day}</time>{farm}"));
     }
     if !facts.is_empty() {
-        let facts: String = facts.iter().map(|fact| format!("<span>{fact}</span>\n")).collect();
-        let _ = write!(text, "<p class=\"facts\">\n{facts}</p>\n");
+        let _ = write!(text, "<p class=\"facts\">\n<span>{}</span>\n</p>\n", facts.join("</span>\n<span>"));
     }
     text.push_str("<p class=\"install\">\n");
     // A name with a space or worse must not get into a command that people copy.

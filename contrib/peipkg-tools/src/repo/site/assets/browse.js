@@ -407,8 +407,8 @@ function browse() {
 
   async function showMore() {
     const query = listed;
-    const found = await ask("search", { query, from: at("list").children.length, count: PAGE });
-    if (query !== listed) return;
+    const found = await ask("search", { query, from: at("list").children.length, count: PAGE }).catch(() => null);
+    if (query !== listed || found === null) return;
     const rows = found.rows.map(row);
     at("list").append(...rows);
     at("more").hidden = rows.length === 0 || at("list").children.length >= found.total;
@@ -728,11 +728,13 @@ function browse() {
   // Enter opens the first result, of the query as it is now.
   async function onSubmit(event) {
     event.preventDefault();
-    const { rows } = await ask("search", { query: search.value, from: 0, count: 1 });
-    if (rows.length === 0 || search.value.trim() === "") return;
+    // Without an index there is nothing to open; the list says why.
+    const found = await ask("search", { query: search.value, from: 0, count: 1 }).catch(() => null);
+    const first = found?.rows[0];
+    if (first === undefined || search.value.trim() === "") return;
     history.replaceState(null, "", listRoute());
     search.blur();
-    location.hash = route(rows[0].name);
+    location.hash = route(first.name);
   }
 
   // ---- Start
