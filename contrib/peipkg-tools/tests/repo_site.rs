@@ -89,9 +89,9 @@ fn site_that_cannot_be_written_does_not_fail_the_publish() {
         let kept = farm.path("kept");
         fs::rename(&path, &kept).unwrap();
         if is_directory {
-            fs::create_dir(&path).unwrap()
+            fs::create_dir(&path).unwrap();
         } else {
-            fs::write(&path, "of others").unwrap()
+            fs::write(&path, "of others").unwrap();
         }
         farm.clear();
         farm.add("aa", &format!("{}-1", number + 1), "noarch");
@@ -102,9 +102,9 @@ fn site_that_cannot_be_written_does_not_fail_the_publish() {
         assert!(note.starts_with(&expected) && note.lines().count() == 1, "{note}");
         assert!(names(&farm.repo()).iter().all(|name| !name.starts_with('.')), "{:?}", names(&farm.repo()));
         if is_directory {
-            fs::remove_dir(&path).unwrap()
+            fs::remove_dir(&path).unwrap();
         } else {
-            fs::remove_file(&path).unwrap()
+            fs::remove_file(&path).unwrap();
         }
         fs::rename(&kept, &path).unwrap();
     }
