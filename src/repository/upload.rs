@@ -41,8 +41,8 @@ const PASS_DEADLINE: Duration = Duration::from_hours(24);
 /// each other so closely; a file that always changes must not repeat the pass for ever.
 const MAX_REPEATS: u32 = 5;
 
-/// The files that readers start from (PSD-009 §6.1, §6.2), and the browse site, which names packages
-/// too, as rclone filters.
+/// The files that readers start from (PSD-009 §6.1, §6.2), and the browse site, which names
+/// packages too, as rclone filters.
 const ENTRY_POINTS: [&str; 5] = ["/repo.json*", "/index/**", "/index.html", "/feed.xml", "/assets/**"];
 
 /// The longest list of the names at the top of a remote, in bytes: a repository has few.

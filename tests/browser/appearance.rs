@@ -1,4 +1,5 @@
-//! How the browse site looks: light and dark, on a phone and on a desk, with a keyboard and a reader.
+//! How the browse site looks: light and dark, on a phone and on a desk, with a keyboard and a
+//! reader.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! The browse site of hostile packages: whatever they say is text. It runs nothing and breaks nothing.
+//! The browse site of hostile packages: whatever they say is text. It runs nothing and breaks
+//! nothing.
 
 use std::fs;
 

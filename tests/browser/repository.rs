@@ -1,4 +1,5 @@
-//! Repositories to look at: real packages, made by the real tools, and indexes with anything in them.
+//! Repositories to look at: real packages, made by the real tools, and indexes with anything in
+//! them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A web server on loopback that serves the files of a directory, as any static hosting does. Dropping
-//! it stops it.
+//! A web server on loopback that serves the files of a directory, as any static hosting does.
+//! Dropping it stops it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

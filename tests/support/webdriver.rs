@@ -1,5 +1,5 @@
-//! A real Chromium, driven through chromedriver by keyboard and mouse (the W3C's `WebDriver` over HTTP
-//! on loopback). Dropping it ends both. It owns no expectation about any page.
+//! A real Chromium, driven through chromedriver by keyboard and mouse (the W3C's `WebDriver` over
+//! HTTP on loopback). Dropping it ends both. It owns no expectation about any page.
 
 use std::process::Command;
 use std::{env, fs};
@@ -51,7 +51,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser. `None` if the machine has none: the calling test is then reported as skipped.
+    /// Starts a browser. `None` if the machine has none: the calling test is then reported as
+    /// skipped.
     pub fn start() -> Option<Self> {
         Self::with_preferences(&json!({}))
     }
@@ -159,7 +160,8 @@ impl Browser {
         self.command(&format!("element/{id}/click"), &json!({}));
     }
 
-    /// Sets the size of the window in pixels, and the colours that its user prefers: `light` or `dark`.
+    /// Sets the size of the window in pixels, and the colours that its user prefers: `light` or
+    /// `dark`.
     #[track_caller]
     pub fn look(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
@@ -199,7 +201,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Let the browser end by itself: killed, it may leave a process that still writes its profile.
+        // Let the browser end by itself: killed, it may leave a process that still writes its
+        // profile.
         let end =
             format!("DELETE {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.session, self.addr);
         let _ = exchange(self.addr, end.as_bytes(), Duration::from_secs(20));

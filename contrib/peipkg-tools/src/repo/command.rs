@@ -52,8 +52,8 @@ verify      reports every issue of a repository; changes nothing
 
 /// Runs the command that the arguments name, and returns its standard output.
 pub fn run(mut parser: lexopt::Parser) -> Result<String, Failure> {
-    // By default, this signal kills a process at its limit for the size of files. Handled, the write
-    // fails, and the error says which. If the handler is refused, the default remains.
+    // By default, this signal kills a process at its limit for the size of files. Handled, the
+    // write fails, and the error says which. If the handler is refused, the default remains.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     match parser.next().map_err(usage)? {
         Some(lexopt::Arg::Value(command)) => match command.to_str() {

@@ -42,9 +42,9 @@ pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     filled
 }
 
-/// Returns a reference to the package file with this `url` of an index, relative to the repository's
-/// root or absolute. `None` if the URL leads out of the repository without naming a host, or is no
-/// web address: it must not become a link.
+/// Returns a reference to the package file with this `url` of an index, relative to the
+/// repository's root or absolute. `None` if the URL leads out of the repository without naming a
+/// host, or is no web address: it must not become a link.
 pub(super) fn package_link(url: &str) -> Option<Cow<'_, str>> {
     if web_link(url).is_some() {
         return Some(url.into());
@@ -54,8 +54,8 @@ pub(super) fn package_link(url: &str) -> Option<Cow<'_, str>> {
     path.split('/').all(is_plain).then(|| encode(path, "/").into())
 }
 
-/// Returns `url` if it is a web address. Browsers ignore line feeds and tabs within a URL, and space
-/// before it, so nothing with such a character is one.
+/// Returns `url` if it is a web address. Browsers ignore line feeds and tabs within a URL, and
+/// space before it, so nothing with such a character is one.
 pub(super) fn web_link(url: &str) -> Option<&str> {
     let has_scheme = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
     let is_odd = |c: char| c.is_control() || c.is_whitespace() || c == '\\';

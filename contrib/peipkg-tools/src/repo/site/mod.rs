@@ -12,8 +12,8 @@
 //! writes the same bytes. Everything that a package says is text. `markup` escapes it here, and
 //! `browse.js` never parses it; the page's Content-Security-Policy holds even if both fail.
 //!
-//! The files are written after the indexes stand. A reader may for a moment see a page that is older
-//! than the index; the script shows the index.
+//! The files are written after the indexes stand. A reader may for a moment see a page that is
+//! older than the index; the script shows the index.
 
 mod feed;
 mod markup;

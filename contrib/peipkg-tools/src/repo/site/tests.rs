@@ -1,5 +1,5 @@
-//! The facts that the tables and golden files of the site share: a package with everything, one with
-//! markup in every field, one of another tool with nothing beside its identity.
+//! The facts that the tables and golden files of the site share: a package with everything, one
+//! with markup in every field, one of another tool with nothing beside its identity.
 
 use super::Facts;
 use super::newest::newest;

@@ -1,9 +1,9 @@
-// Search and the pages of the packages, in the browser. This one file runs twice: in the page it shows
-// things, in a worker it reads the indexes. An index of many packages takes a second to read, and the
-// page must not freeze meanwhile.
+// Search and the pages of the packages, in the browser. This one file runs twice: in the page it
+// shows things, in a worker it reads the indexes. An index of many packages takes a second to read,
+// and the page must not freeze meanwhile.
 //
-// Every text comes from a package, whose author may be hostile. Text becomes text nodes and attributes,
-// never markup; a link is made only by `webLink` and `packageUrl`.
+// Every text comes from a package, whose author may be hostile. Text becomes text nodes and
+// attributes, never markup; a link is made only by `webLink` and `packageUrl`.
 "use strict";
 
 // ---- The worker: reads the indexes and answers questions about them -------------------------------
@@ -37,7 +37,9 @@ function answerQuestions() {
   }
 
   function relations(value) {
-    const whole = list(value).filter((one) => one !== null && typeof one === "object" && text(one.name) !== "");
+    const whole = list(value).filter(
+      (one) => one !== null && typeof one === "object" && text(one.name) !== "",
+    );
     return whole.map((one) => ({
       name: one.name,
       constraint: text(one.constraint) || text(one.version),
@@ -58,10 +60,22 @@ function answerQuestions() {
     packages.sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
     const names = packages.map((entry) => entry.name.toLowerCase());
     const texts = packages.map((entry, place) =>
-      [names[place], text(entry.description), text(entry.license), text(entry.architecture)].join("\n").toLowerCase());
+      [names[place], text(entry.description), text(entry.license), text(entry.architecture)]
+        .join("\n")
+        .toLowerCase(),
+    );
     const time = packages.map((entry) => Date.parse(text(entry.build?.timestamp)) || 0);
-    const newest = packages.map((_, place) => place).sort((one, other) => time[other] - time[one] || one - other);
-    return { packages, names, texts, newest, version: size(index.index_version), published: text(index.generated_at) };
+    const newest = packages
+      .map((_, place) => place)
+      .sort((one, other) => time[other] - time[one] || one - other);
+    return {
+      packages,
+      names,
+      texts,
+      newest,
+      version: size(index.index_version),
+      published: text(index.generated_at),
+    };
   }
 
   // The links between packages: who requires a name, who provides it.
@@ -71,8 +85,12 @@ function answerQuestions() {
     const provided = new Map();
     const add = (map, key, value) => (map.has(key) ? map.get(key).push(value) : map.set(key, [value]));
     packages.forEach((entry, place) => {
-      for (const [kind, field] of [["", entry.dependencies], ["optional", entry.optional_dependencies]]) {
-        for (const one of relations(field)) add(required, one.name, { place, kind, constraint: one.constraint });
+      for (const [kind, field] of [
+        ["", entry.dependencies],
+        ["optional", entry.optional_dependencies],
+      ]) {
+        for (const one of relations(field))
+          add(required, one.name, { place, kind, constraint: one.constraint });
       }
       for (const one of relations(entry.provides)) add(provided, one.name, entry.name);
     });
@@ -134,17 +152,23 @@ function answerQuestions() {
     };
   }
 
-  // The current version of a package, who requires it, and who provides what any version of it needs.
+  // The current version of a package, who requires it, and who provides what any version of it
+  // needs.
   async function details({ name }) {
-    const [{ packages, version, published }, { required }] = await Promise.all([indexOf("active"), indexOf("links")]);
+    const [{ packages, version, published }, { required }] = await Promise.all([
+      indexOf("active"),
+      indexOf("links"),
+    ]);
     const current = packages.find((entry) => entry.name === name);
     const names = new Set([name, ...relations(current?.provides).map((one) => one.name)]);
-    const requiredBy = [...names].flatMap((needed) => (required.get(needed) ?? []).map((one) => ({
-      name: packages[one.place].name,
-      constraint: one.constraint,
-      kind: one.kind,
-      through: needed === name ? "" : needed,
-    })));
+    const requiredBy = [...names].flatMap((needed) =>
+      (required.get(needed) ?? []).map((one) => ({
+        name: packages[one.place].name,
+        constraint: one.constraint,
+        kind: one.kind,
+        through: needed === name ? "" : needed,
+      })),
+    );
     const others = requiredBy.filter((one) => one.name !== name);
     return { current: current && whole(current), requiredBy: others, version, published };
   }
@@ -152,10 +176,16 @@ function answerQuestions() {
   // Which packages have these names, or provide them.
   async function providers({ names }) {
     const { provided, known } = await indexOf("links");
-    return new Map(names.map((name) => [name, { known: known.has(name), providers: [...new Set(provided.get(name) ?? [])] }]));
+    return new Map(
+      names.map((name) => [
+        name,
+        { known: known.has(name), providers: [...new Set(provided.get(name) ?? [])] },
+      ]),
+    );
   }
 
-  // All versions of a package, newest first, and whether each shares its directory with another package.
+  // All versions of a package, newest first, and whether each shares its directory with another
+  // package.
   async function versions({ name }) {
     const archive = await indexOf("archive");
     return (archive.versions.get(name) ?? []).map((entry) => ({
@@ -166,7 +196,10 @@ function answerQuestions() {
 
   self.onmessage = async ({ data }) => {
     try {
-      self.postMessage({ id: data.id, answer: await { search, details, providers, versions }[data.ask](data) });
+      self.postMessage({
+        id: data.id,
+        answer: await { search, details, providers, versions }[data.ask](data),
+      });
     } catch (error) {
       self.postMessage({ id: data.id, error: String(error?.message ?? error) });
     }
@@ -240,7 +273,9 @@ function browse() {
 
   function download(found, label, name) {
     const href = packageUrl(found.url);
-    return href && el("a", { href, rel: "noopener noreferrer", download: true, "aria-label": name ?? null }, label);
+    return (
+      href && el("a", { href, rel: "noopener noreferrer", download: true, "aria-label": name ?? null }, label)
+    );
   }
 
   // ---- Words
@@ -267,7 +302,13 @@ function browse() {
 
   function ago(date) {
     const seconds = (date.getTime() - Date.now()) / 1000;
-    for (const [unit, length] of [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    for (const [unit, length] of [
+      ["year", 31557600],
+      ["month", 2629800],
+      ["day", 86400],
+      ["hour", 3600],
+      ["minute", 60],
+    ]) {
       if (Math.abs(seconds) >= length) return words.format(Math.trunc(seconds / length), unit);
     }
     return "just now";
@@ -323,10 +364,11 @@ function browse() {
       for (const { reject } of questions.values()) reject(new Error("the script could not be started"));
       questions.clear();
     };
-    return (question, values) => new Promise((resolve, reject) => {
-      questions.set(++lastId, { resolve, reject });
-      worker.postMessage({ id: lastId, ask: question, ...values });
-    });
+    return (question, values) =>
+      new Promise((resolve, reject) => {
+        questions.set(++lastId, { resolve, reject });
+        worker.postMessage({ id: lastId, ask: question, ...values });
+      });
   }
 
   const policy = globalThis.trustedTypes?.createPolicy("browse-worker", { createScriptURL: (url) => url });
@@ -357,16 +399,32 @@ function browse() {
       found.installed !== null && `${bytes(found.installed)} installed`,
       found.built && el("span", null, "built ", time(found.built), found.farm && " by ", said(found.farm)),
     ].filter(Boolean);
-    return el("li", { class: "package" },
-      el("p", { class: "line" },
-        el("a", { class: "name", href: route(found.name) }, said(shorten(found.name, 100))), " ",
-        said(shorten(found.version, 100)) && el("bdi", { class: "version" }, shorten(found.version, 100)), " ",
-        found.architecture && el("bdi", { class: "arch" }, shorten(found.architecture, 40))),
+    return el(
+      "li",
+      { class: "package" },
+      el(
+        "p",
+        { class: "line" },
+        el("a", { class: "name", href: route(found.name) }, said(shorten(found.name, 100))),
+        " ",
+        said(shorten(found.version, 100)) && el("bdi", { class: "version" }, shorten(found.version, 100)),
+        " ",
+        found.architecture && el("bdi", { class: "arch" }, shorten(found.architecture, 40)),
+      ),
       found.description && el("p", { class: "text" }, said(shorten(found.description, 300))),
       facts.length > 0 ? el("p", { class: "facts" }, ...facts.map((fact) => el("span", null, fact))) : null,
-      el("p", { class: "install" }, ...installCommand(found.name), el("span", { class: "links" },
-        webLink(found.homepage) && outside(found.homepage, "homepage"),
-        download(found, "download"))));
+      el(
+        "p",
+        { class: "install" },
+        ...installCommand(found.name),
+        el(
+          "span",
+          { class: "links" },
+          webLink(found.homepage) && outside(found.homepage, "homepage"),
+          download(found, "download"),
+        ),
+      ),
+    );
   }
 
   async function show(query) {
@@ -407,7 +465,9 @@ function browse() {
 
   async function showMore() {
     const query = listed;
-    const found = await ask("search", { query, from: at("list").children.length, count: PAGE }).catch(() => null);
+    const found = await ask("search", { query, from: at("list").children.length, count: PAGE }).catch(
+      () => null,
+    );
     if (query !== listed || found === null) return;
     const rows = found.rows.map(row);
     at("list").append(...rows);
@@ -447,7 +507,12 @@ function browse() {
     try {
       found = await ask("details", { name });
     } catch (error) {
-      if (isCurrent()) article.replaceChildren(back, heading, el("p", { class: "notice" }, `The index cannot be read: ${error.message}.`));
+      if (isCurrent())
+        article.replaceChildren(
+          back,
+          heading,
+          el("p", { class: "notice" }, `The index cannot be read: ${error.message}.`),
+        );
       return;
     }
     describeIndex(found);
@@ -455,43 +520,80 @@ function browse() {
     let shown = found.current && same(found.current, wanted) ? found.current : null;
     if (shown === null) {
       const all = await archive;
-      shown = all.error ? null : all.find((one) => (wanted ? same(one, wanted) : true)) ?? null;
+      shown = all.error ? null : (all.find((one) => (wanted ? same(one, wanted) : true)) ?? null);
       if (isCurrent() && shown === null) {
-        const reason = all.error ? `The archive index cannot be read: ${all.error}.` : "There is no such package in the index.";
-        article.replaceChildren(back, heading, el("p", { class: "notice" }, reason), all.length > 0 ? versions(all, null) : "");
+        const reason = all.error
+          ? `The archive index cannot be read: ${all.error}.`
+          : "There is no such package in the index.";
+        article.replaceChildren(
+          back,
+          heading,
+          el("p", { class: "notice" }, reason),
+          all.length > 0 ? versions(all, null) : "",
+        );
       }
     }
     if (!isCurrent() || shown === null) return;
     const related = [...shown.dependencies, ...shown.optional, ...shown.conflicts, ...shown.replaces];
     const known = await ask("providers", { names: related.map((one) => one.name) });
     if (!isCurrent()) return;
-    heading.append(" ", el("bdi", { class: "version" }, shown.version), " ", shown.architecture && el("bdi", { class: "arch" }, shown.architecture));
+    heading.append(
+      " ",
+      el("bdi", { class: "version" }, shown.version),
+      " ",
+      shown.architecture && el("bdi", { class: "arch" }, shown.architecture),
+    );
     const provenance = el("dl", { class: "details" });
-    const history = el("section", { "aria-labelledby": "versions-title" }, el("h2", { id: "versions-title" }, "Versions"), el("p", { class: "quiet" }, "Loading…"));
-    const files = el("section", { "aria-labelledby": "files-title" }, el("h2", { id: "files-title" }, "Files"), el("p", { class: "quiet" }, "Loading…"));
-    article.replaceChildren(...[
-      back,
-      heading,
-      shown.description && el("p", { class: "lead" }, said(shown.description)),
-      isName(name) && el("p", { class: "install" }, ...installCommand(name)),
-      found.current && !same(shown, found.current) && el("p", { class: "notice" }, "This is not the current version. ", el("a", { href: route(name) }, "Show the current one"), "."),
-      facts(shown, provenance),
-      el("div", { class: "columns" },
-        relationSection("Depends on", shown.dependencies, known, "It depends on no other package."),
-        requiredSection(found.requiredBy),
-        relationSection("Works with", shown.optional, known),
-        relationSection("Conflicts with", shown.conflicts, known),
-        relationSection("Replaces", shown.replaces, known),
-        relationSection("Provides", shown.provides, known)),
-      history,
-      files,
-    ].filter(Boolean));
+    const history = el(
+      "section",
+      { "aria-labelledby": "versions-title" },
+      el("h2", { id: "versions-title" }, "Versions"),
+      el("p", { class: "quiet" }, "Loading…"),
+    );
+    const files = el(
+      "section",
+      { "aria-labelledby": "files-title" },
+      el("h2", { id: "files-title" }, "Files"),
+      el("p", { class: "quiet" }, "Loading…"),
+    );
+    article.replaceChildren(
+      ...[
+        back,
+        heading,
+        shown.description && el("p", { class: "lead" }, said(shown.description)),
+        isName(name) && el("p", { class: "install" }, ...installCommand(name)),
+        found.current &&
+          !same(shown, found.current) &&
+          el(
+            "p",
+            { class: "notice" },
+            "This is not the current version. ",
+            el("a", { href: route(name) }, "Show the current one"),
+            ".",
+          ),
+        facts(shown, provenance),
+        el(
+          "div",
+          { class: "columns" },
+          relationSection("Depends on", shown.dependencies, known, "It depends on no other package."),
+          requiredSection(found.requiredBy),
+          relationSection("Works with", shown.optional, known),
+          relationSection("Conflicts with", shown.conflicts, known),
+          relationSection("Replaces", shown.replaces, known),
+          relationSection("Provides", shown.provides, known),
+        ),
+        history,
+        files,
+      ].filter(Boolean),
+    );
     heading.focus({ preventScroll: true });
     const all = await archive;
     if (!isCurrent()) return;
-    history.replaceWith(all.error
-      ? el("p", { class: "notice" }, `Older versions cannot be shown: ${all.error}.`)
-      : versions(all, shown));
+    history.replaceWith(
+      all.error
+        ? el("p", { class: "notice" }, `Older versions cannot be shown: ${all.error}.`)
+        : versions(all, shown),
+    );
     const shared = !all.error && all.some((one) => same(one, shown) && one.shared);
     loadSidecars(shown, shared, files, provenance, isCurrent);
   }
@@ -500,13 +602,26 @@ function browse() {
     const all = [
       ["Licence", said(shown.license)],
       ["Homepage", outside(shown.homepage)],
-      ["Size", [shown.download !== null && `${bytes(shown.download)} to download`, shown.installed !== null && `${bytes(shown.installed)} installed`].filter(Boolean).join(", ")],
+      [
+        "Size",
+        [
+          shown.download !== null && `${bytes(shown.download)} to download`,
+          shown.installed !== null && `${bytes(shown.installed)} installed`,
+        ]
+          .filter(Boolean)
+          .join(", "),
+      ],
       ["Built", shown.built && el("span", null, time(shown.built), shown.farm && " by ", said(shown.farm))],
       ["Package", download(shown, shorten(shown.url.split("/").pop(), 200) || "download") ?? said(shown.url)],
       ["SHA-256", shown.hash && el("code", { class: "fingerprint" }, shown.hash)],
     ];
     for (const [term, value] of all) if (value) pair(provenance, term, value);
-    return el("section", { "aria-labelledby": "facts-title" }, el("h2", { id: "facts-title" }, "Details"), provenance);
+    return el(
+      "section",
+      { "aria-labelledby": "facts-title" },
+      el("h2", { id: "facts-title" }, "Details"),
+      provenance,
+    );
   }
 
   function pair(terms, term, value) {
@@ -533,36 +648,80 @@ function browse() {
       if (one.arch) content.push(" ", el("bdi", { class: "arch" }, one.arch));
       if (one.root) content.push(" in root ", said(one.root, "code"));
       if (!found.known && found.providers.length > 0) {
-        content.push(", provided by ", ...found.providers.slice(0, 10).flatMap((name, place) => (place ? [", ", packageLink(name)] : [packageLink(name)])));
+        content.push(
+          ", provided by ",
+          ...found.providers
+            .slice(0, 10)
+            .flatMap((name, place) => (place ? [", ", packageLink(name)] : [packageLink(name)])),
+        );
       }
       return el("li", null, ...content);
     };
-    return el("section", null, el("h2", null, heading),
-      relations.length > 0 ? el("ul", { class: "relations" }, ...cut(relations, item, ["package", "packages"])) : el("p", { class: "quiet" }, none));
+    return el(
+      "section",
+      null,
+      el("h2", null, heading),
+      relations.length > 0
+        ? el("ul", { class: "relations" }, ...cut(relations, item, ["package", "packages"]))
+        : el("p", { class: "quiet" }, none),
+    );
   }
 
   function requiredSection(requiredBy) {
-    const item = (one) => el("li", null, packageLink(one.name),
-      one.constraint && " ", said(one.constraint, "code"),
-      one.through && " for ", said(one.through),
-      one.kind && " (optional)");
-    return el("section", null, el("h2", null, "Required by"),
-      requiredBy.length > 0 ? el("ul", { class: "relations" }, ...cut(requiredBy, item, ["package", "packages"])) : el("p", { class: "quiet" }, "No other package here requires it."));
+    const item = (one) =>
+      el(
+        "li",
+        null,
+        packageLink(one.name),
+        one.constraint && " ",
+        said(one.constraint, "code"),
+        one.through && " for ",
+        said(one.through),
+        one.kind && " (optional)",
+      );
+    return el(
+      "section",
+      null,
+      el("h2", null, "Required by"),
+      requiredBy.length > 0
+        ? el("ul", { class: "relations" }, ...cut(requiredBy, item, ["package", "packages"]))
+        : el("p", { class: "quiet" }, "No other package here requires it."),
+    );
   }
 
   function versions(all, shown) {
-    const line = (one) => el("tr", { "aria-current": shown && same(one, shown) ? "true" : false },
+    const line = (one) =>
+      el(
+        "tr",
+        { "aria-current": shown && same(one, shown) ? "true" : false },
         el("td", null, el("a", { href: route(one.name, one.version, one.architecture) }, said(one.version))),
         el("td", null, said(one.architecture)),
         el("td", null, bytes(one.download)),
         el("td", null, time(one.built)),
-        el("td", null, download(one, "download", `download ${one.version} ${one.architecture}`)));
-    const head = ["Version", "Architecture", "Size", "Built", "Download"].map((name) => el("th", { scope: "col" }, name));
+        el("td", null, download(one, "download", `download ${one.version} ${one.architecture}`)),
+      );
+    const head = ["Version", "Architecture", "Size", "Built", "Download"].map((name) =>
+      el("th", { scope: "col" }, name),
+    );
     const rest = all.length - MOST;
-    return el("section", { "aria-labelledby": "versions-title" }, el("h2", { id: "versions-title" }, "Versions"),
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "versions-title" },
-        el("table", null, el("thead", null, el("tr", null, ...head)), el("tbody", null, ...all.slice(0, MOST).map(line)))),
-      rest > 0 ? el("p", { class: "quiet" }, `and ${counted(rest, "older version", "older versions")}`) : null);
+    return el(
+      "section",
+      { "aria-labelledby": "versions-title" },
+      el("h2", { id: "versions-title" }, "Versions"),
+      el(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "versions-title" },
+        el(
+          "table",
+          null,
+          el("thead", null, el("tr", null, ...head)),
+          el("tbody", null, ...all.slice(0, MOST).map(line)),
+        ),
+      ),
+      rest > 0
+        ? el("p", { class: "quiet" }, `and ${counted(rest, "older version", "older versions")}`)
+        : null,
+    );
   }
 
   // ---- What lies beside a package
@@ -572,11 +731,13 @@ function browse() {
     return answer.ok ? answer.json() : null;
   }
 
-  // A package alone in its directory has `manifest.json` beside it, others `<package>.manifest.json`.
-  // The manifest tells which package it is of: an older publish may have left another's.
+  // A package alone in its directory has `manifest.json` beside it, others
+  // `<package>.manifest.json`. The manifest tells which package it is of: an older publish may have
+  // left another's.
   async function loadSidecars(shown, shared, section, provenance, isCurrent) {
     const url = packageUrl(shown.url);
-    const none = (text) => isCurrent() && section.replaceChildren(section.firstChild, el("p", { class: "quiet" }, text));
+    const none = (text) =>
+      isCurrent() && section.replaceChildren(section.firstChild, el("p", { class: "quiet" }, text));
     if (url === null || !url.startsWith(new URL("/", base).href)) {
       return none("The package file is at another address, so its list of files is not here.");
     }
@@ -584,7 +745,11 @@ function browse() {
     if (shared) prefixes.reverse();
     for (const prefix of prefixes) {
       const manifest = await fetchJson(`${prefix}manifest.json`).catch(() => null);
-      if (manifest === null || ["name", "version", "architecture"].some((field) => manifest[field] !== shown[field])) continue;
+      if (
+        manifest === null ||
+        ["name", "version", "architecture"].some((field) => manifest[field] !== shown[field])
+      )
+        continue;
       const files = await fetchJson(`${prefix}files.json`).catch(() => null);
       if (!isCurrent()) return undefined;
       showSource(provenance, manifest.build?.source_ref);
@@ -592,9 +757,11 @@ function browse() {
       const entries = files.entries.filter((entry) => typeof entry?.path === "string");
       if (entries.length === 0) return none("It has no files.");
       const root = treeOf(entries);
-      section.replaceChildren(section.firstChild,
+      section.replaceChildren(
+        section.firstChild,
         el("p", { class: "quiet" }, counted(entries.length, "file", "files")),
-        el("ul", { class: "tree" }, ...branches(root, entries.length <= 60)));
+        el("ul", { class: "tree" }, ...branches(root, entries.length <= 60)),
+      );
       return undefined;
     }
     return none("The list of its files is not in this repository.");
@@ -616,7 +783,8 @@ function browse() {
       let node = root;
       node.count++;
       for (const part of parts.slice(0, -1)) {
-        if (!node.directories.has(part)) node.directories.set(part, { directories: new Map(), files: [], count: 0 });
+        if (!node.directories.has(part))
+          node.directories.set(part, { directories: new Map(), files: [], count: 0 });
         node = node.directories.get(part);
         node.count++;
       }
@@ -627,25 +795,48 @@ function browse() {
 
   // The elements of a directory. Those of its directories are made when they are opened.
   function branches(node, isOpen) {
-    const children = [...[...node.directories].map((one) => [true, ...one]), ...node.files.map((one) => [false, ...one])];
-    return cut(children, ([isDirectory, name, inside]) => {
-      if (!isDirectory) return el("li", null, said(name), inside === null ? null : el("span", { class: "size" }, bytes(inside)));
-      // A directory with nothing but a directory is not worth a click.
-      let [label, only] = [name, inside];
-      while (only.files.length === 0 && only.directories.size === 1) {
-        const [[next, below]] = only.directories;
-        [label, only] = [`${label}/${next}`, below];
-      }
-      const below = el("ul");
-      const details = el("details", null, el("summary", null, said(`${label}/`), el("span", { class: "size" }, counted(only.count, "file", "files"))), below);
-      const grow = () => below.children.length === 0 && below.append(...branches(only, isOpen));
-      details.addEventListener("toggle", grow);
-      if (isOpen) {
-        details.open = true;
-        grow();
-      }
-      return el("li", null, details);
-    }, ["entry", "entries"]);
+    const children = [
+      ...[...node.directories].map((one) => [true, ...one]),
+      ...node.files.map((one) => [false, ...one]),
+    ];
+    return cut(
+      children,
+      ([isDirectory, name, inside]) => {
+        if (!isDirectory)
+          return el(
+            "li",
+            null,
+            said(name),
+            inside === null ? null : el("span", { class: "size" }, bytes(inside)),
+          );
+        // A directory with nothing but a directory is not worth a click.
+        let [label, only] = [name, inside];
+        while (only.files.length === 0 && only.directories.size === 1) {
+          const [[next, below]] = only.directories;
+          [label, only] = [`${label}/${next}`, below];
+        }
+        const below = el("ul");
+        const details = el(
+          "details",
+          null,
+          el(
+            "summary",
+            null,
+            said(`${label}/`),
+            el("span", { class: "size" }, counted(only.count, "file", "files")),
+          ),
+          below,
+        );
+        const grow = () => below.children.length === 0 && below.append(...branches(only, isOpen));
+        details.addEventListener("toggle", grow);
+        if (isOpen) {
+          details.open = true;
+          grow();
+        }
+        return el("li", null, details);
+      },
+      ["entry", "entries"],
+    );
   }
 
   // ---- Routes: #/ and #/?q=QUERY are the list, #/p/NAME[/VERSION/ARCHITECTURE] a package
@@ -664,7 +855,8 @@ function browse() {
         return "";
       }
     });
-    if (parts[0] === "p" && parts[1]) return { name: parts[1], version: parts[2], architecture: parts[3] ?? "" };
+    if (parts[0] === "p" && parts[1])
+      return { name: parts[1], version: parts[2], architecture: parts[3] ?? "" };
     return { query: new URLSearchParams(query ?? "").get("q") ?? "" };
   }
 
@@ -684,7 +876,9 @@ function browse() {
     show(search.value);
     if (returns && document.activeElement !== search) {
       scrollTo(0, left.y);
-      [...at("list").querySelectorAll("a.name")].find((link) => link.hash === left.href)?.focus({ preventScroll: true });
+      [...at("list").querySelectorAll("a.name")]
+        .find((link) => link.hash === left.href)
+        ?.focus({ preventScroll: true });
     }
   }
 
@@ -719,7 +913,8 @@ function browse() {
     } else if (event.key === "Escape" && !onList) location.hash = listRoute();
     else if (event.key === "Escape" && target === search) search.blur();
     else if (event.key === "Escape") search.focus();
-    else if (event.key === "ArrowDown" && onList && (target === search || place >= 0)) links[Math.min(place + 1, links.length - 1)]?.focus();
+    else if (event.key === "ArrowDown" && onList && (target === search || place >= 0))
+      links[Math.min(place + 1, links.length - 1)]?.focus();
     else if (event.key === "ArrowUp" && onList && place >= 0) (links[place - 1] ?? search).focus();
     else handled = false;
     if (handled) event.preventDefault();
@@ -744,13 +939,17 @@ function browse() {
     const flags = anchors.split(" ").map((anchor) => `--anchor ${anchor}`);
     // The client takes an address without TLS only if told so.
     if (location.protocol === "http:") flags.push("--insecure");
-    at("add").textContent = [`peipkg repo add ${handle} ${base.replace(/\/$/, "")}`, ...flags].join(" \\\n    ");
+    at("add").textContent = [`peipkg repo add ${handle} ${base.replace(/\/$/, "")}`, ...flags].join(
+      " \\\n    ",
+    );
     at("address").remove();
     at("add").parentElement.after(copyButton(at("add"), "the command that adds the repository"));
   }
 
   if (location.protocol === "file:") {
-    notice("Search needs this page to come from a web server: a browser does not let a page that is a file read the index beside it.");
+    notice(
+      "Search needs this page to come from a web server: a browser does not let a page that is a file read the index beside it.",
+    );
     return;
   }
   at("home").href = "#/";
