@@ -17,13 +17,13 @@ complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l out -x -a '(__f
 complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l no-site -d 'leaves out the browse site: index.html, feed.xml and assets/'
 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l in -x -a '(__fish_complete_directories)' -d 'the repository before the publish'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l new -x -a '(__fish_complete_directories)' -d 'the packages to add; needed without --rebuild'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l new -x -a '(__fish_complete_directories)' -d 'the packages to add; needed without --rebuild. If there are none, the documents beside all packages (manifest.json, files.json) are mended'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l rebuild -d 'makes the indexes anew from all packages; signs repo.json again if its signature is not valid'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l all-packages-dir -x -a '(__fish_complete_directories)' -d 'the directory of all packages, at any depth; needed with --rebuild'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l sign-key -r -F -d 'Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l timestamp -x -d 'RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l out -x -a '(__fish_complete_directories)' -d 'the repository after the publish; may be the same as --in'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l package-url-template -x -d 'URLs of the new packages, with {name}, {version}, {arch} and {filename}; the default is /p/{name}/{version}/{filename}'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l package-url-template -x -d 'URLs of the new packages, with {filename}, or {name}, {version} and {arch}; a path is also where publish stores the package, https:// is stored elsewhere; the default is /p/{name}/{version}/{filename}'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l no-site -d 'leaves out the browse site: index.html, feed.xml and assets/'
 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from verify' -l repo -x -a '(__fish_complete_directories)' -d 'the repository'

@@ -4,7 +4,7 @@
 //! the manager judges and uploads publishes by it. Another tool may have signed any `url`, so only
 //! a path that [`place`] returns may be opened.
 
-use crate::repository_layout::{DESCRIPTOR, INDEX_DIRECTORY, KEY_DIRECTORY};
+use crate::repository_layout::{DESCRIPTOR, INDEX_DIRECTORY, KEY_DIRECTORY, SITE};
 
 /// Where a file is. Two packages with equal places share a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,7 +60,9 @@ pub fn place(url: &str) -> Result<Place<'_>, UrlError> {
     if let Place::Local(path) = place {
         let first = path.split('/').next().unwrap_or_default();
         // The uploader takes every `repo.json*` for the descriptor or a form of it.
-        if RESERVED.contains(&first) || first.starts_with(DESCRIPTOR) {
+        let is_site =
+            |own: &&str| path.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if RESERVED.contains(&first) || first.starts_with(DESCRIPTOR) || SITE.iter().any(is_site) {
             return Err(UrlError::Reserved);
         }
     }
@@ -191,6 +193,9 @@ mod tests {
             ("/index", Reserved),
             ("/keys/0f.pub", Reserved),
             ("/lost+found/x", Reserved),
+            ("/index.html", Reserved),
+            ("/feed.xml/x", Reserved),
+            ("/assets/browse.css", Reserved),
         ] {
             assert_eq!(place(url), Err(error), "{url:?}");
         }

@@ -20,6 +20,21 @@ pub const KEY_DIRECTORY: &str = "keys";
 /// [`package_url`](crate::package_url) tells where a published file is.
 pub const PACKAGE_URL: &str = "/p/{name}/{version}/{filename}";
 
+/// The browse site's page, for people. This file and the next four are in no specification.
+pub const SITE_PAGE: &str = "index.html";
+/// The browse site's Atom feed.
+pub const SITE_FEED: &str = "feed.xml";
+/// The directory of the browse site's other files.
+pub const SITE_ASSETS: &str = "assets";
+/// The browse site's style sheet.
+pub const SITE_STYLE: &str = "assets/browse.css";
+/// The browse site's script.
+pub const SITE_SCRIPT: &str = "assets/browse.js";
+/// The browse site's icon.
+pub const SITE_ICON: &str = "assets/browse.svg";
+/// All files of the browse site, in the order in which they are written: the page needs the others.
+pub const SITE: [&str; 5] = [SITE_STYLE, SITE_SCRIPT, SITE_ICON, SITE_FEED, SITE_PAGE];
+
 /// Returns the name of the detached signature of a document, given by name or by path.
 pub fn signature(document: impl AsRef<OsStr>) -> PathBuf {
     let mut name = document.as_ref().to_owned();
@@ -49,6 +64,9 @@ mod tests {
         assert_eq!(file, "jq_1-1_noarch.peipkg");
         for index in [ACTIVE_INDEX, ARCHIVE_INDEX] {
             assert!(index.strip_prefix(INDEX_DIRECTORY).is_some_and(|file| file.starts_with('/')));
+        }
+        for asset in [SITE_STYLE, SITE_SCRIPT, SITE_ICON] {
+            assert!(asset.strip_prefix(SITE_ASSETS).is_some_and(|file| file.starts_with('/')));
         }
     }
 }

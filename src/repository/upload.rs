@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peipkg_format::regular_file;
-use peipkg_format::repository_layout::{ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
+use peipkg_format::repository_layout::{
+    ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY, SITE_ASSETS, SITE_FEED, SITE_PAGE,
+};
 
 use crate::farm::events::UploadOutcome;
 use crate::process::{Interrupt, ProcessError, Program};
@@ -39,8 +41,9 @@ const PASS_DEADLINE: Duration = Duration::from_hours(24);
 /// each other so closely; a file that always changes must not repeat the pass for ever.
 const MAX_REPEATS: u32 = 5;
 
-/// The files that readers start from (PSD-009 §6.1, §6.2), as rclone filters.
-const ENTRY_POINTS: [&str; 2] = ["/repo.json*", "/index/**"];
+/// The files that readers start from (PSD-009 §6.1, §6.2), and the browse site, which names
+/// packages too, as rclone filters.
+const ENTRY_POINTS: [&str; 5] = ["/repo.json*", "/index/**", "/index.html", "/feed.xml", "/assets/**"];
 
 /// The longest list of the names at the top of a remote, in bytes: a repository has few.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
@@ -234,16 +237,23 @@ impl Uploader {
     }
 }
 
-/// Copies the descriptor and the indexes, with everything that [`ENTRY_POINTS`] includes: a file
-/// that an operator put beside them, such as `repo.json.gz`, would otherwise be removed from the
-/// remote. Follows links.
+/// Copies the descriptor, the indexes and the browse site, with everything that [`ENTRY_POINTS`]
+/// includes: a file that an operator put beside them, such as `repo.json.gz`, would otherwise be
+/// removed from the remote. Follows links.
 fn copy_small_files(repo: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to.join(INDEX_DIRECTORY))?;
-    for directory in ["", INDEX_DIRECTORY] {
-        for entry in fs::read_dir(repo.join(directory))? {
+    for directory in ["", INDEX_DIRECTORY, SITE_ASSETS] {
+        let entries = match fs::read_dir(repo.join(directory)) {
+            // A repository need not have a browse site.
+            Err(error) if directory == SITE_ASSETS && error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        fs::create_dir_all(to.join(directory))?;
+        for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            let is_wanted = directory == INDEX_DIRECTORY || name.to_string_lossy().starts_with(DESCRIPTOR);
+            let is_wanted = !directory.is_empty()
+                || name.to_string_lossy().starts_with(DESCRIPTOR)
+                || [SITE_PAGE, SITE_FEED].iter().any(|page| name == *page);
             if is_wanted && entry.path().is_file() {
                 let mut from = regular_file::open(&entry.path())?;
                 io::copy(&mut from, &mut durable::create(&to.join(directory).join(name))?)?;
@@ -263,12 +273,15 @@ mod tests {
         let (repo, to) = (home.path().join("repo"), home.path().join("copy"));
         fs::create_dir_all(repo.join("index/work")).unwrap();
         let small = ["repo.json", "repo.json.gz", "repo.json.sig", "index/archive.json"];
-        for name in small.into_iter().chain(["other.json", "elsewhere"]) {
+        copy_small_files(&repo, &to).unwrap();
+        fs::create_dir(repo.join("assets")).unwrap();
+        let site = ["index.html", "feed.xml", "assets/browse.js", "assets/logo.png"];
+        for name in small.into_iter().chain(site).chain(["other.json", "elsewhere"]) {
             fs::write(repo.join(name), name).unwrap();
         }
         std::os::unix::fs::symlink(repo.join("elsewhere"), repo.join("index/linked")).unwrap();
         copy_small_files(&repo, &to).unwrap();
-        for name in small {
+        for name in small.into_iter().chain(site) {
             assert_eq!(fs::read_to_string(to.join(name)).unwrap(), name);
         }
         assert_eq!(fs::read_to_string(to.join("index/linked")).unwrap(), "elsewhere");

@@ -142,20 +142,15 @@ fn creation_cut_short_is_finished_by_the_next_start() {
         finishes(&farm);
     }
     // The manager dies between two of the renames.
-    for moved in [
-        &[][..],
-        &["keys"],
-        &["keys", "index"],
-        &["keys", "index", "repo.json.sig"],
-        &["keys", "index", "repo.json.sig", "repo.json"],
-    ] {
+    let names = ["keys", "assets", "index.html", "feed.xml", "index", "repo.json.sig", "repo.json"];
+    for count in 0..=names.len() {
         let (farm, _repo) = fresh(None);
         let script = "peipkg-repo init --name test-repo --sign-key farm.key --timestamp 2026-01-01T00:00:00Z \
                       --out state/repo/.created";
         Running::spawn(&mut farm.shell(&farm.command(&[]), script))
             .wait_exit(crate::support::wait::PATIENCE)
             .assert_success();
-        for name in moved {
+        for name in &names[..count] {
             fs::rename(farm.path("state/repo/.created").join(name), farm.repo_dir().join(name)).unwrap();
         }
         finishes(&farm);

@@ -89,7 +89,8 @@ fn puts(requests: &[Request]) -> Vec<&Request> {
 }
 
 fn is_entry_point(request: &Request) -> bool {
-    request.key.starts_with("index/") || request.key.starts_with("repo.json")
+    let starts = ["index/", "repo.json", "index.html", "feed.xml", "assets/"];
+    starts.iter().any(|start| request.key.starts_with(start))
 }
 
 fn count(requests: &[Request], method: &str) -> usize {
@@ -128,6 +129,28 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
     fs::write(&sidecar, fs::read_to_string(&sidecar).unwrap().replace("A program", "a program")).unwrap();
     site.upstream.add_versions(&["1.2"]);
     assert!(sent(&site.sweep()).contains(&"p/tool/1.0-1/manifest.json".to_owned()));
+}
+
+/// Only packages and keys keep their bytes under one name.
+#[test]
+fn upload_with_the_wrapper_replaces_other_files_of_the_same_size() {
+    let Some(site) = Site::new(true) else { return };
+    site.sweep();
+    let others = ["robots.txt", "p/tool/1.0-1/notes.json"];
+    for (version, text) in [("1.1", "one"), ("1.2", "two")] {
+        for other in others {
+            fs::write(site.farm.repo_dir().join(other), text).unwrap();
+        }
+        site.upstream.add_versions(&[version]);
+        // The sweep compares every object with the repository.
+        site.sweep();
+        site.assert_cache_headers();
+    }
+    for other in others {
+        fs::remove_file(site.farm.repo_dir().join(other)).unwrap();
+    }
+    site.upstream.add_versions(&["1.3"]);
+    site.sweep();
 }
 
 #[test]

@@ -228,14 +228,18 @@ fn nginx_serves_the_repository_with_cache_headers() {
         for field in ["etag", "last-modified"] {
             assert_eq!(answer.fields(field).is_empty(), !immutable, "{path} {field}");
         }
-        let kind = if file.extension().is_some_and(|extension| extension == "json") {
-            "application/json"
-        } else {
-            "application/octet-stream"
+        let kind = match file.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => "application/json",
+            Some("xml") => "application/xml",
+            Some("svg") => "image/svg+xml",
+            Some("css") => "text/css",
+            Some("html") => "text/html",
+            Some("js") => "text/javascript",
+            _ => "application/octet-stream",
         };
         assert_eq!(answer.fields("content-type"), [kind], "{path}");
     }
-    assert!(for_ever >= 2 && sidecars == 2 && served.len() >= for_ever + 8, "{served:?}");
+    assert!(for_ever >= 2 && sidecars == 2 && served.len() >= for_ever + 12, "{served:?}");
     // A conditional request for a later state.
     let then = repo.join("repo.json").display().to_string();
     site.curl("/repo.json", &["--time-cond", &then, "--header", "If-None-Match: *"]).assert_status(200);
@@ -243,6 +247,14 @@ fn nginx_serves_the_repository_with_cache_headers() {
     assert_eq!(
         (packed.fields("content-encoding"), packed.fields("vary")),
         (vec!["gzip"], vec!["Accept-Encoding"])
+    );
+
+    // The page is at the address that clients use.
+    let page = site.curl("/", &[]);
+    assert!(page.assert_status(200).body == fs::read(repo.join("index.html")).unwrap());
+    assert_eq!(
+        (page.fields("content-type"), page.fields("cache-control")),
+        (vec!["text/html"], vec!["no-cache"])
     );
 
     // No client may read the files of an unfinished publish.
@@ -255,7 +267,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
     for path in ["/.index.tmp/archive.json", "/p/.x", "/p/app/.x/y", "/keys/.x", "/lock", "/p/none"] {
         not_there(&site, path, "404");
     }
-    for path in ["/", "/p", "/p/", "/p/app", "/p/app/", "/keys/", "/index", "/index/"] {
+    for path in ["/assets", "/assets/", "/p", "/p/", "/p/app", "/p/app/", "/keys/", "/index", "/index/"] {
         not_there(&site, path, "404");
     }
     for path in ["/../lock", "/p/%2e%2e/%2e%2e/lock"] {

@@ -27,6 +27,8 @@
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
 //! | [`random`] | seeded numbers |
+//! | [`static_files`] | a web server for the files of a directory |
+//! | [`webdriver`] | a real browser, by keyboard and mouse |
 //! | [`wait`] | waiting for a condition |
 
 #![allow(dead_code, unused_imports, reason = "the tests and the benchmark each need a part of it")]
@@ -58,5 +60,7 @@ pub mod s3;
 pub mod site;
 pub mod slurm;
 pub mod smart_http;
+pub mod static_files;
 pub mod tools;
 pub mod wait;
+pub mod webdriver;

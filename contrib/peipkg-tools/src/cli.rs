@@ -9,8 +9,10 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use peipkg_format::problem::{OneLine, Problem};
+use signal_hook::consts::SIGXFSZ;
 
 use self::table::{Command, Flag, Missing, Takes, Times, Tool};
 use crate::timestamp::Timestamp;
@@ -178,6 +180,9 @@ fn is_help(argument: &OsStr) -> bool {
 /// command's text to standard output, and its failure to standard error, each line opened by the
 /// program's name.
 pub fn run(tool: &'static Tool) -> ExitCode {
+    // By default, this signal kills a process at its limit for the size of files. Handled, the
+    // write fails, and the error says which. If the handler is refused, the default remains.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let (status, lines) = match dispatch(tool, std::env::args_os().skip(1)) {
         Ok(text) => {
             print(&text);

@@ -63,7 +63,7 @@ fn init_makes_a_repository() {
     let mut names: Vec<_> =
         fs::read_dir(farm.repo()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["index", "keys", "repo.json", "repo.json.sig"]);
+    assert_eq!(names, ["assets", "feed.xml", "index", "index.html", "keys", "repo.json", "repo.json.sig"]);
     check(&farm.verify(), 0, "");
 }
 
@@ -71,7 +71,9 @@ fn init_makes_a_repository() {
 fn init_directory_not_empty_is_refused_unless_its_own_remains() {
     let farm = Farm::new();
     let init = |out: &str| {
-        farm.run(&["init", "--name", "n", "--sign-key", "KEY", "--timestamp", TIME, "--out", out])
+        let init =
+            ["init", "--no-site", "--name", "n", "--sign-key", "KEY", "--timestamp", TIME, "--out", out];
+        farm.run(&init)
     };
     let before = farm.snapshot();
     check(&init("repo"), 1, "is not empty");
@@ -79,7 +81,7 @@ fn init_directory_not_empty_is_refused_unless_its_own_remains() {
     fs::create_dir(farm.path("empty")).unwrap();
     check(&init("empty"), 0, "");
     check(&init("a/b/c"), 0, "");
-    // The state after a kill: everything but the descriptor.
+    // The state after a kill: everything but the descriptor, and the site, which comes last.
     fs::create_dir(farm.path("empty/.init.tmp")).unwrap();
     fs::rename(farm.path("empty/repo.json"), farm.path("empty/.init.tmp/repo.json")).unwrap();
     check(&init("empty"), 0, "");

@@ -116,6 +116,7 @@ fn run_init(options: &Options) -> Result<String, Failure> {
         sign_key: options.path("--sign-key")?,
         timestamp: options.timestamp()?,
         out: options.path("--out")?,
+        site: !options.switch("--no-site"),
     };
     init::run(&request).map_err(RepoError::into_failure)
 }
@@ -152,6 +153,7 @@ fn run_publish(options: &Options) -> Result<String, Failure> {
         timestamp: options.timestamp()?,
         output: options.path("--out")?,
         template,
+        site: !options.switch("--no-site"),
     };
     publish::run(&request).map_err(RepoError::into_failure)
 }

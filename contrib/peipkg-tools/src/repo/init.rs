@@ -12,8 +12,10 @@ use super::descriptor::{Descriptor, public_key_file};
 use super::error::RepoError;
 use super::index::Header;
 use super::merge::Merged;
+use super::site::{self, Facts};
 use super::staging::Staging;
-use super::{LOCK, MARKER, WRITING, files, lock};
+use super::{LOCK, MARKER, WRITING, command, files, lock};
+use crate::cli::note;
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
 
@@ -33,6 +35,8 @@ pub struct Request {
     pub timestamp: Timestamp,
     /// The directory: empty or missing.
     pub out: PathBuf,
+    /// Whether to write the browse site.
+    pub site: bool,
 }
 
 /// Creates the repository, and returns a summary line.
@@ -59,7 +63,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     files::create_dir(&keys)?;
     let key_file = out.join(layout::key(&fingerprint));
     files::write(&key_file, public_key_file(&key).as_bytes())?;
-    let descriptor = Descriptor::new(&request.name, &request.description, &public).to_json();
+    let repository = Descriptor::new(&request.name, &request.description, &public);
+    let descriptor = repository.to_json();
     let signature = out.join(layout::signature(layout::DESCRIPTOR));
     files::write(&signature, &Envelope::sign_bytes(&key, &descriptor).to_json())?;
     let unfinished = marker.join(layout::DESCRIPTOR);
@@ -73,6 +78,12 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     files::rename(&unfinished, &out.join(layout::DESCRIPTOR))?;
     files::sync_all(std::slice::from_ref(out))?;
     files::remove_dir(&marker)?;
+    if request.site {
+        let facts = Facts::new(&repository, header.index_version, header.generated_at, &[]);
+        if let Err(problem) = site::write(out, &facts) {
+            note(command::PROGRAM, &format!("created, but {problem}"));
+        }
+    }
     Ok(format!("created repository {:?}, signed by key {fingerprint}\n", request.name))
 }
 

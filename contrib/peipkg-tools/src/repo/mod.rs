@@ -12,6 +12,7 @@
 //! .index.next/          complete index files being moved one by one
 //! .repo.json.tmp, .repo.json.sig.tmp
 //!                       a descriptor for another directory than the input
+//! .site.tmp             a file of the browse site being written
 //! ```
 //!
 //! # How a publish changes a repository
@@ -31,6 +32,8 @@
 //!    change its content. If the output is another directory, move the descriptor there now; it
 //!    was written before the commit. An error after the commit is printed as a note, and the
 //!    command succeeds.
+//! 5. Write the browse site; see [`site`]. Its errors are notes too. A publish that ends before this
+//!    step leaves the page of an earlier index, and the next publish replaces it.
 //!
 //! Some file systems cannot exchange directories, and `index` may hold foreign files. Then step 3
 //! renames `.index.tmp` to `.index.next` and moves its files one by one: the archive, its
@@ -60,6 +63,7 @@ mod places;
 mod previous;
 pub mod publish;
 mod sidecars;
+mod site;
 mod staging;
 mod store;
 pub mod template;
@@ -80,5 +84,7 @@ const MOVING: &str = ".index.next";
 const NEW_DESCRIPTOR: &str = ".repo.json.tmp";
 /// The new descriptor's signature before it moves into place.
 const NEW_SIGNATURE: &str = ".repo.json.sig.tmp";
+/// A file of the browse site before it moves into place.
+const SITE: &str = ".site.tmp";
 /// Files that an interrupted publish may leave.
-const WORKING_FILES: [&str; 3] = [INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE];
+const WORKING_FILES: [&str; 4] = [INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, SITE];

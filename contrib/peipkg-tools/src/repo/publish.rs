@@ -20,6 +20,7 @@ use super::merge::{Conflict, merge};
 use super::places::{self, Planned};
 use super::previous::{self, Previous, Successor, refuse_loss};
 use super::sidecars::Sidecars;
+use super::site::{self, Facts};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
@@ -45,6 +46,8 @@ pub struct Request {
     pub output: PathBuf,
     /// The URLs of new packages.
     pub template: Template,
+    /// Whether to write the browse site.
+    pub site: bool,
 }
 
 /// The packages of the new state.
@@ -157,9 +160,17 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let committed = files::sync_all(&unsynced).and_then(|()| staging.commit());
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
-    let late = [committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
+    let mut late = vec![committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
     if !rebuild && (incoming.is_empty() || !in_place) {
         merged.archive.iter().filter_map(|json| places::of_json(json)).for_each(|path| sidecars.write(&path));
+    }
+    if !in_place {
+        late.push(site::carry_over_others(input, output).err());
+    }
+    if request.site {
+        let generated_at = request.timestamp.as_str();
+        let facts = Facts::new(&previous.descriptor, index_version, generated_at, &merged.active);
+        late.push(site::write(output, &facts).err());
     }
     let problems = late.iter().flatten().map(ToString::to_string).chain(sidecars.into_problems());
     for problem in problems {

@@ -1,0 +1,151 @@
+//! The browse site at a repository's root: for people, unsigned, and never in the way of a publish.
+//!
+//! ```text
+//! index.html            what this is, how to use it, the newest packages; complete without JavaScript
+//! feed.xml             the newest packages
+//! assets/browse.css     style sheet
+//! assets/browse.js      search and the pages of the packages: reads the indexes and the sidecars
+//! assets/browse.svg     icon
+//! ```
+//!
+//! Page and feed depend on the index and the descriptor alone, never on the clock: the same publish
+//! writes the same bytes. Everything that a package says is text. `markup` escapes it here, and
+//! `browse.js` never parses it; the page's Content-Security-Policy holds even if both fail.
+//!
+//! The files are written after the indexes stand. A reader may for a moment see a page that is
+//! older than the index; the script shows the index.
+
+mod feed;
+mod markup;
+mod newest;
+mod page;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use peipkg_format::repository_layout as layout;
+
+use super::descriptor::{Descriptor, Status};
+use super::error::RepoError;
+use super::{SITE, files};
+use newest::Newest;
+
+/// How many packages page and feed have: a few screens, and weeks of a busy farm.
+const NEWEST: usize = 50;
+
+/// What page and feed say.
+pub(super) struct Facts<'a> {
+    name: &'a str,
+    description: &'a str,
+    /// Fingerprints of the active keys.
+    keys: Vec<&'a str>,
+    index_version: u64,
+    /// RFC 3339 in UTC.
+    generated_at: &'a str,
+    /// The number of entries in the active index.
+    packages: usize,
+    newest: Vec<Newest>,
+}
+
+impl<'a> Facts<'a> {
+    /// Collects what the site says about a publish. `active` are the entries of the active index.
+    pub(super) fn new(
+        descriptor: &'a Descriptor,
+        index_version: u64,
+        generated_at: &'a str,
+        active: &[&str],
+    ) -> Self {
+        let keys = descriptor.repo.signing.keys.iter().filter(|key| key.status == Status::Active);
+        Self {
+            name: &descriptor.repo.name,
+            description: &descriptor.repo.description,
+            keys: keys.map(|key| key.fingerprint.as_str()).collect(),
+            index_version,
+            generated_at,
+            packages: active.len(),
+            newest: newest::newest(active, NEWEST),
+        }
+    }
+}
+
+/// Writes the site of the repository at `root` over the one that is there. Leaves all other files.
+///
+/// # Errors
+/// When a file cannot be written. Each file is then as it was or new, never half.
+pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
+    let (page, feed) = (page::render(facts), feed::render(facts));
+    let content = |name: &str| match name {
+        layout::SITE_PAGE => page.as_str(),
+        layout::SITE_FEED => feed.as_str(),
+        layout::SITE_STYLE => include_str!("assets/browse.css"),
+        layout::SITE_SCRIPT => include_str!("assets/browse.js"),
+        _ => include_str!("assets/browse.svg"),
+    };
+    files::create_dir(&root.join(layout::SITE_ASSETS))?;
+    for name in layout::SITE {
+        let temporary = root.join(SITE);
+        let written = files::write(&temporary, content(name).as_bytes())
+            // A power cut must not leave an empty page.
+            .and_then(|()| files::sync_all(std::slice::from_ref(&temporary)))
+            .and_then(|()| files::rename(&temporary, &root.join(name)));
+        written.inspect_err(|_| drop(files::remove_file(&temporary)))?;
+    }
+    files::sync_all(&[root.join(layout::SITE_ASSETS), root.to_owned()])
+}
+
+/// Copies the files of others at the root of the repository `from`, and those beside the site's
+/// assets, to the one at `to`, unless something is there: a `robots.txt` or `CNAME` belongs to the
+/// site. Hidden files are work files; directories other than the assets may hold anything.
+///
+/// # Errors
+/// When a file cannot be copied.
+pub(super) fn carry_over_others(from: &Path, to: &Path) -> Result<(), RepoError> {
+    let signature = layout::signature(layout::DESCRIPTOR);
+    for directory in ["", layout::SITE_ASSETS] {
+        let (source, target) = (from.join(directory), to.join(directory));
+        let names = match names_of_files(&source) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            names => names.map_err(RepoError::io(&source, "list the directory"))?,
+        };
+        for name in names {
+            let relative = Path::new(directory).join(&name);
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            let ours = relative == Path::new(layout::DESCRIPTOR)
+                || relative == signature
+                || layout::SITE.iter().any(|known| relative == Path::new(known));
+            if !hidden && !ours && fs::symlink_metadata(target.join(&name)).is_err() {
+                files::create_dir(&target)?;
+                copy(&source.join(&name), &target.join(&name), &to.join(SITE))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names of the regular files in `directory`.
+fn names_of_files(directory: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            names.push(entry.file_name());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Copies a file. Not by a link: who edits one copy in place must not change the other.
+fn copy(source: &Path, target: &Path, temporary: &Path) -> Result<(), RepoError> {
+    let copied = files::open(source).and_then(|mut reader| {
+        let mut writer = files::create(temporary)?;
+        io::copy(&mut reader, &mut writer).map_err(RepoError::io(target, "copy the file"))
+    });
+    let moved = copied.and_then(|_| files::rename(temporary, target));
+    moved.inspect_err(|_| drop(files::remove_file(temporary)))
+}
+
+#[cfg(test)]
+mod tests;
