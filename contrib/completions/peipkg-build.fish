@@ -19,7 +19,7 @@ complete -c peipkg-build -n '__fish_seen_subcommand_from build' -l timestamp -x 
 complete -c peipkg-build -n '__fish_seen_subcommand_from build' -l out -x -a '(__fish_complete_directories)' -d 'the directory of the packages; created if missing'
 complete -c peipkg-build -n '__fish_seen_subcommand_from build' -l sign-key -r -F -d 'Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes; without it, packages are unsigned'
 complete -c peipkg-build -n '__fish_seen_subcommand_from build' -l build-env -x -d 'another variable for the build script'
-complete -c peipkg-build -n '__fish_seen_subcommand_from build' -l binary-sign-key -x -d 'a key for signing binaries, which the recipe calls NAME'
+complete -c peipkg-build -n '__fish_seen_subcommand_from build' -l binary-sign-key -x -d 'the key that [[sign]] of the recipe calls NAME'
 
 complete -c peipkg-build -n '__fish_seen_subcommand_from check' -l recipe -r -F -d 'the recipe\'s peipkg.toml'
 

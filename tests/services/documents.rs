@@ -69,6 +69,12 @@ fn configuration_page_commands_work() {
             desk.write("/etc/peipkg-manager/recipes/b/build.sh", "");
             desk.write("/etc/peipkg-manager/recipes/b/peipkg.toml", recipe);
         }
+        if block.text.contains("the farm starts") {
+            desk.write(config, &desk.read("least.toml"));
+            let recipe = "[meta]\nlicense = \"MIT\"\nhomepage = \"https://git.example.org/b\"\nbuild_script = \"make.sh\"\n\n\
+                          [[package]]\nname = \"bb\"\narchitecture = \"noarch\"\ndescription = \"b\"\nfiles = [\"usr/**\"]\n";
+            desk.write("/etc/peipkg-manager/recipes/b/peipkg.toml", recipe);
+        }
     });
 }
 

@@ -173,10 +173,14 @@ fn configuration_broken_stops_nothing_and_starts_nothing() {
     assert_says(&service.run("start", 1), &problem);
     service.run("status", 3);
     service.site.mend_config();
-    service.run("start", 0);
-    Site::wait_events(&service.log(), "peipkg-manager starting", 2);
-    service.run("restart", 0);
-    Site::wait_events(&service.log(), "peipkg-manager starting", 3);
+    // One recipe that cannot be built must not keep the others from being built.
+    let unbuildable = service.site.add_unbuildable();
+    for (starts, command) in [(2, "start"), (3, "restart")] {
+        assert_says(&service.run(command, 0), &unbuildable);
+        Site::wait_events(&service.log(), "peipkg-manager starting", starts);
+    }
+    assert_says(&service.run("reload", 0), &unbuildable);
+    Site::wait_events(&service.log(), "recipe roster loaded", 4);
     service.run("stop", 0);
     assert_eq!(service.site.manager(), None);
 }

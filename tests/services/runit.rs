@@ -186,5 +186,13 @@ fn configuration_broken_stops_nothing_and_is_tried_once() {
     Site::wait_events(&service.log(), "peipkg-manager starting", 2);
     let log = fs::read_to_string(service.log()).unwrap();
     assert_eq!(log.matches(&problem).count(), 3, "{log}");
+    // One recipe that cannot be built must not keep the others from being built.
+    let unbuildable = service.site.add_unbuildable();
+    service.sv(&["hup"]);
+    service.wait_log(&unbuildable, 1);
+    Site::wait_events(&service.log(), "recipe roster loaded", 3);
+    service.sv(&["term"]);
+    service.wait_log(&unbuildable, 2);
+    Site::wait_events(&service.log(), "peipkg-manager starting", 3);
     service.exit();
 }

@@ -172,7 +172,7 @@ fn farm_under_systemd_works_as_the_pages_say() {
 }
 
 /// A reload with a broken recipe fails, says why, and changes nothing; one with a good recipe is
-/// followed.
+/// followed, although another cannot be built.
 fn reload(farm: &Farm) {
     const SECOND: &str = "/etc/peipkg-manager/recipes/second/peipkg.toml";
     farm.run("cp -R /etc/peipkg-manager/recipes/hello /etc/peipkg-manager/recipes/second");
@@ -188,7 +188,11 @@ fn reload(farm: &Farm) {
         "a reload with a broken recipe reached the manager"
     );
     farm.write(SECOND, &good);
+    farm.run("mkdir /etc/peipkg-manager/recipes/third");
+    let third = good.replace("name = \"second\"", "name = \"third\"").replace("'^v", "'^never-");
+    farm.write("/etc/peipkg-manager/recipes/third/peipkg.toml", &third);
     farm.run("systemctl reload peipkg-manager");
+    farm.run("rm -r /etc/peipkg-manager/recipes/third");
     assert_eq!(farm.wait_event("build + publish complete", 2)["recipe"], "second");
     assert_eq!(farm.property("MainPID"), pid);
 }

@@ -150,7 +150,9 @@ fn configuration_broken_stops_nothing_and_starts_nothing() {
     fs::copy(&daemon, &fresh).unwrap();
     fs::rename(&fresh, &daemon).unwrap();
     service.site.latch.open();
-    service.run("restart", 0);
+    // One recipe that cannot be built must not keep the others from being built.
+    let unbuildable = service.site.add_unbuildable();
+    assert_says(&service.run("restart", 0), &unbuildable);
     assert_ne!(service.pid(), pid);
     assert_eq!(service.site.manager(), Some(service.pid()));
     let second = service.pid();

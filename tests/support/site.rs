@@ -100,6 +100,13 @@ impl Site {
         self.farm.add(&Recipe::program(id, &self.upstream.file_url()).tag_pattern("^never-(1)$"));
     }
 
+    /// Adds a recipe that cannot be built, and returns how the check says so.
+    pub fn add_unbuildable(&self) -> String {
+        self.farm.add(&Recipe::manual("unbuildable"));
+        fs::remove_file(self.farm.recipes_dir().join("unbuildable/build.sh")).expect("a build script");
+        "its builds will fail: build_script \"build.sh\"".to_owned()
+    }
+
     /// Breaks the configuration, and returns the error that the manager reports for it.
     pub fn break_config(&self) -> String {
         let text = fs::read_to_string(self.farm.config_path()).expect("the configuration");
