@@ -111,7 +111,7 @@ fn read_share(directories: &[PathBuf]) -> Reading {
         };
         let stamp = recipe_files::stamp(directory, &text).unwrap_or_else(|error| {
             let message = format!("its builds will fail, the directory has {error}");
-            reading.unbuildable.push(Problem::of_file(&directory.join(FILE_NAME), message));
+            reading.unbuildable.push(Problem::of_file(directory.join(FILE_NAME), message));
             0
         });
         match Recipe::parse(id, directory, &text, stamp, &mut reading.warnings) {
