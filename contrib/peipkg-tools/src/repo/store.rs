@@ -54,22 +54,23 @@ pub(super) fn place(
 }
 
 /// Links, or else copies, the published file `relative` from the repository `from` to the one at
-/// `root`. Skips a file that `from` lacks: `verify` reports it.
+/// `root`. Skips a file that `from` lacks: `verify` reports it. Returns whether `root` lacked it.
 pub(super) fn carry_over(
     from: &Path,
     root: &Path,
     relative: &str,
     unsynced: &mut Unsynced,
-) -> Result<(), RepoError> {
+) -> Result<bool, RepoError> {
     let source = from.join(relative);
     if !source.is_file() || root.join(relative).exists() {
-        return Ok(());
+        return Ok(false);
     }
     let target = prepare(root, relative, unsynced)?;
-    if fs::hard_link(&source, &target).is_ok() {
-        return Ok(());
+    // The package of a symbolic link: the link itself would lead elsewhere from `root`, or nowhere.
+    if fs::canonicalize(&source).and_then(|package| fs::hard_link(package, &target)).is_err() {
+        copy_into_place(&source, root, &target, |_| Ok(()))?;
     }
-    copy_into_place(&source, root, &target, |_| Ok(()))
+    Ok(true)
 }
 
 /// Creates the directories of a package file, and adds the paths to sync to `unsynced`.
