@@ -3,6 +3,7 @@
 //! Reads and verifies; writes nothing.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
@@ -24,7 +25,7 @@ use crate::timestamp::Timestamp;
 /// How many missing packages an error names: a message of thousands would hide the reason.
 const MOST_NAMED: usize = 5;
 /// How much of a damaged index is searched for its version, in bytes: the head of any index fits.
-const HEAD: usize = 4096;
+const HEAD: u64 = 4096;
 
 /// The repository before the publish.
 pub(super) struct Previous {
@@ -203,8 +204,9 @@ fn salvage_index_version(root: &Path, now: &Timestamp) -> u64 {
 /// Returns the highest version that either index of `root` claims, however damaged they are.
 pub(super) fn claimed_index_version(root: &Path) -> Option<u64> {
     let claimed = |kind: IndexKind| {
-        let bytes = files::read(&kind.path(root), MAX_INDEX).ok()?;
-        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned();
+        let mut head = Vec::new();
+        files::open(&kind.path(root)).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+        let head = String::from_utf8_lossy(&head).into_owned();
         let (_, after) = head.split_once("\"index_version\"")?;
         let digits = after.trim_start_matches(|c: char| c == ':' || c.is_ascii_whitespace());
         let end = digits.find(|c: char| !c.is_ascii_digit())?;
