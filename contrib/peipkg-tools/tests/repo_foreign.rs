@@ -14,16 +14,16 @@ use sha2::{Digest as _, Sha256};
 
 /// Writes an index with another URL in the entry `name`, correctly signed.
 fn set_url(farm: &Farm, kinds: &[&str], name: &str, url: Option<&str>) {
-    set(farm, kinds, name, "url", url.map(Value::from));
+    set(farm, kinds, name, "url", url.map(Value::from).as_ref());
 }
 
-fn set(farm: &Farm, kinds: &[&str], name: &str, field: &str, value: Option<Value>) {
+fn set(farm: &Farm, kinds: &[&str], name: &str, field: &str, value: Option<&Value>) {
     for kind in kinds {
         let path = farm.repo().join(format!("index/{kind}.json"));
         let mut index = json_file(&path);
         let entries = index["packages"].as_array_mut().unwrap();
         let entry = entries.iter_mut().find(|entry| entry["name"] == name).unwrap();
-        match &value {
+        match value {
             Some(value) => entry[field] = value.clone(),
             None => _ = entry.as_object_mut().unwrap().remove(field),
         }
@@ -120,7 +120,7 @@ fn entry_of_another_tool_is_in_the_way_only_without_an_identity() {
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
     for (number, value) in [Value::Null, 7.into(), json!({"x": []})].into_iter().enumerate() {
         for field in ["url", "hash"] {
-            set(&farm, &["active", "archive"], "bb", field, Some(value.clone()));
+            set(&farm, &["active", "archive"], "bb", field, Some(&value));
         }
         farm.clear();
         farm.add("cc", &format!("{}-1", number + 1), "noarch");
@@ -130,7 +130,7 @@ fn entry_of_another_tool_is_in_the_way_only_without_an_identity() {
             assert_eq!((&entry["url"], &entry["hash"]), (&value, &value));
         }
     }
-    set(&farm, &["archive"], "bb", "version", Some(7.into()));
+    set(&farm, &["archive"], "bb", "version", Some(&7.into()));
     check(
         &farm.publish(),
         1,

@@ -144,12 +144,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
             store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
         }
     }
-    let mut arrived = Vec::new();
-    for relative in carried {
-        if store::carry_over(input, output, &relative, &mut unsynced)? {
-            arrived.push(relative);
-        }
-    }
+    let arrived = store::carry_over(input, output, carried, &mut unsynced)?;
     let header = Header {
         repo: &previous.descriptor.repo.name,
         index_version,
@@ -170,7 +165,9 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     if incoming.is_empty() {
         merged.archive.iter().filter_map(|json| places::of_json(json)).for_each(|path| sidecars.write(&path));
     } else {
-        arrived.iter().for_each(|path| sidecars.write(path));
+        for path in &arrived {
+            sidecars.write(path);
+        }
     }
     sidecars.finish();
     if !in_place {
