@@ -177,6 +177,9 @@ fn run_verify(options: &Options) -> Result<String, Failure> {
     let report = verify::run(&request);
     match report.issues.len() {
         0 => Ok(report.summary()),
-        count => Err(Failure::Audit { issues: report.issues, summary: format!("{count} issues found") }),
+        count => {
+            let noun = if count == 1 { "issue" } else { "issues" };
+            Err(Failure::Audit { issues: report.issues, summary: format!("{count} {noun} found") })
+        }
     }
 }
