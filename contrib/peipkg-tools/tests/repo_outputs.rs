@@ -110,6 +110,25 @@ fn package_behind_a_link_is_carried_over_as_a_file() {
 }
 
 #[test]
+fn file_that_is_not_the_package_is_not_carried_over() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
+    farm.clear();
+    let package = farm.repo().join("p/aa/1-1/aa_1-1_noarch.peipkg");
+    fs::remove_file(&package).unwrap();
+    fs::write(farm.path("secret"), "of somebody else").unwrap();
+    symlink(farm.path("secret"), &package).unwrap();
+    check(
+        &farm.publish_to("next"),
+        0,
+        "aa_1-1_noarch.peipkg: is not carried over: its SHA-256 is not that of",
+    );
+    assert!(!farm.path("next/p/aa").exists());
+    check(&farm.run(&["verify", "--repo", "next"]), 1, "package missing: aa_1-1_noarch.peipkg");
+    assert!(farm.path("next/p/bb/1-1/bb_1-1_noarch.peipkg").is_file());
+}
+
+#[test]
 fn publish_into_another_directory_opens_no_package_that_is_there() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);

@@ -23,18 +23,31 @@ pub(super) struct Planned<'a> {
     pub(super) is_there: bool,
 }
 
-/// Returns the path of a published package that another output needs too. An entry of another tool
-/// may have a URL that leads out of the repository: it has no file, and `verify` reports it.
-pub(super) fn to_carry_over(entry: &Entry<'_>) -> Option<String> {
-    match place(&entry.url) {
+/// A published package that another output needs too.
+pub(super) struct Carried {
+    /// Where it belongs, relative to the repository's root.
+    pub(super) relative: String,
+    /// The SHA-256 of its entry in hexadecimal, unchecked; none if the entry has none.
+    pub(super) hash: Option<String>,
+}
+
+/// Returns the package of a published entry. An entry of another tool may have a URL that leads out
+/// of the repository: it has no file, and `verify` reports it.
+pub(super) fn to_carry_over(entry: &Entry<'_>) -> Option<Carried> {
+    let hash = || entry.hash().filter(|hash| hash.algorithm == "sha256").map(|hash| hash.value.into_owned());
+    of_url(&entry.url).map(|relative| Carried { relative, hash: hash() })
+}
+
+/// Returns the path of the package of an entry in JSON.
+pub(super) fn of_json(json: &str) -> Option<String> {
+    of_url(&Entry::parse(serde_json::from_str(json).ok()?).ok()?.url)
+}
+
+fn of_url(url: &str) -> Option<String> {
+    match place(url) {
         Ok(Place::Local(path)) => Some(path.to_owned()),
         Ok(Place::Elsewhere(_)) | Err(_) => None,
     }
-}
-
-/// Returns the path of the package of an entry in JSON, likewise.
-pub(super) fn of_json(json: &str) -> Option<String> {
-    to_carry_over(&Entry::parse(serde_json::from_str(json).ok()?).ok()?)
 }
 
 /// Refuses a new package whose URL another package has, new or published.
@@ -80,9 +93,9 @@ pub(super) fn plan<'a>(output: &Path, new: &'a [Incoming]) -> Result<Vec<Planned
 
 /// Refuses to carry packages over if another file is at the place of one in `output`. Compares
 /// lengths only: an output of another file system would be read whole at each publish.
-pub(super) fn check_carried(input: &Path, output: &Path, carried: &[String]) -> Result<(), RepoError> {
+pub(super) fn check_carried(input: &Path, output: &Path, carried: &[Carried]) -> Result<(), RepoError> {
     let mut errors = Vec::new();
-    for relative in carried {
+    for Carried { relative, .. } in carried {
         let (source, target) = (input.join(relative), output.join(relative));
         let Some(ours) = fs::metadata(&source).ok().filter(fs::Metadata::is_file) else { continue };
         match fs::metadata(&target) {

@@ -17,7 +17,7 @@ use super::entry::{Entry, Identity, entry_json};
 use super::error::RepoError;
 use super::index::{Header, IndexKind};
 use super::merge::{Conflict, merge};
-use super::places::{self, Planned};
+use super::places::{self, Carried, Planned};
 use super::previous::{self, Previous, Successor, refuse_loss};
 use super::sidecars::Sidecars;
 use super::site::{self, Facts};
@@ -100,7 +100,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     } else {
         previous::published_entries(&archive_path, &previous, &request.timestamp)?
     };
-    let carried: Vec<String> =
+    let carried: Vec<Carried> =
         if in_place { Vec::new() } else { published.iter().filter_map(places::to_carry_over).collect() };
     let before = previous.index_version.max(previous::claimed_index_version(output).unwrap_or(0));
     let Some(index_version) = before.checked_add(1) else {
@@ -144,7 +144,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
             store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
         }
     }
-    let arrived = store::carry_over(input, output, carried, &mut unsynced)?;
+    let (arrived, altered) = store::carry_over(input, output, carried, &mut unsynced)?;
     let header = Header {
         repo: &previous.descriptor.repo.name,
         index_version,
@@ -178,7 +178,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         let facts = Facts::new(&previous.descriptor, index_version, generated_at, &merged.active);
         late.push(site::write(output, &facts).err());
     }
-    let problems = late.iter().flatten().map(ToString::to_string).chain(sidecars.into_problems());
+    let problems = late.iter().flatten().chain(&altered).map(ToString::to_string);
+    let problems = problems.chain(sidecars.into_problems());
     for problem in problems {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::error::RepoError;
+use super::places::Carried;
 use super::{INCOMING, files};
 use crate::chunks::for_each_chunk;
-use crate::digest::Digest;
+use crate::digest::{Digest, hex};
 
 /// Paths to sync before an index may name their packages.
 #[derive(Debug, Default)]
@@ -54,23 +55,40 @@ pub(super) fn place(
 }
 
 /// Links, or else copies, those of the published files `all` that are missing at `root` from the
-/// repository `from`, and returns them. Skips a file that `from` lacks: `verify` reports it.
+/// repository `from`, and returns their paths. Skips a file that `from` lacks: `verify` reports it.
+/// Skips a file that is not the package, and returns an error for it: it may be anybody's.
 pub(super) fn carry_over(
     from: &Path,
     root: &Path,
-    mut all: Vec<String>,
+    all: Vec<Carried>,
     unsynced: &mut Unsynced,
-) -> Result<Vec<String>, RepoError> {
-    all.retain(|relative| from.join(relative).is_file() && !root.join(relative).exists());
-    for relative in &all {
-        let source = from.join(relative);
-        let target = prepare(root, relative, unsynced)?;
+) -> Result<(Vec<String>, Vec<RepoError>), RepoError> {
+    let (mut arrived, mut altered) = (Vec::new(), Vec::new());
+    for Carried { relative, hash } in all {
+        let source = from.join(&relative);
+        if !source.is_file() || root.join(&relative).exists() {
+            continue;
+        }
+        match hash_file(&source) {
+            Ok(found) if Some(hex(&found)) == hash => {}
+            Ok(_) => {
+                let message = "is not carried over: its SHA-256 is not that of the index";
+                altered.push(RepoError::invalid(&source, message));
+                continue;
+            }
+            Err(error) => {
+                altered.push(error);
+                continue;
+            }
+        }
+        let target = prepare(root, &relative, unsynced)?;
         // The package of a symbolic link: the link itself would lead elsewhere from `root`, or nowhere.
         if fs::canonicalize(&source).and_then(|package| fs::hard_link(package, &target)).is_err() {
             copy_into_place(&source, root, &target, |_| Ok(()))?;
         }
+        arrived.push(relative);
     }
-    Ok(all)
+    Ok((arrived, altered))
 }
 
 /// Creates the directories of a package file, and adds the paths to sync to `unsynced`.
