@@ -75,7 +75,10 @@ fn address_is_followed_while_the_search_has_the_focus() {
     // What is typed last is kept when a result is opened at once.
     browser.press("-no");
     browser.press(key::ESCAPE);
-    browser.press(&["curl", key::DOWN, key::ENTER].concat());
+    wait_status(&browser, "5 packages");
+    browser.press("curl");
+    wait_status(&browser, "2 packages of 5");
+    browser.press(&[key::DOWN, key::ENTER].concat());
     browser.wait("document.querySelector('#package .tree') !== null");
     browser.back();
     wait_status(&browser, "2 packages of 5");
@@ -88,6 +91,8 @@ fn address_is_followed_while_the_search_has_the_focus() {
     browser.press("json-schemas");
     browser.wait("document.querySelector('#search').value === 'json-schemas'");
     wait_status(&browser, "1 package of 5");
+    browser.back();
+    browser.wait("document.querySelector('#front').hidden && location.hash === '#/p/curl'");
     assert_eq!(browser.console(), [""; 0]);
 }
 
