@@ -163,7 +163,8 @@ fn architectures_of_a_package_have_a_page_each() {
         of("other", "1-1", "x86_64"),
     ];
     repository.replace_index("active", &listed);
-    let older = [of("libz", "1:2.0-1", "aarch64"), of("libz", "1:1.0-1", "aarch64")];
+    let older =
+        [of("libz", "1:2.0-1", "aarch64"), of("libz", "1:1.0-1", "aarch64"), of("gone", "1-1", "aarch64")];
     repository.replace_index("archive", &[&listed[..], &older].concat());
     let server = StaticFiles::serve(&repository.root(), "/");
     browser.open(&server.url());
@@ -176,6 +177,7 @@ fn architectures_of_a_package_have_a_page_each() {
         ("multi/1-1/x86_64", "multi 1-1 x86_64", true),
         ("libz/1%3A2.0-1/aarch64", "libz 1:2.0-1 aarch64", true),
         ("libz/1%3A1.0-1/aarch64", "libz 1:1.0-1 aarch64", false),
+        ("gone", "gone 1-1 aarch64", false),
     ] {
         browser.open(&format!("{}#/p/{route}", server.url()));
         browser

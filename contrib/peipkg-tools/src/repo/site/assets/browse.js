@@ -628,7 +628,7 @@ function browse() {
       shown.architecture && el("bdi", { class: "arch" }, shorten(shown.architecture, 40)),
     );
     // The index may list a version for one of its architectures only.
-    const isOld = currents.length > 0 && currents.every((one) => one.version !== shown.version);
+    const isOld = currents.every((one) => one.version !== shown.version);
     const provenance = el("dl", { class: "details" });
     const history = el(
       "section",
@@ -653,8 +653,9 @@ function browse() {
               "p",
               { class: "notice" },
               "This is not the current version. ",
-              el("a", { href: route(name) }, "Show the current one"),
-              ".",
+              ...(currents.length > 0
+                ? [el("a", { href: route(name) }, "Show the current one"), "."]
+                : ["The index lists no current one."]),
             )
           : isName(name) && el("div", null, el("p", { class: "install" }, ...installCommand(name)), addFirst()),
         facts(shown, provenance),
