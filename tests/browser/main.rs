@@ -10,4 +10,5 @@ mod hostile;
 mod many;
 mod repository;
 mod site;
+mod states;
 mod without;

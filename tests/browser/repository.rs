@@ -88,21 +88,37 @@ impl Repository {
 
     /// Publishes the packages that were added.
     pub(crate) fn publish(&self) {
+        self.publish_with(&[]);
+    }
+
+    /// Publishes with more arguments.
+    pub(crate) fn publish_with(&self, arguments: &[&str]) {
         let mut command = Command::new(&Tools::get().repo);
         command.arg("publish").arg("--in").arg(self.root()).arg("--new").arg(self.path("new"));
         command.arg("--out").arg(self.root()).arg("--sign-key").arg(self.path("key"));
-        run(command.args(["--timestamp", PUBLISHED]));
+        run(command.args(["--timestamp", PUBLISHED]).args(arguments));
     }
 
     /// Replaces both indexes by ones with these entries, as another tool might write them.
     pub(crate) fn replace_indexes(&self, entries: &[Value]) {
-        for kind in ["active", "archive"] {
-            let index = json!({
-                "schema_version": 1, "repo": "small", "kind": kind, "index_version": 7,
-                "generated_at": PUBLISHED, "packages": entries,
-            });
-            fs::write(self.root().join(format!("index/{kind}.json")), index.to_string()).expect("an index");
-        }
+        self.replace_index("active", entries);
+        self.replace_index("archive", entries);
+    }
+
+    /// Replaces one index.
+    pub(crate) fn replace_index(&self, kind: &str, entries: &[Value]) {
+        let index = json!({
+            "schema_version": 1, "repo": "small", "kind": kind, "index_version": 7,
+            "generated_at": PUBLISHED, "packages": entries,
+        });
+        fs::write(self.root().join(format!("index/{kind}.json")), index.to_string()).expect("an index");
+    }
+
+    /// The entries of the archive index.
+    pub(crate) fn archive(&self) -> Vec<Value> {
+        let index = fs::read(self.root().join("index/archive.json")).expect("an index");
+        let mut index: Value = serde_json::from_slice(&index).expect("an index");
+        serde_json::from_value(index["packages"].take()).expect("a list")
     }
 
     fn path(&self, relative: &str) -> PathBuf {

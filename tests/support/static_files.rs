@@ -1,9 +1,10 @@
 //! A web server on loopback that serves the files of a directory, as any static hosting does.
 //! Dropping it stops it.
 
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
 use tiny_http::{Header, Response, Server};
@@ -16,21 +17,60 @@ pub struct StaticFiles {
     server: Arc<Server>,
     threads: Vec<JoinHandle<()>>,
     prefix: String,
-    requests: Arc<Mutex<Vec<String>>>,
+    state: Arc<State>,
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// With the file.
+    File,
+    /// With an error of the server.
+    Error,
+    /// With the file, once [`StaticFiles::release`] is called.
+    Held,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Mutex<Vec<String>>,
+    /// The answers to the next requests for a path relative to the root; then come files.
+    plans: Mutex<HashMap<String, VecDeque<Answer>>>,
+    released: Mutex<bool>,
+    on_release: Condvar,
+}
+
+impl State {
+    /// Returns the answer to a request for this path, once it may be given.
+    fn next(&self, path: &str) -> Answer {
+        let mut plans = self.plans.lock().expect("no thread panics");
+        let answer = plans.get_mut(path).and_then(VecDeque::pop_front).unwrap_or(Answer::File);
+        drop(plans);
+        if answer == Answer::Held {
+            let released = self.released.lock().expect("no thread panics");
+            drop(self.on_release.wait_while(released, |released| !*released).expect("no thread panics"));
+        }
+        answer
+    }
 }
 
 impl StaticFiles {
     /// Serves the files of `root` below `prefix`, which begins and ends with a slash.
     pub fn serve(root: &Path, prefix: &str) -> Self {
         let server = Arc::new(Server::http("127.0.0.1:0").expect("a free port"));
-        let requests = Arc::new(Mutex::new(Vec::new()));
+        let state = Arc::new(State::default());
         let answer = {
-            let (server, requests) = (Arc::clone(&server), Arc::clone(&requests));
+            let (server, state) = (Arc::clone(&server), Arc::clone(&state));
             let (root, prefix) = (root.to_owned(), prefix.to_owned());
             move || {
                 for request in server.incoming_requests() {
-                    requests.lock().expect("no thread panics").push(request.url().to_owned());
-                    let path = request.url().strip_prefix(&prefix).map(|path| file(&root, path));
+                    state.requests.lock().expect("no thread panics").push(request.url().to_owned());
+                    let path = request.url().strip_prefix(&prefix);
+                    if path.is_some_and(|path| state.next(path) == Answer::Error) {
+                        let _ = request.respond(Response::from_string("broken").with_status_code(500));
+                        continue;
+                    }
+                    let path = path.map(|path| file(&root, path));
                     let content = path.and_then(|path| Some((kind(&path), fs::read(path).ok()?)));
                     let sent = match content {
                         None => request.respond(Response::from_string("not found").with_status_code(404)),
@@ -45,7 +85,7 @@ impl StaticFiles {
             }
         };
         let threads = (0..THREADS).map(|_| thread::spawn(answer.clone())).collect();
-        Self { server, threads, prefix: prefix.to_owned(), requests }
+        Self { server, threads, prefix: prefix.to_owned(), state }
     }
 
     /// The URL of the directory.
@@ -55,7 +95,19 @@ impl StaticFiles {
 
     /// The paths that were asked for since the last call.
     pub fn take_requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.requests.lock().expect("no thread panics"))
+        std::mem::take(&mut self.state.requests.lock().expect("no thread panics"))
+    }
+
+    /// Answers the next requests for `path`, relative to the root, in these ways.
+    pub fn plan(&self, path: &str, answers: &[Answer]) {
+        let answers = answers.iter().copied().collect();
+        self.state.plans.lock().expect("no thread panics").insert(path.to_owned(), answers);
+    }
+
+    /// Answers all requests that are held, and holds no other.
+    pub fn release(&self) {
+        *self.state.released.lock().expect("no thread panics") = true;
+        self.state.on_release.notify_all();
     }
 }
 
@@ -90,6 +142,7 @@ fn kind(path: &Path) -> &'static str {
 
 impl Drop for StaticFiles {
     fn drop(&mut self) {
+        self.release();
         for _ in &self.threads {
             self.server.unblock();
         }

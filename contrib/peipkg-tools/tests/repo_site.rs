@@ -34,9 +34,10 @@ fn site_is_written_by_init_and_by_each_publish() {
     assert!(page.contains("Index version <span id=\"index-version\">1</span>"), "{page}");
     farm.publish_all(&["aa 1-1 noarch", "bb 2-1 x86_64"]);
     let (page, feed) = (read(&farm, "index.html"), read(&farm, "feed.xml"));
-    for text in [&page, &feed] {
-        assert!(text.contains("#/p/aa") && text.contains("#/p/bb"), "{text}");
+    for name in ["aa", "bb"] {
+        assert!(page.contains(&format!("<bdi class=\"name\">{name}</bdi>")), "{page}");
     }
+    assert!(feed.contains("index.html#/p/aa/1-1/noarch") && feed.contains("#/p/bb/2-1/x86_64"), "{feed}");
     assert!(page.contains("<span id=\"index-version\">2</span>"), "{page}");
     assert!(page.contains("href=\"p/bb/2-1/bb_2-1_x86_64.peipkg\""), "{page}");
     for name in FILES {
@@ -81,51 +82,73 @@ fn site_is_left_out_and_left_alone_if_asked() {
     check(&farm.run(&["verify", "--repo", "REPO", "--no-site"]), 2, "unknown flag --no-site");
 }
 
+/// What may be in the place of a file or directory of the site.
+enum Odd {
+    Directory,
+    File,
+    Link,
+}
+
 #[test]
 fn site_that_cannot_be_written_does_not_fail_the_publish() {
     let farm = Farm::new();
-    for (number, (path, is_directory)) in [("index.html", true), ("assets", false)].into_iter().enumerate() {
+    let in_the_way = [
+        ("index.html", Odd::Directory),
+        ("index.html", Odd::Link),
+        ("feed.xml", Odd::Link),
+        ("assets/browse.js", Odd::Link),
+        ("assets", Odd::File),
+        ("assets", Odd::Link),
+    ];
+    for (number, (path, odd)) in in_the_way.into_iter().enumerate() {
+        let elsewhere = farm.path(&format!("elsewhere-{number}"));
+        if path == "assets" {
+            fs::create_dir(&elsewhere).unwrap();
+        } else {
+            fs::write(&elsewhere, "of others").unwrap();
+        }
         let path = farm.repo().join(path);
         let kept = farm.path("kept");
         fs::rename(&path, &kept).unwrap();
-        if is_directory {
-            fs::create_dir(&path).unwrap();
-        } else {
-            fs::write(&path, "of others").unwrap();
+        match odd {
+            Odd::Directory => fs::create_dir(&path).unwrap(),
+            Odd::File => fs::write(&path, "of others").unwrap(),
+            Odd::Link => std::os::unix::fs::symlink(&elsewhere, &path).unwrap(),
         }
+        let site = || FILES.map(|name| fs::read(farm.repo().join(name)).ok());
+        let before = site();
         farm.clear();
         farm.add("aa", &format!("{}-1", number + 1), "noarch");
         let output = farm.publish();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let note = String::from_utf8(output.stderr).unwrap();
-        let expected = format!("peipkg-repo: note: published, but {}: cannot ", path.display());
+        let expected = format!("peipkg-repo: note: published, but {}: is not a ", path.display());
         assert!(note.starts_with(&expected) && note.lines().count() == 1, "{note}");
         assert!(names(&farm.repo()).iter().all(|name| !name.starts_with('.')), "{:?}", names(&farm.repo()));
-        if is_directory {
-            fs::remove_dir(&path).unwrap();
+        assert!(site() == before, "{} was no obstacle", path.display());
+        if elsewhere.is_dir() {
+            assert_eq!(names(&elsewhere), [""; 0]);
         } else {
-            fs::remove_file(&path).unwrap();
+            assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "of others");
+        }
+        match odd {
+            Odd::Directory => fs::remove_dir(&path).unwrap(),
+            Odd::File | Odd::Link => fs::remove_file(&path).unwrap(),
         }
         fs::rename(&kept, &path).unwrap();
     }
     check(&farm.verify(), 0, "");
     // The next publish makes up for it.
-    farm.publish_all(&["aa 3-1 noarch"]);
-    assert!(read(&farm, "index.html").contains("3-1") && read(&farm, "feed.xml").contains("3-1"));
+    farm.publish_all(&["aa 9-1 noarch"]);
+    assert!(read(&farm, "index.html").contains("9-1") && read(&farm, "feed.xml").contains("9-1"));
 }
 
 #[test]
-fn site_follows_links_of_the_operator_and_leaves_other_files() {
+fn site_leaves_other_files() {
     let farm = Farm::new();
     fs::write(farm.repo().join("assets/logo.png"), "logo").unwrap();
     fs::write(farm.repo().join("robots.txt"), "robots").unwrap();
-    // A page that is a link is replaced; its target is not written to.
-    fs::write(farm.path("elsewhere"), "of others").unwrap();
-    fs::remove_file(farm.repo().join("index.html")).unwrap();
-    std::os::unix::fs::symlink(farm.path("elsewhere"), farm.repo().join("index.html")).unwrap();
     farm.publish_all(&["aa 1-1 noarch"]);
-    assert_eq!(fs::read_to_string(farm.path("elsewhere")).unwrap(), "of others");
-    assert!(read(&farm, "index.html").contains("#/p/aa"));
     assert_eq!(
         (read(&farm, "assets/logo.png").as_str(), read(&farm, "robots.txt").as_str()),
         ("logo", "robots")
@@ -164,7 +187,7 @@ fn files_of_others_are_carried_over_to_another_directory() {
     ];
     assert_eq!(names(&next), expected);
     assert_eq!(names(&next.join("assets")), ["browse.css", "browse.js", "browse.svg", "logo.png"]);
-    assert!(fs::read_to_string(next.join("index.html")).unwrap().contains("#/p/aa"));
+    assert!(fs::read_to_string(next.join("feed.xml")).unwrap().contains("#/p/aa"));
     // Each is a file of its own, and one that is there already stays.
     fs::write(next.join("CNAME"), "new").unwrap();
     put("robots.txt", "changed");
@@ -172,6 +195,14 @@ fn files_of_others_are_carried_over_to_another_directory() {
     let text = |name: &str| fs::read_to_string(next.join(name)).unwrap();
     assert_eq!((text("CNAME").as_str(), text("robots.txt").as_str()), ("new", "old"));
     assert_eq!(read(&farm, "CNAME"), "old");
+    // Nothing is written through a link, nor read.
+    fs::rename(next.join("assets"), farm.path("moved")).unwrap();
+    fs::remove_file(farm.path("moved/logo.png")).unwrap();
+    std::os::unix::fs::symlink(farm.path("moved"), next.join("assets")).unwrap();
+    let output = farm.run(&arguments);
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && note.contains("assets: is not a directory"), "{note}");
+    assert!(!farm.path("moved/logo.png").exists());
     check(&farm.run(&["verify", "--repo", "next"]), 0, "");
 }
 
@@ -219,5 +250,5 @@ fn entries_of_another_tool_do_not_fail_the_site() {
     }
     farm.publish_all(&["aa 2-1 noarch"]);
     let page = read(&farm, "index.html");
-    assert!(page.contains("<bdi>&lt;b&gt;</bdi>") && !page.contains("javascript:"), "{page}");
+    assert!(page.contains("<bdi class=\"name\">&lt;b&gt;</bdi>") && !page.contains("javascript:"), "{page}");
 }

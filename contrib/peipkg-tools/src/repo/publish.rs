@@ -130,11 +130,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         count => format!(", {count} new stored elsewhere"),
     };
 
-    for package in &incoming {
-        for warning in &package.warnings {
-            warn(command::PROGRAM, &format!("{}: {warning}", package.path.display()));
-        }
-    }
+    print_warnings(&incoming);
     // Everything has been validated; writing starts here.
     let mut unsynced = Unsynced::default();
     for Planned { package, relative, is_there } in &plan {
@@ -187,6 +183,14 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     Ok(format!(
         "published {count} packages as index_version {index_version}, {total} in the archive{elsewhere}\n"
     ))
+}
+
+fn print_warnings(packages: &[Incoming]) {
+    for package in packages {
+        for warning in &package.warnings {
+            warn(command::PROGRAM, &format!("{}: {warning}", package.path.display()));
+        }
+    }
 }
 
 /// Refuses to replace the repository `output` by a successor that is of another repository, older,

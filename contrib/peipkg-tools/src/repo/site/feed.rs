@@ -45,7 +45,7 @@ fn push_entry(feed: &mut String, package: &Newest, published: &str) {
         escape(&package.version),
         escape(&package.architecture),
         built.as_deref().unwrap_or(published),
-        escape(&route(&package.name)),
+        escape(&route(&package.name, &package.version, &package.architecture)),
         escape(&package.description),
     );
 }

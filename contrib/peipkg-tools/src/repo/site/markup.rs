@@ -62,9 +62,9 @@ pub(super) fn web_link(url: &str) -> Option<&str> {
     }
 }
 
-/// Returns the fragment that opens the page of package `name` in `index.html`.
-pub(super) fn route(name: &str) -> String {
-    format!("#/p/{}", encode(name, ""))
+/// Returns the fragment that opens the page of a package in `index.html`.
+pub(super) fn route(name: &str, version: &str, architecture: &str) -> String {
+    format!("#/p/{}", [name, version, architecture].map(|part| encode(part, "")).join("/"))
 }
 
 /// Percent-encodes `text`, all but unreserved characters (RFC 3986 §2.3) and those in `kept`. The
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn route_of_any_name_is_one_fragment() {
-        assert_eq!(route("libstdc++"), "#/p/libstdc%2B%2B");
-        assert_eq!(route("a/\"b é"), "#/p/a%2F%22b%20%C3%A9");
+        assert_eq!(route("libstdc++", "1:2-1", "x86_64"), "#/p/libstdc%2B%2B/1%3A2-1/x86_64");
+        assert_eq!(route("a/\"b é", "", ""), "#/p/a%2F%22b%20%C3%A9//");
     }
 }

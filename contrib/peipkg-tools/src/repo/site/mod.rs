@@ -21,7 +21,7 @@ mod newest;
 mod page;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -73,8 +73,11 @@ impl<'a> Facts<'a> {
 /// Writes the site of the repository at `root` over the one that is there. Leaves all other files.
 ///
 /// # Errors
-/// When a file cannot be written. Each file is then as it was or new, never half.
+/// When a file cannot be written. Each file is then as it was or new, never half. When a link or
+/// anything else that no publish has made is in the place of one: then nothing is written.
 pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
+    check_place(&root.join(layout::SITE_ASSETS), "directory", Metadata::is_dir)?;
+    layout::SITE.iter().try_for_each(|name| check_place(&root.join(name), "file", Metadata::is_file))?;
     let (page, feed) = (page::render(facts), feed::render(facts));
     let content = |name: &str| match name {
         layout::SITE_PAGE => page.as_str(),
@@ -95,6 +98,21 @@ pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
     files::sync_all(&[root.join(layout::SITE_ASSETS), root.to_owned()])
 }
 
+/// Refuses what is not of the kind that the site has at `path`, such as a link to a directory, which
+/// would take the files elsewhere.
+fn check_place(path: &Path, kind: &str, is_kind: fn(&Metadata) -> bool) -> Result<(), RepoError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !is_kind(&found) => {
+            let message = format!("is not a {kind}, so the browse site is not written; remove it");
+            Err(RepoError::invalid(path, message))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RepoError::io(path, "look at it")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Copies the files of others at the root of the repository `from`, and those beside the site's
 /// assets, to the one at `to`, unless something is there: a `robots.txt` or `CNAME` belongs to the
 /// operator, and so does an `index.html` if `has_site` is not set. Hidden files are work files;
@@ -106,6 +124,10 @@ pub(super) fn carry_over_others(from: &Path, to: &Path, has_site: bool) -> Resul
     let signature = layout::signature(layout::DESCRIPTOR);
     for directory in ["", layout::SITE_ASSETS] {
         let (source, target) = (from.join(directory), to.join(directory));
+        // What is behind a link is not of this repository.
+        if source.is_symlink() || target.is_symlink() {
+            continue;
+        }
         let names = match names_of_files(&source) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             names => names.map_err(RepoError::io(&source, "list the directory"))?,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use peipkg_format::package::check_package_name;
 
 use super::Facts;
-use super::markup::{escape, fill, package_link, route, web_link};
+use super::markup::{escape, fill, package_link, web_link};
 use super::newest::Newest;
 use crate::timestamp::Timestamp;
 
@@ -28,7 +28,7 @@ pub(super) fn render(facts: &Facts<'_>) -> String {
     };
     let count = match facts.packages {
         1 => "1 package".to_owned(),
-        count => format!("{count} packages"),
+        count => format!("{} packages", grouped(count)),
     };
     let handle = handle(facts.name);
     let mut add = format!("peipkg repo add {handle} ADDRESS");
@@ -49,6 +49,7 @@ pub(super) fn render(facts: &Facts<'_>) -> String {
             ("anchors", &escape(&facts.keys.join(" "))),
             ("add", &add),
             ("newest", &newest),
+            ("hide_none", if facts.packages == 0 { "" } else { " hidden" }),
             ("index_version", &facts.index_version.to_string()),
             ("generated_at", &escape(facts.generated_at)),
             ("published", &escape(&published)),
@@ -80,14 +81,14 @@ fn keys(fingerprints: &[&str]) -> String {
     text
 }
 
-/// Returns one package as an element of the list. `browse.js` makes the same element.
+/// Returns one package as an element of the list. `browse.js` makes the same element, with a link to
+/// the page of the package, which only it can show.
 fn item(package: &Newest) -> String {
     let (name, mut text) = (escape(&package.name), String::from("<li class=\"package\">\n"));
     let _ = writeln!(
         text,
-        "<p class=\"line\"><a class=\"name\" href=\"{}\"><bdi>{name}</bdi></a> <bdi class=\"version\">{}</bdi> \
+        "<p class=\"line\"><bdi class=\"name\">{name}</bdi> <bdi class=\"version\">{}</bdi> \
          <bdi class=\"arch\">{}</bdi></p>",
-        escape(&route(&package.name)),
         escape(&package.version),
         escape(&package.architecture),
     );
@@ -129,6 +130,13 @@ fn item(package: &Newest) -> String {
             writeln!(text, "<a href=\"{}\" rel=\"noopener noreferrer\" download>download</a>", escape(&url));
     }
     text + "</span>\n</p>\n</li>\n"
+}
+
+/// Returns a number with a comma after each three digits.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 fn shorten(text: &str) -> String {
@@ -182,6 +190,7 @@ mod tests {
         (facts.description, facts.packages) = ("", 0);
         let page = render(&facts);
         assert!(!page.contains("{{") && page.contains(">0 packages<"), "{page}");
+        assert!(page.contains("<p id=\"none\">No packages yet."), "{page}");
         assert!(page.contains("<meta name=\"description\" content=\"Packages of "), "{page}");
     }
 
@@ -214,6 +223,12 @@ mod tests {
         ] {
             assert_eq!(size(bytes), expected, "{bytes}");
         }
+    }
+
+    #[test]
+    fn numbers_are_grouped_for_people() {
+        let numbers = [0, 999, 1000, 50_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "50,000", "1,234,567"]);
     }
 
     #[test]

@@ -13,7 +13,6 @@ function answerQuestions() {
 
   const text = (value) => (typeof value === "string" ? value : "");
   const list = (value) => (Array.isArray(value) ? value : []);
-  const size = (value) => (Number.isFinite(value) && value >= 0 ? value : null);
   const isPackage = (entry) =>
     entry !== null && typeof entry === "object" && text(entry.name) !== "" && text(entry.version) !== "";
 
@@ -52,15 +51,17 @@ function answerQuestions() {
     const answer = await fetch(new URL(`../index/${kind}.json`, self.location.href), { cache: "no-cache" });
     if (!answer.ok) throw new Error(`index/${kind}.json: the server answers ${answer.status}`);
     const index = await answer.json();
-    return { index, packages: list(index?.packages).filter(isPackage) };
+    if (!Array.isArray(index?.packages)) throw new Error(`index/${kind}.json: has no list of packages`);
+    return { index, packages: index.packages.filter(isPackage) };
   }
 
   async function readActive() {
     const { index, packages } = await fetchIndex("active");
     packages.sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0));
     const names = packages.map((entry) => entry.name.toLowerCase());
+    const provided = packages.map((entry) => relations(entry.provides).map((one) => one.name.toLowerCase()));
     const texts = packages.map((entry, place) =>
-      [names[place], text(entry.description), text(entry.license), text(entry.architecture)]
+      [entry.name, text(entry.description), text(entry.license), text(entry.architecture), ...provided[place]]
         .join("\n")
         .toLowerCase(),
     );
@@ -71,6 +72,7 @@ function answerQuestions() {
     return {
       packages,
       names,
+      provided,
       texts,
       newest,
       version: size(index.index_version),
@@ -122,22 +124,35 @@ function answerQuestions() {
   }
 
   async function search({ query, from, count }) {
-    const { packages, names, texts, newest, version, published } = await indexOf("active");
+    const { packages, names, provided, texts, newest, version, published } = await indexOf("active");
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
     let found = newest;
     if (words.length > 0) {
-      // The name itself, names that begin with the first word, names with all words, then texts.
-      const ranks = [[], [], [], []];
+      // The name itself, who provides it, names that begin with the first word, names with all
+      // words, then texts.
+      const ranks = [[], [], [], [], []];
       const whole = words.join(" ");
       for (let place = 0; place < texts.length; place++) {
         if (!words.every((word) => texts[place].includes(word))) continue;
         const name = names[place];
         const inName = words.every((word) => name.includes(word));
-        ranks[name === whole ? 0 : inName && name.startsWith(words[0]) ? 1 : inName ? 2 : 3].push(place);
+        const rank = [
+          name === whole,
+          provided[place].includes(whole),
+          inName && name.startsWith(words[0]),
+          inName,
+          true,
+        ].indexOf(true);
+        ranks[rank].push(place);
       }
       found = ranks.flat();
     }
-    const rows = found.slice(from, from + count).map((place) => shown(packages[place]));
+    // A name alone opens one of its architectures only.
+    const isRepeated = (place) =>
+      [place - 1, place + 1].some((other) => packages[other]?.name === packages[place].name);
+    const rows = found
+      .slice(from, from + count)
+      .map((place) => ({ ...shown(packages[place]), repeated: isRepeated(place) }));
     return { rows, total: found.length, all: packages.length, version, published };
   }
 
@@ -152,15 +167,15 @@ function answerQuestions() {
     };
   }
 
-  // The current version of a package, who requires it, and who provides what any version of it
-  // needs.
+  // The current version of a package, for each architecture that the index lists, and who requires
+  // it.
   async function details({ name }) {
     const [{ packages, version, published }, { required }] = await Promise.all([
       indexOf("active"),
       indexOf("links"),
     ]);
-    const current = packages.find((entry) => entry.name === name);
-    const names = new Set([name, ...relations(current?.provides).map((one) => one.name)]);
+    const currents = packages.filter((entry) => entry.name === name).map(whole);
+    const names = new Set([name, ...currents.flatMap((one) => one.provides).map((one) => one.name)]);
     const requiredBy = [...names].flatMap((needed) =>
       (required.get(needed) ?? []).map((one) => ({
         name: packages[one.place].name,
@@ -170,7 +185,7 @@ function answerQuestions() {
       })),
     );
     const others = requiredBy.filter((one) => one.name !== name);
-    return { current: current && whole(current), requiredBy: others, version, published };
+    return { currents, requiredBy: others, version, published };
   }
 
   // Which packages have these names, or provide them.
@@ -208,16 +223,28 @@ function answerQuestions() {
 
 // ---- Shared ---------------------------------------------------------------------------------------
 
+const size = (value) => (Number.isFinite(value) && value >= 0 ? value : null);
+
+// The path of a package file below the repository, or null. `package_url.rs` decides the same.
+function pathOf(url) {
+  const isRooted = url.startsWith("/");
+  const segments = (isRooted ? url.slice(1) : url).split("/");
+  if (!isRooted && segments[0].includes(":")) return null;
+  if (/[\\?#\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(url)) return null;
+  return segments.some((one) => one === "" || one.startsWith(".")) ? null : segments.join("/");
+}
+
 function directoryOf(url) {
-  return url.slice(0, url.lastIndexOf("/") + 1);
+  const path = pathOf(url) ?? url;
+  return path.slice(0, path.lastIndexOf("/") + 1);
 }
 
 // ---- The page -------------------------------------------------------------------------------------
 
 function browse() {
   const PAGE = 50; // rows that are added at a time: thousands would freeze the page
-  const MOST = 500; // entries of a directory, or links of a kind, that are shown
-  const base = new URL(".", location.href.split(/[?#]/)[0]).href;
+  const MOST = 500; // entries of a directory, or links of a kind, that are added at a time
+  const base = address(".", location.href.split(/[?#]/)[0]);
   const at = (id) => document.getElementById(id);
   const title = document.title;
 
@@ -235,6 +262,14 @@ function browse() {
 
   // ---- Links
 
+  // An address of this site. Browsers refuse to fetch one with the user and the password that the
+  // visitor has typed before the host.
+  function address(relative, from) {
+    const url = new URL(relative, from);
+    url.username = url.password = "";
+    return url.href;
+  }
+
   // The address if it is a web address, else null.
   function webLink(text) {
     if (!/^https?:\/\/[^/?#:][^]*$/i.test(text) || /[\p{Cc}\p{Cf}\s\\]/u.test(text)) return null;
@@ -248,11 +283,9 @@ function browse() {
 
   // The address of a file that an index names: below the repository, or a web address.
   function packageUrl(url) {
-    if (webLink(url)) return webLink(url);
-    const segments = url.replace(/^\//, "").split("/");
-    if (/^[^/]*:/.test(url) || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}?#\\]/u.test(url)) return null;
-    if (segments.some((one) => one === "" || one.startsWith("."))) return null;
-    const encoded = segments.map(encode);
+    const path = pathOf(url);
+    if (path === null) return webLink(url);
+    const encoded = path.split("/").map(encode);
     return encoded.includes(null) ? null : base + encoded.join("/");
   }
 
@@ -266,6 +299,8 @@ function browse() {
   }
 
   const route = (...parts) => `#/p/${parts.map((part) => encode(part) ?? "").join("/")}`;
+  const routeOfVersion = (one) => route(one.name, one.version, one.architecture);
+  const routeOfRow = (one) => (one.repeated ? routeOfVersion(one) : route(one.name));
 
   function outside(text, label) {
     const href = webLink(text);
@@ -350,8 +385,12 @@ function browse() {
 
   // ---- Questions to the workers
 
+  const policy = globalThis.trustedTypes?.createPolicy("browse-worker", { createScriptURL: (url) => url });
+  const source = address(document.currentScript.src);
+  const script = policy ? policy.createScriptURL(source) : source;
+
   // Starts a worker, and returns the function that asks it.
-  function startWorker(script) {
+  function startWorker(onFailure) {
     const worker = new Worker(script);
     const questions = new Map();
     let lastId = 0;
@@ -362,6 +401,8 @@ function browse() {
       else reject(new Error(data.error));
     };
     worker.onerror = () => {
+      worker.terminate();
+      onFailure();
       for (const { reject } of questions.values()) reject(new Error("the script could not be started"));
       questions.clear();
     };
@@ -372,14 +413,18 @@ function browse() {
       });
   }
 
-  const policy = globalThis.trustedTypes?.createPolicy("browse-worker", { createScriptURL: (url) => url });
-  const source = document.currentScript.src;
-  const script = policy ? policy.createScriptURL(source) : source;
-  let askActive = null;
-  let askArchive = null;
-  const ask = (question, values) => (askActive ??= startWorker(script))(question, values);
+  // Asks a worker. One that failed is not kept, so that the next question starts another.
+  const workers = new Map();
+  async function ask(question, values, kind = "active") {
+    if (!workers.has(kind))
+      workers.set(
+        kind,
+        startWorker(() => workers.delete(kind)),
+      );
+    return workers.get(kind)(question, values);
+  }
   // The archive index may be long. In a worker of its own it delays no search.
-  const askVersions = (name) => (askArchive ??= startWorker(script))("versions", { name });
+  const askVersions = (name) => ask("versions", { name }, "archive");
 
   function notice(text) {
     at("notice").textContent = text;
@@ -391,6 +436,11 @@ function browse() {
   let wanted = null; // the query that the list must show
   let listed = null; // the query that it shows
   let asking = false;
+  const made = {
+    list: [...at("list").children],
+    status: at("status").textContent,
+    none: [...at("none").childNodes],
+  };
 
   // One element of the list. `page.rs` makes the same without JavaScript.
   function row(found) {
@@ -406,7 +456,7 @@ function browse() {
       el(
         "p",
         { class: "line" },
-        el("a", { class: "name", href: route(found.name) }, said(shorten(found.name, 100))),
+        el("a", { class: "name", href: routeOfRow(found) }, said(shorten(found.name, 100))),
         " ",
         said(shorten(found.version, 100)) && el("bdi", { class: "version" }, shorten(found.version, 100)),
         " ",
@@ -433,6 +483,10 @@ function browse() {
     // While the worker is busy only the last of several queries is worth an answer.
     if (asking) return;
     asking = true;
+    const slow = setTimeout(() => {
+      at("status").textContent = "Loading the index…";
+      at("list").setAttribute("aria-busy", "true");
+    }, 200);
     try {
       while (listed !== wanted) {
         const now = wanted;
@@ -444,24 +498,48 @@ function browse() {
       }
       notice("");
     } catch (error) {
-      wanted = null;
-      notice(`The index cannot be read: ${error.message}. Below is the list from when the page was made.`);
+      showMade(wanted, error.message);
+      wanted = listed = null;
     } finally {
+      clearTimeout(slow);
+      at("list").removeAttribute("aria-busy");
       asking = false;
     }
   }
 
   function fill(query, found) {
-    const searched = query.trim() !== "";
+    head(query);
     at("list").replaceChildren(...found.rows.map(row));
-    at("about").hidden = searched;
-    at("front").classList.toggle("with-about", !searched);
-    at("packages-title").textContent = searched ? "Results" : "Newest packages";
-    at("status").textContent = searched
+    at("status").textContent = isSearch(query)
       ? `${counted(found.total, "package", "packages")} of ${found.all.toLocaleString("en")}`
       : counted(found.all, "package", "packages");
     at("more").hidden = found.rows.length >= found.total;
+    at("none").hidden = found.total > 0;
+    const all = el("a", { href: "#/" }, "Show all packages");
+    at("none").replaceChildren(
+      ...(found.all === 0 ? made.none : ["No package matches “", said(query.trim()), "”. ", all, "."]),
+    );
     describeIndex(found);
+  }
+
+  // Without an index there are the packages that the page itself has, but no results.
+  function showMade(query, reason) {
+    head(query);
+    const below = isSearch(query) ? "" : " Below is the list from when the page was made.";
+    notice(`The index cannot be read: ${reason}.${below}`);
+    at("list").replaceChildren(...(isSearch(query) ? [] : made.list));
+    at("status").textContent = isSearch(query) ? "" : made.status;
+    at("more").hidden = true;
+    at("none").hidden = isSearch(query) || made.list.length > 0;
+    at("none").replaceChildren(...made.none);
+  }
+
+  const isSearch = (query) => query.trim() !== "";
+
+  function head(query) {
+    at("about").hidden = isSearch(query);
+    at("front").classList.toggle("with-about", !isSearch(query));
+    at("packages-title").textContent = isSearch(query) ? "Results" : "Newest packages";
   }
 
   async function showMore() {
@@ -495,8 +573,9 @@ function browse() {
     const current = ++opened;
     const isCurrent = () => current === opened;
     const article = at("package");
-    const heading = el("h1", { id: "package-title", tabindex: "-1" }, said(name));
-    const back = el("p", null, el("a", { href: listRoute() }, "← All packages"));
+    const heading = el("h1", { id: "package-title", tabindex: "-1" }, said(shorten(name, 100)));
+    const label = isSearch(search.value) ? "← Results" : "← All packages";
+    const back = el("p", null, el("a", { href: listRoute() }, label));
     article.replaceChildren(back, heading, el("p", { class: "quiet" }, "Loading…"));
     document.title = `${shorten(name, 100)} – ${title}`;
     at("front").hidden = true;
@@ -517,8 +596,9 @@ function browse() {
       return;
     }
     describeIndex(found);
-    const wanted = version === undefined ? found.current : { version, architecture };
-    let shown = found.current && same(found.current, wanted) ? found.current : null;
+    const { currents } = found;
+    const wanted = version === undefined ? currents[0] : { version, architecture };
+    let shown = currents.find((one) => same(one, wanted)) ?? null;
     if (shown === null) {
       const all = await archive;
       shown = all.error ? null : (all.find((one) => (wanted ? same(one, wanted) : true)) ?? null);
@@ -526,24 +606,29 @@ function browse() {
         const reason = all.error
           ? `The archive index cannot be read: ${all.error}.`
           : "There is no such package in the index.";
+        const { providers } = (await relatives([name])).get(name) ?? { providers: [] };
+        if (!isCurrent()) return;
         article.replaceChildren(
           back,
           heading,
           el("p", { class: "notice" }, reason),
+          ...(providers.length > 0 ? [el("p", null, "Provided by ", ...links(providers), ".")] : []),
           all.length > 0 ? versions(all, null) : "",
         );
       }
     }
     if (!isCurrent() || shown === null) return;
     const related = [...shown.dependencies, ...shown.optional, ...shown.conflicts, ...shown.replaces];
-    const known = await ask("providers", { names: related.map((one) => one.name) });
+    const known = await relatives(related.map((one) => one.name));
     if (!isCurrent()) return;
     heading.append(
       " ",
-      el("bdi", { class: "version" }, shown.version),
+      el("bdi", { class: "version" }, shorten(shown.version, 100)),
       " ",
-      shown.architecture && el("bdi", { class: "arch" }, shown.architecture),
+      shown.architecture && el("bdi", { class: "arch" }, shorten(shown.architecture, 40)),
     );
+    // The index may list a version for one of its architectures only.
+    const isOld = currents.every((one) => one.version !== shown.version);
     const provenance = el("dl", { class: "details" });
     const history = el(
       "section",
@@ -562,16 +647,17 @@ function browse() {
         back,
         heading,
         shown.description && el("p", { class: "lead" }, said(shown.description)),
-        isName(name) && el("p", { class: "install" }, ...installCommand(name)),
-        found.current &&
-          !same(shown, found.current) &&
-          el(
-            "p",
-            { class: "notice" },
-            "This is not the current version. ",
-            el("a", { href: route(name) }, "Show the current one"),
-            ".",
-          ),
+        // The command would install the current version.
+        isOld
+          ? el(
+              "p",
+              { class: "notice" },
+              "This is not the current version. ",
+              ...(currents.length > 0
+                ? [el("a", { href: route(name) }, "Show the current one"), "."]
+                : ["The index lists no current one."]),
+            )
+          : isName(name) && el("div", null, el("p", { class: "install" }, ...installCommand(name)), addFirst()),
         facts(shown, provenance),
         el(
           "div",
@@ -597,6 +683,19 @@ function browse() {
     );
     const shared = !all.error && all.some((one) => same(one, shown) && one.shared);
     loadSidecars(shown, shared, files, provenance, isCurrent);
+  }
+
+  // The command that adds the repository, for those whom a link brought to this page.
+  function addFirst() {
+    const command = el("code", null, at("add").textContent);
+    return el(
+      "details",
+      null,
+      el("summary", null, "Add the repository first"),
+      el("pre", null, command),
+      copyButton(command, "the command that adds the repository"),
+      el("p", { class: "quiet" }, at("trust").textContent),
+    );
   }
 
   function facts(shown, provenance) {
@@ -629,16 +728,34 @@ function browse() {
     terms.append(el("dt", null, term), el("dd", null, value));
   }
 
-  // A list that is cut where it would freeze the page.
-  function cut(items, make, kind) {
-    const shown = items.slice(0, MOST).map(make);
-    const rest = items.length - shown.length;
-    return rest > 0 ? [...shown, el("li", { class: "quiet" }, `and ${counted(rest, ...kind)} more`)] : shown;
+  // Appends the elements of some items, and a button for the next: all at once would freeze the page.
+  function grow(parent, items, make, from = 0) {
+    const end = from + MOST;
+    parent.append(...items.slice(from, end).map(make));
+    if (items.length <= end) return parent;
+    const more = () => {
+      last.remove();
+      grow(parent, items, make, end);
+      const first = parent.children[end];
+      first.tabIndex = -1;
+      (first.querySelector("a, summary") ?? first).focus();
+    };
+    const left = (items.length - end).toLocaleString("en");
+    const button = el("button", { type: "button", click: more }, `Show more (${left} left)`);
+    const isTable = parent.localName === "tbody";
+    const last = isTable ? el("tr", null, el("td", { colspan: "5" }, button)) : el("li", null, button);
+    parent.append(last);
+    return parent;
   }
 
   function packageLink(name) {
     return el("a", { href: route(name) }, said(name));
   }
+
+  const links = (names) => names.flatMap((name, place) => [place > 0 && ", ", packageLink(name)]);
+
+  // Which packages have these names, or provide them. Nothing without an index.
+  const relatives = (names) => ask("providers", { names }).catch(() => new Map());
 
   function relationSection(heading, relations, known, none) {
     if (relations.length === 0 && !none) return null;
@@ -649,12 +766,7 @@ function browse() {
       if (one.arch) content.push(" ", el("bdi", { class: "arch" }, one.arch));
       if (one.root) content.push(" in root ", said(one.root, "code"));
       if (!found.known && found.providers.length > 0) {
-        content.push(
-          ", provided by ",
-          ...found.providers
-            .slice(0, 10)
-            .flatMap((name, place) => (place ? [", ", packageLink(name)] : [packageLink(name)])),
-        );
+        content.push(", provided by ", ...links(found.providers.slice(0, 10)));
       }
       return el("li", null, ...content);
     };
@@ -663,7 +775,7 @@ function browse() {
       null,
       el("h2", null, heading),
       relations.length > 0
-        ? el("ul", { class: "relations" }, ...cut(relations, item, ["package", "packages"]))
+        ? grow(el("ul", { class: "relations" }), relations, item)
         : el("p", { class: "quiet" }, none),
     );
   }
@@ -685,7 +797,7 @@ function browse() {
       null,
       el("h2", null, "Required by"),
       requiredBy.length > 0
-        ? el("ul", { class: "relations" }, ...cut(requiredBy, item, ["package", "packages"]))
+        ? grow(el("ul", { class: "relations" }), requiredBy, item)
         : el("p", { class: "quiet" }, "No other package here requires it."),
     );
   }
@@ -695,16 +807,15 @@ function browse() {
       el(
         "tr",
         { "aria-current": shown && same(one, shown) ? "true" : false },
-        el("td", null, el("a", { href: route(one.name, one.version, one.architecture) }, said(one.version))),
+        el("td", null, el("a", { href: routeOfVersion(one) }, said(one.version))),
         el("td", null, said(one.architecture)),
         el("td", null, bytes(one.download)),
         el("td", null, time(one.built)),
         el("td", null, download(one, "download", `download ${one.version} ${one.architecture}`)),
       );
-    const head = ["Version", "Architecture", "Size", "Built", "Download"].map((name) =>
+    const head = ["Version", "Arch", "Size", "Built", "File"].map((name) =>
       el("th", { scope: "col" }, name),
     );
-    const rest = all.length - MOST;
     return el(
       "section",
       { "aria-labelledby": "versions-title" },
@@ -716,12 +827,9 @@ function browse() {
           "table",
           null,
           el("thead", null, el("tr", null, ...head)),
-          el("tbody", null, ...all.slice(0, MOST).map(line)),
+          grow(el("tbody"), all, line),
         ),
       ),
-      rest > 0
-        ? el("p", { class: "quiet" }, `and ${counted(rest, "older version", "older versions")}`)
-        : null,
     );
   }
 
@@ -739,7 +847,7 @@ function browse() {
     const url = packageUrl(shown.url);
     const none = (text) =>
       isCurrent() && section.replaceChildren(section.firstChild, el("p", { class: "quiet" }, text));
-    if (url === null || !url.startsWith(new URL("/", base).href)) {
+    if (!url?.startsWith(new URL("/", base).href)) {
       return none("The package file is at another address, so its list of files is not here.");
     }
     const prefixes = [directoryOf(url), `${url}.`];
@@ -761,7 +869,7 @@ function browse() {
       section.replaceChildren(
         section.firstChild,
         el("p", { class: "quiet" }, counted(entries.length, "file", "files")),
-        el("ul", { class: "tree" }, ...branches(root, entries.length <= 60)),
+        branches(el("ul", { class: "tree" }), root, entries.length <= 60 ? Infinity : 1),
       );
       return undefined;
     }
@@ -779,8 +887,8 @@ function browse() {
 
   function treeOf(entries) {
     const root = { directories: new Map(), files: [], count: 0 };
-    for (const { path, size } of entries) {
-      const parts = path.split("/").filter(Boolean);
+    for (const entry of entries) {
+      const parts = entry.path.split("/").filter(Boolean);
       let node = root;
       node.count++;
       for (const part of parts.slice(0, -1)) {
@@ -789,55 +897,38 @@ function browse() {
         node = node.directories.get(part);
         node.count++;
       }
-      node.files.push([parts.at(-1) ?? path, Number.isFinite(size) ? size : null]);
+      node.files.push([parts.at(-1) ?? entry.path, size(entry.size)]);
     }
     return root;
   }
 
-  // The elements of a directory. Those of its directories are made when they are opened.
-  function branches(node, isOpen) {
+  // Appends what is in a directory. What is in its directories is made when they are opened; those
+  // of the first `levels` are open.
+  function branches(list, node, levels) {
     const children = [
       ...[...node.directories].map((one) => [true, ...one]),
       ...node.files.map((one) => [false, ...one]),
     ];
-    return cut(
-      children,
-      ([isDirectory, name, inside]) => {
-        if (!isDirectory)
-          return el(
-            "li",
-            null,
-            said(name),
-            inside === null ? null : el("span", { class: "size" }, bytes(inside)),
-          );
-        // A directory with nothing but a directory is not worth a click.
-        let [label, only] = [name, inside];
-        while (only.files.length === 0 && only.directories.size === 1) {
-          const [[next, below]] = only.directories;
-          [label, only] = [`${label}/${next}`, below];
-        }
-        const below = el("ul");
-        const details = el(
-          "details",
-          null,
-          el(
-            "summary",
-            null,
-            said(`${label}/`),
-            el("span", { class: "size" }, counted(only.count, "file", "files")),
-          ),
-          below,
-        );
-        const grow = () => below.children.length === 0 && below.append(...branches(only, isOpen));
-        details.addEventListener("toggle", grow);
-        if (isOpen) {
-          details.open = true;
-          grow();
-        }
-        return el("li", null, details);
-      },
-      ["entry", "entries"],
-    );
+    return grow(list, children, ([isDirectory, name, inside]) => {
+      if (!isDirectory)
+        return el("li", null, said(name), inside !== null && el("span", { class: "size" }, bytes(inside)));
+      // A directory with nothing but a directory is not worth a click.
+      let [label, only] = [name, inside];
+      while (only.files.length === 0 && only.directories.size === 1) {
+        const [[next, below]] = only.directories;
+        [label, only] = [`${label}/${next}`, below];
+      }
+      const below = el("ul");
+      const count = el("span", { class: "size" }, counted(only.count, "file", "files"));
+      const details = el("details", null, el("summary", null, said(`${label}/`), count), below);
+      const fillOnce = () => below.children.length === 0 && branches(below, only, levels - 1);
+      details.addEventListener("toggle", fillOnce);
+      if (levels > 0) {
+        details.open = true;
+        fillOnce();
+      }
+      return el("li", null, details);
+    });
   }
 
   // ---- Routes: #/ and #/?q=QUERY are the list, #/p/NAME[/VERSION/ARCHITECTURE] a package
@@ -864,7 +955,7 @@ function browse() {
   function follow() {
     const { name, version, architecture, query } = readRoute();
     if (name !== undefined) {
-      if (at("package").hidden) left = { y: scrollY, href: route(name) };
+      if (at("package").hidden) left = { y: scrollY, href: location.hash };
       open(name, version, architecture);
       return;
     }
@@ -873,7 +964,7 @@ function browse() {
     at("package").hidden = true;
     at("front").hidden = false;
     document.title = title;
-    if (document.activeElement !== search && search.value !== query) search.value = query;
+    if (search.value !== query) search.value = query;
     show(search.value);
     if (returns && document.activeElement !== search) {
       scrollTo(0, left.y);
@@ -886,13 +977,20 @@ function browse() {
   let writing = 0;
   function onType() {
     if (!at("package").hidden) {
-      location.hash = listRoute();
+      // At once: the address must not bring back an older query than the one being typed.
+      history.pushState(null, "", listRoute());
+      follow();
       return;
     }
     show(search.value);
     // Browsers refuse an address that changes at every key.
     clearTimeout(writing);
-    writing = setTimeout(() => at("package").hidden && history.replaceState(null, "", listRoute()), 300);
+    writing = setTimeout(writeAddress, 300);
+  }
+
+  function writeAddress() {
+    clearTimeout(writing);
+    if (at("package").hidden) history.replaceState(null, "", listRoute());
   }
 
   // ---- Keys
@@ -928,9 +1026,9 @@ function browse() {
     const found = await ask("search", { query: search.value, from: 0, count: 1 }).catch(() => null);
     const first = found?.rows[0];
     if (first === undefined || search.value.trim() === "") return;
-    history.replaceState(null, "", listRoute());
+    writeAddress();
     search.blur();
-    location.hash = route(first.name);
+    location.hash = routeOfRow(first);
   }
 
   // ---- Start
@@ -940,13 +1038,16 @@ function browse() {
     const flags = anchors.split(" ").map((anchor) => `--anchor ${anchor}`);
     // The client takes an address without TLS only if told so.
     if (location.protocol === "http:") flags.push("--insecure");
-    at("add").textContent = [`peipkg repo add ${handle} ${base.replace(/\/$/, "")}`, ...flags].join(
-      " \\\n    ",
-    );
+    // What has a meaning for a shell is escaped; brackets are of an IPv6 address, which knows no escape.
+    const escaped = (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`;
+    const url = base.replace(/\/$/, "").replace(/[^\w.~:/%[\]-]/g, escaped);
+    at("add").textContent = [`peipkg repo add ${handle} ${url}`, ...flags].join(" \\\n    ");
     at("address").remove();
     at("add").parentElement.after(copyButton(at("add"), "the command that adds the repository"));
   }
 
+  // On a phone it would fill the first screen.
+  at("use").open = !matchMedia("(max-width: 40rem)").matches;
   if (location.protocol === "file:") {
     notice(
       "Search needs this page to come from a web server: a browser does not let a page that is a file read the index beside it.",
@@ -959,6 +1060,8 @@ function browse() {
   notice("");
   completeCommands();
   search.addEventListener("input", onType);
+  // Leaving the box, for a result say, must not lose what was typed last.
+  search.addEventListener("change", writeAddress);
   at("form").addEventListener("submit", onSubmit);
   at("more").addEventListener("click", showMore);
   addEventListener("keydown", onKey);
