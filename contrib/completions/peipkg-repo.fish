@@ -17,9 +17,9 @@ complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l out -x -a '(__f
 complete -c peipkg-repo -n '__fish_seen_subcommand_from init' -l no-site -d 'leaves out the browse site: index.html, feed.xml and assets/'
 
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l in -x -a '(__fish_complete_directories)' -d 'the repository before the publish'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l new -x -a '(__fish_complete_directories)' -d 'the packages to add; needed without --rebuild. If there are none, the documents beside all packages (manifest.json, files.json) are mended'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l new -x -a '(__fish_complete_directories)' -d 'the packages to add; required unless --rebuild is given. If there are none, the sidecars of all packages (manifest.json, files.json) are healed'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l rebuild -d 'makes the indexes anew from all packages; signs repo.json again if its signature is not valid'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l all-packages-dir -x -a '(__fish_complete_directories)' -d 'the directory of all packages, at any depth; needed with --rebuild'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l all-packages-dir -x -a '(__fish_complete_directories)' -d 'the directory of all packages, at any depth; required with --rebuild'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l sign-key -r -F -d 'Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l timestamp -x -d 'RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; recorded as generated_at'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from publish' -l out -x -a '(__fish_complete_directories)' -d 'the repository after the publish; may be the same as --in'

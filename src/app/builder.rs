@@ -312,8 +312,7 @@ fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
         let entry = entry.map_err(at(out))?;
         let is_file = entry.file_type().map_err(at(out))?.is_file();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let name = excerpt(&name).into_owned();
-        found.insert(if is_file { name } else { format!("{name} (not a file)") });
+        found.insert(if is_file { name } else { format!("(not a file) {name}") });
     }
     let version = &job.candidate.version;
     let expected: BTreeSet<String> = job.recipe.packages.iter().map(|p| p.file_name(version)).collect();
@@ -323,7 +322,7 @@ fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
 /// Lists a few of `names`, and how many more there are.
 fn some_of(names: &BTreeSet<String>) -> String {
     const SHOWN: usize = 10;
-    let shown: BTreeSet<&String> = names.iter().take(SHOWN).collect();
+    let shown: BTreeSet<_> = names.iter().take(SHOWN).map(|name| excerpt(name)).collect();
     match names.len().saturating_sub(SHOWN) {
         0 => format!("{shown:?}"),
         more => format!("{shown:?} and {more} more"),

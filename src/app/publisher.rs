@@ -66,12 +66,13 @@ impl Publisher {
             Ok(()) => PublishOutcome::Done,
             Err(error) if error.is_interrupted() => PublishOutcome::Interrupted,
             Err(PublishError::Gone(gone)) => PublishOutcome::Gone(gone),
-            Err(error) => {
-                if let [outputs] = &outputs[..] {
-                    self.repository.set_aside_refused(outputs, &error);
+            Err(error) => match &outputs[..] {
+                [outputs] if self.repository.set_aside_refused(outputs, &error) => {
+                    log.note(format_args!("publish failed, the packages are set aside: {error}"));
+                    PublishOutcome::Gone(vec![outputs.directory.clone()])
                 }
-                PublishOutcome::Failed { reason: error.to_string() }
-            }
+                _ => PublishOutcome::Failed { reason: error.to_string() },
+            },
         };
         for (path, outputs) in logs.iter().zip(&outputs) {
             if path.as_ref() == first {

@@ -5,15 +5,17 @@
 //! whatever a program makes of `check --help`, it builds nothing. A program that does not answer
 //! with that text is not asked further, and the operator is told.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use peipkg_format::problem::{OneLine, Problem};
 
 use crate::app::roster::of_builds;
-use crate::process::{Interrupt, ProcessError, Program};
+use crate::process::{Interrupt, ProcessError, Program, Sink};
 use crate::recipe::FILE_NAME;
 
 /// How long the tool may take for its help text. A wrapper may have to load it from elsewhere.
@@ -27,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The longest help text to read, in bytes.
 const MAX_HELP: usize = 64 * 1024;
+
+/// The longest list of problems of one recipe to read, in bytes: more than anybody mends at once.
+const MAX_PROBLEMS: usize = 4 * 1024 * 1024;
 
 /// The part of the help text by which a tool is known to have the command.
 const USAGE: &str = "peipkg-build check --recipe ";
@@ -122,15 +127,40 @@ fn problems(
     deadline: Duration,
     interrupt: &Interrupt,
 ) -> Result<Vec<Problem>, ProcessError> {
-    let program = Program::new(tool).args(["check", "--recipe"]).arg(file);
+    let output = Output::default();
+    let program = Program::new(tool).args(["check", "--recipe"]).arg(file).log_to(&output);
     let Err(error) = program.deadline(Some(deadline)).grace(GRACE).run(interrupt) else {
         return Ok(Vec::new());
     };
-    let found = match &error {
-        ProcessError::Failed { status, tail, .. } if status.code() == Some(1) => read(tail, file),
+    let output = output.0.borrow();
+    let mut found = match &error {
+        ProcessError::Failed { status, .. } if status.code() == Some(1) => {
+            read(&String::from_utf8_lossy(&output), file)
+        }
         _ => Vec::new(),
     };
-    if found.is_empty() { Err(error) } else { Ok(found) }
+    if found.is_empty() {
+        return Err(error);
+    }
+    if output.len() == MAX_PROBLEMS {
+        let message = "its builds will fail: these are its first problems; mend them to see the others";
+        found.push(Problem::of_file(file, message));
+    }
+    Ok(found)
+}
+
+/// The first [`MAX_PROBLEMS`] bytes of the tool's output.
+#[derive(Debug, Clone, Default)]
+struct Output(Rc<RefCell<Vec<u8>>>);
+
+impl Sink for Output {
+    fn begin(&self, _: &str) {}
+
+    fn output(&self, bytes: &[u8]) {
+        let mut output = self.0.borrow_mut();
+        let free = MAX_PROBLEMS - output.len();
+        output.extend_from_slice(&bytes[..bytes.len().min(free)]);
+    }
 }
 
 /// Reads the lines `FILE:LINE: message` and `FILE: message` about `file` in the tool's output.

@@ -258,10 +258,10 @@ fn values_wrong_are_named() {
     );
     check_line(
         "recipes_dir",
-        "recipes_dir = \"/var/lib/farm//stage/recipes\"",
+        "recipes_dir = \"/var/lib/farm//publish-set-aside/recipes\"",
         &[
-            "3: [manager] recipes_dir must be outside the state_dir's \"stage\", which the manager fills itself, \
-           found \"/var/lib/farm//stage/recipes\"",
+            "3: [manager] recipes_dir must be outside the state_dir's \"publish-set-aside\", which the manager \
+           fills itself, found \"/var/lib/farm//publish-set-aside/recipes\"",
         ],
     );
     check_line(

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use peipkg_format::strict_toml::{At, Section};
 
 /// The directories below the state directory that the manager fills, empties and publishes.
-pub(crate) const STATE_SUBDIRS: [&str; 5] = ["sources", "stage", "publish", "repo", "logs"];
+pub(crate) const STATE_SUBDIRS: [&str; 6] =
+    ["sources", "stage", "publish", "publish-set-aside", "repo", "logs"];
 
 /// Reads an optional string. An empty one means no string.
 pub(super) fn optional_text(section: &mut Section<'_, '_>, key: &'static str) -> Option<At<String>> {

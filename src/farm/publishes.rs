@@ -97,8 +97,8 @@ impl Farm {
         }
     }
 
-    /// Polls again for the versions whose outputs somebody removed: to have them built again, most
-    /// likely. The other versions of their publish wait for the next one.
+    /// Polls again for the versions whose outputs are gone, to have them built again. The other versions
+    /// of their publish wait for the next one.
     fn on_outputs_gone(&mut self, running: Running, directories: &[String], effects: &mut Effects) {
         for PublishJob { outputs: PendingOutputs { key, directory, .. }, .. } in running.versions {
             if directories.contains(&directory) {

@@ -4,6 +4,8 @@
 //! the manager judges and uploads publishes by it. Another tool may have signed any `url`, so only
 //! a path that [`place`] returns may be opened.
 
+use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory as _};
+
 use crate::repository_layout::{DESCRIPTOR, INDEX_DIRECTORY, KEY_DIRECTORY, SITE};
 
 /// Where a file is. Two packages with equal places share a URL.
@@ -77,10 +79,10 @@ pub fn below(url: &str) -> Result<Place<'_>, UrlError> {
     if url.is_empty() {
         return Err(UrlError::Empty);
     }
-    // Browsers take a backslash for a slash; no server sees what follows `?` or `#` as a path.
-    let ends_path = |c: char| c == '\\' || c.is_control();
+    // Browsers take a backslash for a slash.
+    let is_unfit = |c: char| c == '\\' || c.is_control() || is_invisible(c);
     if let Some(rest) = after_scheme(url) {
-        if let Some(found) = url.chars().find(|c| ends_path(*c) || c.is_whitespace()) {
+        if let Some(found) = url.chars().find(|c| is_unfit(*c) || c.is_whitespace()) {
             return Err(UrlError::Character(found));
         }
         let has_host = !rest.starts_with(['/', '?', '#', ':']) && !rest.is_empty();
@@ -92,7 +94,8 @@ pub fn below(url: &str) -> Result<Place<'_>, UrlError> {
     if url.starts_with("//") {
         return Err(UrlError::Host);
     }
-    if let Some(found) = url.chars().find(|c| ends_path(*c) || matches!(c, '?' | '#')) {
+    // No server sees what follows `?` or `#` as a path.
+    if let Some(found) = url.chars().find(|c| is_unfit(*c) || matches!(c, '?' | '#')) {
         return Err(UrlError::Character(found));
     }
     let path = url.strip_prefix('/').unwrap_or(url);
@@ -105,6 +108,13 @@ pub fn below(url: &str) -> Result<Place<'_>, UrlError> {
         }
     }
     Ok(Place::Local(path))
+}
+
+/// Whether nobody sees `c`: a format character, such as one that turns the direction of the text, or a
+/// separator of lines or paragraphs.
+fn is_invisible(c: char) -> bool {
+    let unseen = [Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
+    !c.is_ascii() && unseen.contains(&c.general_category())
 }
 
 /// Returns what follows `http://` or `https://`, in either case of letters.
@@ -175,6 +185,10 @@ mod tests {
             ("/p/x#y", Character('#')),
             ("/p/a\nb", Character('\n')),
             ("/p/a\0", Character('\0')),
+            ("/p/x\u{202e}y", Character('\u{202e}')),
+            ("/p/x\u{200b}", Character('\u{200b}')),
+            ("/p/x\u{2028}", Character('\u{2028}')),
+            ("https://x.org/\u{ad}", Character('\u{ad}')),
             ("javascript:alert(1)", Scheme),
             ("file:///etc/passwd", Scheme),
             ("ftp://example.org/x", Scheme),
@@ -201,6 +215,7 @@ mod tests {
         }
         assert_eq!(below("/keys/0f.pub"), Ok(Place::Local("keys/0f.pub")));
     }
+
     #[test]
     fn url_of_any_text_never_leads_out() {
         const PARTS: [&str; 22] = [

@@ -52,6 +52,16 @@ pub fn package_file_name(name: &str, version: &str, architecture: &str) -> Strin
     format!("{name}_{version}_{architecture}.peipkg")
 }
 
+/// Returns the URL that `template`, such as [`PACKAGE_URL`], gives a package.
+pub fn package_url(template: &str, name: &str, version: &str, architecture: &str) -> String {
+    // No value contains a brace (PSD-009 §2), so no replacement makes a new placeholder.
+    template
+        .replace("{name}", name)
+        .replace("{version}", version)
+        .replace("{arch}", architecture)
+        .replace("{filename}", &package_file_name(name, version, architecture))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,8 +42,21 @@ pub fn sidecars(package: &Path, place: Place) -> [PathBuf; 2] {
 /// the root, where a site may have a `manifest.json` of its own.
 pub fn place(package: &Path, mut names: impl Iterator<Item = OsString>) -> Place {
     let own = package.file_name().unwrap_or_default();
-    let is_other = |name: OsString| name != own && is_package(&name);
-    if is_at_root(package) || !is_package(own) || names.any(is_other) { Place::Shared } else { Place::Alone }
+    let is_alone = may_be_alone(package) && !names.any(|name| is_other_package(own, &name));
+    if is_alone { Place::Alone } else { Place::Shared }
+}
+
+/// Whether [`place`] would find the package file `package`, relative to the repository's root, alone if
+/// no other were in its directory.
+pub fn may_be_alone(package: &Path) -> bool {
+    !is_at_root(package) && package.file_name().is_some_and(is_package)
+}
+
+/// Whether the file `name` is a package beside the package file `own`. Files whose names begin with
+/// `own` and a dot, such as `<own>.debug.peipkg`, belong to it (PSD-009 §6.4.4).
+pub fn is_other_package(own: &OsStr, name: &OsStr) -> bool {
+    let rest = name.as_encoded_bytes().strip_prefix(own.as_encoded_bytes());
+    is_package(name) && rest.is_none_or(|rest| !rest.is_empty() && rest[0] != b'.')
 }
 
 /// Whether the package file `package`, relative to the repository's root, is in no directory.
@@ -80,6 +93,8 @@ mod tests {
         check(package, &["manifest.json", own, "provenance.json", ".x.peipkg", "x.peipkg.sig"], alone);
         check(package, &[own, "jq_1-1_x86_64.peipkg"], shared);
         check(package, &["jq_1-1_noarch.peipkg.manifest.json", own], alone);
+        check(package, &[own, "jq_1-1_noarch.peipkg.debug.peipkg"], alone);
+        check(package, &[own, "jq_1-1_noarch.peipkg-2.peipkg"], shared);
         check("pool/a-1-1-noarch", &[], ["pool/a-1-1-noarch.manifest.json", "pool/a-1-1-noarch.files.json"]);
         check("x/a.peipkg", &["a.peipkg", "b-1"], ["x/manifest.json", "x/files.json"]);
         check("a.peipkg", &["a.peipkg"], ["a.peipkg.manifest.json", "a.peipkg.files.json"]);

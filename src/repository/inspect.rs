@@ -165,7 +165,7 @@ impl Repository {
     /// entry with the URL of a server has none here.
     fn file_of(&self, entry: &Entry) -> Result<Result<Option<PathBuf>, String>, FileError> {
         let Some(expected) = entry.hash() else {
-            return Ok(Err(format!("the archive index has no hash of {}", entry.file_name())));
+            return Ok(Err(format!("the archive index has no hash of {}", entry.shown_name())));
         };
         let path = match entry.path(&self.state.repo()) {
             Ok(Some(path)) => path,
@@ -173,8 +173,8 @@ impl Repository {
         };
         Ok(match sha256(&path).map_err(at(&path))? {
             Some(found) if found == expected => Ok(Some(path)),
-            Some(_) => Err(format!("{} is not the file that the archive index lists", entry.file_name())),
-            None => Err(format!("{} is missing", entry.file_name())),
+            Some(_) => Err(format!("{} is not the file that the archive index lists", entry.shown_name())),
+            None => Err(format!("{} is missing", entry.shown_name())),
         })
     }
 

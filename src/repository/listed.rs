@@ -43,8 +43,9 @@ impl Entry {
         key(&self.name, &self.version, &self.architecture)
     }
 
-    /// Returns the name of the package file, without its directory, fit for a message.
-    pub(super) fn file_name(&self) -> String {
+    /// Returns the name of the package file, without its directory, fit for a message and not for a
+    /// path.
+    pub(super) fn shown_name(&self) -> String {
         let name = package_file_name(&self.name, &self.version, &self.architecture);
         excerpt(&name.escape_debug().to_string()).into_owned()
     }
@@ -65,7 +66,7 @@ impl Entry {
             Ok(Place::Elsewhere(_)) => Ok(None),
             Err(error) => {
                 let url = excerpt(&self.url);
-                Err(format!("the url {url:?} of {} in the archive index {error}", self.file_name()))
+                Err(format!("the url {url:?} of {} in the archive index {error}", self.shown_name()))
             }
         }
     }

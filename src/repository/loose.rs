@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use log::{info, warn};
 use peipkg_format::package::{PackageName, check_architecture, check_package_name};
-use peipkg_format::regular_file;
 use peipkg_format::sidecars::is_package;
 use peipkg_format::version::Version;
 
@@ -26,6 +25,7 @@ use crate::repository::inspect::sha256;
 use crate::repository::listed::Entry;
 use crate::repository::publish::PublishError;
 use crate::repository::published::is_same_file;
+use crate::repository::settle::is_missing;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::make_private;
 
@@ -69,7 +69,7 @@ impl Repository {
                 Judgement::New(package, version) => {
                     new.entry(version.to_string()).or_insert((version, Vec::new())).1.push(package);
                 }
-                Judgement::Unfit(reason) => self.set_aside(&path, &reason)?,
+                Judgement::Unfit(reason) => self.set_aside(&path, &reason, move_file)?,
             }
         }
         for (version, mut packages) in new.into_values() {
@@ -81,26 +81,39 @@ impl Repository {
             }
             for package in packages {
                 let path = self.state.publish().join(package.file_name(&version));
-                self.set_aside(&path, "no recipe builds exactly the loose packages of this version")?;
+                let reason = "no recipe builds exactly the loose packages of this version";
+                self.set_aside(&path, reason, move_file)?;
             }
         }
         Ok(())
     }
 
-    /// Sets a refused package aside if it was loose, so that its version is built again. Leaves other
-    /// packages where they are: their build has made them, and the next try may publish them.
-    pub(crate) fn set_aside_refused(&self, outputs: &PendingOutputs, error: &PublishError) {
-        let is_refusal = matches!(error, PublishError::Tool(ProcessError::Failed { .. }));
-        if !is_refusal || !self.pending.were_loose(&outputs.directory) {
-            return;
-        }
+    /// Sets packages aside that were loose and are refused or incomplete, and returns whether it did:
+    /// then their version has to be built again. Leaves other packages where they are: their build has
+    /// made them, and the next try may publish them.
+    pub(crate) fn set_aside_refused(&self, outputs: &PendingOutputs, error: &PublishError) -> bool {
         let directory = self.pending.packages_of(&outputs.directory);
-        let mut files =
-            outputs.packages.iter().map(|package| directory.join(package.file_name(&outputs.key.version)));
-        match files.try_for_each(|path| self.set_aside(&path, &error.to_string())) {
-            Ok(()) => self.pending.discard(outputs),
+        let files = outputs.packages.iter().map(|package| package.file_name(&outputs.key.version));
+        let (lost, there): (Vec<_>, Vec<_>) =
+            files.map(|name| directory.join(name)).partition(|path| is_missing(path));
+        let is_hopeless = match error {
+            PublishError::Tool(ProcessError::Failed { .. }) => true,
+            PublishError::NotPublished { .. } => !lost.is_empty(),
+            _ => false,
+        };
+        if !is_hopeless || !self.pending.were_loose(&outputs.directory) {
+            return false;
+        }
+        // Keep each file until all of them are set aside: no tool can publish a part of them. A kill
+        // may leave both, and then the next refusal sets them aside again.
+        match there.iter().try_for_each(|path| self.set_aside(path, &error.to_string(), copy_file)) {
+            Ok(()) => {
+                self.pending.discard(outputs);
+                true
+            }
             Err(error) => {
                 warn!(path = directory.display().to_string(), error:%; "cannot clear loose packages");
+                false
             }
         }
     }
@@ -165,15 +178,20 @@ impl Repository {
         Ok(())
     }
 
-    /// Moves the file at `path` out of `publish/`.
-    fn set_aside(&self, path: &Path, reason: &str) -> Result<(), FileError> {
+    /// Brings the file at `path` from `publish/` to its place outside by `bring`.
+    fn set_aside(
+        &self,
+        path: &Path,
+        reason: &str,
+        bring: fn(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(), FileError> {
         let directory = self.state.set_aside();
         let name = path.file_name().unwrap_or_default();
         let mut target = directory.join(name);
         if fs::symlink_metadata(&target).is_ok() {
             target = directory.join(self.state.unique_name(&name.to_string_lossy()));
         }
-        move_file(path, &target).map_err(at(path))?;
+        make_private(&directory).and_then(|()| bring(path, &target)).map_err(at(path))?;
         let (path, to) = (path.display().to_string(), target.display().to_string());
         warn!(path, to, reason; "loose package set aside");
         Ok(())
@@ -195,18 +213,22 @@ fn outputs_of(package: PackageName, version: Version) -> PendingOutputs {
     PendingOutputs { directory: String::new(), key, packages: vec![package] }
 }
 
-/// Moves `from` to `to`, whose directory may be new, or on another file system.
+/// Brings the bytes of `from` to `to`, which may be on another file system, and keeps `from`.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let copied = link_or_copy(from, to).and_then(|()| durable::sync(to));
+    copied.inspect_err(|_| drop(fs::remove_file(to)))?;
+    durable::sync_parent(to)
+}
+
+/// Moves `from` to `to`, which may be on another file system.
 fn move_file(from: &Path, to: &Path) -> io::Result<()> {
-    make_private(to.parent().unwrap_or(to))?;
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             // A copy would be of the file that a link leads to.
             if !fs::symlink_metadata(from)?.is_file() {
                 return Err(error);
             }
-            let copied = regular_file::copy(from, to).and_then(|()| durable::sync(to));
-            copied.inspect_err(|_| drop(fs::remove_file(to)))?;
-            durable::sync_parent(to)?;
+            copy_file(from, to)?;
             fs::remove_file(from)
         }
         Err(error) => Err(error),

@@ -46,16 +46,19 @@ impl Repository {
             listing.get(package, version).ok_or_else(unlisted)
         };
         let entries: Result<Vec<_>, _> = outputs.packages.iter().map(entry).collect();
-        let files = entries?.into_iter().map(|entry| self.unaltered(outputs, entry));
+        let listed = outputs.packages.iter().zip(entries?);
+        let files = listed.map(|(package, entry)| self.unaltered(outputs, package, entry));
         files.filter_map(Result::transpose).collect()
     }
 
     /// Returns which package of `outputs` the archive index lists although the repository does not
     /// have it as it was built, as the end of a sentence.
     pub(super) fn listed_but_altered(&self, outputs: &PendingOutputs, listing: &Listing) -> Option<String> {
-        let mut listed =
-            outputs.packages.iter().filter_map(|package| listing.get(package, &outputs.key.version));
-        listed.find_map(|entry| self.unaltered(outputs, entry).err())
+        let version = &outputs.key.version;
+        outputs.packages.iter().find_map(|package| {
+            let entry = listing.get(package, version)?;
+            self.unaltered(outputs, package, entry).err()
+        })
     }
 
     /// Syncs the indexes and the published `files` before the pending packages, perhaps the only other
@@ -75,12 +78,17 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns the file of the package of `outputs` that `entry` lists, if the repository stores it.
+    /// Returns the file of a package of `outputs` that `entry` lists, if the repository stores it.
     ///
     /// # Errors
     /// When the package is not published as it was built, as the end of a sentence.
-    fn unaltered(&self, outputs: &PendingOutputs, entry: &Entry) -> Result<Option<PathBuf>, String> {
-        let file_name = entry.file_name();
+    fn unaltered(
+        &self,
+        outputs: &PendingOutputs,
+        package: &PackageName,
+        entry: &Entry,
+    ) -> Result<Option<PathBuf>, String> {
+        let file_name = package.file_name(&outputs.key.version);
         let built = self.pending.packages_of(&outputs.directory).join(&file_name);
         let path = entry.path(&self.state.repo())?;
         let is_same = match &path {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use peipkg_format::archive_index::each_package;
 use peipkg_format::package_url::{self, place};
 use peipkg_format::regular_file::{self, MAX_INDEX};
-use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_file_name};
-use peipkg_format::sidecars::{Place, is_at_root, is_package, sidecars};
+use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_url};
+use peipkg_format::sidecars::{Place, is_at_root, is_other_package, sidecars};
 
 use crate::repository::Repository;
 use crate::repository::journal::Saved;
@@ -64,10 +64,7 @@ impl Repository {
 
 /// Returns the conventional place of a package below a repository (PSD-009 §6.4.3).
 fn conventional_path(name: &str, version: &str, architecture: &str) -> Option<PathBuf> {
-    let file_name = package_file_name(name, version, architecture);
-    let url =
-        PACKAGE_URL.replace("{name}", name).replace("{version}", version).replace("{filename}", &file_name);
-    match place(&url) {
+    match place(&package_url(PACKAGE_URL, name, version, architecture)) {
         Ok(package_url::Place::Local(path)) => Some(path.into()),
         Ok(package_url::Place::Elsewhere(_)) | Err(_) => None,
     }
@@ -77,7 +74,8 @@ fn conventional_path(name: &str, version: &str, architecture: &str) -> Option<Pa
 fn holds_only(directory: &Path, packages: &BTreeSet<OsString>) -> bool {
     let names = |entries: fs::ReadDir| entries.map(|entry| Some(entry.ok()?.file_name()));
     fs::read_dir(directory).is_ok_and(|entries| {
-        names(entries).all(|name| name.is_some_and(|name| !is_package(&name) || packages.contains(&name)))
+        names(entries)
+            .all(|name| name.is_some_and(|name| packages.iter().any(|own| !is_other_package(own, &name))))
     })
 }
 

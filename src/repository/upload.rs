@@ -42,8 +42,9 @@ const PASS_DEADLINE: Duration = Duration::from_hours(24);
 const MAX_REPEATS: u32 = 5;
 
 /// The files that readers start from (PSD-009 §6.1, §6.2), and the browse site, which names
-/// packages too, as rclone filters.
-const ENTRY_POINTS: [&str; 5] = ["/repo.json*", "/index/**", "/index.html", "/feed.xml", "/assets/**"];
+/// packages too, as rclone filters. A directory in `index/` is a tool's work, and must not reach the
+/// remote; one in `assets/` is an operator's, and its files go with the packages.
+const ENTRY_POINTS: [&str; 5] = ["/repo.json*", "/index/**", "/index.html", "/feed.xml", "/assets/*"];
 
 /// The longest list of the names at the top of a remote, in bytes: a repository has few.
 const MAX_LISTING: usize = 16 * 1024 * 1024;

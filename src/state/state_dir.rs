@@ -48,6 +48,9 @@ const LOGS: &str = "logs";
 /// The directory of the signed repository.
 const REPO: &str = "repo";
 
+/// The directory of packages that another manager left and that cannot be published.
+const SET_ASIDE: &str = "publish-set-aside";
+
 /// An open, locked state directory. The lock is released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StateDir {
@@ -127,7 +130,7 @@ impl StateDir {
             Ok(()) | Err(Errno::NOENT) => lock::probe(&lock).err(),
             Err(errno) => Some(io::Error::from(errno)),
         };
-        let needed = STATE_SUBDIRS.iter().filter(|name| **name != LOGS);
+        let needed = STATE_SUBDIRS.iter().filter(|name| ![LOGS, SET_ASIDE].contains(name));
         // Only the repository may be a link to a directory that is not there yet.
         let place = |name: &str| match root.join(name) {
             repo if name == REPO && !repo.exists() => durable::link_target(&repo),
@@ -204,7 +207,7 @@ impl StateDir {
 
     /// Where packages go that another manager left in `publish/` and that cannot be published.
     pub(crate) fn set_aside(&self) -> PathBuf {
-        self.root.join("publish-set-aside")
+        self.root.join(SET_ASIDE)
     }
 
     /// The journal of a publish that is not settled.

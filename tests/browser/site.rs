@@ -174,9 +174,9 @@ fn packages_with_other_sidecars_or_none_are_still_shown() {
                     std::fs::rename(from, root.join(format!("pool/{file}.{kind}"))).unwrap();
                 }
                 std::fs::rename(root.join(&old[1..]), root.join("pool").join(file)).unwrap();
-                entry["url"] = format!("/pool/{file}").into();
+                entry["url"] = format!("pool/{file}").into();
             }
-            "curl-doc" => entry["url"] = "https://packages.example.org/curl-doc.peipkg".into(),
+            "curl-doc" => entry["url"] = "HTTPS://packages.example.org/curl-doc.peipkg".into(),
             // The sidecars of another package: an older publish has left them.
             "json-schemas" => {
                 let manifest = root.join(directory).join("manifest.json");

@@ -128,6 +128,36 @@ fn check_recipe_that_no_build_accepts_fails_and_the_farm_starts() {
 }
 
 #[test]
+fn check_long_list_of_the_tool_is_whole() {
+    const PROBLEMS: usize = 2000;
+    let farm = Farm::builder().build();
+    let keys: Vec<String> =
+        (0..PROBLEMS).map(|number| format!("an_unknown_key_of_some_length_{number} = 1\n")).collect();
+    recipe(&farm, "long", &REST.replacen("[[", &format!("{}[[", keys.concat()), 1));
+    let output = farm.run(&["--check"]);
+    output.assert_code(1);
+    let place = format!("{}/recipes/long/peipkg.toml:", farm.home().display());
+    let lines: Vec<String> = output
+        .stdout
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix(&place)?.split_once(':')?.0.to_owned()))
+        .collect();
+    assert_eq!(lines, (3..3 + PROBLEMS).map(|line| line.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn check_endless_list_of_the_tool_is_cut_and_says_so() {
+    let farm = Farm::builder()
+        .with(&Recipe::manual("one"))
+        .program("peipkg-build", &tool("[ $2 = --help ] || { yes \"$3:1: x\" | head -c 5000000; exit 1; }"))
+        .build();
+    let output = farm.run(&["--check"]);
+    output.assert_code(1);
+    let line = "recipes/one/peipkg.toml: its builds will fail: these are its first problems";
+    assert_eq!(output.stdout.lines().filter(|found| found.contains(line)).count(), 1);
+}
+
+#[test]
 fn check_problem_for_manager_and_tool_is_said_once() {
     let farm = Farm::builder().build();
     recipe(&farm, "lost", "");

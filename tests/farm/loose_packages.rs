@@ -150,16 +150,108 @@ fn package_refused_by_the_tool_is_set_aside_and_built_again() {
     fs::write(farm.path("state/publish/tool_1.0-1_noarch.peipkg"), "half a package").unwrap();
     let output = farm.once();
     output.assert_success().assert_only_events();
-    assert_eq!(output.event("publish failed")["recipe"], "tool");
-    assert_aside(&farm, &output, &[("tool_1.0-1_noarch.peipkg", "peipkg-repo publish exited with status 1")]);
-    farm.assert_published(&["good 1.0-1 noarch"]);
-    farm.assert_clean();
-    let output = farm.once();
-    output.assert_success().assert_only_events();
-    assert_eq!(output.events("starting build").len(), 1, "{output}");
+    let refusal = "peipkg-repo publish exited with status 1";
+    assert_aside(&farm, &output, &[("tool_1.0-1_noarch.peipkg", refusal)]);
+    assert_built_again(&farm, &output, "tool");
     farm.assert_published(&["good 1.0-1 noarch", "tool 1.0-1 noarch"]);
     let aside = fs::read_to_string(farm.path("state/publish-set-aside/tool_1.0-1_noarch.peipkg")).unwrap();
     assert_eq!(aside, "half a package");
+    let logs = fs::read_dir(farm.path("state/logs/tool")).unwrap().map(|log| log.unwrap().path());
+    let logs: Vec<String> = logs.map(|log| fs::read_to_string(log).unwrap()).collect();
+    let told = logs.iter().find(|log| log.contains(refusal) && log.contains("the packages are set aside"));
+    assert!(told.is_some_and(|log| !log.contains("stay pending")), "{logs:?}");
+}
+
+/// Checks that the run has built version 1.0 of the recipe, once, in the place of what was set aside.
+#[track_caller]
+fn assert_built_again(farm: &Farm, output: &Output, recipe: &str) {
+    assert!(output.events("publish failed").is_empty(), "{output}");
+    assert_eq!(output.event("pending packages are gone, building the version again")["recipe"], recipe);
+    assert_eq!(output.event("starting build")["recipe"], recipe);
+    farm.assert_clean();
+}
+
+/// A farm with a pending build of `two` and `two-doc`, taken in by a manager that then died.
+fn taken_in() -> (GitRepo, Farm) {
+    let repo = GitRepo::program(&["1.0"]);
+    let two = Recipe::program("two", &repo.file_url()).with_doc();
+    let elsewhere = built_elsewhere(&two);
+    let killed = "#!/bin/sh\n[ \"$1\" != publish ] || { kill -9 \"$PPID\"; exit 1; }\nexec {real} \"$@\"\n";
+    let farm = Farm::builder().with(&two).program("peipkg-repo", killed).build();
+    for name in ["two", "two-doc"] {
+        leave(&farm, &package(&elsewhere, name, "1.0-1"));
+    }
+    assert_eq!(farm.once().status.code(), None);
+    assert!(matches!(&farm.kept()[..], [name] if name.starts_with("two@1.0-1.")), "{:?}", farm.kept());
+    (repo, farm)
+}
+
+#[test]
+fn part_of_a_build_does_not_block_its_version() {
+    let refuse = "#!/bin/sh\n[ \"$1\" != publish ] || [ ! -e {new} ] || exit 1\nexec {real} \"$@\"\n";
+    for (lost, tool) in [
+        (&["two"][..], "#!/bin/sh\nexec {real} \"$@\"\n"),
+        (&["two"], refuse),
+        (&["two", "two-doc"], "#!/bin/sh\nexec {real} \"$@\"\n"),
+    ] {
+        let (_repo, farm) = taken_in();
+        let packages = farm.path("state/publish").join(&farm.kept()[0]).join("packages");
+        for name in lost {
+            fs::remove_file(packages.join(format!("{name}_1.0-1_noarch.peipkg"))).unwrap();
+        }
+        farm.write_program("peipkg-repo", &tool.replace("{new}", &packages.display().to_string()));
+        let output = farm.once();
+        output.assert_success().assert_only_events();
+        let aside =
+            if lost.len() == 1 { &[("two-doc_1.0-1_noarch.peipkg", "peipkg-repo publish")][..] } else { &[] };
+        assert_aside(&farm, &output, aside);
+        assert_built_again(&farm, &output, "two");
+        farm.assert_published(&["two 1.0-1 noarch", "two-doc 1.0-1 noarch"]);
+    }
+}
+
+#[test]
+fn packages_stay_whole_until_all_are_set_aside() {
+    let (_repo, farm) = taken_in();
+    let packages = farm.path("state/publish").join(&farm.kept()[0]).join("packages");
+    let refuse = format!(
+        "#!/bin/sh\n[ \"$1\" != publish ] || [ ! -e {} ] || exit 1\nexec {{real}} \"$@\"\n",
+        packages.display()
+    );
+    farm.write_program("peipkg-repo", &refuse);
+    // Neither a link to it nor a copy of it can be made.
+    let second = packages.join("two-doc_1.0-1_noarch.peipkg");
+    let bytes = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    fs::create_dir(&second).unwrap();
+    let output = farm.once();
+    assert!(output.event("cannot clear loose packages")["error"].contains("two-doc"), "{output}");
+    assert!(packages.join("two_1.0-1_noarch.peipkg").is_file());
+    fs::remove_dir(&second).unwrap();
+    fs::write(&second, bytes).unwrap();
+    farm.write_program("peipkg-repo", "#!/bin/sh\nexec {real} \"$@\"\n");
+    farm.once_without_builds(&["two 1.0-1 noarch", "two-doc 1.0-1 noarch"]);
+}
+
+/// The longest name, version and architecture that our tools allow.
+#[test]
+fn package_of_the_longest_name_is_built_and_taken_in() {
+    let (name, architecture) = ("n".repeat(64), "aarch64");
+    let upstream = format!("1.{}", "0".repeat(124));
+    let repo = GitRepo::program(&[&upstream]);
+    let recipe = Recipe::program("long", &repo.file_url()).package(&name);
+    let toml = recipe.toml().replace("noarch", architecture);
+    let elsewhere = Farm::builder().recipe("long", &toml, &recipe.script()).build();
+    let output = elsewhere.once();
+    output.assert_success().assert_only_events();
+    assert!(output.events("publish failed").is_empty(), "{output}");
+    let published = format!("{name} {upstream}-1 {architecture}");
+    elsewhere.assert_published(&[&published]);
+    let farm = Farm::builder().recipe("long", &toml, &recipe.script()).build();
+    let file_name = format!("{}.peipkg", published.replace(' ', "_"));
+    assert_eq!(file_name.len(), 208);
+    leave(&farm, &elsewhere.repo_dir().join(format!("p/{name}/{upstream}-1/{file_name}")));
+    farm.once_without_builds(&[&published]);
 }
 
 #[test]

@@ -38,8 +38,15 @@ fn uploading(repo: &GitRepo, remote: &Path) -> FarmBuilder {
 #[test]
 fn upload_makes_the_remote_equal_to_the_repository() {
     let Some((_home, copy)) = remote_directory() else { return };
-    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let repo = GitRepo::program(&["1.0"]);
     let farm = uploading(&repo, &copy).build();
+    farm.once().assert_success().event("upload complete");
+    // Files of an operator, beside those of the browse site.
+    fs::create_dir_all(farm.repo_dir().join("assets/fonts/open")).unwrap();
+    for file in ["assets/logo.svg", "assets/fonts/a.woff", "assets/fonts/open/b.woff"] {
+        fs::write(farm.repo_dir().join(file), file).unwrap();
+    }
+    repo.add_versions(&["1.1"]);
     let output = farm.once();
     output.assert_success().assert_only_events();
     assert!(!output.events("upload complete").is_empty(), "{output}");
@@ -51,6 +58,7 @@ fn upload_makes_the_remote_equal_to_the_repository() {
     assert!(output.events("upload complete").is_empty(), "{output}");
     // The remote loses the files that the repository lacks.
     fs::write(copy.join("stale"), "").unwrap();
+    fs::remove_dir_all(farm.repo_dir().join("assets/fonts/open")).unwrap();
     repo.add_versions(&["1.2"]);
     farm.once().assert_success().event("upload complete");
     assert!(tree(&copy) == tree(&farm.repo_dir()));

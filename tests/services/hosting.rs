@@ -136,7 +136,8 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
 fn upload_with_the_wrapper_replaces_other_files_of_the_same_size() {
     let Some(site) = Site::new(true) else { return };
     site.sweep();
-    let others = ["robots.txt", "p/tool/1.0-1/notes.json"];
+    let others = ["robots.txt", "p/tool/1.0-1/notes.json", "assets/fonts/a.css"];
+    fs::create_dir(site.farm.repo_dir().join("assets/fonts")).unwrap();
     for (version, text) in [("1.1", "one"), ("1.2", "two")] {
         for other in others {
             fs::write(site.farm.repo_dir().join(other), text).unwrap();

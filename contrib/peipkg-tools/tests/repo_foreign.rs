@@ -9,19 +9,23 @@ use std::path::{Path, PathBuf};
 use repo_support::{
     Farm, SEED, check, entries, envelope, file, good, json_file, manifest, pack, packages, sha256,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Writes an index with another URL in the entry `name`, correctly signed.
 fn set_url(farm: &Farm, kinds: &[&str], name: &str, url: Option<&str>) {
+    set(farm, kinds, name, "url", url.map(Value::from).as_ref());
+}
+
+fn set(farm: &Farm, kinds: &[&str], name: &str, field: &str, value: Option<&Value>) {
     for kind in kinds {
         let path = farm.repo().join(format!("index/{kind}.json"));
         let mut index = json_file(&path);
         let entries = index["packages"].as_array_mut().unwrap();
         let entry = entries.iter_mut().find(|entry| entry["name"] == name).unwrap();
-        match url {
-            Some(url) => entry["url"] = url.into(),
-            None => _ = entry.as_object_mut().unwrap().remove("url"),
+        match value {
+            Some(value) => entry[field] = value.clone(),
+            None => _ = entry.as_object_mut().unwrap().remove(field),
         }
         fs::write(&path, index.to_string()).unwrap();
         let signature = envelope(SEED, &Sha256::digest(index.to_string())).to_string();
@@ -111,6 +115,32 @@ fn entry_without_a_url_is_found() {
 }
 
 #[test]
+fn entry_of_another_tool_is_in_the_way_only_without_an_identity() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
+    for (number, value) in [Value::Null, 7.into(), json!({"x": []})].into_iter().enumerate() {
+        for field in ["url", "hash"] {
+            set(&farm, &["active", "archive"], "bb", field, Some(&value));
+        }
+        farm.clear();
+        farm.add("cc", &format!("{}-1", number + 1), "noarch");
+        for out in ["next", "repo"] {
+            check(&farm.publish_to(out), 0, "");
+            let entry = json_file(&farm.path(out).join("index/archive.json"))["packages"][1].clone();
+            assert_eq!((&entry["url"], &entry["hash"]), (&value, &value));
+        }
+    }
+    set(&farm, &["archive"], "bb", "version", Some(&7.into()));
+    check(
+        &farm.publish(),
+        1,
+        "archive.json: entry 2 (\"bb\"): invalid type: integer `7`, expected a string\n",
+    );
+    set(&farm, &["archive"], "aa", "name", None);
+    check(&farm.publish(), 1, "archive.json: entry 1: missing field `name`\n");
+}
+
+#[test]
 fn entries_of_one_url_are_found() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
@@ -120,7 +150,7 @@ fn entries_of_one_url_are_found() {
         set_url(&farm, &both, "bb", Some(other));
         let expected = format!("archive index: bb_1-1_noarch.peipkg has the url {other:?} of another entry");
         check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), 1, &expected);
-        check(&farm.verify(), 1, "1 issues found");
+        check(&farm.verify(), 1, "1 issue found");
     }
     // The active index leads consumers to a file that nobody has checked.
     set_url(&farm, &both, "bb", Some("/p/bb/1-1/bb_1-1_noarch.peipkg"));

@@ -62,7 +62,7 @@ fn packages_with_a_server_in_their_url_are_not_stored() {
     farm.add("aa", "2-1", "noarch");
     let output = farm.publish_with("https://x.org:8443/{arch}/{filename}");
     check(&output, 0, "");
-    let summary = "published 1 packages as index_version 3, 2 in the archive, 1 new ones stored elsewhere\n";
+    let summary = "published 1 packages as index_version 3, 2 in the archive, 1 new stored elsewhere\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), summary);
     assert_eq!(repo_support::packages(&farm.repo()), ["p/aa/1-1/aa_1-1_noarch.peipkg"]);
     let summary =

@@ -128,7 +128,8 @@ pub(crate) enum PublishOutcome {
         /// Why, in one line.
         reason: String,
     },
-    /// None was published, because somebody removed these directories below `publish/`.
+    /// None was published, because these directories below `publish/` are gone: somebody removed them,
+    /// or they were loose packages that had to be set aside.
     Gone(Vec<String>),
     /// The manager's shutdown ended the publish.
     Interrupted,

@@ -5,6 +5,7 @@
 use peipkg_format::package::check_package_name;
 use peipkg_format::version::Version;
 
+use crate::expression::check_virtual_name;
 use crate::manifest::Manifest;
 
 /// Returns a line for each list of `manifest` with such a value.
@@ -17,11 +18,12 @@ pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
     ];
     let mut lines = Vec::new();
     for (list, names) in names {
-        let virtual_names = names.into_iter().filter(|name| check_package_name(name).is_err());
+        let virtual_names = names.into_iter().filter(|name| is_refused(name));
         lines.extend(summary(virtual_names).map(|found| {
             format!(
-                "{list}: {found}: deployed clients refuse an index with a virtual name that is no package \
-                 name (PSD-009 §2.1), and with it all packages of the repository"
+                "{list}: {found}: deployed clients refuse an index with a virtual name that is neither a \
+                 package name (PSD-009 §2.1) nor namespace(argument), and with it all packages of the \
+                 repository"
             )
         }));
     }
@@ -31,6 +33,12 @@ pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
         format!("provides: version {found}: deployed clients refuse a package that provides a version without revision, such as -1")
     }));
     lines
+}
+
+/// Whether deployed clients refuse an index with this virtual name.
+fn is_refused(name: &str) -> bool {
+    let is_namespaced = name.ends_with(')') && check_virtual_name(name).is_ok();
+    !is_namespaced && check_package_name(name).is_err()
 }
 
 /// Returns the first value, and how many follow.

@@ -38,8 +38,8 @@ pub static TOOL: Tool = Tool {
                 Flag::directory("--in", "the repository before the publish").required(),
                 Flag::directory(
                     "--new",
-                    "the packages to add; needed without --rebuild. If there are none, the documents beside all \
-                     packages (manifest.json, files.json) are mended",
+                    "the packages to add; required unless --rebuild is given. If there are none, the sidecars of \
+                     all packages (manifest.json, files.json) are healed",
                 ),
                 Flag::switch(
                     "--rebuild",
@@ -48,7 +48,7 @@ pub static TOOL: Tool = Tool {
                 ),
                 Flag::directory(
                     "--all-packages-dir",
-                    "the directory of all packages, at any depth; needed with --rebuild",
+                    "the directory of all packages, at any depth; required with --rebuild",
                 ),
                 SIGN_KEY,
                 TIMESTAMP,
@@ -177,6 +177,9 @@ fn run_verify(options: &Options) -> Result<String, Failure> {
     let report = verify::run(&request);
     match report.issues.len() {
         0 => Ok(report.summary()),
-        count => Err(Failure::Audit { issues: report.issues, summary: format!("{count} issues found") }),
+        count => {
+            let noun = if count == 1 { "issue" } else { "issues" };
+            Err(Failure::Audit { issues: report.issues, summary: format!("{count} {noun} found") })
+        }
     }
 }

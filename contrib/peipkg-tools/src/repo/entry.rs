@@ -1,8 +1,8 @@
 //! The entries of an index (PSD-009 §6.2.4). Pure.
 //!
 //! Owns three views of an entry, one for each use:
-//! - [`Entry`]: a publish reads only identity and URL of a published entry and copies its JSON, so
-//!   that fields of later format versions survive.
+//! - [`Entry`]: a publish reads only identity, URL and hash of a published entry and copies its JSON,
+//!   so that fields of later format versions survive.
 //! - [`FullEntry`]: `verify` requires every mandatory field.
 //! - [`entry_json`]: a publish writes the entry of a new package.
 
@@ -64,7 +64,7 @@ impl fmt::Display for Identity<'_> {
 #[derive(Debug, Clone)]
 pub(super) struct Entry<'a> {
     pub(super) identity: Identity<'a>,
-    /// Unchecked; empty if the entry has none.
+    /// Unchecked; empty if the entry has none, or anything but a text.
     pub(super) url: Cow<'a, str>,
     pub(super) json: &'a str,
 }
@@ -81,11 +81,24 @@ impl<'a> Entry<'a> {
             version: Cow<'a, str>,
             #[serde(borrow)]
             architecture: Cow<'a, str>,
-            #[serde(borrow, default)]
-            url: Cow<'a, str>,
+            #[serde(borrow)]
+            url: Option<&'a RawValue>,
         }
+        #[derive(Default, Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
         let Fields { name, version, architecture, url } = serde_json::from_str(raw.get())?;
+        let Text(url) = url.and_then(|url| serde_json::from_str(url.get()).ok()).unwrap_or_default();
         Ok(Self { identity: Identity { name, version, architecture }, url, json: raw.get() })
+    }
+
+    /// Returns the hash of the package file, unchecked, if the entry has one.
+    pub(super) fn hash(&self) -> Option<Hash<'a>> {
+        #[derive(Deserialize)]
+        struct Hashed<'a> {
+            #[serde(borrow)]
+            hash: Hash<'a>,
+        }
+        serde_json::from_str(self.json).ok().map(|Hashed { hash }| hash)
     }
 }
 
@@ -114,7 +127,7 @@ pub(super) struct FullEntry<'a> {
 }
 
 /// The hash of a package file (PSD-009 §3.5.2).
-#[derive(Deserialize, Serialize)]
+#[derive(PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Hash<'a> {
     #[serde(borrow)]
     pub(super) algorithm: Cow<'a, str>,

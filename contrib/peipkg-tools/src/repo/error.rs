@@ -71,6 +71,11 @@ impl RepoError {
         Self::Invalid { path: path.to_owned(), message: message.into() }
     }
 
+    /// Makes one error of several, if there are any.
+    pub(super) fn several(errors: Vec<Self>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self::Several(errors)) }
+    }
+
     /// Makes the failure of the command, one line per error.
     pub fn into_failure(self) -> Failure {
         match self {

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 pub(super) type Each<'a> = &'a mut dyn FnMut(FullEntry<'static>);
 
 /// Reads the index `file` at `path`, and passes its entries to `each`. Returns its SHA-256, and the
-/// index with the number of its entries, checked like [`Index::parse`] does. By an error, `each` may
+/// index with the number of its entries, checked like [`Index::parse`] does. After an error, `each` may
 /// have received entries.
 pub(super) fn read(
     path: &Path,

@@ -25,7 +25,8 @@
 //!    and replaces those whose bytes differ.
 //! 2. Write the four index files to `.index.tmp`, then the [`sidecars`] of the packages, which may not
 //!    take the index's space on a full disk. Sync everything new: files first, then directories. If a
-//!    step fails, remove the new sidecars; after a kill they stay beside their packages.
+//!    step fails, remove the new sidecars; after a kill they stay beside their packages. Remove those of
+//!    other names after the commit.
 //! 3. Exchange `.index.tmp` and `index` in one system call. This is the commit. It publishes all
 //!    packages at once and keeps each document together with its signature.
 //! 4. Set the modification time of the descriptor: mirrors watch it, and a publish does not
@@ -44,7 +45,9 @@
 //! An interrupted publish can therefore be repeated. Before the commit, the packages are still
 //! new; after it, they are published, and publishing them again reports duplicates.
 //!
-//! A publish locks its output; `verify` takes the lock shared while it reads the documents. `init` writes `repo.json` last, and `.init.tmp` marks a repository without it.
+//! A publish locks its output. While it reads the documents of another input, it takes that one's lock
+//! shared; so does `verify`. `init` writes `repo.json` last, and `.init.tmp` marks a repository without
+//! it.
 
 mod clients;
 pub mod command;
@@ -73,8 +76,7 @@ pub mod verify;
 const LOCK: &str = ".lock";
 /// Marks a repository that `init` has not finished: `init` may start over there.
 const MARKER: &str = ".init.tmp";
-/// The package or key file being copied. All use one name, so that one removal clears the rest of
-/// a full disk or a kill.
+/// The file being copied: package, key or sidecar. One name, so that one removal clears it.
 const INCOMING: &str = ".incoming.tmp";
 /// The directory of new index files.
 const WRITING: &str = ".index.tmp";

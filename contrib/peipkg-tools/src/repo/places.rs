@@ -59,7 +59,7 @@ pub(super) fn check_shared(published: &[Entry<'_>], new: &[Incoming]) -> Result<
             errors.push(RepoError::invalid(&package.path, message));
         }
     }
-    several(errors)
+    RepoError::several(errors)
 }
 
 /// Says which of the packages `new` the repository `output` stores, and where.
@@ -75,7 +75,7 @@ pub(super) fn plan<'a>(output: &Path, new: &'a [Incoming]) -> Result<Vec<Planned
             Err(error) => errors.push(error),
         }
     }
-    several(errors).map(|()| plan)
+    RepoError::several(errors).map(|()| plan)
 }
 
 /// Refuses to carry packages over if another file is at the place of one in `output`. Compares
@@ -96,7 +96,7 @@ pub(super) fn check_carried(input: &Path, output: &Path, carried: &[String]) -> 
             Err(error) => errors.push(RepoError::io(&target, "look at the file")(error)),
         }
     }
-    several(errors)
+    RepoError::several(errors)
 }
 
 /// Whether `package` is at `relative` below `output`.
@@ -117,8 +117,4 @@ fn is_there(output: &Path, relative: &str, package: &Incoming) -> Result<bool, R
         return Err(RepoError::invalid(&target, message));
     }
     Ok(is_same)
-}
-
-fn several(errors: Vec<RepoError>) -> Result<(), RepoError> {
-    if errors.is_empty() { Ok(()) } else { Err(RepoError::Several(errors)) }
 }

@@ -2,12 +2,15 @@
 //!
 //! Reads and verifies; writes nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
+use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout as layout;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::descriptor::{Descriptor, Key, KeySet, MAX_DESCRIPTOR, Status};
@@ -22,7 +25,7 @@ use crate::timestamp::Timestamp;
 /// How many missing packages an error names: a message of thousands would hide the reason.
 const MOST_NAMED: usize = 5;
 /// How much of a damaged index is searched for its version, in bytes: the head of any index fits.
-const HEAD: usize = 4096;
+const HEAD: u64 = 4096;
 
 /// The repository before the publish.
 pub(super) struct Previous {
@@ -112,8 +115,21 @@ pub(super) fn published_entries<'a>(
     let archive: Index<'a, Vec<&'a RawValue>> =
         Index::parse(path, &previous.archive, IndexKind::Archive, &previous.descriptor.repo.name)?;
     check_time(path, &archive.generated_at, now)?;
-    let json = |source| RepoError::Json { path: path.to_owned(), source };
-    archive.packages.into_iter().map(|raw| Entry::parse(raw).map_err(json)).collect()
+    let numbered = (1..).zip(archive.packages);
+    numbered
+        .map(|(number, raw)| Entry::parse(raw).map_err(|error| explain(path, number, raw, &error)))
+        .collect()
+}
+
+/// Names the entry `number` of the index at `path`: the place that `error` has is one in the entry.
+fn explain(path: &Path, number: usize, raw: &RawValue, error: &serde_json::Error) -> RepoError {
+    let entry: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    // Quoted, because the names of a foreign index may hold any character.
+    let name = entry["name"].as_str().map(|name| format!(" ({:?})", excerpt(name))).unwrap_or_default();
+    let reason = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let reason = reason.strip_suffix(&place).unwrap_or(&reason);
+    RepoError::invalid(path, format!("entry {number}{name}: {reason}"))
 }
 
 fn check_time(path: &Path, generated_at: &str, now: &Timestamp) -> Result<(), RepoError> {
@@ -138,8 +154,8 @@ pub(super) struct Successor<'a> {
     pub(super) packages: Vec<&'a Entry<'a>>,
 }
 
-/// Refuses to replace the archive index at `path` by one that is older or lacks a package. An
-/// index that cannot be read has nothing to lose.
+/// Refuses to replace the archive index at `path` by one that is not newer, lacks a package, or lists
+/// other bytes for one. An index that cannot be read has nothing to lose.
 pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), RepoError> {
     let Ok(bytes) = files::read(path, MAX_INDEX) else { return Ok(()) };
     let former: Result<Index<'_, Vec<&RawValue>>, _> =
@@ -147,41 +163,54 @@ pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), 
     let Ok(former) = former else { return Ok(()) };
     check_time(path, &former.generated_at, successor.timestamp)?;
     let (before, after) = (former.index_version.unwrap_or(0), successor.index_version);
-    if before > after {
+    if before >= after {
         let message = format!("has index_version {before}; the new one would have {after}");
         return Err(RepoError::invalid(path, message));
     }
-    let retained: HashSet<_> = successor.packages.iter().map(|entry| &entry.identity).collect();
-    let entries = former.packages.iter().filter_map(|raw| Entry::parse(raw).ok());
-    let mut lost: Vec<String> = entries
-        .filter(|entry| !retained.contains(&entry.identity))
+    let retained: HashMap<_, _> = successor.packages.iter().map(|entry| (&entry.identity, *entry)).collect();
+    let (mut lost, mut changed) = (Vec::new(), Vec::new());
+    for entry in former.packages.iter().filter_map(|raw| Entry::parse(raw).ok()) {
         // Quoted, because the names of a foreign index may hold any character.
-        .map(|entry| format!("{:?}", entry.identity.to_string()))
-        .collect();
-    if lost.is_empty() {
-        return Ok(());
+        let name = || format!("{:?}", entry.identity.to_string());
+        match retained.get(&entry.identity) {
+            None => lost.push(name()),
+            Some(new) if entry.hash().is_some_and(|hash| Some(hash) != new.hash()) => changed.push(name()),
+            Some(_) => {}
+        }
     }
-    let count = lost.len();
-    lost.truncate(MOST_NAMED);
-    let more = if count > MOST_NAMED { ", …" } else { "" };
-    let message = format!(
-        "lists {count} packages that the new one would lack: {}{more}; remove this file to drop them",
-        lost.join(", ")
-    );
-    Err(RepoError::invalid(path, message))
+    let refuse = |mut names: Vec<String>, before: &str, after: &str| {
+        let count = names.len();
+        names.truncate(MOST_NAMED);
+        let more = if count > MOST_NAMED { ", …" } else { "" };
+        let message = format!("lists {count} packages {before}: {}{more}; {after}", names.join(", "));
+        Err(RepoError::invalid(path, message))
+    };
+    if !lost.is_empty() {
+        return refuse(lost, "that the new one would lack", "remove this file to drop them");
+    }
+    if !changed.is_empty() {
+        let way_out = "published versions never change; remove this file to replace them";
+        return refuse(changed, "with another hash", way_out);
+    }
+    Ok(())
 }
 
-/// Returns the highest version that either index claims, however damaged they are. If neither
-/// claims one, seconds since 1970 exceed any number of publishes (PSD-009 §6.2.3).
+/// Returns the version that a rebuild of `root` counts up from. If neither index claims one, seconds
+/// since 1970 exceed any number of publishes (PSD-009 §6.2.3).
 fn salvage_index_version(root: &Path, now: &Timestamp) -> u64 {
+    claimed_index_version(root).unwrap_or_else(|| now.seconds())
+}
+
+/// Returns the highest version that either index of `root` claims, however damaged they are.
+pub(super) fn claimed_index_version(root: &Path) -> Option<u64> {
     let claimed = |kind: IndexKind| {
-        let bytes = files::read(&kind.path(root), MAX_INDEX).ok()?;
-        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned();
+        let mut head = Vec::new();
+        files::open(&kind.path(root)).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+        let head = String::from_utf8_lossy(&head).into_owned();
         let (_, after) = head.split_once("\"index_version\"")?;
         let digits = after.trim_start_matches(|c: char| c == ':' || c.is_ascii_whitespace());
         let end = digits.find(|c: char| !c.is_ascii_digit())?;
         digits[..end].parse().ok()
     };
-    let highest = [IndexKind::Active, IndexKind::Archive].into_iter().filter_map(claimed).max();
-    highest.unwrap_or_else(|| now.seconds())
+    [IndexKind::Active, IndexKind::Archive].into_iter().filter_map(claimed).max()
 }

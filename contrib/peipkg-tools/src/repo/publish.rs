@@ -24,9 +24,9 @@ use super::site::{self, Facts};
 use super::staging::{self, Staging};
 use super::store::{self, Unsynced};
 use super::template::Template;
-use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, clients, command, files, lock};
+use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, clients, command, files, generation, lock};
 use crate::cli::{note, warn};
-use crate::digest::{Digest, hex};
+use crate::digest::Digest;
 use crate::package_reader;
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
@@ -85,11 +85,14 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         return Err(RepoError::invalid(input, "holds no repo.json; peipkg-repo init creates a repository"));
     }
     fs::create_dir_all(output).map_err(RepoError::io(output, "create the directory"))?;
+    let (rebuild, in_place) = (matches!(request.source, Source::Rebuild(_)), same_directory(input, output));
+    let load = || previous::load(input, &request.timestamp, &key, rebuild);
+    // Before the lock: two publishes, each into the other's input, would wait for each other.
+    let other = if in_place { None } else { Some(generation::of_one_publish(input, load)?) };
     let _lock = lock::exclusive(output)?;
     staging::settle(output)?;
 
-    let rebuild = matches!(request.source, Source::Rebuild(_));
-    let previous = previous::load(input, &request.timestamp, &key, rebuild)?;
+    let previous = other.map_or_else(load, Ok)?;
     let incoming = read_packages(request, &previous)?;
     let archive_path = IndexKind::Archive.path(input);
     let published = if rebuild {
@@ -97,10 +100,10 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     } else {
         previous::published_entries(&archive_path, &previous, &request.timestamp)?
     };
-    let in_place = same_directory(input, output);
     let carried: Vec<String> =
         if in_place { Vec::new() } else { published.iter().filter_map(places::to_carry_over).collect() };
-    let Some(index_version) = previous.index_version.checked_add(1) else {
+    let before = previous.index_version.max(previous::claimed_index_version(output).unwrap_or(0));
+    let Some(index_version) = before.checked_add(1) else {
         return Err(RepoError::invalid(&archive_path, "no index_version is left to count up to"));
     };
     let new: Vec<_> = incoming.iter().map(Incoming::entry).collect();
@@ -124,7 +127,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     places::check_carried(input, output, &carried)?;
     let elsewhere = match incoming.len() - plan.len() {
         0 => String::new(),
-        count => format!(", {count} new ones stored elsewhere"),
+        count => format!(", {count} new stored elsewhere"),
     };
 
     for package in &incoming {
@@ -141,9 +144,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
             store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
         }
     }
-    for relative in &carried {
-        store::carry_over(input, output, relative, &mut unsynced)?;
-    }
+    let arrived = store::carry_over(input, output, carried, &mut unsynced)?;
     let header = Header {
         repo: &previous.descriptor.repo.name,
         index_version,
@@ -161,11 +162,16 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
     let mut late = vec![committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
-    if !rebuild && (incoming.is_empty() || !in_place) {
+    if incoming.is_empty() {
         merged.archive.iter().filter_map(|json| places::of_json(json)).for_each(|path| sidecars.write(&path));
+    } else {
+        for path in &arrived {
+            sidecars.write(path);
+        }
     }
+    sidecars.finish();
     if !in_place {
-        late.push(site::carry_over_others(input, output).err());
+        late.push(site::carry_over_others(input, output, request.site).err());
     }
     if request.site {
         let generated_at = request.timestamp.as_str();
@@ -231,10 +237,7 @@ fn read_packages(request: &Request, previous: &Previous) -> Result<Vec<Incoming>
         let line = format!("packages are signed by key {fingerprint}, which is no longer accepted");
         note(command::PROGRAM, &line);
     }
-    match errors.len() {
-        0 => Ok(found.into_values().collect()),
-        _ => Err(RepoError::Several(errors)),
-    }
+    RepoError::several(errors).map(|()| found.into_values().collect())
 }
 
 fn read_package<'k>(
@@ -262,7 +265,7 @@ fn read_package<'k>(
     if path.file_name().is_none_or(|name| name != file_name.as_str()) {
         return Err(RepoError::invalid(path, format!("its manifest calls for the file name {file_name}")));
     }
-    let url = template.expand(&manifest.name, &manifest.version, &manifest.architecture, &file_name);
+    let url = template.expand(&manifest.name, &manifest.version, &manifest.architecture);
     if let Err(error) = place(&url) {
         // The template is good, but may begin with the name of a package called `index`.
         return Err(RepoError::invalid(path, format!("its url {url:?} {error}; use another template")));
@@ -283,7 +286,7 @@ fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> Re
     let one = |(new, old): &(Entry<'_>, Entry<'_>)| {
         let package = incoming.iter().find(|package| package.identity == new.identity);
         let path = package.map_or(archive, |package| package.path.as_path());
-        let same = package.is_some_and(|package| old.json.contains(&hex(&package.hash)));
+        let same = new.hash() == old.hash();
         let bytes = if same { "with the same bytes" } else { "with other bytes" };
         RepoError::invalid(path, format!("{} is already published, {bytes}", new.identity))
     };

@@ -5,6 +5,7 @@
 //! problem to note. Only regular files are replaced or removed, each by a rename, so that no link is
 //! followed. Knows no more of a package than the path of its file.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -20,9 +21,12 @@ use crate::package_reader;
 const MOST_NAMED: usize = 20;
 
 /// How many packages that were in a directory before get their sidecars when the directory becomes
-/// shared. One is the rule; a directory of thousands, filled by a tool that knows only one pair of
-/// sidecars, waits for a publish without packages.
+/// shared. Usually one. If another tool filled the directory, the rest wait for a publish of an empty
+/// directory.
 const MOST_OTHERS: usize = 16;
+
+/// How many sidecars are written before they are synced: a power cut may leave these empty.
+const MOST_UNSYNCED: usize = 256;
 
 /// The first bytes of every package: a zstd frame (RFC 8878 §3.1.1).
 const PACKAGE_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -33,26 +37,47 @@ pub(super) struct Sidecars {
     /// The files that were not there before.
     created: Vec<PathBuf>,
     written: Vec<PathBuf>,
+    /// The files that other names have replaced.
+    outdated: BTreeSet<PathBuf>,
     problems: Vec<String>,
     unnamed: usize,
 }
 
 impl Sidecars {
     pub(super) fn new(root: &Path) -> Self {
-        let root = root.to_owned();
-        Self { root, created: Vec::new(), written: Vec::new(), problems: Vec::new(), unnamed: 0 }
+        Self {
+            root: root.to_owned(),
+            created: Vec::new(),
+            written: Vec::new(),
+            outdated: BTreeSet::new(),
+            problems: Vec::new(),
+            unnamed: 0,
+        }
     }
 
     /// Writes the sidecars of the package file `package`, relative to the root, unless they are right.
     pub(super) fn write(&mut self, package: &str) {
         let written = self.try_write(Path::new(package));
         self.collect(written);
+        if self.written.len() >= MOST_UNSYNCED {
+            self.sync();
+        }
     }
 
     /// Syncs the sidecars written so far; not their directories, which the packages share.
     pub(super) fn sync(&mut self) {
         let synced = files::sync_all(&std::mem::take(&mut self.written));
         self.collect(synced);
+    }
+
+    /// Ends the writing, after the commit: syncs, and then removes what nobody needs any more. An
+    /// [`Sidecars::undo`] could not bring that back.
+    pub(super) fn finish(&mut self) {
+        self.sync();
+        for path in std::mem::take(&mut self.outdated) {
+            let removed = remove(&path);
+            self.collect(removed);
+        }
     }
 
     /// Removes the sidecars that were not there before.
@@ -85,31 +110,30 @@ impl Sidecars {
         self.write_as(&path, place)?;
         let [alone, shared] = [Place::Alone, Place::Shared].map(|place| names::sidecars(&path, place));
         if place == Place::Alone {
-            shared.iter().try_for_each(|path| remove(path))
-        } else if !names::is_at_root(package) && alone.iter().any(|path| path.is_file()) {
+            self.outdated.extend(shared.into_iter().filter(|path| !is_missing(path)));
+        } else if names::may_be_alone(package)
+            && alone.iter().any(|path| path.is_file() && !self.outdated.contains(path))
+        {
             // The directory had one package before, or another tool wrote these.
+            self.outdated.extend(alone);
             self.write_others(&path)?;
-            alone.iter().try_for_each(|path| remove(path))
-        } else {
-            Ok(())
         }
+        Ok(())
     }
 
     /// Writes the sidecars of other packages in the shared directory of `package` that have none.
     fn write_others(&mut self, package: &Path) -> Result<(), RepoError> {
         let lacks = |path: &PathBuf| {
             let [manifest, _] = names::sidecars(path, Place::Shared);
-            path != package && is_missing(&manifest)
+            is_missing(&manifest)
         };
-        let packages = siblings(package)?.filter(|name| names::is_package(name));
+        let own = package.file_name().unwrap_or_default();
+        let packages = siblings(package)?.filter(|name| names::is_other_package(own, name));
         let others = packages.map(|name| package.with_file_name(name)).filter(lacks);
-        let own = self.created.len();
         for other in others.take(MOST_OTHERS) {
             let written = self.write_as(&other, Place::Shared);
             self.collect(written);
         }
-        // An undo takes nothing from packages that were published before.
-        self.created.truncate(own);
         Ok(())
     }
 

@@ -53,23 +53,24 @@ pub(super) fn place(
     })
 }
 
-/// Links, or else copies, the published file `relative` from the repository `from` to the one at
-/// `root`. Skips a file that `from` lacks: `verify` reports it.
+/// Links, or else copies, those of the published files `all` that are missing at `root` from the
+/// repository `from`, and returns them. Skips a file that `from` lacks: `verify` reports it.
 pub(super) fn carry_over(
     from: &Path,
     root: &Path,
-    relative: &str,
+    mut all: Vec<String>,
     unsynced: &mut Unsynced,
-) -> Result<(), RepoError> {
-    let source = from.join(relative);
-    if !source.is_file() || root.join(relative).exists() {
-        return Ok(());
+) -> Result<Vec<String>, RepoError> {
+    all.retain(|relative| from.join(relative).is_file() && !root.join(relative).exists());
+    for relative in &all {
+        let source = from.join(relative);
+        let target = prepare(root, relative, unsynced)?;
+        // The package of a symbolic link: the link itself would lead elsewhere from `root`, or nowhere.
+        if fs::canonicalize(&source).and_then(|package| fs::hard_link(package, &target)).is_err() {
+            copy_into_place(&source, root, &target, |_| Ok(()))?;
+        }
     }
-    let target = prepare(root, relative, unsynced)?;
-    if fs::hard_link(&source, &target).is_ok() {
-        return Ok(());
-    }
-    copy_into_place(&source, root, &target, |_| Ok(()))
+    Ok(all)
 }
 
 /// Creates the directories of a package file, and adds the paths to sync to `unsynced`.

@@ -73,21 +73,15 @@ impl Template {
     }
 
     /// Returns the URL of one package.
-    pub fn expand(&self, name: &str, version: &str, architecture: &str, file_name: &str) -> String {
-        // No value contains a brace (PSD-009 §2), so no replacement makes a new placeholder.
-        self.0
-            .replace("{name}", name)
-            .replace("{version}", version)
-            .replace("{arch}", architecture)
-            .replace("{filename}", file_name)
+    pub fn expand(&self, name: &str, version: &str, architecture: &str) -> String {
+        layout::package_url(&self.0, name, version, architecture)
     }
 
     fn fault(&self) -> Result<(), Reason> {
         let text = self.0.as_str();
         let (literals, found) = split(text)?;
         // A version with an epoch has a colon, which may turn the first part into a scheme.
-        let file_name = layout::package_file_name("aa", "1:1-1", "noarch");
-        let sample = self.expand("aa", "1:1-1", "noarch", &file_name);
+        let sample = self.expand("aa", "1:1-1", "noarch");
         let has_own_colon = text.split('/').next().is_some_and(|first| first.contains(':'));
         let fault = |error| match error {
             UrlError::Scheme if !has_own_colon => Reason::Epoch,
@@ -170,7 +164,7 @@ mod tests {
     use super::*;
 
     fn expand(template: &Template) -> String {
-        template.expand("jq", "1-1", "noarch", "jq_1-1_noarch.peipkg")
+        template.expand("jq", "1-1", "noarch")
     }
 
     #[test]

@@ -241,16 +241,16 @@ fn detached_signature_wrong_is_refused_by_both_tools() {
 #[test]
 fn values_that_deployed_clients_refuse_are_published_with_a_warning() {
     let mut described = manifest("aa", "1-1", "noarch");
-    described["dependencies"] = json!([{"name": "libc"}, {"name": "pkgconfig(zlib)"}]);
+    described["dependencies"] = json!([{"name": "libGL.so.1"}, {"name": "pkgconfig(zlib)"}]);
     described["provides"] = json!([
-        {"name": "VirtName.so+1", "version": "2.0-1"}, {"name": "http-server", "version": "1.27.0"},
+        {"name": "VirtName.so+1", "version": "2.0-1"}, {"name": "cmd(sh)"}, {"name": "http-server", "version": "1.27.0"},
         {"name": "lib_x.so"}, {"name": "smtp", "version": "3"},
     ]);
-    let index = "deployed clients refuse an index with a virtual name that is no package name (PSD-009 §2.1), \
-        and with it all packages of the repository";
+    let index = "deployed clients refuse an index with a virtual name that is neither a package name \
+        (PSD-009 §2.1) nor namespace(argument), and with it all packages of the repository";
     let version = "deployed clients refuse a package that provides a version without revision, such as -1";
     let lines = [
-        format!("dependencies: \"pkgconfig(zlib)\": {index}"),
+        format!("dependencies: \"libGL.so.1\": {index}"),
         format!("provides: \"VirtName.so+1\" and 1 more: {index}"),
         format!("provides: version \"1.27.0\" and 1 more: {version}"),
     ];
@@ -258,7 +258,7 @@ fn values_that_deployed_clients_refuse_are_published_with_a_warning() {
     assert_eq!(publish(described, Vec::new()), (Some(0), lines.concat()));
     // Nothing to warn of.
     let mut described = manifest("aa", "1-1", "noarch");
-    described["provides"] = json!([{"name": "libstdc++.so.6", "version": "2.0-1"}, {"name": "role"}]);
+    described["provides"] = json!([{"name": "libstdc++.so.6", "version": "2.0-1"}, {"name": "pc(gtk+-3.0)"}]);
     assert_eq!(publish(described, Vec::new()), (Some(0), String::new()));
 }
 

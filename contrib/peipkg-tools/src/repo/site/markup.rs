@@ -50,16 +50,16 @@ pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
 pub(super) fn package_link(url: &str) -> Option<Cow<'_, str>> {
     match package_url::place(url).ok()? {
         Place::Local(path) => Some(encode(path, "/").into()),
-        Place::Elsewhere(url) => web_link(url).map(Cow::from),
+        Place::Elsewhere(url) => Some(url.into()),
     }
 }
 
-/// Returns `url` if it is a web address. Browsers ignore line feeds and tabs within a URL, and
-/// space before it, so nothing with such a character is one.
+/// Returns `url` if it is a web address.
 pub(super) fn web_link(url: &str) -> Option<&str> {
-    let has_scheme = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
-    let is_odd = |c: char| c.is_control() || c.is_whitespace() || c == '\\';
-    (has_scheme && !url.contains(is_odd)).then_some(url)
+    match package_url::below(url) {
+        Ok(Place::Elsewhere(url)) => Some(url),
+        _ => None,
+    }
 }
 
 /// Returns the fragment that opens the page of package `name` in `index.html`.
@@ -114,7 +114,7 @@ mod tests {
         check("/p/%2e%2e/x", Some("p/%252e%252e/x"));
         check("p/a", Some("p/a"));
         check("https://x.org/a?b=c", Some("https://x.org/a?b=c"));
-        check("http://x.org/a", Some("http://x.org/a"));
+        check("HTTPS://x.org/a", Some("HTTPS://x.org/a"));
         for bad in [
             "",
             "/",

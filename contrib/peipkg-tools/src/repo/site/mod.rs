@@ -35,7 +35,7 @@ use newest::Newest;
 /// How many packages page and feed have: a few screens, and weeks of a busy farm.
 const NEWEST: usize = 50;
 
-/// What page and feed say.
+/// The content of page and feed.
 pub(super) struct Facts<'a> {
     name: &'a str,
     description: &'a str,
@@ -97,11 +97,12 @@ pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
 
 /// Copies the files of others at the root of the repository `from`, and those beside the site's
 /// assets, to the one at `to`, unless something is there: a `robots.txt` or `CNAME` belongs to the
-/// site. Hidden files are work files; directories other than the assets may hold anything.
+/// operator, and so does an `index.html` if `has_site` is not set. Hidden files are work files;
+/// directories other than the assets may hold anything.
 ///
 /// # Errors
 /// When a file cannot be copied.
-pub(super) fn carry_over_others(from: &Path, to: &Path) -> Result<(), RepoError> {
+pub(super) fn carry_over_others(from: &Path, to: &Path, has_site: bool) -> Result<(), RepoError> {
     let signature = layout::signature(layout::DESCRIPTOR);
     for directory in ["", layout::SITE_ASSETS] {
         let (source, target) = (from.join(directory), to.join(directory));
@@ -114,7 +115,7 @@ pub(super) fn carry_over_others(from: &Path, to: &Path) -> Result<(), RepoError>
             let hidden = name.as_encoded_bytes().starts_with(b".");
             let ours = relative == Path::new(layout::DESCRIPTOR)
                 || relative == signature
-                || layout::SITE.iter().any(|known| relative == Path::new(known));
+                || has_site && layout::SITE.iter().any(|known| relative == Path::new(known));
             if !hidden && !ours && fs::symlink_metadata(target.join(&name)).is_err() {
                 files::create_dir(&target)?;
                 copy(&source.join(&name), &target.join(&name), &to.join(SITE))?;

@@ -1,7 +1,7 @@
 //! The newest packages of an index, for people. Pure.
 //!
 //! Another tool may have written an entry with anything in it, so everything beside its identity
-//! may be missing or of another type. What is not as expected is left out.
+//! may be missing or of another type. Leaves out fields of another type.
 
 use std::cmp::Reverse;
 

@@ -237,7 +237,7 @@ function browse() {
 
   // The address if it is a web address, else null.
   function webLink(text) {
-    if (!/^https?:\/\/[^\s\\]+$/.test(text)) return null;
+    if (!/^https?:\/\/[^/?#:][^]*$/i.test(text) || /[\p{Cc}\p{Cf}\s\\]/u.test(text)) return null;
     try {
       const url = new URL(text);
       return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
@@ -249,8 +249,9 @@ function browse() {
   // The address of a file that an index names: below the repository, or a web address.
   function packageUrl(url) {
     if (webLink(url)) return webLink(url);
-    const segments = url.startsWith("/") ? url.slice(1).split("/") : [];
-    if (segments.length === 0 || segments.some((one) => ["", ".", ".."].includes(one))) return null;
+    const segments = url.replace(/^\//, "").split("/");
+    if (/^[^/]*:/.test(url) || /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}?#\\]/u.test(url)) return null;
+    if (segments.some((one) => one === "" || one.startsWith("."))) return null;
     const encoded = segments.map(encode);
     return encoded.includes(null) ? null : base + encoded.join("/");
   }
