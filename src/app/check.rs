@@ -170,12 +170,13 @@ impl Report {
         }
         self.recipes = reading.recipes.len();
         self.with_upstream = reading.recipes.iter().filter(|recipe| recipe.upstream.is_some()).count();
-        let asked =
-            peipkg_build.map(|tool| recipe_check::ask(tool, recipes_dir, &reading.ids, &reading.problems));
+        let known = reading.problems.iter().chain(&reading.unbuildable);
+        let asked = peipkg_build.map(|tool| recipe_check::ask(tool, recipes_dir, &reading.ids, known));
         let asked = asked.unwrap_or_default();
         self.add_problems(reading.problems);
         self.add(Severity::Unbuildable, reading.unbuildable.into_iter().chain(asked.unbuildable));
         self.add_warnings(asked.warnings);
+        self.add(Severity::Note, asked.note);
         self.add_warnings(reading.warnings);
     }
 

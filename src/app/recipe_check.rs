@@ -3,16 +3,18 @@
 //!
 //! The official `peipkg-build` has no `check`, so the help text of that command is asked for first:
 //! whatever a program makes of `check --help`, it builds nothing. A program that does not answer
-//! with that text is not asked further.
+//! with that text is not asked further, and the operator is told.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use peipkg_format::problem::{OneLine, Problem};
 
+use crate::app::roster::of_builds;
 use crate::process::{Interrupt, ProcessError, Program, Sink};
 use crate::recipe::FILE_NAME;
 
@@ -41,23 +43,43 @@ pub(super) struct Asked {
     pub unbuildable: Vec<Problem>,
     /// Why the tool could not be asked about some recipes.
     pub warnings: Vec<Problem>,
+    /// That the tool has no `check`.
+    pub note: Option<Problem>,
 }
 
 /// Asks `peipkg-build` at `tool` about the recipes below `recipes_dir`. Leaves out the lines of
-/// `known`, the manager's own problems: most of them are problems for the tool too. Asks nothing if
-/// the tool has no `check`.
-pub(super) fn ask(tool: &Path, recipes_dir: &Path, ids: &[String], known: &[Problem]) -> Asked {
+/// `known`, the manager's own problems: most of them are problems for the tool too.
+pub(super) fn ask<'a>(
+    tool: &Path,
+    recipes_dir: &Path,
+    ids: &[String],
+    known: impl Iterator<Item = &'a Problem>,
+) -> Asked {
     let mut asked = Asked::default();
     let files: Vec<PathBuf> = ids.iter().map(|id| recipes_dir.join(id).join(FILE_NAME)).collect();
-    let interrupt = match Interrupt::new() {
-        Ok(interrupt) if !files.is_empty() && has_check(tool, &interrupt) => interrupt,
-        Ok(_) => return asked,
-        Err(error) => {
-            asked.warnings = vec![Problem::of_file(recipes_dir, format!("cannot ask peipkg-build: {error}"))];
-            return asked;
-        }
+    if files.is_empty() {
+        return asked;
+    }
+    let unasked = |error: &dyn Display| {
+        let message = format!("cannot ask peipkg-build about the recipes: {error}");
+        Asked { warnings: vec![Problem::of_file(recipes_dir, message)], ..Asked::default() }
     };
-    let known: HashSet<_> = known.iter().map(|problem| (problem.path.as_path(), problem.line)).collect();
+    let interrupt = match Interrupt::new() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return unasked(&error),
+    };
+    match has_check(tool, &interrupt) {
+        Ok(Answer::Usage) => {}
+        Ok(Answer::Other(answer)) => {
+            let message = format!(
+                "this peipkg-build has no check command, so only the build script and the descriptions \
+                 are checked of what it reads in a recipe{answer}"
+            );
+            return Asked { note: Some(Problem::of_file(tool, message)), ..Asked::default() };
+        }
+        Err(error) => return unasked(&error),
+    }
+    let known: HashSet<_> = known.map(|problem| (problem.path.as_path(), problem.line)).collect();
     let start = Instant::now();
     for file in &files {
         match problems(tool, file, DEADLINE.saturating_sub(start.elapsed()), &interrupt) {
@@ -76,11 +98,26 @@ pub(super) fn ask(tool: &Path, recipes_dir: &Path, ids: &[String], known: &[Prob
     asked
 }
 
-/// Whether the tool has a command `check`.
-fn has_check(tool: &Path, interrupt: &Interrupt) -> bool {
+/// What a tool makes of `check --help`.
+enum Answer {
+    /// The help text: it has the command.
+    Usage,
+    /// Anything else. The text is empty, or the exit status and the tool's words in parentheses.
+    Other(String),
+}
+
+/// Asks the tool whether it has a command `check`.
+fn has_check(tool: &Path, interrupt: &Interrupt) -> Result<Answer, ProcessError> {
     let program = Program::new(tool).args(["check", "--help"]).deadline(Some(HELP_DEADLINE)).grace(GRACE);
-    let help = program.capture_stdout(MAX_HELP).run(interrupt);
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(USAGE))
+    match program.capture_stdout(MAX_HELP).run(interrupt) {
+        Ok(help) if String::from_utf8_lossy(&help.stdout).contains(USAGE) => Ok(Answer::Usage),
+        Ok(_) => Ok(Answer::Other(String::new())),
+        // A command line that it does not know. A shell that cannot run it exits with 126 or 127.
+        Err(error @ ProcessError::Failed { status, .. }) if matches!(status.code(), Some(1 | 2)) => {
+            Ok(Answer::Other(format!(" ({error})")))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the problems that the tool prints of the recipe `file`.
@@ -136,8 +173,7 @@ fn read(output: &str, file: &Path) -> Vec<Problem> {
             "" => None,
             number => Some(number.strip_suffix(':')?.parse().ok()?),
         };
-        let message = format!("its builds will fail: {message}");
-        Some(Problem { path: file.to_owned(), line, message })
+        Some(of_builds(Problem { path: file.to_owned(), line, message: message.to_owned() }))
     };
     output.lines().filter_map(read_line).collect()
 }

@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use peipkg_format::regular_file;
@@ -46,6 +46,10 @@ pub(super) enum CopyError {
 #[error("more than {MAX_FILES} files, 1 GiB or {MAX_DEPTH} levels of directories")]
 pub(super) struct TooLarge;
 
+/// The files of a recipe that a build gets, sorted by path.
+#[derive(Debug)]
+pub(super) struct RecipeFiles(Vec<RecipeFile>);
+
 /// A file of a recipe.
 #[derive(Debug)]
 struct RecipeFile {
@@ -62,12 +66,39 @@ struct FileState {
     is_executable: bool,
 }
 
-/// Returns a number that changes with `text`, the recipe's, and with any file in its directory.
-///
-/// # Errors
-/// If the recipe is too large to be built.
-pub(super) fn stamp(directory: &Path, text: &str) -> Result<u64, TooLarge> {
-    Ok(hash(&list(directory)?, text))
+impl RecipeFiles {
+    /// Returns a number that changes with `text`, the recipe's, and with any of the files.
+    pub(super) fn stamp(&self, text: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        for file in &self.0 {
+            (&file.path, &file.state).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Whether `path`, relative to the recipe's directory, leads to one of the files in a copy of
+    /// them. The copy has no links, and nothing is beside it.
+    pub(super) fn contains(&self, path: &str) -> bool {
+        let mut inner = PathBuf::new();
+        for component in Path::new(path).components() {
+            match component {
+                Component::Normal(name) => inner.push(name),
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    let is_inside =
+                        |file: &RecipeFile| file.path.parent().is_some_and(|at| at.starts_with(&inner));
+                    if !self.0.iter().any(is_inside) || !inner.pop() {
+                        return false;
+                    }
+                }
+                Component::RootDir | Component::Prefix(_) => return false,
+            }
+        }
+        // The slash of `build.sh/` is no component, but the system wants a directory there.
+        let is_file = !path.ends_with('/') && !path.ends_with("/.");
+        is_file && self.0.binary_search_by(|file| file.path.cmp(&inner)).is_ok()
+    }
 }
 
 /// Copies the files of `recipe` to the directory `target`, which must not exist. Returns the path of
@@ -83,7 +114,7 @@ pub(super) fn copy(recipe: &Recipe, target: &Path) -> Result<PathBuf, CopyError>
     // password.
     DirBuilder::new().mode(0o700).create(target).map_err(at(target))?;
     let files = list(&recipe.dir)?;
-    for file in &files {
+    for file in &files.0 {
         let (from, to) = (recipe.dir.join(&file.path), target.join(&file.path));
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(at(parent))?;
@@ -98,7 +129,7 @@ pub(super) fn copy(recipe: &Recipe, target: &Path) -> Result<PathBuf, CopyError>
     let copy = target.join(FILE_NAME);
     // A recipe's file without UTF-8 was not loaded.
     let text = regular_file::read_text(&copy).map_err(|_| CopyError::Changed)?;
-    if hash(&files, &text) == recipe.stamp { Ok(copy) } else { Err(CopyError::Changed) }
+    if files.stamp(&text) == recipe.stamp { Ok(copy) } else { Err(CopyError::Changed) }
 }
 
 /// Copies a file, and returns whether it was in the given state all the time.
@@ -126,17 +157,11 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidInput)
 }
 
-fn hash(files: &[RecipeFile], text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    for file in files {
-        (&file.path, &file.state).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// Lists the files of the recipe in `directory`, sorted by path.
-fn list(directory: &Path) -> Result<Vec<RecipeFile>, TooLarge> {
+/// Lists the files of the recipe in `directory`.
+///
+/// # Errors
+/// If the recipe is too large to be built.
+pub(super) fn list(directory: &Path) -> Result<RecipeFiles, TooLarge> {
     let (mut files, mut bytes, mut entries) = (Vec::new(), 0, 0);
     let mut directories = vec![(PathBuf::new(), 0)];
     while let Some((inner, depth)) = directories.pop() {
@@ -162,7 +187,7 @@ fn list(directory: &Path) -> Result<Vec<RecipeFile>, TooLarge> {
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
+    Ok(RecipeFiles(files))
 }
 
 /// Tells whether git or an editor makes files of this name beside those of the recipe. An open
@@ -202,7 +227,8 @@ mod tests {
         fs::write(directory.join("build.sh"), "make").unwrap();
         fs::set_permissions(directory.join("build.sh"), Permissions::from_mode(0o700)).unwrap();
         fs::write(directory.join("patches/deep/fix"), "fix").unwrap();
-        Recipe::parse("tool", &directory, TEXT, stamp(&directory, TEXT).unwrap(), &mut Vec::new()).unwrap()
+        let stamp = list(&directory).unwrap().stamp(TEXT);
+        Recipe::parse("tool", &directory, TEXT, stamp, &mut Vec::new()).unwrap()
     }
 
     /// Changes a loaded recipe, and copies it.
@@ -295,11 +321,57 @@ mod tests {
     }
 
     #[test]
+    fn path_is_found_as_a_build_would_find_it() {
+        let home = tempfile::tempdir().unwrap();
+        let recipe = recipe(home.path());
+        fs::write(home.path().join("recipes/beside.sh"), "").unwrap();
+        fs::write(recipe.dir.join("old.sh~"), "").unwrap();
+        fs::create_dir(recipe.dir.join("empty")).unwrap();
+        let files = list(&recipe.dir).unwrap();
+        let (dir, copy) = (&recipe.dir, home.path().join("stage/deep/recipe"));
+        super::copy(&recipe, &copy).unwrap();
+        let good = [
+            "build.sh",
+            "./build.sh",
+            "patches//deep/./fix",
+            "patches/../build.sh",
+            "patches/deep/../../build.sh",
+            "common/helper.sh",
+        ];
+        let bad = [
+            "",
+            ".",
+            "patches",
+            "build.sh/",
+            "build.sh/.",
+            "build.sh/../build.sh",
+            "empty/../build.sh",
+            "none/../build.sh",
+            "../beside.sh",
+            "../tool/build.sh",
+            "../../common/helper.sh",
+            "old.sh~",
+            "dangling",
+            "/bin/sh",
+        ];
+        for path in good {
+            assert!(
+                files.contains(path) && copy.join(path).is_file() && dir.join(path).is_file(),
+                "{path:?}"
+            );
+        }
+        for path in bad {
+            let absolute = path.starts_with('/');
+            assert!(!files.contains(path) && (absolute || !copy.join(path).is_file()), "{path:?}");
+        }
+    }
+
+    #[test]
     fn recipe_without_end_is_too_large() {
         let home = tempfile::tempdir().unwrap();
         let recipe = recipe(home.path());
         symlink(".", recipe.dir.join("loop")).unwrap();
-        assert!(stamp(&recipe.dir, TEXT).is_err());
+        assert!(list(&recipe.dir).is_err());
         let error = copy(&recipe, &home.path().join("copy")).unwrap_err();
         assert!(error.to_string().ends_with("more than 10000 files, 1 GiB or 32 levels of directories"));
     }

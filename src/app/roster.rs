@@ -11,7 +11,7 @@ use std::thread;
 use peipkg_format::problem::Problem;
 use peipkg_format::regular_file;
 
-use crate::app::recipe_files;
+use crate::app::recipe_files::{self, RecipeFiles};
 use crate::config::{Grant, Http};
 use crate::recipe::{FILE_NAME, Recipe};
 use crate::state::volumes::LOST_AND_FOUND;
@@ -109,17 +109,49 @@ fn read_share(directories: &[PathBuf]) -> Reading {
             reading.problems.push(Problem::of_file(directory, message));
             continue;
         };
-        let stamp = recipe_files::stamp(directory, &text).unwrap_or_else(|error| {
+        let files = recipe_files::list(directory);
+        if let Err(error) = &files {
             let message = format!("its builds will fail, the directory has {error}");
             reading.unbuildable.push(Problem::of_file(directory.join(FILE_NAME), message));
-            0
-        });
+        }
+        let stamp = files.as_ref().map_or(0, |files| files.stamp(&text));
         match Recipe::parse(id, directory, &text, stamp, &mut reading.warnings) {
-            Ok(recipe) => reading.recipes.push(recipe),
+            Ok(recipe) => {
+                let script = files.ok().and_then(|files| unfit_script(&recipe, &files));
+                reading.unbuildable.extend(recipe.unbuildable.iter().cloned().chain(script).map(of_builds));
+                reading.recipes.push(recipe);
+            }
             Err(found) => reading.problems.extend(found),
         }
     }
     reading
+}
+
+/// Says of a problem that it makes all builds of its recipe fail.
+pub(super) fn of_builds(problem: Problem) -> Problem {
+    Problem { message: format!("its builds will fail: {}", problem.message), ..problem }
+}
+
+/// Finds a build script that no build could read. A recipe without `[upstream]` is built by hand, in
+/// its own directory: there, it may have a script that the manager would not copy.
+fn unfit_script(recipe: &Recipe, files: &RecipeFiles) -> Option<Problem> {
+    let (script, line) = recipe.build_script.as_ref()?;
+    if files.contains(script) {
+        return None;
+    }
+    let message = if Path::new(script).is_absolute() {
+        "build_script must be relative to the recipe's directory".to_owned()
+    } else if let Err(error) = regular_file::open(&recipe.dir.join(script)) {
+        format!("build_script {script:?} cannot be read: {error}")
+    } else if recipe.upstream.is_some() {
+        format!(
+            "build_script {script:?} is not among the files that a build gets: those in the recipe's \
+             directory, but no files of git or an editor"
+        )
+    } else {
+        return None;
+    };
+    Some(Problem { path: recipe.file(), line: Some(*line), message })
 }
 
 impl Reading {

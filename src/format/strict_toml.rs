@@ -293,7 +293,8 @@ impl<'d, 't> Section<'d, 't> {
         Section { document: self.document, name, table, span, known: Vec::new() }
     }
 
-    fn path_of(&self, key: &str) -> String {
+    /// Returns the name of `key` in messages, such as `[upstream] git`.
+    pub fn path_of(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{} {key}", self.name) }
     }
 

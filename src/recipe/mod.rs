@@ -2,9 +2,11 @@
 //!
 //! Pure: the text is an argument. The manager owns `[upstream]` and `[watch]`: an unknown key there
 //! is an error. From `[[package]]` it reads name and architecture, to know which packages a build
-//! produces, and from `[[sign]]` the keys that a build needs. It ignores the other keys and sections,
-//! which belong to `peipkg-build`.
+//! produces, and from `[[sign]]` the keys that a build needs. The other keys and sections belong to
+//! `peipkg-build`. Of these, it looks only at the build script and the descriptions, and refuses no
+//! recipe for them: the official `peipkg-build` finds their problems in a build only.
 
+mod build_keys;
 pub(crate) mod secrets;
 pub(crate) mod tag_pattern;
 pub(crate) mod upstream_url;
@@ -21,6 +23,7 @@ use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::{Version, VersionError};
 
+use crate::recipe::build_keys::{build_script, sign_keys, unfit_description};
 use crate::recipe::tag_pattern::TagPattern;
 use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 
@@ -50,6 +53,10 @@ pub struct Recipe {
     pub package_lines: Vec<usize>,
     /// The keys that its builds sign binaries with, each with its first line in the file.
     pub sign_keys: Vec<(String, usize)>,
+    /// The build script, relative to its directory, with its line in the file.
+    pub build_script: Option<(String, usize)>,
+    /// Why all its builds will fail, as far as its text tells.
+    pub unbuildable: Vec<Problem>,
     /// The source of its versions. The manager never builds a recipe without one.
     pub upstream: Option<Upstream>,
     /// Whether a webhook may trigger a poll.
@@ -121,6 +128,8 @@ impl Recipe {
         };
         let mut root = document.root();
         let sign_keys = sign_keys(root.sections("sign"));
+        let build_script = root.section("meta").and_then(build_script);
+        let unbuildable = root.sections("package").into_iter().filter_map(unfit_description).collect();
         // `peipkg-build` reports them; a recipe is not refused for what the manager does not own.
         document.discard_problems();
         let stanzas = root.sections("package");
@@ -145,6 +154,8 @@ impl Recipe {
             packages,
             package_lines,
             sign_keys,
+            build_script,
+            unbuildable,
             upstream,
             github_webhook,
             poll_interval,
@@ -304,19 +315,6 @@ fn packages(stanzas: Vec<Section<'_, '_>>) -> Vec<(PackageName, usize)> {
         }
     }
     packages
-}
-
-/// Reads the names of the keys in `[[sign]]`, each with its first line.
-fn sign_keys(sections: Vec<Section<'_, '_>>) -> Vec<(String, usize)> {
-    let mut keys: Vec<(String, usize)> = Vec::new();
-    for mut section in sections {
-        let Some(key) = section.optional::<String>("key") else { continue };
-        if !key.value.is_empty() && !keys.iter().any(|(known, _)| *known == key.value) {
-            let line = section.line_of(&key.span);
-            keys.push((key.value, line));
-        }
-    }
-    keys
 }
 
 /// Reads `[watch]`.

@@ -131,7 +131,8 @@ impl Pending {
         paths.iter().filter_map(|path| read(path)).collect()
     }
 
-    /// Returns the path of every entry of `publish/`, with its packages if it can be read.
+    /// Returns the path of every entry of `publish/`, with its packages if it can be read. Leaves out
+    /// what is no directory: it has never been pending packages.
     ///
     /// # Errors
     /// When `publish/` or an entry cannot be read: a caller must not take the rest for all.
@@ -139,7 +140,8 @@ impl Pending {
         let publish = self.state.publish();
         let paths = || fs::read_dir(&publish)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         let paths = paths().map_err(at(&publish))?;
-        Ok(paths.into_iter().filter(|path| is_entry(path)).map(|path| (path.clone(), read(&path))).collect())
+        let entries = paths.into_iter().filter(|path| is_entry(path) && !is_stray(path));
+        Ok(entries.map(|path| (path.clone(), read(&path))).collect())
     }
 
     /// Returns the packages in `directory` below `publish/`, if it is there and can be read.
@@ -194,9 +196,17 @@ fn is_entry(path: &Path) -> bool {
     !name.as_encoded_bytes().starts_with(b".") && name != LOST_AND_FOUND && !is_package(name)
 }
 
+/// Whether `path` is certainly no directory, but for example a note that somebody has left.
+fn is_stray(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_dir())
+}
+
 /// Reads the entry of `publish/` at `path`; warns and returns nothing if that fails.
 fn read(path: &Path) -> Option<PendingOutputs> {
     let read = || -> io::Result<PendingOutputs> {
+        if is_stray(path) {
+            return Err(io::Error::other("it is no package and no directory of a build; move it away"));
+        }
         let directory = path.file_name().and_then(|name| name.to_str());
         let directory = directory.ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
         let job = path.join(JOB_FILE);

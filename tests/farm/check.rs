@@ -313,7 +313,7 @@ fn check_state_directory_not_writable_is_a_problem() {
     // copy, and the system refuses to run a file that is open for writing.
     run(Command::new("cp").arg(Tools::manager()).arg(&manager));
     for name in ["peipkg-build", "peipkg-repo"] {
-        farm.write_program(name, "#!/bin/sh\n");
+        farm.write_program(name, "#!/bin/sh\necho 'peipkg-build check --recipe FILE'\n");
     }
     let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
     if rustix::process::geteuid().is_root() {

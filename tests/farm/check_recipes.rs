@@ -1,11 +1,14 @@
 //! `--check` on recipes: the manager's own findings, and those of `peipkg-build check`.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
-use crate::check::{NOWHERE, REST, check, listing};
+use crate::check::{NOBODY, NOWHERE, REST, check, listing};
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
+use crate::support::optional::not_permitted;
 use crate::support::recipes::Recipe;
 use crate::support::tools::Tools;
 
@@ -104,10 +107,12 @@ fn check_recipe_that_no_build_accepts_fails_and_the_farm_starts() {
     let place = |line: &str| format!("{}/recipes/{line}", farm.home().display());
     let fails = "its builds will fail:";
     let expected = [
-        place(&format!("relations/peipkg.toml:5: {fails} \"a\" is not 2 to 128 characters long")),
+        place(&format!(
+            "relations/peipkg.toml:5: {fails} [[package]] dependencies name \"a\" is not 2 to 128 characters long"
+        )),
         place(&format!("script/peipkg.toml:2: {fails} build_script \"build.sh\" cannot be read: ")),
         place(&format!("texts/peipkg.toml:3: {fails} unknown key \"licence\" in [meta]; did you mean")),
-        place(&format!("texts/peipkg.toml:7: {fails} \"two\\nlines\" ")),
+        place(&format!("texts/peipkg.toml:7: {fails} [[package]] description \"two\\nlines\" has ")),
         place(&format!("texts/peipkg.toml:8: {fails} files: pattern \"/usr/**\" starts with a slash")),
         format!(
             "{}: the farm starts, but all builds of 3 of 4 recipes will fail",
@@ -195,7 +200,7 @@ fn check_problem_for_manager_and_tool_is_said_once() {
 fn tool(check: &str) -> String {
     let real = Tools::get().build.display();
     format!(
-        "#!/bin/sh\necho \"$*\" >>\"${{0%/*}}/calls\"\ncase $1 in check) {check} ;; esac\nexec {real} \"$@\"\n"
+        "#!/bin/sh\necho \"$*\" >>\"${{0%/*}}/calls\"\ncase $1 in check) :; {check} ;; esac\nexec {real} \"$@\"\n"
     )
 }
 
@@ -204,23 +209,151 @@ fn calls(farm: &Farm) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// Recipes with a problem for each of the manager's own checks of what a build reads, and others.
+fn with_unfit_recipes(farm: &Farm) {
+    let texts = |text: &str| REST.replace("files", &format!("description = \"{text}\"\nfiles"));
+    let script = |path: &str| REST.replace("\"build.sh\"", &format!("{path:?}"));
+    let upstream = "[upstream]\ngit = \"file:///nowhere\"\ntag_pattern = '^v(.+)$'\n";
+    let named = |id: &str, text: String| recipe(farm, id, &text.replace("\"tool\"", &format!("{id:?}")));
+    named("absolute", script("/bin/true"));
+    named("by-hand", script("../escape.sh"));
+    named("escape", format!("{}{upstream}", script("../escape.sh")));
+    named("good", format!("{}{upstream}", texts("A tool \u{2014} for \u{201c}all\u{201d}")));
+    named("inside", format!("{}{upstream}", script("sub/../build.sh")));
+    named("missing", REST.to_owned());
+    named("no-file", script("."));
+    named("spaces", texts("a\\u00a0b"));
+    named("unknown", texts("c").replace("description", "descriptoin"));
+    fs::write(farm.path("recipes/escape.sh"), "exit 1\n").expect("a script");
+    fs::remove_file(farm.path("recipes/missing/build.sh")).expect("a script");
+    fs::create_dir(farm.path("recipes/inside/sub")).expect("a directory");
+    fs::write(farm.path("recipes/inside/sub/patch"), "").expect("a patch");
+}
+
+/// The manager's own findings about the recipes of [`with_unfit_recipes`].
+const OWN: [&str; 5] = [
+    "absolute/peipkg.toml:2: its builds will fail: build_script must be relative to the recipe's directory",
+    "escape/peipkg.toml:2: its builds will fail: build_script \"../escape.sh\" is not among the files that a build \
+     gets: those in the recipe's directory, but no files of git or an editor",
+    "missing/peipkg.toml:2: its builds will fail: build_script \"build.sh\" cannot be read: \
+     No such file or directory (os error 2)",
+    "no-file/peipkg.toml:2: its builds will fail: build_script \".\" cannot be read: Is a directory (os error 21)",
+    "spaces/peipkg.toml:6: its builds will fail: [[package]] description \"a\\u{a0}b\" has the character U+00A0; \
+     allowed are letters, marks, numbers, punctuation, symbols and the space U+0020",
+];
+
 #[test]
-fn check_by_a_tool_without_the_command_says_what_the_manager_finds() {
-    for check_command in [
-        "echo 'unknown command: check' >&2; exit 2",
-        "echo 'unknown command: check'; exit 1",
-        "echo 'usage: peipkg-build build|pack'; exit 0",
-        "exit 0",
-        "kill -9 $$",
-        "exec yes",
-        "exec sleep 1000",
+fn check_by_a_tool_without_the_command_says_so_and_what_the_manager_finds() {
+    for (check_command, answer) in [
+        (
+            "echo 'unknown command: check' >&2; exit 2",
+            " (peipkg-build check exited with status 2: unknown command: check)",
+        ),
+        (
+            "echo 'unknown command: check' >&2; exit 1",
+            " (peipkg-build check exited with status 1: unknown command: check)",
+        ),
+        ("echo 'usage: peipkg-build build|pack'; exit 0", ""),
+        ("exit 0", ""),
+    ] {
+        let farm = Farm::builder().program("peipkg-build", &tool(check_command)).build();
+        with_unfit_recipes(&farm);
+        let note = format!(
+            "{}: note: this peipkg-build has no check command, so only the build script and the descriptions are \
+             checked of what it reads in a recipe{answer}",
+            farm.bin_dir().join("peipkg-build").display(),
+        );
+        let own = OWN.map(|line| format!("{{home}}/recipes/{line}"));
+        let sum = "{home}/config.toml: the farm starts, but all builds of 5 of 9 recipes will fail";
+        let mut expected = vec![&*note];
+        expected.extend(own.iter().map(|line| &**line));
+        expected.push(sum);
+        check(&farm, 1, &expected);
+        assert_eq!(calls(&farm), ["check --help"], "{check_command}");
+    }
+}
+
+#[test]
+fn check_by_the_companion_tool_repeats_no_finding_of_the_manager() {
+    let real = Tools::get().build.display();
+    let other_words = format!(
+        "[ $2 = --help ] && exec {real} \"$@\"; found=$({real} \"$@\") && exit 0; \
+         echo \"$found\" | sed 's/: /: in other words, /'; exit 1"
+    );
+    for (check_command, start) in [("", "unknown key"), (&*other_words, "in other words, unknown key")] {
+        let farm = Farm::builder().program("peipkg-build", &tool(check_command)).build();
+        with_unfit_recipes(&farm);
+        let output = farm.run(&["--check"]);
+        output.assert_code(1);
+        let home = format!("{}/recipes/", farm.home().display());
+        let mut lines: Vec<_> = output.stdout.lines().filter_map(|line| line.strip_prefix(&home)).collect();
+        let unknown = lines.pop().expect("a line");
+        let start = format!("unknown/peipkg.toml:6: its builds will fail: {start}");
+        assert!(unknown.starts_with(&start), "{output}");
+        assert_eq!(lines, OWN, "{output}");
+    }
+}
+
+#[test]
+fn recipe_whose_script_no_build_gets_is_a_warning_of_the_start_and_its_builds_fail() {
+    let upstream = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &upstream.file_url())).build();
+    let toml = Recipe::program("tool", &upstream.file_url()).toml();
+    fs::write(farm.path("recipes/tool/peipkg.toml"), toml.replace("build.sh", "../tool.sh"))
+        .expect("a recipe");
+    fs::rename(farm.path("recipes/tool/build.sh"), farm.path("recipes/tool.sh")).expect("a script");
+    let output = farm.once();
+    let problem = output.event("recipe warning")["problem"].clone();
+    assert!(
+        problem.contains("tool/peipkg.toml:3: its builds will fail: build_script \"../tool.sh\" "),
+        "{output}"
+    );
+    assert!(output.event("build failed")["error"].contains("build_script"), "{output}");
+}
+
+#[test]
+fn check_as_a_user_who_cannot_read_the_script_says_so() {
+    if !rustix::process::geteuid().is_root() {
+        return not_permitted("root, to become another user");
+    }
+    let farm = Farm::builder().program("peipkg-build", &tool("exit 2")).build();
+    recipe(&farm, "tool", REST);
+    fs::set_permissions(farm.path("recipes/tool/build.sh"), Permissions::from_mode(0o600)).expect("a mode");
+    fs::set_permissions(farm.home(), Permissions::from_mode(0o755)).expect("a mode");
+    let mut command = farm.command(&["--check", "--config"]);
+    let output = command.arg(farm.config_path()).uid(NOBODY).gid(NOBODY).output().expect("the manager");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let expected = "/recipes/tool/peipkg.toml:2: its builds will fail: build_script \"build.sh\" cannot be read: \
+                    Permission denied (os error 13)\n";
+    assert!(printed.contains(expected), "{printed}");
+}
+
+#[test]
+fn check_by_a_tool_that_hangs_or_crashes_warns() {
+    for (check_command, reason) in [
+        ("kill -9 $$", "peipkg-build check was ended by signal 9: (no output)"),
+        (
+            "echo 'cannot load the image' >&2; exit 125",
+            "peipkg-build check exited with status 125: cannot load the image",
+        ),
+        ("exec nowhere/peipkg-build", "peipkg-build check exited with status 127: "),
+        ("exec yes", "peipkg-build check wrote more than 65536 bytes to its standard output"),
+        ("exec sleep 1000", "peipkg-build check was still running after 10s: "),
     ] {
         let farm = Farm::builder()
             .with(&Recipe::manual("good"))
             .recipe("broken", &REST.replace("files", "filse"), "")
             .program("peipkg-build", &tool(check_command))
             .build();
-        check(&farm, 0, &["{home}/config.toml: ok, 2 recipes, 0 with an upstream"]);
+        let output = farm.run(&["--check"]);
+        output.assert_code(0);
+        let warning = format!(
+            "{}/recipes: warning: cannot ask peipkg-build about the recipes: {reason}",
+            farm.home().display()
+        );
+        assert!(output.stdout.starts_with(&warning), "{output}");
+        assert!(output.stdout.ends_with("config.toml: ok, 2 recipes, 0 with an upstream\n"), "{output}");
+        assert_eq!(output.stdout.lines().count(), 2, "{output}");
         assert_eq!(calls(&farm), ["check --help"], "{check_command}");
     }
 }

@@ -206,6 +206,16 @@ fn journal_damaged_repository_whole_goes_on() {
 }
 
 #[test]
+fn journal_damaged_file_of_a_person_in_publish_goes_on() {
+    let (farm, _repo) = with_a_damaged_journal(":");
+    // It has never been pending packages, so nothing of it can have been published.
+    fs::write(farm.path("state/publish/notes.txt"), "").unwrap();
+    let output = farm.once();
+    output.assert_success().event("journal is damaged, but the repository is whole");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
+
+#[test]
 fn journal_and_repository_damaged_stops_for_a_person() {
     let package = "p/tool/1.1-1/tool_1.1-1_noarch.peipkg";
     for (damage, found) in [

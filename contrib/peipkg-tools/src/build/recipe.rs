@@ -106,7 +106,7 @@ fn read_meta(
     meta.optional::<String>("source");
     let script = meta.required_text("build_script");
     if let Some(homepage) = &homepage {
-        check(&meta, homepage, check_homepage);
+        check(&meta, "homepage", homepage, check_homepage);
     }
     if let Some(script) = &script {
         let path = Path::new(&script.value);
@@ -144,7 +144,7 @@ fn read_id(stanza: &mut Section<'_, '_>) -> (Option<String>, Option<String>) {
     let name = stanza.required::<String>("name");
     let architecture = stanza.required::<String>("architecture");
     if let Some(name) = &name {
-        check(stanza, name, check_package_name);
+        check(stanza, "name", name, check_package_name);
     }
     if let Some(architecture) = architecture.as_ref().filter(|found| !is_known_architecture(&found.value)) {
         let found = &architecture.value;
@@ -163,7 +163,7 @@ fn read_stanza(
     let own_name = id.as_ref().map_or("", |id| id.name.as_str());
     let description = stanza.optional::<String>("description");
     if let Some(description) = &description {
-        check(&stanza, description, check_description);
+        check(&stanza, "description", description, check_description);
     }
     let mut dependencies = |key, rule, has_root| {
         let entries = stanza.sections(key);
@@ -211,8 +211,9 @@ fn relations<T>(
     for mut entry in entries {
         if let Some(relation) = read(&mut entry) {
             if found.iter().any(|earlier| name(earlier) == name(&relation)) {
+                let (key, name) = (entry.path_of("name"), name(&relation));
                 let message =
-                    format!("{:?} is listed twice; combine the constraints into one entry", name(&relation));
+                    format!("{key} {name:?} is listed twice; combine the constraints into one entry");
                 entry.report(entry.span(), message);
             }
             found.push(relation);
@@ -304,14 +305,19 @@ fn read_checked(
     rule: impl Fn(&str) -> Result<(), &'static str>,
 ) -> Option<At<String>> {
     let found = if required { entry.required(key) } else { entry.optional(key) }?;
-    check(entry, &found, rule);
+    check(entry, key, &found, rule);
     Some(found)
 }
 
-/// Reports a string that breaks the rule.
-fn check<E: Display>(section: &Section<'_, '_>, text: &At<String>, rule: impl Fn(&str) -> Result<(), E>) {
+/// Reports the string of `key` if it breaks the rule.
+fn check<E: Display>(
+    section: &Section<'_, '_>,
+    key: &str,
+    text: &At<String>,
+    rule: impl Fn(&str) -> Result<(), E>,
+) {
     if let Err(problem) = rule(&text.value) {
-        section.report(&text.span, format!("{:?} {problem}", text.value));
+        section.report(&text.span, format!("{} {:?} {problem}", section.path_of(key), text.value));
     }
 }
 

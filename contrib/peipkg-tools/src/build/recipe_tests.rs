@@ -79,26 +79,46 @@ fn check(from: &str, to: &str, line: usize, expected: &str) {
 #[test]
 fn problem_is_named_with_its_line() {
     check("homepage =", "homepag =", 4, "unknown key \"homepag\" in [meta]; did you mean \"homepage\"?");
-    check("\"https://zlib", "\"ftp://zlib", 4, "is not an http or https URL");
+    check(
+        "\"https://zlib",
+        "\"ftp://zlib",
+        4,
+        "[meta] homepage \"ftp://zlib.net\" is not an http or https URL",
+    );
     check("build_script = \"build.sh\"", "", 2, "missing key \"build_script\"");
     check("\"build.sh\"", "\"/build.sh\"", 6, "must be relative");
-    check("name = \"libz-dev\"", "name = \"Libz\"", 20, "\"Libz\" has a character");
+    check("name = \"libz-dev\"", "name = \"Libz\"", 20, "[[package]] name \"Libz\" has a character");
     check("\narchitecture = \"x86_64\"", "\n", 8, "missing key \"architecture\"");
     check("\"x86_64\"", "\"i386\"", 10, "unknown architecture \"i386\"");
     check(
         "\"zlib\"\ndep",
         "\"zlib\u{200b}\"\ndep",
         11,
-        "\"zlib\\u{200b}\" has the character U+200B; allowed are",
+        "[[package]] description \"zlib\\u{200b}\" has the character U+200B; allowed are",
     );
-    check("\"base\", arch = \"any\"", "\"base\", root = \"/mnt\"", 12, "\"/mnt\" is not the name of a root");
+    check(
+        "\"base\", arch = \"any\"",
+        "\"base\", root = \"/mnt\"",
+        12,
+        "[[package]] dependencies root \"/mnt\" is not the name of a root",
+    );
     check("\"libz-ng\"", "\"libz-ng\", root = \"a\"", 15, "unknown key \"root\"");
     check("constraint = \">= 2", "constrain = \">= 2", 12, "did you mean \"constraint\"?");
-    check(">= 2, < 3", "~> 2", 12, "is not a list of comparisons");
-    check("arch = \"any\"", "arch = \"x86_64\"", 12, "is not \"any\"");
-    check("\"base\"", "\"libc\"", 12, "\"libc\" is listed twice");
-    check("version = \"1.3\"", "version = \"?\"", 13, "is not a version");
-    check("\"zlib\", con", "\"libGL.so\", con", 14, "\"libGL.so\" has a character");
+    check(
+        ">= 2, < 3",
+        "~> 2",
+        12,
+        "[[package]] dependencies constraint \"~> 2\" is not a list of comparisons",
+    );
+    check(
+        "arch = \"any\"",
+        "arch = \"x86_64\"",
+        12,
+        "[[package]] dependencies arch \"x86_64\" is not \"any\"",
+    );
+    check("\"base\"", "\"libc\"", 12, "[[package]] dependencies name \"libc\" is listed twice");
+    check("version = \"1.3\"", "version = \"?\"", 13, "[[package]] provides version \"?\" is not a version");
+    check("\"zlib\", con", "\"libGL.so\", con", 14, "[[package]] replaces name \"libGL.so\" has a character");
     check("{ name = \"libz-ng\" }", "{ constraint = \"1\" }", 15, "missing key \"name\"");
     check("[\"ldconfig\"]", "[\"reboot\"]", 16, "unknown side effect \"reboot\"");
     check("[\"ldconfig\"]", "[\"ldconfig\", \"ldconfig\"]", 16, "listed twice");

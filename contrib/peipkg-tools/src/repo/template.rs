@@ -45,6 +45,12 @@ enum Reason {
     /// The host is missing or has a user, a placeholder or another character.
     #[error("has the host {0:?}, expected a name and perhaps a port; no user, no placeholder")]
     Host(String),
+    /// The URL of a version with an epoch would look like one with a scheme.
+    #[error(
+        "puts the colon of a version with an epoch before its first slash, where a scheme has one; \
+         begin it with a slash"
+    )]
+    Epoch,
     /// Each URL that it makes is bad.
     #[error(transparent)]
     Url(UrlError),
@@ -76,7 +82,12 @@ impl Template {
         let (literals, found) = split(text)?;
         // A version with an epoch has a colon, which may turn the first part into a scheme.
         let sample = self.expand("aa", "1:1-1", "noarch");
-        match place(&sample).map_err(Reason::Url)? {
+        let has_own_colon = text.split('/').next().is_some_and(|first| first.contains(':'));
+        let fault = |error| match error {
+            UrlError::Scheme if !has_own_colon => Reason::Epoch,
+            error => Reason::Url(error),
+        };
+        match place(&sample).map_err(fault)? {
             Place::Local(_) if text.contains('%') => return Err(Reason::Escape),
             Place::Local(_) => check_characters(&literals)?,
             Place::Elsewhere(_) => {
@@ -217,7 +228,9 @@ mod tests {
             ("file:///srv/{filename}", "expected a path from /"),
             ("ftp://x.org/{filename}", "expected a path from /"),
             ("https:/x.org/{filename}", "expected a path from /"),
-            ("{filename}", "has a colon in its first part"),
+            ("{filename}", "puts the colon of a version with an epoch before its first slash"),
+            ("{name}-{version}/{arch}", "begin it with a slash"),
+            ("a:{filename}", "has a colon in its first part"),
             ("https:///{filename}", "has no host"),
             ("https://kim:secret@x.org/{filename}", "has the host \"kim:secret@x.org\""),
             ("https://kim@x.org/{filename}", "no user"),

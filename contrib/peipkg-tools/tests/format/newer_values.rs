@@ -179,7 +179,10 @@ fn description_with_an_invisible_character_is_refused_by_both_tools() {
             "has the character {code}; allowed are letters, marks, numbers, punctuation, symbols and the space U+0020"
         );
         let text = format!("a{character}b");
-        let line = format!("{{}}/recipe/peipkg.toml:{}: {text:?} {reason}", META.lines().count() + 5);
+        let line = format!(
+            "{{}}/recipe/peipkg.toml:{}: [[package]] description {text:?} {reason}",
+            META.lines().count() + 5
+        );
         fixture(&format!("description = \"{text}\""), "").fails(1, &[&line]);
         let mut manifest = manifest("aa", "1-1", "noarch");
         manifest["description"] = json!(text);
