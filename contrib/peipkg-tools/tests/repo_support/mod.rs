@@ -299,7 +299,7 @@ pub fn packages(directory: &Path) -> Vec<String> {
         for path in fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 pending.push(path);
-            } else if !["json", "sig", "pub"]
+            } else if !["json", "sig", "pub", "css", "js", "svg", "xml", "html"]
                 .iter()
                 .any(|ending| path.extension().is_some_and(|it| it == *ending))
             {
