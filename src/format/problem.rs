@@ -41,7 +41,7 @@ impl Problem {
 pub fn utf8_text(path: &Path, bytes: Vec<u8>) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|error| {
         let (before, after) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         let message =
             format!("not valid TOML: the byte 0x{:02x} is not UTF-8, save the file as UTF-8", after[0]);
         Problem { path: path.to_owned(), line: Some(line), message }
