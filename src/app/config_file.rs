@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use peipkg_format::problem::Problem;
+use peipkg_format::problem::{Problem, utf8_text};
 use peipkg_format::regular_file::{self, MAX_TEXT};
 
 use crate::app::error::Error;
@@ -28,11 +28,11 @@ pub(super) fn read_draft(path: &Path) -> Result<Draft, Problem> {
         let advice = "--config names another, docs/config.sample.toml is one to start from";
         Problem::unreadable(path, "the configuration", &error, advice)
     })?;
-    let Ok(text) = str::from_utf8(&bytes) else {
-        let problem = Problem::of_file(path, "not valid TOML: the file is not UTF-8");
-        return Ok(Draft::unreadable(path, vec![problem]));
+    let text = match utf8_text(path, bytes) {
+        Ok(text) => text,
+        Err(problem) => return Ok(Draft::unreadable(path, vec![problem])),
     };
-    let mut draft = Draft::read(path, text);
+    let mut draft = Draft::read(path, &text);
     draft.problems.extend(upload_remote::overlap(&draft));
     Ok(draft)
 }

@@ -8,8 +8,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use peipkg_format::problem::Problem;
-use peipkg_format::regular_file;
+use peipkg_format::problem::{Problem, utf8_text};
+use peipkg_format::regular_file::{self, MAX_TEXT};
 
 use crate::app::recipe_files::{self, RecipeFiles};
 use crate::config::{Grant, Http};
@@ -86,9 +86,9 @@ fn read_share(directories: &[PathBuf]) -> Reading {
     let mut reading = Reading::default();
     for directory in directories {
         let file = directory.join(FILE_NAME);
-        let text = regular_file::read_text(&file);
+        let read = regular_file::read(&file, MAX_TEXT);
         // Ignore a directory without the file: it is no recipe.
-        if let Err(error) = &text
+        if let Err(error) = &read
             && (matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
                 // A volume's own directory, which only root may read.
                 || directory.ends_with(LOST_AND_FOUND))
@@ -97,10 +97,11 @@ fn read_share(directories: &[PathBuf]) -> Reading {
         }
         let id = directory.file_name().and_then(|name| name.to_str());
         reading.ids.extend(id.map(str::to_owned));
-        let text = match text {
+        let unreadable = |error| Problem::of_file(&file, format!("cannot read the recipe: {error}"));
+        let text = match read.map_err(unreadable).and_then(|bytes| utf8_text(&file, bytes)) {
             Ok(text) => text,
-            Err(error) => {
-                reading.problems.push(Problem::of_file(file, format!("cannot read the recipe: {error}")));
+            Err(problem) => {
+                reading.problems.push(problem);
                 continue;
             }
         };

@@ -22,7 +22,7 @@ pub enum Place<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// The entry has none.
-    #[error("is empty, expected a path such as /p/jq/1.7-1/jq_1.7-1_noarch.peipkg")]
+    #[error("is empty, expected a path from /, http:// or https://")]
     Empty,
     /// `javascript:`, `file:`, or an http URL without two slashes.
     #[error("has a colon in its first part, as a scheme has; expected a path from /, http:// or https://")]
@@ -34,7 +34,7 @@ pub enum UrlError {
     #[error("starts with //, which names a host without a scheme; expected one slash, http:// or https://")]
     Host,
     /// A character that ends the path, that browsers take for a slash, or that nobody can see.
-    #[error("has the character {0:?}, which no path of a package may have")]
+    #[error("has the character {0:?}, which no path in a repository may have")]
     Character(char),
     /// Two slashes in a row, or one at the end.
     #[error("has an empty part between two slashes or at its end")]

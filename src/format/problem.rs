@@ -34,6 +34,20 @@ impl Problem {
     }
 }
 
+/// Returns the text of the TOML file at `path`.
+///
+/// # Errors
+/// The line of the first byte that is not UTF-8.
+pub fn utf8_text(path: &Path, bytes: Vec<u8>) -> Result<String, Problem> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (before, after) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let line = before.split(|byte| *byte == b'\n').count();
+        let message =
+            format!("not valid TOML: the byte 0x{:02x} is not UTF-8, save the file as UTF-8", after[0]);
+        Problem { path: path.to_owned(), line: Some(line), message }
+    })
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = self.line.map(|line| format!("{line}:")).unwrap_or_default();
@@ -94,6 +108,24 @@ mod tests {
         }
         assert_eq!(excerpt(&"ü".repeat(60_000)).chars().count(), MAX_EXCERPT);
         assert_eq!(shortened("ab", 1), "…");
+    }
+
+    #[test]
+    fn byte_that_is_not_utf8_is_named_with_its_line() {
+        let check = |bytes: &[u8], expected: &str| {
+            let found = utf8_text(Path::new("a"), bytes.to_vec());
+            let end = "is not UTF-8, save the file as UTF-8";
+            let expected = format!("{expected} {end}");
+            assert_eq!(found.unwrap_err().to_string(), expected);
+        };
+        check(b"\xff", "a:1: not valid TOML: the byte 0xff");
+        check(b"# \xff\xfe\n", "a:1: not valid TOML: the byte 0xff");
+        check(
+            "ü\nx = 1\r\n# \u{fc}".as_bytes().split_last().unwrap().1,
+            "a:3: not valid TOML: the byte 0xc3",
+        );
+        check(b"\n\n\xe9t\xe9\n", "a:3: not valid TOML: the byte 0xe9");
+        assert_eq!(utf8_text(Path::new("a"), "ü\n".into()), Ok("ü\n".to_owned()));
     }
 
     #[test]

@@ -51,6 +51,10 @@ pub trait FromToml: Sized {
     const EXPECTED: &'static str;
     /// Returns the value, or `None` if it has another type.
     fn from_toml(value: &DeValue<'_>) -> Option<Self>;
+    /// Returns the place of the first element that is no string in what should be an array of them.
+    fn wrong_element(_: &DeValue<'_>) -> Option<usize> {
+        None
+    }
 }
 
 impl FromToml for String {
@@ -80,6 +84,9 @@ impl FromToml for Vec<String> {
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         let items = value.as_array()?;
         items.iter().map(|item| String::from_toml(item.get_ref())).collect()
+    }
+    fn wrong_element(value: &DeValue<'_>) -> Option<usize> {
+        value.as_array()?.iter().position(|item| item.get_ref().as_str().is_none())
     }
 }
 
@@ -176,7 +183,13 @@ impl<'d, 't> Section<'d, 't> {
         let value = self.get(key)?;
         let found = T::from_toml(value.get_ref());
         if found.is_none() {
-            self.report_type(key, value, T::EXPECTED);
+            let items = value.get_ref().as_array();
+            match T::wrong_element(value.get_ref()).and_then(|place| Some((place, items?.get(place)?))) {
+                Some((place, item)) => {
+                    self.report_type(&format!("{key}: element {}", place + 1), item, String::EXPECTED);
+                }
+                None => self.report_type(key, value, T::EXPECTED),
+            }
         }
         Some(At { value: found?, span: value.span() })
     }
@@ -217,6 +230,27 @@ impl<'d, 't> Section<'d, 't> {
             return None;
         }
         self.section(key)
+    }
+
+    /// Returns the tables of a table whose keys the author chooses, each with its key; none if the
+    /// key is absent.
+    pub fn named_sections(&mut self, key: &'static str) -> Vec<(&'d str, Section<'d, 't>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(tables) = value.get_ref().as_table() else {
+            self.report_type(key, value, "a table");
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (name, item) in tables {
+            let place = format!("{key} {:?}", name.get_ref());
+            match item.get_ref().as_table() {
+                Some(table) => {
+                    sections.push((&**name.get_ref(), self.child(self.path_of(&place), table, name.span())));
+                }
+                None => self.report_type(&place, item, "a table"),
+            }
+        }
+        sections
     }
 
     /// Returns the elements of an array of tables; none if the key is absent.
@@ -272,7 +306,8 @@ impl<'d, 't> Section<'d, 't> {
                 .known
                 .iter()
                 .map(|known| (strsim::damerau_levenshtein(found, known), known))
-                .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+                // Of a short key, two other letters make another word.
+                .filter(|(distance, known)| *distance <= 1 + known.len() / 6)
                 .min();
             let advice = match near {
                 Some((_, known)) => format!("did you mean {known:?}?"),
@@ -310,53 +345,4 @@ impl<'d, 't> Section<'d, 't> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems(text: &str, read: impl FnOnce(&mut Section<'_, '_>)) -> Vec<String> {
-        let document = match Document::parse(Path::new("c.toml"), text) {
-            Ok(document) => document,
-            Err(problems) => return problems.iter().map(ToString::to_string).collect(),
-        };
-        let mut root = document.root();
-        read(&mut root);
-        root.deny_unknown_keys();
-        document.into_problems().iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn problems_name_line_key_and_remedy() {
-        let text = "[poll]\njobs = \"x\"\ndefault_intervall = 1\nzzz = 2\n[other]\n";
-        let found = problems(text, |root| {
-            let mut poll = root.section("poll").unwrap();
-            assert_eq!(poll.optional::<i64>("jobs"), None);
-            assert_eq!(poll.required::<String>("default_interval"), None);
-            poll.deny_unknown_keys();
-            assert!(root.required_section("manager").is_none());
-        });
-        assert_eq!(
-            found,
-            [
-                "c.toml:1: missing key \"default_interval\" in [poll]",
-                "c.toml:1: missing section [manager]",
-                "c.toml:2: [poll] jobs: expected an integer, found string",
-                "c.toml:3: unknown key \"default_intervall\" in [poll]; did you mean \"default_interval\"?",
-                "c.toml:4: unknown key \"zzz\" in [poll]; known here: jobs, default_interval",
-                "c.toml:5: unknown key \"other\" at the top level; known here: poll, manager",
-            ]
-        );
-    }
-
-    #[test]
-    fn syntax_error_has_line_and_column() {
-        let found = problems("a = 1\nb = \n", |_| ());
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("c.toml:2: not valid TOML: "), "{found:?}");
-        assert!(found[0].ends_with("(column 5)"), "{found:?}");
-        let found = problems("a = = b\nc = = d\n", |_| ());
-        assert!(
-            matches!(&found[..], [a, b] if a.starts_with("c.toml:1:") && b.starts_with("c.toml:2:")),
-            "{found:?}"
-        );
-    }
-}
+mod tests;

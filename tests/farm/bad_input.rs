@@ -73,7 +73,12 @@ fn config_unreadable_is_one_line() {
         assert_refused(&farm, &output, 1, &parts);
     }
     fs::write(farm.config_path(), b"# \xff\n").unwrap();
-    assert_refused(&farm, &farm.once(), 2, &["config.toml: not valid TOML: the file is not UTF-8"]);
+    assert_refused(
+        &farm,
+        &farm.once(),
+        2,
+        &["config.toml:1: not valid TOML: the byte 0xff is not UTF-8, save the file as UTF-8"],
+    );
 }
 
 #[test]

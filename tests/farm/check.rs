@@ -144,8 +144,12 @@ fn check_config_missing_or_no_toml_is_one_line() {
     let start = format!("{}:2: not valid TOML: ", farm.config_path().display());
     assert!(output.stdout.starts_with(&start) && output.stdout.lines().count() == 1, "{output}");
     output.assert_code(2);
-    fs::write(farm.config_path(), b"id = \"\xff\"").expect("a file");
-    check(&farm, 2, &["{home}/config.toml: not valid TOML: the file is not UTF-8"]);
+    fs::write(farm.config_path(), b"\nid = \"\xff\"").expect("a file");
+    check(
+        &farm,
+        2,
+        &["{home}/config.toml:2: not valid TOML: the byte 0xff is not UTF-8, save the file as UTF-8"],
+    );
     fs::remove_file(farm.config_path()).expect("a file");
     let reason = format!("cannot read the configuration: {}", os_error(Errno::NOENT));
     let advice = "--config names another, docs/config.sample.toml is one to start from";

@@ -174,6 +174,8 @@ fn check_problem_for_manager_and_tool_is_said_once() {
         ),
     );
     recipe(&farm, "syntax", "x = = 1\ny = = 2\n");
+    recipe(&farm, "latin", "");
+    fs::write(farm.path("recipes/latin/peipkg.toml"), b"[meta]\n# \xe9t\xe9\n").expect("a recipe");
     let output = farm.run(&["--check"]);
     output.assert_code(1);
     let home = format!("{}/recipes/", farm.home().display());
@@ -183,6 +185,7 @@ fn check_problem_for_manager_and_tool_is_said_once() {
         .map(|line| line.strip_prefix(&home).expect(line).split(": ").next().expect("a place").to_owned())
         .collect();
     let expected = [
+        "latin/peipkg.toml:2",
         "lost/peipkg.toml",
         "name/peipkg.toml:4",
         "name/peipkg.toml:5",

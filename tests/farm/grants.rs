@@ -172,9 +172,9 @@ fn check_names_each_sign_key_without_a_grant() {
     let nowhere = "file:///nowhere/at/all.git";
     let recipe = |id: &str, key: &str| signing(&Recipe::program(id, nowhere), key);
     // Injecting a key does not let a recipe sign with it.
-    let boot = "[[sign]]\npath = \"usr/bin/x\"\nkey = \"boot\"\n";
+    let boot = |path: &str| format!("[[sign]]\npath = \"{path}\"\nkey = \"boot\"\n");
     let farm = Farm::builder()
-        .recipe("loader", &(recipe("loader", "tcb") + boot + boot), "")
+        .recipe("loader", &(recipe("loader", "tcb") + &boot("usr/bin/x") + &boot("usr/bin/y")), "")
         .recipe("other", &recipe("other", "none"), "")
         .recipe("by-hand", &signing(&Recipe::manual("by-hand"), "tcb"), "")
         .config_extra(KEYS)

@@ -79,12 +79,15 @@ impl Options {
             };
             let value = match (flag.takes, value) {
                 (Takes::Nothing, None) => "true".into(),
-                (Takes::Nothing, Some(value)) if value == "true" || value == "false" => value.to_owned(),
-                (Takes::Nothing, Some(value)) => {
-                    let found = value.display().to_string();
-                    let message = format!("{}: expected true or false, found {found:?}", flag.name);
-                    return Err(Failure::Usage(message));
-                }
+                (Takes::Nothing, Some(value)) => match value.to_str() {
+                    Some("1" | "t" | "T" | "TRUE" | "true" | "True") => "true".into(),
+                    Some("0" | "f" | "F" | "FALSE" | "false" | "False") => "false".into(),
+                    _ => {
+                        let found = value.display().to_string();
+                        let message = format!("{}: expected true or false, found {found:?}", flag.name);
+                        return Err(Failure::Usage(message));
+                    }
+                },
                 (_, Some(value)) => value.to_owned(),
                 (_, None) => arguments.next().ok_or_else(|| {
                     Failure::Usage(format!("{} needs a value: {}", flag.name, flag.spelled()))
@@ -302,6 +305,12 @@ mod tests {
         check("--out x --rebuild=true", None, &[], true);
         check("--out x --rebuild --rebuild=false", None, &[], false);
         check("--out x --rebuild=false -rebuild=true", None, &[], true);
+        for on in ["1", "t", "T", "TRUE", "true", "True"] {
+            check(&format!("--out x --rebuild={on}"), None, &[], true);
+        }
+        for off in ["0", "f", "F", "FALSE", "false", "False"] {
+            check(&format!("--out x --rebuild --rebuild={off}"), None, &[], false);
+        }
         // A value may look like a flag.
         check("--out -rebuild --name --help --out x", Some("--help"), &[], false);
         for help in ["-h", "--out x -help", "--help --uot", "--rebuild --help"] {
@@ -320,6 +329,8 @@ mod tests {
             ("--out x --", "unexpected argument \"--\", expected a flag"),
             ("--out x --rebuild true", "unexpected argument \"true\", expected a flag"),
             ("--out x --rebuild=yes", "--rebuild: expected true or false, found \"yes\""),
+            ("--out x --rebuild=tRUE", "--rebuild: expected true or false, found \"tRUE\""),
+            ("--out x --rebuild=", "--rebuild: expected true or false, found \"\""),
             ("--out", "--out needs a value: --out DIR"),
         ] {
             let Err(Failure::Usage(found)) = parse(line) else { panic!("{line}") };

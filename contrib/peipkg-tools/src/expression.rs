@@ -73,6 +73,14 @@ pub fn check_homepage(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Checks a text of one line.
+pub fn check_line(text: &str) -> Result<(), &'static str> {
+    if text.chars().any(char::is_control) {
+        return Err("has a control character, expected one line of text");
+    }
+    Ok(())
+}
+
 /// Checks the name of a root, such as `initramfs.sub` (PSD-009 §3.3.6).
 pub fn check_root_reference(root: &str) -> Result<(), &'static str> {
     let starts = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

@@ -21,13 +21,19 @@ impl Timestamp {
     /// Reads an RFC 3339 time in UTC that ends in `Z`, not before 1970.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let error = || TimestampError(text.to_owned());
-        // The parser accepts `+00:00` as well; the format requires the letter.
-        if !text.ends_with('Z') {
-            return Err(error());
-        }
         let time = humantime::parse_rfc3339(text).map_err(|_| error())?;
-        let since = time.duration_since(UNIX_EPOCH).map_err(|_| error())?;
-        Ok(Self { text: text.to_owned(), seconds: since.as_secs(), has_fraction: text.contains('.') })
+        let whole = Self::at(time);
+        // The parser accepts more than clients do: `+00:00`, a dot without digits, letters after the
+        // `Z`, and a leap second, which it takes for the second before.
+        let rest = text.strip_prefix(whole.text.trim_end_matches('Z')).ok_or_else(error)?;
+        let digits = rest.strip_prefix('.').and_then(|rest| rest.strip_suffix('Z'));
+        let has_fraction = digits
+            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+        if rest == "Z" || has_fraction {
+            Ok(Self { text: text.to_owned(), has_fraction, ..whole })
+        } else {
+            Err(error())
+        }
     }
 
     /// Returns the timestamp of `time`, to the second.
@@ -82,6 +88,18 @@ mod tests {
             "2026-05-01T12:00:00",
             "2026-05-01T12:00:00+00:00",
             "1969-12-31T23:59:59Z",
+            "2026-05-01T12:00:00.Z",
+            "2026-05-01T12:00:00,5Z",
+            "2026-05-01T12:00:00.5.5Z",
+            "2026-05-01T12:00:00ZZ",
+            "2026-05-01T12:00:00ZabcZ",
+            "2026-05-01T23:59:60Z",
+            "2016-12-31T23:59:60.5Z",
+            "2026-02-29T12:00:00Z",
+            "2026-05-01T24:00:00Z",
+            "2026-05-01t12:00:00Z",
+            "2026-05-01T12:00:00z",
+            "2026-05-01 12:00:00Z",
         ] {
             assert!(Timestamp::parse(bad).is_err(), "{bad:?}");
         }

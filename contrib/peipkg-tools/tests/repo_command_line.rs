@@ -36,7 +36,7 @@ fn command_lines_wrong_are_refused() {
     let publish =
         ["publish", "--in=repo", "--out=repo", "--sign-key=key", "--timestamp=2026-05-01T12:00:00Z"];
     let publish = |more: &[&'static str]| [&publish[..], more].concat();
-    let cases: [(&[&str], i32, &str); 18] = [
+    let cases: [(&[&str], i32, &str); 20] = [
         (&[], 2, "no command given, expected init, publish or verify"),
         (&["prune"], 2, "unknown command \"prune\", expected init, publish or verify"),
         (&["--quiet"], 2, "unknown flag --quiet"),
@@ -51,13 +51,40 @@ fn command_lines_wrong_are_refused() {
         (&publish(&[]), 1, "missing required flag --new, or --rebuild"),
         (&publish(&["--rebuild=false"]), 1, "missing required flag --new, or --rebuild"),
         (&publish(&["--rebuild"]), 1, "missing required flag --all-packages-dir"),
-        (&publish(&["--rebuild=1"]), 2, "--rebuild: expected true or false, found \"1\""),
+        (&publish(&["--rebuild=1"]), 1, "missing required flag --all-packages-dir"),
+        (&publish(&["--rebuild=F"]), 1, "missing required flag --new, or --rebuild"),
+        (&publish(&["--rebuild=on"]), 2, "--rebuild: expected true or false, found \"on\""),
         (&publish(&["--rebuild", "true"]), 2, "unexpected argument \"true\""),
         (&publish(&["--rebuild", "--all-packages-dir", "x", "--new", "x"]), 2, "exclude each other"),
         (&publish(&["--new", "x", "--all-packages-dir", "x"]), 2, "for --rebuild only"),
     ];
     for (arguments, status, expected) in cases {
         check(&farm.run(arguments), status, expected);
+    }
+}
+
+#[test]
+fn init_text_of_several_lines_is_refused() {
+    let farm = Farm::new();
+    for (name, description, flag) in
+        [("a\nb", "x", "--name"), ("x", "a\u{1b}[31m\nb", "--description"), ("x", "\u{9b}", "--description")]
+    {
+        let output = farm.run(&[
+            "init",
+            "--name",
+            name,
+            "--description",
+            description,
+            "--sign-key",
+            "KEY",
+            "--timestamp",
+            TIME,
+            "--out",
+            "other",
+        ]);
+        check(&output, 1, "has a control character, expected one line of text");
+        check(&output, 1, &format!("other: {flag} \""));
+        assert!(!farm.path("other").exists());
     }
 }
 

@@ -119,12 +119,7 @@ fn verify_signed_index_wrong_is_found() {
         serde_json::from_str::<serde_json::Value>(index).unwrap()["packages"][number].to_string()
     };
     // Correctly signed; only the content is wrong.
-    let write = |kind: &str, text: &str| {
-        use sha2::Digest as _;
-        fs::write(farm.repo().join(format!("index/{kind}.json")), text).unwrap();
-        let envelope = repo_support::envelope(SEED, &sha2::Sha256::digest(text)).to_string();
-        fs::write(farm.repo().join(format!("index/{kind}.json.sig")), envelope).unwrap();
-    };
+    let write = |kind: &str, text: &str| write_signed(&farm, &format!("index/{kind}.json"), text.as_bytes());
     let rebuilt = |text: &str, kind: &str, numbers: &[usize]| {
         let list: Vec<_> = numbers.iter().map(|number| entry(text, *number)).collect();
         let head =
@@ -150,7 +145,19 @@ fn verify_signed_index_wrong_is_found() {
         ("active", active.replace("\"kind\":\"active\"", "\"kind\":\"archive\""), "kind is"),
         ("active", active.replace("\"repo\":\"farm\"", "\"repo\":\"harm\""), "belongs to repository"),
         ("active", active.replace(TIME, "yesterday"), "generated_at"),
+        ("active", active.replacen(TIME, "2026-05-01T12:00:00.Z", 1), "generated_at"),
         ("active", active.replace("\"conflicts\":[],", ""), "`conflicts`"),
+        (
+            "active",
+            active.replacen("a test", "another test", 1),
+            "active index: aa_2-1_noarch.peipkg differs from its entry in the archive index",
+        ),
+        ("archive", archive.replacen("\"MIT\"", "\"ISC\"", 1), "aa_2-1_noarch.peipkg differs from its entry"),
+        (
+            "archive",
+            archive.replace("\"side_effects\":[],", ""),
+            "bb_1-1_noarch.peipkg differs from its entry",
+        ),
         ("archive", rebuilt(&archive, "archive", &[0, 2]), ""),
         ("archive", rebuilt(&archive, "archive", &[1, 2]), "aa_2-1_noarch.peipkg is not in the archive"),
         (
@@ -179,6 +186,72 @@ fn verify_signed_index_wrong_is_found() {
         write("archive", &archive);
     }
     check(&farm.verify(), 0, "");
+}
+
+/// Writes a document of the repository, and its signature.
+fn write_signed(farm: &Farm, name: &str, bytes: &[u8]) {
+    use sha2::Digest as _;
+    fs::write(farm.repo().join(name), bytes).unwrap();
+    let envelope = repo_support::envelope(SEED, &sha2::Sha256::digest(bytes)).to_string();
+    fs::write(farm.repo().join(format!("{name}.sig")), envelope).unwrap();
+}
+
+#[test]
+fn verify_signed_index_is_not_utf8_is_found_before_a_publish_fails() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    farm.clear();
+    let good = fs::read(farm.repo().join("index/archive.json")).unwrap();
+    // In a field that is checked, one that is not, a list, and one that this version does not know.
+    for (place, in_entry) in
+        [("\"aa\"", true), ("\"a test\"", true), ("\"libc\"", true), ("\"packages\":", false)]
+    {
+        let at = good.windows(place.len()).position(|found| found == place.as_bytes()).unwrap();
+        let mut bad = good.clone();
+        let bytes: &[u8] = if in_entry { b"\xff" } else { b"later\":\"\xc3(\",\"" };
+        bad.splice(at + 1..=at, bytes.iter().copied());
+        write_signed(&farm, "index/archive.json", &bad);
+        check(&farm.verify(), 1, "index/archive.json: ");
+        if in_entry {
+            check(&farm.publish(), 1, "index/archive.json: ");
+        }
+    }
+    write_signed(&farm, "index/archive.json", &good);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn verify_descriptor_leads_clients_elsewhere_is_found() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    let good = fs::read_to_string(farm.repo().join("repo.json")).unwrap();
+    let key = good.split("\"/keys/").nth(1).unwrap().split('"').next().unwrap();
+    fs::create_dir(farm.repo().join("copy")).unwrap();
+    fs::copy(farm.repo().join("index/active.json"), farm.repo().join("copy/active.json")).unwrap();
+    std::os::unix::fs::symlink("index", farm.repo().join("linked")).unwrap();
+    let out = "indexes.archive.url \"/../../etc/passwd\" has a part that starts with a dot";
+    for (from, to, expected) in [
+        ("/index/archive.json\"", "/../../etc/passwd\"", out),
+        ("/index/archive.json\"", "/idx/archive.json\"", "does not lead to index/archive.json"),
+        ("/index/archive.json\"", "/index/active.json\"", "does not lead to index/archive.json"),
+        ("/index/active.json\"", "/copy/active.json\"", "indexes.active.url \"/copy/active.json\" does not"),
+        ("/index/active.json\"", "file:///x\"", "indexes.active.url \"file:///x\" has a colon"),
+        ("/index/active.json.sig", "/index/active.sig", "indexes.active.signature_url \"/index/active.sig\""),
+        ("/index/archive.json.sig", "//host/x", "indexes.archive.signature_url \"//host/x\" starts with //"),
+        (&format!("/keys/{key}"), "file:///etc/passwd", "the url \"file:///etc/passwd\" of key "),
+        (&format!("/keys/{key}"), "/../x", "the url \"/../x\" of key "),
+        (&format!("/keys/{key}"), "", "the url \"\" of key "),
+        // Good: relative, through a link, on a server.
+        ("/index/active.json\"", "index/active.json\"", ""),
+        ("/index/active.json\"", "/linked/active.json\"", ""),
+        ("/index/active.json\"", "https://example.org/a.json\"", ""),
+        (&format!("/keys/{key}"), &format!("https://example.org/{key}"), ""),
+    ] {
+        assert!(good.contains(from), "{from}");
+        write_signed(&farm, "repo.json", good.replacen(from, to, 1).as_bytes());
+        let status = i32::from(!expected.is_empty());
+        check(&farm.run(&["verify", "--repo", "REPO", "--mode", "metadata"]), status, expected);
+    }
 }
 
 #[test]
@@ -228,8 +301,10 @@ fn publish_time_consumers_refuse_is_refused() {
     let mut arguments = Farm::PUBLISH;
     arguments[8] = "2026-05-01T11:59:59Z";
     check(&farm.run(&arguments), 1, "later than the --timestamp 2026-05-01T11:59:59Z");
-    arguments[8] = "2026-05-01";
-    check(&farm.run(&arguments), 2, "--timestamp");
+    for bad in ["2026-05-01", "2026-05-01T12:00:00.Z", "2026-05-01T23:59:60Z"] {
+        arguments[8] = bad;
+        check(&farm.run(&arguments), 2, "--timestamp");
+    }
 }
 
 #[test]

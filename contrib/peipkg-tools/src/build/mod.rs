@@ -19,10 +19,10 @@ pub mod to_sign;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use peipkg_format::problem::Problem;
-use peipkg_format::regular_file;
+use peipkg_format::problem::{Problem, utf8_text};
+use peipkg_format::regular_file::{self, MAX_TEXT};
 use peipkg_format::version::Version;
 
 use self::interrupt::Interrupt;
@@ -33,6 +33,7 @@ use self::script::Script;
 use self::staged::{Staged, StagedError, StagedKind};
 use crate::cli::{Failure, note};
 use crate::detached_signature::{self, is_elf};
+use crate::manifest::mentions::Mentions;
 use crate::manifest::{Build, Manifest, SCHEMA_VERSION, rules};
 use crate::package_writer::{Content, Entry, Package, PendingFile};
 use crate::payload::{check_destination, check_target};
@@ -73,7 +74,7 @@ pub fn build(request: &Request) -> Result<String, Failure> {
     // Before anything looks at the files: a signature changes size and hash.
     binary_sign::sign_staged(&sign, &staged, &request.recipe, &interrupt)?;
     let tree = read_staged(&staged)?;
-    let shares = divide(&recipe, &tree, &staged)?;
+    let shares = divide(&recipe, &manifests, &tree, &staged)?;
 
     let mut pending = Vec::new();
     for ((stanza, manifest), share) in recipe.packages.iter().zip(manifests).zip(shares) {
@@ -105,10 +106,24 @@ fn publish(pending: Vec<PendingFile>) -> Result<String, Failure> {
     let mut written = String::new();
     for (file, path) in pending.into_iter().zip(paths) {
         file.publish().map_err(|error| failed(&path, "package", error))?;
-        written += &path.display().to_string();
+        written += &without_parents(path).display().to_string();
         written.push('\n');
     }
     Ok(written)
+}
+
+/// Returns an absolute path without its `..`, unless one follows a link and so leads elsewhere.
+fn without_parents(path: PathBuf) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for component in path.components() {
+        if component == Component::ParentDir {
+            cleaned.pop();
+        } else {
+            cleaned.push(component);
+        }
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(&cleaned).is_some_and(|found| Some(found) == real(&path)) { cleaned } else { path }
 }
 
 /// Reads the recipe, and makes the manifest of each of its packages.
@@ -118,7 +133,8 @@ fn read_recipe(
     build: &Build,
 ) -> Result<(Recipe, Vec<Manifest>), Vec<Problem>> {
     let unreadable = |error| vec![Problem::of_file(path, format!("cannot read the recipe: {error}"))];
-    let text = regular_file::read_text(path).map_err(unreadable)?;
+    let bytes = regular_file::read(path, MAX_TEXT).map_err(unreadable)?;
+    let text = utf8_text(path, bytes).map_err(|problem| vec![problem])?;
     let check_script = |script: &Path| {
         let found = regular_file::open(&path.with_file_name(script));
         found.map(drop).map_err(|error| error.to_string())
@@ -155,8 +171,14 @@ fn read_staged(staged: &Path) -> Result<Vec<Staged>, Failure> {
     })
 }
 
-/// Divides the tree, which is staged at `staged`, among the stanzas, and checks every share.
-fn divide(recipe: &Recipe, tree: &[Staged], staged: &Path) -> Result<Vec<BTreeSet<usize>>, Failure> {
+/// Divides the tree, which is staged at `staged`, among the stanzas, whose `manifests` follow their
+/// order, and checks every share.
+fn divide(
+    recipe: &Recipe,
+    manifests: &[Manifest],
+    tree: &[Staged],
+    staged: &Path,
+) -> Result<Vec<BTreeSet<usize>>, Failure> {
     let paths: Vec<_> = tree
         .iter()
         .map(|staged| partition::Path {
@@ -168,9 +190,14 @@ fn divide(recipe: &Recipe, tree: &[Staged], staged: &Path) -> Result<Vec<BTreeSe
         recipe.packages.iter().map(|stanza| (label(recipe, stanza), stanza.files.as_slice())).collect();
     let partition = partition::divide(&stanzas, &paths).map_err(Failure::Failed)?;
     let mut problems = Vec::new();
-    for ((label, _), (stanza, share)) in stanzas.iter().zip(recipe.packages.iter().zip(&partition.shares)) {
+    for ((label, _), (manifest, share)) in stanzas.iter().zip(manifests.iter().zip(&partition.shares)) {
         let share: Vec<&Staged> = share.iter().map(|index| &tree[*index]).collect();
-        let lines = payload_problems(&share, &stanza.id.architecture, staged)?;
+        let mut lines = payload_problems(&share, &manifest.architecture, staged)?;
+        let mut mentions = Mentions::of(manifest);
+        for staged in &share {
+            mentions.add(&staged.path, matches!(staged.kind, StagedKind::Symlink(_)));
+        }
+        lines.extend(mentions.missing());
         problems.extend(lines.iter().map(|line| format!("{label}: {line}")));
     }
     if !problems.is_empty() {

@@ -16,10 +16,11 @@ use peipkg_format::version::Version;
 use super::pattern::Pattern;
 use super::to_sign::{self, ToSign};
 use crate::expression::{
-    Rule, SIDE_EFFECTS, check_constraint, check_homepage, check_relaxed_version, check_root_reference,
-    check_virtual_name,
+    Rule, SIDE_EFFECTS, check_constraint, check_homepage, check_line, check_relaxed_version,
+    check_root_reference, check_virtual_name,
 };
-use crate::manifest::{Dependency, Provides, Replaces};
+use crate::manifest::rules::{Side, claim_problems};
+use crate::manifest::{Claim, Dependency, Provides, Replaces};
 use crate::payload::is_known_architecture;
 
 /// A recipe, completed with the version of the build.
@@ -87,7 +88,7 @@ pub fn parse(
         root.report(&(0..0), "missing section [[package]]: at least one package is needed");
     }
     let packages = read_stanzas(stanzas, version);
-    let sign = root.sections("sign").into_iter().filter_map(to_sign::read).collect();
+    let sign = to_sign::read_all(root.sections("sign"));
     let problems = document.into_problems();
     match (meta.flatten(), packages.into_iter().collect::<Option<Vec<_>>>()) {
         (Some((license, homepage, script)), Some(packages)) if problems.is_empty() => {
@@ -102,6 +103,9 @@ fn read_meta(
     check_script: impl Fn(&Path) -> Result<(), String>,
 ) -> Option<(String, String, PathBuf)> {
     let license = meta.optional::<String>("license");
+    if let Some(license) = &license {
+        check(&meta, "license", license, check_line);
+    }
     let homepage = meta.optional::<String>("homepage").filter(|homepage| !homepage.value.is_empty());
     meta.optional::<String>("source");
     let script = meta.required_text("build_script");
@@ -165,19 +169,19 @@ fn read_stanza(
     if let Some(description) = &description {
         check(&stanza, "description", description, check_description);
     }
-    let mut dependencies = |key, rule, has_root| {
+    let mut dependencies = |key, rule, is_conflict| {
         let entries = stanza.sections(key);
         relations(
             entries,
-            |entry| read_dependency(entry, rule, has_root, own_name, siblings),
+            |entry| read_dependency(entry, rule, is_conflict, own_name, siblings),
             |entry| &entry.name,
         )
     };
     let (required, optional) = (
-        dependencies("dependencies", check_virtual_name as Rule, true),
-        dependencies("optional_dependencies", check_virtual_name, true),
+        dependencies("dependencies", check_virtual_name as Rule, false),
+        dependencies("optional_dependencies", check_virtual_name, false),
     );
-    let conflicts = dependencies("conflicts", check_package_name, false);
+    let conflicts = dependencies("conflicts", check_package_name, true);
     let provides = relations(stanza.sections("provides"), read_provides, |entry| &entry.name);
     let replaces = relations(stanza.sections("replaces"), read_replaces, |entry| &entry.name);
     let side_effects = stanza.optional::<Vec<String>>("side_effects");
@@ -227,7 +231,7 @@ fn relations<T>(
 fn read_dependency(
     entry: &mut Section<'_, '_>,
     name_rule: Rule,
-    has_root: bool,
+    is_conflict: bool,
     own_name: &str,
     siblings: &Siblings<'_>,
 ) -> Option<Dependency> {
@@ -236,7 +240,11 @@ fn read_dependency(
     let any =
         |arch: &str| if arch == "any" { Ok(()) } else { Err("is not \"any\", the only qualifier there is") };
     let arch = read_checked(entry, "arch", false, any);
-    let root = if has_root { read_checked(entry, "root", false, check_root_reference) } else { None };
+    let (root, claims) = if is_conflict {
+        (None, BTreeMap::new())
+    } else {
+        (read_checked(entry, "root", false, check_root_reference), read_claims(entry, Side::Consumer))
+    };
     let same_build = entry.optional::<bool>("same_build");
     let name = name?;
     let mut constraint = constraint.map(|constraint| constraint.value);
@@ -255,18 +263,30 @@ fn read_dependency(
         constraint,
         arch: arch.map(|arch| arch.value),
         root: root.map(|root| root.value),
-        claims: BTreeMap::new(),
+        claims,
     })
 }
 
 fn read_provides(entry: &mut Section<'_, '_>) -> Option<Provides> {
     let name = read_checked(entry, "name", true, check_virtual_name);
     let version = read_checked(entry, "version", false, check_relaxed_version);
-    Some(Provides {
-        name: name?.value,
-        version: version.map(|version| version.value),
-        claims: BTreeMap::new(),
-    })
+    let claims = read_claims(entry, Side::Provider);
+    Some(Provides { name: name?.value, version: version.map(|version| version.value), claims })
+}
+
+/// Reads the slots of `claims`, which a relation of a recipe has as that of a manifest does.
+fn read_claims(entry: &mut Section<'_, '_>, side: Side) -> BTreeMap<String, Claim> {
+    let mut claims = BTreeMap::new();
+    for (slot, mut section) in entry.named_sections("claims") {
+        let mut text = |key| section.optional::<String>(key).map(|found| found.value);
+        let claim = Claim { path: text("path"), target: text("target") };
+        for problem in claim_problems(slot, &claim, side) {
+            section.report(section.span(), format!("claims: {problem}"));
+        }
+        section.deny_unknown_keys();
+        claims.insert(slot.to_owned(), claim);
+    }
+    claims
 }
 
 fn read_replaces(entry: &mut Section<'_, '_>) -> Option<Replaces> {

@@ -66,6 +66,58 @@ fn recipe_with_newer_values_is_read() {
     assert_eq!(first.optional_dependencies[0].root.as_deref(), Some("0_-"));
 }
 
+/// The dependency of the good recipe that the tests give a claim.
+const LIBC: &str = "{ name = \"libc\", constraint = \">= 2, < 3\" }";
+
+#[test]
+fn claims_are_read_on_both_sides() {
+    let claims = "claims = { sink = { path = \"/run/x.sock\" }, binary = { path = \"/usr/bin/x\" } }";
+    let text = GOOD.replace(LIBC, &format!("{{ name = \"libc\", {claims}, constraint = \"2\" }}"));
+    let text =
+        text.replace("{ name = \"libz.so.1\" }", "{ name = \"x\", claims.b1.target = \"/usr/bin/y\" }");
+    let text = text.replace("name = \"x\", claims", "name = \"xx\", claims");
+    let optional = "optional_dependencies = [{ name = \"aa\", claims = {} }]\nside_effects";
+    let recipe = read(&text.replace("side_effects", optional)).unwrap();
+    let first = &recipe.packages[0];
+    let json = |value: &dyn Fn() -> serde_json::Result<String>| value().unwrap();
+    assert_eq!(
+        json(&|| serde_json::to_string(&first.dependencies[1])),
+        r#"{"name":"libc","constraint":"2","claims":{"binary":{"path":"/usr/bin/x"},"sink":{"path":"/run/x.sock"}}}"#
+    );
+    assert_eq!(json(&|| serde_json::to_string(&first.optional_dependencies[0])), r#"{"name":"aa"}"#);
+    assert_eq!(
+        json(&|| serde_json::to_string(&first.provides[1])),
+        r#"{"name":"xx","claims":{"b1":{"target":"/usr/bin/y"}}}"#
+    );
+}
+
+#[test]
+fn claims_wrong_are_refused_with_their_line() {
+    let consumer = |claims: &str| format!("{{ name = \"libc\", claims = {claims} }}");
+    for (claims, expected) in [
+        ("{ binary = {} }", "claims: \"binary\" has no path"),
+        ("{ binary = { path = \"/usr/bin/x\", target = \"/x\" } }", "has a target, which is for provides"),
+        ("{ binary = { path = \"/tmp/x\" } }", "claims: \"binary\": path \"/tmp/x\""),
+        ("{ B = { path = \"/usr/bin/x\" } }", "claims: slot \"B\""),
+        (
+            "{ binary = { path = \"/usr/bin/x\", pth = 1 } }",
+            "unknown key \"pth\" in [[package]] dependencies claims \"binary\"; did you mean \"path\"?",
+        ),
+        ("{ binary = \"x\" }", "[[package]] dependencies claims \"binary\": expected a table, found string"),
+        ("[]", "[[package]] dependencies claims: expected a table, found array"),
+    ] {
+        check(LIBC, &consumer(claims), 12, expected);
+    }
+    let provider = |claims: &str| format!("{{ name = \"libz.so.1\", claims = {claims} }}");
+    for (claims, expected) in [
+        ("{ b1 = { path = \"/usr/bin/x\" } }", "claims: \"b1\" has no target"),
+        ("{ b1 = { target = \"usr/bin/x\" } }", "claims: \"b1\": target \"usr/bin/x\" is not absolute"),
+    ] {
+        check("{ name = \"libz.so.1\" }", &provider(claims), 13, expected);
+    }
+    check("\"libz-ng\"", "\"libz-ng\", claims = {}", 15, "unknown key \"claims\"");
+}
+
 /// Replaces `from` by `to` in the good recipe, and expects exactly one problem, at `line`.
 #[track_caller]
 fn check(from: &str, to: &str, line: usize, expected: &str) {
@@ -85,6 +137,15 @@ fn problem_is_named_with_its_line() {
         4,
         "[meta] homepage \"ftp://zlib.net\" is not an http or https URL",
     );
+    check("\"Zlib\"", "\"Zlib\\u001b[1m\"", 3, "\"Zlib\\u{1b}[1m\" has a control character");
+    check("\"Zlib\"", "\"\"\"Zlib\nMIT\"\"\"", 3, "\"Zlib\\nMIT\" has a control character");
+    check(
+        "arch = \"any\"",
+        "foo = \"any\"",
+        12,
+        "known here: name, constraint, arch, root, claims, same_build",
+    );
+    check("\"var/lib/z/\"]", "1]", 17, "[[package]] files: element 2: expected a string, found integer");
     check("build_script = \"build.sh\"", "", 2, "missing key \"build_script\"");
     check("\"build.sh\"", "\"/build.sh\"", 6, "must be relative");
     check("name = \"libz-dev\"", "name = \"Libz\"", 20, "[[package]] name \"Libz\" has a character");
@@ -175,6 +236,15 @@ fn sign_wrong_is_refused_with_its_line() {
     for path in ["/usr/bin/x", "//x", "..", "../x", "usr/../../x", "./../x", "usr/../.."] {
         let lines = format!("key = \"tcb\"\npath = {path:?}");
         check("[upstream]", &sign(&lines), 27, &format!("[[sign]] path {path:?} escapes $DESTDIR"));
+    }
+    let twice = |path: &str| {
+        let first = "[[sign]]\npath = \"usr/bin/a\"\nkey = \"tcb\"\n";
+        format!("{first}[[sign]]\nkey = \"b\"\npath = {path:?}\n[upstream]")
+    };
+    for path in ["usr/bin/a", "usr/./bin//a", "usr/lib/../bin/a/"] {
+        let expected =
+            format!("[[sign]] path {path:?} is the file of the [[sign]] in line 25, expected each");
+        check("[upstream]", &twice(path), 30, &expected);
     }
     for path in [".", "./", "usr/.."] {
         check_sign(&format!("path = {path:?}\nkey = \"tcb\""), 26, "is $DESTDIR itself");

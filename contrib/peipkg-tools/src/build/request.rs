@@ -10,6 +10,7 @@ use peipkg_format::version::Version;
 
 use super::script::FIXED_VARIABLES;
 use crate::cli::{Failure, Options};
+use crate::expression::check_line;
 use crate::signature::load_key;
 use crate::timestamp::Timestamp;
 
@@ -50,8 +51,8 @@ impl Request {
         let source = options.path("--source")?;
         let version = options.text("--version")?;
         let version = version.parse().map_err(|error| usage("--version", error))?;
-        let source_ref = options.text("--source-ref")?.to_owned();
-        let farm_id = options.text("--farm-id")?.to_owned();
+        let source_ref = line(options, "--source-ref")?;
+        let farm_id = line(options, "--farm-id")?;
         let timestamp = options.timestamp()?;
         let mtime = timestamp.entry_mtime().map_err(|problem| usage("--timestamp", problem))?;
         let out = options.path("--out")?;
@@ -72,6 +73,13 @@ impl Request {
             binary_keys,
         })
     }
+}
+
+/// Returns the text of a required flag that a manifest records.
+fn line(options: &Options, flag: &str) -> Result<String, Failure> {
+    let text = options.text(flag)?;
+    check_line(text).map_err(|problem| usage(flag, format!("{text:?} {problem}")))?;
+    Ok(text.to_owned())
 }
 
 /// Reads the variables of `--build-env`.

@@ -18,7 +18,7 @@ pub struct Scratch {
 
 /// The temporary directory cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot create a temporary directory in {place}: {error}", place = std::env::temp_dir().display())]
+#[error("cannot create a temporary directory in {place}: {error}", place = temp_dir().display())]
 pub struct ScratchError {
     #[from]
     error: io::Error,
@@ -29,7 +29,7 @@ impl Scratch {
     pub fn new(recipe: &Path, version: &str) -> Result<Self, ScratchError> {
         let recipe = recipe.canonicalize().unwrap_or_else(|_| recipe.to_owned());
         let id = recipe.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-        Ok(Self::new_in(&std::env::temp_dir(), &format!("peipkg-build-{id}@{version}"))?)
+        Ok(Self::new_in(&temp_dir(), &format!("peipkg-build-{id}@{version}"))?)
     }
 
     /// Creates the first of `name`, `name.2` and so on that does not exist: a build may record its
@@ -66,6 +66,12 @@ impl Scratch {
     pub fn staged(&self) -> PathBuf {
         self.root.join("staged")
     }
+}
+
+/// Returns `TMPDIR`, else `/tmp`. Shells and programs take an empty variable for an absent one.
+fn temp_dir() -> PathBuf {
+    let given = std::env::var_os("TMPDIR").filter(|given| !given.is_empty());
+    given.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
 }
 
 impl Drop for Scratch {

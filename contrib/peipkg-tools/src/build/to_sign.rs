@@ -13,13 +13,27 @@ pub struct ToSign {
     pub line: usize,
 }
 
-/// Reads one `[[sign]]`. Reports every problem, and returns `None` if there is one.
-pub fn read(mut section: Section<'_, '_>) -> Option<ToSign> {
+/// Reads each `[[sign]]`, and reports every problem.
+pub fn read_all(sections: Vec<Section<'_, '_>>) -> Vec<ToSign> {
+    let mut found = Vec::new();
+    for section in sections {
+        found.extend(read(section, &found));
+    }
+    found
+}
+
+/// Reads a `[[sign]]` that follows those of `earlier`. Returns `None` if it has a problem.
+fn read(mut section: Section<'_, '_>, earlier: &[ToSign]) -> Option<ToSign> {
     let path = section.required_text("path").and_then(|found| {
         let message = match clean(&found.value) {
-            Some(path) if !path.is_empty() => return Some(path),
-            Some(_) => "is $DESTDIR itself, expected a file in it",
-            None => "escapes $DESTDIR, expected a path relative to it",
+            Some(path) if path.is_empty() => "is $DESTDIR itself, expected a file in it".to_owned(),
+            Some(path) => match earlier.iter().find(|earlier| earlier.path == path) {
+                Some(earlier) => {
+                    format!("is the file of the [[sign]] in line {}, expected each file once", earlier.line)
+                }
+                None => return Some(path),
+            },
+            None => "escapes $DESTDIR, expected a path relative to it".to_owned(),
         };
         section.report(&found.span, format!("[[sign]] path {:?} {message}", found.value));
         None

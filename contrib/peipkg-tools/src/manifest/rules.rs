@@ -40,9 +40,34 @@ pub fn problems(manifest: &Manifest) -> Vec<String> {
     check.found
 }
 
+/// Returns a line for every rule that one slot of a claim breaks (PSD-009 §4.4.2).
+pub fn claim_problems(slot: &str, claim: &Claim, side: Side) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Err(wrong) = check_package_name(slot) {
+        found.push(format!("slot {slot:?} {wrong}"));
+    }
+    match (side, &claim.path, &claim.target) {
+        (Side::Consumer, None, _) => found.push(format!("{slot:?} has no path")),
+        (Side::Consumer, _, Some(_)) => {
+            found.push(format!("{slot:?} has a target, which is for provides"));
+        }
+        (Side::Provider, _, None) => found.push(format!("{slot:?} has no target")),
+        _ => {}
+    }
+    if let Some((path, wrong)) =
+        claim.path.as_ref().and_then(|path| Some((path, check_claim_path(path).err()?)))
+    {
+        found.push(format!("{slot:?}: path {path:?} {wrong}"));
+    }
+    if let Some(target) = claim.target.as_ref().filter(|target| !target.starts_with('/')) {
+        found.push(format!("{slot:?}: target {target:?} is not absolute"));
+    }
+    found
+}
+
 /// The two packages of a claim: one links to a file, the other contains it (PSD-009 §4.4.2).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
     /// Names the path at which it expects the link.
     Consumer,
     /// Names the file that the link leads to.
@@ -170,21 +195,8 @@ impl Check {
             self.report(format!("{place}: more than {MAX_SLOTS} slots"));
         }
         for (slot, claim) in claims {
-            self.report_error(&format!("{place}: slot"), slot, check_package_name(slot));
-            let place = format!("{place}: {slot:?}");
-            match (side, &claim.path, &claim.target) {
-                (Side::Consumer, None, _) => self.report(format!("{place} has no path")),
-                (Side::Consumer, _, Some(_)) => {
-                    self.report(format!("{place} has a target, which is for provides"));
-                }
-                (Side::Provider, _, None) => self.report(format!("{place} has no target")),
-                _ => {}
-            }
-            if let Some(path) = &claim.path {
-                self.report_error(&format!("{place}: path"), path, check_claim_path(path));
-            }
-            if let Some(target) = claim.target.as_ref().filter(|target| !target.starts_with('/')) {
-                self.report(format!("{place}: target {target:?} is not absolute"));
+            for problem in claim_problems(slot, claim, side) {
+                self.report(format!("{place}: {problem}"));
             }
         }
     }

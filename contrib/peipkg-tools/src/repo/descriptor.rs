@@ -8,6 +8,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use peipkg_format::package_url::{Place, below};
+use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout as layout;
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +138,39 @@ impl Descriptor {
             return Ok(descriptor);
         }
         Err(RepoError::Several(problems.into_iter().map(|line| RepoError::invalid(path, line)).collect()))
+    }
+
+    /// Returns the URLs by which a client cannot find the indexes, their signatures and the keys of
+    /// the repository at `root`.
+    pub(super) fn url_problems(&self, root: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for (kind, pointer, file) in [
+            ("active", &self.indexes.active, layout::ACTIVE_INDEX),
+            ("archive", &self.indexes.archive, layout::ARCHIVE_INDEX),
+        ] {
+            for (field, url, file) in [
+                ("url", &pointer.url, file.into()),
+                ("signature_url", &pointer.signature_url, layout::signature(file)),
+            ] {
+                let real = |path: &Path| root.join(path).canonicalize().ok();
+                let problem = match below(url) {
+                    // A copy would stay as it is when the next publish changes the index.
+                    Ok(Place::Local(path)) => (Path::new(path) != file
+                        && (real(Path::new(path)).is_none() || real(Path::new(path)) != real(&file)))
+                    .then(|| format!("does not lead to {}", file.display())),
+                    Ok(Place::Elsewhere(_)) => None,
+                    Err(error) => Some(error.to_string()),
+                };
+                let name = || format!("indexes.{kind}.{field} {:?}", excerpt(url));
+                found.extend(problem.map(|problem| format!("{} {problem}", name())));
+            }
+        }
+        let keys = self.repo.signing.keys.iter().filter(|key| key.status != Status::Revoked);
+        found.extend(keys.filter_map(|Key { fingerprint, url, .. }| {
+            let error = below(url).err()?;
+            Some(format!("the url {:?} of key {fingerprint} {error}", excerpt(url)))
+        }));
+        found
     }
 
     /// Returns every rule of PSD-009 §6.1 that the descriptor breaks.

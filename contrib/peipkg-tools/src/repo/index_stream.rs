@@ -9,7 +9,8 @@ use std::io::{self, BufReader, Read, Seek as _};
 use std::path::Path;
 
 use peipkg_format::archive_index::ByEntry;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::entry::FullEntry;
@@ -18,8 +19,8 @@ use super::index::{Index, IndexKind};
 use crate::chunks::{CHUNK, for_each_chunk};
 use crate::digest::Digest;
 
-/// Receives the entries of an index.
-pub(super) type Each<'a> = &'a mut dyn FnMut(FullEntry<'static>);
+/// Receives the entries of an index, each with its JSON.
+pub(super) type Each<'a> = &'a mut dyn FnMut(FullEntry<'_>, &str);
 
 /// Reads the index `file` at `path`, and passes its entries to `each`. Returns its SHA-256, and the
 /// index with the number of its entries, checked like [`Index::parse`] does. After an error, `each` may
@@ -41,10 +42,10 @@ pub(super) fn read(
     let parsed = {
         let buffered = BufReader::with_capacity(CHUNK, ByEntry::new(&mut reader, &since_entry));
         let mut deserializer = serde_json::Deserializer::from_reader(buffered);
-        let mut each = |entry| {
+        let mut each = |entry: FullEntry<'_>, json: &str| {
             since_entry.set(0);
             count += 1;
-            each(entry);
+            each(entry, json);
         };
         IndexSeed(&mut each)
             .deserialize(&mut deserializer)
@@ -115,7 +116,7 @@ impl Visitor<'static> for IndexSeed<'_> {
                     map.next_value_seed(PackagesSeed(&mut *self.0))?;
                     has_packages = true;
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => drop(map.next_value::<Box<RawValue>>()?),
             }
         }
         let missing = A::Error::missing_field;
@@ -151,8 +152,9 @@ impl Visitor<'static> for PackagesSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'static>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(entry) = seq.next_element()? {
-            (self.0)(entry);
+        // A field that is only skipped may hold bytes that are not UTF-8, which a publish refuses.
+        while let Some(json) = seq.next_element::<Box<RawValue>>()? {
+            (self.0)(serde_json::from_str(json.get()).map_err(A::Error::custom)?, json.get());
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::site::{self, Facts};
 use super::staging::Staging;
 use super::{LOCK, MARKER, WRITING, command, files, lock};
 use crate::cli::note;
+use crate::expression::check_line;
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
 
@@ -42,9 +43,10 @@ pub struct Request {
 /// Creates the repository, and returns a summary line.
 pub fn run(request: &Request) -> Result<String, RepoError> {
     let key = load_key(&request.sign_key)?;
-    if request.name.chars().any(char::is_control) {
-        let message = format!("--name {:?} has a control character, expected one line of text", request.name);
-        return Err(RepoError::invalid(&request.out, message));
+    for (flag, text) in [("--name", &request.name), ("--description", &request.description)] {
+        if let Err(problem) = check_line(text) {
+            return Err(RepoError::invalid(&request.out, format!("{flag} {text:?} {problem}")));
+        }
     }
     let out = &request.out;
     fs::create_dir_all(out).map_err(RepoError::io(out, "create the directory"))?;

@@ -6,8 +6,13 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
+use serde_json::Value;
 
 use super::entry::FullEntry;
+
+/// The longest entry whose fields may have another order in the other index, in bytes: far longer
+/// than the entry of a package with hundreds of relations.
+const MAX_VALUES: usize = 256 * 1024;
 
 /// The parts of an active entry that the archive must confirm.
 struct Active {
@@ -16,6 +21,8 @@ struct Active {
     architecture: Box<str>,
     hash: Box<str>,
     url: Box<str>,
+    /// A hash of all fields: they are long, and an index has many entries.
+    fields: u64,
     in_archive: InArchive,
     /// A newer version of the archive.
     newer: Option<Box<str>>,
@@ -25,6 +32,7 @@ enum InArchive {
     Missing,
     OtherHash,
     OtherUrl,
+    OtherFields,
     Same,
 }
 
@@ -59,7 +67,7 @@ struct Group {
 
 impl Listed {
     /// Adds the next entry of the active index. The whole active index comes first.
-    pub(super) fn add_active(&mut self, entry: &FullEntry<'_>) {
+    pub(super) fn add_active(&mut self, entry: &FullEntry<'_>, json: &str) {
         if self.active.last().is_some_and(|last| *last.name >= *entry.name) {
             let file_name = entry.identity().file_name();
             self.issues.push(format!("active index: {file_name} is out of order or listed twice"));
@@ -70,6 +78,7 @@ impl Listed {
             architecture: (*entry.identity().architecture).into(),
             hash: (*entry.hash.value).into(),
             url: (*entry.url).into(),
+            fields: self.hash_of(json),
             in_archive: InArchive::Missing,
             newer: None,
         });
@@ -81,7 +90,7 @@ impl Listed {
     }
 
     /// Adds the next entry of the archive.
-    pub(super) fn add_archived(&mut self, entry: &FullEntry<'_>) {
+    pub(super) fn add_archived(&mut self, entry: &FullEntry<'_>, json: &str) {
         if self.group.name != *entry.name {
             self.end_group();
             if *self.group.name > *entry.name {
@@ -98,13 +107,14 @@ impl Listed {
             let (file_name, url) = (identity.file_name(), excerpt(&entry.url));
             self.issues.push(format!("archive index: {file_name} has the url {url:?} of another entry"));
         }
-        let found = self.active_of_group();
-        for active in &mut self.active[found] {
+        for place in self.active_of_group() {
+            let active = &self.active[place];
             if (&*active.version, &*active.architecture) == (&*identity.version, &*identity.architecture) {
-                active.in_archive = match () {
+                self.active[place].in_archive = match () {
                     () if *active.hash != *entry.hash.value => InArchive::OtherHash,
                     // Only the file at the archive's URL is checked; consumers fetch the other.
                     () if *active.url != *entry.url => InArchive::OtherUrl,
+                    () if active.fields != self.hash_of(json) => InArchive::OtherFields,
                     () => InArchive::Same,
                 };
             }
@@ -137,6 +147,10 @@ impl Listed {
                 InArchive::OtherUrl => {
                     self.issues.push(format!("active index: {name} has another url in the archive index"));
                 }
+                InArchive::OtherFields => {
+                    self.issues
+                        .push(format!("active index: {name} differs from its entry in the archive index"));
+                }
                 InArchive::Same => {}
             }
             if let Some(newest) = &active.newer {
@@ -152,6 +166,13 @@ impl Listed {
         self.issues
             .extend(missing.map(|name| format!("active index: {name} is missing, the archive index has it")));
         self.issues
+    }
+
+    /// Returns a hash of an entry's fields, whatever their order.
+    fn hash_of(&self, json: &str) -> u64 {
+        // As values, a long text needs many times its length. Compare such a one byte by byte.
+        let value = (json.len() <= MAX_VALUES).then(|| serde_json::from_str::<Value>(json).ok()).flatten();
+        value.map_or_else(|| self.hasher.hash_one(json), |value| self.hasher.hash_one(value))
     }
 
     /// The places of the active entries of the present name.

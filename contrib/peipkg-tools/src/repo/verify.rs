@@ -142,21 +142,24 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
         // An entry with a problem may be of any length, and is not compared.
         faults.is_empty()
     };
-    let active = read_index(root, IndexKind::Active, name, &mut |entry| {
+    let active = read_index(root, IndexKind::Active, name, &mut |entry, json| {
         if check(IndexKind::Active, &entry) {
-            listed.add_active(&entry);
+            listed.add_active(&entry, json);
         }
     });
     listed.end_active();
-    let archive = read_index(root, IndexKind::Archive, name, &mut |entry| {
+    let archive = read_index(root, IndexKind::Archive, name, &mut |entry, json| {
         elsewhere += usize::from(matches!(entry.place(), Ok(Place::Elsewhere(_))));
         if check(IndexKind::Archive, &entry) {
-            listed.add_archived(&entry);
+            listed.add_archived(&entry, json);
         }
     });
     let indexes = (report.value_or_issue(active), report.value_or_issue(archive));
     let (Some(active), Some(archive)) = indexes else { return (report, None) };
     if request.mode != Mode::Hashes {
+        for problem in descriptor.url_problems(root) {
+            report.issue(RepoError::invalid(&described.path, problem));
+        }
         check_signatures(&mut report, root, &descriptor, &described, [&active, &archive]);
     }
     let indexes = (report.value_or_issue(active.index), report.value_or_issue(archive.index));
@@ -245,7 +248,7 @@ fn check_packages(report: &mut Report, request: &Request, archive: Archive) {
         }
     }
     let Archive { path, file, digest, repo } = archive;
-    let mut check = |entry: FullEntry<'static>| {
+    let mut check = |entry: FullEntry<'_>, _: &str| {
         let name = shown(&entry);
         let place = match entry.place() {
             Ok(place) => place,

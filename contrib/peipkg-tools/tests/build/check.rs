@@ -96,8 +96,8 @@ fn recipe_not_readable_is_named() {
     mknodat(CWD, &file, FileType::Fifo, Mode::RWXU, 0).unwrap();
     finds(&lost, &["{}: cannot read the recipe: is a FIFO, expected a regular file"]);
     fs::remove_file(&file).unwrap();
-    fs::write(&file, b"x = \"\xff\"").unwrap();
-    finds(&lost, &["{}: cannot read the recipe: is not UTF-8"]);
+    fs::write(&file, b"x = \"\"\n# \xff\n# \xfe\n").unwrap();
+    finds(&lost, &["{}:2: not valid TOML: the byte 0xff is not UTF-8, save the file as UTF-8"]);
 }
 
 #[test]
@@ -155,6 +155,18 @@ fn manifest_over_the_formats_limits_is_refused_before_the_script_runs() {
     let entries: Vec<String> = (0..1001).map(|number| format!("{{ name = \"r{number}\" }}")).collect();
     let stanza = format!("{STANZA}replaces = [{}]\n", entries.join(", "));
     finds(&fixture(&format!("{META}{stanza}")), &["{}:3: xx: replaces has more than 1000 entries"]);
+}
+
+#[test]
+fn file_to_sign_twice_is_refused_before_the_script_runs() {
+    let sign = |path: &str| format!("[[sign]]\npath = {path:?}\nkey = \"tcb\"\n");
+    for path in ["usr/bin/a", "usr/./bin//a"] {
+        let text = format!("{META}{STANZA}{}{}", sign("usr/bin/a"), sign(path));
+        let line = format!(
+            "{{}}:11: [[sign]] path {path:?} is the file of the [[sign]] in line 7, expected each file once"
+        );
+        finds(&fixture(&text), &[&line]);
+    }
 }
 
 #[test]

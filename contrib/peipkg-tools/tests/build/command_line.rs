@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use crate::fixture::{Fixture, Run, binary, names};
 
@@ -114,6 +116,52 @@ fn flags_in_every_form_build_the_same() {
     let mut command = twice.command();
     let run = Run::of(command.args(["--build-env", "A=2"]));
     assert_eq!(run.stderr, "peipkg-build: --build-env: A is given twice\n");
+}
+
+#[test]
+fn texts_recorded_in_packages_have_one_line() {
+    for (flag, value, shown) in [
+        ("--farm-id", "a\u{1b}[31mb", "a\\u{1b}[31mb"),
+        ("--farm-id", "a\nb", "a\\nb"),
+        ("--source-ref", "git+x\r", "git+x\\r"),
+    ] {
+        let problem = "has a control character, expected one line of text";
+        good().with(flag, value).fails(2, &[&format!("{flag}: \"{shown}\" {problem}")]);
+    }
+    for time in ["2024-07-15T10:30:00.Z", "2024-07-15T23:59:60Z"] {
+        let expected =
+            format!("--timestamp: {time:?} is not an RFC 3339 time in UTC such as 2026-05-01T12:00:00Z");
+        good().with("--timestamp", time).fails(2, &[&expected]);
+    }
+}
+
+#[test]
+fn temporary_directory_is_not_named_is_tmp() {
+    let fixture = Fixture::simple("\"etc/*\"", "mkdir -p \"$DESTDIR/etc\"; pwd > \"$DESTDIR/etc/place\"");
+    let mut command = fixture.command();
+    let run = Run::of(command.env("TMPDIR", "").current_dir(fixture.path("source")));
+    assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""));
+    let tar = fixture.tar("xx_1.2-3_noarch.peipkg");
+    let place = Path::new("/tmp").canonicalize().unwrap().join("peipkg-build-recipe@1.2-3");
+    let place = place.display().to_string();
+    assert!(tar.windows(place.len()).any(|part| part == place.as_bytes()));
+}
+
+#[test]
+fn packages_are_printed_without_parent_directories() {
+    let fixture = good().with("--build-env", "A=1").with("--out", "../source/./../o");
+    let mut command = fixture.command();
+    let run = Run::of(command.args(["--build-env", "B=2"]).current_dir(fixture.path("source")));
+    let root = fixture.path("").canonicalize().unwrap();
+    assert_eq!(run.stdout, format!("{}/o/xx_1.2-3_noarch.peipkg\n", root.display()), "{}", run.stderr);
+    // After a link, `..` is the parent of the directory that it leads to.
+    fs::create_dir_all(fixture.path("deep/er")).unwrap();
+    symlink("deep/er", fixture.path("link")).unwrap();
+    let fixture = fixture.with("--out", "link/../o");
+    let mut command = fixture.command();
+    let run = Run::of(command.args(["--build-env", "B=2"]).current_dir(fixture.path("")));
+    assert_eq!(names(&fixture.path("deep/o")), ["xx_1.2-3_noarch.peipkg"]);
+    assert!(Path::new(run.stdout.trim_end()).is_file(), "{}", run.stdout);
 }
 
 #[test]

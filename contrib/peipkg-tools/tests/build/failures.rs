@@ -280,3 +280,28 @@ fn sigchld_ignored_by_the_parent_does_not_matter() {
         assert_eq!(run.status, Some(status), "{}", run.stderr);
     }
 }
+
+#[test]
+fn claim_of_a_file_that_is_not_staged_is_refused() {
+    let recipe = |target: &str| {
+        Fixture::new(
+            &format!(
+                "[[package]]\nname = \"xx\"\narchitecture = \"noarch\"\nfiles = [\"etc/*\"]\n\
+                 dependencies = [{{ name = \"log\", root = \"r\", claims = {{ sink = {{ path = \"/run/x\" }} }} }}]\n\
+                 provides = [{{ name = \"role\", claims = {{ text = {{ target = \"{target}\" }} }} }}]\n"
+            ),
+            "mkdir \"$DESTDIR/etc\"; echo x > \"$DESTDIR/etc/x\"",
+        )
+    };
+    let none = "provides: the target of a claim, \"/etc/none\", is not in the payload";
+    recipe("/etc/none").fails(1, &[&format!("xx: {none}")]);
+    let good = recipe("/etc/x");
+    good.build();
+    let tar = good.tar("xx_1.2-3_noarch.peipkg");
+    for expected in [
+        r#""dependencies":[{"name":"log","root":"r","claims":{"sink":{"path":"/run/x"}}}]"#,
+        r#""provides":[{"name":"role","claims":{"text":{"target":"/etc/x"}}}]"#,
+    ] {
+        assert!(tar.windows(expected.len()).any(|part| part == expected.as_bytes()), "{expected}");
+    }
+}
