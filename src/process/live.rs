@@ -19,7 +19,7 @@ pub(super) struct Live {
 pub(super) fn all() -> impl Iterator<Item = Live> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| {
-        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let pid = number(entry.file_name().to_str()?)?;
         // A name may be any bytes.
         let stat = fs::read(entry.path().join("stat")).ok()?;
         parse(&String::from_utf8_lossy(&stat), pid)
@@ -33,9 +33,16 @@ fn parse(stat: &str, pid: Pid) -> Option<Live> {
     let mut fields = tail.split(' ');
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
+    let group = number(fields.next()?)?;
     let name = head.split_once('(')?.1.to_owned();
     (!matches!(state, "Z" | "X")).then_some(Live { pid, parent, group, name })
+}
+
+/// Reads the number of a process or group. Returns nothing for -1, the group of a process that is
+/// just ending, and for 0, the group of one of the kernel's.
+fn number(text: &str) -> Option<Pid> {
+    let raw = text.parse().ok().filter(|raw| *raw > 0)?;
+    Pid::from_raw(raw)
 }
 
 #[cfg(test)]
@@ -52,6 +59,7 @@ mod tests {
         assert_eq!(read("7 (a) b (c) S 3 5 5 0"), Some((3, 5, "a) b (c".into())));
         assert_eq!(read("7 (sh) Z 3 5 5 0"), None);
         assert_eq!(read("7 (sh) S 3 0 0 0"), None);
+        assert_eq!(read("7 (sh) R 0 -1 -1 0"), None);
         assert_eq!(read(""), None);
     }
 }
