@@ -302,19 +302,32 @@ impl<'d, 't> Section<'d, 't> {
             if self.known.contains(&found) {
                 continue;
             }
-            let near = self
-                .known
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(found, known), known))
-                // Of a short key, two other letters make another word.
-                .filter(|(distance, known)| *distance <= 1 + known.len() / 6)
-                .min();
-            let advice = match near {
-                Some((_, known)) => format!("did you mean {known:?}?"),
+            let advice = match self.most_similar(found) {
+                Some(known) => format!("did you mean {known:?}?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
             self.report(&key.span(), format!("unknown key {found:?} {}; {advice}", self.place()));
         }
+    }
+
+    /// Reports every key that is similar to one that the reader asked for, and not that: it is
+    /// misspelt. Takes other keys for those of other readers.
+    pub fn deny_misspelt_keys(self) {
+        for (key, _) in self.table {
+            let found: &str = key.get_ref();
+            if !self.known.contains(&found)
+                && let Some(known) = self.most_similar(found)
+            {
+                let message = format!("unknown key {found:?} {}; did you mean {known:?}?", self.place());
+                self.report(&key.span(), message);
+            }
+        }
+    }
+
+    fn most_similar(&self, found: &str) -> Option<&'static str> {
+        let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(found, known), *known));
+        // Of a short key, two other letters make another word.
+        near.filter(|(distance, known)| *distance <= 1 + known.len() / 6).min().map(|(_, known)| known)
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'t>>> {

@@ -130,6 +130,26 @@ fn file_that_is_not_the_package_is_not_carried_over() {
 }
 
 #[test]
+fn package_keeps_its_sidecars_until_those_of_the_new_names_are_written() {
+    let farm = Farm::new();
+    farm.add("aa", "1-1", "noarch");
+    check(&farm.publish_with("/pool/{filename}"), 0, "");
+    let pool = farm.repo().join("pool");
+    let odd = pool.join("aa_1-1_noarch.peipkg.files.json");
+    fs::create_dir(&odd).unwrap();
+    farm.clear();
+    farm.add("bb", "1-1", "noarch");
+    let notes = String::from_utf8_lossy(&farm.publish_with("/pool/{filename}").stderr).into_owned();
+    assert!(notes.contains("aa_1-1_noarch.peipkg.files.json: is not a regular file"), "{notes}");
+    assert!(pool.join("files.json").is_file() && pool.join("bb_1-1_noarch.peipkg.files.json").is_file());
+    fs::remove_dir(&odd).unwrap();
+    farm.clear();
+    farm.add("cc", "1-1", "noarch");
+    check(&farm.publish_with("/pool/{filename}"), 0, "");
+    assert!(odd.is_file() && !pool.join("files.json").exists());
+}
+
+#[test]
 fn publish_into_another_directory_opens_no_package_that_is_there() {
     let farm = Farm::new();
     farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);

@@ -237,6 +237,7 @@ fn sidecar_of_another_kind_is_a_note() {
         check_noted(&heal(&farm), &["p/aa/1-1/manifest.json"]);
         assert_eq!(fs::read_to_string(&outside).unwrap(), "precious", "{kind}");
         assert!(!fs::symlink_metadata(&odd).unwrap().is_file() && !farm.path("outside.none").exists());
+        assert!(odd.with_file_name("files.json").is_file(), "{kind}");
         check(&farm.verify(), 0, "");
         check_sidecars(&farm.repo(), &[["bb", "1-1", "noarch"]], false);
         assert_eq!(farm.listed("archive").len(), 2);

@@ -89,6 +89,8 @@ pub fn parse(
     }
     let packages = read_stanzas(stanzas, version);
     let sign = to_sign::read_all(root.sections("sign"));
+    // With [[sing]] for [[sign]], a farm would publish unsigned binaries.
+    root.deny_misspelt_keys();
     let problems = document.into_problems();
     match (meta.flatten(), packages.into_iter().collect::<Option<Vec<_>>>()) {
         (Some((license, homepage, script)), Some(packages)) if problems.is_empty() => {

@@ -251,3 +251,15 @@ fn sign_wrong_is_refused_with_its_line() {
     }
     check("[upstream]", "[sign]\npath = \"x\"\nkey = \"tcb\"\n[upstream]", 25, "expected an array of tables");
 }
+
+#[test]
+fn section_misspelt_is_refused_and_one_of_another_tool_is_not() {
+    for (wrong, right) in [("[[sing]]", "sign"), ("[[packages]]", "package")] {
+        let name = wrong.trim_matches(['[', ']']);
+        let problem = format!("unknown key {name:?} at the top level; did you mean {right:?}?");
+        check("[upstream]", &format!("{wrong}\nx = 1\n[upstream]"), 25, &problem);
+    }
+    for other in ["[metadata]", "[lint]", "[[mirror]]", "[upsteam]"] {
+        assert!(read(&GOOD.replace("[upstream]", &format!("{other}\nx = 1\n[upstream]"))).is_ok(), "{other}");
+    }
+}

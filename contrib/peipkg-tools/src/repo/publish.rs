@@ -16,7 +16,7 @@ use super::descriptor::{Descriptor, MAX_DESCRIPTOR, MAX_KEY, public_key_file};
 use super::entry::{Entry, Identity, entry_json};
 use super::error::RepoError;
 use super::index::{Header, IndexKind};
-use super::merge::{Conflict, merge};
+use super::merge::{Conflict, Merged, merge};
 use super::places::{self, Carried, Planned};
 use super::previous::{self, Previous, Successor, refuse_loss};
 use super::sidecars::Sidecars;
@@ -157,13 +157,16 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let committed = files::sync_all(&unsynced).and_then(|()| staging.commit());
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
-    let mut late = vec![committed.inspect_err(|_| sidecars.undo())?, finish_descriptor(output).err()];
-    if incoming.is_empty() {
-        merged.archive.iter().filter_map(|json| places::of_json(json)).for_each(|path| sidecars.write(&path));
-    } else {
-        for path in &arrived {
-            sidecars.write(path);
-        }
+    let mut late = vec![committed.inspect_err(|_| sidecars.undo())?];
+    match finish_descriptor(output) {
+        // Nobody can use a new repository without its descriptor.
+        Err(error) if !output.join(layout::DESCRIPTOR).is_file() => return Err(error),
+        finished => late.push(finished.err()),
+    }
+    // A publish of nothing heals the sidecars of the whole archive.
+    let others = if incoming.is_empty() { all_places(&merged) } else { arrived };
+    for path in &others {
+        sidecars.write(path);
     }
     sidecars.finish();
     if !in_place {
@@ -183,6 +186,11 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     Ok(format!(
         "published {count} packages as index_version {index_version}, {total} in the archive{elsewhere}\n"
     ))
+}
+
+/// Returns the paths of all packages that are stored here.
+fn all_places(merged: &Merged<'_>) -> Vec<String> {
+    merged.archive.iter().filter_map(|json| places::of_json(json)).collect()
 }
 
 fn print_warnings(packages: &[Incoming]) {

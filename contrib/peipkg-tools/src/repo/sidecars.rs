@@ -115,45 +115,51 @@ impl Sidecars {
             && alone.iter().any(|path| path.is_file() && !self.outdated.contains(path))
         {
             // The directory had one package before, or another tool wrote these.
-            self.outdated.extend(alone);
-            self.write_others(&path)?;
+            // Without its new names, a package would lose the pair that it has.
+            if self.write_others(&path)? {
+                self.outdated.extend(alone);
+            }
         }
         Ok(())
     }
 
-    /// Writes the sidecars of other packages in the shared directory of `package` that have none.
-    fn write_others(&mut self, package: &Path) -> Result<(), RepoError> {
-        let lacks = |path: &PathBuf| {
-            let [manifest, _] = names::sidecars(path, Place::Shared);
-            is_missing(&manifest)
-        };
+    /// Writes the sidecars of other packages in the shared directory of `package` that lack one.
+    /// Returns whether all could be written.
+    fn write_others(&mut self, package: &Path) -> Result<bool, RepoError> {
+        let lacks = |path: &PathBuf| names::sidecars(path, Place::Shared).iter().any(|path| is_missing(path));
         let own = package.file_name().unwrap_or_default();
         let packages = siblings(package)?.filter(|name| names::is_other_package(own, name));
         let others = packages.map(|name| package.with_file_name(name)).filter(lacks);
+        let mut all = true;
         for other in others.take(MOST_OTHERS) {
             let written = self.write_as(&other, Place::Shared);
+            all &= written.is_ok();
             self.collect(written);
         }
-        Ok(())
+        Ok(all)
     }
 
     fn write_as(&mut self, package: &Path, place: Place) -> Result<(), RepoError> {
         let documents = package_reader::documents(files::open(package)?)
             .map_err(|source| RepoError::Package { path: package.to_owned(), source })?;
-        for (path, bytes) in names::sidecars(package, place).into_iter().zip(documents) {
-            let before = read_start(&path, bytes.len() + 1)?;
-            if before.as_ref() == Some(&bytes) {
-                continue;
-            }
-            let temporary = self.root.join(INCOMING);
-            files::write(&temporary, &bytes)
-                .and_then(|()| files::rename(&temporary, &path))
-                .inspect_err(|_| drop(files::remove_file(&temporary)))?;
-            if before.is_none() {
-                self.created.push(path.clone());
-            }
-            self.written.push(path);
+        let sidecars = names::sidecars(package, place).into_iter().zip(documents);
+        // One that cannot be written says nothing of the other.
+        sidecars.map(|(path, bytes)| self.write_one(path, &bytes)).fold(Ok(()), Result::and)
+    }
+
+    fn write_one(&mut self, path: PathBuf, bytes: &[u8]) -> Result<(), RepoError> {
+        let before = read_start(&path, bytes.len() + 1)?;
+        if before.as_deref() == Some(bytes) {
+            return Ok(());
         }
+        let temporary = self.root.join(INCOMING);
+        files::write(&temporary, bytes)
+            .and_then(|()| files::rename(&temporary, &path))
+            .inspect_err(|_| drop(files::remove_file(&temporary)))?;
+        if before.is_none() {
+            self.created.push(path.clone());
+        }
+        self.written.push(path);
         Ok(())
     }
 }
