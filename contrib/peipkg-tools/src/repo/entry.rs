@@ -93,13 +93,18 @@ impl<'a> Entry<'a> {
 
     /// Returns the hash of the package file, unchecked, if the entry has one.
     pub(super) fn hash(&self) -> Option<Hash<'a>> {
-        #[derive(Deserialize)]
-        struct Hashed<'a> {
-            #[serde(borrow)]
-            hash: Hash<'a>,
-        }
-        serde_json::from_str(self.json).ok().map(|Hashed { hash }| hash)
+        hash_in(self.json)
     }
+}
+
+/// Returns the hash in the JSON of an entry, unchecked, if there is one.
+pub(super) fn hash_in(json: &str) -> Option<Hash<'_>> {
+    #[derive(Deserialize)]
+    struct Hashed<'a> {
+        #[serde(borrow)]
+        hash: Hash<'a>,
+    }
+    serde_json::from_str(json).ok().map(|Hashed { hash }| hash)
 }
 
 /// An entry with every mandatory field. Checks that the lists are lists and does not store them: an

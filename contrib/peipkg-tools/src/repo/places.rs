@@ -9,7 +9,7 @@ use std::path::Path;
 
 use peipkg_format::package_url::{Place, place};
 
-use super::entry::Entry;
+use super::entry::{Entry, hash_in};
 use super::error::RepoError;
 use super::publish::Incoming;
 use super::store;
@@ -24,18 +24,25 @@ pub(super) struct Planned<'a> {
 }
 
 /// A published package that another output needs too.
-pub(super) struct Carried {
+pub(super) struct Carried<'a> {
     /// Where it belongs, relative to the repository's root.
     pub(super) relative: String,
-    /// The SHA-256 of its entry in hexadecimal, unchecked; none if the entry has none.
-    pub(super) hash: Option<String>,
+    /// The entry's JSON.
+    json: &'a str,
+}
+
+impl Carried<'_> {
+    /// Returns the entry's SHA-256 of the package in hexadecimal, unchecked; none if it has none.
+    /// Parses the entry again, because only a package that is missing in the output is compared.
+    pub(super) fn hash(&self) -> Option<String> {
+        hash_in(self.json).filter(|hash| hash.algorithm == "sha256").map(|hash| hash.value.into_owned())
+    }
 }
 
 /// Returns the package of a published entry. An entry of another tool may have a URL that leads out
 /// of the repository: it has no file, and `verify` reports it.
-pub(super) fn to_carry_over(entry: &Entry<'_>) -> Option<Carried> {
-    let hash = || entry.hash().filter(|hash| hash.algorithm == "sha256").map(|hash| hash.value.into_owned());
-    of_url(&entry.url).map(|relative| Carried { relative, hash: hash() })
+pub(super) fn to_carry_over<'a>(entry: &Entry<'a>) -> Option<Carried<'a>> {
+    of_url(&entry.url).map(|relative| Carried { relative, json: entry.json })
 }
 
 /// Returns the path of the package of an entry in JSON.
@@ -93,7 +100,7 @@ pub(super) fn plan<'a>(output: &Path, new: &'a [Incoming]) -> Result<Vec<Planned
 
 /// Refuses to carry packages over if another file is at the place of one in `output`. Compares
 /// lengths only: an output of another file system would be read whole at each publish.
-pub(super) fn check_carried(input: &Path, output: &Path, carried: &[Carried]) -> Result<(), RepoError> {
+pub(super) fn check_carried(input: &Path, output: &Path, carried: &[Carried<'_>]) -> Result<(), RepoError> {
     let mut errors = Vec::new();
     for Carried { relative, .. } in carried {
         let (source, target) = (input.join(relative), output.join(relative));

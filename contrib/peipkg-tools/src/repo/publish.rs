@@ -100,7 +100,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     } else {
         previous::published_entries(&archive_path, &previous, &request.timestamp)?
     };
-    let carried: Vec<Carried> =
+    let carried: Vec<Carried<'_>> =
         if in_place { Vec::new() } else { published.iter().filter_map(places::to_carry_over).collect() };
     let before = previous.index_version.max(previous::claimed_index_version(output).unwrap_or(0));
     let Some(index_version) = before.checked_add(1) else {
@@ -159,7 +159,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     // caller would publish them again.
     let mut late = vec![committed.inspect_err(|_| sidecars.undo())?];
     match finish_descriptor(output) {
-        // Nobody can use a new repository without its descriptor.
+        // A new repository without its descriptor is unusable.
         Err(error) if !output.join(layout::DESCRIPTOR).is_file() => return Err(error),
         finished => late.push(finished.err()),
     }

@@ -60,17 +60,18 @@ pub(super) fn place(
 pub(super) fn carry_over(
     from: &Path,
     root: &Path,
-    all: Vec<Carried>,
+    all: Vec<Carried<'_>>,
     unsynced: &mut Unsynced,
 ) -> Result<(Vec<String>, Vec<RepoError>), RepoError> {
     let (mut arrived, mut altered) = (Vec::new(), Vec::new());
-    for Carried { relative, hash } in all {
-        let source = from.join(&relative);
-        if !source.is_file() || root.join(&relative).exists() {
+    for package in all {
+        let relative = &package.relative;
+        let source = from.join(relative);
+        if !source.is_file() || root.join(relative).exists() {
             continue;
         }
         match hash_file(&source) {
-            Ok(found) if Some(hex(&found)) == hash => {}
+            Ok(found) if Some(hex(&found)) == package.hash() => {}
             Ok(_) => {
                 let message = "is not carried over: its SHA-256 is not that of the index";
                 altered.push(RepoError::invalid(&source, message));
@@ -81,12 +82,12 @@ pub(super) fn carry_over(
                 continue;
             }
         }
-        let target = prepare(root, &relative, unsynced)?;
+        let target = prepare(root, relative, unsynced)?;
         // The package of a symbolic link: the link itself would lead elsewhere from `root`, or nowhere.
         if fs::canonicalize(&source).and_then(|package| fs::hard_link(package, &target)).is_err() {
             copy_into_place(&source, root, &target, |_| Ok(()))?;
         }
-        arrived.push(relative);
+        arrived.push(package.relative);
     }
     Ok((arrived, altered))
 }
