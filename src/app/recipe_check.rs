@@ -43,7 +43,7 @@ pub(super) struct Asked {
     pub unbuildable: Vec<Problem>,
     /// Why the tool could not be asked about some recipes.
     pub warnings: Vec<Problem>,
-    /// That the tool has no `check`.
+    /// A note if the tool has no `check`.
     pub note: Option<Problem>,
 }
 
@@ -98,7 +98,7 @@ pub(super) fn ask<'a>(
     asked
 }
 
-/// What a tool makes of `check --help`.
+/// A tool's answer to `check --help`.
 enum Answer {
     /// The help text: it has the command.
     Usage,

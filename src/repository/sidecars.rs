@@ -31,11 +31,11 @@ impl Repository {
             .collect();
         let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
         if each_package(before, |entry: Entry| drop(brought.remove(&entry.key()))).is_err() {
-            // Nobody knows which packages were published before.
+            // Without the saved index, any of the packages may have been published before.
             return;
         }
         if let Ok(index) = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX) {
-            // It may be half written.
+            // Take the entries before an error: the index may be half written.
             let _ = each_package(index, |entry: Entry| {
                 if let Some(path) = brought.get_mut(&entry.key()) {
                     *path = entry.path(Path::new("")).ok().flatten();

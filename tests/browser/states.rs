@@ -72,7 +72,7 @@ fn address_is_followed_while_the_search_has_the_focus() {
         json!(["libc", "search"])
     );
 
-    // What is typed last is kept when a result is opened at once.
+    // Opening a result at once keeps the letters that were typed last.
     browser.press("-no");
     browser.press(key::ESCAPE);
     wait_status(&browser, "5 packages");

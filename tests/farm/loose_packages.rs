@@ -112,7 +112,7 @@ fn packages_that_cannot_be_published_are_set_aside() {
     let victim = farm.path("victim");
     fs::copy(package(&farm, "tool", "1.0-1"), &victim).unwrap();
     symlink(&victim, at("tool_1.0-1_noarch.peipkg")).unwrap();
-    // What is not named like a package blocks no publish.
+    // A file that is not named like a package blocks no publish.
     fs::write(at("notes.txt"), "").unwrap();
     let output = farm.once();
     output.assert_success().assert_only_events();

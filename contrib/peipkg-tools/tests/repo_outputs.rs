@@ -75,7 +75,7 @@ fn index_version_grows_with_each_publish_into_another_directory() {
     farm.clear();
     check(&farm.publish_to("next"), 0, "");
     assert_eq!((version(&farm.repo()), version(&farm.path("next"))), (6, 7));
-    // Nobody reads a version behind a megabyte of packages.
+    // Publish looks for the version in the first bytes only, but a full parse finds this one.
     let archive = farm.path("next/index/archive.json");
     let text = fs::read_to_string(&archive).unwrap().replace("\"index_version\":7,", "");
     let space = " ".repeat(5000);
@@ -160,7 +160,7 @@ fn publish_into_another_directory_opens_no_package_that_is_there() {
     for package in ["aa/1-1", "bb/1-1", "aa/2-1"] {
         assert!(sidecar(package).is_file(), "{package}");
     }
-    // What is there already waits for a publish without packages.
+    // A package that was there before gets its sidecars by a publish without packages.
     fs::remove_file(sidecar("bb/1-1")).unwrap();
     fs::remove_file(farm.path("next/p/aa/1-1/aa_1-1_noarch.peipkg")).unwrap();
     fs::remove_file(sidecar("aa/1-1")).unwrap();

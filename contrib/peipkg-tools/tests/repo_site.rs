@@ -82,7 +82,7 @@ fn site_is_left_out_and_left_alone_if_asked() {
     check(&farm.run(&["verify", "--repo", "REPO", "--no-site"]), 2, "unknown flag --no-site");
 }
 
-/// What may be in the place of a file or directory of the site.
+/// Something else in the place of a file or directory of the site.
 enum Odd {
     Directory,
     File,

@@ -1,7 +1,7 @@
 //! Writes the sidecars of packages: manifest and file list beside each package, unchanged, for people.
 //! [`names`] says how they are called.
 //!
-//! Nobody signs or verifies them, so they are never in the way of a publish: an error becomes a
+//! No signature or check depends on sidecars, so an error must not fail a publish: it becomes a
 //! problem to note. Only regular files are replaced or removed, each by a rename, so that no link is
 //! followed. Knows no more of a package than the path of its file.
 
@@ -143,7 +143,7 @@ impl Sidecars {
         let documents = package_reader::documents(files::open(package)?)
             .map_err(|source| RepoError::Package { path: package.to_owned(), source })?;
         let sidecars = names::sidecars(package, place).into_iter().zip(documents);
-        // One that cannot be written says nothing of the other.
+        // Write the second one even if the first cannot be written.
         sidecars.map(|(path, bytes)| self.write_one(path, &bytes)).fold(Ok(()), Result::and)
     }
 

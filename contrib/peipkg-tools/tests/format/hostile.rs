@@ -161,7 +161,7 @@ fn entries_sorted_without_the_slash_of_directories_are_refused_with_the_reason()
     );
     check(&refused, 1, &line);
     assert_eq!(farm.snapshot(), before);
-    // What another tool has published stays: a rebuild only warns.
+    // A rebuild only warns: packages that another tool has published stay.
     let all = farm.new_dir().display().to_string();
     let rebuild = [
         &["publish", "--in", "REPO", "--rebuild", "--all-packages-dir", &all][..],

@@ -124,7 +124,7 @@ pub(super) fn carry_over_others(from: &Path, to: &Path, has_site: bool) -> Resul
     let signature = layout::signature(layout::DESCRIPTOR);
     for directory in ["", layout::SITE_ASSETS] {
         let (source, target) = (from.join(directory), to.join(directory));
-        // What is behind a link is not of this repository.
+        // A link leads to files that are not of this repository.
         if source.is_symlink() || target.is_symlink() {
             continue;
         }
