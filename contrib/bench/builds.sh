@@ -6,9 +6,9 @@
 #   2. one package with a large payload, built, published and verified: time and memory of each
 #      program.
 #
-# VERSIONS=N (1000) and PAYLOAD=N in MiB (1024) set the size; BIN=DIR uses the programs in DIR and
-# builds nothing. Exits 0 only if every version was published, no work files are left and the large
-# package verifies.
+# VERSIONS=N (1000) and PAYLOAD=N in MiB (1024) set the size, BENCH_SCALE=small a tenth of it;
+# BIN=DIR uses the programs in DIR and builds nothing. Exits 0 only if every version was published, no
+# work files are left and the large package verifies.
 #
 # Memory is the peak resident set (VmHWM of /proc/<pid>/status), sampled every tenth of a second,
 # which may miss programs that end sooner.
@@ -18,8 +18,10 @@ umask 022
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR 2>/dev/null || :
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
 
-versions=${VERSIONS:-1000}
-payload=${PAYLOAD:-1024}
+scale=1
+[ "${BENCH_SCALE:-}" != small ] || scale=10
+versions=${VERSIONS:-$((1000 / scale))}
+payload=${PAYLOAD:-$((1024 / scale))}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 target=${CARGO_TARGET_DIR:-target}

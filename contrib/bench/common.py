@@ -50,24 +50,23 @@ def row(case, values, unit, goal=None, peer="", summary=False):
     low, middle, high = (shown(pick(values), unit) for pick in (min, median, max))
     noise = f"({low} to {high})" if low != high else ""
     allowed = "" if goal is None else f"<= {shown(goal, unit) if unit == '1/' else f'{goal:g} {unit}'.rstrip()}"
-    note(case, f"{middle:<10} {noise:<22}", allowed, peer)
+    show(case, unit, middle, noise, allowed, goal is None or median(values) <= goal, peer, summary)
+
+
+def show(case, unit, measured, noise="", allowed="", met=False, peer="", summary=False):
+    """Prints a row, and keeps it for the summary."""
+    print(f"  {case:<66} {f'{measured:<10} {noise:<22}':<33} {allowed:<11} {peer}".rstrip(), flush=True)
     if summary and "BENCH_RESULTS" in os.environ:
-        met = goal is None or median(values) <= goal
-        result = {"case": case, "unit": unit, "measured": middle, "noise": noise, "goal": allowed, "met": met, "peer": peer}
+        kept = {"case": case, "unit": unit, "measured": measured, "noise": noise, "goal": allowed, "met": met, "peer": peer}
         with open(os.environ["BENCH_RESULTS"], "a") as results:
-            results.write(json.dumps(result) + "\n")
-
-
-def note(case, text, allowed="", peer=""):
-    """Prints a row that has no figure to compare."""
-    print(f"  {case:<66} {text:<33} {allowed:<11} {peer}".rstrip(), flush=True)
+            results.write(json.dumps(kept) + "\n")
 
 
 def prepare(title):
     """Builds the programs and makes an empty directory, which is removed at a good end."""
     binaries = os.environ.get("BIN")
     if binaries is None:
-        subprocess.run(["cargo", "build", "--release", "--workspace"], cwd=ROOT, check=True)
+        subprocess.run(["make", "all"], cwd=ROOT, check=True)
         binaries = TARGET / "release"
     shutil.rmtree(BENCH, ignore_errors=True)
     for name in ("bin", "counting", "forge"):

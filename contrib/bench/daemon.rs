@@ -4,7 +4,7 @@
 //! fails on none.
 //!
 //! Needs git and openssl; uses wrk if it is installed. Arguments select measurements:
-//! `cargo bench --bench daemon -- latency answers`.
+//! `cargo bench --bench daemon -- latency answers`. `BENCH_SCALE=small` measures a tenth, as a trial.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -46,6 +46,16 @@ fn main() {
             measure();
         }
     }
+}
+
+/// Returns a count, or a tenth of it in a trial.
+fn scaled(full: usize) -> usize {
+    if std::env::var("BENCH_SCALE").is_ok_and(|scale| scale == "small") { full / 10 } else { full }
+}
+
+/// Returns a time, or a tenth of it in a trial.
+fn seconds(full: usize) -> Duration {
+    Duration::from_millis(100 * scaled(10 * full) as u64)
 }
 
 fn title(text: &str) {
@@ -172,7 +182,8 @@ fn latency() {
     daemon.wait_event("build + publish complete", PATIENCE);
     let bytes = signed_hook(&repo.file_url());
     let mut times = Vec::new();
-    for round in 2..=21 {
+    let rounds = scaled(20);
+    for round in 2..2 + rounds {
         repo.tag_light(&format!("v{round}"));
         let begin = SystemTime::now();
         ask(addr, &bytes, 1, true, 200);
@@ -183,7 +194,7 @@ fn latency() {
         daemon.wait_events("build + publish complete", round, PATIENCE);
     }
     row(
-        "webhook sent to `starting build`, median of 20",
+        &format!("webhook sent to `starting build`, median of {rounds}"),
         &milliseconds(quantile(&mut times, 0.5)),
         "<= 300 ms",
     );
@@ -191,34 +202,36 @@ fn latency() {
 }
 
 fn answers() {
-    title("Webhooks while a build runs and 500 recipes are polled");
+    let recipes = scaled(500);
+    title(&format!("Webhooks while a build runs and {recipes} recipes are polled"));
     let (forge, latch, built) = (forge(), Latch::new(), GitRepo::program(&["1"]));
-    let farm = quiet_farm(500, &forge).build();
+    let farm = quiet_farm(recipes, &forge).build();
     let recipe = hooked("slow", &built.file_url()).before_build(&latch.script());
     farm.add(&recipe);
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
     latch.wait_reached();
     // A reload polls every recipe again while the webhooks arrive.
-    daemon.wait_events("poll complete", 501, PATIENCE);
+    daemon.wait_events("poll complete", recipes + 1, PATIENCE);
     let bytes = signed_hook(&built.file_url());
     let mut times = Vec::new();
-    let mut polled = 501;
+    let mut polled = recipes + 1;
     for _ in 0..3 {
         daemon.signal(Signal::HUP);
         daemon.wait_events("polling upstream", polled + 1, PATIENCE);
-        times.extend(ask(addr, &bytes, 200, true, 200));
-        polled += 501;
+        times.extend(ask(addr, &bytes, scaled(200), true, 200));
+        polled += recipes + 1;
         daemon.wait_events("poll complete", polled, PATIENCE);
     }
-    row("answered, median of 600", &milliseconds(quantile(&mut times, 0.5)), "");
+    row(&format!("answered, median of {}", times.len()), &milliseconds(quantile(&mut times, 0.5)), "");
     row("answered, p99", &milliseconds(quantile(&mut times, 0.99)), "<= 10 ms");
     row("answered, the slowest", &milliseconds(quantile(&mut times, 1.0)), "");
     latch.open();
 }
 
 fn forgeries() {
-    title("100,000 webhooks with a bad signature");
+    let each = scaled(25_000);
+    title(&format!("{} webhooks with a bad signature", 4 * each));
     let repo = GitRepo::program(&["1"]);
     let farm = Farm::builder().http().with(&hooked("app", &repo.file_url())).build();
     let mut daemon = farm.daemon();
@@ -238,21 +251,22 @@ fn forgeries() {
     let before = proc_status(pid, "VmRSS:");
     thread::scope(|scope| {
         for bytes in &bad {
-            scope.spawn(move || ask(addr, bytes, 25_000, false, 401));
+            scope.spawn(move || ask(addr, bytes, each, false, 401));
         }
     });
     let took = begin.elapsed();
     let events = daemon.events();
     let polls = events.iter().filter(|event| event["msg"] == "polling upstream").count();
     let lines = events.iter().filter(|event| event["msg"] == "webhook signature invalid").count();
-    row("accepted", &format!("{} (401: 100000)", polls - 1), "0");
+    row("accepted", &format!("{} (401: {})", polls - 1, 4 * each), "0");
     row("resident memory before", &mebibytes(before), "");
     row("resident memory after", &mebibytes(proc_status(pid, "VmRSS:")), "flat");
     row("time", &format!("{:.1} s, {lines} log lines", took.as_secs_f64()), "");
 }
 
 fn halves() {
-    title("2,000 clients that send half a request");
+    let count = scaled(2000);
+    title(&format!("{count} clients that send half a request"));
     let farm = Farm::builder().http().build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
@@ -262,7 +276,7 @@ fn halves() {
     raise_open_files();
     let mut clients = Vec::new();
     let mut times = Vec::new();
-    for number in 0..2000 {
+    for number in 0..count {
         let mut stream = TcpStream::connect(addr).expect("a connection");
         let begun = [
             "GET /healthz HTTP/1.1\r\nHost: ",
@@ -275,8 +289,8 @@ fn halves() {
             times.extend(ask(addr, HEALTHZ.as_bytes(), 1, true, 200));
         }
     }
-    times.extend(ask(addr, HEALTHZ.as_bytes(), 800, true, 200));
-    row("/healthz, median of 1,000", &milliseconds(quantile(&mut times, 0.5)), "");
+    times.extend(ask(addr, HEALTHZ.as_bytes(), scaled(800), true, 200));
+    row(&format!("/healthz, median of {}", times.len()), &milliseconds(quantile(&mut times, 0.5)), "");
     row("/healthz, p99", &milliseconds(quantile(&mut times, 0.99)), "<= 100 ms");
     row("peak resident memory", &mebibytes(proc_status(pid, "VmHWM:")), "<= 32 MiB");
     row("threads, sockets at that time", &format!("{}, {}", threads(pid), sockets(pid)), "");
@@ -292,45 +306,47 @@ fn raise_open_files() {
 }
 
 fn idle() {
-    title("An idle farm of 200 recipes");
+    let recipes = scaled(200);
+    title(&format!("An idle farm of {recipes} recipes, for {:?}", seconds(30)));
     let forge = forge();
-    let farm = quiet_farm(200, &forge).build();
+    let farm = quiet_farm(recipes, &forge).build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
-    daemon.wait_events("poll complete", 200, PATIENCE);
+    daemon.wait_events("poll complete", recipes, PATIENCE);
     ask(addr, HEALTHZ.as_bytes(), 1, true, 200);
     let pid = daemon.pid();
     // Wait until short-lived threads have ended and memory is returned.
-    thread::sleep(Duration::from_secs(8));
+    thread::sleep(seconds(8));
     let before = switches(pid);
-    thread::sleep(Duration::from_secs(30));
+    thread::sleep(seconds(30));
     let after = switches(pid);
     row("resident memory", &mebibytes(proc_status(pid, "VmRSS:")), "<= 6 MiB");
     row("resident memory shared with the program file", &mebibytes(proc_status(pid, "RssFile:")), "");
     row("threads", &threads(pid).to_string(), "<= 18");
-    row("voluntary context switches in 30 s", &(after.0 - before.0).to_string(), "<= 5");
-    row("all context switches in 30 s", &(after.1 - before.1).to_string(), "");
+    row("voluntary context switches meanwhile", &(after.0 - before.0).to_string(), "<= 5");
+    row("all context switches meanwhile", &(after.1 - before.1).to_string(), "");
 }
 
 fn throughput() {
     title("Throughput against a bare tiny_http with the same bytes");
+    let rounds = scaled(10).min(5);
     let forge = forge();
-    let farm = quiet_farm(200, &forge).build();
+    let farm = quiet_farm(scaled(200), &forge).build();
     let mut daemon: Running = farm.daemon();
     let addr = daemon.http_addr();
-    daemon.wait_events("poll complete", 200, PATIENCE);
+    daemon.wait_events("poll complete", scaled(200), PATIENCE);
     for (page, kind) in [("/healthz", "text/plain; charset=utf-8"), ("/status", "application/json")] {
         let body = client::get(addr, page).body;
         let bare = bare_server(body.clone(), kind);
-        let mut ratios: Vec<(f64, f64, f64)> = (0..5)
+        let mut ratios: Vec<(f64, f64, f64)> = (0..rounds)
             .map(|_| {
                 let (ours, theirs) = (throughput_of(addr, page), throughput_of(bare, page));
                 (ours / theirs, ours, theirs)
             })
             .collect();
         ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (ratio, ours, theirs) = ratios[2];
-        row(&format!("{page} ({} bytes), median ratio of 5", body.len()), &format!("{ratio:.2}"), "");
+        let (ratio, ours, theirs) = ratios[rounds / 2];
+        row(&format!("{page} ({} bytes), median ratio of {rounds}", body.len()), &format!("{ratio:.2}"), "");
         row("", &format!("{ours:.0} : {theirs:.0} a second"), ">= 20000 /healthz");
     }
 }

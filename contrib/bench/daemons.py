@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from common import (BENCH, PROGRAMS, SMALL, count_tools, cpu, fail, main, median, memory, note, row, spawn, stop,
+from common import (BENCH, PROGRAMS, SMALL, count_tools, cpu, fail, main, median, memory, row, show, spawn, stop,
                     wait_logged)
 from farms import Farm, Server, fill_repository, server, small_repository
 
@@ -170,7 +170,7 @@ def idle():
     """Measures the daemon at rest after polls over HTTP, and over TLS. For TLS its trust store has the
     system's size and our certificate."""
     recipes, tags = 200 // SMALL, 20
-    at_rest("HTTP", farm_of("http", recipes, tags), recipes)
+    at_rest("HTTP", 6, farm_of("http", recipes, tags), recipes)
     certificate, key, trust = BENCH / "cert.pem", BENCH / "key.pem", BENCH / "trust.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext",
@@ -181,19 +181,19 @@ def idle():
     mount = f'mount --bind "{trust}" "{system}" && exec "$@"'
     wrapped = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
     if not system.exists() or subprocess.run([*wrapped, "true"], capture_output=True).returncode:
-        return note(IDLE.format(recipes, "TLS"), "skipped: no mount namespaces or trust store")
+        return show(IDLE.format(recipes, "TLS"), "MiB", "skipped: no mount namespaces or no trust store")
     tls = Server(certificate, key)
-    at_rest("TLS", farm_of("tls", recipes, tags, lambda _, path: f"https://localhost:{tls.port}/{path}"), recipes, wrapped)
+    at_rest("TLS", 7, farm_of("tls", recipes, tags, lambda _, path: f"https://localhost:{tls.port}/{path}"), recipes, wrapped)
 
 
-def at_rest(scheme, farm, recipes, prefix=()):
+def at_rest(scheme, goal, farm, recipes, prefix=()):
     count_tools()
     process = daemon(farm, recipes, prefix)
     rest()
     if count_tools():
         fail(f"git has listed upstreams over {scheme}")
     peak = memory(process.pid, "VmHWM")
-    row(IDLE.format(recipes, scheme), memory(process.pid, "VmRSS"), "MiB", 6, f"peak {peak:.1f} MiB", summary=True)
+    row(IDLE.format(recipes, scheme), memory(process.pid, "VmRSS"), "MiB", goal, f"peak {peak:.1f} MiB", summary=True)
     stop(process)
 
 

@@ -13,7 +13,7 @@ from common import ROOT, TARGET
 
 HERE = ROOT / "contrib/bench"
 PROGRAMS = [[sys.executable, HERE / name] for name in ("publish.py", "versions.py", "sweeps.py", "daemons.py")]
-PROGRAMS += [["sh", HERE / "builds.sh"], ["cargo", "bench", "--quiet", "--bench", "daemon"]]
+PROGRAMS += [["sh", HERE / "builds.sh"], [*os.environ.get("CARGO", "cargo").split(), "bench", "--quiet", "--bench", "daemon"]]
 
 
 def main():

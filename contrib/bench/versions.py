@@ -1,45 +1,90 @@
-"""Measures builds and publishes of many trivial versions by a sweep of the manager: with few and with
-many packages published before, at the beginning and at the end of a long sweep, and of many
+"""Measures builds and publishes of trivial versions by the manager: with few and with many packages
+published before, in a backlog and alone; at the beginning and at the end of a long sweep; and of many
 upstreams. CPU includes git, peipkg-build and peipkg-repo.
 
-Needs python3 and openssl. Arguments select measurements: backlog, long, many.
+Needs python3, git and openssl. Arguments select measurements: backlog, alone, long, many.
 """
 
+import json
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
 
-from common import BENCH, ROUNDS, SMALL, cpu, fail, main, row, spawn
-from farms import Farm, fill_repository, small_repository
+from common import BENCH, ROUNDS, SMALL, cpu, fail, main, row, spawn, stop, wait_logged
+from farms import Farm, fill_repository, git, small_repository
 
 FEWER_ROUNDS = min(ROUNDS, 3)
+SIZES = (100, 50_000 // SMALL)
+COMPLETE = "build + publish complete"
+
+
+def filled(size):
+    """Returns a repository that lists `size` packages."""
+    repo, per_name = BENCH / f"filled-{size}", 20
+    if not repo.exists():
+        fill_repository(repo, [f"recipe-{number:05}" for number in range(size // per_name)], per_name)
+    return repo
+
+
+def farm_into(name, size, upstream):
+    """Creates a farm of one recipe with `size` packages published before."""
+    farm = Farm(name, [("thing", f"file://{upstream}")])
+    shutil.copytree(filled(size), farm.state / "repo")
+    return farm
 
 
 def backlog():
-    """A backlog of 100 versions, with 100 packages published before and with 50,000."""
-    versions, per_name = 100 // SMALL, 20
+    """A backlog of 100 versions, with 100 packages published before and with 50,000. What is finished
+    while a publish runs is published together by the next one."""
+    versions = 100 // SMALL
     upstream = small_repository("backlog", versions)
-    sizes, spent, peaks = (100, 50_000 // SMALL), {}, {}
-    rounds = []
-    for size in sizes:
-        names = [f"recipe-{number:05}" for number in range(size // per_name)]
-        fill_repository(BENCH / f"filled-{size}", names, per_name)
+    runs, groups = {size: [] for size in SIZES}, {size: [] for size in SIZES}
     for number in range(FEWER_ROUNDS):
-        rounds.append([])
-        for size in sizes:
-            farm = Farm(f"backlog-{size}-{number}", [("thing", f"file://{upstream}")])
-            shutil.copytree(BENCH / f"filled-{size}", farm.state / "repo")
-            run = farm.sweep(versions)
-            rounds[-1].append(run)
-            spent.setdefault(size, []).append(run.cpu / versions * 1000)
-            peaks.setdefault(size, []).append(run.peak)
+        for size in SIZES:
+            farm = farm_into(f"backlog-{size}-{number}", size, upstream)
+            before = index_version(farm)
+            runs[size].append(farm.sweep(versions))
+            groups[size].append(versions / (index_version(farm) - before))
             shutil.rmtree(farm.home)
-    ratios = [large.cpu / small.cpu for small, large in rounds]
-    row(f"a version of a backlog, {sizes[1]:,} packages against {sizes[0]}: CPU", ratios, "x", 1.5, summary=True)
-    for size in sizes:
-        row(f"  with {size:,} packages: CPU of a version", spent[size], "ms")
-        row(f"  with {size:,} packages: memory of the manager", peaks[size], "MiB")
+    few, most = (runs[size] for size in SIZES)
+    ratios = [large.cpu / small.cpu for small, large in zip(few, most)]
+    row(f"a version of a backlog, {SIZES[1]:,} packages against {SIZES[0]}: CPU", ratios, "x", 1.5, summary=True)
+    for size in SIZES:
+        row(f"  with {size:,} packages: CPU of a version", [run.cpu / versions * 1000 for run in runs[size]], "ms")
+        row(f"  with {size:,} packages: versions in a publish", groups[size], "")
+        row(f"  with {size:,} packages: memory of the manager", [run.peak for run in runs[size]], "MiB")
+
+
+def index_version(farm):
+    return json.loads((farm.state / "repo/index/active.json").read_text())["index_version"]
+
+
+def alone():
+    """One version at a time, as most releases come: each has a publish of its own."""
+    daemons, versions = [], 2 * ROUNDS
+    for size in SIZES:
+        upstream = small_repository(f"alone-{size}", versions + 1)
+        commits = git("-C", upstream, "rev-list", "--reverse", "main").decode().split()
+        git("-C", upstream, "tag", "--delete", *(f"v{number}" for number in range(2, versions + 2)))
+        farm = farm_into(f"alone-{size}", size, upstream)
+        process = spawn(farm.command(), farm.log)
+        wait_logged(farm.log, process, COMPLETE, 1)
+        daemons.append((farm, process, upstream, commits, []))
+    for number in range(2, versions + 2):
+        for farm, process, upstream, commits, spent in daemons:
+            git("-C", upstream, "tag", f"v{number}", commits[number - 1])
+            before = cpu(process)
+            process.send_signal(signal.SIGHUP)
+            wait_logged(farm.log, process, COMPLETE, number)
+            spent.append((cpu(process) - before) * 1000)
+    small, large = (spent for *_, spent in daemons)
+    row(f"a version alone, {SIZES[1]:,} packages against {SIZES[0]}: CPU", [b / a for a, b in zip(small, large)], "x", summary=True)
+    for size, (farm, process, _, _, spent) in zip(SIZES, daemons):
+        stop(process)
+        row(f"  with {size:,} packages: CPU of a version", spent, "ms")
+        shutil.rmtree(farm.home)
 
 
 def long():
@@ -76,7 +121,7 @@ def long():
 
 def many():
     """300 versions of 20 upstreams, in memory where the machine has /dev/shm."""
-    upstreams, tags = 20, 15 if SMALL == 1 else 3
+    upstreams, tags = (20, 15) if SMALL == 1 else (5, 4)
     memory = Path("/dev/shm")
     where = memory if memory.is_dir() else BENCH
     runs = []
@@ -96,4 +141,4 @@ def many():
 
 
 if __name__ == "__main__":
-    main("Many versions", {"backlog": backlog, "long": long, "many": many})
+    main("Builds of trivial versions", {"backlog": backlog, "alone": alone, "long": long, "many": many})

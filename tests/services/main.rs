@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod benchmarks;
 mod cron;
 mod documents;
 mod github_actions;
