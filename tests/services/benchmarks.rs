@@ -64,7 +64,7 @@ fn builds_and_daemons_are_measured() {
         return;
     }
     let (printed, _) = measure("versions.py", &["many"]);
-    assert!(printed.contains("60 versions of 20 upstreams"), "{printed}");
+    assert!(printed.contains("20 versions of 5 upstreams"), "{printed}");
     let (printed, _) = measure("daemons.py", &["start", "size"]);
     assert!(printed.contains("start to /healthz"), "{printed}");
 }
