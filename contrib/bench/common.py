@@ -130,22 +130,34 @@ def stop_all():
 
 
 class Run:
-    """A program's run: `cpu` and `wall` in seconds, `peak` in MiB."""
+    """A program's run: `cpu` and `wall` in seconds, `peak` in MiB. With `tree`, the peak is the sum over
+    it and all below it, and `peaks` has the peak of one process for each program's name."""
 
     def __init__(self, command, log=None, counting=False, tree=False):
-        self.peak, begin = 0, time.monotonic()
+        self.peak, self.peaks, begin = 0, {}, time.monotonic()
         process = spawn(command, log, counting)
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
-            self.peak = max(self.peak, tree_memory(process.pid) if tree else memory(process.pid, "VmHWM"))
+            self.peak = max(self.peak, self.tree_memory(process.pid) if tree else memory(process.pid, "VmHWM"))
             time.sleep(0.02 if tree else 0.001)
         self.wall = time.monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             fail(f"{command[0]} ended with {process.returncode}; see {log}")
         self.cpu = usage.ru_utime + usage.ru_stime
+
+    def tree_memory(self, pid):
+        """Returns the memory of a process and all below it in MiB; shared pages count once."""
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            tasks = list(Path(f"/proc/{pid}/task").iterdir())
+            children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        except OSError:
+            return 0
+        self.peaks[name] = max(self.peaks.get(name, 0), memory(pid, "VmHWM"))
+        return memory(pid, "Pss", "smaps_rollup") + sum(map(self.tree_memory, children))
 
 
 def memory(pid, field, file="status"):
@@ -155,16 +167,6 @@ def memory(pid, field, file="status"):
     except OSError:
         return 0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":")), 0)
-
-
-def tree_memory(pid):
-    """Returns the memory of a process and all below it in MiB; shared pages count once."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        children = []
-    return memory(pid, "Pss", "smaps_rollup") + sum(map(tree_memory, children))
 
 
 def cpu(process):

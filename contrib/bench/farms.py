@@ -81,7 +81,7 @@ def small_repository(name, tags, forge=None):
 
 
 class Farm:
-    def __init__(self, name, recipes, pattern=r"^v(\d+)$", parent=BENCH):
+    def __init__(self, name, recipes, pattern=r"^v(\d+)$", parent=BENCH, script=TRIVIAL):
         """Takes `recipes` as pairs of name and upstream."""
         self.home = parent / name
         self.state, self.log = self.home / "state", self.home / "log"
@@ -96,14 +96,15 @@ class Farm:
             f'[poll]\ndefault_interval = "168h"\n[http]\naddr = "127.0.0.1:{self.port}"\n'
         )
         for recipe, upstream in recipes:
-            write_recipe(self.home / "recipes" / recipe, recipe, f"[upstream]\ngit = \"{upstream}\"\ntag_pattern = '{pattern}'\n")
+            section = f"[upstream]\ngit = \"{upstream}\"\ntag_pattern = '{pattern}'\n"
+            write_recipe(self.home / "recipes" / recipe, recipe, section, script)
 
     def command(self, *arguments):
         return [BENCH / "bin/peipkg-manager", "--config", self.config, *arguments]
 
-    def sweep(self, versions):
+    def sweep(self, versions, tree=False):
         """Runs a sweep that publishes `versions` versions."""
-        run = Run(self.command("--once"), self.log)
+        run = Run(self.command("--once"), self.log, tree=tree)
         self.check_published(versions)
         return run
 
@@ -113,13 +114,13 @@ class Farm:
             fail(f"{published} of {versions} versions were published; see {self.log}")
 
 
-def write_recipe(directory, name, upstream=""):
+def write_recipe(directory, name, upstream="", script=TRIVIAL):
     directory.mkdir(parents=True)
     (directory / "peipkg.toml").write_text(
         f'[meta]\nlicense = "MIT"\nbuild_script = "build.sh"\n[[package]]\nname = "{name}"\n'
         f'architecture = "noarch"\ndescription = "Something to measure"\nfiles = ["usr/share/**"]\n{upstream}'
     )
-    (directory / "build.sh").write_text(TRIVIAL)
+    (directory / "build.sh").write_text(script)
 
 
 @functools.cache
@@ -165,10 +166,13 @@ def fill_repository(repo, names, versions):
 
 
 def listed_as(entry, name, version):
-    """Returns the entry of another package, which has a hash and a place of its own."""
+    """Returns the entry of another package, which has a hash and a place of its own, and as many
+    relations as a library has."""
     file = entry["url"].rpartition("/")[2].replace(entry["name"], name).replace(entry["version"], version)
     digest = hashlib.sha256(file.encode()).hexdigest()
-    return dict(entry, name=name, version=version, url=f"/p/{name}/{version}/{file}", hash=dict(entry["hash"], value=digest))
+    needed = [{"name": "libc", "constraint": ">= 2.38"}, {"name": "libz", "constraint": ">= 1.3"}]
+    return dict(entry, name=name, version=version, url=f"/p/{name}/{version}/{file}", hash=dict(entry["hash"], value=digest),
+                dependencies=needed, provides=[{"name": f"{name}.so.1", "version": version}])
 
 
 def sign_index(path, packages):

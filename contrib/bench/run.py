@@ -12,8 +12,8 @@ import sys
 from common import ROOT, TARGET
 
 HERE = ROOT / "contrib/bench"
-PROGRAMS = [[sys.executable, HERE / name] for name in ("publish.py", "versions.py", "sweeps.py", "daemons.py")]
-PROGRAMS += [["sh", HERE / "builds.sh"], [*os.environ.get("CARGO", "cargo").split(), "bench", "--quiet", "--bench", "daemon"]]
+PROGRAMS = [[sys.executable, HERE / name] for name in ("publish.py", "versions.py", "sweeps.py", "daemons.py", "payload.py")]
+PROGRAMS += [[*os.environ.get("CARGO", "cargo").split(), "bench", "--quiet", "--bench", "daemon"]]
 
 
 def main():

@@ -18,7 +18,6 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("make", "builds for release; the test has built"),
     ("cargo ", "builds"),
     ("python3 contrib/bench/", "takes minutes"),
-    ("sh contrib/bench/", "takes minutes"),
     ("useradd ", "needs root; tests/services/systemd.rs runs it in a copy of the machine"),
     ("install -d -o ", "needs that user; tests/services/systemd.rs runs it"),
     ("chown ", "needs that user"),
