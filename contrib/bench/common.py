@@ -49,7 +49,7 @@ def row(case, values, unit, goal=None, peer="", summary=False):
     values = values if isinstance(values, list) else [values]
     low, middle, high = (shown(pick(values), unit) for pick in (min, median, max))
     noise = f"({low} to {high})" if low != high else ""
-    allowed = "" if goal is None else f"<= {shown(goal, unit) if unit == '1/' else f'{goal:g} {unit}'.rstrip()}"
+    allowed = "" if goal is None else f"<= {shown(goal, unit) if unit == '1/' else f'{goal:g} {unit}'.rstrip().replace(' x', 'x')}"
     show(case, unit, middle, noise, allowed, goal is None or median(values) <= goal, peer, summary)
 
 
@@ -116,6 +116,10 @@ def spawn(command, log=None, counting=False):
 def stop(process):
     process.send_signal(signal.SIGTERM)
     process.wait(30)
+
+
+# A request to end runs what is registered to run at the end.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @atexit.register

@@ -136,7 +136,7 @@ def many():
     versions = upstreams * tags
     case = f"{versions} versions of {upstreams} upstreams{', tmpfs' if where == memory else ''}: each"
     row(f"{case}, wall", [run.wall / versions * 1000 for run in runs], "ms", 18, summary=True)
-    row("  CPU of each", [run.cpu / versions * 1000 for run in runs], "ms")
+    row(f"{case}, CPU", [run.cpu / versions * 1000 for run in runs], "ms", summary=True)
     row("  processors busy meanwhile", [run.cpu / run.wall for run in runs], "x")
 
 
