@@ -59,8 +59,8 @@ check:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 # Measures time and memory, each figure beside its goal and, where there is one, beside another program
-# in the same run; then prints the most important figures again. Takes half an hour, a few GiB of disk
-# below target/, and 300 MiB of /dev/shm; BENCH_SCALE=small takes three minutes. Exits 0 even if a goal
+# in the same run; then prints the most important figures again. Takes some twenty minutes, 3 GiB of
+# disk below target/, and 100 MiB of /dev/shm; BENCH_SCALE=small takes three minutes. Exits 0 even if a goal
 # is missed. docs/performance.md explains the figures.
 bench: all
 	CARGO="$(CARGO)" BIN=$(or $(CARGO_TARGET_DIR),target)/release python3 contrib/bench/run.py

@@ -40,7 +40,7 @@ def shown(value, unit):
     """Returns a figure as people read it. The unit "1/" is a ratio far below one."""
     if unit == "1/":
         return f"1/{1 / value:.0f}" if value else "0"
-    digits = {"x": 2, "MB": 2, "MiB": 1, "ms": 1, "s": 3}.get(unit, 0)
+    digits = {"x": 2, "MB": 2, "MiB": 1, "ms": 1 if value >= 1 else 2, "s": 3}.get(unit, 0)
     return f"{value:.{digits}f}{'' if unit == 'x' else ' '}{unit}".rstrip()
 
 

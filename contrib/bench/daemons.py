@@ -136,7 +136,7 @@ def scale():
     row(f"{case}: reload, wall", median(wall[1]) / median(wall[0]), "x", 12)
     case = f"daemon, {large.recipes:,} recipes"
     row(f"{case}: resident memory after all polls", large.resident, "MiB", 32, summary=True)
-    row(f"{case}: memory while it reloads and polls", peaks, "MiB", 40, summary=True)
+    row(f"{case}: most memory while it reloads and polls", max(peaks), "MiB", 40, f"in the first {peaks[0]:.1f} MiB", summary=True)
     row(f"{case}: longest /healthz meanwhile, wall", healthz, "ms", 50, f"at rest {calm:.1f} ms", summary=True)
     for number, farm in enumerate((small, large)):
         case = f"daemon, {farm.recipes:,} x {tags}"
