@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use peipkg_format::problem::{Problem, utf8_text};
@@ -13,7 +14,8 @@ use peipkg_format::regular_file::{self, MAX_TEXT};
 
 use crate::app::recipe_files::{self, RecipeFiles};
 use crate::config::{Grant, Http};
-use crate::recipe::{FILE_NAME, Recipe};
+use crate::farm::Roster;
+use crate::recipe::{BuildKeys, FILE_NAME, Recipe};
 use crate::state::volumes::LOST_AND_FOUND;
 
 /// How many recipes make it worth starting another thread to read them.
@@ -25,7 +27,9 @@ pub(super) struct Reading {
     /// The ids of all recipes, the broken ones included.
     pub ids: Vec<String>,
     /// The recipes without problems.
-    pub recipes: Vec<Recipe>,
+    pub recipes: Vec<Arc<Recipe>>,
+    /// The lines of the packages of each recipe in its file.
+    package_lines: Vec<Box<[usize]>>,
     /// Warnings about any of the recipes, or about grants.
     pub warnings: Vec<Problem>,
     /// Why all builds of a recipe will fail. The others can be built, so the roster can be used.
@@ -45,44 +49,47 @@ pub(super) struct Expected<'a> {
     pub grants: &'a BTreeMap<String, Grant>,
 }
 
-/// Reads the recipes below `recipes_dir`, sorted by id, and compares them with the configuration.
+/// Reads the recipes below `recipes_dir`, sorted by id, and compares them with the configuration. Takes
+/// the recipes that have not changed from `present`: a reload should not hold two rosters in memory.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>) -> Result<Reading, Problem> {
-    let mut reading = read_recipes(recipes_dir)?;
+pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
+    let mut reading = read_recipes(recipes_dir, expected, present)?;
     let Expected { config, http, grants } = expected;
-    reading.warnings.extend(shared_packages(&reading.recipes));
+    let shared = shared_packages(&reading);
+    reading.warnings.extend(shared);
     for (recipe, grant) in grants.iter().filter(|(recipe, _)| !reading.ids.contains(recipe)) {
         let message = format!("[[grant]] recipe {recipe:?} does not exist");
         reading.warnings.push(Problem { path: config.to_owned(), line: Some(grant.line), message });
     }
-    reading.unbuildable.extend(ungranted_keys(&reading.recipes, expected));
     reading.problems.extend(http.and_then(|http| http.check_secret(config, &reading.recipes)));
     Ok(reading)
 }
 
 /// Reads the recipes below `recipes_dir`, sorted by id.
-fn read_recipes(recipes_dir: &Path) -> Result<Reading, Problem> {
+fn read_recipes(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
     let directories = recipe_directories(recipes_dir)?;
     let shares = thread::available_parallelism().map_or(1, NonZero::get);
     let mut shares = directories.chunks(directories.len().div_ceil(shares).max(SHARE));
     Ok(thread::scope(|scope| {
         let first = shares.next().unwrap_or_default();
-        let helper = |share| thread::Builder::new().spawn_scoped(scope, move || read_share(share)).ok();
+        let helper = |share| {
+            thread::Builder::new().spawn_scoped(scope, move || read_share(share, expected, present)).ok()
+        };
         let others: Vec<_> = shares.map(|share| (share, helper(share))).collect();
-        let mut reading = read_share(first);
+        let mut reading = read_share(first, expected, present);
         for (share, helper) in others {
             // If the system refuses a thread, read its share here.
             let read = helper.and_then(|helper| helper.join().ok());
-            reading.append(read.unwrap_or_else(|| read_share(share)));
+            reading.append(read.unwrap_or_else(|| read_share(share, expected, present)));
         }
         reading
     }))
 }
 
 /// Reads the recipes in `directories`.
-fn read_share(directories: &[PathBuf]) -> Reading {
+fn read_share(directories: &[PathBuf], expected: Expected<'_>, present: &Roster) -> Reading {
     let mut reading = Reading::default();
     for directory in directories {
         let file = directory.join(FILE_NAME);
@@ -116,11 +123,15 @@ fn read_share(directories: &[PathBuf]) -> Reading {
             reading.unbuildable.push(Problem::of_file(directory.join(FILE_NAME), message));
         }
         let stamp = files.as_ref().map_or(0, |files| files.stamp(&text));
-        match Recipe::parse(id, directory, &text, stamp, &mut reading.warnings) {
-            Ok(recipe) => {
-                let script = files.ok().and_then(|files| unfit_script(&recipe, &files));
-                reading.unbuildable.extend(recipe.unbuildable.iter().cloned().chain(script).map(of_builds));
-                reading.recipes.push(recipe);
+        match Recipe::parse_whole(id, directory, &text, stamp, &mut reading.warnings) {
+            Ok((recipe, keys)) => {
+                let script = files.ok().and_then(|files| unfit_script(&recipe, &keys, &files));
+                let ungranted = ungranted_keys(&recipe, &keys, expected);
+                let unbuildable = keys.unbuildable.into_iter().chain(script).map(of_builds);
+                reading.unbuildable.extend(unbuildable.chain(ungranted));
+                reading.package_lines.push(keys.package_lines.into());
+                let unchanged = present.get(&recipe.id).filter(|present| ***present == recipe);
+                reading.recipes.push(unchanged.cloned().unwrap_or_else(|| Arc::new(recipe)));
             }
             Err(found) => reading.problems.extend(found),
         }
@@ -135,8 +146,8 @@ pub(super) fn of_builds(problem: Problem) -> Problem {
 
 /// Finds a build script that no build could read. A recipe without `[upstream]` is built by hand, in
 /// its own directory: there, it may have a script that the manager would not copy.
-fn unfit_script(recipe: &Recipe, files: &RecipeFiles) -> Option<Problem> {
-    let (script, line) = recipe.build_script.as_ref()?;
+fn unfit_script(recipe: &Recipe, keys: &BuildKeys, files: &RecipeFiles) -> Option<Problem> {
+    let (script, line) = keys.build_script.as_ref()?;
     if files.contains(script) {
         return None;
     }
@@ -160,6 +171,7 @@ impl Reading {
     fn append(&mut self, mut other: Self) {
         self.ids.append(&mut other.ids);
         self.recipes.append(&mut other.recipes);
+        self.package_lines.append(&mut other.package_lines);
         self.warnings.append(&mut other.warnings);
         self.unbuildable.append(&mut other.unbuildable);
         self.problems.append(&mut other.problems);
@@ -168,33 +180,32 @@ impl Reading {
 
 /// Finds the keys of `[[sign]]` that no grant gives to the recipe. The manager never builds a recipe
 /// without `[upstream]`, so its keys need no grant.
-fn ungranted_keys(recipes: &[Recipe], Expected { config, grants, .. }: Expected<'_>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for recipe in recipes.iter().filter(|recipe| recipe.upstream.is_some()) {
-        let granted = grants.get(&*recipe.id).map_or(&[][..], |grant| &grant.sign);
-        for (key, line) in &recipe.sign_keys {
-            if granted.iter().any(|granted| granted.name == *key) {
-                continue;
-            }
-            let message = format!(
-                "[[sign]] key {key:?} is not granted to this recipe, so its builds fail; \
-                 name the key in sign of its [[grant]] in {}",
-                config.display()
-            );
-            problems.push(Problem { path: recipe.file(), line: Some(*line), message });
-        }
+fn ungranted_keys(recipe: &Recipe, keys: &BuildKeys, expected: Expected<'_>) -> Vec<Problem> {
+    if recipe.upstream.is_none() {
+        return Vec::new();
     }
-    problems
+    let granted = expected.grants.get(&*recipe.id).map_or(&[][..], |grant| &grant.sign);
+    let is_ungranted = |(key, _): &&(String, usize)| !granted.iter().any(|granted| granted.name == *key);
+    let problem = |(key, line): &(String, usize)| {
+        let message = format!(
+            "[[sign]] key {key:?} is not granted to this recipe, so its builds fail; \
+             name the key in sign of its [[grant]] in {}",
+            expected.config.display()
+        );
+        Problem { path: recipe.file(), line: Some(*line), message }
+    };
+    keys.sign_keys.iter().filter(is_ungranted).map(problem).collect()
 }
 
 /// Warns of packages that several recipes build. The archive index lists versions by package, so a
 /// version that one of the recipes has published counts as published for the others.
-fn shared_packages(recipes: &[Recipe]) -> Vec<Problem> {
+fn shared_packages(Reading { recipes, package_lines, .. }: &Reading) -> Vec<Problem> {
     let mut builders = HashMap::new();
     let mut warnings = Vec::new();
-    for recipe in recipes {
-        for (package, line) in recipe.packages.iter().zip(&recipe.package_lines) {
-            let (other, other_line): (&Recipe, usize) = *builders.entry(package).or_insert((recipe, *line));
+    for (recipe, lines) in recipes.iter().zip(package_lines) {
+        for (package, line) in recipe.packages.iter().zip(lines) {
+            let (other, other_line): (&Recipe, usize) =
+                *builders.entry(package).or_insert((&**recipe, *line));
             if other.id != recipe.id {
                 let message = format!(
                     "[[package]] {:?} for {} is built by {}:{other_line} too; only the first build of each version is published",
@@ -235,7 +246,8 @@ mod tests {
             let package = "[[package]]\nname = \"tool\"\narchitecture = \"noarch\"\n";
             fs::write(directory.join(FILE_NAME), if number % 100 == 99 { "?" } else { package }).unwrap();
         }
-        let reading = read_recipes(home.path()).unwrap();
+        let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
+        let reading = read_recipes(home.path(), expected, &Roster::new()).unwrap();
         assert!(reading.ids.len() == count && reading.ids.is_sorted());
         let broken: Vec<_> = reading.problems.iter().map(|problem| problem.path.clone()).collect();
         assert!(broken.is_sorted(), "{broken:?}");

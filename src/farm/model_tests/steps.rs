@@ -39,7 +39,7 @@ impl Large {
         let published: Vec<String> = (0..size).map(|n| format!("p{n}")).collect();
         let published: Vec<(&str, &str)> = published.iter().map(|name| (name.as_str(), "1-1")).collect();
         large.event("archive", Event::ArchiveRead(Ok(archive(&published))));
-        large.event("roster", Event::RosterLoaded(Ok(recipes)));
+        large.event("roster", loaded(recipes));
         // The first round: every twentieth upstream has versions that wait, each fortieth cannot be
         // listed.
         while let Some(url) = large.polls.pop() {
