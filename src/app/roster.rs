@@ -2,10 +2,11 @@
 //! configuration. A start, a reload and `--check` all read it here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -25,7 +26,7 @@ const SHARE: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// The ids of all recipes, the broken ones included.
-    pub ids: Vec<String>,
+    pub ids: Vec<Arc<str>>,
     /// The recipes without problems.
     pub recipes: Vec<Arc<Recipe>>,
     /// The lines of the packages of each recipe in its file.
@@ -59,7 +60,8 @@ pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>, present: &Roster)
     let Expected { config, http, grants } = expected;
     let shared = shared_packages(&reading);
     reading.warnings.extend(shared);
-    for (recipe, grant) in grants.iter().filter(|(recipe, _)| !reading.ids.contains(recipe)) {
+    for (recipe, grant) in grants.iter().filter(|(recipe, _)| !reading.ids.iter().any(|id| **id == **recipe))
+    {
         let message = format!("[[grant]] recipe {recipe:?} does not exist");
         reading.warnings.push(Problem { path: config.to_owned(), line: Some(grant.line), message });
     }
@@ -69,41 +71,45 @@ pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>, present: &Roster)
 
 /// Reads the recipes below `recipes_dir`, sorted by id.
 fn read_recipes(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
-    let directories = recipe_directories(recipes_dir)?;
+    let names = recipe_directories(recipes_dir)?;
     let shares = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut shares = directories.chunks(directories.len().div_ceil(shares).max(SHARE));
+    let mut shares = names.chunks(names.len().div_ceil(shares).max(SHARE));
     Ok(thread::scope(|scope| {
         let first = shares.next().unwrap_or_default();
         let helper = |share| {
-            thread::Builder::new().spawn_scoped(scope, move || read_share(share, expected, present)).ok()
+            thread::Builder::new()
+                .spawn_scoped(scope, move || read_share(recipes_dir, share, expected, present))
+                .ok()
         };
         let others: Vec<_> = shares.map(|share| (share, helper(share))).collect();
-        let mut reading = read_share(first, expected, present);
+        let mut reading = read_share(recipes_dir, first, expected, present);
         for (share, helper) in others {
             // If the system refuses a thread, read its share here.
             let read = helper.and_then(|helper| helper.join().ok());
-            reading.append(read.unwrap_or_else(|| read_share(share, expected, present)));
+            reading.append(read.unwrap_or_else(|| read_share(recipes_dir, share, expected, present)));
         }
         reading
     }))
 }
 
-/// Reads the recipes in `directories`.
-fn read_share(directories: &[PathBuf], expected: Expected<'_>, present: &Roster) -> Reading {
+/// Reads the recipes in the directories `names`.
+fn read_share(recipes_dir: &Path, names: &[OsString], expected: Expected<'_>, present: &Roster) -> Reading {
     let mut reading = Reading::default();
-    for directory in directories {
+    for name in names {
+        let directory = &recipes_dir.join(name);
         let file = directory.join(FILE_NAME);
         let read = regular_file::read(&file, MAX_TEXT);
         // Ignore a directory without the file: it is no recipe.
         if let Err(error) = &read
             && (matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
                 // A volume's own directory, which only root may read.
-                || directory.ends_with(LOST_AND_FOUND))
+                || name == LOST_AND_FOUND)
         {
             continue;
         }
-        let id = directory.file_name().and_then(|name| name.to_str());
-        reading.ids.extend(id.map(str::to_owned));
+        let id = name.to_str();
+        let known = id.and_then(|id| present.get_key_value(id)).map(|(id, _)| id.clone());
+        reading.ids.extend(known.or_else(|| id.map(Arc::from)));
         let unreadable = |error| Problem::of_file(&file, format!("cannot read the recipe: {error}"));
         let text = match read.map_err(unreadable).and_then(|bytes| utf8_text(&file, bytes)) {
             Ok(text) => text,
@@ -220,21 +226,70 @@ fn shared_packages(Reading { recipes, package_lines, .. }: &Reading) -> Vec<Prob
     warnings
 }
 
-/// Lists the entries of `recipes_dir`, sorted by name.
-fn recipe_directories(recipes_dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+/// Returns the names of the entries of `recipes_dir`, sorted.
+fn recipe_directories(recipes_dir: &Path) -> Result<Vec<OsString>, Problem> {
     let unreadable = |error: io::Error| {
         Problem::unreadable(recipes_dir, "recipes_dir", &error, "make it, with a directory for each recipe")
     };
     let entries = fs::read_dir(recipes_dir).map_err(unreadable)?;
-    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
-    let mut paths = paths.map_err(unreadable)?;
-    paths.sort();
-    Ok(paths)
+    let names: io::Result<Vec<OsString>> = entries.map(|entry| Ok(entry?.file_name())).collect();
+    let mut names = names.map_err(unreadable)?;
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PACKAGE: &str = "[[package]]\nname = \"tool\"\narchitecture = \"noarch\"\n";
+
+    /// Writes recipes of several kilobytes.
+    fn write_recipes(home: &Path, count: usize) {
+        for number in 0..count {
+            let directory = home.join(format!("r{number:04}"));
+            fs::create_dir(&directory).unwrap();
+            let keys: String = (0..100).map(|key| format!("key-{key:02} = [\"a\", \"b\"]\n")).collect();
+            fs::write(directory.join(FILE_NAME), format!("{PACKAGE}[meta]\n{keys}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn recipes_reread_are_the_present_ones_until_their_text_changes() {
+        let home = tempfile::tempdir().unwrap();
+        write_recipes(home.path(), 3);
+        let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
+        let read = |present: &Roster| read(home.path(), expected, present).unwrap().recipes;
+        let first = read(&Roster::new());
+        let present: Roster = first.iter().map(|recipe| (recipe.id.clone(), recipe.clone())).collect();
+        // A change within the same second that leaves length and time alone.
+        let path = first[1].file();
+        let (text, modified) =
+            (fs::read_to_string(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+        fs::write(&path, text.replace("tool", "fool")).unwrap();
+        fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+        let again = read(&present);
+        let is_present: Vec<bool> =
+            first.iter().zip(&again).map(|(one, other)| Arc::ptr_eq(one, other)).collect();
+        assert_eq!(is_present, [true, false, true]);
+        assert_eq!(again[1].packages[0].name, "fool");
+    }
+
+    #[test]
+    fn reload_holds_one_document_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        // One thread reads so few: the counter counts for one thread.
+        let count = SHARE - 1;
+        write_recipes(home.path(), count);
+        let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
+        let first = read(home.path(), expected, &Roster::new()).unwrap().recipes;
+        let present: Roster = first.into_iter().map(|recipe| (recipe.id.clone(), recipe)).collect();
+        let counted = allocation_counter::measure(|| {
+            drop(read(home.path(), expected, &present).unwrap());
+        });
+        let most = counted.bytes_max / count as u64;
+        assert!(most <= 600, "{most} bytes for each recipe");
+    }
 
     #[test]
     fn recipes_read_by_several_threads_stay_in_order() {
@@ -243,8 +298,7 @@ mod tests {
         for number in 0..count {
             let directory = home.path().join(format!("r{number:04}"));
             fs::create_dir(&directory).unwrap();
-            let package = "[[package]]\nname = \"tool\"\narchitecture = \"noarch\"\n";
-            fs::write(directory.join(FILE_NAME), if number % 100 == 99 { "?" } else { package }).unwrap();
+            fs::write(directory.join(FILE_NAME), if number % 100 == 99 { "?" } else { PACKAGE }).unwrap();
         }
         let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
         let reading = read_recipes(home.path(), expected, &Roster::new()).unwrap();

@@ -15,11 +15,15 @@
 //! handshakes.
 
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use peipkg_format::regular_file;
 use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::SigningKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::Error;
@@ -27,6 +31,9 @@ use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
+
+/// The longest file of certificates, in bytes: many times as long as any system's.
+const MAX_BUNDLE: u64 = 16 * 1024 * 1024;
 
 /// Puts TLS around connections of `https` URLs.
 #[derive(Default)]
@@ -99,21 +106,53 @@ pub(crate) fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
     timeout
 }
 
-/// Reads the system's trust store.
+/// Prepares the settings of all connections.
 fn client_config() -> Result<Arc<ClientConfig>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Skip certificates that rustls cannot parse: one of them must not disable the others.
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(format!("the system has no trusted certificates{reason}"));
-    }
+    let places = openssl_probe::probe();
+    let roots = trusted_roots(places.cert_file.as_deref(), &places.cert_dir)?;
     let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
     let builder =
         ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
     Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+/// Reads the trust store: `file`, or `directories` if it has no certificate. git lists an upstream whose
+/// certificate is in the directories alone.
+fn trusted_roots(file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let read = file.map_or(Ok(()), |file| add_certificates(file, &mut roots));
+    if roots.is_empty() {
+        let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
+        // Skip what is no file: the directories may hold others.
+        entries.for_each(|entry| drop(add_certificates(&entry.path(), &mut roots)));
+    }
+    if roots.is_empty() {
+        let reason = read.err().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(format!("the system has no trusted certificates{reason}"));
+    }
+    Ok(roots)
+}
+
+/// Adds the certificates in a file. Keeps only the part of each that verifies others before it reads
+/// the next one: all of them at once would leave the heap of the process half a megabyte larger.
+fn add_certificates(path: &Path, roots: &mut RootCertStore) -> io::Result<()> {
+    let file = BufReader::new(regular_file::open_up_to(path, MAX_BUNDLE)?);
+    for certificate in CertificateDer::pem_reader_iter(file) {
+        match certificate {
+            // Skip certificates that rustls cannot parse: one of them must not disable the others.
+            Ok(certificate) => drop(roots.add(certificate)),
+            Err(pem::Error::Io(error)) => return Err(error),
+            Err(_) => {}
+        }
+        // A directory has links to its files.
+        if let Some((last, others)) = roots.roots.split_last()
+            && others.contains(last)
+        {
+            roots.roots.pop();
+        }
+    }
+    Ok(())
 }
 
 fn no_tls(reason: impl Into<String>) -> Error {
