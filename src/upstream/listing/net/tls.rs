@@ -117,18 +117,21 @@ fn client_config() -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
-/// Reads the trust store: `file`, or `directories` if it has no certificate. git lists an upstream whose
+/// Reads the trust store: `file`, or `directories` where there is none. git lists an upstream whose
 /// certificate is in the directories alone.
 fn trusted_roots(file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    let read = file.map_or(Ok(()), |file| add_certificates(file, &mut roots));
-    if roots.is_empty() {
-        let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
-        // Skip what is no file: the directories may hold others.
-        entries.for_each(|entry| drop(add_certificates(&entry.path(), &mut roots)));
+    let mut failure = None;
+    match file {
+        Some(file) => failure = add_certificates(file, &mut roots).err(),
+        None => {
+            let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
+            // Skip what is no file: the directories may hold others.
+            entries.for_each(|entry| drop(add_certificates(&entry.path(), &mut roots)));
+        }
     }
     if roots.is_empty() {
-        let reason = read.err().map_or_else(String::new, |error| format!(": {error}"));
+        let reason = failure.map_or_else(String::new, |error| format!(": {error}"));
         return Err(format!("the system has no trusted certificates{reason}"));
     }
     Ok(roots)
@@ -228,5 +231,61 @@ struct NoKeys;
 impl KeyProvider for NoKeys {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General("client certificates are not used".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Creates self-signed certificates in files of `directory`, which are named by their subjects.
+    fn certify(directory: &Path, subjects: &[&str]) {
+        for subject in subjects {
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+            openssl.args(["-nodes", "-keyout", "/dev/null", "-subj", &format!("/CN={subject}"), "-out"]);
+            assert!(openssl.arg(directory.join(subject)).output().unwrap().status.success());
+        }
+    }
+
+    #[test]
+    fn trust_store_is_the_bundle_or_the_directories() {
+        let (home, certs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        certify(certs.path(), &["one", "two", "three"]);
+        std::os::unix::fs::symlink("one", certs.path().join("1234abcd.0")).unwrap();
+        fs::write(certs.path().join("README"), "no certificate").unwrap();
+        fs::create_dir(certs.path().join("java")).unwrap();
+        let read = |name: &str| fs::read_to_string(certs.path().join(name)).unwrap();
+        let bundle = home.path().join("bundle.pem");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        fs::write(&bundle, ["# Two roots\n", &read("one"), broken, &read("two")].concat()).unwrap();
+        let directories = [certs.path().to_owned(), home.path().join("none")];
+        let count = |file, directories: &[PathBuf]| trusted_roots(file, directories).map(|roots| roots.len());
+        assert_eq!(count(Some(&bundle), &directories), Ok(2));
+        assert_eq!(count(None, &directories), Ok(3));
+        let none = "the system has no trusted certificates";
+        assert_eq!(count(None, &[]), Err(none.to_owned()));
+        fs::write(&bundle, "").unwrap();
+        assert_eq!(count(Some(&bundle), &directories), Err(none.to_owned()));
+        fs::remove_file(&bundle).unwrap();
+        assert!(count(Some(&bundle), &directories).unwrap_err().starts_with(&format!("{none}: ")));
+    }
+
+    #[test]
+    fn trust_store_is_read_without_holding_the_certificates() {
+        let home = tempfile::tempdir().unwrap();
+        certify(home.path(), &["root"]);
+        let bundle = home.path().join("bundle.pem");
+        // Long comments, and one root again and again: only it is kept.
+        let entry = format!(
+            "{}\n{}",
+            "# a comment\n".repeat(100),
+            fs::read_to_string(home.path().join("root")).unwrap()
+        );
+        fs::write(&bundle, entry.repeat(500)).unwrap();
+        let counted = allocation_counter::measure(|| {
+            assert_eq!(trusted_roots(Some(&bundle), &[]).unwrap().len(), 1);
+        });
+        assert!(counted.bytes_max < 64 * 1024, "{} bytes", counted.bytes_max);
     }
 }
