@@ -249,8 +249,8 @@ mod tests {
         for number in 0..count {
             let directory = home.join(format!("r{number:04}"));
             fs::create_dir(&directory).unwrap();
-            let keys: String = (0..100).map(|key| format!("key-{key:02} = [\"a\", \"b\"]\n")).collect();
-            fs::write(directory.join(FILE_NAME), format!("{PACKAGE}[meta]\n{keys}")).unwrap();
+            let keys: Vec<_> = (0..100).map(|key| format!("key-{key:02} = [\"a\", \"b\"]\n")).collect();
+            fs::write(directory.join(FILE_NAME), format!("{PACKAGE}[meta]\n{}", keys.concat())).unwrap();
         }
     }
 

@@ -305,7 +305,7 @@ impl World {
 }
 
 fn webhook_name(upstream: &str) -> String {
-    UpstreamUrl::from(upstream).repository().to_owned()
+    UpstreamUrl::from(upstream).repository()
 }
 
 /// xorshift64.

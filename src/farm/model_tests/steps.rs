@@ -99,7 +99,7 @@ impl Large {
                 self.event(name, Event::PollFinished { upstream, tags });
             }
             let hooked = url((round * 7 + 3) % self.size);
-            let repositories = vec![hooked.repository().to_owned()];
+            let repositories = vec![hooked.repository()];
             self.event("webhook", Event::WebhookReceived { repositories });
             self.event("webhook for nobody", Event::WebhookReceived { repositories: vec!["h/x".into()] });
             for _ in 0..2 {

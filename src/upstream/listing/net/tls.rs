@@ -122,13 +122,12 @@ fn client_config() -> Result<Arc<ClientConfig>, String> {
 fn trusted_roots(file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let mut failure = None;
-    match file {
-        Some(file) => failure = add_certificates(file, &mut roots).err(),
-        None => {
-            let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
-            // Skip what is no file: the directories may hold others.
-            entries.for_each(|entry| drop(add_certificates(&entry.path(), &mut roots)));
-        }
+    if let Some(file) = file {
+        failure = add_certificates(file, &mut roots).err();
+    } else {
+        let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
+        // Skip what is no file: the directories may hold others.
+        entries.for_each(|entry| drop(add_certificates(&entry.path(), &mut roots)));
     }
     if roots.is_empty() {
         let reason = failure.map_or_else(String::new, |error| format!(": {error}"));
