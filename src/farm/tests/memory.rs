@@ -10,7 +10,7 @@ use super::*;
 const RECIPES: usize = 1250;
 
 /// The most bytes that one recipe with an upstream of its own may hold, after a poll.
-const HELD: u64 = 900;
+const HELD: u64 = 1000;
 
 /// Parses recipes that share nothing: each has an upstream and a pattern of its own.
 fn load(recipes: usize) -> Vec<Recipe> {
