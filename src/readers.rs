@@ -141,8 +141,9 @@ fn read_refs(bytes: &[u8]) {
 fn read_recipe(bytes: &[u8]) {
     let Ok(recipe) = Recipe::parse("r", Path::new("r"), &text(bytes), 0, &mut Vec::new()) else { return };
     if let Some(upstream) = recipe.upstream {
+        let reader = upstream.tag_reader();
         for tag in ["v1.0", "", "v\u{e9}", "release/2"] {
-            upstream.version_of(tag);
+            reader.version_of(tag);
         }
     }
 }
@@ -157,6 +158,7 @@ fn read_pattern(bytes: &[u8]) {
     let text = text(bytes);
     let Some((pattern, tags)) = text.split_once('\n') else { return };
     let Ok((pattern, _)) = TagPattern::parse(pattern) else { return };
+    let pattern = pattern.matcher();
     for tag in tags.lines() {
         drop(pattern.capture(tag));
     }

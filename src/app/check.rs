@@ -28,6 +28,7 @@ use crate::app::roster::{self, Expected};
 use crate::app::tools::Tools;
 use crate::app::upload_remote;
 use crate::config::{Draft, Http, ListenAddr, Upload};
+use crate::farm::Roster;
 use crate::state::state_dir::StateDir;
 
 /// The findings of a check. Its `Display` form is the output of `--check`.
@@ -160,7 +161,7 @@ impl Report {
 
     fn check_recipes(&mut self, recipes_dir: &Path, draft: &Draft, peipkg_build: Option<&Path>) {
         let expected = Expected { config: &self.config, http: draft.http.as_ref(), grants: &draft.grants };
-        let reading = match roster::read(recipes_dir, expected) {
+        let reading = match roster::read(recipes_dir, expected, &Roster::new()) {
             Ok(reading) => reading,
             Err(problem) => return self.add_problems([problem]),
         };

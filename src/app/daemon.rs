@@ -334,7 +334,7 @@ impl Loop {
             Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
             Effect::LoadRoster => {
                 self.lister.reload();
-                let roster = startup::load_roster(&self.config);
+                let roster = startup::load_roster(&self.config, self.farm.roster());
                 self.handle(Event::RosterLoaded(roster));
             }
             Effect::InterruptPolls => self.polls_interrupt.trigger(),

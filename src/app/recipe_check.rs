@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use peipkg_format::problem::{OneLine, Problem};
@@ -52,11 +53,11 @@ pub(super) struct Asked {
 pub(super) fn ask<'a>(
     tool: &Path,
     recipes_dir: &Path,
-    ids: &[String],
+    ids: &[Arc<str>],
     known: impl Iterator<Item = &'a Problem>,
 ) -> Asked {
     let mut asked = Asked::default();
-    let files: Vec<PathBuf> = ids.iter().map(|id| recipes_dir.join(id).join(FILE_NAME)).collect();
+    let files: Vec<PathBuf> = ids.iter().map(|id| recipes_dir.join(&**id).join(FILE_NAME)).collect();
     if files.is_empty() {
         return asked;
     }

@@ -15,6 +15,7 @@ use crate::app::roster::{self, Expected, Reading};
 use crate::app::tools::Tools;
 use crate::build_log;
 use crate::config::{Config, Upload};
+use crate::farm::Roster;
 use crate::http;
 use crate::process::Interrupt;
 use crate::recipe::Recipe;
@@ -38,7 +39,7 @@ pub(super) struct Prepared {
     /// Uploads the repository, if uploads are configured.
     pub uploader: Option<Uploader>,
     /// The first roster.
-    pub recipes: Vec<Recipe>,
+    pub recipes: Vec<Arc<Recipe>>,
 }
 
 /// Checks and opens everything that a run needs, in the order in which an operator would fix it.
@@ -49,7 +50,7 @@ pub(super) struct Prepared {
 pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error> {
     let tools = Tools::find(&config.upload).map_err(Error::Tools)?;
     let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
-    let recipes = load_roster(&config).map_err(Error::Problems)?;
+    let recipes = load_roster(&config, &Roster::new()).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);
     build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| &*recipe.id).collect());
     let config = Arc::new(config);
@@ -98,13 +99,13 @@ pub(super) fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http
     Ok(Some(Http { server, secret }))
 }
 
-/// Reads the recipes and logs warnings about them.
+/// Reads the recipes and logs warnings about them. `present` has the recipes that are loaded.
 ///
 /// # Errors
 /// Every problem of every recipe.
-pub(super) fn load_roster(config: &Config) -> Result<Vec<Recipe>, Vec<Problem>> {
+pub(super) fn load_roster(config: &Config, present: &Roster) -> Result<Vec<Arc<Recipe>>, Vec<Problem>> {
     let expected = Expected { config: &config.path, http: Some(&config.http), grants: &config.grants };
-    let reading = roster::read(&config.manager.recipes_dir, expected);
+    let reading = roster::read(&config.manager.recipes_dir, expected, present);
     let Reading { recipes, warnings, unbuildable, problems, .. } =
         reading.map_err(|problem| vec![problem])?;
     if !problems.is_empty() {

@@ -1,6 +1,7 @@
 //! The sections of the configuration. Pure.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use peipkg_format::duration;
@@ -151,7 +152,7 @@ impl Upload {
 impl Http {
     /// Returns a problem of the configuration file at `path` if one of `recipes` has a webhook but
     /// the file names no secret.
-    pub(crate) fn check_secret(&self, path: &Path, recipes: &[Recipe]) -> Option<Problem> {
+    pub(crate) fn check_secret(&self, path: &Path, recipes: &[Arc<Recipe>]) -> Option<Problem> {
         if self.addr.is_none() || self.webhook_secret_file.is_some() {
             return None;
         }

@@ -228,7 +228,10 @@ impl Farm {
 
     /// Returns the recipes of the upstream `url`.
     pub(super) fn recipes_of(&self, url: &UpstreamUrl) -> impl Iterator<Item = &Arc<str>> + use<'_> {
-        self.watchers.get(url).into_iter().flat_map(|recipes| recipes.iter())
+        let watchers = &**self.watchers;
+        let first = watchers.partition_point(|(other, _)| other < url);
+        let end = first + watchers[first..].iter().take_while(|(other, _)| other == url).count();
+        watchers[first..end].iter().map(|(_, id)| id)
     }
 
     /// Returns the recipes of the recipe's upstream, itself included.

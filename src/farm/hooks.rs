@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::farm::events::Notice;
 use crate::farm::moment::Moment;
+use crate::farm::schedule::hash_of;
 use crate::recipe::upstream_url::UpstreamUrl;
 
 /// The webhooks since the start, and the names of the upstreams.
@@ -49,10 +50,8 @@ pub(super) struct Unmatched {
 /// The names of the upstreams, see [`UpstreamUrl::repository`].
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// The upstreams by the names that their URLs have.
-    by_name: HashMap<Box<str>, Vec<UpstreamUrl>>,
-    /// The upstreams by their names without the host.
-    by_path: HashMap<Box<str>, Vec<UpstreamUrl>>,
+    /// The watched upstreams, sorted by the hashes of their paths: a map would hold each name twice.
+    by_path: Vec<(u64, UpstreamUrl)>,
     /// The upstreams by the names that redirects gave them.
     by_new_name: HashMap<Box<str>, Vec<UpstreamUrl>>,
     /// The upstreams that a redirect gave a name, and the name.
@@ -62,8 +61,8 @@ pub(super) struct Names {
 impl Hooks {
     #[cfg(test)]
     pub(super) fn knows_no_upstream(&self) -> bool {
-        let Names { by_name, by_path, by_new_name, redirected } = &self.names;
-        by_name.is_empty() && by_path.is_empty() && by_new_name.is_empty() && redirected.is_empty()
+        let Names { by_path, by_new_name, redirected } = &self.names;
+        by_path.is_empty() && by_new_name.is_empty() && redirected.is_empty()
     }
 }
 
@@ -97,14 +96,13 @@ impl UnmatchedLine {
 
 impl Names {
     /// Remembers the names of `urls`, and forgets all others.
-    pub(super) fn watch<'a>(&mut self, urls: impl Iterator<Item = &'a UpstreamUrl>) {
+    pub(super) fn watch(&mut self, urls: &[UpstreamUrl]) {
         let mut before = std::mem::take(self);
-        for url in urls {
-            let name = url.repository();
-            self.by_name.entry(name.into()).or_default().push(url.clone());
-            self.by_path.entry(path_of(name).into()).or_default().push(url.clone());
-            if let Some(name) = before.redirected.remove(url) {
-                self.add_new_name(url.clone(), name);
+        self.by_path = urls.iter().map(|url| (hash_of(path_of(&url.repository())), url.clone())).collect();
+        self.by_path.sort_unstable_by_key(|(hash, _)| *hash);
+        for (url, name) in before.redirected.drain() {
+            if self.by_hash(hash_of(path_of(&url.repository()))).any(|known| *known == url) {
+                self.add_new_name(url, name);
             }
         }
     }
@@ -136,8 +134,8 @@ impl Names {
     }
 
     /// Returns the upstreams whose URLs have one of `names`.
-    pub(super) fn find(&self, names: &[String]) -> impl Iterator<Item = &UpstreamUrl> {
-        names.iter().filter_map(|name| self.by_name.get(name.as_str())).flatten()
+    pub(super) fn find<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a UpstreamUrl> {
+        names.iter().flat_map(|name| self.of_path(path_of(name)).filter(move |url| url.repository() == *name))
     }
 
     /// Returns the upstreams that redirects gave one of `names`.
@@ -146,16 +144,27 @@ impl Names {
     }
 
     /// Returns the upstreams that share the path of one of `names`, whatever their hosts are.
-    pub(super) fn find_paths(&self, names: &[String]) -> impl Iterator<Item = &UpstreamUrl> {
-        names.iter().filter_map(|name| self.by_path.get(path_of(name))).flatten()
+    pub(super) fn find_paths<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a UpstreamUrl> {
+        names.iter().flat_map(|name| self.of_path(path_of(name)))
+    }
+
+    fn of_path<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a UpstreamUrl> {
+        self.by_hash(hash_of(path)).filter(move |url| path_of(&url.repository()) == path)
+    }
+
+    fn by_hash(&self, hash: u64) -> impl Iterator<Item = &UpstreamUrl> {
+        let first = self.by_path.partition_point(|(other, _)| *other < hash);
+        self.by_path[first..].iter().take_while(move |(other, _)| *other == hash).map(|(_, url)| url)
     }
 
     /// Returns the upstream whose path ends like one of `names`, or is a misspelling of one. Looks at
     /// every upstream: about 10 ms for 10,000, and only for whoever knows the secret.
     pub(super) fn nearest(&self, names: &[String]) -> Option<&UpstreamUrl> {
         let paths: BTreeSet<&str> = names.iter().map(|name| path_of(name)).collect();
-        let pairs = self.by_path.iter().flat_map(|(known, urls)| {
-            paths.iter().filter_map(move |path| Some((unlikeness(path, known)?, urls.iter().min()?)))
+        let pairs = self.by_path.iter().filter_map(|(_, url)| {
+            let name = url.repository();
+            let unlike = paths.iter().filter_map(|path| unlikeness(path, path_of(&name)));
+            Some((unlike.min()?, url))
         });
         pairs.min().map(|(_, upstream)| upstream)
     }

@@ -84,13 +84,16 @@ pub(crate) enum Outcome {
     Aborted,
 }
 
+/// The loaded recipes by their ids.
+pub(crate) type Roster = BTreeMap<Arc<str>, Arc<Recipe>>;
+
 /// The state of the farm.
 #[derive(Debug)]
 pub(crate) struct Farm {
     options: Options,
-    roster: BTreeMap<Arc<str>, Arc<Recipe>>,
-    /// The recipes of each upstream.
-    watchers: BTreeMap<UpstreamUrl, Counted<Vec<Arc<str>>>>,
+    roster: Roster,
+    /// The recipes of each upstream, sorted by both.
+    watchers: Counted<Vec<(UpstreamUrl, Arc<str>)>>,
     hooks: Hooks,
     schedule: Schedule,
     archive: Archive,
@@ -136,7 +139,7 @@ impl Farm {
             schedule: Schedule::new(options.poll_jobs, !options.once, options.order_seed),
             options,
             roster: BTreeMap::new(),
-            watchers: BTreeMap::new(),
+            watchers: Counted::default(),
             hooks: Hooks::default(),
             archive: Archive::default(),
             archive_error: None,
@@ -203,6 +206,11 @@ impl Farm {
         effects.0
     }
 
+    /// Returns the recipes that are loaded.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
     /// Returns when to send [`Event::DeadlineReached`] if nothing happens before.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         if let Some(stop) = &self.stopping {
@@ -253,11 +261,11 @@ impl Farm {
         self.flights.is_empty() && self.schedule.is_quiet() && self.queue.len() == 0 && has_published_all
     }
 
-    fn on_roster_loaded(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
+    fn on_roster_loaded(&mut self, recipes: Vec<Arc<Recipe>>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
-        let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), Arc::new(recipe)));
+        let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), recipe));
         let before = std::mem::replace(&mut self.roster, recipes.collect());
-        let stamp_in = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>, id: &Arc<str>| Some(roster.get(id)?.stamp);
+        let stamp_in = |roster: &Roster, id: &Arc<str>| Some(roster.get(id)?.stamp);
         let failed: Vec<JobKey> = self.failures.iter().map(|(key, _)| key).collect();
         let is_the_same = |id: &Arc<str>| match (before.get(id), self.roster.get(id)) {
             (Some(before), Some(recipe)) => recipe.builds_the_same_as(before),
@@ -285,20 +293,34 @@ impl Farm {
         for key in std::mem::take(&mut self.aside).into_keys() {
             self.matched.lose(&key.recipe);
         }
-        self.watchers.clear();
-        let mut intervals: BTreeMap<UpstreamUrl, Duration> = BTreeMap::new();
-        for (id, recipe) in &self.roster {
-            let Some(upstream) = &recipe.upstream else { continue };
-            // One listing serves all recipes of an upstream, at the shortest of their intervals.
-            let wanted = recipe.poll_interval.unwrap_or(self.options.default_interval);
-            let interval = intervals.entry(upstream.url.clone()).or_insert(wanted);
-            *interval = wanted.min(*interval);
-            self.watchers.entry(upstream.url.clone()).or_default().push(id.clone());
-        }
+        let with_upstream =
+            self.roster.iter().filter_map(|(id, recipe)| Some((id, recipe.upstream.as_ref()?)));
+        let mut watchers: Vec<_> =
+            with_upstream.map(|(id, upstream)| (upstream.url.clone(), id.clone())).collect();
+        watchers.sort();
+        watchers.shrink_to_fit();
+        self.watchers = Counted(watchers);
         self.name_upstreams();
         if self.stopping.is_none() {
-            self.schedule.watch(intervals, now);
+            self.schedule.watch(self.intervals(), now);
         }
+    }
+
+    /// Returns the upstreams, in order, each with its interval: one listing serves all recipes of an
+    /// upstream, at the shortest of their intervals.
+    fn intervals(&self) -> Vec<(UpstreamUrl, Duration)> {
+        let default = self.options.default_interval;
+        let wanted = |id| self.roster.get(id).and_then(|recipe| recipe.poll_interval).unwrap_or(default);
+        let upstreams = self.upstreams().map(|watchers| {
+            let shortest = watchers.iter().map(|(_, id)| wanted(id)).min();
+            (watchers[0].0.clone(), shortest.unwrap_or(default))
+        });
+        upstreams.collect()
+    }
+
+    /// Returns the watchers of each upstream, at least one.
+    fn upstreams(&self) -> impl Iterator<Item = &[(UpstreamUrl, Arc<str>)]> {
+        self.watchers.chunk_by(|(one, _), (other, _)| one == other)
     }
 
     fn on_archive_read(&mut self, read: Result<Archive, String>) {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::*;
 use crate::farm::events::{BuildJob, PublishJob};
 use crate::farm::model_tests::fairness::Oracle;
-use crate::farm::tests::{archive, options, outputs, recipe};
+use crate::farm::tests::{archive, loaded, options, outputs, recipe};
 
 /// The random steps of a case, before the calm in which everything succeeds.
 const STEPS: usize = 250;
@@ -180,7 +180,7 @@ impl World {
         let building = self.builds.iter().map(|(build, _)| build.recipe.id.clone());
         let known: HashSet<Arc<str>> = watched.chain(building).collect();
         self.oracle.on_reload(|recipe| known.contains(recipe));
-        self.event(Event::RosterLoaded(Ok(self.roster.clone())));
+        self.event(loaded(self.roster.clone()));
     }
 
     fn event(&mut self, event: Event) {
@@ -305,7 +305,7 @@ impl World {
 }
 
 fn webhook_name(upstream: &str) -> String {
-    UpstreamUrl::from(upstream).repository().to_owned()
+    UpstreamUrl::from(upstream).repository()
 }
 
 /// xorshift64.

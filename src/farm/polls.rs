@@ -99,7 +99,7 @@ impl Farm {
         urgent: bool,
         effects: &mut Effects,
     ) {
-        let Some((recipe, upstream)) = self.watched_recipe(id) else { return };
+        let Some(recipe) = self.roster.get(id) else { return };
         if let Some(reason) = &self.archive_error {
             effects.report(Notice::DedupCheckFailed { recipe: id.clone(), reason: reason.clone() });
         }
@@ -108,13 +108,16 @@ impl Farm {
             let queued = self.queue.len_of(id);
             return effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
         }
+        let recipe = recipe.clone();
+        let Some(upstream) = &recipe.upstream else { return };
+        let reader = upstream.tag_reader();
         let mut warnings = Warnings::new(id, self.warned.remove(id).unwrap_or_default());
         let mut versions: HashMap<Version, Found<'_>> = HashMap::new();
         let mut matches = 0;
         let mut is_foreign = true;
-        let mut absent = upstream.possible_exclusions();
+        let mut absent = reader.possible_exclusions();
         for tag in tags.iter() {
-            let meaning = upstream.version_of(tag);
+            let meaning = reader.version_of(tag);
             is_foreign &= meaning == TagVersion::NoMatch;
             if meaning == TagVersion::Excluded {
                 absent.remove(tag);
@@ -156,15 +159,17 @@ impl Farm {
         if let Some(example) = tags.iter().last().filter(|_| is_foreign) {
             warnings.no_match(upstream.tag_pattern.as_str(), example, effects);
         } else if !absent.is_empty() {
-            let is_meant = |tag: &&str| {
-                upstream.tag_pattern.capture(tag).is_some_and(|version| absent.contains(version.as_str()))
-            };
+            let is_meant =
+                |tag: &&str| reader.capture(tag).is_some_and(|version| absent.contains(version.as_str()));
             if let Some(example) = tags.iter().find(is_meant).or_else(|| tags.iter().last()) {
                 warnings.absent(&absent, example, effects);
             }
         }
         self.forget_vanished_failures(id, &versions);
-        self.warned.insert(id.clone(), warnings.finish(effects));
+        let warned = warnings.finish(effects);
+        if !warned.is_empty() {
+            self.warned.insert(id.clone(), warned);
+        }
         let urgency = match (urgent && recipe.github_webhook, self.matched.is_whole(id)) {
             (false, _) => Urgency::None,
             (true, false) => Urgency::Newest,

@@ -12,7 +12,7 @@ mod phase;
 mod tests;
 mod upstream;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::farm::moment::Moment;
 use crate::farm::schedule::hosts::{Hosts, SWEEP_PATIENCE, Waiter};
 use crate::farm::schedule::phase::{Cause, Phase};
 pub(crate) use crate::farm::schedule::upstream::Listing;
-use crate::farm::schedule::upstream::{HOOK_REPEATS, Upstream, hash_of};
+pub(super) use crate::farm::schedule::upstream::hash_of;
+use crate::farm::schedule::upstream::{HOOK_REPEATS, Upstream};
 use crate::recipe::upstream_url::UpstreamUrl;
 
 /// The shortest time between two listings of one upstream for webhooks. A burst of webhooks would
@@ -44,7 +45,8 @@ pub(crate) struct Schedule {
     waiting: usize,
     /// How many upstreams were listed.
     listed: usize,
-    upstreams: HashMap<UpstreamUrl, Counted<Upstream>>,
+    /// The records lie outside of the table, which has much free room.
+    upstreams: HashMap<UpstreamUrl, Box<Counted<Upstream>>>,
     /// The idle upstreams, the next one to poll first.
     due: BTreeSet<(Moment, UpstreamUrl)>,
     /// The waiting upstreams in a pause of their own, since they redirect to a host that asked for
@@ -101,21 +103,21 @@ impl Schedule {
     }
 
     /// Watches exactly these upstreams from now on, each with its interval, and asks for a poll of
-    /// each.
-    pub(crate) fn watch(&mut self, wanted: BTreeMap<UpstreamUrl, Duration>, now: Moment) {
+    /// each. They are sorted.
+    pub(crate) fn watch(&mut self, mut wanted: Vec<(UpstreamUrl, Duration)>, now: Moment) {
+        let is_wanted = |url: &UpstreamUrl| wanted.binary_search_by(|(wanted, _)| wanted.cmp(url)).is_ok();
         let dropped: Vec<UpstreamUrl> =
-            self.upstreams.keys().filter(|url| !wanted.contains_key(*url)).cloned().collect();
+            self.upstreams.keys().filter(|url| !is_wanted(url)).cloned().collect();
         for url in dropped {
             self.drop_upstream(&url, now);
         }
-        let mut wanted: Vec<_> = wanted.into_iter().collect();
         if let Some(seed) = self.order_seed {
             wanted.sort_by_cached_key(|(url, _)| hash_of(&(seed, url)));
         }
         for (url, interval) in wanted {
             let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| {
                 self.hosts.watch(&url, now);
-                Counted(Upstream::new())
+                Box::new(Counted(Upstream::new()))
             });
             if std::mem::take(&mut upstream.is_dropped) {
                 self.hosts.watch(&url, now);

@@ -139,8 +139,8 @@ impl Farm {
 
     fn polls(&self, calendar: Calendar) -> BTreeMap<Arc<str>, Poll> {
         let mut polls = BTreeMap::new();
-        for (upstream, recipes) in &self.watchers {
-            let Some(state) = self.schedule.state(upstream) else { continue };
+        for watchers in self.upstreams() {
+            let Some(state) = self.schedule.state(&watchers[0].0) else { continue };
             let (last_poll, result) =
                 state.last.map_or((None, None), |(at, result)| (Some(at), Some(result)));
             let poll = Poll {
@@ -149,7 +149,7 @@ impl Farm {
                 error: result.and_then(Result::err),
                 next_poll: state.next.map(|at| calendar.at(at)),
             };
-            polls.extend(recipes.iter().map(|recipe| (recipe.clone(), poll.clone())));
+            polls.extend(watchers.iter().map(|(_, recipe)| (recipe.clone(), poll.clone())));
         }
         polls
     }

@@ -4,6 +4,7 @@ mod changes;
 mod failures;
 mod fairness;
 mod hooks;
+mod memory;
 mod outputs;
 mod overtaken;
 mod sweeps;
@@ -45,7 +46,7 @@ impl Bench {
     pub(super) fn with_options(options: Options, recipes: Vec<Recipe>) -> Self {
         let mut bench = Self { farm: Farm::new(options), now: Moment::ZERO, effects: Vec::new() };
         bench.event(Event::ArchiveRead(Ok(Archive::default())));
-        bench.event(Event::RosterLoaded(Ok(recipes)));
+        bench.event(loaded(recipes));
         bench
     }
 
@@ -202,6 +203,11 @@ fn describe(effect: &Effect) -> Option<String> {
 /// Returns the moment `elapsed` after the start.
 pub(super) fn at(elapsed: Duration) -> Moment {
     Moment::ZERO + elapsed
+}
+
+/// Returns the event of a roster that was read.
+pub(super) fn loaded(recipes: Vec<Recipe>) -> Event {
+    Event::RosterLoaded(Ok(recipes.into_iter().map(Arc::new).collect()))
 }
 
 /// Returns a recipe that watches `upstream` and makes `packages`.

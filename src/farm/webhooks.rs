@@ -76,14 +76,15 @@ impl Farm {
     /// Gives an upstream that is found at `target` the name of that place too: the forge has renamed
     /// the repository, and sends its webhooks under the new name.
     pub(super) fn on_redirect_followed(&mut self, upstream: UpstreamUrl, target: &UpstreamUrl) {
-        if self.watchers.contains_key(&upstream) {
+        if self.recipes_of(&upstream).next().is_some() {
             self.hooks.names.learn(upstream, target);
         }
     }
 
     /// Remembers the names of the watched upstreams, and forgets all others.
     pub(super) fn name_upstreams(&mut self) {
-        self.hooks.names.watch(self.watchers.keys());
+        let upstreams: Vec<_> = self.upstreams().map(|watchers| watchers[0].0.clone()).collect();
+        self.hooks.names.watch(&upstreams);
     }
 
     fn that_want_hooks<'a>(&self, upstreams: impl Iterator<Item = &'a UpstreamUrl>) -> BTreeSet<UpstreamUrl> {

@@ -192,7 +192,7 @@ fn names(forge: Forge, content_type: Option<&str>, body: &[u8]) -> Result<Vec<St
 fn names_of(addresses: &[String]) -> Vec<String> {
     let addresses = addresses.iter().filter(|address| address.len() <= MAX_ADDRESS).take(MAX_ADDRESSES);
     let urls = addresses.filter_map(|url| url.parse::<UpstreamUrl>().ok());
-    let names = urls.map(|url| url.repository().to_owned());
+    let names = urls.map(|url| url.repository());
     let mut names: Vec<String> = names.filter(|name| !name.ends_with('/')).collect();
     names.sort();
     names.dedup();

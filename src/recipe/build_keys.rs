@@ -5,15 +5,41 @@ use peipkg_format::description::check_description;
 use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::Section;
 
+/// What the reader of the roster compares with the recipe's files, the other recipes and the grants,
+/// and then drops.
+#[derive(Debug)]
+pub(crate) struct BuildKeys {
+    /// The line of each package in the file.
+    pub package_lines: Vec<usize>,
+    /// The keys that its builds sign binaries with, each with its first line in the file.
+    pub sign_keys: Vec<(String, usize)>,
+    /// The build script, relative to the recipe's directory, with its line in the file.
+    pub build_script: Option<(String, usize)>,
+    /// Why all its builds will fail, as far as its text tells.
+    pub unbuildable: Vec<Problem>,
+}
+
+impl BuildKeys {
+    /// Reads them from the top level of a recipe. The caller adds the lines of the packages.
+    pub(super) fn read(root: &mut Section<'_, '_>) -> Self {
+        Self {
+            package_lines: Vec::new(),
+            sign_keys: sign_keys(root.sections("sign")),
+            build_script: root.section("meta").and_then(build_script),
+            unbuildable: root.sections("package").into_iter().filter_map(unfit_description).collect(),
+        }
+    }
+}
+
 /// Reads the build script, with its line.
-pub(super) fn build_script(mut meta: Section<'_, '_>) -> Option<(String, usize)> {
+fn build_script(mut meta: Section<'_, '_>) -> Option<(String, usize)> {
     let script = meta.required_text("build_script")?;
     let line = meta.line_of(&script.span);
     Some((script.value, line))
 }
 
 /// Finds a description that every build refuses.
-pub(super) fn unfit_description(mut stanza: Section<'_, '_>) -> Option<Problem> {
+fn unfit_description(mut stanza: Section<'_, '_>) -> Option<Problem> {
     let found = stanza.optional::<String>("description")?;
     let reason = check_description(&found.value).err()?;
     let message = format!("{} {:?} {reason}", stanza.path_of("description"), found.value);
@@ -21,7 +47,7 @@ pub(super) fn unfit_description(mut stanza: Section<'_, '_>) -> Option<Problem> 
 }
 
 /// Reads the names of the keys in `[[sign]]`, each with its first line.
-pub(super) fn sign_keys(sections: Vec<Section<'_, '_>>) -> Vec<(String, usize)> {
+fn sign_keys(sections: Vec<Section<'_, '_>>) -> Vec<(String, usize)> {
     let mut keys: Vec<(String, usize)> = Vec::new();
     for mut section in sections {
         let Some(key) = section.optional::<String>("key") else { continue };

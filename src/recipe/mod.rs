@@ -23,8 +23,8 @@ use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::{Version, VersionError};
 
-use crate::recipe::build_keys::{build_script, sign_keys, unfit_description};
-use crate::recipe::tag_pattern::TagPattern;
+pub(crate) use crate::recipe::build_keys::BuildKeys;
+use crate::recipe::tag_pattern::{TagMatcher, TagPattern};
 use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 
 /// The name of the file in a recipe's directory.
@@ -40,23 +40,15 @@ pub(crate) const MIN_POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// The beginning of a tag's full name, which recipes leave out.
 const TAG_PREFIX: &str = "refs/tags/";
 
-/// A recipe.
-#[derive(Debug, Clone)]
+/// A recipe. A farm holds thousands, so it has no more than the farm needs after the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
     /// The name of its directory, which [`check_id`] accepts.
     pub id: Arc<str>,
     /// Its directory, as given to [`Recipe::parse`].
-    pub dir: PathBuf,
+    pub dir: Box<Path>,
     /// The packages that a build produces, in the order of the file, without duplicates.
-    pub packages: Vec<PackageName>,
-    /// The line of each package in the file.
-    pub package_lines: Vec<usize>,
-    /// The keys that its builds sign binaries with, each with its first line in the file.
-    pub sign_keys: Vec<(String, usize)>,
-    /// The build script, relative to its directory, with its line in the file.
-    pub build_script: Option<(String, usize)>,
-    /// Why all its builds will fail, as far as its text tells.
-    pub unbuildable: Vec<Problem>,
+    pub packages: Box<[PackageName]>,
     /// The source of its versions. The manager never builds a recipe without one.
     pub upstream: Option<Upstream>,
     /// Whether a webhook may trigger a poll.
@@ -68,7 +60,7 @@ pub struct Recipe {
 }
 
 /// `[upstream]`: the repository of a recipe's source, and which of its tags are versions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// The repository's URL.
     pub url: UpstreamUrl,
@@ -85,6 +77,13 @@ pub struct Upstream {
     pub exclude: BTreeSet<String>,
     /// Whether a build script gets version, tag and commit in variables.
     pub export_version: bool,
+}
+
+/// Reads the tags of an upstream.
+#[derive(Debug)]
+pub struct TagReader<'a> {
+    upstream: &'a Upstream,
+    matcher: TagMatcher,
 }
 
 /// The meaning of a tag to a recipe.
@@ -120,6 +119,20 @@ impl Recipe {
         stamp: u64,
         warnings: &mut Vec<Problem>,
     ) -> Result<Self, Vec<Problem>> {
+        Self::parse_whole(id, dir, text, stamp, warnings).map(|(recipe, _)| recipe)
+    }
+
+    /// Reads as [`Recipe::parse`]. Returns the keys that only a build uses, too.
+    ///
+    /// # Errors
+    /// All problems of the file.
+    pub(crate) fn parse_whole(
+        id: &str,
+        dir: &Path,
+        text: &str,
+        stamp: u64,
+        warnings: &mut Vec<Problem>,
+    ) -> Result<(Self, BuildKeys), Vec<Problem>> {
         let path = dir.join(FILE_NAME);
         let bad_id = check_id(id).err().map(|reason| Problem::of_file(&path, format!("recipe id {reason}")));
         let document = match Document::parse(&path, text) {
@@ -127,14 +140,13 @@ impl Recipe {
             Err(problems) => return Err(bad_id.into_iter().chain(problems).collect()),
         };
         let mut root = document.root();
-        let sign_keys = sign_keys(root.sections("sign"));
-        let build_script = root.section("meta").and_then(build_script);
-        let unbuildable = root.sections("package").into_iter().filter_map(unfit_description).collect();
+        let mut build_keys = BuildKeys::read(&mut root);
         // `peipkg-build` reports them; a recipe is not refused for what the manager does not own.
         document.discard_problems();
         let stanzas = root.sections("package");
         let has_package = !stanzas.is_empty();
-        let (packages, package_lines) = packages(stanzas).into_iter().unzip();
+        let (packages, package_lines): (Vec<_>, _) = packages(stanzas).into_iter().unzip();
+        build_keys.package_lines = package_lines;
         let (has_upstream, upstream) = match root.section("upstream") {
             Some(section) => (true, Upstream::read(section, warnings)),
             None => (false, None),
@@ -148,19 +160,8 @@ impl Recipe {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self {
-            id: id.into(),
-            dir: dir.to_owned(),
-            packages,
-            package_lines,
-            sign_keys,
-            build_script,
-            unbuildable,
-            upstream,
-            github_webhook,
-            poll_interval,
-            stamp,
-        })
+        let (id, dir, packages) = (id.into(), dir.into(), packages.into());
+        Ok((Self { id, dir, packages, upstream, github_webhook, poll_interval, stamp }, build_keys))
     }
 
     /// Returns the path of the recipe's file.
@@ -170,39 +171,45 @@ impl Recipe {
 
     /// Tells whether both build the same versions of the same packages from the same tags.
     pub fn builds_the_same_as(&self, other: &Self) -> bool {
-        let upstream = |recipe: &Self| {
-            let upstream = recipe.upstream.as_ref()?;
-            let pattern = upstream.tag_pattern.as_str().to_owned();
-            let Upstream { url, peios_revision, submodules, min_version, exclude, export_version, .. } =
-                upstream.clone();
-            Some((url, pattern, peios_revision, submodules, min_version, exclude, export_version))
-        };
-        self.packages == other.packages && upstream(self) == upstream(other)
+        self.packages == other.packages && self.upstream == other.upstream
     }
 }
 
-impl Upstream {
+impl<'a> TagReader<'a> {
     /// Returns the meaning of `tag`.
     pub fn version_of(&self, tag: &str) -> TagVersion {
-        let Some(captured) = self.tag_pattern.capture(tag) else { return TagVersion::NoMatch };
+        let Upstream { exclude, peios_revision, min_version, .. } = self.upstream;
+        let Some(captured) = self.matcher.capture(tag) else { return TagVersion::NoMatch };
         // Before the version: a tag that is no version may be excluded to end its warning.
-        if self.exclude.contains(tag) {
+        if exclude.contains(tag) {
             return TagVersion::Excluded;
         }
-        let version: Version = match format!("{captured}-{}", self.peios_revision).parse() {
+        let version: Version = match format!("{captured}-{peios_revision}").parse() {
             Ok(version) => version,
             Err(reason) => return TagVersion::Invalid { captured, reason },
         };
-        match &self.min_version {
+        match min_version {
             Some(least) if version.compare_upstream(least) == Ordering::Less => TagVersion::TooOld,
             _ => TagVersion::Version(version),
         }
     }
 
     /// Returns the excluded tags that the upstream may have; loading has warned of the others.
-    pub(crate) fn possible_exclusions(&self) -> BTreeSet<&str> {
-        let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.tag_pattern)).is_none();
-        self.exclude.iter().filter(is_possible).map(String::as_str).collect()
+    pub(crate) fn possible_exclusions(&self) -> BTreeSet<&'a str> {
+        let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.matcher)).is_none();
+        self.upstream.exclude.iter().filter(is_possible).map(String::as_str).collect()
+    }
+
+    /// Returns the version in `tag` as written.
+    pub(crate) fn capture(&self, tag: &str) -> Option<String> {
+        self.matcher.capture(tag)
+    }
+}
+
+impl Upstream {
+    /// Returns a reader of its tags. It compiles the pattern: keep it for all tags of a listing.
+    pub fn tag_reader(&self) -> TagReader<'_> {
+        TagReader { upstream: self, matcher: self.tag_pattern.matcher() }
     }
 
     /// Reads `[upstream]`; returns `None` if a key is missing or wrong, and reports the problem.
@@ -241,7 +248,8 @@ impl Upstream {
         let exclude = section.optional("exclude").map(|found| {
             let span = found.span.clone();
             let exclude = excluded_tags(&section, found);
-            let useless = exclude.iter().filter_map(|tag| useless_exclusion(tag, tag_pattern.as_ref()));
+            let matcher = tag_pattern.as_ref().map(TagPattern::matcher);
+            let useless = exclude.iter().filter_map(|tag| useless_exclusion(tag, matcher.as_ref()));
             warnings.extend(useless.map(|text| section.remark(&span, text)));
             exclude
         });
@@ -357,7 +365,7 @@ fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> BTreeSet<
 }
 
 /// Warns of an entry of `exclude` that excludes nothing, whatever tags the upstream has.
-fn useless_exclusion(tag: &str, tag_pattern: Option<&TagPattern>) -> Option<String> {
+fn useless_exclusion(tag: &str, tag_pattern: Option<&TagMatcher>) -> Option<String> {
     // git refuses tags with one of these characters.
     if let Some(glob) = tag.chars().find(|c| matches!(c, '*' | '?' | '[')) {
         return Some(format!(

@@ -13,9 +13,17 @@ use regex_lite::Regex;
 const NAMED_GROUPS: [(&str, bool); 4] =
     [("major", true), ("minor", true), ("patch", false), ("prerelease", false)];
 
-/// A compiled pattern for the tags of one upstream.
-#[derive(Debug, Clone)]
+/// A pattern for the tags of one upstream. It holds the text only: compiled, it would be many times as
+/// large, and most listings show the tags of the last one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagPattern {
+    text: Box<str>,
+    groups: Groups,
+}
+
+/// A compiled [`TagPattern`].
+#[derive(Debug)]
+pub struct TagMatcher {
     regex: Regex,
     groups: Groups,
 }
@@ -73,7 +81,7 @@ pub enum TagPatternError {
 }
 
 impl TagPattern {
-    /// Compiles a pattern. Returns a warning too if it works, but perhaps not as its author expects.
+    /// Checks a pattern. Returns a warning too if it works, but perhaps not as its author expects.
     ///
     /// # Errors
     /// If `pattern` is not a regular expression, or its groups make no version.
@@ -95,9 +103,23 @@ impl TagPattern {
             }
             _ => return Err(TagPatternError::Mixed(pattern.to_owned())),
         };
-        Ok((Self { regex, groups }, warning))
+        Ok((Self { text: pattern.into(), groups }, warning))
     }
 
+    /// Compiles the pattern.
+    #[allow(clippy::missing_panics_doc, reason = "it cannot panic")]
+    pub fn matcher(&self) -> TagMatcher {
+        // `parse` has compiled the same text.
+        TagMatcher { regex: Regex::new(&self.text).unwrap(), groups: self.groups }
+    }
+
+    /// Returns the pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl TagMatcher {
     /// Returns the version in a tag, or none if the pattern does not match or a group that the
     /// version needs captured nothing.
     pub fn capture(&self, tag: &str) -> Option<String> {
@@ -117,11 +139,6 @@ impl TagPattern {
             }
         }
         Some(version)
-    }
-
-    /// Returns the pattern as written.
-    pub fn as_str(&self) -> &str {
-        self.regex.as_str()
     }
 }
 
@@ -170,7 +187,7 @@ mod tests {
     fn check(pattern: &str, tag: &str, expected: Option<&str>) {
         let (parsed, _) = TagPattern::parse(pattern).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(parsed.as_str(), pattern);
-        assert_eq!(parsed.capture(tag).as_deref(), expected, "{tag} against {pattern}");
+        assert_eq!(parsed.matcher().capture(tag).as_deref(), expected, "{tag} against {pattern}");
     }
 
     #[track_caller]

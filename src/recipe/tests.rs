@@ -37,8 +37,13 @@ fn check_problems(text: &str, expected: &[&str]) {
 }
 
 #[track_caller]
+fn build_keys(text: &str) -> BuildKeys {
+    Recipe::parse_whole("jq", Path::new("/r/jq"), text, 7, &mut Vec::new()).unwrap().1
+}
+
+#[track_caller]
 fn check_tag(lines: &str, tag: &str, expected: &str) {
-    let found = match parse(&upstream(lines)).upstream.unwrap().version_of(tag) {
+    let found = match parse(&upstream(lines)).upstream.unwrap().tag_reader().version_of(tag) {
         TagVersion::NoMatch => "no match".to_owned(),
         TagVersion::Excluded => "excluded".to_owned(),
         TagVersion::TooOld => "too old".to_owned(),
@@ -315,7 +320,7 @@ fn section_misspelt_warns() {
 
 #[test]
 fn sign_keys_are_read_and_nothing_else_of_sign() {
-    let keys = |sign: &str| parse(&upstream(&format!("{sign}\n"))).sign_keys;
+    let keys = |sign: &str| build_keys(&upstream(&format!("{sign}\n"))).sign_keys;
     let sign = |key: &str| format!("[[sign]]\npath = 'usr/bin/jq'\nkey = {key}\n");
     let found = keys(&(sign("'tcb'") + &sign("'boot'") + &sign("'tcb'")));
     assert_eq!(found, [("tcb".to_owned(), 9), ("boot".to_owned(), 12)]);

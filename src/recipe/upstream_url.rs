@@ -16,15 +16,15 @@ use crate::recipe::secrets::{Secrets, decoded};
 /// A URL for git, with its secrets. git cannot take it for an option, and it has no control
 /// character.
 ///
-/// A clone shares the text. URLs compare and hash by their whole texts.
+/// A clone shares the text. URLs compare and hash by their whole texts. A farm holds thousands, so
+/// this holds no part of the text again.
 #[derive(Clone)]
 pub struct UpstreamUrl(Arc<Inner>);
 
 struct Inner {
     text: Box<str>,
-    shown: Box<str>,
-    repository: Box<str>,
-    host: Option<Arc<str>>,
+    /// The host in lower case, if the text has it otherwise.
+    host: Option<Box<str>>,
 }
 
 /// The user and password with which git logs in over HTTP, decoded. It has no `Debug`, which would
@@ -105,13 +105,9 @@ impl FromStr for UpstreamUrl {
         if decoded(parts.user_info.unwrap_or_default()).iter().any(u8::is_ascii_control) {
             return Err(UrlError::EncodedControl { shown });
         }
-        let host = host_of(parts.authority);
-        Ok(Self(Arc::new(Inner {
-            text: text.into(),
-            shown: shown.into(),
-            repository: parts.repository(&host).into(),
-            host: Some(host).filter(|host| !host.is_empty()).map(Arc::from),
-        })))
+        let has_capital = parts.host().contains(|c: char| c.is_ascii_uppercase());
+        let host = has_capital.then(|| parts.host().to_ascii_lowercase().into());
+        Ok(Self(Arc::new(Inner { text: text.into(), host })))
     }
 }
 
@@ -156,8 +152,9 @@ impl UpstreamUrl {
 
     /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for
     /// a local path.
-    pub fn host(&self) -> Option<&Arc<str>> {
-        self.0.host.as_ref()
+    pub fn host(&self) -> Option<&str> {
+        let host = self.0.host.as_deref().unwrap_or_else(|| Parts::of(&self.0.text).host());
+        Some(host).filter(|host| !host.is_empty())
     }
 
     /// Returns the text before `://` as written. `None` for a local path and for git's short form
@@ -169,8 +166,8 @@ impl UpstreamUrl {
     /// Returns the name that all URLs of one repository share: `<host>/<path>` in lower case,
     /// without scheme, user, port, `.git` and trailing slashes. If two repositories have the same
     /// name by chance, a webhook for one also polls the other.
-    pub fn repository(&self) -> &str {
-        &self.0.repository
+    pub fn repository(&self) -> String {
+        Parts::of(&self.0.text).repository()
     }
 
     /// Returns the parts that an HTTP client needs.
@@ -197,13 +194,13 @@ impl UpstreamUrl {
 impl fmt::Display for UpstreamUrl {
     /// Writes the URL without its secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.shown)
+        f.write_str(&Parts::of(&self.0.text).shown())
     }
 }
 
 impl fmt::Debug for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.shown.fmt(f)
+        Parts::of(&self.0.text).shown().fmt(f)
     }
 }
 
@@ -320,11 +317,18 @@ impl<'a> Parts<'a> {
         matches!(&*self.transport(), "http" | "https")
     }
 
+    /// Returns the host as written, without port.
+    fn host(&self) -> &'a str {
+        let end = self.authority.rfind(']').map_or(0, |bracket| bracket + 1);
+        let port = self.authority[end..].find(':').map_or(self.authority.len(), |colon| end + colon);
+        &self.authority[..port]
+    }
+
     /// Returns the name of the repository, see [`UpstreamUrl::repository`].
-    fn repository(&self, host: &str) -> String {
+    fn repository(&self) -> String {
         let path = self.path.trim_matches('/');
         let path = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/');
-        format!("{host}/{path}").to_ascii_lowercase()
+        format!("{}/{path}", self.host()).to_ascii_lowercase()
     }
 }
 
@@ -343,13 +347,6 @@ fn shows_user(scheme: &str) -> bool {
 
 fn is_of(scheme: &str, schemes: &[&str]) -> bool {
     schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))
-}
-
-/// Returns the host in `authority`, see [`UpstreamUrl::host`].
-fn host_of(authority: &str) -> String {
-    let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-    let port = authority[end..].find(':').map_or(authority.len(), |colon| end + colon);
-    authority[..port].to_ascii_lowercase()
 }
 
 #[cfg(test)]

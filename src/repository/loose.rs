@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::{info, warn};
 use peipkg_format::package::{PackageName, check_architecture, check_package_name};
@@ -42,14 +43,14 @@ enum Judgement {
 impl Repository {
     /// Clears `publish/` of loose packages, before the first publish. Warns of each that it could not
     /// publish.
-    pub(crate) fn clear_loose(&self, recipes: &[Recipe]) {
+    pub(crate) fn clear_loose(&self, recipes: &[Arc<Recipe>]) {
         if let Err(error) = self.try_clear_loose(recipes) {
             let path = self.state.publish();
             warn!(path = path.display().to_string(), error:%; "cannot clear loose packages");
         }
     }
 
-    fn try_clear_loose(&self, recipes: &[Recipe]) -> Result<(), FileError> {
+    fn try_clear_loose(&self, recipes: &[Arc<Recipe>]) -> Result<(), FileError> {
         let loose = self.loose()?;
         if loose.is_empty() {
             return Ok(());

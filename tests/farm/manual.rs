@@ -222,7 +222,7 @@ fn table_of_tag_patterns_is_right() {
         );
         let recipe = Recipe::parse("r", Path::new("r"), &text, 0, &mut Vec::new()).unwrap();
         let version = TagVersion::Version(row[2].parse().unwrap());
-        assert_eq!(recipe.upstream.unwrap().version_of(row[1]), version, "{row:?}");
+        assert_eq!(recipe.upstream.unwrap().tag_reader().version_of(row[1]), version, "{row:?}");
     }
 }
 

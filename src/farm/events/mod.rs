@@ -28,7 +28,7 @@ pub(crate) enum Event {
     /// Only time has passed.
     DeadlineReached,
     /// The recipes were read, at the start or for a reload.
-    RosterLoaded(Result<Vec<Recipe>, Vec<Problem>>),
+    RosterLoaded(Result<Vec<Arc<Recipe>>, Vec<Problem>>),
     /// The archive index was read, or why the read failed.
     ArchiveRead(Result<Archive, String>),
     /// An earlier run left these outputs in `publish/`.

@@ -45,9 +45,7 @@ impl World {
         let wanted: Vec<_> = self
             .watched()
             .iter()
-            .filter(|(recipe, url)| {
-                recipe.github_webhook && repositories.iter().any(|name| name == url.repository())
-            })
+            .filter(|(recipe, url)| recipe.github_webhook && repositories.contains(&url.repository()))
             .map(|(_, url)| (*url).clone())
             .collect();
         self.event(Event::WebhookReceived { repositories });
@@ -92,7 +90,7 @@ impl World {
     /// Checks what must hold after the calm: every version is built, published and uploaded.
     pub(super) fn check_complete(&self) {
         for (recipe, _) in self.watched() {
-            let upstream = recipe.upstream.as_ref().expect("a watched recipe");
+            let upstream = recipe.upstream.as_ref().expect("a watched recipe").tag_reader();
             for tag in Self::all_tags() {
                 let TagVersion::Version(version) = upstream.version_of(&tag) else { continue };
                 let any = recipe.packages.iter().any(|p| self.is_published(&p.name, version.as_str()));

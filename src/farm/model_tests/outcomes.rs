@@ -10,7 +10,7 @@ use crate::farm::events::{
 use crate::farm::model_tests::{World, below, next};
 use crate::farm::tests::outputs;
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::recipe::{Recipe, TagVersion};
+use crate::recipe::{Recipe, TagVersion, Upstream};
 
 impl World {
     /// Returns the tags of an upstream during the calm.
@@ -56,7 +56,7 @@ impl World {
             .collect();
         self.not_before.retain(|key, _| {
             let upstream = watching.get(&*key.recipe).and_then(|recipe| recipe.upstream.as_ref());
-            upstream.is_none_or(|upstream| {
+            upstream.map(Upstream::tag_reader).is_none_or(|upstream| {
                 tags.iter()
                     .any(|tag| matches!(upstream.version_of(tag), TagVersion::Version(v) if v == key.version))
             })

@@ -39,7 +39,7 @@ impl Large {
         let published: Vec<String> = (0..size).map(|n| format!("p{n}")).collect();
         let published: Vec<(&str, &str)> = published.iter().map(|name| (name.as_str(), "1-1")).collect();
         large.event("archive", Event::ArchiveRead(Ok(archive(&published))));
-        large.event("roster", Event::RosterLoaded(Ok(recipes)));
+        large.event("roster", loaded(recipes));
         // The first round: every twentieth upstream has versions that wait, each fortieth cannot be
         // listed.
         while let Some(url) = large.polls.pop() {
@@ -99,7 +99,7 @@ impl Large {
                 self.event(name, Event::PollFinished { upstream, tags });
             }
             let hooked = url((round * 7 + 3) % self.size);
-            let repositories = vec![hooked.repository().to_owned()];
+            let repositories = vec![hooked.repository()];
             self.event("webhook", Event::WebhookReceived { repositories });
             self.event("webhook for nobody", Event::WebhookReceived { repositories: vec!["h/x".into()] });
             for _ in 0..2 {

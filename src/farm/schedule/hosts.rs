@@ -44,8 +44,8 @@ pub(super) struct Hosts {
     probed: usize,
 }
 
-/// A host's name and port; `None` is this machine, which has no limits.
-type Name = Option<Arc<str>>;
+/// A host's name; the empty one is this machine, which has no limits.
+type Name = Arc<str>;
 
 #[derive(Debug, Default)]
 struct Host {
@@ -112,8 +112,8 @@ impl Hosts {
 
     /// Lets an upstream wait.
     pub(super) fn add(&mut self, waiter: Waiter, now: Moment) {
-        let name = waiter.url.host().cloned();
-        self.update(name.as_ref(), now, |host| host.waiters.insert(waiter));
+        let url = waiter.url.clone();
+        self.update(url.host(), now, |host| host.waiters.insert(waiter));
     }
 
     /// Removes an upstream that waits no more. Returns whether it waited here.
@@ -125,7 +125,7 @@ impl Hosts {
     pub(super) fn end_pauses(&mut self, now: Moment) {
         while let Some((end, name)) = self.pauses.first().filter(|(end, _)| *end <= now).cloned() {
             self.pauses.remove(&(end, name.clone()));
-            self.update(name.as_ref(), now, |_| {});
+            self.update(Some(&name), now, |_| {});
         }
     }
 
@@ -153,12 +153,8 @@ impl Hosts {
     }
 
     /// Returns an upstream that a single sweep does not list, and why.
-    pub(super) fn next_given_up(
-        &self,
-        name: Option<&Arc<str>>,
-        now: Moment,
-    ) -> Option<(&Waiter, &'static str)> {
-        let host = self.by_name.get(&name.cloned())?;
+    pub(super) fn next_given_up(&self, name: Option<&str>, now: Moment) -> Option<(&Waiter, &'static str)> {
+        let host = self.by_name.get(name.unwrap_or_default())?;
         let reason = if host.paused_until > now && host.pauses > SWEEP_PATIENCE {
             "not asked: its host wants a pause"
         } else if host.silences >= GIVEN_UP_AFTER {
@@ -189,7 +185,7 @@ impl Hosts {
     }
 
     /// Pauses the listings of a host.
-    pub(super) fn pause(&mut self, name: &Arc<str>, pause: Duration, now: Moment) {
+    pub(super) fn pause(&mut self, name: &str, pause: Duration, now: Moment) {
         let (before, end) = self.update(Some(name), now, |host| {
             let before = host.paused_until;
             let begin = before.max(now);
@@ -198,13 +194,16 @@ impl Hosts {
             host.paused_until = end;
             (before, end)
         });
-        self.pauses.remove(&(before, Some(name.clone())));
-        self.pauses.insert((end, Some(name.clone())));
+        let name: Name = name.into();
+        self.pauses.remove(&(before, name.clone()));
+        self.pauses.insert((end, name));
     }
 
     /// Changes a host, and gives it the seat that follows. Forgets a host that nothing uses.
-    fn update<T>(&mut self, name: Option<&Arc<str>>, now: Moment, change: impl FnOnce(&mut Host) -> T) -> T {
-        let name = name.cloned();
+    fn update<T>(&mut self, name: Option<&str>, now: Moment, change: impl FnOnce(&mut Host) -> T) -> T {
+        let name = name.unwrap_or_default();
+        let known = self.by_name.get_key_value(name).map(|(name, _)| name.clone());
+        let name = known.unwrap_or_else(|| name.into());
         let host: &mut Host = self.by_name.entry(name.clone()).or_default();
         let (was_probed, was_silent) = (host.is_probed(), host.is_silent());
         let result = change(host);
@@ -221,17 +220,18 @@ impl Hosts {
         if host.is_probed() {
             self.probed += 1;
         }
-        let limit = match &name {
-            None => usize::MAX,
-            Some(_) if host.silences >= SILENT_AFTER => 1,
-            Some(_) => JOBS_PER_HOST,
+        let is_here = name.is_empty();
+        let limit = match host.silences {
+            _ if is_here => usize::MAX,
+            SILENT_AFTER.. => 1,
+            _ => JOBS_PER_HOST,
         };
         if let Some(first) = host.waiters.first()
             && host.running < limit
             && host.paused_until <= now
         {
             // Silent hosts, and this machine, are not ordered by their listings.
-            let running = if host.is_silent() || name.is_none() { 0 } else { host.running };
+            let running = if host.is_silent() || is_here { 0 } else { host.running };
             let Waiter { is_ordinary, number, since, .. } = *first;
             let seat = Seat { is_ordinary, running, number, since, name: name.clone() };
             if host.is_silent() {

@@ -3,6 +3,8 @@
 mod hooks;
 mod hosts;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::farm::schedule::upstream::next_slot;
 use crate::farm::tests::at;
@@ -15,8 +17,9 @@ fn schedule(workers: usize, urls: &[&str]) -> Schedule {
     schedule
 }
 
-fn roster(urls: &[&str]) -> BTreeMap<UpstreamUrl, Duration> {
-    urls.iter().map(|url| (UpstreamUrl::from(*url), HOUR)).collect()
+fn roster(urls: &[&str]) -> Vec<(UpstreamUrl, Duration)> {
+    let upstreams: BTreeSet<_> = urls.iter().map(|url| (UpstreamUrl::from(*url), HOUR)).collect();
+    upstreams.into_iter().collect()
 }
 
 fn start(schedule: &mut Schedule, now: Moment) -> String {

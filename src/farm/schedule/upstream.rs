@@ -122,7 +122,7 @@ pub(super) fn next_slot(url: &UpstreamUrl, interval: Duration, now: Moment) -> M
 }
 
 /// Returns the same hash for equal values in every run.
-pub(super) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
+pub(in crate::farm) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

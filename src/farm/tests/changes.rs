@@ -12,7 +12,7 @@ fn reload_replaces_the_roster_and_a_refused_one_leaves_it() {
     assert_eq!(bench.seen(), ["load roster"]);
     bench.event(Event::RosterLoaded(Err(vec![])));
     assert_eq!(bench.seen(), ["reload refused"]);
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("b", "w", &["pb"], ""), recipe("c", "x", &["pc"], "")])));
+    bench.event(loaded(vec![recipe("b", "w", &["pb"], ""), recipe("c", "x", &["pc"], "")]));
     assert_eq!(bench.polls(), ["w", "x"]);
     bench.done();
     assert_eq!(
@@ -23,9 +23,9 @@ fn reload_replaces_the_roster_and_a_refused_one_leaves_it() {
     bench.tags("x", &["v5"]);
     bench.fail();
     assert_eq!(bench.seen(), ["failed b@1-1 1m", "build c@5-1"]);
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("c", "x", &["pc"], "")])));
+    bench.event(loaded(vec![recipe("c", "x", &["pc"], "")]));
     assert!(bench.farm.failures.is_empty());
-    bench.event(Event::RosterLoaded(Ok(vec![])));
+    bench.event(loaded(vec![]));
     bench.fail();
     assert_eq!(bench.seen(), ["failed c@5-1 1m"]);
     assert!(bench.farm.failures.is_empty(), "nothing is retried for a dropped recipe");
@@ -72,10 +72,10 @@ fn changed_recipe_with_a_failure_is_retried_at_once() {
     let mut bench = Bench::new(false, stamped(1));
     bench.tags("u", &["v1"]);
     bench.fail();
-    bench.event(Event::RosterLoaded(Ok(stamped(1))));
+    bench.event(loaded(stamped(1)));
     bench.tags("u", &["v1"]);
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m"], "the same recipe waits");
-    bench.event(Event::RosterLoaded(Ok(stamped(2))));
+    bench.event(loaded(stamped(2)));
     assert_eq!(bench.seen(), ["build a@1-1"]);
     bench.fail();
     assert_eq!(bench.seen(), ["failed a@1-1 5m"]);
@@ -87,7 +87,7 @@ fn version_that_a_changed_recipe_no_longer_builds_is_dropped() {
     bench.tags("u", &["v1", "v2"]);
     bench.fail();
     assert_eq!(bench.seen(), ["build a@2-1", "failed a@2-1 1m", "build a@1-1"]);
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "peios_revision = 2")]));
     assert!(bench.farm.failures.is_empty() && bench.farm.queue.len() == 0);
     bench.done();
     bench.tags("u", &["v1", "v2"]);
@@ -98,7 +98,7 @@ fn version_that_a_changed_recipe_no_longer_builds_is_dropped() {
 fn build_that_fails_after_its_recipe_changed_is_replaced_at_once() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "peios_revision = 2")])));
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "peios_revision = 2")]));
     bench.tags("u", &["v1"]);
     bench.fail();
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 0m", "build a@1-2"]);
@@ -106,7 +106,7 @@ fn build_that_fails_after_its_recipe_changed_is_replaced_at_once() {
     // A poll saw the version during its build, and did not queue it.
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "submodules = true")])));
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "submodules = true")]));
     bench.tags("u", &["v1"]);
     bench.fail();
     bench.tags("u", &["v1"]);
@@ -126,7 +126,7 @@ fn version_of_a_changed_recipe_that_waited_aside_is_not_built() {
     assert_eq!(bench.seen(), ["changed b"]);
     bench.fail();
     assert_eq!(bench.seen(), ["failed a@2-1 1m"]);
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("b", "w", &["pp"], "")])));
+    bench.event(loaded(vec![recipe("b", "w", &["pp"], "")]));
     bench.tags("w", &["v1", "v2"]);
     assert_eq!(bench.seen(), ["build b@2-1"], "the reload finds it again");
 }

@@ -111,7 +111,7 @@ fn failed_version_without_its_tag_is_not_retried() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
     bench.fail();
-    bench.event(Event::RosterLoaded(Ok(vec![recipe("a", "u", &["pa"], "")])));
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "")]));
     bench.tags("u", &["v2"]);
     assert_eq!(bench.seen(), ["build a@1-1", "failed a@1-1 1m", "build a@2-1"]);
     assert!(bench.farm.failures.is_empty());

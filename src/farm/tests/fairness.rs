@@ -175,7 +175,7 @@ fn recipe_changed_on_disk_waits_for_a_reload() {
     assert_eq!(bench.seen(), ["reload refused"], "nothing of it is built");
     assert!(bench.farm.failures.is_empty());
     let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")];
-    bench.event(Event::RosterLoaded(Ok(recipes)));
+    bench.event(loaded(recipes));
     bench.tags("u", &["v1", "v2", "v3"]);
     assert_eq!(bench.seen(), ["build a@3-1"]);
 }

@@ -132,15 +132,15 @@ fn webhook_for_a_renamed_repository_matches_until_its_upstream_goes() {
     redirect(&mut bench, "https://h/newer/name");
     assert!(is_polled(&mut bench, "h/newer/name") && !is_polled(&mut bench, "h/new/name"));
     let again = || recipe("r0", OLD, &["p0"], HOOK);
-    bench.event(Event::RosterLoaded(Ok(vec![again()])));
+    bench.event(loaded(vec![again()]));
     assert!(is_polled(&mut bench, "h/newer/name"), "a reload keeps the names of upstreams that stay");
     redirect(&mut bench, "http://h/old/r.git");
     assert!(!is_polled(&mut bench, "h/newer/name"));
     redirect(&mut bench, "https://h/newer/name");
-    bench.event(Event::RosterLoaded(Ok(vec![])));
+    bench.event(loaded(vec![]));
     redirect(&mut bench, "https://h/newer/name");
     assert!(bench.farm.hooks.knows_no_upstream());
-    bench.event(Event::RosterLoaded(Ok(vec![again()])));
+    bench.event(loaded(vec![again()]));
     assert!(!is_polled(&mut bench, "h/newer/name"));
 }
 

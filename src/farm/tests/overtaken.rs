@@ -23,7 +23,7 @@ fn recipe_changed_answer_of_a_build_older_than_the_reload_holds_nothing() {
     bench.tags("u", &["v1", "v2"]);
     assert_eq!(bench.seen(), ["build a@2-1"]);
     // The files changed before the copy; the reload loads exactly those files.
-    bench.event(Event::RosterLoaded(Ok(vec![stamped("a", "u", "pa", 2)])));
+    bench.event(loaded(vec![stamped("a", "u", "pa", 2)]));
     bench.tags("u", &["v1", "v2"]);
     bench.finish(BuildOutcome::RecipeChanged);
     bench.seen();
@@ -37,7 +37,7 @@ fn recipe_changed_answer_of_a_build_older_than_the_reload_holds_nothing() {
 fn recipe_changed_answer_of_a_build_is_tried_again_after_the_reload() {
     let mut bench = Bench::new(false, vec![stamped("a", "u", "pa", 1)]);
     bench.tags("u", &["v2"]);
-    bench.event(Event::RosterLoaded(Ok(vec![stamped("a", "u", "pa", 2)])));
+    bench.event(loaded(vec![stamped("a", "u", "pa", 2)]));
     bench.tags("u", &["v2"]); // in flight: not queued
     bench.finish(BuildOutcome::RecipeChanged);
     for hours in 1..5 {
@@ -98,7 +98,7 @@ fn backlog_of_a_recipe_that_waited_for_a_reload_is_no_news_of_a_webhook() {
     bench.tags("w", &["v1"]);
     bench.finish(BuildOutcome::RecipeChanged);
     assert_eq!(bench.seen(), ["build a@4-1", "changed a", "build b@1-1"]);
-    bench.event(Event::RosterLoaded(Ok(with(2))));
+    bench.event(loaded(with(2)));
     hook(&mut bench, &["h/a"]);
     bench.event(Event::PollFinished { upstream: "https://h/a".into(), tags: Err(no_route()) });
     bench.tags("https://h/a", &["v1", "v2", "v3", "v4", "v5"]);
@@ -225,7 +225,7 @@ fn build_of_an_older_recipe_that_fails_after_a_reload_is_retried_at_once() {
     }
     assert!(!bench.farm.flights.is_empty());
     // The operator mends the recipe during the sixth attempt.
-    bench.event(Event::RosterLoaded(Ok(vec![stamped("a", "u", "pa", 2)])));
+    bench.event(loaded(vec![stamped("a", "u", "pa", 2)]));
     bench.tags("u", &["v1"]);
     bench.fail();
     bench.sleep_until(at(MINUTE * 441 + HOUR * 2));

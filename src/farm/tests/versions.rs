@@ -101,7 +101,7 @@ fn pattern_without_a_match_is_warned_about_once() {
     let mut other = recipe("a", "u", &["pa"], "");
     let upstream = other.upstream.as_mut().unwrap();
     upstream.tag_pattern = crate::recipe::tag_pattern::TagPattern::parse("^release-(.*)$").unwrap().0;
-    bench.event(Event::RosterLoaded(Ok(vec![other])));
+    bench.event(loaded(vec![other]));
     bench.sleep_until(bench.now + HOUR);
     bench.polls();
     bench.tags("u", &["1.0", "2.0"]);

@@ -127,7 +127,7 @@ fn entry_reason(key: &str, value: &str, url: &str, host: &str) -> Option<String>
 fn may_name_host(pattern: &str, host: &str) -> bool {
     let pattern: Option<UpstreamUrl> = pattern.parse().ok();
     let named = pattern.as_ref().filter(|pattern| pattern.scheme().is_some()).and_then(UpstreamUrl::host);
-    named.is_none_or(|named| named.contains(['*', '%']) || **named == *host)
+    named.is_none_or(|named| named.contains(['*', '%']) || *named == *host)
 }
 
 /// Returns whether the netrc file has credentials for `host`.

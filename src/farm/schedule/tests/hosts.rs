@@ -1,6 +1,6 @@
 //! Hosts that upstreams share: their part of the pool, their pauses, their silence.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 use crate::farm::schedule::hosts::{GIVEN_UP_AFTER, JOBS_PER_HOST, SWEEP_PATIENCE};

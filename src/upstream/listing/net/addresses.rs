@@ -21,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Error;
+use ureq::config::Config;
 use ureq::unversioned::resolver::ResolvedSocketAddrs;
 use ureq::unversioned::transport::time::Duration as Time;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, TcpConnector, Transport};
@@ -38,9 +39,14 @@ const DEMOTION: Duration = Duration::from_mins(10);
 /// memory if a name server invents addresses.
 const MAX_FAILED: usize = 1000;
 
+/// The buffers below TLS, in bytes: rustls reads as much at a time. A connection at rest keeps them,
+/// beside those above TLS.
+const BELOW_TLS: usize = 4 * 1024;
+
 /// Connects to the first address that answers.
 pub(crate) struct AddressConnector {
     tcp: TcpConnector,
+    below_tls: Config,
     attempt: Duration,
     /// The addresses that failed to connect, and when.
     failed: Mutex<HashMap<SocketAddr, Instant>>,
@@ -55,7 +61,8 @@ impl Default for AddressConnector {
 impl AddressConnector {
     /// Waits up to `attempt` for an address while there are others.
     fn new(attempt: Duration) -> Self {
-        Self { tcp: TcpConnector::default(), attempt, failed: Mutex::default() }
+        let below_tls = Config::builder().input_buffer_size(BELOW_TLS).output_buffer_size(BELOW_TLS).build();
+        Self { tcp: TcpConnector::default(), below_tls, attempt, failed: Mutex::default() }
     }
 
     /// Returns the addresses that come last.
@@ -106,7 +113,7 @@ impl<In: Transport> Connector<In> for AddressConnector {
             let attempt = ConnectionDetails {
                 uri: details.uri,
                 addrs,
-                config: details.config,
+                config: if details.needs_tls() { &self.below_tls } else { details.config },
                 request_level: details.request_level,
                 resolver: details.resolver,
                 now: (details.current_time)(),
@@ -156,7 +163,6 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use ureq::Agent;
-    use ureq::config::Config;
     use ureq::http::Uri;
     use ureq::unversioned::resolver::Resolver;
     use ureq::unversioned::transport::NextTimeout;

@@ -15,11 +15,15 @@
 //! handshakes.
 
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use peipkg_format::regular_file;
 use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::SigningKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::Error;
@@ -27,6 +31,9 @@ use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
+
+/// The longest file of certificates, in bytes: many times as long as any system's.
+const MAX_BUNDLE: u64 = 16 * 1024 * 1024;
 
 /// Puts TLS around connections of `https` URLs.
 #[derive(Default)]
@@ -99,21 +106,55 @@ pub(crate) fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
     timeout
 }
 
-/// Reads the system's trust store.
+/// Prepares the settings of all connections.
 fn client_config() -> Result<Arc<ClientConfig>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Skip certificates that rustls cannot parse: one of them must not disable the others.
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(format!("the system has no trusted certificates{reason}"));
-    }
+    let places = openssl_probe::probe();
+    let roots = trusted_roots(places.cert_file.as_deref(), &places.cert_dir)?;
     let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
     let builder =
         ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
     Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+/// Reads the trust store: `file`, or `directories` where there is none. git lists an upstream whose
+/// certificate is in the directories alone.
+fn trusted_roots(file: Option<&Path>, directories: &[PathBuf]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let mut failure = None;
+    if let Some(file) = file {
+        failure = add_certificates(file, &mut roots).err();
+    } else {
+        let entries = directories.iter().flat_map(fs::read_dir).flatten().flatten();
+        // Skip what is no file: the directories may hold others.
+        entries.for_each(|entry| drop(add_certificates(&entry.path(), &mut roots)));
+    }
+    if roots.is_empty() {
+        let reason = failure.map_or_else(String::new, |error| format!(": {error}"));
+        return Err(format!("the system has no trusted certificates{reason}"));
+    }
+    Ok(roots)
+}
+
+/// Adds the certificates in a file. Keeps only the part of each that verifies others before it reads
+/// the next one: all of them at once would leave the heap of the process half a megabyte larger.
+fn add_certificates(path: &Path, roots: &mut RootCertStore) -> io::Result<()> {
+    let file = BufReader::new(regular_file::open_up_to(path, MAX_BUNDLE)?);
+    for certificate in CertificateDer::pem_reader_iter(file) {
+        match certificate {
+            // Skip certificates that rustls cannot parse: one of them must not disable the others.
+            Ok(certificate) => drop(roots.add(certificate)),
+            Err(pem::Error::Io(error)) => return Err(error),
+            Err(_) => {}
+        }
+        // A directory has links to its files.
+        if let Some((last, others)) = roots.roots.split_last()
+            && others.contains(last)
+        {
+            roots.roots.pop();
+        }
+    }
+    Ok(())
 }
 
 fn no_tls(reason: impl Into<String>) -> Error {
@@ -189,5 +230,61 @@ struct NoKeys;
 impl KeyProvider for NoKeys {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General("client certificates are not used".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Creates self-signed certificates in files of `directory`, which are named by their subjects.
+    fn certify(directory: &Path, subjects: &[&str]) {
+        for subject in subjects {
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+            openssl.args(["-nodes", "-keyout", "/dev/null", "-subj", &format!("/CN={subject}"), "-out"]);
+            assert!(openssl.arg(directory.join(subject)).output().unwrap().status.success());
+        }
+    }
+
+    #[test]
+    fn trust_store_is_the_bundle_or_the_directories() {
+        let (home, certs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        certify(certs.path(), &["one", "two", "three"]);
+        std::os::unix::fs::symlink("one", certs.path().join("1234abcd.0")).unwrap();
+        fs::write(certs.path().join("README"), "no certificate").unwrap();
+        fs::create_dir(certs.path().join("java")).unwrap();
+        let read = |name: &str| fs::read_to_string(certs.path().join(name)).unwrap();
+        let bundle = home.path().join("bundle.pem");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        fs::write(&bundle, ["# Two roots\n", &read("one"), broken, &read("two")].concat()).unwrap();
+        let directories = [certs.path().to_owned(), home.path().join("none")];
+        let count = |file, directories: &[PathBuf]| trusted_roots(file, directories).map(|roots| roots.len());
+        assert_eq!(count(Some(&bundle), &directories), Ok(2));
+        assert_eq!(count(None, &directories), Ok(3));
+        let none = "the system has no trusted certificates";
+        assert_eq!(count(None, &[]), Err(none.to_owned()));
+        fs::write(&bundle, "").unwrap();
+        assert_eq!(count(Some(&bundle), &directories), Err(none.to_owned()));
+        fs::remove_file(&bundle).unwrap();
+        assert!(count(Some(&bundle), &directories).unwrap_err().starts_with(&format!("{none}: ")));
+    }
+
+    #[test]
+    fn trust_store_is_read_without_holding_the_certificates() {
+        let home = tempfile::tempdir().unwrap();
+        certify(home.path(), &["root"]);
+        let bundle = home.path().join("bundle.pem");
+        // Long comments, and one root again and again: only it is kept.
+        let entry = format!(
+            "{}\n{}",
+            "# a comment\n".repeat(100),
+            fs::read_to_string(home.path().join("root")).unwrap()
+        );
+        fs::write(&bundle, entry.repeat(500)).unwrap();
+        let counted = allocation_counter::measure(|| {
+            assert_eq!(trusted_roots(Some(&bundle), &[]).unwrap().len(), 1);
+        });
+        assert!(counted.bytes_max < 64 * 1024, "{} bytes", counted.bytes_max);
     }
 }
