@@ -206,15 +206,15 @@ impl<R: Read> IndexReader<R> {
             None => self.find_value()?,
         };
         let (first, at) = (self.start, self.place());
-        self.check_text(length)?;
         if shape.is_none() {
+            self.text(first, length)?;
             self.count_lines(length);
         }
         self.start += length;
         self.count += 1;
         self.last_entry = self.place();
         self.state = State::Packages { is_first: false };
-        let json = text(&self.buffer[first..first + length]);
+        let json = self.text(first, length)?;
         let compact = shape.and_then(|shape| shape.compact(json));
         Ok(Entry { json, at, number: self.count, compact })
     }
@@ -225,11 +225,11 @@ impl<R: Read> IndexReader<R> {
             return Err(self.error("EOF while parsing a value"));
         }
         let length = self.find_value()?;
-        self.check_text(length)?;
+        self.text(self.start, length)?;
         self.count_lines(length);
         let first = self.start;
         self.start += length;
-        Ok(text(&self.buffer[first..first + length]))
+        self.text(first, length)
     }
 
     /// Reads on until the buffer has the whole next value, and returns its length.
@@ -250,14 +250,12 @@ impl<R: Read> IndexReader<R> {
         }
     }
 
-    fn check_text(&self, length: usize) -> Result<(), Error> {
-        match std::str::from_utf8(&self.buffer[self.start..self.start + length]) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let place = self.place() + error.valid_up_to() as u64;
-                Err(self.error_at("invalid unicode code point", self.lines, place))
-            }
-        }
+    /// Returns a part of the buffer as text.
+    fn text(&self, first: usize, length: usize) -> Result<&str, Error> {
+        std::str::from_utf8(&self.buffer[first..first + length]).map_err(|error| {
+            let place = self.before + (first + error.valid_up_to()) as u64 + 1;
+            self.error_at("invalid unicode code point", self.lines, place)
+        })
     }
 
     /// Notes the line ends within the next `length` bytes.
@@ -352,11 +350,6 @@ impl<R: Read> IndexReader<R> {
         let column = place - self.line_start;
         Error::custom(format!("{reason} at line {} column {column}", lines + 1))
     }
-}
-
-/// Returns bytes that have been checked as text.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -171,15 +171,38 @@ impl Cursor<'_> {
     /// Passes the rest of an array.
     #[inline]
     fn list(&mut self) -> Option<()> {
+        let start = self.at;
         if *self.bytes.get(self.at)? == b']' {
             self.at += 1;
             return Some(());
         }
+        if self.relations().is_some() {
+            return Some(());
+        }
         // With the bracket before.
-        let list = &self.bytes[self.at - 1..];
+        let list = &self.bytes[start - 1..];
         let mut values = serde_json::Deserializer::from_slice(list).into_iter::<IgnoredAny>();
         values.next()?.ok()?;
-        self.at += values.byte_offset() - 1;
+        self.at = start - 1 + values.byte_offset();
         Some(())
+    }
+
+    /// Passes objects that have a name and a constraint, up to the end of the array.
+    #[inline]
+    fn relations(&mut self) -> Option<()> {
+        loop {
+            self.literal(b"{\"name\":\"")?;
+            self.text()?;
+            self.literal(b",\"constraint\":\"")?;
+            self.text()?;
+            match self.bytes.get(self.at..)?.first_chunk()? {
+                b"}," => self.at += 2,
+                b"}]" => {
+                    self.at += 2;
+                    return Some(());
+                }
+                _ => return None,
+            }
+        }
     }
 }

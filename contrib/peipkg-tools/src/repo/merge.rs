@@ -125,7 +125,7 @@ impl<'a> Merge<'a, '_> {
     fn sorted(&mut self, entries: &mut Entries<'_>) -> Result<(), Stop> {
         // Those of the name that has new entries.
         let mut group: Option<Vec<Member<'a>>> = None;
-        let (mut name, mut version, mut parsed) = (String::new(), String::new(), None);
+        let (mut name, mut version) = (String::new(), String::new());
         while let Some((at, entry)) = entries.next() {
             // Without an identity, the publish will fail.
             let Some(entry) = entry else { continue };
@@ -135,14 +135,10 @@ impl<'a> Merge<'a, '_> {
                     group.push(self.member(&entry, at));
                     continue;
                 }
-                let before = parsed.take().unwrap_or_else(|| version.parse::<Version>().ok());
-                let after = next_version.parse::<Version>().ok();
-                if let (Some(before), Some(after)) = (&before, &after)
-                    && before.sort_cmp(after).is_lt()
-                {
+                if !is_plainly_in_order(&version, next_version) && is_out_of_order(&version, next_version) {
                     return Err(Stop::Unordered);
                 }
-                parsed = Some(after);
+                set(&mut version, next_version);
             } else {
                 if let Some(group) = group.take() {
                     self.add_group(&name, group)?;
@@ -150,9 +146,8 @@ impl<'a> Merge<'a, '_> {
                 if *name > **next {
                     return Err(Stop::Unordered);
                 }
-                name.replace_range(.., next);
-                version.replace_range(.., next_version);
-                parsed = None;
+                set(&mut name, next);
+                set(&mut version, next_version);
                 self.add_before(Some(&name))?;
                 if self.added.contains_key(&*name) {
                     group = Some(vec![self.member(&entry, at)]);
@@ -246,8 +241,8 @@ impl<'a> Merge<'a, '_> {
         self.sink.archive(json).map_err(Stop::Write)?;
         if !self.current.has_begun || self.current.name != name {
             self.end_name()?;
-            self.current.name.replace_range(.., name);
-            self.current.version.replace_range(.., version);
+            set(&mut self.current.name, name);
+            set(&mut self.current.version, version);
             (self.current.has_begun, self.current.is_over) = (true, false);
         } else if self.current.is_over || self.current.version != version {
             self.current.is_over = true;
@@ -255,8 +250,8 @@ impl<'a> Merge<'a, '_> {
         } else if preference(architecture) >= preference(&self.current.architecture) {
             return Ok(());
         }
-        self.current.architecture.replace_range(.., architecture);
-        self.current.json.replace_range(.., json);
+        set(&mut self.current.architecture, architecture);
+        set(&mut self.current.json, json);
         self.current.built = built.map(str::to_owned);
         Ok(())
     }
@@ -288,6 +283,50 @@ impl<'a> Merge<'a, '_> {
             (Json::Published { .. }, None) => unreachable!("published entries come from a file"),
         }
     }
+}
+
+/// Copies a text to where another was, without an allocation.
+fn set(text: &mut String, new: &str) {
+    text.clear();
+    text.push_str(new);
+}
+
+/// Whether the second of two versions such as 1.10.0-1 and 1.9.2-1, which have as many numbers each and
+/// nothing but numbers, is not the newer one. Parsing all versions of an archive would take as long as
+/// finding the entries.
+fn is_plainly_in_order(version: &str, next: &str) -> bool {
+    let (mut one, mut other) = (version.as_bytes(), next.as_bytes());
+    let (mut order, mut is_last) = (Ordering::Equal, false);
+    loop {
+        let (Some((number, one_rest)), Some((next, other_rest))) = (first_number(one), first_number(other))
+        else {
+            return false;
+        };
+        order = order.then(number.cmp(&next));
+        match (one_rest, other_rest) {
+            ([], []) if is_last => return order.is_ge(),
+            ([b'.', rest @ ..], [b'.', other_rest @ ..]) if !is_last => (one, other) = (rest, other_rest),
+            ([b'-', rest @ ..], [b'-', other_rest @ ..]) if !is_last => {
+                (one, other, is_last) = (rest, other_rest, true);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Returns the number of at most nine digits at the start, and what follows it.
+fn first_number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let length = text.iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(length);
+    let add = |number, digit: &u8| number * 10 + u32::from(digit - b'0');
+    (1..10).contains(&length).then(|| (digits.iter().fold(0, add), rest))
+}
+
+/// Whether two neighbours among the entries of one name are in the wrong order. A version that cannot
+/// be parsed has none.
+fn is_out_of_order(version: &str, next: &str) -> bool {
+    let parse = |text: &str| text.parse::<Version>().ok();
+    parse(version).zip(parse(next)).is_some_and(|(version, next)| version.sort_cmp(&next).is_lt())
 }
 
 /// Whether the entries of one name are sorted already. Also true if a version cannot be parsed:

@@ -1,8 +1,8 @@
 //! The places of the packages of a publish: each package has one of its own, and nothing else is
 //! there. Looks at the files of the output, and writes none.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -73,14 +73,14 @@ pub(super) fn of_entry<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
 /// Finds new packages whose URL another package has, new or published.
 pub(super) struct Shared<'a> {
     /// The new packages by their URLs without the first slash, which makes no difference.
-    taken: HashMap<&'a str, &'a Incoming>,
+    taken: BTreeMap<&'a str, &'a Incoming>,
     errors: Vec<RepoError>,
 }
 
 impl<'a> Shared<'a> {
     /// Compares the new packages.
     pub(super) fn new(new: &'a [Incoming]) -> Self {
-        let (mut taken, mut errors) = (HashMap::new(), Vec::new());
+        let (mut taken, mut errors) = (BTreeMap::new(), Vec::new());
         for package in new {
             match taken.entry(without_slash(&package.url)) {
                 Slot::Vacant(free) => _ = free.insert(package),

@@ -68,7 +68,8 @@ pub(super) fn load(
     } else {
         let signature = signature?;
         let open = |kind: IndexKind| IndexFile::open(kind.path(input), kind);
-        let active = open(IndexKind::Active)?.check(&trusted, name)?.index_version;
+        // The publish makes the active index anew.
+        let active = open(IndexKind::Active)?.check_head(&trusted, name)?.index_version;
         let archive = open(IndexKind::Archive)?;
         // A wrong signature comes before a fault in what it should have signed.
         let head = archive.head(name).or_else(|error| archive.check(&trusted, name).and(Err(error)))?;

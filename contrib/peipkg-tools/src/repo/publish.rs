@@ -124,15 +124,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
 
     incoming::print_warnings(&incoming);
     // Everything has been validated. From here on, the repository gets files that stay.
-    let mut unsynced = Unsynced::default();
-    for Planned { package, relative, is_there } in &plan {
-        if *is_there {
-            store::keep(output, relative, &mut unsynced)?;
-        } else {
-            store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
-        }
-        unsynced.sync_many()?;
-    }
+    let mut unsynced = place_all(output, &plan)?;
     let (arrived, altered) = match &previous.archive {
         Some(archive) if !in_place => carry_over(request, repo, archive, &mut unsynced)?,
         _ => (Vec::new(), Vec::new()),
@@ -156,21 +148,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         finished => late.push(finished.err()),
     }
     sidecars.commit();
-    // A publish of nothing heals the sidecars of the whole archive.
-    let mut write =
-        |entry: &Entry<'_>| places::of_entry(entry).into_iter().for_each(|path| sidecars.write(path));
-    let mut arrived = arrived.into_iter().peekable();
-    let others = match &previous.archive {
-        _ if incoming.is_empty() => archive.each(repo, |_, entry| Ok(write(entry))).map(drop),
-        Some(archive) if arrived.peek().is_some() => archive
-            .each(repo, |number, entry| {
-                arrived.next_if_eq(&number).iter().for_each(|_| write(entry));
-                Ok(())
-            })
-            .map(drop),
-        _ => Ok(()),
-    };
-    late.push(others.err());
+    let heals = incoming.is_empty();
+    late.push(write_other_sidecars(&mut sidecars, repo, &archive, heals, &previous, arrived).err());
     sidecars.finish();
     if !in_place {
         late.push(site::carry_over_others(input, output, request.site).err());
@@ -223,6 +202,53 @@ fn merge_all(
     let merged = merge(Some((&mut entries, archive.file())), Order::Any, new(), &mut writing);
     end(entries)?;
     Ok((writing, merged))
+}
+
+/// Places the new packages, and returns what is left to sync.
+fn place_all(output: &Path, plan: &[Planned<'_>]) -> Result<Unsynced, RepoError> {
+    let mut unsynced = Unsynced::default();
+    for Planned { package, relative, is_there } in plan {
+        if *is_there {
+            store::keep(output, relative, &mut unsynced)?;
+        } else {
+            store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
+        }
+        unsynced.sync_many()?;
+    }
+    Ok(unsynced)
+}
+
+/// Writes the sidecars of the packages that `arrived`, or, if `heals` is set, those of the whole new
+/// `archive`.
+fn write_other_sidecars(
+    sidecars: &mut Sidecars,
+    repo: &str,
+    archive: &IndexFile,
+    heals: bool,
+    previous: &Previous,
+    arrived: Vec<usize>,
+) -> Result<(), RepoError> {
+    let mut write = |entry: &Entry<'_>| {
+        if let Some(path) = places::of_entry(entry) {
+            sidecars.write(path);
+        }
+    };
+    if heals {
+        let each = |_, entry: &Entry<'_>| {
+            write(entry);
+            Ok(())
+        };
+        return archive.each(repo, each).map(drop);
+    }
+    let mut arrived = arrived.into_iter().peekable();
+    let (Some(_), Some(published)) = (arrived.peek(), &previous.archive) else { return Ok(()) };
+    let each = |number, entry: &Entry<'_>| {
+        if arrived.next_if_eq(&number).is_some() {
+            write(entry);
+        }
+        Ok(())
+    };
+    published.each(repo, each).map(drop)
 }
 
 /// Carries published packages over to another output. Returns the numbers of the entries whose packages

@@ -51,7 +51,7 @@ impl IndexFile {
     pub(super) fn entries<'a>(&'a self, watch: Watch<'a>) -> Result<Entries<'a>, RepoError> {
         (&self.file).rewind().map_err(RepoError::io(&self.path, "read the file"))?;
         let reader = IndexReader::new(Hashing::new(&self.file));
-        Ok(Entries { index: self, reader, watch, broken: None, fault: None })
+        Ok(Entries { index: self, reader, watch, only_head: false, broken: None, fault: None })
     }
 
     /// Passes the entries to `each`, with their numbers from 1, and returns the head of an index of the
@@ -87,6 +87,13 @@ impl IndexFile {
         self.entries(&mut nothing)?.end(trusted, repo).map(|(head, _)| head)
     }
 
+    /// Does the same for an index whose entries nobody needs. Only hashes those that follow the head.
+    pub(super) fn check_head(&self, trusted: &KeySet, repo: &str) -> Result<Head, RepoError> {
+        let mut nothing = |_: &Entry<'_>| ();
+        let entries = Entries { only_head: true, ..self.entries(&mut nothing)? };
+        entries.end(trusted, repo).map(|(head, _)| head)
+    }
+
     fn error(&self, source: serde_json::Error) -> RepoError {
         if source.is_io() {
             return RepoError::io(&self.path, "read the file")(source.into());
@@ -100,6 +107,8 @@ pub(super) struct Entries<'a> {
     index: &'a IndexFile,
     reader: IndexReader<Hashing<&'a File>>,
     watch: Watch<'a>,
+    /// Whether nobody needs the entries.
+    only_head: bool,
     /// Why the document cannot be read on.
     broken: Option<RepoError>,
     /// The first entry without an identity.
@@ -141,7 +150,8 @@ impl Entries<'_> {
         trusted: &KeySet,
         repo: &str,
     ) -> Result<(Head, Result<(), RepoError>), RepoError> {
-        while self.broken.is_none() && self.next().is_some() {}
+        let is_enough = |entries: &Self| entries.only_head && entries.reader.has_all_fields();
+        while self.broken.is_none() && !is_enough(&self) && self.next().is_some() {}
         let head = self.head(repo);
         let Self { index, reader, broken, fault, .. } = self;
         let digest = reader.into_source().end().map_err(RepoError::io(&index.path, "read the file"))?;

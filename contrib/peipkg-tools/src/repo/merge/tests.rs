@@ -194,3 +194,30 @@ fn duplicates_are_refused() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].0.to_string(), "b 1-1 noarch");
 }
+
+#[test]
+fn order_of_numbers_is_that_of_versions() {
+    let parts = ["0", "1", "01", "2", "9", "10", "123456789", "1234567890", "a", ""];
+    let mut texts = Vec::new();
+    for one in parts {
+        texts.extend([format!("{one}-1"), format!("1-{one}"), one.to_owned()]);
+        texts.extend(parts.map(|two| format!("{one}.{two}-1")));
+        texts.extend(parts.map(|two| format!("1-{one}-{two}")));
+        texts.extend([
+            format!("1.{one}.0-2"),
+            format!("1.{one}~rc1-1"),
+            format!("1:{one}-1"),
+            format!("{one}.-1"),
+        ]);
+    }
+    let mut plain = 0;
+    for one in &texts {
+        for other in &texts {
+            if is_plainly_in_order(one, other) {
+                plain += 1;
+                assert!(!is_out_of_order(one, other), "{one} {other}");
+            }
+        }
+    }
+    assert!(plain > 1000, "{plain}");
+}

@@ -107,7 +107,9 @@ impl NewestSoFar {
 #[cfg(test)]
 pub(super) fn newest(entries: &[&str], count: usize) -> Vec<Newest> {
     let mut newest = NewestSoFar::new(count);
-    entries.iter().for_each(|json| newest.add(json, None));
+    for json in entries {
+        newest.add(json, None);
+    }
     newest.into_newest()
 }
 
