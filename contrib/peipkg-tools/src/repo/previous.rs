@@ -67,7 +67,7 @@ pub(super) fn load(
         (signature.ok(), salvage_index_version(input, now), None)
     } else {
         let signature = signature?;
-        let open = |kind: IndexKind| IndexFile::open(kind.path(input), kind);
+        let open = |kind| IndexFile::open_signed(input, kind);
         // The publish makes the active index anew.
         let active = open(IndexKind::Active)?.check_head(&trusted, name)?.index_version;
         let archive = open(IndexKind::Archive)?;

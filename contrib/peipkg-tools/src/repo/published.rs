@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Seek as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use peipkg_format::index_reader::IndexReader;
 use peipkg_format::regular_file;
@@ -23,6 +23,8 @@ pub(super) struct IndexFile {
     pub(super) path: PathBuf,
     kind: IndexKind,
     file: File,
+    /// Its signature; empty if nobody asks for it.
+    signature: Vec<u8>,
 }
 
 /// The fields of an index beside its entries.
@@ -39,7 +41,15 @@ impl IndexFile {
     pub(super) fn open(path: PathBuf, kind: IndexKind) -> Result<Self, RepoError> {
         let file = regular_file::open_up_to(&path, MAX_INDEX);
         let file = file.map_err(RepoError::io(&path, "read the file"))?;
-        Ok(Self { path, kind, file })
+        Ok(Self { path, kind, file, signature: Vec::new() })
+    }
+
+    /// Opens the index `kind` of the repository at `root`, and reads its signature: the next publish
+    /// would bring another.
+    pub(super) fn open_signed(root: &Path, kind: IndexKind) -> Result<Self, RepoError> {
+        let index = Self::open(kind.path(root), kind)?;
+        let signature = files::read(&layout::signature(&index.path), MAX_ENVELOPE as u64)?;
+        Ok(Self { signature, ..index })
     }
 
     /// Returns the file, to read parts of it again.
@@ -155,8 +165,7 @@ impl Entries<'_> {
         let head = self.head(repo);
         let Self { index, reader, broken, fault, .. } = self;
         let digest = reader.into_source().end().map_err(RepoError::io(&index.path, "read the file"))?;
-        let signature = files::read(&layout::signature(&index.path), MAX_ENVELOPE as u64)?;
-        trusted.check_digest(&index.path, &digest, &signature)?;
+        trusted.check_digest(&index.path, &digest, &index.signature)?;
         match broken {
             Some(error) => Err(error),
             None => Ok((head?, fault.map_or(Ok(()), Err))),
