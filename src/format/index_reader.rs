@@ -253,8 +253,15 @@ impl<R: Read> IndexReader<R> {
     /// Returns a part of the buffer as text.
     fn text(&self, first: usize, length: usize) -> Result<&str, Error> {
         std::str::from_utf8(&self.buffer[first..first + length]).map_err(|error| {
-            let place = self.before + (first + error.valid_up_to()) as u64 + 1;
-            self.error_at("invalid unicode code point", self.lines, place)
+            let before = &self.buffer[first..first + error.valid_up_to()];
+            let (reason, place) = ("invalid unicode code point", self.before + first as u64);
+            match before.iter().rposition(|byte| *byte == b'\n') {
+                None => self.error_at(reason, self.lines, place + before.len() as u64 + 1),
+                Some(last) => {
+                    let line = self.lines + before.split(|byte| *byte == b'\n').count();
+                    Error::custom(format!("{reason} at line {line} column {}", before.len() - last))
+                }
+            }
         })
     }
 

@@ -164,6 +164,8 @@ fn document_broken_anywhere_is_refused_at_its_place() {
     for bytes in [&b"{\"packages\":[{\"a\":\"\xff\"}]}"[..], b"{\"x\":\"\xe9\",\"packages\":[]}"] {
         assert!(read(bytes).unwrap_err().starts_with("invalid unicode code point at line 1 column "));
     }
+    let error = read(&b"{\n\"packages\":[ {\n\n \"a\":\"\xff\"}]}"[..]).unwrap_err();
+    assert_eq!(error, "invalid unicode code point at line 4 column 7");
     let spoilt = COMPACT.as_bytes().iter().map(|byte| if *byte == b'M' { 0xff } else { *byte });
     let spoilt = [&b"{\"packages\":["[..], &spoilt.collect::<Vec<_>>(), b"]}"].concat();
     assert!(read(&*spoilt).unwrap_err().starts_with("invalid unicode code point at line 1 column "));
