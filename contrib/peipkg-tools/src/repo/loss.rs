@@ -14,7 +14,7 @@ use super::error::RepoError;
 use super::files;
 use super::index::IndexKind;
 use super::previous::check_time;
-use super::published::IndexFile;
+use super::published::StoredIndex;
 use crate::timestamp::Timestamp;
 
 /// How many missing packages an error names: a message of thousands would hide the reason.
@@ -71,10 +71,10 @@ impl Counted {
 /// Refuses to replace the archive index at `path` by one that is not newer, lacks a package, or lists
 /// other bytes for one. An index that cannot be read has nothing to lose.
 pub(super) fn refuse_loss(path: &Path, successor: &Successor<'_>) -> Result<(), RepoError> {
-    let Ok(former) = IndexFile::open(path.to_owned(), IndexKind::Archive) else { return Ok(()) };
+    let Ok(former) = StoredIndex::open(path.to_owned(), IndexKind::Archive) else { return Ok(()) };
     let hasher = RandomState::new();
     let mut retained = HashMap::new();
-    let new = IndexFile::open(successor.archive.clone(), IndexKind::Archive)?;
+    let new = StoredIndex::open(successor.archive.clone(), IndexKind::Archive)?;
     new.each(successor.repo, |_, entry| {
         retained.insert(hasher.hash_one(&entry.identity), hasher.hash_one(entry.hash()));
         Ok(())

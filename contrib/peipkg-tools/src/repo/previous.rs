@@ -11,7 +11,7 @@ use super::error::RepoError;
 use super::files;
 use super::generation::Signed;
 use super::index::IndexKind;
-use super::published::{Entries, IndexFile};
+use super::published::{Entries, StoredIndex};
 use crate::signature::fingerprint;
 use crate::timestamp::Timestamp;
 
@@ -30,7 +30,7 @@ pub(super) struct Previous {
     pub(super) listed: KeySet,
     pub(super) index_version: u64,
     /// The archive index, of which only the head has been read; none for a rebuild.
-    pub(super) archive: Option<IndexFile>,
+    pub(super) archive: Option<StoredIndex>,
 }
 
 /// Reads and verifies the repository `input`, except for the entries of its archive index.
@@ -67,7 +67,7 @@ pub(super) fn load(
         (signature.ok(), salvage_index_version(input, now), None)
     } else {
         let signature = signature?;
-        let open = |kind| IndexFile::open_signed(input, kind);
+        let open = |kind| StoredIndex::open_signed(input, kind);
         // The publish makes the active index anew.
         let active = open(IndexKind::Active)?.check_head(&trusted, name)?.index_version;
         let archive = open(IndexKind::Archive)?;

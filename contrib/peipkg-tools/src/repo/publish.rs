@@ -18,7 +18,7 @@ use super::loss::{Successor, refuse_loss, refuse_loss_in};
 use super::merge::{Order, Stop, merge};
 use super::places::{self, Carried, Planned, Shared};
 use super::previous::{self, Previous};
-use super::published::{IndexFile, Watch};
+use super::published::{StoredIndex, Watch};
 use super::sidecars::Sidecars;
 use super::site::{self, Facts, NewestSoFar};
 use super::staging::{self, Writing};
@@ -137,7 +137,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     sidecars.sync();
     let unsynced: Vec<_> = unsynced.into_paths().chain(described).chain(staging.paths()).collect();
     // The file of the new archive, whatever its path will be.
-    let archive = IndexFile::open(staging.path(IndexKind::Archive), IndexKind::Archive)?;
+    let archive = StoredIndex::open(staging.path(IndexKind::Archive), IndexKind::Archive)?;
     let committed = files::sync_all(&unsynced).and_then(|()| staging.commit());
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
@@ -223,7 +223,7 @@ fn place_all(output: &Path, plan: &[Planned<'_>]) -> Result<Unsynced, RepoError>
 fn write_other_sidecars(
     sidecars: &mut Sidecars,
     repo: &str,
-    archive: &IndexFile,
+    archive: &StoredIndex,
     heals: bool,
     previous: &Previous,
     arrived: Vec<usize>,
@@ -256,7 +256,7 @@ fn write_other_sidecars(
 fn carry_over(
     request: &Request,
     repo: &str,
-    archive: &IndexFile,
+    archive: &StoredIndex,
     unsynced: &mut Unsynced,
 ) -> Result<(Vec<usize>, Vec<RepoError>), RepoError> {
     let (mut arrived, mut altered) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ use super::index::{Hashing, Index, IndexKind, MAX_INDEX};
 use crate::signature::MAX_ENVELOPE;
 
 /// An open index. It stays the same when a publish replaces it.
-pub(super) struct IndexFile {
+pub(super) struct StoredIndex {
     pub(super) path: PathBuf,
     kind: IndexKind,
     file: File,
@@ -36,7 +36,7 @@ pub(super) struct Head {
 /// Receives each entry that has an identity.
 pub(super) type Watch<'a> = &'a mut dyn FnMut(&Entry<'_>);
 
-impl IndexFile {
+impl StoredIndex {
     /// Opens the index at `path`.
     pub(super) fn open(path: PathBuf, kind: IndexKind) -> Result<Self, RepoError> {
         let file = regular_file::open_up_to(&path, MAX_INDEX);
@@ -114,7 +114,7 @@ impl IndexFile {
 
 /// The entries of an index while they are read.
 pub(super) struct Entries<'a> {
-    index: &'a IndexFile,
+    index: &'a StoredIndex,
     reader: IndexReader<Hashing<&'a File>>,
     watch: Watch<'a>,
     /// Whether nobody needs the entries.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::super::index::IndexKind;
-use super::super::published::IndexFile;
+use super::super::published::StoredIndex;
 use super::*;
 
 /// Both indexes as lists of entries.
@@ -43,7 +43,7 @@ fn try_merge(published: &[&str], new: &[&str]) -> (Lists, bool, Result<(), Stop>
     let path = directory.path().join("archive.json");
     let entries: Vec<String> = published.iter().copied().map(json).collect();
     fs::write(&path, format!("{{\"packages\":[{}]}}", entries.join(",\n"))).unwrap();
-    let index = IndexFile::open(path, IndexKind::Archive).unwrap();
+    let index = StoredIndex::open(path, IndexKind::Archive).unwrap();
     let new: Vec<(&str, String)> = new.iter().map(|text| (*text, json(text))).collect();
     let merge = |order: Order| {
         let new = new.iter().map(|(text, json)| {
