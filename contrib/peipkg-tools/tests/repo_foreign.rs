@@ -279,7 +279,7 @@ fn archive_index_broken_or_of_another_kind_is_refused_before_anything_changes() 
         resign(&farm, "archive", &spoilt);
         let before = farm.snapshot();
         check(&farm.publish(), 1, expected);
-        assert_eq!(farm.snapshot(), before);
+        assert!(farm.snapshot() == before, "{expected}");
         assert!(!farm.repo().join(".index.tmp").exists());
         // Bytes that nobody has signed are not judged.
         fs::write(farm.repo().join("index/archive.json"), format!("{spoilt} ")).unwrap();
