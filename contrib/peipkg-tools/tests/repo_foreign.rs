@@ -231,3 +231,59 @@ fn repository_of_a_deployed_tool_takes_the_default_layout_too() {
         assert!(farm.repo().join("p/new/1-1/new_1-1_noarch.peipkg").is_file());
     }
 }
+
+/// Signs the bytes of an index anew.
+fn resign(farm: &Farm, kind: &str, text: &str) {
+    let path = farm.repo().join(format!("index/{kind}.json"));
+    fs::write(&path, text).unwrap();
+    let signature = envelope(SEED, &Sha256::digest(text)).to_string();
+    fs::write(path.with_extension("json.sig"), signature).unwrap();
+}
+
+#[test]
+fn index_whose_fields_have_another_order_is_published_onto() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 2-1 noarch"]);
+    farm.publish_all(&["bb 1-1 noarch"]);
+    let before = ["aa 1-1 noarch", "bb 2-1 noarch", "bb 1-1 noarch"];
+    for kind in ["archive", "active"] {
+        let index = farm.index(kind);
+        let fields = index.as_object().unwrap().iter().rev();
+        let fields: Vec<_> = fields.map(|(name, value)| format!("\n \"{name}\" : {value:#}")).collect();
+        resign(&farm, kind, &format!(" {{{}\n}} ", fields.join(",")));
+    }
+    assert_eq!(farm.listed("archive"), before);
+    farm.publish_all(&["bb 3-1 noarch"]);
+    assert_eq!(farm.listed("archive"), [before[0], "bb 3-1 noarch", before[1], before[2]]);
+    assert_eq!(farm.index("archive")["index_version"], 4);
+    check(&farm.verify(), 0, "");
+}
+
+#[test]
+fn archive_index_broken_or_of_another_kind_is_refused_before_anything_changes() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch", "bb 1-1 noarch"]);
+    farm.clear();
+    farm.add("ab", "1-1", "noarch");
+    let text = fs::read_to_string(farm.repo().join("index/archive.json")).unwrap();
+    for (spoilt, expected) in [
+        (text.trim_end().strip_suffix("]}").unwrap().to_owned(), "EOF while parsing a list"),
+        (text.replace("},{\"name\":\"bb\"", "} {\"name\":\"bb\""), "expected `,` or `]` at line 1 column "),
+        (format!("{text}x"), "trailing characters at line 2 column 1"),
+        (text.replace("archive", "active"), "kind is \"active\", expected \"archive\""),
+        (text.replace("\"farm\"", "\"other\""), "belongs to repository \"other\""),
+        (text.replace("\"schema_version\":1", "\"schema_version\":2"), "schema_version is 2"),
+        (text.replace("{\"name\":\"bb\"", "{\"name\":7"), "entry 2: invalid type: integer `7`"),
+    ] {
+        assert_ne!(spoilt, text);
+        resign(&farm, "archive", &spoilt);
+        let before = farm.snapshot();
+        check(&farm.publish(), 1, expected);
+        assert!(farm.snapshot() == before, "{expected}");
+        assert!(!farm.repo().join(".index.tmp").exists());
+        // Bytes that nobody has signed are not judged.
+        fs::write(farm.repo().join("index/archive.json"), format!("{spoilt} ")).unwrap();
+        check(&farm.publish(), 1, "signature does not match the content");
+        assert!(!farm.repo().join(".index.tmp").exists());
+    }
+}

@@ -6,6 +6,7 @@ mod repo_support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,18 @@ fn other(name: &str, version: &str, architecture: &str) -> Vec<u8> {
 
 fn version(root: &Path) -> u64 {
     json_file(&root.join("index/archive.json"))["index_version"].as_u64().unwrap()
+}
+
+/// Waits until the process waits for a lock.
+fn wait_until_blocked(child: &Child) {
+    // The kernel lists blocked processes. Where that list is missing, wait for some time instead.
+    let waiting = |line: &str| line.contains("->") && line.contains(&format!(" {} ", child.id()));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !fs::read_to_string("/proc/locks").unwrap_or_default().lines().any(waiting)
+        && Instant::now() < deadline
+    {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -209,16 +222,37 @@ fn input_under_publication_is_waited_for() {
     let mut arguments = Farm::PUBLISH;
     arguments[10] = "next";
     let mut child = farm.command(&arguments).spawn().unwrap();
-    // The kernel lists blocked processes. Where that list is missing, wait for some time instead.
-    let waiting = |line: &str| line.contains("->") && line.contains(&format!(" {} ", child.id()));
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while !fs::read_to_string("/proc/locks").unwrap_or_default().lines().any(waiting)
-        && Instant::now() < deadline
-    {
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_until_blocked(&child);
     fs::write(&archive, &bytes).unwrap();
     drop(lock);
     assert!(child.wait().unwrap().success());
     assert_eq!(version(&farm.path("next")), 3);
+}
+
+#[test]
+fn input_published_to_after_it_was_read_is_taken_as_it_was() {
+    let farm = Farm::new();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    // The output is in use, so the publish waits after it has read its input.
+    fs::create_dir(farm.path("next")).unwrap();
+    let lock = fs::File::create(farm.path("next/.lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    fs::create_dir(farm.path("other")).unwrap();
+    fs::write(farm.path("other/cc_1-1_noarch.peipkg"), good("cc", "1-1", "noarch")).unwrap();
+    let mut arguments = Farm::PUBLISH;
+    (arguments[4], arguments[10]) = ("other", "next");
+    let mut child = farm.command(&arguments).spawn().unwrap();
+    wait_until_blocked(&child);
+    farm.publish_all(&["aa 2-1 noarch"]);
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+    let index = json_file(&farm.path("next/index/archive.json"));
+    let versions: Vec<_> = index["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["version"].as_str().unwrap())
+        .collect();
+    assert_eq!(versions, ["1-1", "1-1"]);
+    farm.check_verified("next", "2 packages, 2 of them current, index_version 3, 2 package files hashed");
 }

@@ -9,13 +9,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use peipkg_format::index_reader::{self, Compact, FromCompact};
 use peipkg_format::package::{check_architecture, check_package_name};
 use peipkg_format::package_url::{Place, place};
 use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout as layout;
 use peipkg_format::version::Version;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::digest::{hex, unhex};
@@ -37,6 +38,12 @@ impl Identity<'_> {
             version: Cow::Borrowed(&self.version),
             architecture: Cow::Borrowed(&self.architecture),
         }
+    }
+
+    /// Copies the identity.
+    pub(super) fn owned(&self) -> Identity<'static> {
+        let own = |text: &str| Cow::Owned(text.to_owned());
+        Identity { name: own(&self.name), version: own(&self.version), architecture: own(&self.architecture) }
     }
 
     pub(super) fn file_name(&self) -> String {
@@ -67,28 +74,51 @@ pub(super) struct Entry<'a> {
     /// Unchecked; empty if the entry has none, or anything but a text.
     pub(super) url: Cow<'a, str>,
     pub(super) json: &'a str,
+    /// When the package was built, unchecked, if that is known without parsing the entry.
+    pub(super) built: Option<&'a str>,
+}
+
+/// The fields of an [`Entry`].
+#[derive(Deserialize)]
+struct Fields<'a> {
+    // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    #[serde(borrow)]
+    architecture: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "text_or_empty")]
+    url: Cow<'a, str>,
+    #[serde(skip)]
+    built: Option<&'a str>,
+}
+
+impl<'a> FromCompact<'a> for Fields<'a> {
+    fn from_compact(entry: Compact<'a>) -> Self {
+        Self {
+            name: entry.name.into(),
+            version: entry.version.into(),
+            architecture: entry.architecture.into(),
+            url: entry.url.into(),
+            built: Some(entry.built),
+        }
+    }
+}
+
+fn text_or_empty<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Cow<'a, str>, D::Error> {
+    #[derive(Default, Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let value = <&RawValue>::deserialize(value)?;
+    let Text(text) = serde_json::from_str(value.get()).unwrap_or_default();
+    Ok(text)
 }
 
 impl<'a> Entry<'a> {
-    /// Reads the identity and the URL of the entry `raw`.
-    pub(super) fn parse(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
-        // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.
-        #[derive(Deserialize)]
-        struct Fields<'a> {
-            #[serde(borrow)]
-            name: Cow<'a, str>,
-            #[serde(borrow)]
-            version: Cow<'a, str>,
-            #[serde(borrow)]
-            architecture: Cow<'a, str>,
-            #[serde(borrow)]
-            url: Option<&'a RawValue>,
-        }
-        #[derive(Default, Deserialize)]
-        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-        let Fields { name, version, architecture, url } = serde_json::from_str(raw.get())?;
-        let Text(url) = url.and_then(|url| serde_json::from_str(url.get()).ok()).unwrap_or_default();
-        Ok(Self { identity: Identity { name, version, architecture }, url, json: raw.get() })
+    /// Reads the identity and the URL of an entry.
+    pub(super) fn read(entry: &index_reader::Entry<'a>) -> Result<Self, serde_json::Error> {
+        let Fields { name, version, architecture, url, built } = entry.read()?;
+        Ok(Self { identity: Identity { name, version, architecture }, url, json: entry.json, built })
     }
 
     /// Returns the hash of the package file, unchecked, if the entry has one.
@@ -132,7 +162,7 @@ pub(super) struct FullEntry<'a> {
 }
 
 /// The hash of a package file (PSD-009 §3.5.2).
-#[derive(PartialEq, Eq, Deserialize, Serialize)]
+#[derive(PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub(super) struct Hash<'a> {
     #[serde(borrow)]
     pub(super) algorithm: Cow<'a, str>,

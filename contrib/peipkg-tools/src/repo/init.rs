@@ -11,9 +11,8 @@ use peipkg_format::repository_layout as layout;
 use super::descriptor::{Descriptor, public_key_file};
 use super::error::RepoError;
 use super::index::Header;
-use super::merge::Merged;
 use super::site::{self, Facts};
-use super::staging::Staging;
+use super::staging::Writing;
 use super::{LOCK, MARKER, WRITING, command, files, lock};
 use crate::cli::note;
 use crate::expression::check_line;
@@ -60,7 +59,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let public = key.verifying_key();
     let fingerprint = fingerprint(&public);
     let header = Header { repo: &request.name, index_version: 1, generated_at: request.timestamp.as_str() };
-    let staging = Staging::write(out, &key, header, &Merged::default())?;
+    let (staging, _) = Writing::begin(out, header, None)?.end(&key)?;
     let keys = out.join(layout::KEY_DIRECTORY);
     files::create_dir(&keys)?;
     let key_file = out.join(layout::key(&fingerprint));
@@ -81,7 +80,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     files::sync_all(std::slice::from_ref(out))?;
     files::remove_dir(&marker)?;
     if request.site {
-        let facts = Facts::new(&repository, header.index_version, header.generated_at, &[]);
+        let facts = Facts::new(&repository, header.index_version, header.generated_at, 0, Vec::new());
         if let Err(problem) = site::write(out, &facts) {
             note(command::PROGRAM, &format!("created, but {problem}"));
         }

@@ -1,112 +1,345 @@
-//! Merges new entries into the two indexes (PSD-009 §6.2.7, §6.3.5). Pure.
+//! Merges new entries into the two indexes (PSD-009 §6.2.7, §6.3.5).
 //!
-//! Trusts no order of the previous archive: its signature proves who wrote it, not that its tool
+//! Takes the published archive as it is read, and holds the entries of one name at most: those of a
+//! name with new entries, without their JSON, which is read again from its place in the file.
+//!
+//! Trusts no order of the published archive: its signature proves who wrote it, not that its tool
 //! sorted as this one does. The first version of a name becomes the current one, so an archive in
-//! another order would advertise an old version. A name in order costs one comparison a version.
+//! another order would advertise an old version. When an entry is out of order, the merge starts
+//! again, and holds the identities of all entries to sort them. The next publish finds them sorted.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 
 use peipkg_format::version::{Version, VersionError, newest_first};
 
-use super::entry::Entry;
+use super::entry::{Entry, Identity, hash_in};
+use super::published::Entries;
 
-/// The entries of both indexes as JSON, in their order.
-#[derive(Debug, Default)]
-pub(super) struct Merged<'a> {
-    pub(super) archive: Vec<&'a str>,
-    pub(super) active: Vec<&'a str>,
+/// Receives the entries of both indexes in their order.
+pub(super) trait Sink {
+    /// Adds an entry to the archive index.
+    fn archive(&mut self, json: &str) -> io::Result<()>;
+    /// Adds an entry to the active index. `built` is as in [`Entry`].
+    fn active(&mut self, json: &str, built: Option<&str>) -> io::Result<()>;
 }
 
-/// Why new entries cannot be added.
+/// Why a merge ends early.
 #[derive(Debug)]
-pub(super) enum Conflict<'a> {
-    /// New entries that are already published, each with the published one.
-    Duplicates(Vec<(Entry<'a>, Entry<'a>)>),
+pub(super) enum Stop {
+    /// An entry of the published archive is out of order: use [`Order::Any`].
+    Unordered,
+    /// New entries that are already published, each with whether its hash is the same.
+    Duplicates(Vec<(Identity<'static>, bool)>),
     /// The name of an entry whose version cannot be parsed and so not be sorted.
-    Version(Cow<'a, str>, VersionError),
+    Version(String, VersionError),
+    /// The sink cannot be written.
+    Write(io::Error),
+    /// The published archive cannot be read again.
+    Read(io::Error),
 }
 
-/// Merges `new` into `published`.
+/// What is known of the order of the published archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// It should be sorted.
+    Sorted,
+    /// It may have any order.
+    Any,
+}
+
+/// An entry of which only the order is held.
+struct Member<'a> {
+    version: Box<str>,
+    architecture: Box<str>,
+    json: Json<'a>,
+}
+
+/// The JSON of an entry.
+enum Json<'a> {
+    New(&'a str),
+    /// In the file of the published archive. The hash reveals that the file has changed.
+    Published {
+        at: u64,
+        length: usize,
+        hash: u64,
+    },
+}
+
+/// The new entries by name.
+type Added<'a> = BTreeMap<Cow<'a, str>, Vec<Entry<'a>>>;
+
+/// Merges `new` into `published`, which was read from `file`.
 pub(super) fn merge<'a>(
-    mut published: Vec<Entry<'a>>,
+    published: Option<(&mut Entries<'_>, &'a File)>,
+    order: Order,
     new: Vec<Entry<'a>>,
-) -> Result<Merged<'a>, Conflict<'a>> {
-    let mut added: BTreeMap<Cow<'a, str>, Vec<Entry<'a>>> = BTreeMap::new();
+    sink: &mut dyn Sink,
+) -> Result<(), Stop> {
+    let mut added = Added::new();
     for entry in new {
         added.entry(entry.identity.name.clone()).or_default().push(entry);
     }
-    if !published.is_sorted_by(|one, next| one.identity.name <= next.identity.name) {
-        published.sort_by(|one, next| one.identity.name.cmp(&next.identity.name));
+    let (entries, file) = published.unzip();
+    let current = Current::default();
+    let mut merge = Merge { added, file, sink, hasher: RandomState::new(), current, duplicates: Vec::new() };
+    match (entries, order) {
+        (Some(entries), Order::Sorted) => merge.sorted(entries)?,
+        (Some(entries), Order::Any) => merge.any(entries)?,
+        (None, _) => {}
     }
-    let mut merged = Merged::default();
-    let mut duplicates = Vec::new();
-    for group in published.chunk_by(|one, next| one.identity.name == next.identity.name) {
-        let name = &group[0].identity.name;
-        while let Some(first) = added.first_entry().filter(|first| first.key() < name) {
-            append_sorted(&mut merged, first.remove())?;
-        }
-        match added.remove(name) {
-            Some(new) => {
-                duplicates.extend(find_duplicates(group, &new));
-                let mut all = group.to_vec();
-                all.extend(new);
-                append_sorted(&mut merged, all)?;
-            }
-            None if is_in_order(group) => append(&mut merged, group),
-            None => append_sorted(&mut merged, group.to_vec())?,
-        }
-    }
-    for (_, group) in added {
-        append_sorted(&mut merged, group)?;
-    }
-    if duplicates.is_empty() { Ok(merged) } else { Err(Conflict::Duplicates(duplicates)) }
+    merge.add_before(None)?;
+    merge.end_name()?;
+    if merge.duplicates.is_empty() { Ok(()) } else { Err(Stop::Duplicates(merge.duplicates)) }
 }
 
-fn find_duplicates<'a>(published: &[Entry<'a>], new: &[Entry<'a>]) -> Vec<(Entry<'a>, Entry<'a>)> {
-    let pair = |new: &Entry<'a>| {
-        Some((new.clone(), published.iter().find(|old| old.identity == new.identity)?.clone()))
-    };
-    new.iter().filter_map(pair).collect()
+struct Merge<'a, 's> {
+    added: Added<'a>,
+    file: Option<&'a File>,
+    sink: &'s mut dyn Sink,
+    hasher: RandomState,
+    current: Current,
+    duplicates: Vec<(Identity<'static>, bool)>,
+}
+
+/// The name whose entries pass by, and the best entry of its first version: the current one.
+#[derive(Default)]
+struct Current {
+    has_begun: bool,
+    name: String,
+    version: String,
+    architecture: String,
+    json: String,
+    built: Option<String>,
+    /// Whether another version has come.
+    is_over: bool,
+}
+
+impl<'a> Merge<'a, '_> {
+    /// Copies the entries as they come, except those of names with new entries.
+    fn sorted(&mut self, entries: &mut Entries<'_>) -> Result<(), Stop> {
+        // Those of the name that has new entries.
+        let mut group: Option<Vec<Member<'a>>> = None;
+        let (mut name, mut version) = (String::new(), String::new());
+        while let Some((at, entry)) = entries.next() {
+            // Without an identity, the publish will fail.
+            let Some(entry) = entry else { continue };
+            let Identity { name: next, version: next_version, .. } = &entry.identity;
+            if name == *next {
+                if let Some(group) = &mut group {
+                    group.push(self.member(&entry, at));
+                    continue;
+                }
+                if !is_plainly_in_order(&version, next_version) && is_out_of_order(&version, next_version) {
+                    return Err(Stop::Unordered);
+                }
+                set(&mut version, next_version);
+            } else {
+                if let Some(group) = group.take() {
+                    self.add_group(&name, group)?;
+                }
+                if *name > **next {
+                    return Err(Stop::Unordered);
+                }
+                set(&mut name, next);
+                set(&mut version, next_version);
+                self.add_before(Some(&name))?;
+                if self.added.contains_key(&*name) {
+                    group = Some(vec![self.member(&entry, at)]);
+                    continue;
+                }
+            }
+            self.put(&name, next_version, &entry.identity.architecture, entry.json, entry.built)?;
+        }
+        group.map_or(Ok(()), |group| self.add_group(&name, group))
+    }
+
+    /// Sorts the entries by name, and those of each name that are out of order.
+    fn any(&mut self, entries: &mut Entries<'_>) -> Result<(), Stop> {
+        let mut all: Vec<(Box<str>, Member<'a>)> = Vec::new();
+        while let Some((at, entry)) = entries.next() {
+            if let Some(entry) = entry {
+                all.push(((*entry.identity.name).into(), self.member(&entry, at)));
+            }
+        }
+        all.sort_by(|one, next| one.0.cmp(&next.0));
+        let mut all = all.into_iter().peekable();
+        while let Some((name, first)) = all.next() {
+            let mut group = vec![first];
+            while let Some((_, next)) = all.next_if(|next| next.0 == name) {
+                group.push(next);
+            }
+            self.add_before(Some(&name))?;
+            self.add_group(&name, group)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the new names before `name`, or all.
+    fn add_before(&mut self, name: Option<&str>) -> Result<(), Stop> {
+        while let Some(first) =
+            self.added.keys().next().filter(|first| name.is_none_or(|name| ***first < *name))
+        {
+            let first = first.to_string();
+            self.add_group(&first, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Adds the published entries of one name, and the new ones.
+    fn add_group(&mut self, name: &str, mut group: Vec<Member<'a>>) -> Result<(), Stop> {
+        let new = self.added.remove(name).unwrap_or_default();
+        let mut order: Vec<usize> = (0..group.len()).collect();
+        if !new.is_empty() || !is_in_order(&group) {
+            self.find_duplicates(&group, &new)?;
+            group.extend(new.iter().map(|entry| Member {
+                version: (*entry.identity.version).into(),
+                architecture: (*entry.identity.architecture).into(),
+                json: Json::New(entry.json),
+            }));
+            group.sort_by(by_text);
+            let versions: Result<Vec<Version>, _> =
+                group.iter().map(|member| member.version.parse()).collect();
+            order = newest_first(&versions.map_err(|error| Stop::Version(name.to_owned(), error))?);
+        }
+        let mut text = Vec::new();
+        for member in order.into_iter().map(|place| &group[place]) {
+            let json = self.load(&member.json, &mut text)?;
+            self.put(name, &member.version, &member.architecture, json, None)?;
+        }
+        Ok(())
+    }
+
+    fn find_duplicates(&mut self, published: &[Member<'a>], new: &[Entry<'a>]) -> Result<(), Stop> {
+        for entry in new {
+            let Identity { version, architecture, .. } = &entry.identity;
+            let is_same =
+                |old: &&Member<'_>| *old.version == **version && *old.architecture == **architecture;
+            if let Some(old) = published.iter().find(is_same) {
+                let mut text = Vec::new();
+                let old = hash_in(self.load(&old.json, &mut text)?);
+                self.duplicates.push((entry.identity.owned(), entry.hash() == old));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the next entry to the archive. The best of the first version of its name is the current one.
+    fn put(
+        &mut self,
+        name: &str,
+        version: &str,
+        architecture: &str,
+        json: &str,
+        built: Option<&str>,
+    ) -> Result<(), Stop> {
+        self.sink.archive(json).map_err(Stop::Write)?;
+        if !self.current.has_begun || self.current.name != name {
+            self.end_name()?;
+            set(&mut self.current.name, name);
+            set(&mut self.current.version, version);
+            (self.current.has_begun, self.current.is_over) = (true, false);
+        } else if self.current.is_over || self.current.version != version {
+            self.current.is_over = true;
+            return Ok(());
+        } else if preference(architecture) >= preference(&self.current.architecture) {
+            return Ok(());
+        }
+        set(&mut self.current.architecture, architecture);
+        set(&mut self.current.json, json);
+        self.current.built = built.map(str::to_owned);
+        Ok(())
+    }
+
+    /// Adds the current entry of the name that is over to the active index.
+    fn end_name(&mut self) -> Result<(), Stop> {
+        let Current { has_begun, json, built, .. } = &self.current;
+        if *has_begun { self.sink.active(json, built.as_deref()).map_err(Stop::Write) } else { Ok(()) }
+    }
+
+    fn member(&self, entry: &Entry<'_>, at: u64) -> Member<'a> {
+        Member {
+            version: (*entry.identity.version).into(),
+            architecture: (*entry.identity.architecture).into(),
+            json: Json::Published { at, length: entry.json.len(), hash: self.hasher.hash_one(entry.json) },
+        }
+    }
+
+    /// Returns the JSON of an entry. Reads it to `text` if it is in the file.
+    fn load<'t>(&self, json: &Json<'t>, text: &'t mut Vec<u8>) -> Result<&'t str, Stop> {
+        match (json, self.file) {
+            (Json::New(json), _) => Ok(json),
+            (Json::Published { at, length, hash }, Some(file)) => {
+                text.resize(*length, 0);
+                file.read_exact_at(text, *at).map_err(Stop::Read)?;
+                let json = std::str::from_utf8(text).ok().filter(|json| self.hasher.hash_one(json) == *hash);
+                json.ok_or_else(|| Stop::Read(io::Error::other("it changed while it was read")))
+            }
+            (Json::Published { .. }, None) => unreachable!("published entries come from a file"),
+        }
+    }
+}
+
+/// Copies a text to where another was, without an allocation.
+fn set(text: &mut String, new: &str) {
+    text.clear();
+    text.push_str(new);
+}
+
+/// Whether the second of two versions such as 1.10.0-1 and 1.9.2-1, which have as many numbers each and
+/// nothing but numbers, is not the newer one. Parsing all versions of an archive would take as long as
+/// finding the entries.
+fn is_plainly_in_order(version: &str, next: &str) -> bool {
+    let (mut one, mut other) = (version.as_bytes(), next.as_bytes());
+    let (mut order, mut is_last) = (Ordering::Equal, false);
+    loop {
+        let (Some((number, one_rest)), Some((next, other_rest))) = (first_number(one), first_number(other))
+        else {
+            return false;
+        };
+        order = order.then(number.cmp(&next));
+        match (one_rest, other_rest) {
+            ([], []) if is_last => return order.is_ge(),
+            ([b'.', rest @ ..], [b'.', other_rest @ ..]) if !is_last => (one, other) = (rest, other_rest),
+            ([b'-', rest @ ..], [b'-', other_rest @ ..]) if !is_last => {
+                (one, other, is_last) = (rest, other_rest, true);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Returns the number of at most nine digits at the start, and what follows it.
+fn first_number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let length = text.iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(length);
+    let add = |number, digit: &u8| number * 10 + u32::from(digit - b'0');
+    (1..10).contains(&length).then(|| (digits.iter().fold(0, add), rest))
+}
+
+/// Whether two neighbours among the entries of one name are in the wrong order. A version that cannot
+/// be parsed has none.
+fn is_out_of_order(version: &str, next: &str) -> bool {
+    let parse = |text: &str| text.parse::<Version>().ok();
+    parse(version).zip(parse(next)).is_some_and(|(version, next)| version.sort_cmp(&next).is_lt())
 }
 
 /// Whether the entries of one name are sorted already. Also true if a version cannot be parsed:
 /// another tool has published it, and it cannot be sorted.
-fn is_in_order(group: &[Entry<'_>]) -> bool {
+fn is_in_order(group: &[Member<'_>]) -> bool {
     let [_, _, ..] = group else { return true };
-    let versions: Result<Vec<Version>, _> =
-        group.iter().map(|entry| entry.identity.version.parse()).collect();
+    let versions: Result<Vec<Version>, _> = group.iter().map(|member| member.version.parse()).collect();
     versions.map_or(true, |versions| versions.is_sorted_by(|one, next| one.sort_cmp(next).is_ge()))
 }
 
-/// Sorts the entries of one name, newest version first, and appends them.
-fn append_sorted<'a>(merged: &mut Merged<'a>, mut group: Vec<Entry<'a>>) -> Result<(), Conflict<'a>> {
-    group.sort_by(by_text);
-    let mut versions = Vec::with_capacity(group.len());
-    for entry in &group {
-        match entry.identity.version.parse::<Version>() {
-            Ok(version) => versions.push(version),
-            Err(error) => return Err(Conflict::Version(entry.identity.name.clone(), error)),
-        }
-    }
-    let sorted: Vec<_> = newest_first(&versions).into_iter().map(|place| group[place].clone()).collect();
-    append(merged, &sorted);
-    Ok(())
-}
-
 /// Orders entries whose versions compare equal.
-fn by_text(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
-    let (one, other) = (&one.identity, &other.identity);
+fn by_text(one: &Member<'_>, other: &Member<'_>) -> Ordering {
     one.version.cmp(&other.version).then_with(|| one.architecture.cmp(&other.architecture))
-}
-
-/// Appends the sorted entries of one name. The first version is the current one.
-fn append<'a>(merged: &mut Merged<'a>, group: &[Entry<'a>]) {
-    merged.archive.extend(group.iter().map(|entry| entry.json));
-    let newest = group.iter().take_while(|entry| entry.identity.version == group[0].identity.version);
-    let current = newest.min_by_key(|entry| preference(&entry.identity.architecture));
-    merged.active.extend(current.map(|entry| entry.json));
 }
 
 /// Ranks the architectures of one version, best first: the active index lists one (PSD-009 §6.2.7),
@@ -121,113 +354,4 @@ fn preference(architecture: &str) -> (u8, &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::entry::Identity;
-    use super::*;
-
-    /// Makes entries of `name version architecture`; their JSON is the same text.
-    fn entries(texts: &[&'static str]) -> Vec<Entry<'static>> {
-        let parse = |text: &&'static str| {
-            let mut parts = text.split(' ').map(Cow::from);
-            let mut next = || parts.next().unwrap();
-            let identity = Identity { name: next(), version: next(), architecture: next() };
-            Entry { identity, url: Cow::default(), json: text }
-        };
-        texts.iter().map(parse).collect()
-    }
-
-    #[track_caller]
-    fn check(published: &[&'static str], new: &[&'static str], archive: &[&str], active: &[&str]) {
-        let merged = merge(entries(published), entries(new)).unwrap();
-        assert_eq!(merged.archive, archive);
-        assert_eq!(merged.active, active);
-    }
-
-    #[test]
-    fn versions_of_circular_order_are_put_in_one_order() {
-        // The specification says 1~r < 1 < 1+git < 1~r. The standard sort may panic on such an
-        // order of more than twenty elements.
-        let forms = ["1~r", "1", "1+git", "1~s", "1+rest"];
-        let texts: Vec<&'static str> = (0..200_usize)
-            .map(|n| format!("a {}.{}-1 noarch", forms[(n * 7 + n / 5) % 5], n * 31 % 200).leak() as &str)
-            .collect();
-        for start in 1..texts.len() {
-            let (published, new) = (&texts[start..], &texts[..start]);
-            let merged = merge(entries(published), entries(new)).unwrap();
-            assert_eq!(merged.archive.len(), texts.len());
-            assert!(merged.active[0].starts_with("a 1+rest."), "{:?}", merged.active);
-        }
-    }
-
-    #[test]
-    fn entries_merged_are_in_order() {
-        check(&[], &[], &[], &[]);
-        check(
-            &[],
-            &["b 1-1 noarch", "a 1-1 noarch"],
-            &["a 1-1 noarch", "b 1-1 noarch"],
-            &["a 1-1 noarch", "b 1-1 noarch"],
-        );
-        check(
-            &["b 1.9-1 noarch", "b 1.10-rc.1-1 noarch"],
-            &["b 1.10-1 noarch", "a 1-1 noarch", "c 1-1 noarch", "b 1:0.1-1 noarch"],
-            &[
-                "a 1-1 noarch",
-                "b 1:0.1-1 noarch",
-                "b 1.10-1 noarch",
-                "b 1.10-rc.1-1 noarch",
-                "b 1.9-1 noarch",
-                "c 1-1 noarch",
-            ],
-            &["a 1-1 noarch", "b 1:0.1-1 noarch", "c 1-1 noarch"],
-        );
-    }
-
-    #[test]
-    fn architectures_and_aliases_are_merged() {
-        let all = ["a 2-1 aarch64", "a 2-1 noarch", "a 2-1 x86_64", "a 1-1 x86_64"];
-        check(&all[3..], &[all[2], all[0], all[1]], &all, &["a 2-1 x86_64"]);
-        let newer = ["a 2-1 aarch64", "a 1-1 x86_64"];
-        check(&newer[1..], &newer[..1], &newer, &newer[..1]);
-        let aliases = ["a 1.0~a-1 noarch", "a 1.0~alpha-1 noarch"];
-        check(&aliases[1..], &aliases[..1], &aliases, &aliases[..1]);
-    }
-
-    #[test]
-    fn archive_in_another_order_is_put_in_order() {
-        let sorted = ["a 1-1 noarch", "b 2-1 noarch", "b 1-1 noarch"];
-        check(&[sorted[2], sorted[0]], &[sorted[1]], &sorted, &sorted[..2]);
-    }
-
-    #[test]
-    fn name_of_a_foreign_archive_in_another_order_is_put_in_order() {
-        let sorted = ["a 1.10-1 noarch", "a 1.9-1 noarch", "a 1.2-1 noarch", "b 1-1 noarch"];
-        for foreign in [[0, 2, 1], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
-            let published = foreign.map(|place| sorted[place]);
-            check(&published, &sorted[3..], &sorted, &[sorted[0], sorted[3]]);
-            check(&published, &[], &sorted[..3], &sorted[..1]);
-        }
-        // Architectures of one version that are apart.
-        let apart = ["a 2-1 noarch", "a 1-1 noarch", "a 2-1 x86_64"];
-        check(&apart, &[], &[apart[0], apart[2], apart[1]], &[apart[2]]);
-        // A version that cannot be sorted stays where its tool has put it.
-        let strange = ["a 1-1 noarch", "a what noarch"];
-        check(&strange, &sorted[3..], &[strange[0], strange[1], sorted[3]], &[strange[0], sorted[3]]);
-    }
-
-    #[test]
-    fn words_of_two_versions_are_in_the_specifications_order() {
-        let texts = ["a 1~r-1 noarch", "a 1+git-1 noarch"];
-        check(&texts[..1], &texts[1..], &texts, &texts[..1]);
-        check(&texts[1..], &texts[..1], &texts, &texts[..1]);
-    }
-
-    #[test]
-    fn duplicates_are_refused() {
-        let published = ["a 1-1 noarch", "b 1-1 noarch"];
-        let result = merge(entries(&published), entries(&["b 1-1 x86_64", "b 1-1 noarch"]));
-        let Err(Conflict::Duplicates(found)) = result else { panic!("{result:?}") };
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].0.json, "b 1-1 noarch");
-    }
-}
+mod tests;

@@ -17,16 +17,17 @@
 //!
 //! # How a publish changes a repository
 //!
-//! A publish validates everything before it writes anything. Then:
+//! A publish validates everything before it writes anything that stays:
 //!
-//! 1. Copy each package to `.incoming.tmp` and rename it to the place that its URL names. A package
+//! 1. Write the four index files to `.index.tmp`, entry by entry as the old archive is read. If a check
+//!    fails, such as that of the old archive's signature, remove them.
+//! 2. Copy each package to `.incoming.tmp` and rename it to the place that its URL names. A package
 //!    with an http or https URL is stored elsewhere, by somebody else. No index names these files
 //!    yet, so a crash leaves only files that no consumer sees. The next publish finds them in place
-//!    and replaces those whose bytes differ.
-//! 2. Write the four index files to `.index.tmp`, then the [`sidecars`] of the packages, which may not
-//!    take the index's space on a full disk. Sync everything new: files first, then directories. If a
-//!    step fails, remove the new sidecars; after a kill they stay beside their packages. Remove those of
-//!    other names after the commit.
+//!    and replaces those whose bytes differ. Then write the [`sidecars`] of the packages, which may not
+//!    take the space of packages and indexes on a full disk. Sync everything new: files first, then
+//!    directories. If a step fails, remove the new sidecars; after a kill they stay beside their
+//!    packages. Remove those of other names after the commit.
 //! 3. Exchange `.index.tmp` and `index` in one system call. This is the commit. It publishes all
 //!    packages at once and keeps each document together with its signature.
 //! 4. Set the modification time of the descriptor: mirrors watch it, and a publish does not
@@ -56,15 +57,18 @@ mod entry;
 pub mod error;
 mod files;
 mod generation;
+mod incoming;
 pub mod index;
 mod index_stream;
 pub mod init;
 mod listed;
 mod lock;
+mod loss;
 mod merge;
 mod places;
 mod previous;
 pub mod publish;
+mod published;
 mod sidecars;
 mod site;
 mod staging;

@@ -1,8 +1,8 @@
 //! The places of the packages of a publish: each package has one of its own, and nothing else is
 //! there. Looks at the files of the output, and writes none.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,7 +11,7 @@ use peipkg_format::package_url::{Place, place};
 
 use super::entry::{Entry, hash_in};
 use super::error::RepoError;
-use super::publish::Incoming;
+use super::incoming::Incoming;
 use super::store;
 
 /// A new package that the repository stores.
@@ -26,60 +26,95 @@ pub(super) struct Planned<'a> {
 /// A published package that another output needs too.
 pub(super) struct Carried<'a> {
     /// Where it belongs, relative to the repository's root.
-    pub(super) relative: String,
+    pub(super) relative: &'a str,
     /// The entry's JSON.
     json: &'a str,
 }
 
-impl Carried<'_> {
+impl<'a> Carried<'a> {
+    /// Returns the package of a published entry. An entry of another tool may have a URL that leads
+    /// out of the repository: it has no file, and `verify` reports it.
+    pub(super) fn of(entry: &'a Entry<'_>) -> Option<Self> {
+        of_entry(entry).map(|relative| Self { relative, json: entry.json })
+    }
+
     /// Returns the entry's SHA-256 of the package in hexadecimal, unchecked; none if it has none.
     /// Parses the entry again, because only a package that is missing in the output is compared.
     pub(super) fn hash(&self) -> Option<String> {
         hash_in(self.json).filter(|hash| hash.algorithm == "sha256").map(|hash| hash.value.into_owned())
     }
+
+    /// Refuses to carry the package over if another file is at its place in `output`. Compares lengths
+    /// only: an output of another file system would be read whole at each publish.
+    pub(super) fn check(&self, input: &Path, output: &Path) -> Result<(), RepoError> {
+        let (source, target) = (input.join(self.relative), output.join(self.relative));
+        let Some(ours) = fs::metadata(&source).ok().filter(fs::Metadata::is_file) else { return Ok(()) };
+        match fs::metadata(&target) {
+            Ok(theirs) if theirs.is_file() && theirs.len() == ours.len() => Ok(()),
+            Ok(_) => {
+                let message =
+                    format!("is not the file {}, whose place it is; move it away", source.display());
+                Err(RepoError::invalid(&target, message))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(RepoError::io(&target, "look at the file")(error)),
+        }
+    }
 }
 
-/// Returns the package of a published entry. An entry of another tool may have a URL that leads out
-/// of the repository: it has no file, and `verify` reports it.
-pub(super) fn to_carry_over<'a>(entry: &Entry<'a>) -> Option<Carried<'a>> {
-    of_url(&entry.url).map(|relative| Carried { relative, json: entry.json })
-}
-
-/// Returns the path of the package of an entry in JSON.
-pub(super) fn of_json(json: &str) -> Option<String> {
-    of_url(&Entry::parse(serde_json::from_str(json).ok()?).ok()?.url)
-}
-
-fn of_url(url: &str) -> Option<String> {
-    match place(url) {
-        Ok(Place::Local(path)) => Some(path.to_owned()),
+/// Returns the path of the package of an entry, if it is stored here.
+pub(super) fn of_entry<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
+    match place(&entry.url) {
+        Ok(Place::Local(path)) => Some(path),
         Ok(Place::Elsewhere(_)) | Err(_) => None,
     }
 }
 
-/// Refuses a new package whose URL another package has, new or published.
-pub(super) fn check_shared(published: &[Entry<'_>], new: &[Incoming]) -> Result<(), RepoError> {
-    let (mut taken, mut errors) = (HashMap::new(), Vec::new());
-    for package in new {
-        match place(&package.url).map(|place| taken.entry(place)) {
-            Ok(Slot::Vacant(free)) => _ = free.insert(package),
-            Ok(Slot::Occupied(first)) => {
-                let message = format!("has the url {:?} of {} too", package.url, first.get().path.display());
-                errors.push(RepoError::invalid(&package.path, message));
+/// Finds new packages whose URL another package has, new or published.
+pub(super) struct Shared<'a> {
+    /// The new packages by their URLs without the first slash, which makes no difference.
+    taken: BTreeMap<&'a str, &'a Incoming>,
+    errors: Vec<RepoError>,
+}
+
+impl<'a> Shared<'a> {
+    /// Compares the new packages.
+    pub(super) fn new(new: &'a [Incoming]) -> Self {
+        let (mut taken, mut errors) = (BTreeMap::new(), Vec::new());
+        for package in new {
+            match taken.entry(without_slash(&package.url)) {
+                Slot::Vacant(free) => _ = free.insert(package),
+                Slot::Occupied(first) => {
+                    let first: &Incoming = first.get();
+                    let message = format!("has the url {:?} of {} too", package.url, first.path.display());
+                    errors.push(RepoError::invalid(&package.path, message));
+                }
             }
-            Err(_) => {}
         }
+        Self { taken, errors }
     }
-    for entry in published {
-        let package = place(&entry.url).ok().and_then(|place| taken.get(&place));
-        if let Some(package) = package.filter(|package| package.identity != entry.identity) {
+
+    /// Compares a published entry with the new packages.
+    pub(super) fn check(&mut self, entry: &Entry<'_>) {
+        let Some(package) = self.taken.get(without_slash(&entry.url)) else { return };
+        let is_same =
+            matches!((place(&entry.url), place(&package.url)), (Ok(one), Ok(other)) if one == other);
+        if is_same && package.identity != entry.identity {
             // Quoted, because the names of a foreign index may hold any character.
             let other = entry.identity.to_string();
             let message = format!("has the url {:?}, which the published {other:?} has already", package.url);
-            errors.push(RepoError::invalid(&package.path, message));
+            self.errors.push(RepoError::invalid(&package.path, message));
         }
     }
-    RepoError::several(errors)
+
+    /// Returns what was found.
+    pub(super) fn end(self) -> Result<(), RepoError> {
+        RepoError::several(self.errors)
+    }
+}
+
+fn without_slash(url: &str) -> &str {
+    url.strip_prefix('/').unwrap_or(url)
 }
 
 /// Says which of the packages `new` the repository `output` stores, and where.
@@ -96,27 +131,6 @@ pub(super) fn plan<'a>(output: &Path, new: &'a [Incoming]) -> Result<Vec<Planned
         }
     }
     RepoError::several(errors).map(|()| plan)
-}
-
-/// Refuses to carry packages over if another file is at the place of one in `output`. Compares
-/// lengths only: an output of another file system would be read whole at each publish.
-pub(super) fn check_carried(input: &Path, output: &Path, carried: &[Carried<'_>]) -> Result<(), RepoError> {
-    let mut errors = Vec::new();
-    for Carried { relative, .. } in carried {
-        let (source, target) = (input.join(relative), output.join(relative));
-        let Some(ours) = fs::metadata(&source).ok().filter(fs::Metadata::is_file) else { continue };
-        match fs::metadata(&target) {
-            Ok(theirs) if theirs.is_file() && theirs.len() == ours.len() => {}
-            Ok(_) => {
-                let message =
-                    format!("is not the file {}, whose place it is; move it away", source.display());
-                errors.push(RepoError::invalid(&target, message));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => errors.push(RepoError::io(&target, "look at the file")(error)),
-        }
-    }
-    RepoError::several(errors)
 }
 
 /// Whether `package` is at `relative` below `output`.

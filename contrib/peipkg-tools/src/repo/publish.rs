@@ -2,32 +2,30 @@
 //!
 //! Owns the order of the steps, which makes a publish safe to interrupt; [`super`] explains it.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ed25519_dalek::{SigningKey, VerifyingKey};
-use peipkg_format::package_url::place;
+use ed25519_dalek::SigningKey;
 use peipkg_format::repository_layout as layout;
 
-use super::descriptor::{Descriptor, MAX_DESCRIPTOR, MAX_KEY, public_key_file};
-use super::entry::{Entry, Identity, entry_json};
+use super::descriptor::{MAX_KEY, public_key_file};
+use super::entry::{Entry, Identity};
 use super::error::RepoError;
+use super::incoming::{self, Incoming};
 use super::index::{Header, IndexKind};
-use super::merge::{Conflict, Merged, merge};
-use super::places::{self, Carried, Planned};
-use super::previous::{self, Previous, Successor, refuse_loss};
+use super::loss::{Successor, refuse_loss, refuse_loss_in};
+use super::merge::{Order, Stop, merge};
+use super::places::{self, Carried, Planned, Shared};
+use super::previous::{self, Previous};
+use super::published::{StoredIndex, Watch};
 use super::sidecars::Sidecars;
-use super::site::{self, Facts};
-use super::staging::{self, Staging};
+use super::site::{self, Facts, NewestSoFar};
+use super::staging::{self, Writing};
 use super::store::{self, Unsynced};
 use super::template::Template;
-use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, clients, command, files, generation, lock};
-use crate::cli::{note, warn};
-use crate::digest::Digest;
-use crate::package_reader;
+use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, command, files, generation, lock};
+use crate::cli::note;
 use crate::signature::{Envelope, fingerprint, load_key};
 use crate::timestamp::Timestamp;
 
@@ -59,24 +57,6 @@ pub enum Source {
     Rebuild(PathBuf),
 }
 
-/// A package that was read and found good.
-pub(super) struct Incoming {
-    pub(super) path: PathBuf,
-    pub(super) identity: Identity<'static>,
-    pub(super) hash: Digest,
-    /// Names a place: [`places`] may take it.
-    pub(super) url: String,
-    json: String,
-    /// Reasons why deployed clients refuse it, or the index that lists it.
-    warnings: Vec<String>,
-}
-
-impl Incoming {
-    fn entry(&self) -> Entry<'_> {
-        Entry { identity: self.identity.borrowed(), url: self.url.as_str().into(), json: &self.json }
-    }
-}
-
 /// Publishes, and returns a summary line.
 pub fn run(request: &Request) -> Result<String, RepoError> {
     let key = load_key(&request.sign_key)?;
@@ -87,31 +67,42 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     fs::create_dir_all(output).map_err(RepoError::io(output, "create the directory"))?;
     let (rebuild, in_place) = (matches!(request.source, Source::Rebuild(_)), same_directory(input, output));
     let load = || previous::load(input, &request.timestamp, &key, rebuild);
-    // Before the lock: two publishes, each into the other's input, would wait for each other.
-    let other = if in_place { None } else { Some(generation::of_one_publish(input, load)?) };
+    // Before the lock: two publishes, each into the other's input, would wait for each other. All of it,
+    // because documents that are written meanwhile are read again.
+    let load_all = || load().and_then(|previous| previous.check_archive().map(|()| previous));
+    let other = if in_place { None } else { Some(generation::of_one_publish(input, load_all)?) };
     let _lock = lock::exclusive(output)?;
     staging::settle(output)?;
 
     let previous = other.map_or_else(load, Ok)?;
-    let incoming = read_packages(request, &previous)?;
+    let repo = &previous.descriptor.repo.name;
+    let incoming =
+        incoming::read(request, &previous).or_else(|error| previous.check_archive().and(Err(error)))?;
     let archive_path = IndexKind::Archive.path(input);
-    let published = if rebuild {
-        Vec::new()
-    } else {
-        previous::published_entries(&archive_path, &previous, &request.timestamp)?
-    };
-    let carried: Vec<Carried<'_>> =
-        if in_place { Vec::new() } else { published.iter().filter_map(places::to_carry_over).collect() };
     let before = previous.index_version.max(previous::claimed_index_version(output).unwrap_or(0));
     let Some(index_version) = before.checked_add(1) else {
         return Err(RepoError::invalid(&archive_path, "no index_version is left to count up to"));
     };
-    let new: Vec<_> = incoming.iter().map(Incoming::entry).collect();
+    let header = Header { repo, index_version, generated_at: request.timestamp.as_str() };
+    let (mut shared, mut in_the_way) = (Shared::new(&incoming), Vec::new());
+    let mut watch = |entry: &Entry<'_>| {
+        shared.check(entry);
+        let carried = if in_place { None } else { Carried::of(entry) };
+        in_the_way.extend(carried.and_then(|carried| carried.check(input, output).err()));
+    };
+    let begin = || Writing::begin(output, header, request.site.then(|| NewestSoFar::new(site::NEWEST)));
+    let (writing, merged) = merge_all(request, &previous, &incoming, &mut watch, begin)?;
+    let duplicates = match merged {
+        Ok(()) => Vec::new(),
+        Err(Stop::Duplicates(found)) => found,
+        Err(stop) => return Err(explain(stop, &archive_path, &writing)),
+    };
+    let (staging, written) = writing.end(&key)?;
     let successor = Successor {
-        repo: &previous.descriptor.repo.name,
+        repo,
         index_version,
         timestamp: &request.timestamp,
-        packages: published.iter().chain(&new).collect(),
+        archive: staging.path(IndexKind::Archive),
     };
     if rebuild {
         refuse_loss(&archive_path, &successor)?;
@@ -119,34 +110,25 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     if !in_place {
         refuse_loss_in(output, &successor)?;
     }
-    let shared = places::check_shared(&published, &incoming);
-    let merged = merge(published, new).map_err(|conflict| explain(&conflict, &incoming, &archive_path))?;
+    if !duplicates.is_empty() {
+        return Err(explain_duplicates(&duplicates, &incoming, &archive_path));
+    }
     // After the merge, which says of a package published already whether the bytes are the same.
-    shared?;
+    shared.end()?;
     let plan = places::plan(output, &incoming)?;
-    places::check_carried(input, output, &carried)?;
+    RepoError::several(in_the_way)?;
     let elsewhere = match incoming.len() - plan.len() {
         0 => String::new(),
         count => format!(", {count} new stored elsewhere"),
     };
 
-    print_warnings(&incoming);
-    // Everything has been validated; writing starts here.
-    let mut unsynced = Unsynced::default();
-    for Planned { package, relative, is_there } in &plan {
-        if *is_there {
-            store::keep(output, relative, &mut unsynced)?;
-        } else {
-            store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
-        }
-    }
-    let (arrived, altered) = store::carry_over(input, output, carried, &mut unsynced)?;
-    let header = Header {
-        repo: &previous.descriptor.repo.name,
-        index_version,
-        generated_at: request.timestamp.as_str(),
+    incoming::print_warnings(&incoming);
+    // Everything has been validated. From here on, the repository gets files that stay.
+    let mut unsynced = place_all(output, &plan)?;
+    let (arrived, altered) = match &previous.archive {
+        Some(archive) if !in_place => carry_over(request, repo, archive, &mut unsynced)?,
+        _ => (Vec::new(), Vec::new()),
     };
-    let staging = Staging::write(output, &key, header, &merged)?;
     let described = write_descriptor(request, &previous, &key, in_place)?;
     let mut sidecars = Sidecars::new(output);
     for package in &plan {
@@ -154,6 +136,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     }
     sidecars.sync();
     let unsynced: Vec<_> = unsynced.into_paths().chain(described).chain(staging.paths()).collect();
+    // The file of the new archive, whatever its path will be.
+    let archive = StoredIndex::open(staging.path(IndexKind::Archive), IndexKind::Archive)?;
     let committed = files::sync_all(&unsynced).and_then(|()| staging.commit());
     // The packages are published from here on, so a later error must not fail the command: its
     // caller would publish them again.
@@ -163,18 +147,18 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         Err(error) if !output.join(layout::DESCRIPTOR).is_file() => return Err(error),
         finished => late.push(finished.err()),
     }
-    // A publish of nothing heals the sidecars of the whole archive.
-    let others = if incoming.is_empty() { all_places(&merged) } else { arrived };
-    for path in &others {
-        sidecars.write(path);
-    }
+    sidecars.commit();
+    let heals = incoming.is_empty();
+    late.push(write_other_sidecars(&mut sidecars, repo, &archive, heals, &previous, arrived).err());
     sidecars.finish();
     if !in_place {
         late.push(site::carry_over_others(input, output, request.site).err());
     }
+    let (count, total) = (incoming.len(), written.archived);
     if request.site {
         let generated_at = request.timestamp.as_str();
-        let facts = Facts::new(&previous.descriptor, index_version, generated_at, &merged.active);
+        let facts =
+            Facts::new(&previous.descriptor, index_version, generated_at, written.active, written.newest);
         late.push(site::write(output, &facts).err());
     }
     let problems = late.iter().flatten().chain(&altered).map(ToString::to_string);
@@ -182,128 +166,136 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     for problem in problems {
         note(command::PROGRAM, &format!("published, but {problem}"));
     }
-    let (count, total) = (incoming.len(), merged.archive.len());
     Ok(format!(
         "published {count} packages as index_version {index_version}, {total} in the archive{elsewhere}\n"
     ))
 }
 
-/// Returns the paths of all packages that are stored here.
-fn all_places(merged: &Merged<'_>) -> Vec<String> {
-    merged.archive.iter().filter_map(|json| places::of_json(json)).collect()
-}
-
-fn print_warnings(packages: &[Incoming]) {
-    for package in packages {
-        for warning in &package.warnings {
-            warn(command::PROGRAM, &format!("{}: {warning}", package.path.display()));
-        }
-    }
-}
-
-/// Refuses to replace the repository `output` by a successor that is of another repository, older,
-/// or lacks one of its packages.
-fn refuse_loss_in(output: &Path, successor: &Successor<'_>) -> Result<(), RepoError> {
-    let path = output.join(layout::DESCRIPTOR);
-    let found = files::read(&path, MAX_DESCRIPTOR).and_then(|bytes| Descriptor::parse(&path, &bytes));
-    if let Ok(found) = found
-        && found.repo.name != successor.repo
-    {
-        let message = format!("is of repository {:?}, expected {:?}", found.repo.name, successor.repo);
-        return Err(RepoError::invalid(&path, message));
-    }
-    refuse_loss(&IndexKind::Archive.path(output), successor)
-}
-
-/// Reads every package of the request, and reports the errors of all packages together.
-fn read_packages(request: &Request, previous: &Previous) -> Result<Vec<Incoming>, RepoError> {
-    // A package stays published when the key that signed it expires, and when clients refuse it.
-    let (paths, keys, is_published) = match &request.source {
-        Source::New(directory) => (store::find_packages(directory, false)?, &previous.trusted, false),
-        Source::Rebuild(directory) => (store::find_packages(directory, true)?, &previous.listed, true),
+/// Writes the indexes of the published packages and the `incoming` ones. `watch` receives every
+/// published entry once. Returns how the merge ended.
+///
+/// # Errors
+/// When the published archive index is not the one that a trusted key has signed, or is broken.
+fn merge_all(
+    request: &Request,
+    previous: &Previous,
+    incoming: &[Incoming],
+    watch: Watch<'_>,
+    begin: impl Fn() -> Result<Writing, RepoError>,
+) -> Result<(Writing, Result<(), Stop>), RepoError> {
+    let new = || incoming.iter().map(Incoming::entry).collect();
+    let mut writing = begin()?;
+    let Some(archive) = &previous.archive else {
+        let merged = merge(None, Order::Sorted, new(), &mut writing);
+        return Ok((writing, merged));
     };
-    let former = RefCell::new(BTreeSet::new());
-    let key = |fingerprint: &str| {
-        let found = keys.get(fingerprint);
-        if found.is_some() && previous.trusted.get(fingerprint).is_none() {
-            former.borrow_mut().insert(fingerprint.to_owned());
-        }
-        found
-    };
-    let mut found: BTreeMap<String, Incoming> = BTreeMap::new();
-    let mut errors = Vec::new();
-    for path in paths {
-        match read_package(&path, key, &request.template, is_published) {
-            Ok(package) => match found.get(&package.identity.file_name()) {
-                Some(first) if first.hash != package.hash => {
-                    let message = format!("is not the same package as {}", first.path.display());
-                    errors.push(RepoError::invalid(&path, message));
-                }
-                _ => {
-                    found.insert(package.identity.file_name(), package);
-                }
-            },
-            Err(error) => errors.push(error),
-        }
+    let end = |entries| previous.end_archive(entries, &archive.path, &request.timestamp);
+    let mut entries = archive.entries(watch)?;
+    let merged = merge(Some((&mut entries, archive.file())), Order::Sorted, new(), &mut writing);
+    end(entries)?;
+    if !matches!(merged, Err(Stop::Unordered)) {
+        return Ok((writing, merged));
     }
-    for fingerprint in former.into_inner() {
-        let line = format!("packages are signed by key {fingerprint}, which is no longer accepted");
-        note(command::PROGRAM, &line);
-    }
-    RepoError::several(errors).map(|()| found.into_values().collect())
+    drop(writing);
+    let (mut writing, mut nothing) = (begin()?, |_: &Entry<'_>| ());
+    let mut entries = archive.entries(&mut nothing)?;
+    let merged = merge(Some((&mut entries, archive.file())), Order::Any, new(), &mut writing);
+    end(entries)?;
+    Ok((writing, merged))
 }
 
-fn read_package<'k>(
-    path: &Path,
-    key: impl Fn(&str) -> Option<&'k VerifyingKey>,
-    template: &Template,
-    is_published: bool,
-) -> Result<Incoming, RepoError> {
-    let file = files::open(path)?;
-    let refuse = |source| RepoError::Package { path: path.to_owned(), source };
-    let mut package = package_reader::read(file, key).map_err(refuse)?;
-    let mut warnings = clients::warnings(&package.metadata.manifest);
-    match package.misplaced.take() {
-        Some(problem) if is_published => warnings.push(problem.to_string()),
-        Some(problem) => return Err(refuse(problem)),
-        None => {}
+/// Places the new packages, and returns what is left to sync.
+fn place_all(output: &Path, plan: &[Planned<'_>]) -> Result<Unsynced, RepoError> {
+    let mut unsynced = Unsynced::default();
+    for Planned { package, relative, is_there } in plan {
+        if *is_there {
+            store::keep(output, relative, &mut unsynced)?;
+        } else {
+            store::place(&package.path, &package.hash, output, relative, &mut unsynced)?;
+        }
+        unsynced.sync_many()?;
     }
-    let manifest = &package.metadata.manifest;
-    let identity = Identity {
-        name: manifest.name.clone().into(),
-        version: manifest.version.clone().into(),
-        architecture: manifest.architecture.clone().into(),
-    };
-    let file_name = identity.file_name();
-    if path.file_name().is_none_or(|name| name != file_name.as_str()) {
-        return Err(RepoError::invalid(path, format!("its manifest calls for the file name {file_name}")));
-    }
-    let url = template.expand(&manifest.name, &manifest.version, &manifest.architecture);
-    if let Err(error) = place(&url) {
-        // The template is good, but may begin with the name of a package called `index`.
-        return Err(RepoError::invalid(path, format!("its url {url:?} {error}; use another template")));
-    }
-    let json = entry_json(&package, &url);
-    Ok(Incoming { path: path.to_owned(), identity, hash: package.hash, url, json, warnings })
+    Ok(unsynced)
 }
 
-/// Turns a conflict into an error, which names the file of each duplicate and whether its bytes
-/// equal the published ones.
-fn explain(conflict: &Conflict<'_>, incoming: &[Incoming], archive: &Path) -> RepoError {
-    let pairs = match conflict {
-        Conflict::Version(name, error) => {
-            return RepoError::invalid(archive, format!("package {name}: {error}"));
+/// Writes the sidecars of the packages that `arrived`, or, if `heals` is set, those of the whole new
+/// `archive`.
+fn write_other_sidecars(
+    sidecars: &mut Sidecars,
+    repo: &str,
+    archive: &StoredIndex,
+    heals: bool,
+    previous: &Previous,
+    arrived: Vec<usize>,
+) -> Result<(), RepoError> {
+    let mut write = |entry: &Entry<'_>| {
+        if let Some(path) = places::of_entry(entry) {
+            sidecars.write(path);
         }
-        Conflict::Duplicates(pairs) => pairs,
     };
-    let one = |(new, old): &(Entry<'_>, Entry<'_>)| {
-        let package = incoming.iter().find(|package| package.identity == new.identity);
+    if heals {
+        let each = |_, entry: &Entry<'_>| {
+            write(entry);
+            Ok(())
+        };
+        return archive.each(repo, each).map(drop);
+    }
+    let mut arrived = arrived.into_iter().peekable();
+    let (Some(_), Some(published)) = (arrived.peek(), &previous.archive) else { return Ok(()) };
+    let each = |number, entry: &Entry<'_>| {
+        if arrived.next_if_eq(&number).is_some() {
+            write(entry);
+        }
+        Ok(())
+    };
+    published.each(repo, each).map(drop)
+}
+
+/// Carries published packages over to another output. Returns the numbers of the entries whose packages
+/// arrived, and why others did not.
+fn carry_over(
+    request: &Request,
+    repo: &str,
+    archive: &StoredIndex,
+    unsynced: &mut Unsynced,
+) -> Result<(Vec<usize>, Vec<RepoError>), RepoError> {
+    let (mut arrived, mut altered) = (Vec::new(), Vec::new());
+    archive.each(repo, |number, entry| {
+        let Some(package) = Carried::of(entry) else { return Ok(()) };
+        match store::carry_over(&request.input, &request.output, &package, unsynced)? {
+            Ok(true) => arrived.push(number),
+            Ok(false) => {}
+            Err(problem) => altered.push(problem),
+        }
+        unsynced.sync_many()
+    })?;
+    Ok((arrived, altered))
+}
+
+/// Turns the reason why a merge ended early into an error.
+fn explain(stop: Stop, archive: &Path, writing: &Writing) -> RepoError {
+    match stop {
+        Stop::Version(name, error) => RepoError::invalid(archive, format!("package {name}: {error}")),
+        Stop::Write(error) => writing.error(error),
+        Stop::Read(error) => RepoError::io(archive, "read the file")(error),
+        Stop::Unordered => RepoError::invalid(archive, "changed while it was read"),
+        Stop::Duplicates(_) => unreachable!("explained with the packages"),
+    }
+}
+
+/// Names the file of each duplicate, and whether its bytes equal the published ones.
+fn explain_duplicates(
+    duplicates: &[(Identity<'_>, bool)],
+    incoming: &[Incoming],
+    archive: &Path,
+) -> RepoError {
+    let one = |(identity, same): &(Identity<'_>, bool)| {
+        let package = incoming.iter().find(|package| package.identity == *identity);
         let path = package.map_or(archive, |package| package.path.as_path());
-        let same = new.hash() == old.hash();
-        let bytes = if same { "with the same bytes" } else { "with other bytes" };
-        RepoError::invalid(path, format!("{} is already published, {bytes}", new.identity))
+        let bytes = if *same { "with the same bytes" } else { "with other bytes" };
+        RepoError::invalid(path, format!("{identity} is already published, {bytes}"))
     };
-    RepoError::Several(pairs.iter().map(one).collect())
+    RepoError::Several(duplicates.iter().map(one).collect())
 }
 
 /// Writes the keys that the output lacks, and, unless the output has them, the descriptor and its

@@ -34,8 +34,9 @@ const PACKAGE_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The sidecars of a repository while a publish writes them.
 pub(super) struct Sidecars {
     root: PathBuf,
-    /// The files that were not there before.
+    /// The files that were not there before; none after the commit.
     created: Vec<PathBuf>,
+    is_committed: bool,
     written: Vec<PathBuf>,
     /// The files that other names have replaced.
     outdated: BTreeSet<PathBuf>,
@@ -48,6 +49,7 @@ impl Sidecars {
         Self {
             root: root.to_owned(),
             created: Vec::new(),
+            is_committed: false,
             written: Vec::new(),
             outdated: BTreeSet::new(),
             problems: Vec::new(),
@@ -59,7 +61,8 @@ impl Sidecars {
     pub(super) fn write(&mut self, package: &str) {
         let written = self.try_write(Path::new(package));
         self.collect(written);
-        if self.written.len() >= MOST_UNSYNCED {
+        let outdated = if self.is_committed { self.outdated.len() } else { 0 };
+        if self.written.len().max(outdated) >= MOST_UNSYNCED {
             self.sync();
         }
     }
@@ -68,16 +71,24 @@ impl Sidecars {
     pub(super) fn sync(&mut self) {
         let synced = files::sync_all(&std::mem::take(&mut self.written));
         self.collect(synced);
-    }
-
-    /// Ends the writing, after the commit: syncs, and then removes what nobody needs any more. An
-    /// [`Sidecars::undo`] could not bring that back.
-    pub(super) fn finish(&mut self) {
-        self.sync();
+        // Removed files do not come back with [`Sidecars::undo`].
+        if !self.is_committed {
+            return;
+        }
         for path in std::mem::take(&mut self.outdated) {
             let removed = remove(&path);
             self.collect(removed);
         }
+    }
+
+    /// Notes the commit: from now on, nothing is undone, and what other names have replaced is removed.
+    pub(super) fn commit(&mut self) {
+        (self.is_committed, self.created) = (true, Vec::new());
+    }
+
+    /// Ends the writing, after the commit.
+    pub(super) fn finish(&mut self) {
+        self.sync();
     }
 
     /// Removes the sidecars that were not there before.
@@ -156,7 +167,7 @@ impl Sidecars {
         files::write(&temporary, bytes)
             .and_then(|()| files::rename(&temporary, &path))
             .inspect_err(|_| drop(files::remove_file(&temporary)))?;
-        if before.is_none() {
+        if before.is_none() && !self.is_committed {
             self.created.push(path.clone());
         }
         self.written.push(path);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,17 @@ use peipkg_format::repository_layout as layout;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::RepoError;
-use super::index::{self, Header, IndexKind};
-use super::merge::Merged;
+use super::index::{Header, IndexKind, IndexWriter};
+use super::merge::Sink;
+use super::site::{Newest, NewestSoFar};
 use super::{MARKER, MOVING, WORKING_FILES, WRITING, files};
 use crate::signature::Envelope;
 
 /// The indexes in the order in which they move: moving the archive is the commit.
 const ORDER: [IndexKind; 2] = [IndexKind::Archive, IndexKind::Active];
+
+/// The attempt that fails when an index cannot be written.
+const WRITE: &str = "write the file";
 
 /// New index files that are not visible yet.
 pub(super) struct Staging {
@@ -47,26 +51,89 @@ pub(super) fn settle(root: &Path) -> Result<(), RepoError> {
     files::remove_dir(&root.join(WRITING))
 }
 
-impl Staging {
-    /// Writes and signs both indexes below `root`. Sync [`Staging::paths`] before
-    /// [`Staging::commit`].
-    pub(super) fn write(
+/// New index files while entries are added to them.
+pub(super) struct Writing {
+    archive: IndexWriter,
+    active: IndexWriter,
+    newest: Option<NewestSoFar>,
+    staging: Staging,
+}
+
+impl Writing {
+    /// Starts both indexes below `root`. With `newest`, finds the newest packages for the browse site.
+    pub(super) fn begin(
         root: &Path,
-        key: &SigningKey,
         header: Header<'_>,
-        merged: &Merged<'_>,
+        newest: Option<NewestSoFar>,
     ) -> Result<Self, RepoError> {
         let directory = root.join(WRITING);
         files::remove_dir(&directory)?;
         files::create_dir(&directory)?;
+        // Removes the directory if a step fails.
+        let staging = Staging { root: root.to_owned() };
         copy_owner_and_mode(&root.join(layout::INDEX_DIRECTORY), &directory)?;
-        for (kind, entries) in [(IndexKind::Archive, &merged.archive), (IndexKind::Active, &merged.active)] {
-            let path = directory.join(kind.file_name());
-            let digest = index::write(files::create(&path)?, kind, header, entries)
-                .map_err(RepoError::io(&path, "write the file"))?;
+        let begin = |kind: IndexKind| {
+            let path = staging.path(kind);
+            IndexWriter::begin(files::create(&path)?, kind, header).map_err(RepoError::io(&path, WRITE))
+        };
+        let (archive, active) = (begin(IndexKind::Archive)?, begin(IndexKind::Active)?);
+        Ok(Self { archive, active, newest, staging })
+    }
+
+    /// Turns an error of [`Sink`] into one about the archive, which is the longer file.
+    pub(super) fn error(&self, error: io::Error) -> RepoError {
+        RepoError::io(&self.staging.path(IndexKind::Archive), WRITE)(error)
+    }
+
+    /// Ends both indexes and signs them. Sync [`Staging::paths`] before [`Staging::commit`].
+    pub(super) fn end(self, key: &SigningKey) -> Result<(Staging, Written), RepoError> {
+        let Self { archive, active, newest, staging } = self;
+        let written = Written {
+            archived: archive.count(),
+            active: active.count(),
+            newest: newest.map(NewestSoFar::into_newest).unwrap_or_default(),
+        };
+        for (kind, writer) in [(IndexKind::Archive, archive), (IndexKind::Active, active)] {
+            let path = staging.path(kind);
+            let digest = writer.end().map_err(RepoError::io(&path, WRITE))?;
             files::write(&layout::signature(&path), &Envelope::sign_digest(key, &digest).to_json())?;
         }
-        Ok(Self { root: root.to_owned() })
+        Ok((staging, written))
+    }
+}
+
+impl Sink for Writing {
+    fn archive(&mut self, json: &str) -> io::Result<()> {
+        self.archive.add(json)
+    }
+
+    fn active(&mut self, json: &str, built: Option<&str>) -> io::Result<()> {
+        self.newest.iter_mut().for_each(|newest| newest.add(json, built));
+        self.active.add(json)
+    }
+}
+
+/// What was written to the indexes.
+pub(super) struct Written {
+    /// The number of entries in the archive index.
+    pub(super) archived: usize,
+    /// The number of entries in the active index.
+    pub(super) active: usize,
+    /// The newest entries of the active index, if they were asked for.
+    pub(super) newest: Vec<Newest>,
+}
+
+impl Drop for Staging {
+    /// Removes files that were not committed, or that the commit has replaced.
+    fn drop(&mut self) {
+        let _ = files::remove_dir(&self.root.join(WRITING));
+    }
+}
+
+impl Staging {
+    /// Returns the path of the new index `kind`.
+    pub(super) fn path(&self, kind: IndexKind) -> PathBuf {
+        self.root.join(WRITING).join(kind.file_name())
     }
 
     /// Returns the written paths, files first.
@@ -99,9 +166,7 @@ impl Staging {
             }
             return Ok(moved.err());
         }
-        let synced = files::sync_all(std::slice::from_ref(&self.root));
-        let _ = files::remove_dir(&written);
-        Ok(synced.err())
+        Ok(files::sync_all(std::slice::from_ref(&self.root)).err())
     }
 }
 

@@ -16,6 +16,9 @@ use super::{INCOMING, files};
 use crate::chunks::for_each_chunk;
 use crate::digest::{Digest, hex};
 
+/// How many packages are placed before they are synced.
+const MOST_UNSYNCED: usize = 256;
+
 /// Paths to sync before an index may name their packages.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
@@ -24,6 +27,14 @@ pub(super) struct Unsynced {
 }
 
 impl Unsynced {
+    /// Syncs the paths so far if they are many: files first.
+    pub(super) fn sync_many(&mut self) -> Result<(), RepoError> {
+        if self.files.len() < MOST_UNSYNCED {
+            return Ok(());
+        }
+        files::sync_all(&std::mem::take(self).into_paths().collect::<Vec<_>>())
+    }
+
     /// Returns all paths, files first.
     pub(super) fn into_paths(self) -> impl Iterator<Item = PathBuf> {
         self.files.into_iter().chain(self.directories)
@@ -54,42 +65,36 @@ pub(super) fn place(
     })
 }
 
-/// Links, or else copies, those of the published files `all` that are missing at `root` from the
-/// repository `from`, and returns their paths. Skips a file that `from` lacks: `verify` reports it.
-/// Skips a file that is not the package, and returns an error for it: it may be anybody's.
+/// Links, or else copies, a published package that is missing at `root` from the repository `from`.
+/// Returns whether it arrived. Skips a file that `from` lacks: `verify` reports it.
+///
+/// # Errors
+/// Within the result: the file is not the package. It may be anybody's, and is skipped.
 pub(super) fn carry_over(
     from: &Path,
     root: &Path,
-    all: Vec<Carried<'_>>,
+    package: &Carried<'_>,
     unsynced: &mut Unsynced,
-) -> Result<(Vec<String>, Vec<RepoError>), RepoError> {
-    let (mut arrived, mut altered) = (Vec::new(), Vec::new());
-    for package in all {
-        let relative = &package.relative;
-        let source = from.join(relative);
-        if !source.is_file() || root.join(relative).exists() {
-            continue;
-        }
-        match hash_file(&source) {
-            Ok(found) if Some(hex(&found)) == package.hash() => {}
-            Ok(_) => {
-                let message = "is not carried over: its SHA-256 is not that of the index";
-                altered.push(RepoError::invalid(&source, message));
-                continue;
-            }
-            Err(error) => {
-                altered.push(error);
-                continue;
-            }
-        }
-        let target = prepare(root, relative, unsynced)?;
-        // The package of a symbolic link: the link itself would lead elsewhere from `root`, or nowhere.
-        if fs::canonicalize(&source).and_then(|package| fs::hard_link(package, &target)).is_err() {
-            copy_into_place(&source, root, &target, |_| Ok(()))?;
-        }
-        arrived.push(package.relative);
+) -> Result<Result<bool, RepoError>, RepoError> {
+    let relative = package.relative;
+    let source = from.join(relative);
+    if !source.is_file() || root.join(relative).exists() {
+        return Ok(Ok(false));
     }
-    Ok((arrived, altered))
+    match hash_file(&source) {
+        Ok(found) if Some(hex(&found)) == package.hash() => {}
+        Ok(_) => {
+            let message = "is not carried over: its SHA-256 is not that of the index";
+            return Ok(Err(RepoError::invalid(&source, message)));
+        }
+        Err(error) => return Ok(Err(error)),
+    }
+    let target = prepare(root, relative, unsynced)?;
+    // The package of a symbolic link: the link itself would lead elsewhere from `root`, or nowhere.
+    if fs::canonicalize(&source).and_then(|package| fs::hard_link(package, &target)).is_err() {
+        copy_into_place(&source, root, &target, |_| Ok(()))?;
+    }
+    Ok(Ok(true))
 }
 
 /// Creates the directories of a package file, and adds the paths to sync to `unsynced`.

@@ -30,10 +30,10 @@ use peipkg_format::repository_layout as layout;
 use super::descriptor::{Descriptor, Status};
 use super::error::RepoError;
 use super::{SITE, files};
-use newest::Newest;
+pub(super) use newest::{Newest, NewestSoFar};
 
 /// How many packages page and feed have: a few screens, and weeks of a busy farm.
-const NEWEST: usize = 50;
+pub(super) const NEWEST: usize = 50;
 
 /// The content of page and feed.
 pub(super) struct Facts<'a> {
@@ -50,12 +50,14 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Collects what the site says about a publish. `active` are the entries of the active index.
+    /// Collects what the site says about a publish: the number of entries in the active index, and the
+    /// newest of them.
     pub(super) fn new(
         descriptor: &'a Descriptor,
         index_version: u64,
         generated_at: &'a str,
-        active: &[&str],
+        packages: usize,
+        newest: Vec<Newest>,
     ) -> Self {
         let keys = descriptor.repo.signing.keys.iter().filter(|key| key.status == Status::Active);
         Self {
@@ -64,8 +66,8 @@ impl<'a> Facts<'a> {
             keys: keys.map(|key| key.fingerprint.as_str()).collect(),
             index_version,
             generated_at,
-            packages: active.len(),
-            newest: newest::newest(active, NEWEST),
+            packages,
+            newest,
         }
     }
 }

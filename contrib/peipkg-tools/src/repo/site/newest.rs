@@ -4,6 +4,8 @@
 //! may be missing or of another type. Leaves out fields of another type.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +15,7 @@ use crate::timestamp::Timestamp;
 
 /// An entry of an index as people see it. Every text is as the package has it, not escaped.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Newest {
+pub(in super::super) struct Newest {
     pub(super) name: String,
     pub(super) version: String,
     pub(super) architecture: String,
@@ -45,21 +47,70 @@ struct DatedBuild<'a> {
     timestamp: std::borrow::Cow<'a, str>,
 }
 
-/// Returns the `count` entries that were built last, newest first; those of one second by their
-/// place in `entries`. Entries without a time come last.
-pub(super) fn newest(entries: &[&str], count: usize) -> Vec<Newest> {
-    let built = |json: &str| {
-        let dated: Dated<'_> = serde_json::from_str(json).ok()?;
-        Some(Timestamp::parse(&dated.build.timestamp).ok()?.seconds())
-    };
-    let mut order: Vec<_> =
-        entries.iter().enumerate().map(|(place, json)| (Reverse(built(json)), place)).collect();
-    if count < order.len() {
-        order.select_nth_unstable(count);
-        order.truncate(count);
+/// Finds the entries that were built last, as the entries of an index pass by.
+pub(in super::super) struct NewestSoFar {
+    count: usize,
+    /// By time and place, newest first; those of one second by their place in the index. Entries
+    /// without a time come last.
+    found: BTreeMap<(Reverse<Option<u64>>, usize), String>,
+    place: usize,
+    /// The time of the last one found, if there are `count` and it is one without a fraction.
+    oldest: String,
+}
+
+impl NewestSoFar {
+    /// Finds at most `count` entries.
+    pub(in super::super) fn new(count: usize) -> Self {
+        Self { count, found: BTreeMap::new(), place: 0, oldest: String::new() }
     }
-    order.sort_unstable();
-    order.into_iter().filter_map(|(_, place)| read(entries[place])).collect()
+
+    /// Adds the next entry. `built` is its time of build, if that is known already.
+    pub(in super::super) fn add(&mut self, json: &str, built: Option<&str>) {
+        self.place += 1;
+        let is_full = self.found.len() >= self.count;
+        // Texts of this form have the order of their times. Parsing each would take longer than to copy
+        // the entry.
+        if is_full && built.is_some_and(|built| built.len() == self.oldest.len() && *built <= *self.oldest) {
+            return;
+        }
+        let dated = built.is_none().then(|| serde_json::from_str::<Dated<'_>>(json).ok()).flatten();
+        let text = built.or(dated.as_ref().map(|dated| &*dated.build.timestamp));
+        let time = text.and_then(|text| Timestamp::parse(text).ok());
+        let key = (Reverse(time.map(|time| time.seconds())), self.place);
+        if is_full && self.found.last_key_value().is_none_or(|(last, _)| *last < key) {
+            return;
+        }
+        self.found.insert(key, json.to_owned());
+        if self.found.len() > self.count {
+            self.found.pop_last();
+        }
+        self.note_oldest();
+    }
+
+    fn note_oldest(&mut self) {
+        let last = self.found.last_key_value().filter(|_| self.found.len() == self.count);
+        self.oldest = match last {
+            Some(((Reverse(Some(seconds)), _), _)) => {
+                let time = UNIX_EPOCH + Duration::from_secs(*seconds);
+                Timestamp::at(time).as_str().to_owned()
+            }
+            _ => String::new(),
+        };
+    }
+
+    /// Returns the entries, newest first.
+    pub(in super::super) fn into_newest(self) -> Vec<Newest> {
+        self.found.into_values().filter_map(|json| read(&json)).collect()
+    }
+}
+
+#[cfg(test)]
+pub(super) fn newest(entries: &[&str], count: usize) -> Vec<Newest> {
+    let mut newest = NewestSoFar::new(count);
+    for json in entries {
+        newest.add(json, None);
+    }
+    newest.into_newest()
 }
 
 fn read(json: &str) -> Option<Newest> {
@@ -105,11 +156,12 @@ mod tests {
             dated("new", "2026-01-01T00:00:01Z"),
         ];
         let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
-        let names = |count| newest(&entries, count).into_iter().map(|found| found.name).collect::<Vec<_>>();
+        let newest = |count| newest(&entries, count);
+        let names = |count| newest(count).into_iter().map(|found| found.name).collect::<Vec<_>>();
         assert_eq!(names(9), ["new", "twin-a", "twin-b", "old", "odd", "wrong"]);
         assert_eq!(names(2), ["new", "twin-a"]);
         assert_eq!(names(0), [""; 0]);
-        let odd = newest(&entries, 9).remove(4);
+        let odd = newest(9).remove(4);
         assert_eq!((odd.built, odd.size_compressed, odd.license.as_str()), (None, None, ""));
     }
 }
