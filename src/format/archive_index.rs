@@ -2,9 +2,8 @@
 //! because an index may be far larger than the parts that a caller keeps. Pure.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::Read;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
@@ -108,35 +107,6 @@ fn key(name: &str, version: &str, architecture: &str) -> String {
     [name, version, architecture].join(" ")
 }
 
-/// The longest part of an index without the end of an entry, in bytes. An entry is shorter than its
-/// package's manifest, which has at most this length (PSD-009 §3.2.10).
-const MAX_ENTRY: u64 = 16 * 1024 * 1024;
-
-/// Reads an index, and refuses to go on when no entry ends for [`MAX_ENTRY`] bytes: the parser holds
-/// one entry in memory, and a damaged or forged one could be as long as the file.
-pub struct ByEntry<'a, R> {
-    reader: R,
-    since_entry: &'a Cell<u64>,
-}
-
-impl<'a, R: Read> ByEntry<'a, R> {
-    /// Reads from `reader`. The caller sets `since_entry` to 0 at the end of each entry.
-    pub fn new(reader: R, since_entry: &'a Cell<u64>) -> Self {
-        Self { reader, since_entry }
-    }
-}
-
-impl<R: Read> Read for ByEntry<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.since_entry.get() > MAX_ENTRY {
-            return Err(io::Error::other(format!("no entry ends within {MAX_ENTRY} bytes")));
-        }
-        let length = self.reader.read(buffer)?;
-        self.since_entry.set(self.since_entry.get() + length as u64);
-        Ok(length)
-    }
-}
-
 /// Reads an archive index, passes each package to `each`, and returns the `index_version`, if the
 /// index has one.
 ///
@@ -208,7 +178,7 @@ mod tests {
 
     #[test]
     fn entry_without_end_is_not_held_in_memory() {
-        let (head, endless) = (br#"{"kind":"archive","packages":[{"name":""#, io::repeat(b'x'));
+        let (head, endless) = (br#"{"kind":"archive","packages":[{"name":""#, std::io::repeat(b'x'));
         let error = Archive::read(head.chain(endless)).unwrap_err().to_string();
         assert!(error.contains("no entry ends within 16777216 bytes"), "{error}");
     }

@@ -23,6 +23,7 @@ impl PackageName {
 ///
 /// # Errors
 /// The defect, as the end of a sentence that starts with the name.
+#[inline]
 pub fn check_package_name(name: &str) -> Result<(), &'static str> {
     const ALLOWED: &str = "has a character outside a-z, 0-9, '-', '.' and '+'";
     let is_separator = |byte: u8| matches!(byte, b'-' | b'.');
@@ -49,6 +50,7 @@ pub fn check_package_name(name: &str) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// The defect, as the end of a sentence that starts with the identifier.
+#[inline]
 pub fn check_architecture(architecture: &str) -> Result<(), &'static str> {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let starts_well = architecture.starts_with(|first: char| first.is_ascii_lowercase());

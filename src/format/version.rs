@@ -95,6 +95,7 @@ impl FromStr for Version {
     type Err = VersionError;
 
     /// Parses by PSD-009 §2.2.5.
+    #[inline]
     fn from_str(text: &str) -> Result<Self, VersionError> {
         if text.len() > Self::MAX_LEN {
             return Err(VersionError::TooLong(text.len()));
@@ -135,6 +136,7 @@ fn parsed(digits: &str) -> u64 {
 }
 
 /// Reads ASCII decimal digits without leading zeros.
+#[inline]
 fn canonical_number(digits: &str) -> Option<u64> {
     let canonical = digits == "0" || !digits.starts_with('0');
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -161,51 +163,61 @@ fn rank(word: &str) -> u8 {
     known.map_or(ORDINARY_WORD, |(_, rank)| *rank)
 }
 
-/// Splits an upstream version into segments. From a tilde or a pre-release token to the next
-/// hyphen, words are pre-release.
-fn segments(upstream: &str) -> Vec<Segment<'_>> {
-    let mut found = Vec::new();
-    let mut pre_release = false;
-    let mut rest = upstream;
-    while let Some(first) = rest.bytes().next() {
-        let same_kind = |byte: &u8| match first {
-            b'0'..=b'9' => byte.is_ascii_digit(),
-            _ => byte.is_ascii_alphabetic(),
-        };
-        let length = rest.bytes().take_while(same_kind).count().max(1);
-        let (text, tail) = rest.split_at(length);
-        match first {
-            b'0'..=b'9' => found.push(Segment::Number(text.trim_start_matches('0'))),
-            b'~' => pre_release = true,
-            b'-' => pre_release = false,
-            _ if first.is_ascii_alphabetic() => {
-                pre_release |= rank(text) < ORDINARY_WORD;
-                found.push(Segment::Word { text, pre_release });
+/// The segments of an upstream version. From a tilde or a pre-release token to the next hyphen, words
+/// are pre-release.
+struct Segments<'a> {
+    rest: &'a str,
+    pre_release: bool,
+}
+
+fn segments(upstream: &str) -> Segments<'_> {
+    Segments { rest: upstream, pre_release: false }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    fn next(&mut self) -> Option<Segment<'a>> {
+        while let Some(first) = self.rest.bytes().next() {
+            let same_kind = |byte: &u8| match first {
+                b'0'..=b'9' => byte.is_ascii_digit(),
+                _ => byte.is_ascii_alphabetic(),
+            };
+            let length = self.rest.bytes().take_while(same_kind).count().max(1);
+            let (text, tail) = self.rest.split_at(length);
+            self.rest = tail;
+            match first {
+                b'0'..=b'9' => return Some(Segment::Number(text.trim_start_matches('0'))),
+                b'~' => self.pre_release = true,
+                b'-' => self.pre_release = false,
+                _ if first.is_ascii_alphabetic() => {
+                    self.pre_release |= rank(text) < ORDINARY_WORD;
+                    return Some(Segment::Word { text, pre_release: self.pre_release });
+                }
+                _ => {}
             }
-            _ => {}
         }
-        rest = tail;
+        None
     }
-    found
 }
 
 fn compare_segments(a: &str, b: &str) -> Ordering {
-    let (a, b) = (segments(a), segments(b));
-    for pair in a.iter().zip(&b) {
-        let order = compare_pair(pair.0, pair.1);
-        if order != Ordering::Equal {
-            return order;
-        }
-    }
+    let (mut a, mut b) = (segments(a), segments(b));
     // PSD-009 §2.2.7.4: a further segment makes a version newer unless it is a pre-release word.
     let longer_is = |extra: &Segment<'_>| match extra {
         Segment::Word { pre_release: true, .. } => Ordering::Less,
         _ => Ordering::Greater,
     };
-    match (a.get(b.len()), b.get(a.len())) {
-        (Some(extra), _) => longer_is(extra),
-        (_, Some(extra)) => longer_is(extra).reverse(),
-        _ => Ordering::Equal,
+    loop {
+        let order = match (a.next(), b.next()) {
+            (Some(a), Some(b)) => compare_pair(&a, &b),
+            (Some(extra), None) => return longer_is(&extra),
+            (None, Some(extra)) => return longer_is(&extra).reverse(),
+            (None, None) => return Ordering::Equal,
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
     }
 }
 
@@ -229,10 +241,14 @@ fn compare_pair(a: &Segment<'_>, b: &Segment<'_>) -> Ordering {
 }
 
 fn sort_segments(a: &str, b: &str) -> Ordering {
-    let (a, b) = (segments(a), segments(b));
-    let places = 0..a.len().max(b.len());
-    let orders = places.map(|place| sort_key(a.get(place)).cmp(&sort_key(b.get(place))));
-    orders.fold(Ordering::Equal, Ordering::then)
+    let (mut a, mut b) = (segments(a), segments(b));
+    loop {
+        let (a, b) = (a.next(), b.next());
+        let order = sort_key(a.as_ref()).cmp(&sort_key(b.as_ref()));
+        if order.is_ne() || a.is_none() && b.is_none() {
+            return order;
+        }
+    }
 }
 
 /// Returns the rank of a segment, or of the end of a version, among all that may come at its place.

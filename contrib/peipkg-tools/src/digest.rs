@@ -13,20 +13,30 @@ pub fn sha256(bytes: &[u8]) -> Digest {
 
 /// Reads a SHA-256 value from 64 lower-case hexadecimal digits, the only form the format allows.
 pub fn unhex(text: &str) -> Option<Digest> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+    /// Stands for a byte that is no digit.
+    const NONE: u8 = 0xff;
+    const VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut value = 0;
+        while value < 16 {
+            values[b"0123456789abcdef"[value as usize] as usize] = value;
+            value += 1;
+        }
+        values
     };
     let pairs: &[[u8; 2]] = text.as_bytes().as_chunks().0;
     let mut digest = Digest::default();
     if text.len() != 2 * digest.len() {
         return None;
     }
-    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
+    // An index has many: look for a wrong digit once, at the end.
+    let mut all = 0;
+    for (byte, pair) in digest.iter_mut().zip(pairs) {
+        let [high, low] = pair.map(|digit| VALUES[usize::from(digit)]);
+        *byte = high << 4 | low;
+        all |= high | low;
     }
-    Some(digest)
+    (all != NONE).then_some(digest)
 }
 
 #[cfg(test)]

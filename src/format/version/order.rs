@@ -12,7 +12,8 @@ use super::{ORDINARY_WORD, Segment, Version, rank, segments, sort_key};
 /// Returns the places of `versions`, newest first; equal versions keep their order. Contradicts
 /// [`Version::compare`] only for two versions of a cycle.
 pub fn newest_first(versions: &[Version]) -> Vec<usize> {
-    let keys: Vec<Vec<Segment<'_>>> = versions.iter().map(|version| segments(version.upstream())).collect();
+    let keys: Vec<Vec<Segment<'_>>> =
+        versions.iter().map(|version| segments(version.upstream()).collect()).collect();
     let mut order: Vec<usize> = (0..versions.len()).collect();
     order.sort_by(|a, b| versions[*b].revision().cmp(&versions[*a].revision()));
     order.sort_by(|a, b| versions[*b].epoch().cmp(&versions[*a].epoch()));

@@ -1,25 +1,19 @@
 //! The entries of an index (PSD-009 §6.2.4). Pure.
 //!
-//! Owns three views of an entry, one for each use:
+//! Owns two views of an entry, one for each use by a publish; `full_entry` has the view of `verify`:
 //! - [`Entry`]: a publish reads only identity, URL and hash of a published entry and copies its JSON,
 //!   so that fields of later format versions survive.
-//! - [`FullEntry`]: `verify` requires every mandatory field.
 //! - [`entry_json`]: a publish writes the entry of a new package.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use peipkg_format::index_reader::{self, Compact, FromCompact};
-use peipkg_format::package::{check_architecture, check_package_name};
-use peipkg_format::package_url::{Place, place};
-use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout as layout;
-use peipkg_format::version::Version;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::digest::{hex, unhex};
+use crate::digest::hex;
 use crate::package_reader::Package;
 
 /// The three fields that identify a package.
@@ -48,16 +42,6 @@ impl Identity<'_> {
 
     pub(super) fn file_name(&self) -> String {
         layout::package_file_name(&self.name, &self.version, &self.architecture)
-    }
-
-    /// Checks the fields.
-    pub(super) fn problem(&self) -> Option<String> {
-        let version = || self.version.parse::<Version>().err().map(|error| error.to_string());
-        check_package_name(&self.name)
-            .err()
-            .map(str::to_owned)
-            .or_else(version)
-            .or_else(|| check_architecture(&self.architecture).err().map(str::to_owned))
     }
 }
 
@@ -137,30 +121,6 @@ pub(super) fn hash_in(json: &str) -> Option<Hash<'_>> {
     serde_json::from_str(json).ok().map(|Hashed { hash }| hash)
 }
 
-/// An entry with every mandatory field. Checks that the lists are lists and does not store them: an
-/// index may have a million entries.
-#[derive(Deserialize)]
-pub(super) struct FullEntry<'a> {
-    // Repeats the fields of `Identity`: flattening it would make serde buffer every entry.
-    #[serde(borrow)]
-    pub(super) name: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(super) version: Cow<'a, str>,
-    #[serde(borrow)]
-    architecture: Cow<'a, str>,
-    #[serde(rename = "dependencies")]
-    _dependencies: Vec<IgnoredAny>,
-    #[serde(rename = "conflicts")]
-    _conflicts: Vec<IgnoredAny>,
-    pub(super) size_compressed: u64,
-    #[serde(rename = "size_installed")]
-    _size_installed: u64,
-    #[serde(borrow)]
-    pub(super) hash: Hash<'a>,
-    #[serde(borrow)]
-    pub(super) url: Cow<'a, str>,
-}
-
 /// The hash of a package file (PSD-009 §3.5.2).
 #[derive(PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub(super) struct Hash<'a> {
@@ -168,32 +128,6 @@ pub(super) struct Hash<'a> {
     pub(super) algorithm: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) value: Cow<'a, str>,
-}
-
-impl FullEntry<'_> {
-    pub(super) fn identity(&self) -> Identity<'_> {
-        Identity {
-            name: Cow::Borrowed(&self.name),
-            version: Cow::Borrowed(&self.version),
-            architecture: Cow::Borrowed(&self.architecture),
-        }
-    }
-
-    /// Returns where the file is, or how the URL is wrong.
-    pub(super) fn place(&self) -> Result<Place<'_>, String> {
-        place(&self.url).map_err(|error| format!("its url {:?} {error}", excerpt(&self.url)))
-    }
-
-    /// Checks the entry on its own.
-    pub(super) fn problem(&self) -> Option<String> {
-        let has_hash = self.hash.algorithm == "sha256" && unhex(&self.hash.value).is_some();
-        let hash = || {
-            (!has_hash)
-                .then(|| "has no hash of algorithm sha256 in 64 lower-case hexadecimal digits".to_owned())
-        };
-        let url = || self.place().err();
-        self.identity().problem().or_else(hash).or_else(url)
-    }
 }
 
 /// A new entry; its fields have the order of PSD-009 §6.2.4.

@@ -50,12 +50,14 @@
 //! shared; so does `verify`. `init` writes `repo.json` last, and `.init.tmp` marks a repository without
 //! it.
 
+mod both_indexes;
 mod clients;
 pub mod command;
 pub mod descriptor;
 mod entry;
 pub mod error;
 mod files;
+mod full_entry;
 mod generation;
 mod incoming;
 pub mod index;

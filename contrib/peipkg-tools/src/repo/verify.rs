@@ -3,7 +3,7 @@
 //! Reads only. Collects issues instead of stopping at the first one, so that one run reports
 //! everything to repair.
 
-use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,13 +13,12 @@ use peipkg_format::regular_file;
 use peipkg_format::repository_layout as layout;
 
 use super::descriptor::{Descriptor, KeySet, MAX_DESCRIPTOR};
-use super::entry::FullEntry;
 use super::error::RepoError;
+use super::full_entry::FullEntry;
 use super::generation::{self, Signed};
-use super::index::{Index, IndexKind, MAX_INDEX};
-use super::index_stream::{self, Each};
-use super::listed::Listed;
-use super::{MOVING, files, store};
+use super::index::{IndexKind, MAX_INDEX};
+use super::index_stream::{Head, IndexStream};
+use super::{MOVING, both_indexes, files, store};
 use crate::digest::{Digest, hex, sha256};
 use crate::signature::MAX_ENVELOPE;
 use crate::timestamp::Timestamp;
@@ -97,31 +96,35 @@ impl Report {
     }
 }
 
-/// An index and its signature, as far as they could be read.
-struct Read {
-    path: PathBuf,
-    file: File,
-    digest: Result<Digest, RepoError>,
-    signature: Result<Vec<u8>, RepoError>,
-    index: Result<Head, RepoError>,
-}
-
-/// An index without its entries, but with their number.
-type Head = Index<'static, usize>;
-
 /// Audits a repository.
 pub fn run(request: &Request) -> Report {
     let (mut report, archive) = generation::of_one_publish(&request.repo, || audit(request));
     if let Some(archive) = archive.filter(|_| request.mode != Mode::Metadata && report.issues.is_empty()) {
-        check_packages(&mut report, request, archive);
+        check_packages(&mut report, request, &archive);
     }
     report
 }
 
-/// The archive index after the audit, to read its entries again.
-struct Archive {
+/// An index and its signature.
+struct Document {
     path: PathBuf,
     file: File,
+    signature: Result<Vec<u8>, RepoError>,
+}
+
+impl Document {
+    fn open(root: &Path, kind: IndexKind) -> Result<Self, RepoError> {
+        let path = kind.path(root);
+        let file =
+            regular_file::open_up_to(&path, MAX_INDEX).map_err(RepoError::io(&path, "read the file"))?;
+        let signature = files::read(&layout::signature(&path), MAX_ENVELOPE as u64);
+        Ok(Self { path, file, signature })
+    }
+}
+
+/// The archive index after the audit, to read its entries again.
+struct Archive {
+    document: Document,
     digest: Digest,
     repo: String,
 }
@@ -134,60 +137,35 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
     let Some(described) = report.value_or_issue(described) else { return (report, None) };
     let parsed = Descriptor::parse(&described.path, &described.bytes);
     let Some(descriptor) = report.value_or_issue(parsed) else { return (report, None) };
+    let [active, archive] = [IndexKind::Active, IndexKind::Archive].map(|kind| Document::open(root, kind));
+    let documents = (report.value_or_issue(active), report.value_or_issue(archive));
+    let (Some(active), Some(archive)) = documents else { return (report, None) };
+    let both = both_indexes::read(&active.file, &archive.file);
     let name = &descriptor.repo.name;
-    let (mut faults, mut listed, mut elsewhere) = (Vec::new(), Listed::default(), 0);
-    let mut check = |kind: IndexKind, entry: &FullEntry<'_>| {
-        let problem = entry.problem();
-        faults.extend(problem.map(|problem| format!("{} index: {}: {problem}", kind.as_str(), shown(entry))));
-        // An entry with a problem may be of any length, and is not compared.
-        faults.is_empty()
-    };
-    let active = read_index(root, IndexKind::Active, name, &mut |entry, json| {
-        if check(IndexKind::Active, &entry) {
-            listed.add_active(&entry, json);
-        }
-    });
-    listed.end_active();
-    let archive = read_index(root, IndexKind::Archive, name, &mut |entry, json| {
-        elsewhere += usize::from(matches!(entry.place(), Ok(Place::Elsewhere(_))));
-        if check(IndexKind::Archive, &entry) {
-            listed.add_archived(&entry, json);
-        }
-    });
-    let indexes = (report.value_or_issue(active), report.value_or_issue(archive));
-    let (Some(active), Some(archive)) = indexes else { return (report, None) };
+    let (active_digest, active_head) = both.active.finish(&active.path, IndexKind::Active, name);
+    let (digest, head) = both.archive.finish(&archive.path, IndexKind::Archive, name);
     if request.mode != Mode::Hashes {
         for problem in descriptor.url_problems(root) {
             report.issue(RepoError::invalid(&described.path, problem));
         }
-        check_signatures(&mut report, root, &descriptor, &described, [&active, &archive]);
+        let indexes = [(&active, &active_digest), (&archive, &digest)];
+        check_signatures(&mut report, root, &descriptor, &described, indexes);
     }
-    let indexes = (report.value_or_issue(active.index), report.value_or_issue(archive.index));
-    let digest = report.value_or_issue(archive.digest);
-    let ((Some(active), Some(archived)), Some(digest)) = (indexes, digest) else { return (report, None) };
+    let heads = (report.value_or_issue(active_head), report.value_or_issue(head));
+    let digest = report.value_or_issue(digest);
+    let ((Some(active), Some(archived)), Some(digest)) = (heads, digest) else { return (report, None) };
     report.active_entries = active.packages;
     report.archive_entries = archived.packages;
-    report.elsewhere = elsewhere;
+    report.elsewhere = both.elsewhere;
     report.index_version = active.index_version.unwrap_or(0);
     if request.mode != Mode::Hashes {
         check_heads(&mut report, &active, &archived);
-        report.issues.append(&mut faults);
+        report.issues.extend(both.faults);
         if report.issues.is_empty() {
-            report.issues = listed.end();
+            report.issues = both.differences;
         }
     }
-    let archive =
-        Archive { path: archive.path, file: archive.file, digest, repo: descriptor.repo.name.clone() };
-    (report, Some(archive))
-}
-
-/// Reads an index of the repository `name` at `root`, and passes on its entries.
-fn read_index(root: &Path, kind: IndexKind, name: &str, each: Each<'_>) -> Result<Read, RepoError> {
-    let path = kind.path(root);
-    let file = regular_file::open_up_to(&path, MAX_INDEX).map_err(RepoError::io(&path, "read the file"))?;
-    let signature = files::read(&layout::signature(&path), MAX_ENVELOPE as u64);
-    let (digest, index) = index_stream::read(&path, &file, kind, name, each);
-    Ok(Read { path, file, digest, signature, index })
+    (report, Some(Archive { document: archive, digest, repo: descriptor.repo.name }))
 }
 
 fn check_signatures(
@@ -195,7 +173,7 @@ fn check_signatures(
     root: &Path,
     descriptor: &Descriptor,
     described: &Signed,
-    indexes: [&Read; 2],
+    indexes: [(&Document, &Result<Digest, RepoError>); 2],
 ) {
     let now = Timestamp::at(SystemTime::now());
     let (trusted, problems) = KeySet::read_trusted(descriptor, root, &now);
@@ -207,9 +185,9 @@ fn check_signatures(
         Err(error) => report.issue(error),
     };
     check(&described.path, &sha256(&described.bytes), &described.signature);
-    for index in indexes {
+    for (index, digest) in indexes {
         // An index that could not be read to its end is an issue already.
-        if let Ok(digest) = &index.digest {
+        if let Ok(digest) = digest {
             check(&index.path, digest, &index.signature);
         }
     }
@@ -239,23 +217,26 @@ fn check_heads(report: &mut Report, active: &Head, archive: &Head) {
 }
 
 /// Finds and hashes every package of the archive index (PSD-009 §3.5.2).
-fn check_packages(report: &mut Report, request: &Request, archive: Archive) {
-    let mut found = HashMap::new();
+fn check_packages(report: &mut Report, request: &Request, archive: &Archive) {
+    let mut found = Vec::new();
     if let Some(directory) = &request.all_packages {
         let Some(paths) = report.value_or_issue(store::find_packages(directory, true)) else { return };
-        for path in paths {
-            found.insert(path.file_name().unwrap_or_default().to_os_string(), path);
-        }
+        found = paths;
+        found.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
     }
-    let Archive { path, file, digest, repo } = archive;
-    let mut check = |entry: FullEntry<'_>, _: &str| {
-        let name = shown(&entry);
+    let find = |name: &str| {
+        let name = Some(OsStr::new(name));
+        let up_to = found.partition_point(|path| path.file_name() <= name);
+        found[..up_to].last().filter(|path| path.file_name() == name)
+    };
+    let mut check = |entry: &FullEntry<'_>| {
+        let name = entry.shown();
         let place = match entry.place() {
             Ok(place) => place,
             Err(problem) => return report.issue(format!("archive index: {name}: {problem}")),
         };
         let path = match (&request.all_packages, place) {
-            (Some(_), _) => found.get(std::ffi::OsStr::new(&entry.identity().file_name())).cloned(),
+            (Some(_), _) => find(&entry.file_name()).cloned(),
             (None, Place::Local(path)) => Some(request.repo.join(path)),
             (None, Place::Elsewhere(_)) => None,
         };
@@ -275,15 +256,14 @@ fn check_packages(report: &mut Report, request: &Request, archive: Archive) {
             report.issue(format!("size mismatch: {name} index claims {} bytes", entry.size_compressed));
         }
     };
+    let Archive { document, digest, repo } = archive;
     // The file of the audit, although a publish may have put another in its place by now.
-    let (again, _) = index_stream::read(&path, &file, IndexKind::Archive, &repo, &mut check);
-    if again.is_ok_and(|again| again != digest) {
-        report.issue(format!("{} changed while it was read", path.display()));
+    let mut again = IndexStream::new(&document.file);
+    while let Some((entry, _)) = again.next() {
+        check(&entry);
     }
-}
-
-/// Returns the file name of an unchecked entry, with every character escaped that could forge a
-/// line of the report.
-fn shown(entry: &FullEntry<'_>) -> String {
-    entry.identity().file_name().escape_debug().to_string()
+    let (again, _) = again.finish(&document.path, IndexKind::Archive, repo);
+    if again.is_ok_and(|again| again != *digest) {
+        report.issue(format!("{} changed while it was read", document.path.display()));
+    }
 }
