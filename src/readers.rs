@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use peipkg_format::archive_index::Archive;
 use peipkg_format::duration;
+use peipkg_format::index_reader::IndexReader;
 use peipkg_format::problem::{MAX_EXCERPT, OneLine};
 use peipkg_format::signing_key;
 use peipkg_format::version::{Version, newest_first};
@@ -40,7 +41,7 @@ pub type Reader = fn(&[u8]);
 
 /// The readers, by the names of their directories.
 pub const READERS: [(&str, Reader); 18] = [
-    ("archive", |bytes| drop((Archive::read(bytes), timestamp::generated_at(bytes)))),
+    ("archive", read_index),
     ("build-log", read_output),
     ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
     ("duration", read_duration),
@@ -67,6 +68,28 @@ fn text(bytes: &[u8]) -> String {
 /// Tells whether a terminal acts upon a character or reorders others because of it.
 fn is_raw(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Reads an archive index. Asserts that an index is JSON, and that its entries are those that a parser of
+/// the whole finds.
+fn read_index(bytes: &[u8]) {
+    let _ = timestamp::generated_at(bytes);
+    let archive = Archive::read(bytes);
+    let (mut reader, mut entries) = (IndexReader::new(bytes), Vec::new());
+    let end = loop {
+        match reader.next_entry() {
+            Ok(Some(entry)) => entries.push(serde_json::from_str::<serde_json::Value>(entry.json)),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    assert!(end.is_ok() || archive.is_err());
+    // Values have limits that a text has not.
+    if let (Ok(()), Ok(whole)) = (end, serde_json::from_slice::<serde_json::Value>(bytes)) {
+        let entries: Result<Vec<_>, _> = entries.into_iter().collect();
+        let entries = entries.expect("parts of a document that is read");
+        assert_eq!(whole["packages"], serde_json::Value::Array(entries));
+    }
 }
 
 /// Asserts that a formatted duration is parsed as the same duration.

@@ -1,14 +1,15 @@
 //! The archive index, which lists every published package (PSD-009 §6.3): parsed as a stream,
 //! because an index may be far larger than the parts that a caller keeps. Pure.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _};
 
+use crate::index_reader::{Compact, FromCompact, IndexReader};
 use crate::package::PackageName;
 use crate::version::Version;
 
@@ -31,14 +32,21 @@ pub enum Presence {
 }
 
 /// The fields of a package entry that identify it (PSD-009 §6.2.3).
-#[derive(Debug, Deserialize)]
-pub struct Entry {
-    /// The package's name (PSD-009 §2.1).
-    pub name: String,
-    /// Its version (PSD-009 §2.2).
-    pub version: String,
-    /// Its architecture (PSD-009 §2.3).
-    pub architecture: String,
+#[derive(Deserialize)]
+struct Identity<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    #[serde(borrow)]
+    architecture: Cow<'a, str>,
+}
+
+impl<'a> FromCompact<'a> for Identity<'a> {
+    fn from_compact(entry: Compact<'a>) -> Self {
+        let Compact { name, version, architecture, .. } = entry;
+        Self { name: name.into(), version: version.into(), architecture: architecture.into() }
+    }
 }
 
 impl Archive {
@@ -48,10 +56,12 @@ impl Archive {
     /// When the document is truncated, not JSON, or not an archive index.
     pub fn read(index: impl Read) -> Result<Self, serde_json::Error> {
         let mut archive = Self::default();
-        each_package(index, |Entry { name, version, architecture }| {
+        let mut reader = IndexReader::new(index);
+        while let Some(entry) = reader.next_entry()? {
+            let Identity { name, version, architecture } = entry.read()?;
             archive.packages.insert(key(&name, &version, &architecture).into_boxed_str());
-        })?;
-        Ok(archive)
+        }
+        end(&reader).map(|_| archive)
     }
 
     /// Returns how many of `packages` are published at `version`.
@@ -98,9 +108,6 @@ fn key(name: &str, version: &str, architecture: &str) -> String {
     [name, version, architecture].join(" ")
 }
 
-/// How much of an index is read at once, in bytes.
-const BLOCK: usize = 64 * 1024;
-
 /// The longest part of an index without the end of an entry, in bytes. An entry is shorter than its
 /// package's manifest, which has at most this length (PSD-009 §3.2.10).
 const MAX_ENTRY: u64 = 16 * 1024 * 1024;
@@ -140,86 +147,20 @@ pub fn each_package<E: DeserializeOwned>(
     index: impl Read,
     mut each: impl FnMut(E),
 ) -> Result<Option<u64>, serde_json::Error> {
-    let since_entry = Cell::new(0);
-    let mut each = |entry| {
-        since_entry.set(0);
-        each(entry);
-    };
-    let mut deserializer = serde_json::Deserializer::from_reader(BufReader::with_capacity(
-        BLOCK,
-        ByEntry::new(index, &since_entry),
-    ));
-    let version = IndexSeed(&mut each).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(version)
+    let mut reader = IndexReader::new(index);
+    while let Some(entry) = reader.next_entry()? {
+        each(entry.parse()?);
+    }
+    end(&reader)
 }
 
-/// Reads the index object, and its `packages` array with [`PackagesSeed`]. The callback is `dyn`, so
-/// that each type of entry has one reader in the program, not each caller.
-struct IndexSeed<'a, E>(&'a mut dyn FnMut(E));
-
-impl<'de, E: DeserializeOwned> DeserializeSeed<'de> for IndexSeed<'_, E> {
-    type Value = Option<u64>;
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, E: DeserializeOwned> Visitor<'de> for IndexSeed<'_, E> {
-    type Value = Option<u64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an archive index")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut has_packages, mut index_version) = (false, None);
-        while let Some(field) = map.next_key::<String>()? {
-            match field.as_str() {
-                "packages" => {
-                    map.next_value_seed(PackagesSeed(&mut *self.0))?;
-                    has_packages = true;
-                }
-                "kind" => {
-                    let kind: String = map.next_value()?;
-                    if kind != "archive" {
-                        return Err(A::Error::custom(format!(
-                            "found an index of kind {kind:?}, expected \"archive\""
-                        )));
-                    }
-                }
-                "index_version" => index_version = map.next_value()?,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
+/// Returns the `index_version` of an index that was read to its end, if it is an archive index.
+fn end(index: &IndexReader<impl Read>) -> Result<Option<u64>, serde_json::Error> {
+    match index.field::<String>("kind")? {
+        Some(kind) if kind != "archive" => {
+            Err(serde_json::Error::custom(format!("found an index of kind {kind:?}, expected \"archive\"")))
         }
-        if has_packages { Ok(index_version) } else { Err(A::Error::missing_field("packages")) }
-    }
-}
-
-/// Passes on the elements of the `packages` array one by one.
-struct PackagesSeed<'a, E>(&'a mut dyn FnMut(E));
-
-impl<'de, E: DeserializeOwned> DeserializeSeed<'de> for PackagesSeed<'_, E> {
-    type Value = ();
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, E: DeserializeOwned> Visitor<'de> for PackagesSeed<'_, E> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of packages")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(entry) = seq.next_element()? {
-            (self.0)(entry);
-        }
-        Ok(())
+        _ => index.field("index_version").map(Option::flatten),
     }
 }
 

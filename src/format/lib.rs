@@ -1,8 +1,9 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
 //! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`].
-//! - Documents: [`archive_index`], [`signing_key`], [`repository_layout`] and [`sidecars`], which name
-//!   every file of a repository, and [`package_url`], which says where an entry's file is.
+//! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`repository_layout`] and
+//!   [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
+//!   entry's file is.
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
 //! - Files that others may have left: [`regular_file`] reads them without blocking,
 //!   [`unfit_byte`] finds what an editor may have added to a secret.
@@ -15,6 +16,7 @@ pub mod archive_index;
 pub mod description;
 pub mod duration;
 pub mod hex;
+pub mod index_reader;
 pub mod package;
 pub mod package_url;
 pub mod problem;
