@@ -15,29 +15,35 @@ use crate::support::optional::not_permitted;
 use crate::support::recipes::Recipe;
 use crate::support::wait::PATIENCE;
 
-/// How many packages the long index lists, and how many dependencies each has: together more than a
-/// megabyte.
+/// How many packages each of two recipes has, and how many dependencies each package: together the index
+/// has more than a megabyte, but no recipe.
 const PACKAGES: usize = 60;
-const DEPENDENCIES: usize = 1000;
+const DEPENDENCIES: usize = 400;
 
-/// Adds a recipe whose one version makes the archive index long.
+/// Adds two recipes whose one version makes the archive index long.
 fn add_many(farm: &Farm, repo: &GitRepo) {
+    for id in ["many", "more"] {
+        add_one_of_many(farm, repo, id);
+    }
+}
+
+fn add_one_of_many(farm: &Farm, repo: &GitRepo, id: &str) {
     let dependencies: Vec<String> =
         (0..DEPENDENCIES).map(|number| format!("{{ name = \"dependency-{number:04}\" }}")).collect();
     let mut toml = String::from("[meta]\nlicense = \"MIT\"\nbuild_script = \"build.sh\"\n");
     for number in 0..PACKAGES {
         toml += &format!(
-            "[[package]]\nname = \"many-{number}\"\narchitecture = \"noarch\"\ndescription = \"One of many\"\n\
-             dependencies = [{}]\nfiles = [\"usr/share/many-{number}\"]\n",
+            "[[package]]\nname = \"{id}-{number}\"\narchitecture = \"noarch\"\ndescription = \"One of many\"\n\
+             dependencies = [{}]\nfiles = [\"usr/share/{id}-{number}\"]\n",
             dependencies.join(", ")
         );
     }
     toml += &format!("[upstream]\ngit = \"{}\"\ntag_pattern = '^v([0-9.]+)$'\n", repo.file_url());
     let script = format!(
-        "mkdir -p \"$DESTDIR/usr/share\"\nfor number in $(seq 0 {}); do : >\"$DESTDIR/usr/share/many-$number\"; done\n",
+        "mkdir -p \"$DESTDIR/usr/share\"\nfor number in $(seq 0 {}); do : >\"$DESTDIR/usr/share/{id}-$number\"; done\n",
         PACKAGES - 1
     );
-    farm.write_recipe("many", &toml, &script);
+    farm.write_recipe(id, &toml, &script);
 }
 
 /// The bytes that the threads of process `pid` have read, without those of its ended children. `None`
@@ -52,24 +58,26 @@ fn bytes_read(pid: i32) -> Option<u64> {
 }
 
 #[test]
-fn publish_reads_a_long_index_at_most_once() {
+fn publish_reads_each_index_at_most_once() {
     let (many, small) = (GitRepo::program(&["1.0"]), GitRepo::program(&["1.0"]));
     let farm = Farm::builder().with(&Recipe::program("medium", &small.file_url())).build();
     add_many(&farm, &many);
     let mut daemon = farm.daemon();
-    daemon.wait_events("build + publish complete", 2, PATIENCE);
+    daemon.wait_events("build + publish complete", 3, PATIENCE);
     let Some(before) = bytes_read(daemon.pid()) else {
         not_permitted("/proc/<pid>/task/<tid>/io");
         return;
     };
-    let index = farm.repo_dir().join("index/archive.json");
-    let length = fs::metadata(&index).unwrap().len();
-    assert!(length > 1024 * 1024, "{length}");
+    let indexes = ["index/archive.json", "index/active.json"].map(|name| farm.repo_dir().join(name));
+    let length: u64 = indexes.iter().map(|index| fs::metadata(index).unwrap().len()).sum();
+    assert!(length > 2 * 1024 * 1024, "{length}");
+    // The reload must not read the long recipes again.
+    ["many", "more"].iter().for_each(|id| farm.remove_recipe(id));
     small.add_versions(&["1.1"]);
     daemon.signal(Signal::HUP);
-    daemon.wait_events("build + publish complete", 3, PATIENCE);
+    daemon.wait_events("build + publish complete", 4, PATIENCE);
     let read = bytes_read(daemon.pid()).unwrap() - before;
-    assert!(read * 4 < length * 5, "the manager read {read} bytes, the index has {length}");
+    assert!(read * 10 < length * 11, "the manager read {read} bytes, both indexes have {length}");
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_success();
     farm.assert_verifies();
