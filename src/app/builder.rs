@@ -158,7 +158,8 @@ impl Builder {
     /// Fetches and builds one version. Removes its source and its stage, even after an error.
     fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
         let name = format!("{}@{}", job.recipe.id, job.candidate.version);
-        let name = self.state.work_name(&name, |directories: &[&Path]| self.work_users.are_in_use(directories));
+        let name =
+            self.state.work_name(&name, |directories: &[&Path]| self.work_users.are_in_use(directories));
         let source = Discarded(&self.state, self.state.sources().join(&name));
         // Only `out` becomes pending. Everything else goes with the stage, so that what cannot be
         // removed does not fail a finished build.

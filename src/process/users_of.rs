@@ -35,7 +35,12 @@ impl WorkUsers {
     pub(crate) fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
         let with_links = |root: PathBuf| root.canonicalize().into_iter().chain([root]);
         let roots = roots.into_iter().flat_map(with_links).collect();
-        Self { roots, were_unused: AtomicBool::new(false), asked: Mutex::default(), hasher: RandomState::new() }
+        Self {
+            roots,
+            were_unused: AtomicBool::new(false),
+            asked: Mutex::default(),
+            hasher: RandomState::new(),
+        }
     }
 
     /// As [`are_in_use`], of directories below the roots that the caller will use if nobody does.

@@ -20,7 +20,7 @@
 //!
 //! Saving copies block by block, as an index may be long. Only an undo reads one into memory.
 
-mod form;
+pub(crate) mod form;
 #[cfg(test)]
 mod tests;
 
@@ -34,8 +34,7 @@ use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRI
 use serde::{Deserialize, Serialize};
 
 use crate::farm::events::PendingOutputs;
-pub(crate) use crate::repository::journal::form::{parse, parse_text};
-use crate::repository::journal::form::{CHECKSUM_LENGTH, ChecksumWriter, Header, OTHER_CHECKSUM};
+use crate::repository::journal::form::{CHECKSUM_LENGTH, ChecksumWriter, Header, OTHER_CHECKSUM, parse};
 use crate::state::durable::{self, FileError, at};
 
 /// The indexes that every publish rewrites (PSD-009 §6.2, §6.3).
@@ -164,7 +163,9 @@ impl Journal {
     }
 
     fn clear_clones(&self) {
-        INDEXES.iter().for_each(|name| durable::clear(&self.clone_of(name)));
+        for name in INDEXES {
+            durable::clear(&self.clone_of(name));
+        }
     }
 
     /// Whether a publish has begun and is not settled.
@@ -192,7 +193,8 @@ impl Journal {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error).into()),
                 bytes => bytes.ok().filter(|bytes| bytes.len() as u64 == length),
             };
-            let bytes = bytes.ok_or(JournalError::Damaged("the clone of an index is gone or has another length"))?;
+            let bytes =
+                bytes.ok_or(JournalError::Damaged("the clone of an index is gone or has another length"))?;
             saved.files.push((name, bytes));
         }
         Ok(saved)

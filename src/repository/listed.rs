@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
+use peipkg_format::index_reader::{Compact, FromCompact};
 use peipkg_format::package::PackageName;
 use peipkg_format::package_url::{Place, place};
 use peipkg_format::problem::excerpt;
@@ -36,6 +37,19 @@ pub(super) struct Entry {
 #[derive(Debug, Hash, Deserialize)]
 struct Hash {
     value: String,
+}
+
+impl FromCompact<'_> for Entry {
+    fn from_compact(entry: Compact<'_>) -> Self {
+        Self {
+            name: entry.name.to_owned(),
+            version: entry.version.to_owned(),
+            architecture: entry.architecture.to_owned(),
+            hash: Some(Hash { value: entry.hash.to_owned() }),
+            size_compressed: Some(entry.size_compressed),
+            url: entry.url.to_owned(),
+        }
+    }
 }
 
 impl Entry {
@@ -114,9 +128,8 @@ impl Listing {
 
 /// Returns the packages of `group`, each with its version.
 fn wanted<'a>(group: impl IntoIterator<Item = &'a PendingOutputs>) -> Vec<(&'a PackageName, &'a Version)> {
-    let packages = |outputs: &'a PendingOutputs| {
-        outputs.packages.iter().map(|package| (package, &outputs.key.version))
-    };
+    let packages =
+        |outputs: &'a PendingOutputs| outputs.packages.iter().map(|package| (package, &outputs.key.version));
     group.into_iter().flat_map(packages).collect()
 }
 
@@ -175,7 +188,10 @@ mod tests {
         let outputs = outputs(&["first"], "1-1", "noarch");
         check(&whole, &outputs, &[]);
         for length in 0..whole.len() - 1 {
-            assert!(Listing::read_from(&whole.as_bytes()[..length], &wanted([&outputs])).is_err(), "{length}");
+            assert!(
+                Listing::read_from(&whole.as_bytes()[..length], &wanted([&outputs])).is_err(),
+                "{length}"
+            );
         }
         assert!(Listing::read_from(format!("{whole}x").as_bytes(), &wanted([&outputs])).is_err());
     }

@@ -108,7 +108,8 @@ impl Sorted<'_> {
                     && let Ok(version) = version.parse()
                 {
                     let start = low + searched as u64;
-                    let found = Found { start, name: name.into(), version, architecture: architecture.into() };
+                    let found =
+                        Found { start, name: name.into(), version, architecture: architecture.into() };
                     return Ok(Some(found).filter(|_| start < high));
                 }
                 searched += 1;
@@ -202,7 +203,12 @@ mod tests {
         let wanted: Vec<_> = wanted.iter().map(package).collect();
         let wanted: Vec<_> = wanted.iter().map(|(package, version)| (package, version)).collect();
         let found = find(&File::open(file.path()).unwrap(), &wanted).unwrap()?;
-        Some(found.iter().map(|entry| entry.path("".as_ref()).unwrap().unwrap().display().to_string()).collect())
+        Some(
+            found
+                .iter()
+                .map(|entry| entry.path("".as_ref()).unwrap().unwrap().display().to_string())
+                .collect(),
+        )
     }
 
     #[test]
@@ -215,7 +221,10 @@ mod tests {
             assert_eq!(urls(&index, &[(name, version, of)]).unwrap(), [format!("{name}/{version}/{of}")]);
         }
         let [first, last] = [("tool-0000", "10-1", "noarch"), ("tool-0199", "2~rc1-1", "noarch")];
-        assert_eq!(urls(&index, &[last, first]).unwrap(), ["tool-0199/2~rc1-1/noarch", "tool-0000/10-1/noarch"]);
+        assert_eq!(
+            urls(&index, &[last, first]).unwrap(),
+            ["tool-0199/2~rc1-1/noarch", "tool-0000/10-1/noarch"]
+        );
         // Names, versions and architectures that are not listed, and relations that are.
         for lost in [
             ("tool-0003", "2-1", "aarch64"),
@@ -240,7 +249,7 @@ mod tests {
             assert_eq!(urls(&whole[..whole.len() - 1 - end], &wanted), None, "cut off by {end}");
         }
         assert_eq!(urls(&whole.replacen("archive", "active", 1), &wanted), None);
-        assert_eq!(urls(&whole.replace(":", ": "), &wanted), None);
+        assert_eq!(urls(&whole.replace(':', ": "), &wanted), None);
         assert_eq!(urls(&format!("{whole}x"), &wanted), None);
         entries.reverse();
         assert_eq!(urls(&index(&entries), &wanted), None);

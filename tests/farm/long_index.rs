@@ -119,7 +119,8 @@ fn journal_of_a_long_index_is_a_clone_where_files_can_share_blocks() {
     in_btrfs("\"$@\"").assert_success();
     farm.add(&Recipe::program("tool", &small.file_url()));
     fs::write(farm.path("die"), "").unwrap();
-    let script = "\"$@\" 2>first.log; cat seen\n\"$@\" || exit\nls state\npeipkg-repo verify --repo state/repo >&2";
+    let script =
+        "\"$@\" 2>first.log; cat seen\n\"$@\" || exit\nls state\npeipkg-repo verify --repo state/repo >&2";
     let output = in_btrfs(script);
     let names = "lock\nlogs\npublish\nrepo\nsources\nstage\ntool-lock\n";
     assert_eq!(output.stdout, format!("index: 1\ncloned\nshort\n{names}"), "{output}");

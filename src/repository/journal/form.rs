@@ -113,4 +113,3 @@ impl<W: io::Write> ChecksumWriter<W> {
 fn checksum(digest: digest::Digest) -> String {
     hex::encode(digest.as_ref()) + "\n"
 }
-

@@ -1,5 +1,6 @@
 //! Undoing a publish, and journals that are damaged.
 
+use super::form::parse_text;
 use super::*;
 
 const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"];
