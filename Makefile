@@ -58,11 +58,12 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-# Measures time and memory: sweeps over many upstreams (in target/bench-sweeps/), builds (in
-# target/bench/), and the daemon under load. Takes some minutes and a few GiB of disk.
+# Measures time and memory: sweeps over many upstreams (in target/bench-sweeps/), versions that are built
+# and published (in target/bench-publishes/), a large package (in target/bench/), and the daemon under load. Takes some minutes and a few GiB of disk.
 # docs/performance.md explains the figures.
 bench:
 	python3 contrib/bench/sweeps.py
+	python3 contrib/bench/publishes.py
 	sh contrib/bench/builds.sh
 	$(CARGO) bench --bench daemon
 

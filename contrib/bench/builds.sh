@@ -1,14 +1,9 @@
 #!/bin/sh
-# Measures builds in target/bench/, using only a shell, git and the programs:
+# Measures one package with a large payload, built, published and verified, in target/bench/: time and
+# memory of each program. Uses only a shell, git and the programs. publishes.py measures many versions.
 #
-#   1. many trivial versions in one sweep: time for each, the first hundred against the last one,
-#      memory, leftovers;
-#   2. one package with a large payload, built, published and verified: time and memory of each
-#      program.
-#
-# VERSIONS=N (1000) and PAYLOAD=N in MiB (1024) set the size; BIN=DIR uses the programs in DIR and
-# builds nothing. Exits 0 only if every version was published, no work files are left and the large
-# package verifies.
+# PAYLOAD=N in MiB (1024) sets the size; BIN=DIR uses the programs in DIR and builds nothing. Exits 0
+# only if the package was published and verifies, and no work files are left.
 #
 # Memory is the peak resident set (VmHWM of /proc/<pid>/status), sampled every tenth of a second,
 # which may miss programs that end sooner.
@@ -18,7 +13,6 @@ umask 022
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR 2>/dev/null || :
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
 
-versions=${VERSIONS:-1000}
 payload=${PAYLOAD:-1024}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
@@ -128,46 +122,7 @@ rm -rf "$bench"
 mkdir -p "$bench"
 peaks=$bench/peaks
 
-printf '%s versions in one sweep\n' "$versions"
-farm=$bench/versions
-make_farm "$farm" <<'END'
-mkdir -p "$DESTDIR/usr/share/thing"
-cp "$SOURCE_DIR/file" "$DESTDIR/usr/share/thing/"
-END
-head=$(git -C "$farm/upstream" rev-parse HEAD)
-seq 1 "$versions" | sed "s|.*|create refs/tags/v& $head|" | git -C "$farm/upstream" update-ref --stdin
-git -C "$farm/upstream" pack-refs --all
-log=$farm/log
-start=$(now)
-measured peipkg-manager --once --config "$farm/config.toml"
-row 'wall clock' "$(seconds "$start" "$(now)")"
-built=$(grep -c -F 'msg="build + publish complete"' "$log" || :)
-[ "$built" -eq "$versions" ] || fail "$built of $versions versions were published"
-# A build lasts from its first line to its last; field 1 has the time of day.
-awk -v versions="$versions" '
-    function clock(line, parts) {
-        split(substr(line, index(line, "T") + 1), parts, /[:Z]/)
-        return parts[1] * 3600 + parts[2] * 60 + parts[3]
-    }
-    # A sweep may pass midnight.
-    function since(begin, end) { return end - begin + (end < begin ? 86400 : 0) }
-    /msg="starting build"/ { begin = clock($1) }
-    /msg="build [+] publish complete"/ {
-        took = since(begin, clock($1)); all += took; count++
-        if (count <= 100) first += took
-        if (count > versions - 100) last += took
-    }
-    END {
-        part = versions < 100 ? versions : 100
-        printf "  %-44s %.1f ms\n", "for each version", 1000 * all / count
-        printf "  %-44s %.1f ms\n", "for each of the first " part, 1000 * first / part
-        printf "  %-44s %.1f ms\n", "for each of the last " part, 1000 * last / part
-    }' "$log"
-show_peaks
-check_clean "$farm"
-peipkg-repo verify --repo "$farm/state/repo" --mode metadata >/dev/null || fail 'the repository does not verify'
-
-printf '\nA payload of %s MiB\n' "$payload"
+printf 'A payload of %s MiB\n' "$payload"
 farm=$bench/payload
 # Incompressible, and the same each time.
 make_farm "$farm" <<END

@@ -30,15 +30,18 @@ fn add_many(farm: &Farm, repo: &GitRepo) {
 fn add_one_of_many(farm: &Farm, repo: &GitRepo, id: &str) {
     let dependencies: Vec<String> =
         (0..DEPENDENCIES).map(|number| format!("{{ name = \"dependency-{number:04}\" }}")).collect();
-    let mut toml = String::from("[meta]\nlicense = \"MIT\"\nbuild_script = \"build.sh\"\n");
-    for number in 0..PACKAGES {
-        toml += &format!(
+    let stanza = |number| {
+        format!(
             "[[package]]\nname = \"{id}-{number}\"\narchitecture = \"noarch\"\ndescription = \"One of many\"\n\
              dependencies = [{}]\nfiles = [\"usr/share/{id}-{number}\"]\n",
             dependencies.join(", ")
-        );
-    }
-    toml += &format!("[upstream]\ngit = \"{}\"\ntag_pattern = '^v([0-9.]+)$'\n", repo.file_url());
+        )
+    };
+    let toml = format!(
+        "[meta]\nlicense = \"MIT\"\nbuild_script = \"build.sh\"\n{}[upstream]\ngit = \"{}\"\ntag_pattern = '^v([0-9.]+)$'\n",
+        (0..PACKAGES).map(stanza).collect::<Vec<_>>().concat(),
+        repo.file_url()
+    );
     let script = format!(
         "mkdir -p \"$DESTDIR/usr/share\"\nfor number in $(seq 0 {}); do : >\"$DESTDIR/usr/share/{id}-$number\"; done\n",
         PACKAGES - 1
@@ -72,7 +75,8 @@ fn publish_reads_each_index_at_most_once() {
     let length: u64 = indexes.iter().map(|index| fs::metadata(index).unwrap().len()).sum();
     assert!(length > 2 * 1024 * 1024, "{length}");
     // The reload must not read the long recipes again.
-    ["many", "more"].iter().for_each(|id| farm.remove_recipe(id));
+    farm.remove_recipe("many");
+    farm.remove_recipe("more");
     small.add_versions(&["1.1"]);
     daemon.signal(Signal::HUP);
     daemon.wait_events("build + publish complete", 4, PATIENCE);
