@@ -31,10 +31,9 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
-use serde::{Deserialize, Serialize};
 
-use crate::farm::events::PendingOutputs;
 use crate::repository::journal::form::{CHECKSUM_LENGTH, ChecksumWriter, Header, OTHER_CHECKSUM, parse};
+pub(crate) use crate::repository::journal::form::{Member, Saved};
 use crate::state::durable::{self, FileError, at};
 
 /// The indexes that every publish rewrites (PSD-009 §6.2, §6.3).
@@ -56,36 +55,6 @@ pub(crate) struct Journal {
     repo: PathBuf,
 }
 
-/// The content of a journal.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Saved {
-    /// The builds whose publish has begun, at least one.
-    pub group: Vec<Member>,
-    /// The hidden names that were in the repository before the publish. An undo keeps them.
-    hidden: Vec<String>,
-    /// The small files before the publish, by their names below the repository.
-    files: Vec<(String, Vec<u8>)>,
-    /// The names and lengths of further files, which are clones and not yet read.
-    clones: Vec<(String, u64)>,
-}
-
-/// A build in the group that one publish brings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Member {
-    /// The directory of its pending packages below `publish/`.
-    pub directory: String,
-    /// Its packages, by name, version and architecture. Empty if an earlier version wrote the journal.
-    pub packages: Vec<(String, String, String)>,
-}
-
-impl From<&PendingOutputs> for Member {
-    fn from(PendingOutputs { directory, key, packages }: &PendingOutputs) -> Self {
-        let version = key.version.as_str();
-        let packages = packages.iter().map(|p| (p.name.clone(), version.to_owned(), p.architecture.clone()));
-        Self { directory: directory.clone(), packages: packages.collect() }
-    }
-}
-
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
@@ -95,13 +64,6 @@ pub(crate) enum JournalError {
     /// Its bytes are not those that the manager wrote: a disk has lost or changed them.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
-}
-
-impl Saved {
-    /// Returns the bytes that the file `name`, relative to the repository, had before the publish.
-    pub(super) fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(saved, _)| saved == name).map(|(_, bytes)| &**bytes)
-    }
 }
 
 impl Journal {

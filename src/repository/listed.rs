@@ -104,7 +104,9 @@ impl Listing {
         let index = regular_file::open_up_to(index, MAX_INDEX)?;
         let wanted = wanted(group);
         match sorted::find(&index, &wanted)? {
-            Some(found) => Ok(Self(found.into_iter().map(|entry| (entry.key(), Some(entry))).collect())),
+            Some(found) => {
+                Ok(Self(found.into_iter().map(|entry: Entry| (entry.key(), Some(entry))).collect()))
+            }
             None => Self::read_from(index, &wanted),
         }
     }

@@ -11,10 +11,9 @@ use std::os::unix::fs::FileExt as _;
 
 use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
-use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 
 use crate::repository::index_head;
-use crate::repository::listed::Entry;
 
 /// How much is read at a time, in bytes: more than most entries have.
 const BLOCK: usize = 2048;
@@ -36,7 +35,10 @@ const IDENTITY: usize = 512;
 ///
 /// # Errors
 /// When the file cannot be read.
-pub(super) fn find(index: &File, wanted: &[(&PackageName, &Version)]) -> io::Result<Option<Vec<Entry>>> {
+pub(super) fn find<E: DeserializeOwned>(
+    index: &File,
+    wanted: &[(&PackageName, &Version)],
+) -> io::Result<Option<Vec<E>>> {
     let index = Sorted { file: index, length: index.metadata()?.len() };
     if wanted.len() as u64 * COST > index.length || !index.is_whole()? {
         return Ok(None);
@@ -68,7 +70,7 @@ impl Sorted<'_> {
             && index_head::field::<String>(self.from(0), "kind").as_deref() == Some("archive"))
     }
 
-    fn find(&self, package: &PackageName, version: &Version) -> io::Result<Option<Entry>> {
+    fn find<E: DeserializeOwned>(&self, package: &PackageName, version: &Version) -> io::Result<Option<E>> {
         let compare = |found: &Found| {
             let by_version = || version.sort_cmp(&found.version);
             let by_name = found.name.as_str().cmp(&package.name);
@@ -122,9 +124,9 @@ impl Sorted<'_> {
     }
 
     /// Reads the entry that begins at `start`.
-    fn entry(&self, start: u64) -> io::Result<Option<Entry>> {
+    fn entry<E: DeserializeOwned>(&self, start: u64) -> io::Result<Option<E>> {
         let text = BufReader::with_capacity(BLOCK, self.from(start));
-        match Entry::deserialize(&mut serde_json::Deserializer::from_reader(text)) {
+        match E::deserialize(&mut serde_json::Deserializer::from_reader(text)) {
             Err(error) if error.is_io() => Err(error.into()),
             entry => Ok(entry.ok()),
         }
@@ -166,7 +168,14 @@ fn identity(text: &[u8]) -> Option<[&str; 3]> {
 mod tests {
     use std::fs;
 
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Deserialize)]
+    struct Entry {
+        url: String,
+    }
 
     /// Returns an entry as tools write it, with relations that look like other entries.
     fn entry(name: &str, version: &str, architecture: &str) -> String {
@@ -191,7 +200,7 @@ mod tests {
         format!("{{\"kind\":\"archive\",\"index_version\":3,\"packages\":[{}]}}\n", entries.join(","))
     }
 
-    /// Returns the URLs of these packages by bisection, and how many bytes that has read at least.
+    /// Returns the URLs of these packages by bisection.
     #[track_caller]
     fn urls(index: &str, wanted: &[(&str, &str, &str)]) -> Option<Vec<String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -202,13 +211,8 @@ mod tests {
         };
         let wanted: Vec<_> = wanted.iter().map(package).collect();
         let wanted: Vec<_> = wanted.iter().map(|(package, version)| (package, version)).collect();
-        let found = find(&File::open(file.path()).unwrap(), &wanted).unwrap()?;
-        Some(
-            found
-                .iter()
-                .map(|entry| entry.path("".as_ref()).unwrap().unwrap().display().to_string())
-                .collect(),
-        )
+        let found: Vec<Entry> = find(&File::open(file.path()).unwrap(), &wanted).unwrap()?;
+        Some(found.into_iter().map(|entry| entry.url).collect())
     }
 
     #[test]
@@ -218,12 +222,12 @@ mod tests {
         let index = index(&entries);
         assert!(index.len() as u64 > 4 * COST, "{}", index.len());
         for (name, version, of) in &all {
-            assert_eq!(urls(&index, &[(name, version, of)]).unwrap(), [format!("{name}/{version}/{of}")]);
+            assert_eq!(urls(&index, &[(name, version, of)]).unwrap(), [format!("/{name}/{version}/{of}")]);
         }
         let [first, last] = [("tool-0000", "10-1", "noarch"), ("tool-0199", "2~rc1-1", "noarch")];
         assert_eq!(
             urls(&index, &[last, first]).unwrap(),
-            ["tool-0199/2~rc1-1/noarch", "tool-0000/10-1/noarch"]
+            ["/tool-0199/2~rc1-1/noarch", "/tool-0000/10-1/noarch"]
         );
         // Names, versions and architectures that are not listed, and relations that are.
         for lost in [

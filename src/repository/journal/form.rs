@@ -6,13 +6,43 @@ use peipkg_format::hex;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Member, Saved};
+use crate::farm::events::PendingOutputs;
 
 /// The length of the checksum with its line feed, in bytes.
 pub(super) const CHECKSUM_LENGTH: usize = 65;
 
 /// How a journal is damaged whose bytes have changed.
 pub(super) const OTHER_CHECKSUM: &str = "its checksum does not match";
+
+/// The content of a journal.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// The builds whose publish has begun, at least one.
+    pub group: Vec<Member>,
+    /// The hidden names that were in the repository before the publish. An undo keeps them.
+    pub(super) hidden: Vec<String>,
+    /// The small files before the publish, by their names below the repository.
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    /// The names and lengths of further files, which are clones and not yet read.
+    pub(super) clones: Vec<(String, u64)>,
+}
+
+/// A build in the group that one publish brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    /// The directory of its pending packages below `publish/`.
+    pub directory: String,
+    /// Its packages, by name, version and architecture. Empty if an earlier version wrote the journal.
+    pub packages: Vec<(String, String, String)>,
+}
+
+impl From<&PendingOutputs> for Member {
+    fn from(PendingOutputs { directory, key, packages }: &PendingOutputs) -> Self {
+        let version = key.version.as_str();
+        let packages = packages.iter().map(|p| (p.name.clone(), version.to_owned(), p.architecture.clone()));
+        Self { directory: directory.clone(), packages: packages.collect() }
+    }
+}
 
 /// The first line of a journal.
 #[derive(Default, Serialize, Deserialize)]
@@ -29,6 +59,13 @@ pub(super) struct Header {
     /// Which of the files are clones beside the journal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cloned: Vec<String>,
+}
+
+impl Saved {
+    /// Returns the bytes that the file `name`, relative to the repository, had before the publish.
+    pub(crate) fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.iter().find(|(saved, _)| saved == name).map(|(_, bytes)| &**bytes)
+    }
 }
 
 /// Parses the bytes of a journal. The files that are clones are left to the caller.
