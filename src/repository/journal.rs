@@ -93,7 +93,8 @@ impl Journal {
             let opened = regular_file::open_up_to(&path, MAX_INDEX)
                 .and_then(|file| Ok((file.metadata()?.len(), file)));
             let (length, file) = opened.map_err(|error| cannot_save(&path, &error))?;
-            if length >= CLONED_FROM && durable::clone(&file, &self.clone_of(&name))? {
+            let is_long = INDEXES.contains(&&*name) && length >= CLONED_FROM;
+            if is_long && durable::clone(&file, &self.clone_of(&name))? {
                 header.cloned.push(name.clone());
             } else {
                 files.push((path, length, file));
