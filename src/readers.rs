@@ -26,7 +26,7 @@ use crate::process;
 use crate::recipe::Recipe;
 use crate::recipe::tag_pattern::TagPattern;
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::repository::journal;
+use crate::repository::journal::form;
 use crate::repository::{pending, timestamp};
 use crate::upstream::listing::http_url;
 use crate::upstream::listing::ls_refs::{self, ObjectFormat, Server};
@@ -140,8 +140,8 @@ fn read_address(bytes: &[u8]) {
 
 /// Reads the bytes as a whole journal, and as the text before a valid checksum.
 fn read_journal(bytes: &[u8]) {
-    let _ = journal::parse(bytes);
-    let _ = journal::parse_text(bytes);
+    let _ = form::parse(bytes);
+    let _ = form::parse_text(bytes);
 }
 
 /// Reads the bytes as each of a server's answers.

@@ -20,7 +20,8 @@ use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::config::Config;
 use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs};
-use crate::process::{Interrupt, ProcessError, Program, users_of};
+use crate::process::users_of::WorkUsers;
+use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::EXPORTED_VARIABLES;
 use crate::repository::Repository;
 use crate::state::durable::{FileError, at};
@@ -43,6 +44,8 @@ pub(super) struct Builder {
     pub state: Arc<StateDir>,
     /// Fetches sources. The builders share it.
     pub sources: Arc<Sources>,
+    /// Finds the processes that earlier builds have left. The builders share it.
+    pub work_users: Arc<WorkUsers>,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
@@ -155,7 +158,8 @@ impl Builder {
     /// Fetches and builds one version. Removes its source and its stage, even after an error.
     fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
         let name = format!("{}@{}", job.recipe.id, job.candidate.version);
-        let name = self.state.work_name(&name, users_of::are_in_use);
+        let name =
+            self.state.work_name(&name, |directories: &[&Path]| self.work_users.are_in_use(directories));
         let source = Discarded(&self.state, self.state.sources().join(&name));
         // Only `out` becomes pending. Everything else goes with the stage, so that what cannot be
         // removed does not fail a finished build.

@@ -29,6 +29,7 @@ use crate::farm::status::{Calendar, Status};
 use crate::farm::{Farm, Options, Outcome};
 use crate::http::SnapshotRequest;
 use crate::process::Interrupt;
+use crate::process::users_of::WorkUsers;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
 use crate::repository::upload::Uploader;
@@ -144,11 +145,13 @@ impl Loop {
         let mut workers = Vec::new();
         let (builds, build_queue) = bounded(config.build.jobs);
         let sources = Arc::new(Sources::new(git, state.clone()));
+        let work_users = Arc::new(WorkUsers::new([state.sources(), state.stage()]));
         for number in 0..config.build.jobs {
             let builder = Builder {
                 config: config.clone(),
                 state: state.clone(),
                 sources: sources.clone(),
+                work_users: work_users.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
                 public_keys: public_keys.clone(),
                 repository: repository.clone(),

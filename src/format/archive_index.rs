@@ -113,13 +113,13 @@ fn key(name: &str, version: &str, architecture: &str) -> String {
 /// # Errors
 /// When the document is truncated, not JSON, or not an archive index. By then, `each` may have
 /// received packages.
-pub fn each_package<E: DeserializeOwned>(
+pub fn each_package<E: DeserializeOwned + for<'a> FromCompact<'a>>(
     index: impl Read,
     mut each: impl FnMut(E),
 ) -> Result<Option<u64>, serde_json::Error> {
     let mut reader = IndexReader::new(index);
     while let Some(entry) = reader.next_entry()? {
-        each(entry.parse()?);
+        each(entry.read()?);
     }
     end(&reader)
 }

@@ -1,20 +1,71 @@
 //! Finds out whether a process uses a directory: one that outlived an earlier manager, or that has
 //! left the process group of its build.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How much of a process's arguments and variables is searched, in bytes. Linux allows 6 MiB.
 const MAX_TEXT: u64 = 8 * 1024 * 1024;
+
+/// Tells whether processes use the directories of builds, and looks at the processes only if some may:
+/// looking takes some milliseconds for each hundred of them.
+///
+/// Once no process uses anything below the roots, none of an earlier manager is left. From then on, only
+/// directories that this manager has asked about before can have users.
+#[derive(Debug)]
+pub(crate) struct WorkUsers {
+    /// The directories that hold those of the builds, also without links.
+    roots: Vec<PathBuf>,
+    /// Whether nothing below the roots was in use at some time since the start.
+    were_unused: AtomicBool,
+    /// A hash of each list of directories that was asked about.
+    asked: Mutex<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl WorkUsers {
+    /// The users of the directories in `roots`.
+    pub(crate) fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
+        let with_links = |root: PathBuf| root.canonicalize().into_iter().chain([root]);
+        let roots = roots.into_iter().flat_map(with_links).collect();
+        Self {
+            roots,
+            were_unused: AtomicBool::new(false),
+            asked: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// As [`are_in_use`], of directories below the roots that the caller will use if nobody does.
+    pub(crate) fn are_in_use(&self, directories: &[&Path]) -> bool {
+        self.look_if_needed(directories, are_in_use)
+    }
+
+    fn look_if_needed(&self, directories: &[&Path], are_in_use: impl Fn(&[&Path]) -> bool) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = asked.insert(self.hasher.hash_one(directories));
+        drop(asked);
+        if is_new && !self.were_unused.load(Ordering::Relaxed) {
+            let roots: Vec<&Path> = self.roots.iter().map(PathBuf::as_path).collect();
+            self.were_unused.store(!are_in_use(&roots), Ordering::Relaxed);
+        }
+        let may_be_in_use = !is_new || !self.were_unused.load(Ordering::Relaxed);
+        may_be_in_use && are_in_use(directories)
+    }
+}
 
 /// Returns whether another process works in one of `directories`, or has its path in an argument or
 /// variable. A build that lives on can then still write there, even if the directory was removed.
 /// Processes of other users count only if the system lets the manager see them; they cannot write
 /// there.
-pub(crate) fn are_in_use(directories: &[&Path]) -> bool {
+fn are_in_use(directories: &[&Path]) -> bool {
     let own = std::process::id().to_string();
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     let is_process = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit) && *name != *own;
@@ -66,6 +117,29 @@ mod tests {
         for text in ["", "/s/lib@1-10", "/s/lib@1-1.2/x", "/s/lib@1-"] {
             assert!(!names(text.as_bytes(), path), "{text:?}");
         }
+    }
+
+    #[test]
+    fn processes_are_looked_at_only_while_some_may_use_a_directory() {
+        let users = WorkUsers::new(["/s/sources".into()]);
+        let looks = std::cell::RefCell::new(Vec::new());
+        let ask = |directory: &str, used: &'static [&'static str]| {
+            looks.borrow_mut().clear();
+            let found = users.look_if_needed(&[Path::new(directory)], |directories| {
+                looks.borrow_mut().push(directories[0].display().to_string());
+                used.iter().any(|used| directories.iter().any(|place| Path::new(used).starts_with(place)))
+            });
+            (found, looks.borrow().join(" "))
+        };
+        // While a process of an earlier manager lives, each build looks.
+        let survivor = &["/s/sources/a/x"];
+        assert_eq!(ask("/s/sources/a", survivor), (true, "/s/sources /s/sources/a".into()));
+        assert_eq!(ask("/s/sources/b", survivor), (false, "/s/sources /s/sources/b".into()));
+        // When none is left, only a second build of a version looks: the first may have left one.
+        assert_eq!(ask("/s/sources/c", &[]), (false, "/s/sources".into()));
+        assert_eq!(ask("/s/sources/d", &[]), (false, String::new()));
+        assert_eq!(ask("/s/sources/d", &["/s/sources/d/x"]), (true, "/s/sources/d".into()));
+        assert_eq!(ask("/s/sources/a", &[]), (false, "/s/sources/a".into()));
     }
 
     #[test]

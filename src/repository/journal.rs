@@ -12,24 +12,28 @@
 //! <SHA-256 of the above, in hexadecimal>\n
 //! ```
 //!
+//! A long index whose blocks the file system can share between files is not copied: it gets a file of its
+//! own beside the journal, a clone. `"cloned":["index/archive.json",…]` in the first line tells which;
+//! their bytes are then not in the journal. A hard link is no copy: a tool may write in place.
+//!
 //! An earlier version published one build at a time and wrote `"outputs":"<directory>"` for the group.
 //!
 //! Saving copies block by block, as an index may be long. Only an undo reads one into memory.
 
+pub(crate) mod form;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::mem;
 use std::path::{Path, PathBuf};
 
-use peipkg_format::hex;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
-use ring::digest;
-use serde::{Deserialize, Serialize};
 
-use crate::farm::events::PendingOutputs;
+use crate::repository::journal::form::{CHECKSUM_LENGTH, ChecksumWriter, Header, OTHER_CHECKSUM, parse};
+pub(crate) use crate::repository::journal::form::{Member, Saved};
 use crate::state::durable::{self, FileError, at};
 
 /// The indexes that every publish rewrites (PSD-009 §6.2, §6.3).
@@ -38,48 +42,17 @@ pub(super) const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
 /// How much is copied at a time, in bytes.
 const BLOCK: usize = 32 * 1024;
 
+/// The shortest index that is cloned, in bytes: to copy a shorter one costs less than to sync a file more.
+const CLONED_FROM: u64 = 1024 * 1024;
+
 /// The longest journal that is read, in bytes: both indexes and the other small files.
 const MAX_JOURNAL: u64 = 2 * MAX_INDEX + 16 * 1024 * 1024;
-
-/// The length of the checksum with its line feed, in bytes.
-const CHECKSUM_LENGTH: usize = 65;
-
-/// How a journal is damaged whose bytes have changed.
-const OTHER_CHECKSUM: &str = "its checksum does not match";
 
 /// The journal of one state directory.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
     repo: PathBuf,
-}
-
-/// The content of a journal.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Saved {
-    /// The builds whose publish has begun, at least one.
-    pub group: Vec<Member>,
-    /// The hidden names that were in the repository before the publish. An undo keeps them.
-    hidden: Vec<String>,
-    /// The small files before the publish, by their names below the repository.
-    files: Vec<(String, Vec<u8>)>,
-}
-
-/// A build in the group that one publish brings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Member {
-    /// The directory of its pending packages below `publish/`.
-    pub directory: String,
-    /// Its packages, by name, version and architecture. Empty if an earlier version wrote the journal.
-    pub packages: Vec<(String, String, String)>,
-}
-
-impl From<&PendingOutputs> for Member {
-    fn from(PendingOutputs { directory, key, packages }: &PendingOutputs) -> Self {
-        let version = key.version.as_str();
-        let packages = packages.iter().map(|p| (p.name.clone(), version.to_owned(), p.architecture.clone()));
-        Self { directory: directory.clone(), packages: packages.collect() }
-    }
 }
 
 /// Why a journal cannot be used.
@@ -91,25 +64,6 @@ pub(crate) enum JournalError {
     /// Its bytes are not those that the manager wrote: a disk has lost or changed them.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
-}
-
-/// The first line of a journal.
-#[derive(Serialize, Deserialize)]
-struct Header {
-    /// An earlier version wrote this directory instead of the group.
-    #[serde(skip_serializing)]
-    outputs: Option<String>,
-    #[serde(default)]
-    group: Vec<Member>,
-    hidden: Vec<String>,
-    files: Vec<(String, u64)>,
-}
-
-impl Saved {
-    /// Returns the bytes that the file `name`, relative to the repository, had before the publish.
-    pub(super) fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(saved, _)| saved == name).map(|(_, bytes)| &**bytes)
-    }
 }
 
 impl Journal {
@@ -128,25 +82,29 @@ impl Journal {
     /// # Errors
     /// When the file system refuses; nothing is saved then.
     pub(crate) fn begin(&self, group: Vec<Member>) -> Result<(), FileError> {
-        self.save(group).map_err(at(&self.path))
+        self.save(group).inspect_err(|_| self.clear_clones()).map_err(at(&self.path))
     }
 
     fn save(&self, group: Vec<Member>) -> io::Result<()> {
-        let hidden = hidden_names(&self.repo)?;
-        let mut header = Header { outputs: None, group, hidden, files: Vec::new() };
+        let mut header = Header { group, hidden: hidden_names(&self.repo)?, ..Header::default() };
         let mut files = Vec::new();
         for name in small_files(&self.repo)? {
             let path = self.repo.join(&name);
             let opened = regular_file::open_up_to(&path, MAX_INDEX)
                 .and_then(|file| Ok((file.metadata()?.len(), file)));
             let (length, file) = opened.map_err(|error| cannot_save(&path, &error))?;
+            let is_long = INDEXES.contains(&&*name) && length >= CLONED_FROM;
+            if is_long && durable::clone(&file, &self.clone_of(&name))? {
+                header.cloned.push(name.clone());
+            } else {
+                files.push((path, length, file));
+            }
             header.files.push((name, length));
-            files.push((path, length, file));
         }
         let mut head = serde_json::to_vec(&header)?;
         head.push(b'\n');
         durable::replace(&self.path, |journal| {
-            let mut journal = ChecksumWriter { file: journal, digest: digest::Context::new(&digest::SHA256) };
+            let mut journal = ChecksumWriter::new(journal);
             journal.write_all(&head)?;
             let mut block = vec![0; BLOCK];
             for (path, length, file) in &mut files {
@@ -159,6 +117,20 @@ impl Journal {
         })
     }
 
+    /// The clone of the file `name` of the repository.
+    fn clone_of(&self, name: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".");
+        path.push(Path::new(name).file_name().unwrap_or_default());
+        path.into()
+    }
+
+    fn clear_clones(&self) {
+        for name in INDEXES {
+            durable::clear(&self.clone_of(name));
+        }
+    }
+
     /// Whether a publish has begun and is not settled.
     pub(crate) fn exists(&self) -> bool {
         self.path.exists()
@@ -169,11 +141,26 @@ impl Journal {
     /// # Errors
     /// When there is a journal, but it cannot be read or is damaged.
     pub(crate) fn read(&self) -> Result<Option<Saved>, JournalError> {
-        match self.read_bytes() {
-            Ok(bytes) => bytes.and_then(|bytes| parse(&bytes)).map(Some).map_err(JournalError::Damaged),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at(&self.path)(error).into()),
+        let saved = match self.read_bytes() {
+            Ok(bytes) => bytes.and_then(|bytes| parse(&bytes)).map_err(JournalError::Damaged)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(&self.path)(error).into()),
+        };
+        self.read_clones(saved).map(Some)
+    }
+
+    fn read_clones(&self, mut saved: Saved) -> Result<Saved, JournalError> {
+        for (name, length) in mem::take(&mut saved.clones) {
+            let path = self.clone_of(&name);
+            let bytes = match regular_file::read(&path, MAX_INDEX) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error).into()),
+                bytes => bytes.ok().filter(|bytes| bytes.len() as u64 == length),
+            };
+            let bytes =
+                bytes.ok_or(JournalError::Damaged("the clone of an index is gone or has another length"))?;
+            saved.files.push((name, bytes));
         }
+        Ok(saved)
     }
 
     /// Reads the journal if its checksum matches. Compares without keeping the bytes: gigabytes that
@@ -183,11 +170,11 @@ impl Journal {
         let Some(end) = file.metadata()?.len().checked_sub(CHECKSUM_LENGTH as u64) else {
             return Ok(Err("it is too short"));
         };
-        let mut sum = ChecksumWriter { file: io::sink(), digest: digest::Context::new(&digest::SHA256) };
+        let mut sum = ChecksumWriter::new(io::sink());
         sum.copy(&mut (&mut file).take(end), &mut vec![0; BLOCK])?;
         let mut claimed = Vec::new();
         (&mut file).take(CHECKSUM_LENGTH as u64).read_to_end(&mut claimed)?;
-        if claimed != checksum(sum.digest.finish()).as_bytes() {
+        if claimed != sum.checksum().as_bytes() {
             return Ok(Err(OTHER_CHECKSUM));
         }
         regular_file::read(&self.path, MAX_JOURNAL).map(Ok)
@@ -242,12 +229,18 @@ impl Journal {
     /// When the file system refuses.
     pub(crate) fn forget(&self) -> Result<(), FileError> {
         let removed = durable::remove(&self.path).and_then(|()| durable::sync_parent(&self.path));
-        removed.map_err(at(&self.path))
+        removed.map_err(at(&self.path))?;
+        // Only a journal that is there needs them.
+        self.clear_clones();
+        Ok(())
     }
 
-    /// Removes a journal that a crash left half written; warns if that fails.
+    /// Removes what a crash left of a journal that was half written or settled; warns if that fails.
     pub(crate) fn clear_unfinished(&self) {
         durable::clear(&durable::unfinished(&self.path));
+        if !self.exists() {
+            self.clear_clones();
+        }
     }
 }
 
@@ -300,75 +293,6 @@ pub(super) fn is_other(path: &Path, saved: &[u8]) -> io::Result<bool> {
     let file = regular_file::open(path)?;
     // Read no more than it takes to tell.
     Ok(file.metadata()?.len() != saved.len() as u64 || regular_file::read(path, MAX_INDEX)? != saved)
-}
-
-/// Parses the bytes of a journal.
-///
-/// # Errors
-/// How the bytes are damaged.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Saved, &'static str> {
-    let end = bytes.len().checked_sub(CHECKSUM_LENGTH).ok_or("it is too short")?;
-    let (text, claimed) = bytes.split_at(end);
-    if claimed != checksum(digest::digest(&digest::SHA256, text)).as_bytes() {
-        return Err(OTHER_CHECKSUM);
-    }
-    parse_text(text)
-}
-
-/// Parses the bytes before the checksum of a journal.
-pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
-    let line = text.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
-    let (header, mut contents) = (&text[..line], &text[line + 1..]);
-    let mut header: Header = serde_json::from_slice(header).map_err(|_| "its first line cannot be parsed")?;
-    let mut files = Vec::new();
-    for (name, length) in header.files.drain(..) {
-        let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
-        let (file, rest) = contents.split_at_checked(length).ok_or("a file in it is too long")?;
-        files.push((name, file.to_vec()));
-        contents = rest;
-    }
-    let Header { outputs, mut group, hidden, .. } = header;
-    group.extend(outputs.map(|directory| Member { directory, packages: Vec::new() }));
-    if group.is_empty() {
-        return Err("it names no packages");
-    }
-    if contents.is_empty() { Ok(Saved { group, hidden, files }) } else { Err("it is too long") }
-}
-
-/// Writes a file and computes its checksum.
-struct ChecksumWriter<W> {
-    file: W,
-    digest: digest::Context,
-}
-
-impl<W: io::Write> ChecksumWriter<W> {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.digest.update(bytes);
-        self.file.write_all(bytes)
-    }
-
-    /// Copies the rest of `from`, through `block`. Returns the number of bytes.
-    fn copy(&mut self, from: &mut impl io::Read, block: &mut [u8]) -> io::Result<u64> {
-        let mut copied = 0;
-        loop {
-            match from.read(block)? {
-                0 => return Ok(copied),
-                length => {
-                    self.write_all(&block[..length])?;
-                    copied += length as u64;
-                }
-            }
-        }
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.file.write_all(checksum(self.digest.finish()).as_bytes())
-    }
-}
-
-/// Formats the last line of a journal.
-fn checksum(digest: digest::Digest) -> String {
-    hex::encode(digest.as_ref()) + "\n"
 }
 
 /// Names the file that could not be saved: the caller only names the journal.

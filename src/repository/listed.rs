@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::archive_index::each_package;
+use peipkg_format::index_reader::{Compact, FromCompact};
 use peipkg_format::package::PackageName;
 use peipkg_format::package_url::{Place, place};
 use peipkg_format::problem::excerpt;
@@ -18,6 +19,7 @@ use peipkg_format::version::Version;
 use serde::Deserialize;
 
 use crate::farm::events::PendingOutputs;
+use crate::repository::sorted;
 
 /// An entry of an index.
 #[derive(Debug, Hash, Deserialize)]
@@ -35,6 +37,19 @@ pub(super) struct Entry {
 #[derive(Debug, Hash, Deserialize)]
 struct Hash {
     value: String,
+}
+
+impl FromCompact<'_> for Entry {
+    fn from_compact(entry: Compact<'_>) -> Self {
+        Self {
+            name: entry.name.to_owned(),
+            version: entry.version.to_owned(),
+            architecture: entry.architecture.to_owned(),
+            hash: Some(Hash { value: entry.hash.to_owned() }),
+            size_compressed: Some(entry.size_compressed),
+            url: entry.url.to_owned(),
+        }
+    }
 }
 
 impl Entry {
@@ -77,26 +92,28 @@ impl Entry {
 pub(super) struct Listing(HashMap<String, Option<Entry>>);
 
 impl Listing {
-    /// Finds the entries of the packages of `group` in the archive index at `index`. Holds no other
-    /// entry in memory, because an index may be long.
+    /// Finds the entries of the packages of `group` in the archive index at `index`. Reads a long index
+    /// only in parts if it is sorted and lists all of them, and holds no other entry in memory.
     ///
     /// # Errors
-    /// When the index cannot be read, or is broken anywhere.
+    /// When the index cannot be read, or is found to be broken.
     pub(super) fn read<'a>(
         index: &Path,
         group: impl IntoIterator<Item = &'a PendingOutputs>,
     ) -> io::Result<Self> {
-        Self::read_from(regular_file::open_up_to(index, MAX_INDEX)?, group)
+        let index = regular_file::open_up_to(index, MAX_INDEX)?;
+        let wanted = wanted(group);
+        match sorted::find(&index, &wanted)? {
+            Some(found) => {
+                Ok(Self(found.into_iter().map(|entry: Entry| (entry.key(), Some(entry))).collect()))
+            }
+            None => Self::read_from(index, &wanted),
+        }
     }
 
-    fn read_from<'a>(
-        index: impl Read,
-        group: impl IntoIterator<Item = &'a PendingOutputs>,
-    ) -> io::Result<Self> {
-        let key = |outputs: &'a PendingOutputs| {
-            outputs.packages.iter().map(|package| (key_of(package, &outputs.key.version), None))
-        };
-        let mut found: HashMap<_, _> = group.into_iter().flat_map(key).collect();
+    fn read_from(index: impl Read, wanted: &[(&PackageName, &Version)]) -> io::Result<Self> {
+        let mut found: HashMap<_, _> =
+            wanted.iter().map(|(package, version)| (key_of(package, version), None)).collect();
         each_package(index, |entry: Entry| {
             if let Some(slot) = found.get_mut(&entry.key()) {
                 *slot = Some(entry);
@@ -109,6 +126,13 @@ impl Listing {
     pub(super) fn get(&self, package: &PackageName, version: &Version) -> Option<&Entry> {
         self.0.get(&key_of(package, version))?.as_ref()
     }
+}
+
+/// Returns the packages of `group`, each with its version.
+fn wanted<'a>(group: impl IntoIterator<Item = &'a PendingOutputs>) -> Vec<(&'a PackageName, &'a Version)> {
+    let packages =
+        |outputs: &'a PendingOutputs| outputs.packages.iter().map(|package| (package, &outputs.key.version));
+    group.into_iter().flat_map(packages).collect()
 }
 
 fn key_of(package: &PackageName, version: &Version) -> String {
@@ -142,7 +166,7 @@ mod tests {
     /// Checks which of the packages of `outputs` are not found.
     #[track_caller]
     fn check(index: &str, outputs: &PendingOutputs, expected: &[&str]) {
-        let listing = Listing::read_from(index.as_bytes(), [outputs]).unwrap();
+        let listing = Listing::read_from(index.as_bytes(), &wanted([outputs])).unwrap();
         let lacking =
             outputs.packages.iter().filter(|package| listing.get(package, &outputs.key.version).is_none());
         assert_eq!(lacking.map(|package| &*package.name).collect::<Vec<_>>(), expected);
@@ -166,9 +190,12 @@ mod tests {
         let outputs = outputs(&["first"], "1-1", "noarch");
         check(&whole, &outputs, &[]);
         for length in 0..whole.len() - 1 {
-            assert!(Listing::read_from(&whole.as_bytes()[..length], [&outputs]).is_err(), "{length}");
+            assert!(
+                Listing::read_from(&whole.as_bytes()[..length], &wanted([&outputs])).is_err(),
+                "{length}"
+            );
         }
-        assert!(Listing::read_from(format!("{whole}x").as_bytes(), [&outputs]).is_err());
+        assert!(Listing::read_from(format!("{whole}x").as_bytes(), &wanted([&outputs])).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) mod publish;
 pub(crate) mod published;
 pub(crate) mod settle;
 mod sidecars;
+mod sorted;
 pub(crate) mod timestamp;
 pub(crate) mod upload;
 mod verdict;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use peipkg_format::regular_file::open_to_sync;
 use peipkg_format::remove_tree::remove_directory;
-use rustix::fs::syncfs;
+use rustix::fs::{ioctl_ficlone, syncfs};
 
 /// A file or directory that could not be read, written, moved or removed.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,18 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     }
     written?;
     sync_parent(path)
+}
+
+/// Makes a synced file at `path` that shares the blocks of `from` until one of the two is written to.
+/// Returns false, with nothing at `path`, if the file system cannot do that.
+///
+/// # Errors
+/// When the file system refuses to create or to sync the file.
+pub(crate) fn clone(from: &File, path: &Path) -> io::Result<bool> {
+    let file = create(path)?;
+    let can_clone = ioctl_ficlone(&file, from).is_ok();
+    let done = if can_clone { file.sync_all() } else { fs::remove_file(path) };
+    done.map(|()| can_clone)
 }
 
 /// The file that [`replace`] writes and renames to `path`. A crash leaves it behind.

@@ -10,7 +10,7 @@
 //! publish-set-aside/  packages that another manager left in publish/ and that cannot be published
 //! repo/         the signed repository
 //! logs/         build logs, one directory a recipe
-//! journal       exists until a publish is settled; can undo it
+//! journal       exists until a publish is settled; can undo it, with journal.archive.json and the like
 //! http.sock     exists briefly during the start: the gate connects to the HTTP server
 //! upload-begun  exists from the begin of an upload until one has succeeded
 //! not-commits.json  the tags that name a tree or a blob, which only a fetch finds out

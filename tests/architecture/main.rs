@@ -87,8 +87,9 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 12] = [
+const LOCKS: [(&str, &str); 13] = [
     ("process/running_groups.rs", "the process groups that a second stop ends"),
+    ("process/users_of.rs", "the work directories that builds have asked about"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
     ("upstream/git.rs", "git's ssh command, found out once"),

@@ -40,6 +40,7 @@ mod late_tags;
 mod layouts;
 mod listing;
 mod listing_ways;
+mod long_index;
 mod loose_packages;
 mod manual;
 mod odd_files;

@@ -1,5 +1,6 @@
 //! Undoing a publish, and journals that are damaged.
 
+use super::form::parse_text;
 use super::*;
 
 const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"];
@@ -128,4 +129,51 @@ fn journal_unfinished_is_removed() {
     journal.clear_unfinished();
     assert!(!unfinished.exists());
     journal.clear_unfinished();
+}
+
+/// Moves the archive index from the journal to a clone of its own, as a file system that shares blocks
+/// between files would have it.
+fn clone_by_hand(directory: &Path) {
+    let text = fs::read_to_string(directory.join("journal")).unwrap();
+    let index = "old index/archive.json\n";
+    let text = text[..text.len() - CHECKSUM_LENGTH].replacen(index, "", 1);
+    let text = text.replacen("]]}\n", "]],\"cloned\":[\"index/archive.json\"]}\n", 1);
+    let mut file = ChecksumWriter::new(fs::File::create(directory.join("journal")).unwrap());
+    file.write_all(text.as_bytes()).unwrap();
+    file.finish().unwrap();
+    fs::write(directory.join("journal.archive.json"), index).unwrap();
+}
+
+#[test]
+fn index_cloned_is_restored_too() {
+    let (directory, journal) = repository();
+    let index = directory.path().join("repo/index/archive.json");
+    journal.begin(group()).unwrap();
+    clone_by_hand(directory.path());
+    fs::write(&index, "half a new ind").unwrap();
+    let saved = journal.read().unwrap().unwrap();
+    assert_eq!(saved.file("index/archive.json"), Some(&b"old index/archive.json\n"[..]));
+    assert!(journal.undo(&saved).unwrap());
+    assert_eq!(fs::read_to_string(&index).unwrap(), "old index/archive.json\n");
+    assert!(!journal.exists() && !directory.path().join("journal.archive.json").exists());
+}
+
+#[test]
+fn journal_without_its_clone_is_damaged() {
+    let (directory, journal) = repository();
+    journal.begin(group()).unwrap();
+    clone_by_hand(directory.path());
+    let clone = directory.path().join("journal.archive.json");
+    // Only a journal that is settled leaves a clone that nobody needs.
+    journal.clear_unfinished();
+    for damage in ["old index/archive.jso", "old index/archive.json\n\n", ""] {
+        fs::write(&clone, damage).unwrap();
+        assert!(matches!(journal.read(), Err(JournalError::Damaged(_))), "{damage:?}");
+    }
+    fs::remove_file(&clone).unwrap();
+    assert!(matches!(journal.read(), Err(JournalError::Damaged(_))));
+    fs::remove_file(directory.path().join("journal")).unwrap();
+    fs::write(&clone, "left").unwrap();
+    journal.clear_unfinished();
+    assert!(!clone.exists());
 }

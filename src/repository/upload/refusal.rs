@@ -13,8 +13,6 @@ use peipkg_format::archive_index::each_package;
 use peipkg_format::problem::excerpt;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::DESCRIPTOR;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::repository::listed::Entry;
 use crate::state::durable::{FileError, at};
@@ -49,32 +47,20 @@ pub(super) enum Refusal {
 const NOT_OURS: &str = "it was not uploaded from this repository in its present state; \
                         restore the repository from the remote or a backup, or give it another remote";
 
-/// The identity and content of a package, from the archive index (PSD-009 §6.2.3).
-#[derive(Deserialize, Hash)]
-struct Content {
-    name: String,
-    version: String,
-    architecture: String,
-    hash: Option<Digest>,
-}
-
-#[derive(Deserialize, Hash)]
-struct Digest {
-    value: String,
-}
-
 /// Refuses a remote, with its archive index at `theirs`, that is no earlier state of the
 /// repository, with its own at `ours`. An archive index only grows. If `repo/` was lost and created
 /// again, the upload would remove the last copy of its packages.
 pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal> {
     // Keep only a hash of each package: an index may list many.
     let (hasher, mut have) = (RandomState::new(), HashSet::new());
-    let version = read_index(ours, |content: Content| _ = have.insert(hasher.hash_one(&content)));
+    // The URL may differ: a rebuilt index gives each package a new one.
+    let content = |entry: &Entry| hasher.hash_one((entry.key(), entry.hash()));
+    let version = read_index(ours, |entry| _ = have.insert(content(&entry)));
     let version = version.map_err(at(ours))?;
     let mut lacking = None;
-    let read = read_index(theirs, |content: Content| {
-        if lacking.is_none() && !have.contains(&hasher.hash_one(&content)) {
-            lacking = Some(content);
+    let read = read_index(theirs, |entry| {
+        if lacking.is_none() && !have.contains(&content(&entry)) {
+            lacking = Some(entry.key());
         }
     });
     // Ignore a read error: an earlier upload may have been cut short and left a part of the index.
@@ -83,9 +69,7 @@ pub(super) fn of_other_remote(ours: &Path, theirs: &Path) -> Result<(), Refusal>
     {
         return Err(Refusal::Newer { theirs, ours });
     }
-    lacking.map_or(Ok(()), |Content { name, version, architecture, .. }| {
-        Err(Refusal::Unknown { package: excerpt(&format!("{name} {version} {architecture}")).into_owned() })
-    })
+    lacking.map_or(Ok(()), |key| Err(Refusal::Unknown { package: excerpt(&key).into_owned() }))
 }
 
 /// Refuses a remote that has no index, if `listing` of its top names a file that an upload of the
@@ -106,7 +90,7 @@ pub(super) fn of_occupied_remote(listing: &str, repo: &Path) -> Result<(), Refus
 /// `index` lists, or has it in another size: `p/` may be a disk that is not mounted.
 pub(super) fn of_lost_packages(index: &Path, repo: &Path) -> Result<(), Refusal> {
     let mut lost = None;
-    let read = read_index(index, |listed: Entry| {
+    let read = read_index(index, |listed| {
         if lost.is_none() {
             lost = check_package(&listed, repo).err();
         }
@@ -130,6 +114,6 @@ fn check_package(listed: &Entry, repo: &Path) -> Result<(), Refusal> {
 }
 
 /// Passes each package of the index at `path` to `each`, and returns the `index_version`.
-fn read_index<E: DeserializeOwned>(path: &Path, each: impl FnMut(E)) -> io::Result<Option<u64>> {
+fn read_index(path: &Path, each: impl FnMut(Entry)) -> io::Result<Option<u64>> {
     Ok(each_package(regular_file::open_up_to(path, MAX_INDEX)?, each)?)
 }
