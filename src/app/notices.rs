@@ -11,6 +11,43 @@ use crate::farm::events::{JobKey, Notice};
 /// Logs a notice.
 pub(super) fn log(notice: &Notice) {
     match notice {
+        Notice::RosterLoaded { .. }
+        | Notice::ReloadRefused { .. }
+        | Notice::WebhookAccepted { .. }
+        | Notice::WebhookUnmatched { .. }
+        | Notice::Draining { .. }
+        | Notice::Aborting => log_farm(notice),
+        Notice::PollStarted { .. }
+        | Notice::PollComplete { .. }
+        | Notice::PollFailed { .. }
+        | Notice::NoTagMatches { .. }
+        | Notice::ExcludeNamesNoTag { .. }
+        | Notice::TagSkipped { .. }
+        | Notice::MoreTagsSkipped { .. }
+        | Notice::PartlyPublished { .. }
+        | Notice::DedupCheckFailed { .. }
+        | Notice::VersionsLeftOut { .. } => log_poll(notice),
+        Notice::BuildStarted { .. }
+        | Notice::BuildFailed { .. }
+        | Notice::BuildInterrupted { .. }
+        | Notice::RecipeChanged { .. }
+        | Notice::RecipeLeftOut { .. }
+        | Notice::UpstreamLeftOut { .. } => log_build(notice),
+        Notice::BuildComplete { .. }
+        | Notice::AlreadyPublished { .. }
+        | Notice::PublishStarted { .. }
+        | Notice::PublishFailed { .. }
+        | Notice::GroupRefused { .. }
+        | Notice::OutputsGone { .. }
+        | Notice::UploadStarted
+        | Notice::UploadComplete { .. }
+        | Notice::UploadFailed { .. } => log_publish(notice),
+    }
+}
+
+/// Logs a notice about the life of the farm, reloads and webhooks.
+fn log_farm(notice: &Notice) {
+    match notice {
         Notice::RosterLoaded { count } => info!(count; "recipe roster loaded"),
         Notice::ReloadRefused { problems } => {
             for problem in problems {
@@ -26,6 +63,20 @@ pub(super) fn log(notice: &Notice) {
                 nearest.as_ref().map(|(recipe, upstream)| (&**recipe, upstream.to_string())).unzip();
             warn!(repositories, reason, nearest, nearest_upstream, not_logged; "webhook matches no recipe");
         }
+        Notice::Draining { in_flight } if in_flight.is_empty() => info!("stopping, no build in progress"),
+        Notice::Draining { in_flight } => {
+            for JobKey { recipe, version } in in_flight {
+                info!(recipe:%, version:%; "stopping after the build in progress");
+            }
+        }
+        Notice::Aborting => warn!("stopping at once"),
+        other => debug_assert!(false, "{other:?} is of another topic"),
+    }
+}
+
+/// Logs a notice about polls and the tags that they find.
+fn log_poll(notice: &Notice) {
+    match notice {
         Notice::PollStarted { recipe, upstream } => info!(recipe:%, upstream:%; "polling upstream"),
         Notice::PollComplete { recipe, tags_seen, matches, queued } => {
             info!(recipe:%, tags_seen, matches_emitted = matches, queued; "poll complete");
@@ -48,28 +99,26 @@ pub(super) fn log(notice: &Notice) {
         Notice::DedupCheckFailed { recipe, reason } => {
             warn!(recipe:%, error = reason; "dedup check failed");
         }
+        Notice::VersionsLeftOut { recipe, versions } => {
+            warn!(recipe:%, versions; "too many versions wait, leaving the oldest to later polls");
+        }
+        other => debug_assert!(false, "{other:?} is of another topic"),
+    }
+}
+
+/// Logs a notice about builds.
+fn log_build(notice: &Notice) {
+    match notice {
         Notice::BuildStarted { key: JobKey { recipe, version }, tag } => {
             info!(recipe:%, version:%, tag; "starting build");
-        }
-        Notice::AlreadyPublished { key: JobKey { recipe, version } } => {
-            info!(recipe:%, version:%; "pending packages are already published, removing them");
-        }
-        Notice::PublishStarted { key: JobKey { recipe, version } } => {
-            info!(recipe:%, version:%; "publishing pending packages");
-        }
-        Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
-            let took = rounded(*took);
-            info!(recipe:%, version:%, took; "build + publish complete");
         }
         Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
             let next_retry_after = duration::format(*retry_after);
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "build failed");
         }
-        Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
-            let next_retry_after = duration::format(*retry_after);
-            let log = log.as_deref();
-            error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
+        Notice::BuildInterrupted { key: JobKey { recipe, version } } => {
+            warn!(recipe:%, version:%; "build interrupted");
         }
         Notice::RecipeChanged { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%, advice = "reload with SIGHUP"; "recipe changed, waiting for a reload");
@@ -80,17 +129,33 @@ pub(super) fn log(notice: &Notice) {
         Notice::UpstreamLeftOut { upstream, versions } => {
             warn!(upstream:%, versions; "fetch hung, leaving other versions of this upstream to the next sweep");
         }
-        Notice::VersionsLeftOut { recipe, versions } => {
-            warn!(recipe:%, versions; "too many versions wait, leaving the oldest to later polls");
+        other => debug_assert!(false, "{other:?} is of another topic"),
+    }
+}
+
+/// Logs a notice about publishes and uploads.
+fn log_publish(notice: &Notice) {
+    match notice {
+        Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
+            let took = rounded(*took);
+            info!(recipe:%, version:%, took; "build + publish complete");
+        }
+        Notice::AlreadyPublished { key: JobKey { recipe, version } } => {
+            info!(recipe:%, version:%; "pending packages are already published, removing them");
+        }
+        Notice::PublishStarted { key: JobKey { recipe, version } } => {
+            info!(recipe:%, version:%; "publishing pending packages");
+        }
+        Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
+            let next_retry_after = duration::format(*retry_after);
+            let log = log.as_deref();
+            error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
         }
         Notice::GroupRefused { versions, reason } => {
             warn!(versions, error = reason; "publish of several versions failed, publishing each alone");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "pending packages are gone, building the version again");
-        }
-        Notice::BuildInterrupted { key: JobKey { recipe, version } } => {
-            warn!(recipe:%, version:%; "build interrupted");
         }
         Notice::UploadStarted => debug!("starting upload"),
         Notice::UploadComplete { took } => {
@@ -101,13 +166,7 @@ pub(super) fn log(notice: &Notice) {
             let next_retry_after = duration::format(*retry_after);
             error!(failures, next_retry_after, error = reason; "upload failed");
         }
-        Notice::Draining { in_flight } if in_flight.is_empty() => info!("stopping, no build in progress"),
-        Notice::Draining { in_flight } => {
-            for JobKey { recipe, version } in in_flight {
-                info!(recipe:%, version:%; "stopping after the build in progress");
-            }
-        }
-        Notice::Aborting => warn!("stopping at once"),
+        other => debug_assert!(false, "{other:?} is of another topic"),
     }
 }
 
