@@ -13,12 +13,14 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
 
+use crate::app::audience::Audience;
 use crate::app::builder::{self, Builder};
 use crate::app::error::Error;
-use crate::app::notices;
+use crate::app::notifier::Notifier;
 use crate::app::poller;
 use crate::app::progress::Line;
 use crate::app::publisher::{self, Publisher};
+use crate::app::service_manager::ServiceManager;
 use crate::app::signals::Signals;
 use crate::app::startup::{self, Prepared};
 use crate::app::uploader;
@@ -26,6 +28,7 @@ use crate::config::Config;
 use crate::farm::events::{BuildJob, Effect, Event, PublishJob};
 use crate::farm::moment::Moment;
 use crate::farm::status::{Calendar, Status};
+use crate::farm::tally::Tally;
 use crate::farm::{Farm, Options, Outcome};
 use crate::http::SnapshotRequest;
 use crate::process::Interrupt;
@@ -93,8 +96,13 @@ pub(super) fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outc
     }
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
-    let outcome = Loop::start(prepared, http, once, line, signals, (sender, messages))?.run();
-    info!("peipkg-manager stopped");
+    let (outcome, tally) = Loop::start(prepared, http, once, line, signals, (sender, messages))?.run();
+    match tally {
+        None => info!("peipkg-manager stopped"),
+        Some(Tally { polled, polls_failed, built, published, failed }) => {
+            info!(polled, polls_failed, built, published, failed; "peipkg-manager stopped");
+        }
+    }
     Ok(outcome)
 }
 
@@ -110,8 +118,7 @@ struct Loop {
     messages: Receiver<Message>,
     /// The last snapshot, unless something has happened since.
     snapshot: Option<Arc<Status>>,
-    /// Shows the progress of a sweep on a terminal.
-    line: Option<Line>,
+    audience: Audience,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
     poll_requests: Sender<UpstreamUrl>,
@@ -135,6 +142,13 @@ impl Loop {
         (sender, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Self, Error> {
         let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
+        let farm_id: Arc<str> = Arc::from(config.manager.id.as_str());
+        let service = ServiceManager::from_environment();
+        let notifier = tools.notify.map(|program| {
+            let args = config.notify.command.iter().skip(1).cloned().collect();
+            Notifier::start(program, args, farm_id.clone())
+        });
+        let notifier = notifier.transpose()?;
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let git = Arc::new(Git::new(tools.git, state.sources()).limits(config.git));
@@ -183,7 +197,7 @@ impl Loop {
             farm: Farm::new(options),
             started: Instant::now(),
             calendar: Calendar { started: SystemTime::now() },
-            farm_id: Arc::from(config.manager.id.as_str()),
+            farm_id,
             config,
             signals,
             is_stopping: false,
@@ -191,7 +205,7 @@ impl Loop {
             sender,
             messages,
             snapshot: None,
-            line,
+            audience: Audience::new(line, service, notifier),
             lister,
             poll_requests,
             builds,
@@ -213,6 +227,7 @@ impl Loop {
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
+        this.audience.service.ready();
         Ok(this)
     }
 
@@ -233,16 +248,14 @@ impl Loop {
         self.snapshot.insert(snapshot).clone()
     }
 
-    /// Shows the progress of a sweep on the terminal, if there is one.
     fn show_progress(&mut self) {
-        let now = self.now();
-        if let Some(line) = &mut self.line {
-            line.show(self.farm.progress(), now);
+        if self.audience.wants_progress() {
+            self.audience.show(self.farm.progress(), self.now());
         }
     }
 
     /// Handles messages and deadlines until the core ends the farm.
-    fn run(mut self) -> Outcome {
+    fn run(mut self) -> (Outcome, Option<Tally>) {
         let outcome = loop {
             self.show_progress();
             if let Some(outcome) = self.farm.outcome(self.now()) {
@@ -252,12 +265,11 @@ impl Loop {
                 Some(Message::Event(event)) => self.on_event(event),
                 Some(Message::Wake) => self.on_signal(),
                 Some(Message::Snapshot(request)) => request.answer(self.snapshot()),
-                None => self.handle(Event::DeadlineReached),
+                None => self.on_time(),
             }
         };
-        if let Some(line) = &self.line {
-            line.clear();
-        }
+        self.audience.service.stopping();
+        let tally = self.farm.tally();
         // Close the channels so that builders, publisher and uploader end. Do not wait for the pollers: they
         // have no work to lose, and one may wait for a silent server. They end with the process.
         drop((self.builds, self.publishes, self.uploads));
@@ -265,23 +277,37 @@ impl Loop {
             // A thread that panicked has printed its message to standard error.
             let _ = worker.join();
         }
-        outcome
+        self.audience.leave(outcome == Outcome::Aborted);
+        (outcome, tally)
     }
 
     /// Sleeps until there is a message, or returns none at the next deadline.
     fn next_message(&self) -> Option<Message> {
-        let Some(deadline) = self.farm.next_deadline() else {
+        let deadline = self.farm.next_deadline().map(|deadline| self.started + deadline.since_start());
+        let Some(deadline) = deadline.into_iter().chain(self.audience.service.next_beat()).min() else {
             // This cannot fail: the loop holds a sender itself.
             return self.messages.recv().ok();
         };
-        self.messages.recv_deadline(self.started + deadline.since_start()).ok()
+        self.messages.recv_deadline(deadline).ok()
+    }
+
+    /// Tells the core that its deadline has passed, unless the loop is up only for the watchdog.
+    fn on_time(&mut self) {
+        let now = self.now();
+        if self.farm.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.handle(Event::DeadlineReached);
+        }
     }
 
     /// Handles an event from a worker. Rereads the archive before an event whose handling depends on
     /// it: another program may have published.
     fn on_event(&mut self, event: Event) {
         match &event {
-            Event::BuildFinished { .. } | Event::PublishFinished(_) | Event::PollFinished { .. } => {
+            Event::PollFinished { upstream, .. } => {
+                self.audience.on_listing_ended(upstream);
+                self.refresh_archive();
+            }
+            Event::BuildFinished { .. } | Event::PublishFinished(_) => {
                 self.refresh_archive();
             }
             _ => {}
@@ -307,10 +333,13 @@ impl Loop {
         for _ in 0..self.signals.take_stops() {
             let event = if self.is_stopping { Event::AbortRequested } else { Event::StopRequested };
             self.is_stopping = true;
+            self.audience.service.stopping();
             self.handle(event);
         }
         if self.signals.take_reload() {
+            self.audience.service.reloading();
             self.handle(Event::ReloadRequested);
+            self.audience.service.ready();
         }
     }
 
@@ -324,10 +353,13 @@ impl Loop {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Report(notice) => notices::log(&notice),
+            Effect::Report(notice) => self.audience.tell(&notice),
             // A send cannot fail: the workers live as long as the loop. It cannot block: the core
             // never requests more than the channel has room for.
-            Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
+            Effect::StartPoll(upstream) => {
+                self.audience.on_listing_started(&upstream, self.now());
+                drop(self.poll_requests.send(upstream));
+            }
             Effect::StartBuild(job) => drop(self.builds.send(job)),
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),

@@ -3,6 +3,7 @@
 //! This room may import every other one, and none may import it. Decisions belong in `farm`. Only
 //! this file prints errors and ends with an exit code.
 
+mod audience;
 mod builder;
 mod check;
 pub mod cli;
@@ -10,8 +11,10 @@ mod config_file;
 mod daemon;
 mod error;
 mod key_files;
+pub(crate) mod logfmt;
 pub(crate) mod logging;
 mod notices;
+mod notifier;
 mod poller;
 mod progress;
 pub(crate) mod public_keys;
@@ -19,8 +22,10 @@ mod publisher;
 mod recipe_check;
 mod recipe_files;
 mod roster;
+mod service_manager;
 mod signals;
 mod startup;
+mod terminal_line;
 mod tools;
 mod upload_remote;
 mod uploader;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use peipkg_format::duration;
+use peipkg_format::problem::{Problem, shortened};
 
 use crate::farm::events::{JobKey, Notice};
 
@@ -113,7 +114,7 @@ fn log_build(notice: &Notice) {
             info!(recipe:%, version:%, tag; "starting build");
         }
         Notice::BuildFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
-            let next_retry_after = duration::format(*retry_after);
+            let next_retry_after = retry_after.map(duration::format);
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "build failed");
         }
@@ -136,7 +137,7 @@ fn log_build(notice: &Notice) {
 /// Logs a notice about publishes and uploads.
 fn log_publish(notice: &Notice) {
     match notice {
-        Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
+        Notice::BuildComplete { key: JobKey { recipe, version }, took, .. } => {
             let took = rounded(*took);
             info!(recipe:%, version:%, took; "build + publish complete");
         }
@@ -147,7 +148,7 @@ fn log_publish(notice: &Notice) {
             info!(recipe:%, version:%; "publishing pending packages");
         }
         Notice::PublishFailed { key: JobKey { recipe, version }, failures, retry_after, log, reason } => {
-            let next_retry_after = duration::format(*retry_after);
+            let next_retry_after = retry_after.map(duration::format);
             let log = log.as_deref();
             error!(recipe:%, version:%, failures, next_retry_after, log, error = reason; "publish failed");
         }
@@ -158,16 +159,28 @@ fn log_publish(notice: &Notice) {
             warn!(recipe:%, version:%; "pending packages are gone, building the version again");
         }
         Notice::UploadStarted => debug!("starting upload"),
-        Notice::UploadComplete { took } => {
+        Notice::UploadComplete { took, .. } => {
             let took = rounded(*took);
             info!(took; "upload complete");
         }
         Notice::UploadFailed { failures, retry_after, reason } => {
-            let next_retry_after = duration::format(*retry_after);
+            let next_retry_after = retry_after.map(duration::format);
             error!(failures, next_retry_after, error = reason; "upload failed");
         }
         other => debug_assert!(false, "{other:?} is of another topic"),
     }
+}
+
+/// Whether a notice only says that a poll goes on, or has found nothing new.
+pub(super) fn is_no_news(notice: &Notice) -> bool {
+    matches!(notice, Notice::PollStarted { .. } | Notice::PollComplete { queued: 0, .. })
+}
+
+/// Returns the problems of a refused reload in one line, as many as one has room for.
+pub(super) fn shown_problems(problems: &[Problem]) -> String {
+    const MOST: usize = 2000;
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    shortened(&problems.join("; "), MOST).into_owned()
 }
 
 /// Formats a duration, rounded down to milliseconds.

@@ -47,7 +47,7 @@ pub(super) struct Prepared {
 /// # Errors
 /// The first group of problems.
 pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error> {
-    let tools = Tools::find(&config.upload).map_err(Error::Tools)?;
+    let tools = Tools::find(&config.upload, &config.notify).map_err(Error::Tools)?;
     let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
     let recipes = load_roster(&config).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);

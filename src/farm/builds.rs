@@ -75,6 +75,8 @@ impl Farm {
                     self.failures.retry_at_once(&key, now);
                     retry_after = Duration::ZERO;
                 }
+                self.tally.failed += 1;
+                let retry_after = self.promised(retry_after);
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
                 self.on_failed_slowly(&job, blame, took, effects);
             }
@@ -87,8 +89,9 @@ impl Farm {
     /// Hands the outputs of a build to the publisher.
     fn on_built(&mut self, outputs: PendingOutputs, log: Option<Arc<str>>, started: Moment) {
         // Failures of earlier builds say nothing about the publish.
-        self.failures.remove(&outputs.key);
-        self.publishing.add_built(outputs, log, started);
+        let has_failed = self.failures.remove(&outputs.key).is_some();
+        self.tally.built += 1;
+        self.publishing.add_built(outputs, log, started, has_failed);
     }
 
     /// Leaves a recipe alone until the next reload: its files on disk are not what the farm has

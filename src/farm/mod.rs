@@ -25,6 +25,7 @@ pub(crate) mod queue;
 pub(crate) mod schedule;
 mod snapshot;
 pub mod status;
+pub(crate) mod tally;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -47,6 +48,7 @@ use peipkg_format::archive_index::{Archive, Presence};
 use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
+use tally::Counts;
 use upload_state::UploadState;
 
 use crate::recipe::Recipe;
@@ -117,6 +119,7 @@ pub(crate) struct Farm {
     stopping: Option<Stop>,
     builds_attempted: u64,
     builds_succeeded: u64,
+    tally: Counts,
 }
 
 /// A stop that a signal asked for.
@@ -154,6 +157,7 @@ impl Farm {
             stopping: None,
             builds_attempted: 0,
             builds_succeeded: 0,
+            tally: Counts::default(),
         }
     }
 

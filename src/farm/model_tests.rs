@@ -234,7 +234,7 @@ impl World {
             Effect::Report(
                 Notice::BuildFailed { key, retry_after, .. } | Notice::PublishFailed { key, retry_after, .. },
             ) => {
-                self.not_before.insert(key, self.now + retry_after);
+                self.not_before.insert(key, self.now + retry_after.unwrap_or_default());
             }
             Effect::Report(_) | Effect::InterruptPolls | Effect::InterruptJobs => {}
         }

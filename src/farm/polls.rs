@@ -75,6 +75,7 @@ impl Farm {
                 }
             }
             Err(PollError { reason, .. }) => {
+                self.tally.polls_failed += 1;
                 let next_poll = self.schedule.state(upstream).and_then(|state| state.next);
                 let next_poll =
                     next_poll.filter(|next| *next < Moment::NEVER).map(|next| next.saturating_since(now));

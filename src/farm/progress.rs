@@ -19,6 +19,15 @@ pub(crate) struct Progress {
     pub work: Option<(String, Moment)>,
 }
 
+impl Progress {
+    /// Returns the progress without the polls, which change too often for a service manager's status.
+    pub(crate) fn in_short(&self) -> String {
+        let queued = if self.queued > 0 { format!(", {} queued", self.queued) } else { String::new() };
+        let work = self.work.as_ref().map_or("idle", |(work, _)| work);
+        format!("{work}{queued}")
+    }
+}
+
 impl fmt::Display for Progress {
     /// `polled 37 of 200, 12 queued, building libz 1.3.1-1`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use peipkg_format::archive_index::Presence;
 
 use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome};
 use crate::farm::moment::Moment;
-use crate::farm::publishing::Running;
+use crate::farm::publishing::{Finished, Running};
 use crate::farm::{Effects, Farm};
 
 impl Farm {
@@ -70,11 +70,12 @@ impl Farm {
 
     fn on_published(&mut self, running: Running, now: Moment, effects: &mut Effects) {
         for PublishJob { outputs: PendingOutputs { key, directory, packages }, .. } in running.versions {
-            let started = self.publishing.finish(&directory).unwrap_or(running.started);
-            self.failures.remove(&key);
+            let Finished { build_started, has_failed } = self.publishing.finish(&directory);
+            let recovered = self.failures.remove(&key).is_some() || has_failed;
             self.archive.insert(&packages, &key.version);
             self.builds_succeeded += 1;
-            effects.report(Notice::BuildComplete { key, took: now.saturating_since(started) });
+            let took = now.saturating_since(build_started.unwrap_or(running.started));
+            effects.report(Notice::BuildComplete { key, took, recovered });
         }
         self.requeue_aside();
         self.owe_upload(now);
@@ -88,6 +89,8 @@ impl Farm {
             self.publishing.fail(directory);
             let (key, log) = (key.clone(), log.clone());
             let (failures, retry_after) = self.failures.record(&key, None, reason.clone(), log.clone(), now);
+            self.tally.failed += 1;
+            let retry_after = self.promised(retry_after);
             effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             return;
         }
