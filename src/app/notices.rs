@@ -101,6 +101,12 @@ pub(super) fn log(notice: &Notice) {
             let next_retry_after = duration::format(*retry_after);
             error!(failures, next_retry_after, error = reason; "upload failed");
         }
+        Notice::BuildsPaused => {
+            let advice = "remove the file pause in state_dir and reload with SIGHUP";
+            warn!(advice; "builds are paused");
+        }
+        Notice::BuildsResumed => info!("builds go on"),
+        Notice::RecipePaused { recipe } => info!(recipe:%; "recipe is paused, polling it without builds"),
         Notice::Draining { in_flight } if in_flight.is_empty() => info!("stopping, no build in progress"),
         Notice::Draining { in_flight } => {
             for JobKey { recipe, version } in in_flight {

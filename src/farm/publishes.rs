@@ -74,7 +74,12 @@ impl Farm {
             self.failures.remove(&key);
             self.archive.insert(&packages, &key.version);
             self.builds_succeeded += 1;
-            effects.report(Notice::BuildComplete { key, took: now.saturating_since(started) });
+            self.matched.publish(&key);
+            let took = now.saturating_since(started);
+            if self.roster.contains_key(&key.recipe) {
+                self.successes.insert(key.recipe.clone(), (now, took));
+            }
+            effects.report(Notice::BuildComplete { key, took });
         }
         self.requeue_aside();
         self.owe_upload(now);

@@ -135,6 +135,11 @@ pub(crate) enum Notice {
         retry_after: Duration,
         reason: String,
     },
+    BuildsPaused,
+    BuildsResumed,
+    RecipePaused {
+        recipe: Arc<str>,
+    },
     Draining {
         in_flight: Vec<JobKey>,
     },
