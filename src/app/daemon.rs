@@ -25,7 +25,7 @@ use crate::app::signals::Signals;
 use crate::app::startup::{self, Prepared};
 use crate::app::uploader;
 use crate::config::Config;
-use crate::farm::events::{BuildJob, Effect, Event, PublishJob};
+use crate::farm::events::{BuildJob, Effect, Event, PublishJob, Warning};
 use crate::farm::moment::Moment;
 use crate::farm::status::{Calendar, Status};
 use crate::farm::tally::Tally;
@@ -35,7 +35,8 @@ use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
 use crate::repository::upload::Uploader;
-use crate::state::state_dir;
+use crate::state::state_dir::{self, StateDir};
+use crate::state::troubles;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
@@ -114,10 +115,13 @@ struct Loop {
     signals: Signals,
     is_stopping: bool,
     repository: Arc<Repository>,
+    state: Arc<StateDir>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// The last snapshot, unless something has happened since.
     snapshot: Option<Arc<Status>>,
+    /// The troubles in that snapshot.
+    troubles: Vec<Warning>,
     audience: Audience,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
@@ -202,9 +206,11 @@ impl Loop {
             signals,
             is_stopping: false,
             repository,
+            state,
             sender,
             messages,
             snapshot: None,
+            troubles: Vec::new(),
             audience: Audience::new(line, service, notifier),
             lister,
             poll_requests,
@@ -215,6 +221,7 @@ impl Loop {
             jobs_interrupt,
             workers,
         };
+        this.look_for_pause();
         // Start the first listings and the HTTP server before reading the archive: a large index
         // takes seconds. Their events wait in the channel.
         this.handle(Event::RosterLoaded(Ok(recipes)));
@@ -223,7 +230,7 @@ impl Loop {
         }
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.repository.pending().list()));
-        this.handle(Event::NoCommitsFound(not_commits::read(&state.not_commits())));
+        this.handle(Event::NoCommitsFound(not_commits::read(&this.state.not_commits())));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
@@ -240,11 +247,15 @@ impl Loop {
     /// Returns the state of the farm.
     fn snapshot(&mut self) -> Arc<Status> {
         let calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
-        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| calendar.started == self.calendar.started) {
+        let troubles = troubles::all();
+        let is_current = calendar.started == self.calendar.started && troubles == self.troubles;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| is_current) {
             return snapshot.clone();
         }
-        self.calendar = calendar;
-        let snapshot = Arc::new(self.farm.status(&self.farm_id, self.calendar));
+        (self.calendar, self.troubles) = (calendar, troubles.clone());
+        let mut status = self.farm.status(&self.farm_id, self.calendar);
+        status.add_warnings(troubles.into_iter().map(|trouble| trouble.of(None)));
+        let snapshot = Arc::new(status);
         self.snapshot.insert(snapshot).clone()
     }
 
@@ -329,6 +340,12 @@ impl Loop {
         }
     }
 
+    /// Tells the core whether the file is there that holds builds.
+    fn look_for_pause(&mut self) {
+        let is_paused = self.state.pause().symlink_metadata().is_ok();
+        self.handle(Event::PauseFound(is_paused));
+    }
+
     fn on_signal(&mut self) {
         for _ in 0..self.signals.take_stops() {
             let event = if self.is_stopping { Event::AbortRequested } else { Event::StopRequested };
@@ -338,6 +355,7 @@ impl Loop {
         }
         if self.signals.take_reload() {
             self.audience.service.reloading();
+            self.look_for_pause();
             self.handle(Event::ReloadRequested);
             self.audience.service.ready();
         }

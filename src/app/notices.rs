@@ -16,6 +16,9 @@ pub(super) fn log(notice: &Notice) {
         | Notice::ReloadRefused { .. }
         | Notice::WebhookAccepted { .. }
         | Notice::WebhookUnmatched { .. }
+        | Notice::BuildsPaused
+        | Notice::BuildsResumed
+        | Notice::RecipePaused { .. }
         | Notice::Draining { .. }
         | Notice::Aborting => log_farm(notice),
         Notice::PollStarted { .. }
@@ -70,6 +73,12 @@ fn log_farm(notice: &Notice) {
                 info!(recipe:%, version:%; "stopping after the build in progress");
             }
         }
+        Notice::BuildsPaused => {
+            let advice = "remove the file pause in state_dir and reload with SIGHUP";
+            warn!(advice; "builds are paused");
+        }
+        Notice::BuildsResumed => info!("builds go on"),
+        Notice::RecipePaused { recipe } => info!(recipe:%; "recipe is paused, polling it without builds"),
         Notice::Aborting => warn!("stopping at once"),
         other => debug_assert!(false, "{other:?} is of another topic"),
     }

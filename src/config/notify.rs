@@ -35,7 +35,6 @@ impl Notify {
 mod tests {
     use std::path::Path;
 
-    use super::*;
     use crate::config::Draft;
 
     #[track_caller]

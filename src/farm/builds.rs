@@ -10,6 +10,7 @@ use crate::farm::events::{
 };
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
+use crate::farm::warnings::TAG_SKIPPED;
 use crate::farm::{Effects, Farm};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -44,7 +45,10 @@ impl Farm {
             BuildOutcome::NoCommit(found) => {
                 self.failures.remove(&key);
                 // The next poll need not warn again.
-                self.warned.entry(key.recipe.clone()).or_default().insert(found.tag.clone());
+                self.warned
+                    .entry(key.recipe.clone())
+                    .or_default()
+                    .insert((TAG_SKIPPED, found.tag.as_str().into()), found.reason.as_str().into());
                 // Another tag may stand for the same version.
                 self.matched.forget(&key.recipe);
                 let (tag, reason) = (found.tag.clone(), found.reason.clone());
@@ -111,8 +115,8 @@ impl Farm {
     /// Lets the versions wait again whose packages another recipe was about to make.
     pub(super) fn requeue_aside(&mut self) {
         for (key, candidate) in std::mem::take(&mut self.aside) {
-            // The reload for which a changed recipe waits finds its versions again.
-            if !self.changed.contains(&key.recipe) {
+            // The reload for which a held recipe waits finds its versions again.
+            if !self.is_held(&key.recipe) {
                 self.queue.insert(&key.recipe, candidate);
             }
         }
@@ -177,8 +181,8 @@ impl Farm {
         }
         while let Some((key, candidate)) = self.failures.pop_due(now) {
             match candidate {
-                // The reload for which a changed recipe waits finds its versions again.
-                Some(_) if self.changed.contains(&key.recipe) => self.matched.forget(&key.recipe),
+                // The reload for which a held recipe waits finds its versions again.
+                Some(_) if self.is_held(&key.recipe) => self.matched.forget(&key.recipe),
                 Some(candidate) => self.queue.insert_retry(&key.recipe, candidate),
                 None => self.publishing.retry(&key),
             }
@@ -187,10 +191,12 @@ impl Farm {
 
     /// Gives each free builder its next version, if there is one.
     pub(super) fn start_builds(&mut self, now: Moment, effects: &mut Effects) {
-        while self.flights.len() < self.options.build_jobs && self.stopping.is_none() {
+        let may_start = self.stopping.is_none() && self.paused_since.is_none();
+        while may_start && self.flights.len() < self.options.build_jobs {
             let Some(job) = self.next_build(effects) else { return };
             self.builds_attempted += 1;
             self.queue.on_build_started(&job.recipe.id);
+            self.build_warnings.remove(&job.recipe.id);
             self.publishing.claim(&job.recipe.packages, &job.candidate.version);
             effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.to_string() });
             effects.0.push(Effect::StartBuild(job.clone()));

@@ -74,7 +74,11 @@ impl Farm {
             let recovered = self.failures.remove(&key).is_some() || has_failed;
             self.archive.insert(&packages, &key.version);
             self.builds_succeeded += 1;
+            self.matched.publish(&key);
             let took = now.saturating_since(build_started.unwrap_or(running.started));
+            if self.roster.contains_key(&key.recipe) {
+                self.successes.insert(key.recipe.clone(), (now, took));
+            }
             effects.report(Notice::BuildComplete { key, took, recovered });
         }
         self.requeue_aside();

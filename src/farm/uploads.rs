@@ -55,7 +55,9 @@ impl Farm {
                 let recovered = std::mem::take(&mut self.upload.failures) > 0;
                 self.upload.last_error = None;
                 self.upload.due = now;
-                effects.report(Notice::UploadComplete { took: now.saturating_since(started), recovered });
+                let took = now.saturating_since(started);
+                self.upload.last_done = Some((now, took));
+                effects.report(Notice::UploadComplete { took, recovered });
             }
             // The process ends now; the next start finds the upload still owed.
             UploadOutcome::Interrupted => {}

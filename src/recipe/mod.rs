@@ -85,6 +85,8 @@ pub struct Upstream {
     pub exclude: BTreeSet<String>,
     /// Whether a build script gets version, tag and commit in variables.
     pub export_version: bool,
+    /// Whether to poll the repository, but to build nothing.
+    pub paused: bool,
 }
 
 /// The meaning of a tag to a recipe.
@@ -161,6 +163,11 @@ impl Recipe {
             poll_interval,
             stamp,
         })
+    }
+
+    /// Whether it has an upstream that is polled, but nothing is built.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.paused)
     }
 
     /// Returns the path of the recipe's file.
@@ -246,6 +253,7 @@ impl Upstream {
             exclude
         });
         let export_version = section.optional("export_version").is_some_and(|found| found.value);
+        let paused = section.optional("paused").is_some_and(|found| found.value);
         section.deny_unknown_keys();
         Some(Self {
             url: url?,
@@ -255,6 +263,7 @@ impl Upstream {
             min_version,
             exclude: exclude.unwrap_or_default(),
             export_version,
+            paused,
         })
     }
 }

@@ -15,8 +15,10 @@
 //! upload-begun  exists from the begin of an upload until one has succeeded
 //! not-commits.json  the tags that name a tree or a blob, which only a fetch finds out
 //! upload-owed   exists while the remote lacks a published version and no upload of it has begun
+//! pause         an operator's: nothing is built while it is there
 //! ```
 
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -27,13 +29,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use log::warn;
 use peipkg_format::problem::Problem;
 use peipkg_format::repository_layout::ARCHIVE_INDEX;
 use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::process::umask;
 
+use self::probe::{probe_directory, probe_existing};
 use crate::config::STATE_SUBDIRS;
 use crate::state::durable;
 use crate::state::lock::{self, LockError, ManagerLock};
@@ -230,6 +232,11 @@ impl StateDir {
         self.root.join("not-commits.json")
     }
 
+    /// The file with which an operator holds all builds.
+    pub(crate) fn pause(&self) -> PathBuf {
+        self.root.join("pause")
+    }
+
     /// The file whose lock rclone holds while it changes the remote.
     pub(crate) fn upload_lock(&self) -> PathBuf {
         self.root.join("upload-lock")
@@ -298,7 +305,7 @@ impl StateDir {
     /// space. The next start tries again.
     pub(crate) fn discard(&self, path: &Path) {
         if let Err(error) = self.remove_in_one_step(path) {
-            warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+            durable::not_cleared(path, &error);
         }
     }
 
@@ -369,32 +376,4 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
     }
     Ok(())
-}
-
-/// Checks that files can be created in the directory at `path` or, if it is missing, that it can be
-/// created itself.
-fn probe_directory(path: &Path) -> Result<(), Problem> {
-    let problem = |place: &Path, error: io::Error| {
-        let message = if place == path {
-            format!("cannot write to the state_dir: {error}")
-        } else {
-            format!("cannot create the state_dir in {}: {error}", place.display())
-        };
-        Problem::of_file(path, format!("{message}; the manager must be able to write there"))
-    };
-    for place in path.ancestors() {
-        match fs::symlink_metadata(place) {
-            Ok(_) => return probe_existing(place).map_err(|error| problem(place, error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(problem(path, error)),
-        }
-    }
-    Ok(())
-}
-
-fn probe_existing(place: &Path) -> io::Result<()> {
-    if !fs::metadata(place)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    Ok(access(place, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
 }

@@ -87,10 +87,11 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 12] = [
+const LOCKS: [(&str, &str); 13] = [
     ("process/running_groups.rs", "the process groups that a second stop ends"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
+    ("state/troubles.rs", "what is wrong at the edge and lasts, for `/status`"),
     ("upstream/git.rs", "git's ssh command, found out once"),
     ("upstream/listing/git_settings.rs", "git's settings, read once between reloads"),
     ("upstream/listing/mod.rs", "the upstreams that do not speak protocol version 2"),

@@ -69,6 +69,7 @@ mod signed_elf;
 mod soak;
 mod source_bytes;
 mod sources;
+mod status_fields;
 mod submodules;
 mod supervision;
 mod support_itself;

@@ -137,6 +137,11 @@ pub(crate) enum Notice {
         retry_after: Option<Duration>,
         reason: String,
     },
+    BuildsPaused,
+    BuildsResumed,
+    RecipePaused {
+        recipe: Arc<str>,
+    },
     Draining {
         in_flight: Vec<JobKey>,
     },

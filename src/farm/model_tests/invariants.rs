@@ -132,7 +132,9 @@ impl World {
             && farm.matched.is_empty()
             && farm.watchers.is_empty()
             && farm.hooks.knows_no_upstream()
-            && farm.warned.values().all(|warned| warned.iter().all(|subject| subject.ends_with("-1")))
+            && farm.warned.values().all(|warned| warned.keys().all(|(_, subject)| subject.ends_with("-1")))
+            && farm.build_warnings.is_empty()
+            && farm.successes.is_empty()
             && farm.changed.is_empty();
         self.check(is_empty, "something is left of a recipe that is gone");
     }

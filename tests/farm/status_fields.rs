@@ -1,0 +1,130 @@
+//! The fields of `/status`: each is in the monitoring page, and each log event of a state that lasts
+//! has one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use peipkg_manager::status;
+use serde_json::Value;
+
+use crate::manual::{files_below, logged_events, read, rows};
+
+/// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
+/// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
+/// `docs/monitoring.md` names.
+const MOMENTS: [(&str, &str); 0] = [];
+
+/// The names of all fields of a document, as the monitoring page writes them.
+fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = if key == "KEY" { "*" } else { key };
+                let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+                if key != "*" {
+                    names.insert(name.clone());
+                }
+                self::names(value, &name, names);
+            }
+        }
+        Value::Array(items) => {
+            for item in items.iter().filter(|item| item.is_object()) {
+                self::names(item, &format!("{prefix}[]"), names);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The names of all fields of `/status`.
+fn fields() -> BTreeSet<String> {
+    let text = || "x".to_owned();
+    let time = status::Time::default;
+    let failure = status::Failure {
+        failures: 1,
+        next_retry: time(),
+        stage: "build",
+        last_error: text(),
+        log: None,
+        log_tail: vec![],
+    };
+    let done = || status::Done { finished_at: time(), took_seconds: 1.5 };
+    let poll = status::Poll {
+        last_poll: None,
+        tags_seen: None,
+        error: None,
+        next_poll: None,
+        tags_matched: None,
+        newest_published: None,
+        last_success: Some(done()),
+        paused: false,
+    };
+    let full = status::Status {
+        recipes: vec!["KEY".into()],
+        in_flight: Some(status::InFlight {
+            recipe: "KEY".into(),
+            version: text(),
+            started_at: time(),
+            log: None,
+        }),
+        failures: Some([("KEY".to_owned(), failure)].into()),
+        queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
+        polls: [("KEY".into(), poll)].into(),
+        webhooks: status::Webhooks {
+            last_unmatched: Some(status::UnmatchedWebhook {
+                received: time(),
+                repositories: vec![],
+                reason: "x",
+                nearest: None,
+            }),
+            ..status::Webhooks::default()
+        },
+        upload: Some(status::Upload {
+            failures: 1,
+            started_at: Some(time()),
+            next_try: Some(time()),
+            last_error: None,
+        }),
+        last_upload: Some(done()),
+        held: vec![status::Held { recipe: "KEY".into(), version: None, reason: "x", until: "x" }],
+        reload_refused: Some(status::RefusedReload { at: time(), problems: vec![], problems_length: 0 }),
+        warnings: vec![status::Warning { event: "x", recipe: None, subject: text(), detail: text() }],
+        ..status::Status::default()
+    };
+    let mut found = BTreeSet::new();
+    names(&serde_json::from_slice(&full.to_json()).unwrap(), "", &mut found);
+    found
+}
+
+#[test]
+fn monitoring_page_has_every_field_of_the_status() {
+    let page = read("docs/monitoring.md");
+    let list = page.split("\n## ").find(|section| section.starts_with("`/status`")).unwrap();
+    let documented: BTreeSet<String> = rows(list).map(|row| row[0].to_owned()).collect();
+    assert_eq!(documented, fields());
+}
+
+/// The log events of states that last, each with its field, as the monitoring page has them.
+fn lasting() -> BTreeMap<String, String> {
+    let page = read("docs/monitoring.md");
+    let list = page.split("\n### ").find(|section| section.starts_with("What lasts")).unwrap();
+    rows(list).map(|row| (row[0].to_owned(), row[1].to_owned())).collect()
+}
+
+#[test]
+fn log_events_are_moments_or_have_a_field_of_the_status() {
+    let (logged, lasting, fields) = (logged_events(), lasting(), fields());
+    let moments: BTreeMap<&str, &str> = MOMENTS.into();
+    for event in logged.keys() {
+        let places =
+            usize::from(moments.contains_key(event.as_str())) + usize::from(lasting.contains_key(event));
+        assert_eq!(places, 1, "decide about {event:?}: a moment, or in the table of docs/monitoring.md");
+    }
+    for event in moments.keys() {
+        assert!(logged.contains_key(*event), "there is no event {event:?}");
+    }
+    for (event, field) in &lasting {
+        assert!(logged.contains_key(event), "there is no event {event:?}");
+        assert!(fields.contains(field), "{event}: there is no field {field}");
+    }
+}
