@@ -54,6 +54,11 @@ impl ServiceManager {
         Self { socket, interval, last_beat: Instant::now(), status: String::new() }
     }
 
+    /// Nobody is told.
+    pub(super) fn nobody() -> Self {
+        Self { socket: None, interval: None, last_beat: Instant::now(), status: String::new() }
+    }
+
     /// Whether a service manager listens.
     pub(super) fn is_there(&self) -> bool {
         self.socket.is_some()

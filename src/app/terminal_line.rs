@@ -16,11 +16,11 @@ const MESSAGE: usize = 24;
 /// Colours, as the terminal's escape sequences; empty on one without colours.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Colours {
-    dim: &'static str,
-    bold: &'static str,
-    yellow: &'static str,
-    red: &'static str,
-    off: &'static str,
+    pub(super) dim: &'static str,
+    pub(super) bold: &'static str,
+    pub(super) yellow: &'static str,
+    pub(super) red: &'static str,
+    pub(super) off: &'static str,
 }
 
 impl Colours {

@@ -59,6 +59,14 @@ impl Tools {
         Self::find_in(path.as_deref(), *upload != Upload::None, notify)
     }
 
+    /// Looks for git, the only program that a plan needs.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub(super) fn find_git() -> Result<PathBuf, MissingTool> {
+        look_for(environment::variable("PATH").as_deref(), "git", "list upstreams")
+    }
+
     /// Looks for the programs in the directories of `path`, a value of `PATH`.
     fn find_in(
         path: Option<&OsStr>,

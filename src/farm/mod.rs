@@ -12,6 +12,7 @@ mod calendar;
 mod counted;
 pub(crate) mod events;
 mod failures;
+pub(crate) mod fate;
 mod flight;
 mod holds;
 mod hooks;
@@ -63,6 +64,8 @@ use crate::recipe::upstream_url::UpstreamUrl;
 /// The part of the configuration that the decisions depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
+    /// Only list the upstreams and decide nothing more.
+    pub plans: bool,
     /// Stop after one sweep (`--once`) instead of running until told to stop.
     pub once: bool,
     /// The poll interval of recipes that name none.
@@ -221,9 +224,11 @@ impl Farm {
         self.report_unmatched(now, &mut effects);
         self.requeue_due_retries(now);
         self.start_polls(now, &mut effects);
-        self.start_publish(now, &mut effects);
-        self.start_builds(now, &mut effects);
-        self.start_upload(now, &mut effects);
+        if !self.options.plans {
+            self.start_publish(now, &mut effects);
+            self.start_builds(now, &mut effects);
+            self.start_upload(now, &mut effects);
+        }
         effects.0
     }
 

@@ -8,6 +8,7 @@ use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
+use crate::farm::fate::Fate;
 use crate::farm::matched::{fingerprint_of, keep_newest};
 use crate::farm::moment::Moment;
 use crate::farm::queue::{Candidate, Urgency};
@@ -15,7 +16,7 @@ use crate::farm::schedule::Listing;
 use crate::farm::warnings::{PARTLY_PUBLISHED, RAISE_REVISION, Warnings};
 use crate::farm::{Effects, Farm};
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::recipe::{Recipe, TagVersion, Upstream};
+use crate::recipe::{Recipe, Upstream};
 
 impl Farm {
     pub(super) fn start_polls(&mut self, now: Moment, effects: &mut Effects) {
@@ -112,32 +113,24 @@ impl Farm {
         let mut absent = upstream.possible_exclusions();
         let mut newest = None;
         for tag in tags.iter() {
-            let meaning = upstream.version_of(tag);
-            is_foreign &= meaning == TagVersion::NoMatch;
-            if meaning == TagVersion::Excluded {
-                absent.remove(tag);
-            }
-            let version = match meaning {
-                TagVersion::NoMatch | TagVersion::TooOld | TagVersion::Excluded => continue,
-                TagVersion::Invalid { reason, .. } => {
-                    warnings.skipped(tag, reason.to_string(), effects);
+            let first = |version: &Version| versions.get(version).map(|found| found.tag);
+            let fate = self.fate_of(&recipe, &upstream, tag, first);
+            is_foreign &= fate == Fate::Foreign;
+            let (version, presence) = match fate {
+                Fate::Foreign | Fate::TooOld => continue,
+                Fate::Excluded => {
+                    absent.remove(tag);
                     continue;
                 }
-                TagVersion::Version(version) => version,
+                Fate::Unusable { reason, is_version } => {
+                    matches += usize::from(is_version);
+                    warnings.skipped(tag, reason, effects);
+                    continue;
+                }
+                Fate::Version(version, presence) => (version, presence),
             };
             matches += 1;
-            if !self.not_commits.is_empty()
-                && let Some(reason) = self.not_commits.get(&(upstream.url.to_string(), tag.to_owned()))
-            {
-                warnings.skipped(tag, reason.clone(), effects);
-                continue;
-            }
-            if let Some(Found { tag: first, .. }) = versions.get(&version) {
-                warnings.skipped(tag, format!("tag {first:?} is version {version} too"), effects);
-                continue;
-            }
             let key = JobKey { recipe: id.clone(), version };
-            let presence = self.archive.presence(&recipe.packages, &key.version);
             if presence != Presence::Absent {
                 self.end_failure(&key);
             }

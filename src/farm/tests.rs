@@ -145,7 +145,15 @@ impl Bench {
 
 /// Returns the options of a farm with one builder and four pollers.
 pub(super) fn options(once: bool) -> Options {
-    Options { once, default_interval: HOUR, poll_jobs: 4, build_jobs: 1, uploads: false, order_seed: None }
+    Options {
+        plans: false,
+        once,
+        default_interval: HOUR,
+        poll_jobs: 4,
+        build_jobs: 1,
+        uploads: false,
+        order_seed: None,
+    }
 }
 
 fn describe(effect: &Effect) -> Option<String> {

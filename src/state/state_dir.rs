@@ -53,11 +53,12 @@ const REPO: &str = "repo";
 /// The directory of packages that another manager left and that cannot be published.
 const SET_ASIDE: &str = "publish-set-aside";
 
-/// An open, locked state directory. The lock is released when it is dropped.
+/// A state directory, open and locked, unless it was made by [`StateDir::unlocked`].
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
-    _lock: ManagerLock,
+    /// Released when this is dropped; none if this only names the files.
+    _lock: Option<ManagerLock>,
     /// Distinguishes the file names of this process from the names of earlier ones.
     token: u128,
     counter: AtomicU64,
@@ -105,7 +106,7 @@ impl StateDir {
         })?;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let token = since_epoch.unwrap_or_default().as_millis();
-        let state = Self { root: root.to_owned(), _lock: lock, token, counter: AtomicU64::new(0) };
+        let state = Self { root: root.to_owned(), _lock: Some(lock), token, counter: AtomicU64::new(0) };
         for directory in [state.sources(), state.stage(), state.publish()] {
             make_private(&directory).map_err(not_writable(&directory))?;
         }
@@ -117,6 +118,11 @@ impl StateDir {
         let _ = make_private(&state.logs());
         close_tree_to_writers(&state.repo());
         Ok(state)
+    }
+
+    /// Names the files of the state directory at `root`, for a reader: locks and creates nothing.
+    pub(crate) fn unlocked(root: &Path) -> Self {
+        Self { root: root.to_owned(), _lock: None, token: 0, counter: AtomicU64::new(0) }
     }
 
     /// Finds problems that would keep a manager from opening the state directory at `root`. Creates

@@ -49,6 +49,7 @@ mod one_request;
 mod other_users;
 mod payloads;
 mod plain_servers;
+mod plan;
 mod progress;
 mod publishing;
 mod recipe_tags;
