@@ -43,6 +43,7 @@ pub(super) fn log(notice: &Notice) {
         | Notice::PublishFailed { .. }
         | Notice::GroupRefused { .. }
         | Notice::OutputsGone { .. }
+        | Notice::NoFilesPublished { .. }
         | Notice::UploadStarted
         | Notice::UploadComplete { .. }
         | Notice::UploadFailed { .. } => log_publish(notice),
@@ -163,6 +164,10 @@ fn log_publish(notice: &Notice) {
         }
         Notice::GroupRefused { versions, reason } => {
             warn!(versions, error = reason; "publish of several versions failed, publishing each alone");
+        }
+        Notice::NoFilesPublished { key: JobKey { recipe, version } } => {
+            let advice = "check that build.sh installs below DESTDIR";
+            warn!(recipe:%, version:%, advice; "published packages have no files");
         }
         Notice::OutputsGone { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%; "pending packages are gone, building the version again");

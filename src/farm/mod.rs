@@ -211,6 +211,7 @@ impl Farm {
             Event::BuildWarned { recipe, warning } => {
                 self.build_warnings.entry(recipe).or_default().push(warning);
             }
+            Event::NoFilesPublished(key) => self.on_no_files_published(key, &mut effects),
             Event::PauseFound(is_paused) => self.on_pause_found(is_paused, now, &mut effects),
             Event::ReloadRequested => {
                 // An operator who knows that the upstream has moved the tag need not wait.

@@ -2,7 +2,7 @@
 
 use peipkg_format::archive_index::Presence;
 
-use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome};
+use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome, Warning};
 use crate::farm::moment::Moment;
 use crate::farm::publishing::{Finished, Running};
 use crate::farm::{Effects, Farm};
@@ -83,6 +83,19 @@ impl Farm {
         }
         self.requeue_aside();
         self.owe_upload(now);
+    }
+
+    /// Warns of a version without files whose recipe wants some: its build script most likely ignores
+    /// `DESTDIR`. A recipe may also make packages of metadata alone.
+    pub(super) fn on_no_files_published(&mut self, key: JobKey, effects: &mut Effects) {
+        if !self.roster.get(&key.recipe).is_some_and(|recipe| recipe.claims_files) {
+            return;
+        }
+        let detail = "build.sh has most likely not installed below DESTDIR".to_owned();
+        let warning =
+            Warning { event: "published packages have no files", subject: key.version.to_string(), detail };
+        self.build_warnings.entry(key.recipe.clone()).or_default().push(warning);
+        effects.report(Notice::NoFilesPublished { key });
     }
 
     /// Tries each version of a refused group alone at once, and a version that was alone later.

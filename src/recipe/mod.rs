@@ -49,6 +49,8 @@ pub struct Recipe {
     pub dir: PathBuf,
     /// The packages that a build produces, in the order of the file, without duplicates.
     pub packages: Vec<PackageName>,
+    /// Whether one of its packages wants files: not all are only metadata.
+    pub claims_files: bool,
     /// The line of each package in the file.
     pub package_lines: Vec<usize>,
     /// The keys that its builds sign binaries with, each with its first line in the file.
@@ -132,6 +134,9 @@ impl Recipe {
         let sign_keys = sign_keys(root.sections("sign"));
         let build_script = root.section("meta").and_then(build_script);
         let unbuildable = root.sections("package").into_iter().filter_map(unfit_description).collect();
+        let claims_files = root.sections("package").into_iter().any(|mut stanza| {
+            stanza.optional::<Vec<String>>("files").is_some_and(|found| !found.value.is_empty())
+        });
         // `peipkg-build` reports them; a recipe is not refused for what the manager does not own.
         document.discard_problems();
         let stanzas = root.sections("package");
@@ -154,6 +159,7 @@ impl Recipe {
             id: id.into(),
             dir: dir.to_owned(),
             packages,
+            claims_files,
             package_lines,
             sign_keys,
             build_script,

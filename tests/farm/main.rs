@@ -42,6 +42,7 @@ mod listing;
 mod listing_ways;
 mod loose_packages;
 mod manual;
+mod no_files;
 mod notifying;
 mod odd_files;
 mod official_recipes;

@@ -95,6 +95,8 @@ pub(crate) enum Event {
         /// The warning, which the log has.
         warning: Warning,
     },
+    /// None of the packages of this version, which was just published, has a file.
+    NoFilesPublished(JobKey),
     /// Whether the file that holds builds is there: looked up at the start and before each reload.
     PauseFound(bool),
     /// SIGHUP.

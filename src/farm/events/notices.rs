@@ -139,6 +139,9 @@ pub(crate) enum Notice {
     },
     BuildsPaused,
     BuildsResumed,
+    NoFilesPublished {
+        key: JobKey,
+    },
     RecipePaused {
         recipe: Arc<str>,
     },
