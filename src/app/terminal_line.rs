@@ -55,18 +55,24 @@ pub(super) fn line(
     let is_subject = |key: &str| field("recipe").is_some() && matches!(key, "recipe" | "version");
     // The first failure need not be counted.
     let is_plain = |key: &str, value: &str| key == "failures" && value == "1";
-    for (key, value) in fields {
-        if is_subject(key) || is_sentence(key) || is_plain(key, value) {
-            continue;
-        }
-        let value = if is_duration(key) { rounded(value) } else { value.clone() };
+    let add = |line: &mut String, key: &str, value: &str| {
+        let value = if is_duration(key) { rounded(value) } else { value.to_owned() };
         let _ = write!(line, " {dim}{}={off}{}", shown(key), Quoted(&value));
+    };
+    for (key, value) in fields {
+        if !(is_subject(key) || is_sentence(key) || is_plain(key, value) || key == "log") {
+            add(&mut line, key, value);
+        }
     }
     for (_, text) in fields.iter().filter(|(key, _)| is_sentence(key)) {
         // The build log has what the programs around the cause said.
         let cause = text.rsplit_once("; before that: ").filter(|_| field("log").is_some());
         let text = cause.map_or_else(|| text.clone(), |(_, cause)| format!("... {cause}"));
         let _ = write!(line, " {}", shown(&text));
+    }
+    // A long path would hide the cause.
+    if let Some(log) = field("log") {
+        add(&mut line, "log", log);
     }
     line.truncate(line.trim_end().len());
     line
@@ -161,7 +167,7 @@ mod tests {
             Level::Error,
             "build failed",
             &failed(&[("log", "/l")], "1"),
-            "11:40:10 error build failed             broken 1-1 log=/l ... no rule to make target all",
+            "11:40:10 error build failed             broken 1-1 ... no rule to make target all log=/l",
         );
         check(
             Level::Error,

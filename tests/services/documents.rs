@@ -30,8 +30,12 @@ fn front_page_commands_work() {
     desk.version("1.2.0", &[]);
     // Give the demo the programs of this test run.
     desk.variable("BIN", Tools::get().build.parent().unwrap());
+    // Its readers sit at a terminal, and in their home directory.
+    desk.use_terminal();
+    let home = desk.path("/var/lib/peipkg-manager");
+    desk.change("/home/me", home.to_str().unwrap());
     follow("README.md", &mut desk, |_, _| {});
-    assert!(desk.path("/var/lib/peipkg-manager/repo/repo.json").exists());
+    assert!(home.join("farm/state/repo/p/hello/1.0.0-1").exists());
 }
 
 #[test]

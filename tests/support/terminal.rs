@@ -7,11 +7,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::running::Output;
 use super::wait::{PATIENCE, wait_until};
 
 /// A terminal, and all text written to it.
@@ -47,6 +49,31 @@ impl Terminal {
         child
     }
 
+    /// Runs `command` to its end with the terminal as its standard output, and returns that as a pipe
+    /// would have it.
+    #[track_caller]
+    pub fn output_of(&self, command: &mut Command) -> Output {
+        let begun = Instant::now();
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(self.open()).spawn().unwrap();
+        command.stdout(Stdio::null());
+        let reader = self.read();
+        let mut status = None;
+        wait_until("the command ends", PATIENCE, || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        reader.join().unwrap();
+        Output {
+            command: format!("{command:?}"),
+            directory: command.get_current_dir().unwrap_or(Path::new(".")).to_owned(),
+            status: status.unwrap(),
+            stdout: self.text().replace("\r\n", "\n"),
+            stderr: String::new(),
+            elapsed: begun.elapsed(),
+        }
+    }
+
     /// Opens the terminal as a program has it.
     fn open(&self) -> File {
         let name = ptsname(&self.other_end, Vec::new()).unwrap();
@@ -54,8 +81,8 @@ impl Terminal {
         File::options().read(true).write(true).open(path).unwrap()
     }
 
-    /// Begins to collect the text.
-    fn read(&self) {
+    /// Begins to collect the text, until no process has the terminal open.
+    fn read(&self) -> JoinHandle<()> {
         let (mut reader, written) = (File::from(self.other_end.try_clone().unwrap()), self.written.clone());
         thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -63,7 +90,7 @@ impl Terminal {
             while let Ok(length @ 1..) = reader.read(&mut buffer) {
                 written.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
-        });
+        })
     }
 
     pub fn text(&self) -> String {
