@@ -32,7 +32,7 @@ mod tests;
 mod turns;
 mod upload_state;
 mod uploads;
-pub(crate) mod warnings;
+mod warnings;
 mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counted::Counted;
-use events::{Effect, Event, JobKey, Notice};
+use events::{Effect, Event, JobKey, Notice, Warning};
 use failures::Failures;
 use flight::{Flight, Lost};
 use holds::Stop;
@@ -53,7 +53,7 @@ use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
 use upload_state::UploadState;
-use warnings::{Warned, Warning};
+use warnings::Warned;
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
