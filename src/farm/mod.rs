@@ -40,10 +40,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counted::Counted;
-use events::{Effect, Event, JobKey, Notice, Warning};
+use events::{Effect, Event, JobKey, Notice, Warned, Warning};
 use failures::Failures;
 use flight::{Flight, Lost};
-use holds::Stop;
 use hooks::Hooks;
 use matched::Matched;
 use moment::Moment;
@@ -53,7 +52,6 @@ use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
 use upload_state::UploadState;
-use warnings::Warned;
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -135,6 +133,16 @@ pub(crate) struct Farm {
 struct Refused {
     at: Moment,
     problems: Vec<Problem>,
+}
+
+/// A stop that a signal asked for.
+#[derive(Debug)]
+struct Stop {
+    outcome: Outcome,
+    /// When the farm stops waiting for running listings.
+    polls_abandoned: Moment,
+    /// Whether a listing waited or ran when the stop came.
+    has_polls_left: bool,
 }
 
 impl Farm {

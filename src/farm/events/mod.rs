@@ -20,7 +20,7 @@ pub(crate) use crate::farm::events::notices::Notice;
 pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
 pub use crate::farm::events::tags::Tags;
-pub(crate) use crate::farm::events::warnings::Warning;
+pub(crate) use crate::farm::events::warnings::{Warned, Warning};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
 

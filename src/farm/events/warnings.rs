@@ -1,5 +1,6 @@
 //! A warning whose cause lasts: the log has it once, `/status` as long as it is so. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::farm::status;
@@ -21,3 +22,6 @@ impl Warning {
         status::Warning { event: self.event, recipe, subject: self.subject, detail: self.detail }
     }
 }
+
+/// The warnings that were given about a recipe: event and subject, and the detail.
+pub(crate) type Warned = BTreeMap<(&'static str, Box<str>), Box<str>>;
