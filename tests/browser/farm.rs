@@ -73,7 +73,7 @@ fn page_shows_failures_first_and_runs_nothing() {
     let foreign = "[...document.querySelectorAll('script, img, svg, iframe, b, form, object')].length + (window.pwned || 0)";
     assert_eq!(browser.eval(foreign), 0);
     // The policy admits the page's style.
-    assert_eq!(browser.eval("getComputedStyle(document.body).maxWidth"), "840px");
+    assert_eq!(browser.eval("getComputedStyle(document.body).maxWidth"), "896px");
     assert_eq!(browser.console(), [""; 0]);
 }
 

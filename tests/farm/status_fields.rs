@@ -158,3 +158,28 @@ fn log_events_are_moments_or_have_a_field_of_the_status() {
         assert!(fields.contains(field), "{event}: there is no field {field}");
     }
 }
+
+/// The events that the sources put into `warnings` of `/status`.
+fn warned() -> BTreeSet<String> {
+    let mut events = BTreeSet::new();
+    for path in files_below("src", "rs") {
+        let source = fs::read_to_string(&path).unwrap();
+        let mut starts = vec!["troubles::begin(", "troubles::begin_while_there(", "let event = "];
+        if path.ends_with("farm/warnings.rs") {
+            starts.push(": &str =");
+        }
+        for start in starts {
+            let texts = source.split(start).skip(1).filter_map(|call| call.trim_start().strip_prefix('"'));
+            events.extend(texts.map(|text| text.split('"').next().unwrap().to_owned()));
+        }
+    }
+    // The end of a sentence, and no event.
+    events.remove("raise peios_revision");
+    events
+}
+
+#[test]
+fn warnings_of_the_status_are_the_log_events_that_the_page_says() {
+    let documented = lasting().into_iter().filter(|(_, field)| field == "warnings[].event");
+    assert_eq!(warned(), documented.map(|(event, _)| event).collect());
+}
