@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::app::notices::shown_problems;
 use crate::farm::events::{JobKey, Notice};
 use crate::process::{Interrupt, Program};
+use crate::state::troubles;
 
 /// How long one run of the program may take: far longer than a mail or a request does.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -71,9 +72,15 @@ impl Notifier {
                 while let Ok(notification) = waiting.recv() {
                     let run = run(&program, &args, &notification, &interrupt);
                     let before = std::mem::replace(&mut is_failing, run.is_err());
-                    if let (Err(error), false) = (run, before) {
-                        let event = notification.event;
-                        warn!(event, error; "notification failed");
+                    match run {
+                        Ok(()) => troubles::end("notification failed"),
+                        Err(error) => {
+                            troubles::begin("notification failed", "", &error);
+                            if !before {
+                                let event = notification.event;
+                                warn!(event, error; "notification failed");
+                            }
+                        }
                     }
                 }
             }
@@ -93,11 +100,14 @@ impl Notifier {
 
     fn add(&mut self, notification: Notification) {
         let Err(TrySendError::Full(notification)) = self.queue.try_send(notification) else {
-            self.is_dropping = false;
+            if std::mem::take(&mut self.is_dropping) {
+                troubles::end("too many notifications wait, dropping the oldest");
+            }
             return;
         };
         if !std::mem::replace(&mut self.is_dropping, true) {
             warn!(waiting = WAITING; "too many notifications wait, dropping the oldest");
+            troubles::begin("too many notifications wait, dropping the oldest", "", "");
         }
         // The thread may have made room meanwhile; then nothing is dropped.
         let _ = self.waiting.try_recv();

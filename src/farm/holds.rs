@@ -4,21 +4,11 @@ use std::time::Duration;
 
 use crate::farm::events::{Effect, Notice};
 use crate::farm::moment::Moment;
-use crate::farm::{Effects, Farm, Outcome};
+use crate::farm::{Effects, Farm, Outcome, Stop};
 
 /// How long a stopping farm waits for listings. Interrupted git processes end well within it; a
 /// listing that still waits for a silent server can be cut off without loss.
 const POLLS_GRACE: Duration = Duration::from_secs(2);
-
-/// A stop that a signal asked for.
-#[derive(Debug)]
-pub(super) struct Stop {
-    pub(super) outcome: Outcome,
-    /// When the farm stops waiting for running listings.
-    pub(super) polls_abandoned: Moment,
-    /// Whether a listing waited or ran when the stop came.
-    pub(super) has_polls_left: bool,
-}
 
 impl Farm {
     /// Holds all builds, or lets them go on. Polls, publishes and uploads are not held.

@@ -34,7 +34,7 @@ mod tests;
 mod turns;
 mod upload_state;
 mod uploads;
-pub(crate) mod warnings;
+mod warnings;
 mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -42,10 +42,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counted::Counted;
-use events::{Effect, Event, JobKey, Notice};
+use events::{Effect, Event, JobKey, Notice, Warned, Warning};
 use failures::Failures;
 use flight::{Flight, Lost};
-use holds::Stop;
 use hooks::Hooks;
 use matched::Matched;
 use moment::Moment;
@@ -56,7 +55,6 @@ use queue::{Candidate, Queue};
 use schedule::Schedule;
 use tally::Counts;
 use upload_state::UploadState;
-use warnings::{Warned, Warning};
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -141,6 +139,16 @@ pub(crate) struct Farm {
 struct Refused {
     at: Moment,
     problems: Vec<Problem>,
+}
+
+/// A stop that a signal asked for.
+#[derive(Debug)]
+struct Stop {
+    outcome: Outcome,
+    /// When the farm stops waiting for running listings.
+    polls_abandoned: Moment,
+    /// Whether a listing waited or ran when the stop came.
+    has_polls_left: bool,
 }
 
 impl Farm {

@@ -91,9 +91,9 @@ impl Farm {
         if !self.roster.get(&key.recipe).is_some_and(|recipe| recipe.claims_files) {
             return;
         }
+        let event = "published packages have no files";
         let detail = "build.sh has most likely not installed below DESTDIR".to_owned();
-        let warning =
-            Warning { event: "published packages have no files", subject: key.version.to_string(), detail };
+        let warning = Warning { event, subject: key.version.to_string(), detail };
         self.build_warnings.entry(key.recipe.clone()).or_default().push(warning);
         effects.report(Notice::NoFilesPublished { key });
     }

@@ -6,6 +6,8 @@ mod fairness;
 mod hooks;
 mod outputs;
 mod overtaken;
+mod pauses;
+mod states;
 mod sweeps;
 mod versions;
 
@@ -202,6 +204,9 @@ fn describe(effect: &Effect) -> Option<String> {
             }
             Notice::PollFailed { recipe, .. } => format!("poll failed {recipe}"),
             Notice::ReloadRefused { .. } => "reload refused".into(),
+            Notice::BuildsPaused => "paused".into(),
+            Notice::BuildsResumed => "resumed".into(),
+            Notice::RecipePaused { recipe } => format!("paused {recipe}"),
             _ => return None,
         },
     };

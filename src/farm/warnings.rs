@@ -1,13 +1,12 @@
 //! The warnings about a recipe. The log has each once; `/status` has it as long as its cause lasts. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use peipkg_format::problem::excerpt;
 
 use crate::farm::Effects;
-use crate::farm::events::{JobKey, Notice};
-use crate::farm::status;
+use crate::farm::events::{JobKey, Notice, Warned};
 
 /// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
 /// hostile upstream cannot fill the log.
@@ -23,27 +22,6 @@ pub(super) const DEDUP_CHECK_FAILED: &str = "dedup check failed";
 
 /// Ends the warning about a version that is only partly published.
 pub(super) const RAISE_REVISION: &str = "raise peios_revision";
-
-/// A warning whose cause lasts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Warning {
-    /// The message of its log line.
-    pub event: &'static str,
-    /// A tag, a version, a path or the like; empty if the event has only one cause.
-    pub subject: String,
-    /// The rest of the line, for people.
-    pub detail: String,
-}
-
-impl Warning {
-    /// Returns the warning as `/status` has it.
-    pub(crate) fn of(self, recipe: Option<Arc<str>>) -> status::Warning {
-        status::Warning { event: self.event, recipe, subject: self.subject, detail: self.detail }
-    }
-}
-
-/// The warnings that were given about a recipe: event and subject, and the detail.
-pub(super) type Warned = BTreeMap<(&'static str, Box<str>), Box<str>>;
 
 /// Collects the warnings of one match with an upstream's tags.
 pub(super) struct Warnings<'a> {

@@ -3,18 +3,20 @@
 
 mod html;
 mod sections;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use crate::farm::status::{Status, Time};
 use crate::http::page::html::Html;
+use crate::http::page::sections::RECIPES;
+use crate::http::page::words::{Ago, Count};
 
 /// The style of the page. [`POLICY`] has its hash.
 const STYLE: &str = include_str!("page/style.css");
 
 /// The answer's `Content-Security-Policy`: nothing runs and nothing is loaded, even if markup got in.
-pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-5apbjIijusHJnEcBvSs7B7o+a7Hbe19GR6Cr8trfqAY='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// How many recipes a page lists.
-pub(super) const RECIPES: usize = 200;
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-9uqoshg+xHAIfn5aky4bJA2Aj7s0U83+sWvZX7fV074='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Returns which page of the recipes a query asks for. A query that is none of ours gets the first.
 pub(super) fn number(query: &str) -> usize {
@@ -77,51 +79,22 @@ impl Verdict {
         let failed = status.failures.as_ref().map_or(0, |failures| failures.len());
         let bad_polls = status.polls.values().filter(|poll| poll.error.is_some()).count();
         let (markup, text) = if failed > 0 {
-            ("<p class=b><strong>", format!("{} failed", Count(failed, "version")))
+            ("<p><strong class=f>", format!("{} failed", Count(failed, "version")))
         } else if status.upload_state == "failed" {
-            ("<p class=b><strong>", "Upload failed".to_owned())
+            ("<p><strong class=f>", "Upload failed".to_owned())
         } else if status.reload_refused.is_some() {
-            ("<p class=b><strong>", "Reload refused".to_owned())
+            ("<p><strong class=f>", "Reload refused".to_owned())
         } else if status.draining {
-            ("<p class=w><strong>", "Stopping".to_owned())
+            ("<p><strong class=w>", "Stopping".to_owned())
         } else if status.paused_since.is_some() {
-            ("<p class=w><strong>", "Paused".to_owned())
+            ("<p><strong class=w>", "Paused".to_owned())
         } else if bad_polls > 0 {
-            ("<p class=w><strong>", format!("Upstreams of {} not listed", Count(bad_polls, "recipe")))
+            ("<p><strong class=w>", format!("Upstreams of {} not listed", Count(bad_polls, "recipe")))
         } else if status.warnings_length > 0 {
-            ("<p class=w><strong>", Count(status.warnings_length, "warning").to_string())
+            ("<p><strong class=w>", Count(status.warnings_length, "warning").to_string())
         } else {
-            ("<p class=g><strong>", "All is well".to_owned())
+            ("<p><strong class=g>", "All is well".to_owned())
         };
         Self { markup, text }
-    }
-}
-
-/// A number of things.
-struct Count(usize, &'static str);
-
-impl std::fmt::Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plural = if self.0 == 1 { "" } else { "s" };
-        write!(f, "{} {}{plural}", self.0, self.1)
-    }
-}
-
-/// A time as its distance from now.
-struct Ago(Time, Time);
-
-impl std::fmt::Display for Ago {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (time, now) = (self.0.seconds(), self.1.seconds());
-        let distance = match time.abs_diff(now) {
-            0 => return f.write_str("now"),
-            seconds @ ..120 => format!("{seconds} s"),
-            seconds @ ..7200 => format!("{} min", seconds / 60),
-            seconds @ ..172_800 => format!("{} h", seconds / 3600),
-            // Further than any time that the farm plans.
-            seconds if time > now && seconds > 3_652 * 86_400 => return f.write_str("never"),
-            seconds => format!("{} d", seconds / 86_400),
-        };
-        if time > now { write!(f, "in {distance}") } else { write!(f, "{distance} ago") }
     }
 }

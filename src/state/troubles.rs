@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peipkg_format::problem::excerpt;
 
-use crate::farm::warnings::Warning;
+use crate::farm::events::Warning;
 
 /// How many troubles of one event are kept: a disk that is full may cause any number.
 const KEPT: usize = 100;

@@ -12,7 +12,39 @@ use crate::manual::{files_below, logged_events, read, rows};
 /// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
 /// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
 /// `docs/monitoring.md` names.
-const MOMENTS: [(&str, &str); 0] = [];
+const MOMENTS: [(&str, &str); 25] = [
+    ("polling upstream", "its end tells"),
+    ("listing upstream", "how one poll is done"),
+    ("one request did not list upstream", "two requests follow at once"),
+    (
+        "fetch hung, leaving other versions of this upstream to the next sweep",
+        "only a sweep, which has no `/status`",
+    ),
+    (
+        "build timed out, leaving other versions of this recipe to the next sweep",
+        "only a sweep, which has no `/status`",
+    ),
+    ("publish of several versions failed, publishing each alone", "each then succeeds or is in `failures`"),
+    ("build interrupted", "the manager ends"),
+    ("pending packages are already published, removing them", "all is well again"),
+    ("loose package is published already, removing it", "all is well again"),
+    ("loose packages found, publishing them", "they are in `queue` as pending"),
+    ("publish stands, although the tool failed", "the versions are published"),
+    ("publish was cut short, repository restored", "the versions are pending again"),
+    ("pending packages are gone, building the version again", "the version is in `queue`"),
+    ("journal is damaged, but the repository is whole", "the journal is dropped"),
+    ("webhook server listening", "otherwise there is no `/status`"),
+    ("webhook signature invalid", "anybody can send one"),
+    ("webhook payload refused", "one request"),
+    ("request refused", "one request"),
+    ("cannot accept a connection", "one client"),
+    ("POST to an unknown path", "anybody can send one"),
+    ("http gate failed", "there is no `/status` any more"),
+    ("builds go on", "all is well again"),
+    ("stopping before all notifications are sent", "the manager ends"),
+    ("cannot reach the service manager", "one message"),
+    ("peipkg-manager stopped", "the manager ends"),
+];
 
 /// The names of all fields of a document, as the monitoring page writes them.
 fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
@@ -107,7 +139,7 @@ fn monitoring_page_has_every_field_of_the_status() {
 /// The log events of states that last, each with its field, as the monitoring page has them.
 fn lasting() -> BTreeMap<String, String> {
     let page = read("docs/monitoring.md");
-    let list = page.split("\n### ").find(|section| section.starts_with("What lasts")).unwrap();
+    let list = page.split("\n## ").find(|section| section.starts_with("What lasts")).unwrap();
     rows(list).map(|row| (row[0].to_owned(), row[1].to_owned())).collect()
 }
 
@@ -127,4 +159,29 @@ fn log_events_are_moments_or_have_a_field_of_the_status() {
         assert!(logged.contains_key(event), "there is no event {event:?}");
         assert!(fields.contains(field), "{event}: there is no field {field}");
     }
+}
+
+/// The events that the sources put into `warnings` of `/status`.
+fn warned() -> BTreeSet<String> {
+    let mut events = BTreeSet::new();
+    for path in files_below("src", "rs") {
+        let source = fs::read_to_string(&path).unwrap();
+        let mut starts = vec!["troubles::begin(", "troubles::begin_while_there(", "let event = "];
+        if path.ends_with("farm/warnings.rs") {
+            starts.push(": &str =");
+        }
+        for start in starts {
+            let texts = source.split(start).skip(1).filter_map(|call| call.trim_start().strip_prefix('"'));
+            events.extend(texts.map(|text| text.split('"').next().unwrap().to_owned()));
+        }
+    }
+    // The end of a sentence, and no event.
+    events.remove("raise peios_revision");
+    events
+}
+
+#[test]
+fn warnings_of_the_status_are_the_log_events_that_the_page_says() {
+    let documented = lasting().into_iter().filter(|(_, field)| field == "warnings[].event");
+    assert_eq!(warned(), documented.map(|(event, _)| event).collect());
 }

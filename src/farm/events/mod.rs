@@ -5,6 +5,7 @@ mod jobs;
 mod notices;
 mod polls;
 mod tags;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(crate) use crate::farm::events::notices::Notice;
 pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
 pub use crate::farm::events::tags::Tags;
-pub(crate) use crate::farm::warnings::Warning;
+pub(crate) use crate::farm::events::warnings::{Warned, Warning};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
 

@@ -8,17 +8,20 @@ use peipkg_format::problem::excerpt;
 
 use crate::farm::status::{Failure, InFlight, Poll, Status, Time};
 use crate::http::page::html::Html;
-use crate::http::page::{Ago, Count, RECIPES};
+use crate::http::page::words::{Ago, Count};
+
+/// How many recipes a page lists.
+pub(super) const RECIPES: usize = 200;
 
 /// How many things a section names.
 const NAMED: usize = 20;
 
 /// How long the page may be, in bytes, before failures are shown without the end of their logs.
-const ROOM_FOR_LOGS: usize = 7 * 1024;
+const ROOM_FOR_LOGS: usize = 6 * 1024;
 
 /// How long the page may be, in bytes, before each section only counts its further things. The rest of
 /// 30 KB is for the recipes.
-const ROOM: usize = 12 * 1024;
+const ROOM: usize = 10 * 1024;
 
 /// Writes the first of a section's things, at least one, and how many `all` has beyond them.
 fn list<T>(
@@ -46,7 +49,7 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
         html.markup("<p class=n>The manager stops as soon as the builds in progress are published.");
     }
     if let Some(since) = status.paused_since {
-        html.markup("<p class=n>Builds are paused since ").text(Ago(since, now));
+        html.markup("<p class=n>Builds were paused ").text(Ago(since, now));
         html.markup(": remove the file <code>pause</code> from the state directory and reload.");
     }
     if let Some(refused) = &status.reload_refused {
@@ -67,22 +70,25 @@ pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
         html.markup("<article class=b><h3>").text(spaced(version)).markup("</h3><p>");
         html.text(excerpt(&failure.last_error)).markup("<p class=d>");
         let Failure { failures, next_retry, stage, .. } = failure;
-        html.text(format_args!("{stage} failed {}, ", Count(*failures as usize, "time")));
+        html.text(stage).markup(" failed");
+        if *failures > 1 {
+            html.text(format_args!(" {failures} times"));
+        }
         if next_retry.seconds() <= now.seconds() {
-            html.markup("waits for its next try");
+            html.markup(", waits for its next try");
         } else {
-            html.text(format_args!("next try {}", Ago(*next_retry, now)));
+            html.text(format_args!(", next try {}", Ago(*next_retry, now)));
         }
-        if let Some(log) = &failure.log {
-            html.markup(". Log: <code>").text(log).markup("</code>");
-        }
-        if !failure.log_tail.is_empty() && html.len() < ROOM_FOR_LOGS {
-            html.markup("<pre tabindex=0>");
-            for line in &failure.log_tail {
+        // Without the names of the steps before: the cause is what the last one has written.
+        let mut tail = failure.log_tail.iter().skip_while(|line| line.starts_with("== ")).peekable();
+        if tail.peek().is_some() && html.len() < ROOM_FOR_LOGS {
+            html.markup("<pre>");
+            for line in tail {
                 html.text(line).markup("\n");
             }
             html.markup("</pre>");
         }
+        log(html, failure.log.as_deref());
         html.markup("</article>");
     });
 }
@@ -94,26 +100,22 @@ pub(super) fn work(html: &mut Html, status: &Status, now: Time) {
             return;
         }
         html.markup(heading);
-        list(html, jobs, jobs.len(), |html, InFlight { recipe, version, started_at, log }| {
-            html.markup("<article><h3>")
-                .text(recipe)
-                .markup(" ")
-                .text(version)
-                .markup("</h3><p class=d>started ");
-            html.text(Ago(*started_at, now));
-            if let Some(log) = log {
-                html.markup(". Log: <code>").text(log).markup("</code>");
-            }
+        list(html, jobs, jobs.len(), |html, job| {
+            html.markup("<article><h3>").text(&job.recipe).markup(" ").text(&job.version).markup("</h3>");
+            html.markup("<p class=d>started ").text(Ago(job.started_at, now));
+            log(html, job.log.as_deref());
             html.markup("</article>");
         });
     };
     in_progress(html, "<h2>Building</h2>", &status.builds);
     in_progress(html, "<h2>Publishing</h2>", &status.publishes);
     if status.queue_length > 0 {
-        html.markup("<h2>Waiting</h2><ul>");
+        html.markup("<h2>Waiting</h2><ul class=c>");
         list(html, &status.queue, status.queue_length, |html, waiting| {
             html.markup("<li>").text(&waiting.recipe).markup(" ").text(&waiting.version);
-            html.markup(" <span class=d>").text(waiting.reason).markup("</span>");
+            if waiting.reason != "poll" {
+                html.markup(" <span class=d>").text(waiting.reason).markup("</span>");
+            }
         });
         html.markup("</ul>");
     }
@@ -186,7 +188,7 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
 pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize, last: usize) {
     html.markup("<h2>Recipes</h2>");
     if status.recipes.is_empty() {
-        html.markup("<p class=d>There are none.");
+        html.markup("<p class=d>There are none. Each directory in recipes_dir with a peipkg.toml is one.");
         return;
     }
     let failed =
@@ -237,7 +239,13 @@ pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize
 
 /// How the remote stands to the repository.
 pub(super) fn upload(html: &mut Html, status: &Status, now: Time) {
-    html.markup("<h2>Upload</h2><p>").text(status.upload_state);
+    html.markup("<h2>Upload</h2>").markup(match status.upload_state {
+        "not configured" => "<p>No remote is configured",
+        "up to date" => "<p>The remote is up to date",
+        "running" => "<p>An upload runs",
+        "waiting" => "<p>An upload waits",
+        _ => "<p class=f>The last upload failed",
+    });
     if let Some(done) = &status.last_upload {
         html.text(format_args!(", last upload {} took {} s", Ago(done.finished_at, now), done.took_seconds));
     }
@@ -273,6 +281,13 @@ pub(super) fn webhooks(html: &mut Html, status: &Status, now: Time) {
         if let Some(nearest) = &hook.nearest {
             html.text(format_args!("; the nearest recipe is {nearest}"));
         }
+    }
+}
+
+/// Where the log is.
+fn log(html: &mut Html, path: Option<&str>) {
+    if let Some(path) = path {
+        html.markup("<p class=l>").text(path);
     }
 }
 
