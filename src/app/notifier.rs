@@ -2,7 +2,7 @@
 //! order, each with a deadline. Nothing waits for it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -132,7 +132,7 @@ impl Notifier {
 
 /// Runs the program once.
 fn run(
-    program: &PathBuf,
+    program: &Path,
     args: &[String],
     notification: &Notification,
     interrupt: &Interrupt,

@@ -1,5 +1,5 @@
 //! Tells the service manager that started the process how it is: ready, reloading, stopping, alive,
-//! and what it does. The protocol is sd_notify(3): a datagram to the socket that `NOTIFY_SOCKET`
+//! and what it does. The protocol is `sd_notify(3)`: a datagram to the socket that `NOTIFY_SOCKET`
 //! names. Without that variable, every call does nothing.
 //!
 //! A message that the service manager does not take is lost: it must not delay the farm.

@@ -173,6 +173,11 @@ impl Farm {
         upstream.is_some()
     }
 
+    /// Returns the wait for a retry, unless the farm ends before: a sweep tries once.
+    pub(super) fn promised(&self, retry_after: Duration) -> Option<Duration> {
+        (!self.options.once).then_some(retry_after)
+    }
+
     /// Makes the versions whose retry is due wait for their turn. A single sweep retries nothing:
     /// slow failures would keep it from its end.
     pub(super) fn requeue_due_retries(&mut self, now: Moment) {

@@ -28,7 +28,6 @@ pub(crate) mod queue;
 pub(crate) mod schedule;
 mod snapshot;
 pub mod status;
-pub(crate) mod tally;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -50,10 +49,10 @@ use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::{Archive, Presence};
 use peipkg_format::problem::Problem;
+use progress::Counts;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
-use tally::Counts;
 use upload_state::UploadState;
 
 use crate::recipe::Recipe;

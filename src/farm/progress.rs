@@ -1,4 +1,5 @@
-//! The progress of a sweep, for the live line of a terminal. Pure.
+//! The progress of a sweep, for the live line of a terminal, and its tally, for the last line of its log.
+//! Pure.
 
 use std::fmt;
 
@@ -17,6 +18,29 @@ pub(crate) struct Progress {
     pub queued: usize,
     /// The current work, such as `building libz 1.3.1-1`, and its start.
     pub work: Option<(String, Moment)>,
+}
+
+/// What a sweep has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// How many upstreams were listed, successfully or not.
+    pub polled: usize,
+    /// How many of these listings failed.
+    pub polls_failed: usize,
+    /// How many versions were built.
+    pub built: usize,
+    /// How many versions were published, including those that an earlier run built.
+    pub published: u64,
+    /// How many builds, and publishes of a version alone, failed.
+    pub failed: usize,
+}
+
+/// The counts of a tally that nothing else needs.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) polls_failed: usize,
+    pub(super) built: usize,
+    pub(super) failed: usize,
 }
 
 impl Progress {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peipkg_format::problem::excerpt;
 
-use super::progress::Progress;
+use super::progress::{Counts, Progress, Tally};
 use crate::farm::Farm;
 use crate::farm::events::{JobKey, PublishJob};
 use crate::farm::flight::Flight;
@@ -76,6 +76,14 @@ impl Farm {
             warnings_length: warnings.len(),
             warnings: warnings.into_iter().take(LISTED).collect(),
         }
+    }
+
+    /// Returns the tally of a sweep; none of a daemon, whose counts are on `/status`.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        let Counts { polls_failed, built, failed } = self.tally;
+        let (polled, _) = self.schedule.listed();
+        let published = self.builds_succeeded;
+        self.options.once.then_some(Tally { polled, polls_failed, built, published, failed })
     }
 
     /// Returns the progress of the sweep.

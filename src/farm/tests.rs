@@ -20,7 +20,7 @@ use super::*;
 use crate::farm::events::{
     Blame, BuildOutcome, PendingOutputs, PollError, PollFault, PublishOutcome, UploadOutcome,
 };
-use crate::farm::tally::Tally;
+use crate::farm::progress::Tally;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);

@@ -1,4 +1,4 @@
-//! The service manager's side of sd_notify(3), played by a socket of the test's own.
+//! The service manager's side of `sd_notify(3)`, played by a socket of the test's own.
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt as _;
