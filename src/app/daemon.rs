@@ -189,7 +189,6 @@ impl Loop {
         }
 
         let options = Options {
-            plans: false,
             once,
             default_interval: config.poll.default_interval,
             poll_jobs: config.poll.jobs,

@@ -170,3 +170,91 @@ fn changes(notice: &Notice) -> Vec<(&'static str, Option<&JobKey>, Option<String
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use peipkg_format::problem::Problem;
+
+    use super::*;
+
+    fn key(version: &str) -> JobKey {
+        JobKey { recipe: "tool".into(), version: version.parse().unwrap() }
+    }
+
+    #[test]
+    fn notice_is_told_if_it_is_a_change() {
+        #[track_caller]
+        fn check(notice: &Notice, expected: &[(&str, Option<&str>)]) {
+            let changes = changes(notice);
+            let found: Vec<_> = changes.iter().map(|(event, _, cause)| (*event, cause.as_deref())).collect();
+            assert_eq!(found, expected, "{notice:?}");
+        }
+        let (took, retry_after, log) = (DEADLINE, Some(DEADLINE), None);
+        for (failures, is_told) in [(1, true), (2, false), (9, false)] {
+            let reason = || "no disk".to_owned();
+            let expected = |event| if is_told { vec![(event, Some("no disk"))] } else { Vec::new() };
+            let log = log.clone();
+            let notice = Notice::BuildFailed {
+                key: key("1-1"),
+                failures,
+                retry_after,
+                log: log.clone(),
+                reason: reason(),
+            };
+            check(&notice, &expected("build_failed"));
+            let notice =
+                Notice::PublishFailed { key: key("1-1"), failures, retry_after, log, reason: reason() };
+            check(&notice, &expected("publish_failed"));
+            let notice = Notice::UploadFailed { failures, retry_after, reason: reason() };
+            check(&notice, &expected("upload_failed"));
+        }
+        let complete = |recovered| Notice::BuildComplete { key: key("1-1"), took, recovered };
+        check(&complete(false), &[("published", None)]);
+        check(&complete(true), &[("recovered", None), ("published", None)]);
+        check(&Notice::UploadComplete { took, recovered: false }, &[]);
+        check(&Notice::UploadComplete { took, recovered: true }, &[("upload_recovered", None)]);
+        let problem = |text: &str| Problem::of_file("a/peipkg.toml", text);
+        let refused = Notice::ReloadRefused { problems: vec![problem("b"), problem("c")] };
+        check(&refused, &[("reload_refused", Some("a/peipkg.toml: b; a/peipkg.toml: c"))]);
+        check(&Notice::Aborting, &[]);
+    }
+
+    #[test]
+    fn queue_full_drops_the_oldest_and_keeps_the_order() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name).display().to_string();
+        let script = format!(
+            ": >'{}'; until [ -e '{}' ]; do sleep 0.02; done; cat >>'{}'",
+            at("begun"),
+            at("open"),
+            at("told")
+        );
+        let args = vec!["-c".to_owned(), script];
+        let mut notifier = Notifier::start("/bin/sh".into(), args, "farm".into()).unwrap();
+        let publish = |notifier: &mut Notifier, number: usize| {
+            let key = key(&format!("{number}-1"));
+            notifier.tell(&Notice::BuildComplete { key, took: DEADLINE, recovered: false });
+        };
+        publish(&mut notifier, 0);
+        // The first one is with the program, the queue is empty.
+        let deadline = std::time::Instant::now() + DEADLINE;
+        while !home.path().join("begun").exists() {
+            assert!(std::time::Instant::now() < deadline, "the program does not begin");
+            thread::sleep(Duration::from_millis(5));
+        }
+        for number in 1..=WAITING + 3 {
+            publish(&mut notifier, number);
+        }
+        fs::write(at("open"), "").unwrap();
+        notifier.finish(false);
+        let told = fs::read_to_string(at("told")).unwrap();
+        let versions = told.lines().map(|line| {
+            let told: serde_json::Value = serde_json::from_str(line).unwrap();
+            told["version"].as_str().unwrap().strip_suffix("-1").unwrap().parse::<usize>().unwrap()
+        });
+        let expected: Vec<usize> = std::iter::once(0).chain(4..=WAITING + 3).collect();
+        assert_eq!(versions.collect::<Vec<_>>(), expected);
+    }
+}

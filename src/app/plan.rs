@@ -84,7 +84,6 @@ pub(super) fn plan(config: &Config, line: Option<Line>) -> Result<Report, Error>
     let mut report = Report::of(&recipes, table);
     let mut run = Run {
         farm: Farm::new(Options {
-            plans: true,
             once: true,
             default_interval: config.poll.default_interval,
             poll_jobs: config.poll.jobs,
@@ -187,6 +186,7 @@ impl Run {
                 Effect::Report(Notice::PollFailed { recipe, reason, .. }) => {
                     report.set(&recipe, Outlook::Unknown(reason));
                 }
+                // The plan performs nothing else, so the core waits for the builds that it has started.
                 _ => {}
             }
         }

@@ -61,8 +61,6 @@ use crate::recipe::upstream_url::UpstreamUrl;
 /// The part of the configuration that the decisions depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Only list the upstreams and decide nothing more.
-    pub plans: bool,
     /// Stop after one sweep (`--once`) instead of running until told to stop.
     pub once: bool,
     /// The poll interval of recipes that name none.
@@ -232,11 +230,9 @@ impl Farm {
         self.report_unmatched(now, &mut effects);
         self.requeue_due_retries(now);
         self.start_polls(now, &mut effects);
-        if !self.options.plans {
-            self.start_publish(now, &mut effects);
-            self.start_builds(now, &mut effects);
-            self.start_upload(now, &mut effects);
-        }
+        self.start_publish(now, &mut effects);
+        self.start_builds(now, &mut effects);
+        self.start_upload(now, &mut effects);
         effects.0
     }
 

@@ -32,7 +32,7 @@ const HOOK: &str = "[watch]\ngithub_webhook = true";
 pub(super) struct Bench {
     pub(super) farm: Farm,
     pub(super) now: Moment,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Bench {
@@ -147,15 +147,7 @@ impl Bench {
 
 /// Returns the options of a farm with one builder and four pollers.
 pub(super) fn options(once: bool) -> Options {
-    Options {
-        plans: false,
-        once,
-        default_interval: HOUR,
-        poll_jobs: 4,
-        build_jobs: 1,
-        uploads: false,
-        order_seed: None,
-    }
+    Options { once, default_interval: HOUR, poll_jobs: 4, build_jobs: 1, uploads: false, order_seed: None }
 }
 
 fn describe(effect: &Effect) -> Option<String> {
