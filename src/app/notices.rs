@@ -17,9 +17,7 @@ pub(super) fn log(notice: &Notice) {
                 error!(problem:%; "reload refused, the current recipes stay");
             }
         }
-        Notice::WebhookAccepted { recipe } => {
-            info!(recipe:%; "webhook accepted, triggering immediate poll");
-        }
+        Notice::WebhookAccepted { recipe } => info!(recipe:%; "webhook accepted, triggering immediate poll"),
         Notice::WebhookUnmatched { names, reason, nearest, not_logged } => {
             let repositories = names.join(" ");
             let (nearest, nearest_upstream) =
@@ -45,9 +43,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::PartlyPublished { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%, advice = "raise peios_revision"; "version is only partly published, skipping it");
         }
-        Notice::DedupCheckFailed { recipe, reason } => {
-            warn!(recipe:%, error = reason; "dedup check failed");
-        }
+        Notice::DedupCheckFailed { recipe, reason } => warn!(recipe:%, error = reason; "dedup check failed"),
         Notice::BuildStarted { key: JobKey { recipe, version }, tag } => {
             info!(recipe:%, version:%, tag; "starting build");
         }
@@ -101,10 +97,7 @@ pub(super) fn log(notice: &Notice) {
             let next_retry_after = duration::format(*retry_after);
             error!(failures, next_retry_after, error = reason; "upload failed");
         }
-        Notice::BuildsPaused => {
-            let advice = "remove the file pause in state_dir and reload with SIGHUP";
-            warn!(advice; "builds are paused");
-        }
+        Notice::BuildsPaused => warn!(advice = "remove state_dir/pause and reload"; "builds are paused"),
         Notice::BuildsResumed => info!("builds go on"),
         Notice::RecipePaused { recipe } => info!(recipe:%; "recipe is paused, polling it without builds"),
         Notice::Draining { in_flight } if in_flight.is_empty() => info!("stopping, no build in progress"),

@@ -128,7 +128,7 @@ fn warnings_about_recipes_and_their_builds_end_with_the_cause() {
     let addr = daemon.http_addr();
     daemon.wait_event("build + publish complete", PATIENCE);
     let submodules = "submodules not fetched, the recipe lacks submodules = true: 1-1".to_owned();
-    wait_warnings(addr, &[submodules.clone()]);
+    wait_warnings(addr, std::slice::from_ref(&submodules));
     assert_eq!(status(addr)["warnings"][0]["recipe"], "app");
     // A pattern that matches nothing looks healthy in the log.
     farm.add(&file("none").tag_pattern("^release-(.*)$"));
