@@ -59,9 +59,7 @@ fn log_farm(notice: &Notice) {
                 error!(problem:%; "reload refused, the current recipes stay");
             }
         }
-        Notice::WebhookAccepted { recipe } => {
-            info!(recipe:%; "webhook accepted, triggering immediate poll");
-        }
+        Notice::WebhookAccepted { recipe } => info!(recipe:%; "webhook accepted, triggering immediate poll"),
         Notice::WebhookUnmatched { names, reason, nearest, not_logged } => {
             let repositories = names.join(" ");
             let (nearest, nearest_upstream) =
@@ -74,10 +72,7 @@ fn log_farm(notice: &Notice) {
                 info!(recipe:%, version:%; "stopping after the build in progress");
             }
         }
-        Notice::BuildsPaused => {
-            let advice = "remove the file pause in state_dir and reload with SIGHUP";
-            warn!(advice; "builds are paused");
-        }
+        Notice::BuildsPaused => warn!(advice = "remove state_dir/pause and reload"; "builds are paused"),
         Notice::BuildsResumed => info!("builds go on"),
         Notice::RecipePaused { recipe } => info!(recipe:%; "recipe is paused, polling it without builds"),
         Notice::Aborting => warn!("stopping at once"),
@@ -107,9 +102,7 @@ fn log_poll(notice: &Notice) {
         Notice::PartlyPublished { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%, advice = "raise peios_revision"; "version is only partly published, skipping it");
         }
-        Notice::DedupCheckFailed { recipe, reason } => {
-            warn!(recipe:%, error = reason; "dedup check failed");
-        }
+        Notice::DedupCheckFailed { recipe, reason } => warn!(recipe:%, error = reason; "dedup check failed"),
         Notice::VersionsLeftOut { recipe, versions } => {
             warn!(recipe:%, versions; "too many versions wait, leaving the oldest to later polls");
         }

@@ -107,7 +107,7 @@ impl Notifier {
         };
         if !std::mem::replace(&mut self.is_dropping, true) {
             warn!(waiting = WAITING; "too many notifications wait, dropping the oldest");
-            troubles::begin("too many notifications wait, dropping the oldest", "", "");
+            troubles::begin("too many notifications wait, dropping the oldest", "", &"");
         }
         // The thread may have made room meanwhile; then nothing is dropped.
         let _ = self.waiting.try_recv();

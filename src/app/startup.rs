@@ -115,7 +115,7 @@ pub(super) fn load_roster(config: &Config) -> Result<Vec<Recipe>, Vec<Problem>> 
     troubles::end("recipe warning");
     for warning in warnings.into_iter().chain(unbuildable) {
         warn!(problem:% = warning; "recipe warning");
-        troubles::begin("recipe warning", warning.to_string(), "");
+        troubles::begin("recipe warning", &warning.to_string(), &"");
     }
     Ok(recipes)
 }
@@ -128,6 +128,6 @@ pub(super) fn announce(config: &Config, once: bool) {
     let secret = config.http.webhook_secret_file.as_deref();
     for warning in warn_if_exposed(Some(&config.key_file), &config.binary_keys, secret) {
         warn!(problem:% = warning; "configuration warning");
-        troubles::begin("configuration warning", warning.to_string(), "");
+        troubles::begin("configuration warning", &warning.to_string(), &"");
     }
 }

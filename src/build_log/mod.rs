@@ -244,7 +244,7 @@ fn remove(directory: &Path, names: &[String]) {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(path = path.display().to_string(), error:%; "cannot remove an old build log");
-                troubles::begin_while_there("cannot remove an old build log", &path, error);
+                troubles::begin_while_there("cannot remove an old build log", &path, &error);
                 // Warn once: the others would most likely fail too.
                 return;
             }
@@ -256,7 +256,7 @@ fn remove(directory: &Path, names: &[String]) {
 fn warn_of(path: &Path, error: &io::Error) {
     let path = path.display().to_string();
     warn!(path, error:%; "cannot write the build log");
-    troubles::begin("cannot write the build log", path, error);
+    troubles::begin("cannot write the build log", &path, &error);
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Desk {
         let left = self.backends.iter().flatten().count();
         error!(error:%, left; "lost a connection to the http server");
         let detail = format!("{left} connections are left, restart: {error}");
-        troubles::begin("lost a connection to the http server", "", detail);
+        troubles::begin("lost a connection to the http server", "", &detail);
         reply
     }
 

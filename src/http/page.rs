@@ -76,7 +76,7 @@ struct Verdict {
 impl Verdict {
     /// Returns the worst that there is to say.
     fn of(status: &Status) -> Self {
-        let failed = status.failures.as_ref().map_or(0, |failures| failures.len());
+        let failed = status.failures.as_ref().map_or(0, std::collections::BTreeMap::len);
         let bad_polls = status.polls.values().filter(|poll| poll.error.is_some()).count();
         let (markup, text) = if failed > 0 {
             ("<p><strong class=f>", format!("{} failed", Count(failed, "version")))

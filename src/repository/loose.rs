@@ -47,7 +47,7 @@ impl Repository {
         if let Err(error) = self.try_clear_loose(recipes) {
             let path = self.state.publish().display().to_string();
             warn!(path, error:%; "cannot clear loose packages");
-            troubles::begin("cannot clear loose packages", path, error);
+            troubles::begin("cannot clear loose packages", &path, &error);
         }
     }
 
@@ -116,7 +116,7 @@ impl Repository {
             Err(error) => {
                 let path = directory.display().to_string();
                 warn!(path, error:%; "cannot clear loose packages");
-                troubles::begin("cannot clear loose packages", path, error);
+                troubles::begin("cannot clear loose packages", &path, &error);
                 false
             }
         }
@@ -198,7 +198,7 @@ impl Repository {
         make_private(&directory).and_then(|()| bring(path, &target)).map_err(at(path))?;
         let (path, to) = (path.display().to_string(), target.display().to_string());
         warn!(path, to, reason; "loose package set aside");
-        troubles::begin_while_there("loose package set aside", &target, reason);
+        troubles::begin_while_there("loose package set aside", &target, &reason);
         Ok(())
     }
 }

@@ -112,7 +112,7 @@ impl Pending {
             if let Err(error) = durable::sync(&publish) {
                 let path = publish.display().to_string();
                 warn!(path, error:%; "cannot sync pending packages");
-                troubles::begin("cannot sync pending packages", path, error);
+                troubles::begin("cannot sync pending packages", &path, &error);
             }
             return Ok(PendingOutputs { directory, key: key.clone(), packages: packages.to_vec() });
         }
@@ -126,7 +126,7 @@ impl Pending {
             Err(error) => {
                 let path = publish.display().to_string();
                 warn!(path, error:%; "cannot list pending packages");
-                troubles::begin("cannot list pending packages", path, error);
+                troubles::begin("cannot list pending packages", &path, &error);
                 return Vec::new();
             }
         };
@@ -223,7 +223,7 @@ fn read(path: &Path) -> Option<PendingOutputs> {
     let result = read();
     if let Err(error) = &result {
         warn!(path = path.display().to_string(), error:%; "cannot read pending packages, leaving them alone");
-        troubles::begin_while_there("cannot read pending packages, leaving them alone", path, error);
+        troubles::begin_while_there("cannot read pending packages, leaving them alone", path, &error);
     }
     result.ok()
 }

@@ -32,8 +32,8 @@ pub(crate) fn for_repository(repo: &Path) -> String {
         warn!(timestamp, ahead_by; "the repository's index is ahead of the clock, publishing with its time");
         troubles::begin(
             "the repository's index is ahead of the clock, publishing with its time",
-            timestamp.clone(),
-            ahead_by,
+            &timestamp,
+            &ahead_by,
         );
     }
     timestamp

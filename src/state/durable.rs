@@ -144,5 +144,5 @@ pub(crate) fn clear(path: &Path) {
 pub(crate) fn not_cleared(path: &Path, error: &io::Error) {
     let path = path.display().to_string();
     warn!(path, error:%; "clear staging dir failed");
-    troubles::begin("clear staging dir failed", path, error);
+    troubles::begin("clear staging dir failed", &path, &error);
 }

@@ -119,7 +119,7 @@ fn wait(file: &File, path: &Path, limit: Duration, gives_up: impl Fn() -> bool) 
         if !has_warned {
             let (lock, holder) = (path.display().to_string(), holders(file));
             warn!(lock, holder; "waiting for a tool of an earlier manager to end");
-            troubles::begin("waiting for a tool of an earlier manager to end", lock, holder);
+            troubles::begin("waiting for a tool of an earlier manager to end", &lock, &holder);
             has_warned = true;
         }
         thread::sleep(SURVIVOR_POLL);

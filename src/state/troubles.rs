@@ -3,6 +3,7 @@
 //!
 //! One list for the process, as there is one log: who meets such a trouble has no channel to the core.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,13 +24,13 @@ struct Trouble {
 }
 
 /// Records a trouble that lasts until [`end`]. `event` is the message of its log line.
-pub(crate) fn begin(event: &'static str, subject: impl Into<String>, detail: impl ToString) {
-    add(event, subject.into(), detail.to_string(), None);
+pub(crate) fn begin(event: &'static str, subject: &str, detail: &dyn fmt::Display) {
+    add(event, subject, detail, None);
 }
 
 /// Records a trouble that lasts until nothing is at `left`.
-pub(crate) fn begin_while_there(event: &'static str, left: &Path, detail: impl ToString) {
-    add(event, left.display().to_string(), detail.to_string(), Some(left.to_owned()));
+pub(crate) fn begin_while_there(event: &'static str, left: &Path, detail: &dyn fmt::Display) {
+    add(event, &left.display().to_string(), detail, Some(left.to_owned()));
 }
 
 /// Ends all troubles of an event.
@@ -49,14 +50,12 @@ pub(crate) fn all() -> Vec<Warning> {
     list.iter().map(|trouble| trouble.warning.clone()).collect()
 }
 
-fn add(event: &'static str, subject: String, detail: String, left: Option<PathBuf>) {
+fn add(event: &'static str, subject: &str, detail: &dyn fmt::Display, left: Option<PathBuf>) {
+    let (subject, detail) = (subject.to_owned(), excerpt(&detail.to_string()).into_owned());
     let mut list = list();
     list.retain(|trouble| trouble.warning.event != event || trouble.warning.subject != subject);
     if list.iter().filter(|trouble| trouble.warning.event == event).count() < KEPT {
-        list.push(Trouble {
-            warning: Warning { event, subject, detail: excerpt(&detail).into_owned() },
-            left,
-        });
+        list.push(Trouble { warning: Warning { event, subject, detail }, left });
     }
 }
 

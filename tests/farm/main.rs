@@ -36,6 +36,7 @@ mod http_fuzz;
 mod http_load;
 mod http_status;
 mod idle;
+mod lasting;
 mod late_tags;
 mod layouts;
 mod listing;

@@ -82,11 +82,11 @@ impl State {
         match (reason, &settings.unreadable) {
             (Some(reason), Some(_)) => {
                 warn!(reason; "cannot read git's settings, git lists every upstream");
-                troubles::begin("cannot read git's settings, git lists every upstream", "", reason);
+                troubles::begin("cannot read git's settings, git lists every upstream", "", &reason);
             }
             (Some(reason), None) => {
                 info!(reason; "git lists every upstream");
-                troubles::begin("git lists every upstream", "", reason);
+                troubles::begin("git lists every upstream", "", &reason);
             }
             (None, _) => {}
         }

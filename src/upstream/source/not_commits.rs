@@ -56,7 +56,7 @@ pub(crate) fn add(path: &Path, found: &NoCommit, now: SystemTime) {
     if let Err(error) = written {
         let path = path.display().to_string();
         warn!(path, error:%; "cannot remember skipped tags");
-        troubles::begin("cannot remember skipped tags", path, error);
+        troubles::begin("cannot remember skipped tags", &path, &error);
     }
 }
 
@@ -68,7 +68,7 @@ fn entries(path: &Path, now: SystemTime) -> Vec<Entry> {
         Err(error) => {
             let path = path.display().to_string();
             warn!(path, error:%; "cannot read skipped tags");
-            troubles::begin("cannot read skipped tags", path, error);
+            troubles::begin("cannot read skipped tags", &path, &error);
             Vec::new()
         }
     };
