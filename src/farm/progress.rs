@@ -2,6 +2,7 @@
 //! Pure.
 
 use std::fmt;
+use std::sync::Arc;
 
 use peipkg_format::problem::OneLine;
 
@@ -18,6 +19,8 @@ pub(crate) struct Progress {
     pub queued: usize,
     /// The current work, such as `building libz 1.3.1-1`, and its start.
     pub work: Option<(String, Moment)>,
+    /// The host that asked for a pause, if the polls wait for its end.
+    pub paused_host: Option<Arc<str>>,
 }
 
 /// What a sweep has done.
@@ -57,7 +60,11 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "polled {} of {}, {} queued", self.polled, self.upstreams, self.queued)?;
         // A recipe's id is a directory name, which may hold control characters.
-        self.work.as_ref().map_or(Ok(()), |(work, _)| write!(f, ", {}", OneLine(work)))
+        match (&self.work, &self.paused_host) {
+            (Some((work, _)), _) => write!(f, ", {}", OneLine(work)),
+            (None, Some(host)) => write!(f, ", waiting for {}, which asked for a pause", OneLine(host)),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -67,8 +74,11 @@ mod tests {
 
     #[test]
     fn progress_with_and_without_work_is_one_clean_line() {
-        let mut progress = Progress { polled: 1, upstreams: 3, queued: 0, work: None };
+        let mut progress = Progress { polled: 1, upstreams: 3, queued: 0, work: None, paused_host: None };
         assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued");
+        progress.paused_host = Some("git.example.org:443".into());
+        let waits = ", waiting for git.example.org:443, which asked for a pause";
+        assert_eq!(progress.to_string(), format!("polled 1 of 3, 0 queued{waits}"));
         progress.work = Some(("building libz 1.3.1-1".to_owned(), Moment::ZERO));
         assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued, building libz 1.3.1-1");
         progress.work = Some(("building it's\u{1b}[2J\u{202e} 1-1".to_owned(), Moment::ZERO));

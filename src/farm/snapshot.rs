@@ -105,7 +105,8 @@ impl Farm {
         };
         let uploading = || self.upload.running_since.map(|started| ("uploading".to_owned(), started));
         let queued = self.queue.len() + self.publishing.waiting();
-        Progress { polled, upstreams, queued, work: building().or_else(publishing).or_else(uploading) }
+        let work = building().or_else(publishing).or_else(uploading);
+        Progress { polled, upstreams, queued, work, paused_host: self.schedule.paused_host() }
     }
 
     /// Returns the builds in progress, the oldest first.

@@ -107,3 +107,19 @@ fn sweep_tallies_what_it_has_done() {
     assert_eq!(failures.collect::<Vec<_>>(), [None, None], "a sweep retries nothing");
     assert_eq!(Bench::new(false, vec![]).farm.tally(), None);
 }
+
+#[test]
+fn sweep_names_the_host_whose_pause_it_waits_for() {
+    let upstreams = ["1", "2", "3", "4", "5"].map(|path| format!("https://a.example/{path}"));
+    let recipes = upstreams.each_ref().map(|url| recipe(&url[url.len() - 1..], url, &["pp"], ""));
+    let mut bench = Bench::new(true, recipes.to_vec());
+    assert_eq!(bench.farm.progress().paused_host, None, "listings run");
+    // The host is asked four times at once, and the fifth poll waits.
+    for upstream in &upstreams[..4] {
+        let fault = PollFault::Busy { pause: MINUTE / 2, redirected_to: None };
+        let error = PollError { reason: "429".into(), fault };
+        bench.event(Event::PollFinished { upstream: upstream.as_str().into(), tags: Err(error) });
+    }
+    let host = bench.farm.progress().paused_host;
+    assert!(host.as_ref().is_some_and(|host| host.starts_with("a.example")), "{host:?}");
+}
