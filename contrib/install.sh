@@ -256,7 +256,7 @@ install_all() {
         put_with_paths 644 "$file" "$documents/$file"
     done
     put_with_paths 644 docs/config.sample.toml "$documents/docs/config.sample.toml"
-    for example in systemd sysvinit openrc runit logrotate cron nginx rclone github-actions slurm recipes; do
+    for example in systemd sysvinit openrc runit logrotate cron nginx notify prometheus rclone github-actions slurm recipes; do
         [ ! -d "contrib/$example" ] || each_file "$example" put_example
     done
 

@@ -15,7 +15,7 @@ use peipkg_format::problem::{MAX_EXCERPT, OneLine};
 use peipkg_format::signing_key;
 use peipkg_format::version::{Version, newest_first};
 
-use crate::app::logging::Quoted;
+use crate::app::logfmt::Quoted;
 use crate::app::public_keys;
 use crate::build_log;
 use crate::config::{Config, ListenAddr};

@@ -16,7 +16,7 @@ _peipkg_manager() {
             mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
             ;;
         *)
-            mapfile -t COMPREPLY < <(compgen -W '--config --log-level --once --check --help --version' -- "$word")
+            mapfile -t COMPREPLY < <(compgen -W '--config --log-level --once --check --plan --help --version' -- "$word")
             ;;
     esac
 }

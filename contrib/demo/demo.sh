@@ -18,7 +18,7 @@ mkdir -p "$target"
 target=$(cd "$target" && pwd)
 demo=$target/demo
 
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
     bold=$(printf '\033[1m') green=$(printf '\033[32m') red=$(printf '\033[31m') dim=$(printf '\033[2m') off=$(printf '\033[0m')
 else
     bold='' green='' red='' dim='' off=''
@@ -45,7 +45,7 @@ good() {
 # Ends the demo with an error. Keeps target/demo/ for inspection.
 fail() {
     printf '\n%sThe demo failed:%s %s\n' "$red" "$off" "$1" >&2
-    printf 'See the logs in %s.\n' "$(short "$demo")" >&2
+    printf 'See the logs in %s.\n' "$(short "$demo/state/logs")" >&2
     exit 1
 }
 
@@ -57,34 +57,19 @@ short() {
     esac
 }
 
-# Prints the log $1 as one short line for each poll, build, warning and error, with the cause of a
-# failure.
-excerpt() {
-    sed -n \
-        -e '/msg="poll complete"/b show' -e '/msg="starting build"/b show' \
-        -e '/msg="build + publish complete"/b show' -e '/msg="build failed"/b show' \
-        -e '/level=warn/b show' -e '/level=error/b show' -e d \
-        -e ':show' -e 's/ failures=.*before that: \(.*\)"$/ ... \1/' -e 's/^time=[^T]*T\([0-9:]*\)[^ ]* level=\([a-z]*\) msg="\([^"]*\)"/\1 \2|\3|/p' "$1" |
-        while IFS='|' read -r when what fields; do
-            printf '   %s%-14s%s %-24s %.64s\n' "$dim" "$when" "$off" "$what" "${fields# }"
-        done
-}
-
-# Counts the events $1 in the log $2, only those of recipe $3 if given.
+# Counts the build logs of recipe $1 that belong to attempts that $2: succeeded or failed.
 count() {
-    grep -F "msg=\"$1\"" "$2" | sed 's/$/ /' | grep -c -F "${3:+ recipe=$3 }" || :
+    case $2 in
+        succeeded) find "$demo/state/logs/$1" -name '*.ok.log' ;;
+        failed) find "$demo/state/logs/$1" -name '*.log' ! -name '*.ok.log' ;;
+    esac | grep -c . || :
 }
 
-# Runs one sweep and logs to $1.
+# Runs one sweep.
 sweep() {
     say "${dim}\$ peipkg-manager --once --config $(short "$demo/config.toml")${off}" ''
-    if PATH="$bin:$PATH" "$bin/peipkg-manager" --once --config "$demo/config.toml" 2>"$1"; then
-        excerpt "$1"
-    else
-        status=$?
-        sed 's/^/   /' "$1" >&2
-        fail "peipkg-manager --once ended with exit code $status"
-    fi
+    PATH="$bin:$PATH" "$bin/peipkg-manager" --once --config "$demo/config.toml" 2>&1 ||
+        fail "peipkg-manager --once ended with exit code $?"
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -282,7 +267,7 @@ sed -e "s|$root/||" -e 's/^./   &/' "$demo/config.toml"
 heading 'First sweep: find, build, sign, publish'
 say 'The manager lists the tags of each upstream and builds every version that is not yet' \
     'published, newest first. The failing build is meant to fail.' ''
-sweep "$demo/first.log"
+sweep
 
 repo=$demo/state/repo
 published() {
@@ -306,8 +291,8 @@ if ! diff "$demo/expected" "$demo/published" >"$demo/difference"; then
 fi
 packages=$(grep -c . "$demo/published")
 good "$packages packages are published"
-[ "$(count 'build failed' "$demo/first.log" broken)" -eq 1 ] || fail 'the log must have one failed build of broken'
-[ "$(count 'build failed' "$demo/first.log")" -eq 1 ] || fail 'a build of another recipe failed'
+[ "$(count broken failed)" -eq 1 ] || fail 'broken must have failed once'
+[ "$(count hello failed)$(count greetings failed)" = 00 ] || fail 'a build of another recipe failed'
 good 'broken failed, as it should, and is not published'
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -316,11 +301,10 @@ heading 'Second sweep: nothing to do'
 say 'The same command again. It builds no published version again; it retries only broken, whose' \
     'upstream might have had a problem.' ''
 cp "$repo/index/archive.json" "$demo/archive-after-first.json"
-sweep "$demo/second.log"
+sweep
 say ''
-built=$(count 'build + publish complete' "$demo/second.log")
-tried=$(($(count 'starting build' "$demo/second.log") - $(count 'starting build' "$demo/second.log" broken)))
-[ $((built + tried)) -eq 0 ] || fail 'the second sweep built something that was already published'
+[ "$(count hello succeeded) $(count greetings succeeded)" = '3 2' ] || fail 'the second sweep built something that was already published'
+[ "$(count broken failed)" -eq 2 ] || fail 'the second sweep must have tried broken again'
 cmp -s "$repo/index/archive.json" "$demo/archive-after-first.json" || fail 'the second sweep changed the archive index'
 good 'nothing was built, and the index has the same bytes'
 for directory in sources stage publish; do
@@ -361,8 +345,6 @@ cat <<END
          the repository: repo.json, index/ and the packages under p/
      $(short "$demo/recipes")
          three recipes to start from
-     $(short "$demo/first.log")
-         the whole log of the first sweep
      $(short "$demo/state/logs")
          the output of each build
    and try

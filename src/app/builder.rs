@@ -19,7 +19,7 @@ use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs};
+use crate::farm::events::{Blame, BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs, Warning};
 use crate::process::users_of::WorkUsers;
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::EXPORTED_VARIABLES;
@@ -99,7 +99,7 @@ pub(super) fn start<M: From<Event> + Send + 'static>(
             if let Some(log) = log.path() {
                 answer(Event::LogBegun { key: key.clone(), log });
             }
-            let outcome = builder.run(&job, &log, |tail| answer(Event::LogEnded { key: key.clone(), tail }));
+            let outcome = builder.run(&job, &log, &answer);
             // The publisher continues the log.
             drop(log);
             answer(Event::BuildFinished { key, outcome });
@@ -125,8 +125,8 @@ impl Builder {
         BuildLog::begin(&self.state.logs(), &job.recipe.id, &job.candidate.version, &what, url.secrets())
     }
 
-    fn run(&mut self, job: &BuildJob, log: &BuildLog, show: impl FnOnce(Vec<String>)) -> BuildOutcome {
-        match self.build(job, log) {
+    fn run(&mut self, job: &BuildJob, log: &BuildLog, answer: &dyn Fn(Event)) -> BuildOutcome {
+        match self.build(job, log, answer) {
             Ok(outputs) => {
                 log.note("built, the packages are pending");
                 BuildOutcome::Built { outputs, log: log.path() }
@@ -148,7 +148,7 @@ impl Builder {
             }
             Err(error) => {
                 let reason = job.upstream.url.secrets().redact(&error.to_string());
-                show(log.tail());
+                answer(Event::LogEnded { key: job.key(), tail: log.tail() });
                 log.note(format_args!("failed: {reason}"));
                 BuildOutcome::Failed { reason, blame: error.blame() }
             }
@@ -156,7 +156,12 @@ impl Builder {
     }
 
     /// Fetches and builds one version. Removes its source and its stage, even after an error.
-    fn build(&mut self, job: &BuildJob, log: &BuildLog) -> Result<PendingOutputs, BuildError> {
+    fn build(
+        &mut self,
+        job: &BuildJob,
+        log: &BuildLog,
+        answer: &dyn Fn(Event),
+    ) -> Result<PendingOutputs, BuildError> {
         let name = format!("{}@{}", job.recipe.id, job.candidate.version);
         let name =
             self.state.work_name(&name, |directories: &[&Path]| self.work_users.are_in_use(directories));
@@ -181,7 +186,7 @@ impl Builder {
             self.sources.forget(&job.upstream.url);
         }
         let fetched = fetched?;
-        warn_of_submodules(job, &fetched.left_out, log);
+        warn_of_submodules(job, &fetched.left_out, log, answer);
         let fetching = begun.elapsed();
         let out = stage.1.join("out");
         let (packages, scratch) = (out.join("packages"), stage.1.join("tmp"));
@@ -299,14 +304,16 @@ fn late(error: ProcessError, fetching: Duration, configured: Option<Duration>) -
 
 /// Warns if the source has submodules that the recipe does not ask for: a build without them fails
 /// far from the cause.
-fn warn_of_submodules(job: &BuildJob, left_out: &[PathBuf], log: &BuildLog) {
+fn warn_of_submodules(job: &BuildJob, left_out: &[PathBuf], log: &BuildLog, answer: &dyn Fn(Event)) {
     let Some(first) = left_out.first() else { return };
     let (recipe, version) = (&*job.recipe.id, job.candidate.version.as_str());
     let (count, first) = (left_out.len(), first.display().to_string());
     warn!(recipe:%, version:%, submodules = count, first; "submodules not fetched, the recipe lacks submodules = true");
-    log.note(format_args!(
-        "{count} submodules are not fetched, such as {first}: the recipe lacks submodules = true"
-    ));
+    let detail = format!("{count} submodules are not fetched, such as {first}");
+    log.note(format_args!("{detail}: the recipe lacks submodules = true"));
+    let event = "submodules not fetched, the recipe lacks submodules = true";
+    let warning = Warning { event, subject: version.to_owned(), detail };
+    answer(Event::BuildWarned { recipe: job.recipe.id.clone(), warning });
 }
 
 /// Checks that the tool has written exactly the packages of the recipe.

@@ -133,7 +133,10 @@ impl Report {
     /// Looks for the programs. The configuration needs them, so a missing one is its problem. Asks
     /// rclone for the remote. Returns the path of `peipkg-build` if no program is missing.
     fn check_tools(&mut self, draft: &Draft) -> Option<PathBuf> {
-        match Tools::find(draft.upload.as_ref().unwrap_or(&Upload::None)) {
+        match Tools::find(
+            draft.upload.as_ref().unwrap_or(&Upload::None),
+            &draft.notify.clone().unwrap_or_default(),
+        ) {
             Ok(tools) => {
                 self.add_warnings(tools.rclone.and_then(|rclone| upload_remote::unknown(draft, &rclone)));
                 Some(tools.peipkg_build)

@@ -1,7 +1,7 @@
 //! The command line: parser, help text and the table of flags. Tests compare the manual page and the
 //! shell completions with the table. Pure: the arguments are a parameter, and nothing is printed.
 //!
-//! A long flag may also have one dash, and `--once` and `--check` may have a value (`-once=true`):
+//! A long flag may also have one dash, and `--once`, `--check` and `--plan` may have a value (`-once=true`):
 //! scripts written for a Go program use both.
 
 #[cfg(test)]
@@ -65,6 +65,11 @@ pub const FLAGS: &[Flag] = &[
         "Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule",
     ),
     switch("check", None, "Check configuration, recipes, tools and keys, print every problem, and exit"),
+    switch(
+        "plan",
+        None,
+        "List every upstream, print what a sweep would do with each tag, and exit; change nothing",
+    ),
     switch("help", Some('h'), "Print this help and exit"),
     switch("version", Some('V'), "Print the version and exit"),
 ];
@@ -100,6 +105,8 @@ pub enum Mode {
     Once,
     /// A check that changes nothing.
     Check,
+    /// A plan of a sweep, which changes nothing.
+    Plan,
 }
 
 /// Why a command line is wrong.
@@ -140,7 +147,7 @@ pub enum UsageError {
     #[error("{0}")]
     Other(String),
     /// Two modes are requested at once.
-    #[error("--once and --check exclude each other, choose one")]
+    #[error("--once, --check and --plan exclude each other, choose one")]
     TwoModes,
 }
 
@@ -156,7 +163,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut parser = lexopt::Parser::from_args(with_two_dashes(args));
     let mut config = PathBuf::from(CONFIG.default.unwrap_or_default());
     let mut log_level = LevelFilter::Info;
-    let (mut once, mut check) = (false, false);
+    let (mut once, mut check, mut plan) = (false, false, false);
     while let Some(arg) = parser.next().map_err(|error| UsageError::Other(error.to_string()))? {
         match arg {
             Arg::Long("config") => config = value(&mut parser, CONFIG)?.into(),
@@ -167,6 +174,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             }
             Arg::Long("once") => once = is_on(&mut parser, "once")?,
             Arg::Long("check") => check = is_on(&mut parser, "check")?,
+            Arg::Long("plan") => plan = is_on(&mut parser, "plan")?,
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Long(name) => return Err(unknown(&format!("--{name}"))),
@@ -174,11 +182,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Arg::Value(found) => return Err(UsageError::Positional(found)),
         }
     }
-    let mode = match (once, check) {
-        (true, true) => return Err(UsageError::TwoModes),
-        (true, false) => Mode::Once,
-        (false, true) => Mode::Check,
-        (false, false) => Mode::Daemon,
+    let mode = match (once, check, plan) {
+        (false, false, false) => Mode::Daemon,
+        (true, false, false) => Mode::Once,
+        (false, true, false) => Mode::Check,
+        (false, false, true) => Mode::Plan,
+        _ => return Err(UsageError::TwoModes),
     };
     Ok(Command::Run(Options { config, log_level, mode }))
 }
@@ -194,7 +203,7 @@ pub fn help() -> String {
     let mut text = format!(
         "{PROGRAM}: the build-farm daemon of the Peios package system\n\n\
          Usage: {PROGRAM} [flags]\n\n\
-         Without --once or --check it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.\n\n\
+         Without --once, --check or --plan it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.\n\n\
          Flags:\n"
     );
     for flag in FLAGS {

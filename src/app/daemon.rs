@@ -13,18 +13,21 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
 
+use crate::app::audience::Audience;
 use crate::app::builder::{self, Builder};
 use crate::app::error::Error;
-use crate::app::notices;
+use crate::app::notifier::Notifier;
 use crate::app::poller;
 use crate::app::progress::Line;
 use crate::app::publisher::{self, Publisher};
+use crate::app::service_manager::ServiceManager;
 use crate::app::signals::Signals;
 use crate::app::startup::{self, Prepared};
 use crate::app::uploader;
 use crate::config::Config;
-use crate::farm::events::{BuildJob, Effect, Event, PublishJob};
+use crate::farm::events::{BuildJob, Effect, Event, PublishJob, Warning};
 use crate::farm::moment::Moment;
+use crate::farm::progress::Tally;
 use crate::farm::status::{Calendar, Status};
 use crate::farm::{Farm, Options, Outcome};
 use crate::http::SnapshotRequest;
@@ -33,7 +36,8 @@ use crate::process::users_of::WorkUsers;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
 use crate::repository::upload::Uploader;
-use crate::state::state_dir;
+use crate::state::state_dir::{self, StateDir};
+use crate::state::troubles;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
@@ -94,8 +98,13 @@ pub(super) fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outc
     }
     let http = if once { None } else { startup::open_http(&prepared.config, &prepared.state)? };
     startup::announce(&prepared.config, once);
-    let outcome = Loop::start(prepared, http, once, line, signals, (sender, messages))?.run();
-    info!("peipkg-manager stopped");
+    let (outcome, tally) = Loop::start(prepared, http, once, line, signals, (sender, messages))?.run();
+    match tally {
+        None => info!("peipkg-manager stopped"),
+        Some(Tally { polled, polls_failed, built, published, failed }) => {
+            info!(polled, polls_failed, built, published, failed; "peipkg-manager stopped");
+        }
+    }
     Ok(outcome)
 }
 
@@ -107,12 +116,14 @@ struct Loop {
     signals: Signals,
     is_stopping: bool,
     repository: Arc<Repository>,
+    state: Arc<StateDir>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// The last snapshot, unless something has happened since.
     snapshot: Option<Arc<Status>>,
-    /// Shows the progress of a sweep on a terminal.
-    line: Option<Line>,
+    /// The troubles in that snapshot.
+    troubles: Vec<Warning>,
+    audience: Audience,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
     poll_requests: Sender<UpstreamUrl>,
@@ -136,6 +147,13 @@ impl Loop {
         (sender, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Self, Error> {
         let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
+        let farm_id: Arc<str> = Arc::from(config.manager.id.as_str());
+        let service = ServiceManager::from_environment();
+        let notifier = tools.notify.map(|program| {
+            let args = config.notify.command.iter().skip(1).cloned().collect();
+            Notifier::start(program, args, farm_id.clone())
+        });
+        let notifier = notifier.transpose()?;
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
         let git = Arc::new(Git::new(tools.git, state.sources()).limits(config.git));
@@ -186,15 +204,17 @@ impl Loop {
             farm: Farm::new(options),
             started: Instant::now(),
             calendar: Calendar { started: SystemTime::now() },
-            farm_id: Arc::from(config.manager.id.as_str()),
+            farm_id,
             config,
             signals,
             is_stopping: false,
             repository,
+            state,
             sender,
             messages,
             snapshot: None,
-            line,
+            troubles: Vec::new(),
+            audience: Audience::new(line, service, notifier),
             lister,
             poll_requests,
             builds,
@@ -204,6 +224,7 @@ impl Loop {
             jobs_interrupt,
             workers,
         };
+        this.look_for_pause();
         // Start the first listings and the HTTP server before reading the archive: a large index
         // takes seconds. Their events wait in the channel.
         this.handle(Event::RosterLoaded(Ok(recipes)));
@@ -212,10 +233,11 @@ impl Loop {
         }
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.repository.pending().list()));
-        this.handle(Event::NoCommitsFound(not_commits::read(&state.not_commits())));
+        this.handle(Event::NoCommitsFound(not_commits::read(&this.state.not_commits())));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
+        this.audience.service.ready();
         Ok(this)
     }
 
@@ -228,24 +250,26 @@ impl Loop {
     /// Returns the state of the farm.
     fn snapshot(&mut self) -> Arc<Status> {
         let calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
-        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| calendar.started == self.calendar.started) {
+        let troubles = troubles::all();
+        let is_current = calendar.started == self.calendar.started && troubles == self.troubles;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| is_current) {
             return snapshot.clone();
         }
-        self.calendar = calendar;
-        let snapshot = Arc::new(self.farm.status(&self.farm_id, self.calendar));
+        (self.calendar, self.troubles) = (calendar, troubles.clone());
+        let mut status = self.farm.status(&self.farm_id, self.calendar);
+        status.add_warnings(troubles.into_iter().map(|trouble| trouble.of(None)));
+        let snapshot = Arc::new(status);
         self.snapshot.insert(snapshot).clone()
     }
 
-    /// Shows the progress of a sweep on the terminal, if there is one.
     fn show_progress(&mut self) {
-        let now = self.now();
-        if let Some(line) = &mut self.line {
-            line.show(self.farm.progress(), now);
+        if self.audience.wants_progress() {
+            self.audience.show(self.farm.progress(), self.now());
         }
     }
 
     /// Handles messages and deadlines until the core ends the farm.
-    fn run(mut self) -> Outcome {
+    fn run(mut self) -> (Outcome, Option<Tally>) {
         let outcome = loop {
             self.show_progress();
             if let Some(outcome) = self.farm.outcome(self.now()) {
@@ -255,12 +279,11 @@ impl Loop {
                 Some(Message::Event(event)) => self.on_event(event),
                 Some(Message::Wake) => self.on_signal(),
                 Some(Message::Snapshot(request)) => request.answer(self.snapshot()),
-                None => self.handle(Event::DeadlineReached),
+                None => self.on_time(),
             }
         };
-        if let Some(line) = &self.line {
-            line.clear();
-        }
+        self.audience.service.stopping();
+        let tally = self.farm.tally();
         // Close the channels so that builders, publisher and uploader end. Do not wait for the pollers: they
         // have no work to lose, and one may wait for a silent server. They end with the process.
         drop((self.builds, self.publishes, self.uploads));
@@ -268,23 +291,37 @@ impl Loop {
             // A thread that panicked has printed its message to standard error.
             let _ = worker.join();
         }
-        outcome
+        self.audience.leave(outcome == Outcome::Aborted);
+        (outcome, tally)
     }
 
     /// Sleeps until there is a message, or returns none at the next deadline.
     fn next_message(&self) -> Option<Message> {
-        let Some(deadline) = self.farm.next_deadline() else {
+        let deadline = self.farm.next_deadline().map(|deadline| self.started + deadline.since_start());
+        let Some(deadline) = deadline.into_iter().chain(self.audience.service.next_beat()).min() else {
             // This cannot fail: the loop holds a sender itself.
             return self.messages.recv().ok();
         };
-        self.messages.recv_deadline(self.started + deadline.since_start()).ok()
+        self.messages.recv_deadline(deadline).ok()
+    }
+
+    /// Tells the core that its deadline has passed, unless the loop is up only for the watchdog.
+    fn on_time(&mut self) {
+        let now = self.now();
+        if self.farm.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.handle(Event::DeadlineReached);
+        }
     }
 
     /// Handles an event from a worker. Rereads the archive before an event whose handling depends on
     /// it: another program may have published.
     fn on_event(&mut self, event: Event) {
         match &event {
-            Event::BuildFinished { .. } | Event::PublishFinished(_) | Event::PollFinished { .. } => {
+            Event::PollFinished { upstream, .. } => {
+                self.audience.on_listing_ended(upstream);
+                self.refresh_archive();
+            }
+            Event::BuildFinished { .. } | Event::PublishFinished(_) => {
                 self.refresh_archive();
             }
             _ => {}
@@ -306,14 +343,24 @@ impl Loop {
         }
     }
 
+    /// Tells the core whether the file is there that holds builds.
+    fn look_for_pause(&mut self) {
+        let is_paused = self.state.pause().symlink_metadata().is_ok();
+        self.handle(Event::PauseFound(is_paused));
+    }
+
     fn on_signal(&mut self) {
         for _ in 0..self.signals.take_stops() {
             let event = if self.is_stopping { Event::AbortRequested } else { Event::StopRequested };
             self.is_stopping = true;
+            self.audience.service.stopping();
             self.handle(event);
         }
         if self.signals.take_reload() {
+            self.audience.service.reloading();
+            self.look_for_pause();
             self.handle(Event::ReloadRequested);
+            self.audience.service.ready();
         }
     }
 
@@ -327,10 +374,13 @@ impl Loop {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Report(notice) => notices::log(&notice),
+            Effect::Report(notice) => self.audience.tell(&notice),
             // A send cannot fail: the workers live as long as the loop. It cannot block: the core
             // never requests more than the channel has room for.
-            Effect::StartPoll(upstream) => drop(self.poll_requests.send(upstream)),
+            Effect::StartPoll(upstream) => {
+                self.audience.on_listing_started(&upstream, self.now());
+                drop(self.poll_requests.send(upstream));
+            }
             Effect::StartBuild(job) => drop(self.builds.send(job)),
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),

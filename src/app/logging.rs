@@ -1,11 +1,12 @@
-//! The log: one event per line on standard error, in logfmt.
+//! The log: one event per line on standard error, in logfmt; on a terminal, in the form of
+//! [`terminal_line`].
 //!
 //! A line begins with the keys `time level msg`; the event's own fields follow. A value that is not
 //! plain is quoted and escaped, so that a tag, a URL or a tool's output cannot forge a line or
 //! control a terminal. A long value loses its middle, so that it cannot fill the disk: see [`most`].
 
-use std::fmt::{self, Write as _};
-use std::io;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::time::SystemTime;
 
 use env_logger::Target;
@@ -13,13 +14,17 @@ use log::kv::{Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Record};
 use peipkg_format::problem::{MAX_EXCERPT, shortened};
 
-use crate::app::progress::Line;
+use crate::app::logfmt::Quoted;
+use crate::app::progress::{self, Line};
+use crate::app::terminal_line::{self, Colours};
+use crate::process::environment;
 
 /// Starts logging at `level` to standard error, above the terminal's progress `line` if there is one.
-/// Logs only warnings and errors of other crates: their details do not concern an operator. Reads no
-/// environment variable.
+/// A terminal gets lines for people, everything else logfmt. Logs only warnings and errors of other
+/// crates: their details do not concern an operator.
 pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
     let target = line.map_or(Target::Stderr, |line| Target::Pipe(Box::new(line)));
+    let for_people = io::stderr().is_terminal().then(colours_of_terminal);
     env_logger::Builder::new()
         .target(target)
         .filter_level(level.min(LevelFilter::Warn))
@@ -27,8 +32,47 @@ pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
         // It only logs the error that it also returns, which is how it ends when it is asked to.
         .filter_module("tiny_http", LevelFilter::Off)
         .write_style(env_logger::WriteStyle::Never)
-        .format(|formatter, record| write_record(formatter, record, SystemTime::now()))
+        .format(move |formatter, record| match for_people {
+            Some(colours) => write_for_people(formatter, record, colours, SystemTime::now()),
+            None => write_record(formatter, record, SystemTime::now()),
+        })
         .init();
+}
+
+/// Returns the colours of a terminal: none on one that cannot show them, or if `NO_COLOR` is set.
+pub(super) fn colours_of_terminal() -> Colours {
+    let is_set = |name| environment::variable(name).is_some_and(|value| !value.is_empty());
+    if progress::is_dumb() || is_set("NO_COLOR") { Colours::NONE } else { Colours::ANSI }
+}
+
+/// Writes an event as a line for people, by the terminal's clock in UTC.
+fn write_for_people(
+    out: &mut impl io::Write,
+    record: &Record<'_>,
+    colours: Colours,
+    now: SystemTime,
+) -> io::Result<()> {
+    let mut fields = Listed(Vec::new());
+    let _ = record.key_values().visit(&mut fields);
+    let now = humantime::format_rfc3339_seconds(now).to_string();
+    let time = now.get(11..19).unwrap_or_default();
+    let line = terminal_line::line(time, record.level(), &record.args().to_string(), &fields.0, colours);
+    out.write_all(format!("{line}\n").as_bytes())
+}
+
+/// The present fields of an event.
+struct Listed(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for Listed {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let mut presence = Presence(true);
+        value.visit(&mut presence)?;
+        if presence.0 {
+            let key = key.as_str();
+            self.0.push((key.to_owned(), shortened(&value.to_string(), most(key)).into_owned()));
+        }
+        Ok(())
+    }
 }
 
 fn write_record(out: &mut impl io::Write, record: &Record<'_>, now: SystemTime) -> io::Result<()> {
@@ -91,57 +135,9 @@ impl VisitValue<'_> for Presence {
     }
 }
 
-/// Writes a value as logfmt: bare if it is plain, else in double quotes.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
-        if !self.0.is_empty() && self.0.chars().all(is_plain) {
-            return f.write_str(self.0);
-        }
-        f.write_char('"')?;
-        for c in self.0.chars() {
-            match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                '\n' => f.write_str("\\n")?,
-                '\r' => f.write_str("\\r")?,
-                '\t' => f.write_str("\\t")?,
-                '\'' => f.write_char(c)?,
-                // The standard library escapes the characters that a terminal might act upon.
-                _ if c.escape_debug().len() == 1 => f.write_char(c)?,
-                _ if u32::from(c) <= 0xffff => write!(f, "\\u{:04x}", u32::from(c))?,
-                _ => write!(f, "\\U{:08x}", u32::from(c))?,
-            }
-        }
-        f.write_char('"')
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(value: &str, expected: &str) {
-        assert_eq!(Quoted(value).to_string(), expected);
-    }
-
-    #[test]
-    fn value_not_plain_is_quoted() {
-        check("libz", "libz");
-        check("https://example.org/a?b", "https://example.org/a?b");
-        check("a=b", "\"a=b\"");
-        check("", "\"\"");
-        check("build failed", "\"build failed\"");
-        check("it's", "it's");
-        check("it's so", "\"it's so\"");
-        check("say \"hi\" \\", "\"say \\\"hi\\\" \\\\\"");
-        check("a\nlevel=error\tb\r", "\"a\\nlevel=error\\tb\\r\"");
-        check("\u{1b}[31mred", "\"\\u001b[31mred\"");
-        check("grün", "\"grün\"");
-        check("\u{202e}x\u{2028}\u{7f}\u{e0001}", "\"\\u202ex\\u2028\\u007f\\U000e0001\"");
-    }
 
     #[test]
     fn line_has_its_keys_in_order() {

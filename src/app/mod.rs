@@ -3,6 +3,7 @@
 //! This room may import every other one, and none may import it. Decisions belong in `farm`. Only
 //! this file prints errors and ends with an exit code.
 
+mod audience;
 mod builder;
 mod check;
 pub mod cli;
@@ -10,8 +11,12 @@ mod config_file;
 mod daemon;
 mod error;
 mod key_files;
+pub(crate) mod logfmt;
 pub(crate) mod logging;
 mod notices;
+mod notifier;
+mod plan;
+mod plan_report;
 mod poller;
 mod progress;
 pub(crate) mod public_keys;
@@ -19,8 +24,10 @@ mod publisher;
 mod recipe_check;
 mod recipe_files;
 mod roster;
+mod service_manager;
 mod signals;
 mod startup;
+mod terminal_line;
 mod tools;
 mod upload_remote;
 mod uploader;
@@ -31,6 +38,7 @@ use std::io::{self, Write as _};
 use std::process::{self, ExitCode};
 use std::time::Duration;
 
+use log::LevelFilter;
 use peipkg_format::problem::OneLine;
 
 use crate::app::cli::{Command, Mode};
@@ -109,8 +117,17 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
         let code = ExitCode::from(report.exit_code());
         return Ok(print(report, code));
     }
+    let line = if options.mode == Mode::Daemon { None } else { Line::of_stderr() };
     let once = options.mode == Mode::Once;
-    let line = if once { Line::of_stderr() } else { None };
+    if options.mode == Mode::Plan {
+        // The plan itself says what a sweep would log.
+        let level =
+            if options.log_level == LevelFilter::Info { LevelFilter::Warn } else { options.log_level };
+        logging::init(level, line.clone());
+        let report = plan::plan(&config_file::read_config(&options.config)?, line)?;
+        let code = if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return Ok(print(report, code));
+    }
     logging::init(options.log_level, line.clone());
     let config = config_file::read_config(&options.config)?;
     Ok(match daemon::run(config, once, line)? {
@@ -127,7 +144,7 @@ fn print_error(line: &str) {
 /// Prints `text` and returns `code`, or a failure if the text cannot be written. A reader that closes
 /// the pipe early, such as `head`, is no failure.
 fn print(text: impl Display, code: ExitCode) -> ExitCode {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             print_error(&format!("cannot write to standard output: {error}"));

@@ -31,7 +31,7 @@ impl Line {
     /// Returns the line of the terminal on standard error, or none if standard error is no terminal
     /// or the terminal cannot move its cursor.
     pub(crate) fn of_stderr() -> Option<Self> {
-        if !io::stderr().is_terminal() || environment::variable("TERM").is_none_or(|term| term == "dumb") {
+        if !io::stderr().is_terminal() || is_dumb() {
             return None;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -88,6 +88,11 @@ impl Line {
         let _ = self.counts.send(false);
         self.bar.finish_and_clear();
     }
+}
+
+/// Whether the terminal can neither move its cursor nor show colours.
+pub(crate) fn is_dumb() -> bool {
+    environment::variable("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
 /// Redraws the line every [`TICK`] while it counts. Sleeps otherwise.

@@ -83,6 +83,9 @@ impl Publisher {
                 end_log(&other, &outcome, outputs);
             }
             if outcome == PublishOutcome::Done {
+                if self.repository.has_no_files(outputs) {
+                    answer(Event::NoFilesPublished(outputs.key.clone()));
+                }
                 self.repository.pending().discard(outputs);
             }
         }

@@ -21,7 +21,9 @@ use crate::process::Interrupt;
 use crate::recipe::Recipe;
 use crate::repository::Repository;
 use crate::repository::upload::Uploader;
+use crate::state::durable;
 use crate::state::state_dir::{StateDir, StateDirError};
+use crate::state::troubles;
 
 /// Everything that the loop needs to run a farm.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub(super) struct Prepared {
 /// # Errors
 /// The first group of problems.
 pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error> {
-    let tools = Tools::find(&config.upload).map_err(Error::Tools)?;
+    let tools = Tools::find(&config.upload, &config.notify).map_err(Error::Tools)?;
     let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
     let recipes = load_roster(&config, &Roster::new()).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);
@@ -59,7 +61,7 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
     // Only now: a surviving peipkg-repo may have read the packages of a group there, and `prepare`
     // has waited for its end.
     for (path, error) in state.clear_leftovers() {
-        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+        durable::not_cleared(&path, &error);
     }
     repository.clear_loose(&recipes);
     let uploader = match (&config.upload, &tools.rclone) {
@@ -111,8 +113,10 @@ pub(super) fn load_roster(config: &Config, present: &Roster) -> Result<Vec<Arc<R
     if !problems.is_empty() {
         return Err(problems);
     }
+    troubles::end("recipe warning");
     for warning in warnings.into_iter().chain(unbuildable) {
         warn!(problem:% = warning; "recipe warning");
+        troubles::begin("recipe warning", &warning.to_string(), &"");
     }
     Ok(recipes)
 }
@@ -125,5 +129,6 @@ pub(super) fn announce(config: &Config, once: bool) {
     let secret = config.http.webhook_secret_file.as_deref();
     for warning in warn_if_exposed(Some(&config.key_file), &config.binary_keys, secret) {
         warn!(problem:% = warning; "configuration warning");
+        troubles::begin("configuration warning", &warning.to_string(), &"");
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::Upload;
+use crate::config::{Notify, Upload};
 use crate::process::environment;
 
 /// The absolute paths of the programs.
@@ -21,33 +21,62 @@ pub(super) struct Tools {
     pub peipkg_repo: PathBuf,
     /// `rclone`, if uploads are configured.
     pub rclone: Option<PathBuf>,
+    /// The program of `[notify] command`, if there is one.
+    pub notify: Option<PathBuf>,
 }
 
-/// A program that the manager needs and `PATH` does not have.
+/// A program that the manager needs and the machine does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{program} is not on PATH ({searched}); it is needed to {purpose}")]
-pub(super) struct MissingTool {
-    program: &'static str,
-    purpose: &'static str,
-    searched: String,
+pub(super) enum MissingTool {
+    /// `PATH` does not have it.
+    #[error("{program} is not on PATH ({searched}); it is needed to {purpose}")]
+    NotOnPath {
+        /// The program's name.
+        program: String,
+        /// What it is needed for.
+        purpose: &'static str,
+        /// The value of `PATH`.
+        searched: String,
+    },
+    /// Its path is not that of an executable file.
+    #[error("{} is not an executable file; it is needed to {purpose}", path.display())]
+    NotExecutable {
+        /// Its path.
+        path: PathBuf,
+        /// What it is needed for.
+        purpose: &'static str,
+    },
 }
 
 impl Tools {
-    /// Looks for the programs that a run with `upload` needs.
+    /// Looks for the programs that a run with `upload` and `notify` needs.
     ///
     /// # Errors
     /// Every missing program.
-    pub(super) fn find(upload: &Upload) -> Result<Self, Vec<MissingTool>> {
-        Self::find_in(environment::variable("PATH").as_deref(), *upload != Upload::None)
+    pub(super) fn find(upload: &Upload, notify: &Notify) -> Result<Self, Vec<MissingTool>> {
+        let path = environment::variable("PATH");
+        let notify = notify.command.first().map(String::as_str);
+        Self::find_in(path.as_deref(), *upload != Upload::None, notify)
+    }
+
+    /// Looks for git, the only program that a plan needs.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub(super) fn find_git() -> Result<PathBuf, MissingTool> {
+        look_for(environment::variable("PATH").as_deref(), "git", "list upstreams")
     }
 
     /// Looks for the programs in the directories of `path`, a value of `PATH`.
-    fn find_in(path: Option<&OsStr>, with_rclone: bool) -> Result<Self, Vec<MissingTool>> {
+    fn find_in(
+        path: Option<&OsStr>,
+        with_rclone: bool,
+        notify: Option<&str>,
+    ) -> Result<Self, Vec<MissingTool>> {
         let mut missing = Vec::new();
-        let mut find = |program, purpose| {
-            find_program(path, program).unwrap_or_else(|| {
-                let searched = path.unwrap_or_default().to_string_lossy().into_owned();
-                missing.push(MissingTool { program, purpose, searched });
+        let mut find = |program: &str, purpose| {
+            look_for(path, program, purpose).unwrap_or_else(|error| {
+                missing.push(error);
                 PathBuf::new()
             })
         };
@@ -56,9 +85,26 @@ impl Tools {
             peipkg_build: find("peipkg-build", "build packages"),
             peipkg_repo: find("peipkg-repo", "publish packages"),
             rclone: with_rclone.then(|| find("rclone", "upload to [upload] remote")),
+            notify: notify.map(|program| find(program, "run [notify] command")),
         };
         if missing.is_empty() { Ok(tools) } else { Err(missing) }
     }
+}
+
+/// Finds `program`, which is a name or an absolute path.
+fn look_for(path: Option<&OsStr>, program: &str, purpose: &'static str) -> Result<PathBuf, MissingTool> {
+    if program.starts_with('/') {
+        let path = PathBuf::from(program);
+        return if is_executable(&path) {
+            Ok(path)
+        } else {
+            Err(MissingTool::NotExecutable { path, purpose })
+        };
+    }
+    find_program(path, program).ok_or_else(|| {
+        let searched = path.unwrap_or_default().to_string_lossy().into_owned();
+        MissingTool::NotOnPath { program: program.to_owned(), purpose, searched }
+    })
 }
 
 /// Finds the first executable file of that name. Like a shell, resolves a relative entry of `PATH`
@@ -87,9 +133,10 @@ mod tests {
         }
         let path = env::join_paths([&first, &second]).unwrap();
         assert_eq!(find_program(Some(&path), "git"), Some(second.join("git")));
-        let missing = Tools::find_in(Some(&path), true).unwrap_err();
-        let names: Vec<_> = missing.iter().map(|missing| missing.program).collect();
-        assert_eq!(names, ["peipkg-build", "peipkg-repo", "rclone"]);
-        assert_eq!(Tools::find_in(None, false).unwrap_err().len(), 3);
+        let missing = Tools::find_in(Some(&path), true, Some("/nowhere/tell")).unwrap_err();
+        let texts: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = texts.iter().map(|text| text.split(" is not ").next().unwrap()).collect();
+        assert_eq!(names, ["peipkg-build", "peipkg-repo", "rclone", "/nowhere/tell"]);
+        assert_eq!(Tools::find_in(None, false, Some("tell")).unwrap_err().len(), 4);
     }
 }

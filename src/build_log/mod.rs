@@ -39,6 +39,7 @@ use crate::build_log::capped_file::CappedFile;
 use crate::build_log::text::Cleaner;
 use crate::process::Sink;
 use crate::recipe::secrets::Secrets;
+use crate::state::troubles;
 use crate::state::volumes::LOST_AND_FOUND;
 
 /// How many removed recipes keep their logs, newest first. An operator may still ask why a recipe
@@ -75,6 +76,9 @@ impl BuildLog {
         };
         let log = Self(Rc::new(RefCell::new(Inner { path, file, cleaner: Cleaner::new(secrets) })));
         log.note(format_args!("{recipe} {version}, attempt {attempt}: {what}"));
+        if log.0.borrow().file.is_some() {
+            troubles::end("cannot write the build log");
+        }
         log
     }
 
@@ -240,6 +244,7 @@ fn remove(directory: &Path, names: &[String]) {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(path = path.display().to_string(), error:%; "cannot remove an old build log");
+                troubles::begin_while_there("cannot remove an old build log", &path, &error);
                 // Warn once: the others would most likely fail too.
                 return;
             }
@@ -249,7 +254,9 @@ fn remove(directory: &Path, names: &[String]) {
 }
 
 fn warn_of(path: &Path, error: &io::Error) {
-    warn!(path = path.display().to_string(), error:%; "cannot write the build log");
+    let path = path.display().to_string();
+    warn!(path, error:%; "cannot write the build log");
+    troubles::begin("cannot write the build log", &path, &error);
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use peipkg_format::strict_toml::{Document, Section};
 
 use super::git_limits::GitLimits;
 use super::keys::{self, BinaryKey, Grant};
+use super::notify::Notify;
 use super::sections::{Build, Http, Poll, Repo, SAMPLE_ID, Upload};
 use super::values::{file, line};
 
@@ -34,6 +35,8 @@ pub(crate) struct Draft {
     pub http: Option<Http>,
     /// The line of `[http] addr`.
     pub addr_line: Option<usize>,
+    /// `[notify]`.
+    pub notify: Option<Notify>,
     /// Warnings about names that are still those of the sample configuration.
     pub sample_names: Vec<Problem>,
     /// The complete `[[signing_key]]` tables.
@@ -86,6 +89,7 @@ impl Draft {
         draft.poll = root.required_section("poll").and_then(Poll::read);
         draft.build = root.section("build").map_or_else(|| Some(Build::default()), Build::read);
         draft.git = root.section("git").map_or(Some(GitLimits::default()), GitLimits::read);
+        draft.notify = root.section("notify").map_or_else(|| Some(Notify::default()), Notify::read);
         let binary_keys = keys::binary_keys(root.sections("signing_key"), state_dir);
         draft.grants = keys::grants(root.sections("grant"), &binary_keys);
         draft.binary_keys = binary_keys.into_values().flatten().collect();

@@ -8,6 +8,7 @@ mod draft;
 mod git_limits;
 mod keys;
 mod listen_addr;
+mod notify;
 mod remote;
 mod sections;
 mod values;
@@ -21,6 +22,7 @@ pub(crate) use self::draft::Draft;
 pub(crate) use self::git_limits::GitLimits;
 pub(crate) use self::keys::{BinaryKey, Grant};
 pub(crate) use self::listen_addr::ListenAddr;
+pub(crate) use self::notify::Notify;
 pub(crate) use self::remote::{Place, place};
 pub(crate) use self::sections::{Build, Http, Manager, Poll, Repo, Upload};
 pub(crate) use self::values::STATE_SUBDIRS;
@@ -46,6 +48,8 @@ pub struct Config {
     pub build: Build,
     /// `[git]`.
     pub git: GitLimits,
+    /// `[notify]`.
+    pub notify: Notify,
     /// `[[signing_key]]`: the keys to sign binaries with. Their names are distinct.
     pub binary_keys: Vec<BinaryKey>,
     /// `[[grant]]`: which of these keys a recipe may use, by recipe id.
@@ -73,6 +77,7 @@ impl Config {
             poll: draft.poll?,
             build: draft.build?,
             git: draft.git?,
+            notify: draft.notify?,
             binary_keys: draft.binary_keys,
             grants: draft.grants,
         })

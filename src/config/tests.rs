@@ -72,12 +72,13 @@ fn keys_missing_have_their_defaults() {
             poll: Poll { default_interval: Duration::from_hours(1), jobs: 8 },
             build: Build { timeout: Some(Duration::from_hours(24)), jobs: 1 },
             git: GitLimits { memory: Some(1 << 30), source: Some(4 << 30) },
+            notify: Notify::default(),
             binary_keys: Vec::new(),
             grants: BTreeMap::new(),
         }
     );
     let empty = "[upload]\nbackend = \"\"\nremote = \"\"\n[http]\naddr = \"\"\nwebhook_secret_file = \"\"\n[build]\n\
-         [git]\nmemory_limit = \"\"\n";
+         [git]\nmemory_limit = \"\"\n[notify]\n";
     assert_eq!(parse(&format!("{MINIMAL}{empty}")), Ok(config));
 }
 

@@ -10,6 +10,7 @@ use crate::farm::events::{
 };
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
+use crate::farm::warnings::TAG_SKIPPED;
 use crate::farm::{Effects, Farm};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -44,7 +45,10 @@ impl Farm {
             BuildOutcome::NoCommit(found) => {
                 self.failures.remove(&key);
                 // The next poll need not warn again.
-                self.warned.entry(key.recipe.clone()).or_default().insert(found.tag.clone());
+                self.warned
+                    .entry(key.recipe.clone())
+                    .or_default()
+                    .insert((TAG_SKIPPED, found.tag.as_str().into()), found.reason.as_str().into());
                 // Another tag may stand for the same version.
                 self.matched.forget(&key.recipe);
                 let (tag, reason) = (found.tag.clone(), found.reason.clone());
@@ -75,6 +79,8 @@ impl Farm {
                     self.failures.retry_at_once(&key, now);
                     retry_after = Duration::ZERO;
                 }
+                self.tally.failed += 1;
+                let retry_after = self.promised(retry_after);
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
                 self.on_failed_slowly(&job, blame, took, effects);
             }
@@ -87,8 +93,9 @@ impl Farm {
     /// Hands the outputs of a build to the publisher.
     fn on_built(&mut self, outputs: PendingOutputs, log: Option<Arc<str>>, started: Moment) {
         // Failures of earlier builds say nothing about the publish.
-        self.failures.remove(&outputs.key);
-        self.publishing.add_built(outputs, log, started);
+        let has_failed = self.failures.remove(&outputs.key).is_some();
+        self.tally.built += 1;
+        self.publishing.add_built(outputs, log, started, has_failed);
     }
 
     /// Leaves a recipe alone until the next reload: its files on disk are not what the farm has
@@ -108,8 +115,8 @@ impl Farm {
     /// Lets the versions wait again whose packages another recipe was about to make.
     pub(super) fn requeue_aside(&mut self) {
         for (key, candidate) in std::mem::take(&mut self.aside) {
-            // The reload for which a changed recipe waits finds its versions again.
-            if !self.changed.contains(&key.recipe) {
+            // The reload for which a held recipe waits finds its versions again.
+            if !self.is_held(&key.recipe) {
                 self.queue.insert(&key.recipe, candidate);
             }
         }
@@ -166,6 +173,11 @@ impl Farm {
         upstream.is_some()
     }
 
+    /// Returns the wait for a retry, unless the farm ends before: a sweep tries once.
+    pub(super) fn promised(&self, retry_after: Duration) -> Option<Duration> {
+        (!self.options.once).then_some(retry_after)
+    }
+
     /// Makes the versions whose retry is due wait for their turn. A single sweep retries nothing:
     /// slow failures would keep it from its end.
     pub(super) fn requeue_due_retries(&mut self, now: Moment) {
@@ -174,8 +186,8 @@ impl Farm {
         }
         while let Some((key, candidate)) = self.failures.pop_due(now) {
             match candidate {
-                // The reload for which a changed recipe waits finds its versions again.
-                Some(_) if self.changed.contains(&key.recipe) => self.matched.forget(&key.recipe),
+                // The reload for which a held recipe waits finds its versions again.
+                Some(_) if self.is_held(&key.recipe) => self.matched.forget(&key.recipe),
                 Some(candidate) => self.queue.insert_retry(&key.recipe, candidate),
                 None => self.publishing.retry(&key),
             }
@@ -184,10 +196,12 @@ impl Farm {
 
     /// Gives each free builder its next version, if there is one.
     pub(super) fn start_builds(&mut self, now: Moment, effects: &mut Effects) {
-        while self.flights.len() < self.options.build_jobs && self.stopping.is_none() {
+        let may_start = self.stopping.is_none() && self.paused_since.is_none();
+        while may_start && self.flights.len() < self.options.build_jobs {
             let Some(job) = self.next_build(effects) else { return };
             self.builds_attempted += 1;
             self.queue.on_build_started(&job.recipe.id);
+            self.build_warnings.remove(&job.recipe.id);
             self.publishing.claim(&job.recipe.packages, &job.candidate.version);
             effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.to_string() });
             effects.0.push(Effect::StartBuild(job.clone()));

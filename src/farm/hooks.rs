@@ -16,6 +16,10 @@ pub(super) struct Hooks {
     pub(super) names: Names,
     /// When the last one came, a ping included.
     pub(super) last_received: Option<Moment>,
+    /// How many came, pings included.
+    pub(super) received: u64,
+    /// How many of them concerned a recipe.
+    pub(super) matched: u64,
     /// When the last one came that concerned a recipe.
     pub(super) last_matched: Option<Moment>,
     /// How many named a repository, but concerned no recipe.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use crate::farm::events::Tags;
+use peipkg_format::version::Version;
+
+use crate::farm::events::{JobKey, Tags};
 
 /// The last match of each recipe with its upstream's tags. Unless the tags, the archive index or the
 /// recipe change, another match would find nothing new, and cost time for each tag: each version among
@@ -23,6 +25,8 @@ struct Match {
     /// Whether each version among them waits, is under way, has failed, or was published. Otherwise a
     /// version that the queue lacks need not be new.
     is_whole: bool,
+    /// The newest version among them that is published.
+    newest: Option<Version>,
 }
 
 impl Matched {
@@ -37,11 +41,31 @@ impl Matched {
         self.0.get(recipe).is_some_and(|last| last.is_whole)
     }
 
-    /// Records a match that has queued all versions, unless it `left_out` some.
-    pub(super) fn record(&mut self, recipe: &Arc<str>, fingerprint: u64, matches: usize, left_out: usize) {
+    /// Returns how many tags were versions at the last match, and the newest published one.
+    pub(super) fn of(&self, recipe: &str) -> Option<(usize, Option<&Version>)> {
+        self.0.get(recipe).map(|last| (last.matches, last.newest.as_ref()))
+    }
+
+    /// Records that a version was published.
+    pub(super) fn publish(&mut self, key: &JobKey) {
+        if let Some(last) = self.0.get_mut(&key.recipe) {
+            keep_newest(&mut last.newest, &key.version);
+        }
+    }
+
+    /// Records a match that has queued all versions, unless it `left_out` some. `newest` is the newest
+    /// version that is published.
+    pub(super) fn record(
+        &mut self,
+        recipe: &Arc<str>,
+        fingerprint: u64,
+        matches: usize,
+        left_out: usize,
+        newest: Option<Version>,
+    ) {
         let is_whole = left_out == 0;
         let fingerprint = is_whole.then_some(fingerprint);
-        self.0.insert(recipe.clone(), Match { fingerprint, matches, is_whole });
+        self.0.insert(recipe.clone(), Match { fingerprint, matches, is_whole, newest });
     }
 
     /// Records that versions of a recipe have left the queue unbuilt.
@@ -75,6 +99,13 @@ impl Matched {
     pub(super) fn on_reload(&mut self, is_same: impl Fn(&Arc<str>) -> bool) {
         self.0.retain(|recipe, _| is_same(recipe));
         self.forget_all();
+    }
+}
+
+/// Puts `version` in the place of `newest` if it is newer.
+pub(super) fn keep_newest(newest: &mut Option<Version>, version: &Version) {
+    if newest.as_ref().is_none_or(|newest| newest.sort_cmp(version).is_lt()) {
+        *newest = Some(version.clone());
     }
 }
 

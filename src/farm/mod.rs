@@ -8,10 +8,13 @@
 
 pub(crate) mod backoff;
 mod builds;
+mod calendar;
 mod counted;
 pub(crate) mod events;
 mod failures;
+pub(crate) mod fate;
 mod flight;
+mod holds;
 mod hooks;
 mod matched;
 #[cfg(test)]
@@ -30,6 +33,7 @@ mod tests;
 mod turns;
 mod upload_state;
 mod uploads;
+mod warnings;
 mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -37,13 +41,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counted::Counted;
-use events::{Effect, Event, JobKey, Notice};
+use events::{Effect, Event, JobKey, Notice, Warned, Warning};
 use failures::Failures;
 use flight::{Flight, Lost};
 use hooks::Hooks;
 use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::{Archive, Presence};
+use peipkg_format::problem::Problem;
+use progress::Counts;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
@@ -51,10 +57,6 @@ use upload_state::UploadState;
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
-
-/// How long a stopping farm waits for listings. Interrupted git processes end well within it; a
-/// listing that still waits for a silent server can be cut off without loss.
-const POLLS_GRACE: Duration = Duration::from_secs(2);
 
 /// The part of the configuration that the decisions depend on.
 #[derive(Debug, Clone)]
@@ -110,8 +112,17 @@ pub(crate) struct Farm {
     aside: BTreeMap<JobKey, Candidate>,
     /// The recipes whose files have changed since they were loaded. They wait for a reload.
     changed: HashSet<Arc<str>>,
-    /// The subjects of the warnings given already, by recipe.
-    warned: HashMap<Arc<str>, HashSet<String>>,
+    /// The warnings given already, by recipe; none without any.
+    warned: HashMap<Arc<str>, Warned>,
+    /// The warnings of the last build of each recipe.
+    build_warnings: HashMap<Arc<str>, Vec<Warning>>,
+    /// When the last publish of each recipe ended that has had one, and how long build and publish
+    /// took.
+    successes: HashMap<Arc<str>, (Moment, Duration)>,
+    /// The last reload, if it was refused.
+    refused: Option<Refused>,
+    /// Since when a file holds all builds, if one does.
+    paused_since: Option<Moment>,
     /// The builds in progress, the oldest first.
     flights: Vec<Flight>,
     /// Why these tags are no versions, by redacted upstream and tag.
@@ -120,6 +131,14 @@ pub(crate) struct Farm {
     stopping: Option<Stop>,
     builds_attempted: u64,
     builds_succeeded: u64,
+    tally: Counts,
+}
+
+/// A reload that was refused.
+#[derive(Debug)]
+struct Refused {
+    at: Moment,
+    problems: Vec<Problem>,
 }
 
 /// A stop that a signal asked for.
@@ -151,12 +170,17 @@ impl Farm {
             aside: BTreeMap::new(),
             changed: HashSet::new(),
             warned: HashMap::new(),
+            build_warnings: HashMap::new(),
+            successes: HashMap::new(),
+            refused: None,
+            paused_since: None,
             flights: Vec::new(),
             not_commits: HashMap::new(),
             upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
             builds_succeeded: 0,
+            tally: Counts::default(),
         }
     }
 
@@ -166,7 +190,10 @@ impl Farm {
         match event {
             Event::DeadlineReached => {}
             Event::RosterLoaded(Ok(recipes)) => self.on_roster_loaded(recipes, now, &mut effects),
-            Event::RosterLoaded(Err(problems)) => effects.report(Notice::ReloadRefused { problems }),
+            Event::RosterLoaded(Err(problems)) => {
+                self.refused = Some(Refused { at: now, problems: problems.clone() });
+                effects.report(Notice::ReloadRefused { problems });
+            }
             Event::ArchiveRead(read) => self.on_archive_read(read),
             Event::OutputsFound(found) => self.on_outputs_found(found, now, &mut effects),
             Event::NoCommitsFound(found) => self.on_no_commits_found(found),
@@ -188,6 +215,12 @@ impl Farm {
                 self.on_webhook_received(&repositories, true, now, &mut effects);
             }
             Event::RedirectFollowed { upstream, target } => self.on_redirect_followed(upstream, &target),
+            Event::BuildWarned { recipe, .. } if !self.roster.contains_key(&recipe) => {}
+            Event::BuildWarned { recipe, warning } => {
+                self.build_warnings.entry(recipe).or_default().push(warning);
+            }
+            Event::NoFilesPublished(key) => self.on_no_files_published(key, &mut effects),
+            Event::PauseFound(is_paused) => self.on_pause_found(is_paused, now, &mut effects),
             Event::ReloadRequested => {
                 // An operator who knows that the upstream has moved the tag need not wait.
                 self.not_commits.clear();
@@ -255,16 +288,18 @@ impl Farm {
         !self.flights.is_empty() || self.publishing.running().is_some() || self.upload.running_since.is_some()
     }
 
-    /// Whether the sweep has no poll, no build and no publish left.
+    /// Whether the sweep has no poll, no build that may start, and no publish left.
     fn has_built_all(&self) -> bool {
         let has_published_all = self.publishing.running().is_none() && self.publishing.ready_len() == 0;
-        self.flights.is_empty() && self.schedule.is_quiet() && self.queue.len() == 0 && has_published_all
+        let has_built = self.flights.is_empty() && (self.queue.len() == 0 || self.paused_since.is_some());
+        has_built && self.schedule.is_quiet() && has_published_all
     }
 
     fn on_roster_loaded(&mut self, recipes: Vec<Arc<Recipe>>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
         let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), recipe));
         let before = std::mem::replace(&mut self.roster, recipes.collect());
+        self.refused = None;
         let stamp_in = |roster: &Roster, id: &Arc<str>| Some(roster.get(id)?.stamp);
         let failed: Vec<JobKey> = self.failures.iter().map(|(key, _)| key).collect();
         let is_the_same = |id: &Arc<str>| match (before.get(id), self.roster.get(id)) {
@@ -278,16 +313,25 @@ impl Farm {
             let is_build = self.failures.get(&key).is_some_and(|failure| failure.candidate.is_some());
             if is_build && !(is_watched(id) && is_the_same(id)) {
                 self.failures.remove(&key);
-            } else if is_build && stamp_in(&before, id) != stamp_in(&self.roster, id) {
-                // The operator has just changed the recipe and wants to see whether it builds now.
+            } else if self.roster.contains_key(id) && stamp_in(&before, id) != stamp_in(&self.roster, id) {
+                // The operator has just touched the recipe and wants to see whether it works now.
                 self.failures.retry_at_once(&key, now);
             }
         }
         // The old recipe found the waiting versions. The new one may build others, or from another
         // upstream.
-        self.queue.retain(|id| is_watched(id) && is_the_same(id), is_watched);
+        let is_paused = |id: &Arc<str>| self.roster.get(id).is_some_and(|recipe| recipe.is_paused());
+        self.queue.retain(|id| is_watched(id) && is_the_same(id) && !is_paused(id), is_watched);
         self.matched.on_reload(|id| is_watched(id) && is_the_same(id));
         self.warned.retain(|id, _| is_watched(id));
+        self.build_warnings.retain(|id, _| is_watched(id));
+        self.successes.retain(|id, _| is_watched(id));
+        for id in self.roster.keys().filter(|id| is_paused(id)) {
+            self.matched.lose(id);
+            if !before.get(id).is_some_and(|recipe| recipe.is_paused()) {
+                effects.report(Notice::RecipePaused { recipe: id.clone() });
+            }
+        }
         self.changed.clear();
         // The polls that follow find them again.
         for key in std::mem::take(&mut self.aside).into_keys() {
@@ -345,33 +389,6 @@ impl Farm {
         if let Some(flight) = self.flights.iter_mut().find(|flight| flight.job.key() == *key) {
             flight.log_tail = tail;
         }
-    }
-
-    fn on_stop_requested(&mut self, now: Moment, effects: &mut Effects) {
-        if self.stopping.is_none() {
-            self.stopping = Some(Stop {
-                outcome: Outcome::Clean,
-                polls_abandoned: now + POLLS_GRACE,
-                has_polls_left: !self.schedule.is_quiet(),
-            });
-            let building = self.flights.iter().map(|flight| flight.job.key());
-            effects.report(Notice::Draining { in_flight: building.collect() });
-            effects.0.push(Effect::InterruptPolls);
-        }
-    }
-
-    fn on_abort_requested(&mut self, now: Moment, effects: &mut Effects) {
-        self.stopping = Some(Stop {
-            outcome: Outcome::Aborted,
-            polls_abandoned: now + POLLS_GRACE,
-            has_polls_left: !self.schedule.is_quiet(),
-        });
-        effects.report(Notice::Aborting);
-        effects.0.extend([Effect::InterruptPolls, Effect::InterruptJobs]);
-    }
-
-    fn is_aborted(&self) -> bool {
-        self.stopping.as_ref().is_some_and(|stop| stop.outcome == Outcome::Aborted)
     }
 }
 

@@ -66,6 +66,7 @@ struct World {
     /// Whether a host was silent or asked for a pause.
     is_troubled: bool,
     calm: bool,
+    paused: bool,
     stopped: bool,
     aborted: bool,
     done: Vec<String>,
@@ -104,6 +105,7 @@ impl World {
             changed_during: HashSet::new(),
             is_troubled: false,
             calm: false,
+            paused: false,
             stopped: false,
             aborted: false,
             done: Vec::new(),
@@ -160,15 +162,26 @@ impl World {
             let packages = [format!("p{}", number % 4), format!("p{number}-doc")];
             let packages: Vec<&str> = packages.iter().map(String::as_str).take(1 + number / 4).collect();
             let minimum = if self.one_in(4) { "min_version = '2'\n" } else { "" };
+            let paused = if !self.calm && self.one_in(6) { "paused = true\n" } else { "" };
             let watch = if self.one_in(2) { "[watch]\ngithub_webhook = true\n" } else { "" };
             self.roster.push(recipe(
                 &format!("r{number}"),
                 upstream,
                 &packages,
-                &format!("{minimum}{watch}"),
+                &format!("{minimum}{paused}{watch}"),
             ));
         }
         self.tell_roster();
+    }
+
+    /// Ends the pauses of all recipes.
+    fn end_pauses(&mut self) {
+        if self.roster.iter().any(Recipe::is_paused) {
+            for upstream in self.roster.iter_mut().filter_map(|recipe| recipe.upstream.as_mut()) {
+                upstream.paused = false;
+            }
+            self.tell_roster();
+        }
     }
 
     fn tell_roster(&mut self) {
@@ -234,7 +247,7 @@ impl World {
             Effect::Report(
                 Notice::BuildFailed { key, retry_after, .. } | Notice::PublishFailed { key, retry_after, .. },
             ) => {
-                self.not_before.insert(key, self.now + retry_after);
+                self.not_before.insert(key, self.now + retry_after.unwrap_or_default());
             }
             Effect::Report(_) | Effect::InterruptPolls | Effect::InterruptJobs => {}
         }
@@ -257,7 +270,11 @@ impl World {
             26..28 => self.finish_upload(),
             28..32 => self.sleep(),
             32..35 => self.hook(),
-            35 => self.event(Event::ReloadRequested),
+            35 => {
+                self.paused = self.one_in(3);
+                self.event(Event::PauseFound(self.paused));
+                self.event(Event::ReloadRequested);
+            }
             36 => self.event(Event::ArchiveRead(Err("unreadable".into()))),
             37 => self.tell_archive(),
             38 if self.one_in(4) => {
@@ -279,6 +296,9 @@ impl World {
     /// Lets everything succeed from now on, until the farm is over or all back-offs have passed.
     fn calm_down(&mut self) {
         self.calm = true;
+        self.paused = false;
+        self.event(Event::PauseFound(false));
+        self.end_pauses();
         self.tell_archive();
         let end = self.now + CALM;
         for _ in 0..20_000 {

@@ -1,25 +1,22 @@
 //! Starts polls and reads their answers: which tags are versions, which versions to build, and
 //! which warnings the operator gets about the others. Pure.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
-use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
-use crate::farm::matched::fingerprint_of;
+use crate::farm::fate::Fate;
+use crate::farm::matched::{fingerprint_of, keep_newest};
 use crate::farm::moment::Moment;
 use crate::farm::queue::{Candidate, Urgency};
 use crate::farm::schedule::Listing;
+use crate::farm::warnings::{PARTLY_PUBLISHED, RAISE_REVISION, Warnings};
 use crate::farm::{Effects, Farm};
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::recipe::{Recipe, TagVersion, Upstream};
-
-/// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
-/// hostile upstream cannot fill the log.
-const NAMED_BAD_TAGS: usize = 20;
+use crate::recipe::{Recipe, Upstream};
 
 impl Farm {
     pub(super) fn start_polls(&mut self, now: Moment, effects: &mut Effects) {
@@ -75,6 +72,7 @@ impl Farm {
                 }
             }
             Err(PollError { reason, .. }) => {
+                self.tally.polls_failed += 1;
                 let next_poll = self.schedule.state(upstream).and_then(|state| state.next);
                 let next_poll =
                     next_poll.filter(|next| *next < Moment::NEVER).map(|next| next.saturating_since(now));
@@ -116,38 +114,33 @@ impl Farm {
         let mut matches = 0;
         let mut is_foreign = true;
         let mut absent = reader.possible_exclusions();
+        let mut newest = None;
         for tag in tags.iter() {
-            let meaning = reader.version_of(tag);
-            is_foreign &= meaning == TagVersion::NoMatch;
-            if meaning == TagVersion::Excluded {
-                absent.remove(tag);
-            }
-            let version = match meaning {
-                TagVersion::NoMatch | TagVersion::TooOld | TagVersion::Excluded => continue,
-                TagVersion::Invalid { reason, .. } => {
-                    warnings.skipped(tag, reason.to_string(), effects);
+            let first = |version: &Version| versions.get(version).map(|found| found.tag);
+            let fate = self.fate_of(&recipe, &reader, tag, first);
+            is_foreign &= fate == Fate::Foreign;
+            let (version, presence) = match fate {
+                Fate::Foreign | Fate::TooOld => continue,
+                Fate::Excluded => {
+                    absent.remove(tag);
                     continue;
                 }
-                TagVersion::Version(version) => version,
+                Fate::Unusable { reason, is_version } => {
+                    matches += usize::from(is_version);
+                    warnings.skipped(tag, reason, effects);
+                    continue;
+                }
+                Fate::Version(version, presence) => (version, presence),
             };
             matches += 1;
-            if !self.not_commits.is_empty()
-                && let Some(reason) = self.not_commits.get(&(upstream.url.to_string(), tag.to_owned()))
-            {
-                warnings.skipped(tag, reason.clone(), effects);
-                continue;
-            }
-            if let Some(Found { tag: first, .. }) = versions.get(&version) {
-                warnings.skipped(tag, format!("tag {first:?} is version {version} too"), effects);
-                continue;
-            }
             let key = JobKey { recipe: id.clone(), version };
-            let presence = self.archive.presence(&recipe.packages, &key.version);
             if presence != Presence::Absent {
                 self.end_failure(&key);
             }
-            if presence == Presence::Partial && warnings.is_new(key.version.as_str()) {
-                effects.report(Notice::PartlyPublished { key: key.clone() });
+            match presence {
+                Presence::Partial => warnings.partly_published(&key, effects),
+                Presence::Complete => keep_newest(&mut newest, &key.version),
+                Presence::Absent => {}
             }
             let is_under_way = presence == Presence::Absent && self.is_under_way(&key);
             if is_under_way {
@@ -166,16 +159,13 @@ impl Farm {
             }
         }
         self.forget_vanished_failures(id, &versions);
-        let warned = warnings.finish(effects);
-        if !warned.is_empty() {
-            self.warned.insert(id.clone(), warned);
-        }
         let urgency = match (urgent && recipe.github_webhook, self.matched.is_whole(id)) {
             (false, _) => Urgency::None,
             (true, false) => Urgency::Newest,
             (true, true) => Urgency::New,
         };
-        if self.changed.contains(id) {
+        let is_held = self.is_held(id);
+        if is_held {
             versions.clear();
         }
         let candidates = versions.into_iter().filter(|(_, found)| found.is_to_build);
@@ -188,11 +178,16 @@ impl Farm {
         let left_out = self.queue.replace(id, candidates.collect(), urgency, is_retry);
         let queued = self.queue.len_of(id);
         effects.report(Notice::PollComplete { recipe: id.clone(), tags_seen, matches, queued });
-        if left_out > 0 {
-            effects.report(Notice::VersionsLeftOut { recipe: id.clone(), versions: left_out });
+        warnings.left_out(left_out, effects);
+        let warned = warnings.finish(effects);
+        if !warned.is_empty() {
+            self.warned.insert(id.clone(), warned);
         }
         // Versions that were left out must be found again.
-        self.matched.record(id, fingerprint, matches, left_out);
+        self.matched.record(id, fingerprint, matches, left_out, newest);
+        if is_held {
+            self.matched.lose(id);
+        }
     }
 
     /// Ends the failure of a version that somebody else has published: there is nothing to build, and
@@ -226,7 +221,8 @@ impl Farm {
     /// Warns of a version of which the index has some packages only, unless that was said before.
     pub(super) fn warn_partly_published(&mut self, key: JobKey, effects: &mut Effects) {
         let warned = self.warned.entry(key.recipe.clone()).or_default();
-        if warned.insert(key.version.to_string()) {
+        let subject = (PARTLY_PUBLISHED, key.version.as_str().into());
+        if warned.insert(subject, RAISE_REVISION.into()).is_none() {
             effects.report(Notice::PartlyPublished { key });
         }
     }
@@ -251,63 +247,4 @@ impl Farm {
 struct Found<'a> {
     tag: &'a str,
     is_to_build: bool,
-}
-
-/// The warnings of one recipe. Each is given once as long as its cause lasts.
-struct Warnings<'a> {
-    recipe: &'a Arc<str>,
-    before: HashSet<String>,
-    current: HashSet<String>,
-    unnamed: usize,
-}
-
-impl<'a> Warnings<'a> {
-    fn new(recipe: &'a Arc<str>, before: HashSet<String>) -> Self {
-        Self { recipe, before, current: HashSet::new(), unnamed: 0 }
-    }
-
-    /// Records a warning about `subject`. Returns whether the last poll did not give it.
-    fn is_new(&mut self, subject: &str) -> bool {
-        self.current.insert(subject.to_owned());
-        !self.before.contains(subject)
-    }
-
-    /// Warns that no tag matches; again for each new pattern, which may be wrong in another way.
-    fn no_match(&mut self, tag_pattern: &str, example: &str, effects: &mut Effects) {
-        // The space keeps this subject apart from all tags.
-        if self.is_new(&format!("no match for {tag_pattern}")) {
-            let (tag_pattern, example) = (tag_pattern.to_owned(), example.to_owned());
-            effects.report(Notice::NoTagMatches { recipe: self.recipe.clone(), tag_pattern, example });
-        }
-    }
-
-    /// Warns of excluded tags that the upstream does not have; again for each other set of them.
-    fn absent(&mut self, excluded: &BTreeSet<&str>, example: &str, effects: &mut Effects) {
-        let excluded: Vec<&str> = excluded.iter().copied().collect();
-        let excluded = excluded.join(" ");
-        // The space keeps this subject apart from all tags.
-        if self.is_new(&format!("exclude {excluded}")) {
-            let (exclude, example) = (excerpt(&excluded).into_owned(), example.to_owned());
-            effects.report(Notice::ExcludeNamesNoTag { recipe: self.recipe.clone(), exclude, example });
-        }
-    }
-
-    fn skipped(&mut self, tag: &str, reason: String, effects: &mut Effects) {
-        if self.current.len() >= NAMED_BAD_TAGS {
-            self.unnamed += 1;
-        } else if self.is_new(tag) {
-            let (recipe, tag) = (self.recipe.clone(), tag.to_owned());
-            effects.report(Notice::TagSkipped { recipe, tag, reason });
-        }
-    }
-
-    /// Warns of the unnamed tags. Returns all subjects, for the next poll.
-    fn finish(mut self, effects: &mut Effects) -> HashSet<String> {
-        let count = self.unnamed;
-        // The space keeps this subject apart from all tags.
-        if count > 0 && self.is_new(&format!("{count} more")) {
-            effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
-        }
-        self.current
-    }
 }

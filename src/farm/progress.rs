@@ -1,6 +1,8 @@
-//! The progress of a sweep, for the live line of a terminal. Pure.
+//! The progress of a sweep, for the live line of a terminal, and its tally, for the last line of its log.
+//! Pure.
 
 use std::fmt;
+use std::sync::Arc;
 
 use peipkg_format::problem::OneLine;
 
@@ -17,6 +19,40 @@ pub(crate) struct Progress {
     pub queued: usize,
     /// The current work, such as `building libz 1.3.1-1`, and its start.
     pub work: Option<(String, Moment)>,
+    /// The host that asked for a pause, if the polls wait for its end.
+    pub paused_host: Option<Arc<str>>,
+}
+
+/// What a sweep has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// How many upstreams were listed, successfully or not.
+    pub polled: usize,
+    /// How many of these listings failed.
+    pub polls_failed: usize,
+    /// How many versions were built.
+    pub built: usize,
+    /// How many versions were published, including those that an earlier run built.
+    pub published: u64,
+    /// How many builds, and publishes of a version alone, failed.
+    pub failed: usize,
+}
+
+/// The counts of a tally that nothing else needs.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) polls_failed: usize,
+    pub(super) built: usize,
+    pub(super) failed: usize,
+}
+
+impl Progress {
+    /// Returns the progress without the polls, which change too often for a service manager's status.
+    pub(crate) fn in_short(&self) -> String {
+        let queued = if self.queued > 0 { format!(", {} queued", self.queued) } else { String::new() };
+        let work = self.work.as_ref().map_or("idle", |(work, _)| work);
+        format!("{work}{queued}")
+    }
 }
 
 impl fmt::Display for Progress {
@@ -24,7 +60,11 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "polled {} of {}, {} queued", self.polled, self.upstreams, self.queued)?;
         // A recipe's id is a directory name, which may hold control characters.
-        self.work.as_ref().map_or(Ok(()), |(work, _)| write!(f, ", {}", OneLine(work)))
+        match (&self.work, &self.paused_host) {
+            (Some((work, _)), _) => write!(f, ", {}", OneLine(work)),
+            (None, Some(host)) => write!(f, ", waiting for {}, which asked for a pause", OneLine(host)),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -34,8 +74,11 @@ mod tests {
 
     #[test]
     fn progress_with_and_without_work_is_one_clean_line() {
-        let mut progress = Progress { polled: 1, upstreams: 3, queued: 0, work: None };
+        let mut progress = Progress { polled: 1, upstreams: 3, queued: 0, work: None, paused_host: None };
         assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued");
+        progress.paused_host = Some("git.example.org:443".into());
+        let waits = ", waiting for git.example.org:443, which asked for a pause";
+        assert_eq!(progress.to_string(), format!("polled 1 of 3, 0 queued{waits}"));
         progress.work = Some(("building libz 1.3.1-1".to_owned(), Moment::ZERO));
         assert_eq!(progress.to_string(), "polled 1 of 3, 0 queued, building libz 1.3.1-1");
         progress.work = Some(("building it's\u{1b}[2J\u{202e} 1-1".to_owned(), Moment::ZERO));

@@ -2,9 +2,9 @@
 
 use peipkg_format::archive_index::Presence;
 
-use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome};
+use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome, Warning};
 use crate::farm::moment::Moment;
-use crate::farm::publishing::Running;
+use crate::farm::publishing::{Finished, Running};
 use crate::farm::{Effects, Farm};
 
 impl Farm {
@@ -70,14 +70,32 @@ impl Farm {
 
     fn on_published(&mut self, running: Running, now: Moment, effects: &mut Effects) {
         for PublishJob { outputs: PendingOutputs { key, directory, packages }, .. } in running.versions {
-            let started = self.publishing.finish(&directory).unwrap_or(running.started);
-            self.failures.remove(&key);
+            let Finished { build_started, has_failed } = self.publishing.finish(&directory);
+            let recovered = self.failures.remove(&key).is_some() || has_failed;
             self.archive.insert(&packages, &key.version);
             self.builds_succeeded += 1;
-            effects.report(Notice::BuildComplete { key, took: now.saturating_since(started) });
+            self.matched.publish(&key);
+            let took = now.saturating_since(build_started.unwrap_or(running.started));
+            if self.roster.contains_key(&key.recipe) {
+                self.successes.insert(key.recipe.clone(), (now, took));
+            }
+            effects.report(Notice::BuildComplete { key, took, recovered });
         }
         self.requeue_aside();
         self.owe_upload(now);
+    }
+
+    /// Warns of a version without files whose recipe wants some: its build script most likely ignores
+    /// `DESTDIR`. A recipe may also make packages of metadata alone.
+    pub(super) fn on_no_files_published(&mut self, key: JobKey, effects: &mut Effects) {
+        if !self.roster.get(&key.recipe).is_some_and(|recipe| recipe.claims_files) {
+            return;
+        }
+        let event = "published packages have no files";
+        let detail = "build.sh has most likely not installed below DESTDIR".to_owned();
+        let warning = Warning { event, subject: key.version.to_string(), detail };
+        self.build_warnings.entry(key.recipe.clone()).or_default().push(warning);
+        effects.report(Notice::NoFilesPublished { key });
     }
 
     /// Tries each version of a refused group alone at once, and a version that was alone later.
@@ -88,6 +106,8 @@ impl Farm {
             self.publishing.fail(directory);
             let (key, log) = (key.clone(), log.clone());
             let (failures, retry_after) = self.failures.record(&key, None, reason.clone(), log.clone(), now);
+            self.tally.failed += 1;
+            let retry_after = self.promised(retry_after);
             effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             return;
         }

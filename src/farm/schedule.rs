@@ -350,6 +350,11 @@ impl Schedule {
         self.running > 0
     }
 
+    /// Returns the host for whose pause all waiting polls wait, if no poll runs.
+    pub(crate) fn paused_host(&self) -> Option<Arc<str>> {
+        if self.running > 0 || self.waiting == 0 { None } else { self.hosts.first_paused() }
+    }
+
     /// Returns how many upstreams were listed, successfully or not, and how many there are.
     pub(crate) fn listed(&self) -> (usize, usize) {
         (self.listed, self.upstreams.len())

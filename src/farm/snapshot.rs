@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::progress::Progress;
+use peipkg_format::problem::excerpt;
+
+use super::progress::{Counts, Progress, Tally};
 use crate::farm::Farm;
 use crate::farm::events::{JobKey, PublishJob};
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Waits;
 use crate::farm::status::{
-    self, Calendar, Failure, InFlight, Poll, Queued, Status, UnmatchedWebhook, Webhooks,
+    self, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Queued, RefusedReload, Status,
+    UnmatchedWebhook, Webhooks,
 };
-
-/// How many waiting versions a snapshot lists. An upstream may have any number of tags.
-const LISTED: usize = 1000;
+use crate::farm::warnings::DEDUP_CHECK_FAILED;
+use crate::recipe::Recipe;
 
 impl Farm {
     /// Returns a snapshot for `/status`.
@@ -37,6 +40,7 @@ impl Farm {
         let builds = self.builds(calendar);
         let publishes = self.publishes(calendar);
         let upload = &self.upload;
+        let (warnings, held) = (self.warnings(), self.held());
         Status {
             farm_id: farm_id.clone(),
             recipes: self.roster.keys().cloned().collect(),
@@ -58,7 +62,28 @@ impl Farm {
                 next_try: upload.next().map(|due| calendar.at(due)),
                 last_error: upload.last_error.clone(),
             }),
+            upload_state: self.upload_state(),
+            last_upload: upload.last_done.map(|(at, took)| done(at, took, calendar)),
+            draining: self.stopping.is_some(),
+            paused_since: self.paused_since.map(|since| calendar.at(since)),
+            held_length: held.len(),
+            held: held.into_iter().take(LISTED).collect(),
+            reload_refused: self.refused.as_ref().map(|refused| RefusedReload {
+                at: calendar.at(refused.at),
+                problems: refused.problems.iter().take(LISTED).map(ToString::to_string).collect(),
+                problems_length: refused.problems.len(),
+            }),
+            warnings_length: warnings.len(),
+            warnings: warnings.into_iter().take(LISTED).collect(),
         }
+    }
+
+    /// Returns the tally of a sweep; none of a daemon, whose counts are on `/status`.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        let Counts { polls_failed, built, failed } = self.tally;
+        let (polled, _) = self.schedule.listed();
+        let published = self.builds_succeeded;
+        self.options.once.then_some(Tally { polled, polls_failed, built, published, failed })
     }
 
     /// Returns the progress of the sweep.
@@ -80,7 +105,8 @@ impl Farm {
         };
         let uploading = || self.upload.running_since.map(|started| ("uploading".to_owned(), started));
         let queued = self.queue.len() + self.publishing.waiting();
-        Progress { polled, upstreams, queued, work: building().or_else(publishing).or_else(uploading) }
+        let work = building().or_else(publishing).or_else(uploading);
+        Progress { polled, upstreams, queued, work, paused_host: self.schedule.paused_host() }
     }
 
     /// Returns the builds in progress, the oldest first.
@@ -122,11 +148,70 @@ impl Farm {
         publishes.chain(builds).take(LISTED).collect()
     }
 
+    fn upload_state(&self) -> &'static str {
+        let upload = &self.upload;
+        match (upload.running_since, upload.is_owed, upload.failures) {
+            _ if !self.options.uploads => "not configured",
+            (Some(_), ..) => "running",
+            (None, true, 0) => "waiting",
+            (None, true, _) => "failed",
+            (None, false, _) => "up to date",
+        }
+    }
+
+    /// Returns what waits for a person or for another build, without having failed.
+    fn held(&self) -> Vec<Held> {
+        let of_recipe = |(id, recipe): (&Arc<str>, &Arc<Recipe>)| {
+            let (reason, until) = if self.changed.contains(id) {
+                ("the recipe's files have changed", "a reload")
+            } else if recipe.is_paused() {
+                ("the recipe is paused", "a reload without paused = true")
+            } else {
+                return None;
+            };
+            Some(Held { recipe: id.clone(), version: None, reason, until })
+        };
+        let aside = self.aside.keys().map(|JobKey { recipe, version }| Held {
+            recipe: recipe.clone(),
+            version: Some(version.to_string()),
+            reason: "another recipe makes the same packages",
+            until: "the end of its build or publish",
+        });
+        self.roster.iter().filter_map(of_recipe).chain(aside).collect()
+    }
+
+    /// Returns the warnings whose causes last, by recipe.
+    fn warnings(&self) -> Vec<status::Warning> {
+        let mut warnings = Vec::new();
+        for (id, warned) in &self.warned {
+            warnings.extend(warned.iter().map(|((event, subject), detail)| status::Warning {
+                event,
+                recipe: Some(id.clone()),
+                subject: excerpt(subject).into_owned(),
+                detail: detail.to_string(),
+            }));
+        }
+        for (id, of_build) in &self.build_warnings {
+            warnings.extend(of_build.iter().cloned().map(|warning| warning.of(Some(id.clone()))));
+        }
+        warnings.extend(self.archive_error.iter().map(|error| status::Warning {
+            event: DEDUP_CHECK_FAILED,
+            recipe: None,
+            subject: String::new(),
+            detail: error.clone(),
+        }));
+        // Those of no recipe come first.
+        warnings.sort_by(|a, b| (&a.recipe, a.event, &a.subject).cmp(&(&b.recipe, b.event, &b.subject)));
+        warnings
+    }
+
     fn webhooks(&self, calendar: Calendar) -> Webhooks {
         let hooks = &self.hooks;
         Webhooks {
             last_received: hooks.last_received.map(|at| calendar.at(at)),
             last_matched: hooks.last_matched.map(|at| calendar.at(at)),
+            received: hooks.received,
+            matched: hooks.matched,
             unmatched: hooks.unmatched,
             last_unmatched: hooks.last_unmatched.as_ref().map(|hook| UnmatchedWebhook {
                 received: calendar.at(hook.received),
@@ -148,9 +233,30 @@ impl Farm {
                 tags_seen: result.as_ref().and_then(|result| result.as_ref().ok().copied()),
                 error: result.and_then(Result::err),
                 next_poll: state.next.map(|at| calendar.at(at)),
+                tags_matched: None,
+                newest_published: None,
+                last_success: None,
+                paused: false,
             };
-            polls.extend(watchers.iter().map(|(_, recipe)| (recipe.clone(), poll.clone())));
+            for (_, recipe) in watchers.iter() {
+                let (tags_matched, newest) = self.matched.of(recipe).unzip();
+                let success = self.successes.get(recipe);
+                let poll = Poll {
+                    tags_matched,
+                    newest_published: newest.flatten().map(|version| version.as_str().to_owned()),
+                    last_success: success.map(|(at, took)| done(*at, *took, calendar)),
+                    paused: self.roster.get(recipe).is_some_and(|recipe| recipe.is_paused()),
+                    ..poll.clone()
+                };
+                polls.insert(recipe.clone(), poll);
+            }
         }
         polls
     }
+}
+
+fn done(at: Moment, took: Duration, calendar: Calendar) -> Done {
+    // Milliseconds, as in the log.
+    let took_seconds = Duration::from_millis(took.as_millis().try_into().unwrap_or(u64::MAX)).as_secs_f64();
+    Done { finished_at: calendar.at(at), took_seconds }
 }

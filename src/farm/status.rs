@@ -1,17 +1,18 @@
 //! The document of `/status`: an immutable snapshot of the farm, which holds no secret. Pure.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::farm::moment::Moment;
+pub use crate::farm::calendar::{Calendar, Time};
+
+/// How many entries a list of the document has at most. An upstream may have any number of tags.
+pub(crate) const LISTED: usize = 1000;
 
 /// The document. Users depend on the names and order of the first six fields; further ones may be
 /// added.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
     /// `[manager] id`.
     pub farm_id: Arc<str>,
@@ -44,6 +45,71 @@ pub struct Status {
     pub webhooks: Webhooks,
     /// The upload that is owed to the remote, if one is.
     pub upload: Option<Upload>,
+    /// How the remote stands to the repository: `not configured`, `up to date`, `waiting`, `running` or
+    /// `failed`.
+    pub upload_state: &'static str,
+    /// The last successful upload since the manager was started.
+    pub last_upload: Option<Done>,
+    /// Whether the manager has been told to stop.
+    pub draining: bool,
+    /// Since when the file `pause` holds all builds.
+    pub paused_since: Option<Time>,
+    /// What is not built, although nothing has failed; only the first of many.
+    pub held: Vec<Held>,
+    /// How many entries `held` would have in all.
+    pub held_length: usize,
+    /// The last reload, if it was refused.
+    pub reload_refused: Option<RefusedReload>,
+    /// What the log has warned of once and what is still so; only the first of many.
+    pub warnings: Vec<Warning>,
+    /// How many warnings there are in all.
+    pub warnings_length: usize,
+}
+
+/// An upload, or a build with its publish, that has succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Done {
+    /// When it ended.
+    pub finished_at: Time,
+    /// How long it took, in seconds.
+    pub took_seconds: f64,
+}
+
+/// A recipe or a version that is not built, although it has not failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// The recipe's id.
+    pub recipe: Arc<str>,
+    /// The package version; null for all versions of the recipe.
+    pub version: Option<String>,
+    /// Why.
+    pub reason: &'static str,
+    /// What ends it.
+    pub until: &'static str,
+}
+
+/// A reload that was refused: the recipes before it are still used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedReload {
+    /// When.
+    pub at: Time,
+    /// The first problems, as in the log.
+    pub problems: Vec<String>,
+    /// How many there are.
+    pub problems_length: usize,
+}
+
+/// A warning whose cause lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The message of its log line.
+    pub event: &'static str,
+    /// The recipe that it concerns, if it concerns one.
+    pub recipe: Option<Arc<str>>,
+    /// The tag, version, path or the like that it concerns; empty if it concerns none.
+    pub subject: String,
+    /// What else there is to say.
+    pub detail: String,
 }
 
 /// A build or a publish in progress.
@@ -88,7 +154,7 @@ pub struct Queued {
 }
 
 /// The polls of a recipe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Poll {
     /// When the last listing of its upstream ended.
     pub last_poll: Option<Time>,
@@ -98,6 +164,14 @@ pub struct Poll {
     pub error: Option<Arc<str>>,
     /// When it is listed next; null while a listing waits or runs.
     pub next_poll: Option<Time>,
+    /// How many tags were versions of the recipe when it was last matched with them.
+    pub tags_matched: Option<usize>,
+    /// The newest of these versions that is published.
+    pub newest_published: Option<String>,
+    /// The last version that was built and published since the manager was started.
+    pub last_success: Option<Done>,
+    /// Whether the recipe says that nothing is built.
+    pub paused: bool,
 }
 
 /// The signed webhooks since the manager was started.
@@ -111,6 +185,10 @@ pub struct Webhooks {
     pub unmatched: u64,
     /// The last one of these.
     pub last_unmatched: Option<UnmatchedWebhook>,
+    /// How many came, pings included.
+    pub received: u64,
+    /// How many named a repository that a recipe watches.
+    pub matched: u64,
 }
 
 /// A signed webhook that named a repository which no recipe watches.
@@ -140,68 +218,19 @@ pub struct Upload {
 }
 
 impl Status {
+    /// Puts warnings before the others.
+    pub(crate) fn add_warnings(&mut self, warnings: impl ExactSizeIterator<Item = Warning>) {
+        self.warnings_length += warnings.len();
+        self.warnings.splice(0..0, warnings);
+        self.warnings.truncate(LISTED);
+    }
+
     /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
         // Strings, numbers and maps with string keys always serialize.
         let mut json = serde_json::to_vec(self).unwrap_or_default();
         json.push(b'\n');
         json
-    }
-}
-
-/// Converts the farm's moments to times of day.
-#[derive(Debug, Clone, Copy)]
-pub struct Calendar {
-    /// When the farm was started, by the system clock.
-    pub started: SystemTime,
-}
-
-impl Calendar {
-    /// How far the system clock may be from where it was expected before it counts as set: a machine
-    /// without a battery starts in 1970, and learns the time later.
-    const STEP: Duration = Duration::from_secs(1);
-
-    /// Returns the calendar that follows from the system clock `now`, `elapsed` after the start.
-    #[must_use]
-    pub fn corrected(self, now: SystemTime, elapsed: Duration) -> Self {
-        let expected = self.started.checked_add(elapsed).unwrap_or(now);
-        let step = now.duration_since(expected).unwrap_or_else(|error| error.duration());
-        match now.checked_sub(elapsed) {
-            // Small differences would let the times on the page flicker.
-            Some(started) if step > Self::STEP => Self { started },
-            _ => self,
-        }
-    }
-
-    /// Returns the time of day at `moment`, at most the end of the year 9999.
-    pub fn at(&self, moment: Moment) -> Time {
-        /// The end of the year 9999: RFC 3339 has no later time.
-        const END: Duration = Duration::from_secs(253_402_300_799);
-        let end = SystemTime::UNIX_EPOCH + END;
-        Time(self.started.checked_add(moment.since_start()).unwrap_or(end).min(end))
-    }
-}
-
-/// A time, shown as RFC 3339 in UTC, to the second. The thread that renders the document formats it,
-/// not the loop that makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Time(SystemTime);
-
-impl Default for Time {
-    fn default() -> Self {
-        Self(SystemTime::UNIX_EPOCH)
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_seconds(self.0).fmt(f)
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -220,32 +249,5 @@ mod tests {
             "{json}"
         );
         assert!(json.ends_with("}\n"));
-    }
-
-    #[test]
-    fn calendar_follows_a_clock_that_is_set_but_does_not_flicker() {
-        let second = Duration::from_secs(1);
-        let early = Calendar { started: SystemTime::UNIX_EPOCH + second * 5 };
-        let set = SystemTime::UNIX_EPOCH + second * 2_000_000_000;
-        assert_eq!(early.corrected(set, second * 60).at(Moment::from_duration(second * 60)), Time(set));
-        for off in [Duration::ZERO, second / 2] {
-            let now = early.started + second * 60;
-            for now in [now + off, now - off] {
-                assert_eq!(early.corrected(now, second * 60).started, early.started);
-            }
-        }
-        // A clock before the epoch of the process changes nothing.
-        let start = Calendar { started: SystemTime::UNIX_EPOCH };
-        assert_eq!(start.corrected(SystemTime::UNIX_EPOCH, second).at(Moment::ZERO).to_string().len(), 20);
-    }
-
-    #[test]
-    fn calendar_of_moment_shows_utc() {
-        let calendar = Calendar { started: SystemTime::UNIX_EPOCH };
-        assert_eq!(
-            calendar.at(Moment::from_duration(Duration::from_millis(61_999))).to_string(),
-            "1970-01-01T00:01:01Z"
-        );
-        assert_eq!(calendar.at(Moment::NEVER).to_string(), "9999-12-31T23:59:59Z");
     }
 }

@@ -7,6 +7,8 @@ mod hooks;
 mod memory;
 mod outputs;
 mod overtaken;
+mod pauses;
+mod states;
 mod sweeps;
 mod versions;
 
@@ -19,6 +21,7 @@ use super::*;
 use crate::farm::events::{
     Blame, BuildOutcome, PendingOutputs, PollError, PollFault, PublishOutcome, UploadOutcome,
 };
+use crate::farm::progress::Tally;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -30,7 +33,7 @@ const HOOK: &str = "[watch]\ngithub_webhook = true";
 pub(super) struct Bench {
     pub(super) farm: Farm,
     pub(super) now: Moment,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Bench {
@@ -178,10 +181,10 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::PartlyPublished { key } => format!("partly published {key}"),
             Notice::DedupCheckFailed { recipe, .. } => format!("dedup failed {recipe}"),
             Notice::BuildFailed { key, retry_after, .. } => {
-                format!("failed {} {}m", key, retry_after.as_secs() / 60)
+                format!("failed {} {}", key, minutes(*retry_after))
             }
             Notice::PublishFailed { key, retry_after, .. } => {
-                format!("unpublished {} {}m", key, retry_after.as_secs() / 60)
+                format!("unpublished {} {}", key, minutes(*retry_after))
             }
             Notice::RecipeChanged { key } => format!("changed {}", key.recipe),
             Notice::RecipeLeftOut { recipe, versions } => format!("left {versions} of {recipe}"),
@@ -190,10 +193,13 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::GroupRefused { versions, .. } => format!("refused {versions} together"),
             Notice::OutputsGone { key } => format!("gone {key}"),
             Notice::UploadFailed { retry_after, .. } => {
-                format!("not uploaded {}m", retry_after.as_secs() / 60)
+                format!("not uploaded {}", minutes(*retry_after))
             }
             Notice::PollFailed { recipe, .. } => format!("poll failed {recipe}"),
             Notice::ReloadRefused { .. } => "reload refused".into(),
+            Notice::BuildsPaused => "paused".into(),
+            Notice::BuildsResumed => "resumed".into(),
+            Notice::RecipePaused { recipe } => format!("paused {recipe}"),
             _ => return None,
         },
     };
@@ -246,4 +252,9 @@ pub(super) fn outputs(recipe: &str, version: &str, packages: &[&str]) -> Pending
         key: JobKey { recipe: recipe.into(), version: version.parse().unwrap() },
         packages: packages.iter().map(|name| package(name)).collect(),
     }
+}
+
+/// The wait for a retry, such as `5m`; a sweep promises none.
+fn minutes(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(|| "once".to_owned(), |wait| format!("{}m", wait.as_secs() / 60))
 }

@@ -1,5 +1,7 @@
 //! The state of the uploads: whether one is owed, and when it may start. Pure.
 
+use std::time::Duration;
+
 use super::moment::Moment;
 
 /// The state of the uploads.
@@ -13,6 +15,8 @@ pub(super) struct UploadState {
     pub(super) running_since: Option<Moment>,
     /// Failures in a row.
     pub(super) failures: u32,
+    /// When the last successful one ended, and how long it took.
+    pub(super) last_done: Option<(Moment, Duration)>,
     /// Why the last one failed, if it did.
     pub(super) last_error: Option<String>,
     /// Whether something was published since the last upload was started.

@@ -52,10 +52,12 @@ impl Farm {
         let Some(started) = self.upload.running_since.take() else { return };
         match outcome {
             UploadOutcome::Done => {
-                self.upload.failures = 0;
+                let recovered = std::mem::take(&mut self.upload.failures) > 0;
                 self.upload.last_error = None;
                 self.upload.due = now;
-                effects.report(Notice::UploadComplete { took: now.saturating_since(started) });
+                let took = now.saturating_since(started);
+                self.upload.last_done = Some((now, took));
+                effects.report(Notice::UploadComplete { took, recovered });
             }
             // The process ends now; the next start finds the upload still owed.
             UploadOutcome::Interrupted => {}
@@ -67,6 +69,7 @@ impl Farm {
                 // A single sweep retries at its end, and only if it has published more since.
                 self.upload.due = if self.options.once { Moment::NEVER } else { now + retry_after };
                 self.upload.last_error = Some(reason.clone());
+                let retry_after = self.promised(retry_after);
                 effects.report(Notice::UploadFailed { failures, retry_after, reason });
             }
         }

@@ -21,6 +21,7 @@ impl Farm {
         effects: &mut Effects,
     ) {
         self.hooks.last_received = Some(now);
+        self.hooks.received += 1;
         if repositories.is_empty() {
             return;
         }
@@ -37,6 +38,7 @@ impl Farm {
             return self.on_webhook_unmatched(repositories, now);
         }
         self.hooks.last_matched = Some(now);
+        self.hooks.matched += 1;
         if is_ping || self.stopping.is_some() {
             return;
         }

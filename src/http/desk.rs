@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use log::error;
 
 use super::backend::{Ask, Backend, Reply};
+use crate::state::troubles;
 
 /// The requests that wait, and the connections.
 pub(super) struct Desk {
@@ -72,6 +73,8 @@ impl Desk {
         let reply = self.backends.get_mut(number)?.take()?.abandon();
         let left = self.backends.iter().flatten().count();
         error!(error:%, left; "lost a connection to the http server");
+        let detail = format!("{left} connections are left, restart: {error}");
+        troubles::begin("lost a connection to the http server", "", &detail);
         reply
     }
 

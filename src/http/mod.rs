@@ -1,4 +1,4 @@
-//! The HTTP side: `/healthz`, `/status` and the signed webhook, served by `tiny_http` behind a gate
+//! The HTTP side: `/healthz`, `/status`, the page, `/metrics` and the signed webhook, served by `tiny_http` behind a gate
 //! of our own. It reads snapshots and sends events; it must not know anything else of the farm.
 //!
 //! `mod.rs` opens the socket for the clients and starts the two threads: the gate, which holds the
@@ -12,6 +12,8 @@ mod desk;
 pub(crate) mod frame;
 mod gate;
 mod limited;
+mod metrics;
+mod page;
 mod pieces;
 mod routes;
 pub(crate) mod signature;

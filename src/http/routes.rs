@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::Sender;
 use log::warn;
@@ -11,14 +11,22 @@ use peipkg_format::problem::excerpt;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
-use crate::farm::status::Status;
+use crate::farm::status::{Status, Time};
 use crate::http::limited::Limited;
+use crate::http::metrics;
+use crate::http::page;
 use crate::http::signature;
 use crate::http::snapshot::SnapshotRequest;
 use crate::http::webhook::{self, Forge, Payload};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+/// Prometheus's text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const PAGE_HEADERS: &[(&str, &str)] = &[("Content-Security-Policy", page::POLICY)];
+const READ_ONLY: &[(&str, &str)] = &[("Allow", "GET, HEAD")];
 
 /// Answers requests from snapshots of the loop, and turns webhooks into events.
 pub(super) struct Routes<M> {
@@ -37,7 +45,8 @@ struct Answer {
     status: u16,
     content_type: &'static str,
     body: Arc<[u8]>,
-    allow: Option<&'static str>,
+    /// Headers that only this answer has.
+    headers: &'static [(&'static str, &'static str)],
 }
 
 impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
@@ -59,30 +68,50 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     }
 
     fn answer(&mut self, request: &mut Request) -> Answer {
-        let path = request.url().split('?').next().unwrap_or_default().to_owned();
-        match (path.as_str(), request.method()) {
+        let url = request.url().to_owned();
+        let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+        match (path, request.method()) {
             ("/healthz", Method::Get | Method::Head) => Answer::text(200, "ok"),
             ("/status", Method::Get | Method::Head) => {
-                Answer { status: 200, content_type: JSON, body: self.status(), allow: None }
+                Answer { status: 200, content_type: JSON, body: self.status(), headers: &[] }
+            }
+            ("/", Method::Get | Method::Head) => {
+                self.refresh();
+                let page = page::render(&self.snapshot, Time::of(SystemTime::now()), page::number(query));
+                Answer { status: 200, content_type: HTML, body: page.into(), headers: PAGE_HEADERS }
+            }
+            ("/metrics", Method::Get | Method::Head) => {
+                self.refresh();
+                let body = metrics::render(&self.snapshot).into();
+                Answer { status: 200, content_type: METRICS, body, headers: &[] }
             }
             ("/webhooks/github", Method::Post) => self.webhook(Forge::GitHub, request),
             ("/webhooks/gitlab", Method::Post) => self.webhook(Forge::GitLab, request),
-            ("/healthz" | "/status", _) => Answer::not_allowed("GET, HEAD"),
-            ("/webhooks/github" | "/webhooks/gitlab", _) => Answer::not_allowed("POST"),
-            (_, Method::Post) => self.unknown_path(&path),
+            ("/", Method::Post) => {
+                self.unknown_path(path);
+                Answer::not_allowed(READ_ONLY)
+            }
+            ("/" | "/healthz" | "/status" | "/metrics", _) => Answer::not_allowed(READ_ONLY),
+            ("/webhooks/github" | "/webhooks/gitlab", _) => Answer::not_allowed(&[("Allow", "POST")]),
+            (_, Method::Post) => self.unknown_path(path),
             _ => Answer::text(404, "not found"),
         }
     }
 
     /// Returns a snapshot as JSON. Renders each once: a large farm has megabytes.
     fn status(&mut self) -> Arc<[u8]> {
+        self.refresh();
+        self.json.get_or_insert_with(|| self.snapshot.to_json().into()).clone()
+    }
+
+    /// Asks the loop for a newer snapshot.
+    fn refresh(&mut self) {
         // Sending fails only while the process ends.
         let answer = SnapshotRequest::ask(|request| drop(self.events.send(request.into())));
         if let Some(snapshot) = answer.filter(|snapshot| !Arc::ptr_eq(snapshot, &self.snapshot)) {
             self.snapshot = snapshot;
             self.json = None;
         }
-        self.json.get_or_insert_with(|| self.snapshot.to_json().into()).clone()
     }
 
     fn webhook(&mut self, forge: Forge, request: &mut Request) -> Answer {
@@ -132,11 +161,11 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
         let body = if text == "ok" { Arc::from(&b"ok"[..]) } else { format!("{text}\n").into_bytes().into() };
-        Self { status, content_type: TEXT, body, allow: None }
+        Self { status, content_type: TEXT, body, headers: &[] }
     }
 
-    fn not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::text(405, "method not allowed") }
+    fn not_allowed(allow: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers: allow, ..Self::text(405, "method not allowed") }
     }
 }
 
@@ -153,11 +182,12 @@ fn read(request: &mut Request) -> io::Result<Vec<u8>> {
 
 fn send(request: Request, answer: Answer) -> std::io::Result<()> {
     let length = answer.body.len();
-    let mut headers = Vec::with_capacity(2);
+    let mut headers = Vec::with_capacity(4);
     let mut add = |name: &str, value: &str| headers.extend(Header::from_bytes(name, value));
     add("Content-Type", answer.content_type);
-    if let Some(allow) = answer.allow {
-        add("Allow", allow);
+    add("X-Content-Type-Options", "nosniff");
+    for (name, value) in answer.headers {
+        add(name, value);
     }
     let body = std::io::Cursor::new(answer.body);
     let response = Response::new(answer.status.into(), headers, body, Some(length), None);

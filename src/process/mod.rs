@@ -2,8 +2,8 @@
 //! the farm.
 //!
 //! Every child leads its own process group: a Ctrl-C in the operator's terminal does not reach the
-//! child, and the processes that it starts end with it. Its standard input is empty and its
-//! captured output is bounded. A deadline or an [`Interrupt`] ends it early: the group gets
+//! child, and the processes that it starts end with it. Its standard input is empty unless the caller
+//! has something for it, and its captured output is bounded. A deadline or an [`Interrupt`] ends it early: the group gets
 //! SIGTERM, and SIGKILL ten seconds later; a listing has one second, as it has nothing to clean up.
 //! The thread that runs a child sleeps in `poll` until output comes, the child exits, the deadline
 //! passes or the interrupt is triggered. It ticks only for a child with limits, which is git: a few
@@ -12,6 +12,7 @@
 pub(crate) mod environment;
 mod explain;
 pub(crate) mod inherited;
+mod input;
 mod interrupt;
 mod limits;
 mod live;
@@ -61,6 +62,7 @@ pub(crate) struct Program {
     grace: Duration,
     stdout_limit: usize,
     held_file: Option<File>,
+    input: Option<Vec<u8>>,
     sink: Option<Box<dyn Sink>>,
     secrets: Secrets,
     supervised: bool,
@@ -174,6 +176,7 @@ impl Program {
             grace: GRACE,
             stdout_limit: 0,
             held_file: None,
+            input: None,
             sink: None,
             secrets: Secrets::default(),
             supervised: false,
@@ -246,6 +249,12 @@ impl Program {
         self
     }
 
+    /// Gives it `bytes` as its standard input.
+    pub(crate) fn input(mut self, bytes: Vec<u8>) -> Self {
+        self.input = Some(bytes);
+        self
+    }
+
     /// Limits what each of its processes may allocate, and what its process group allocates
     /// together. Files that they map do not count.
     pub(crate) fn memory_limit(mut self, limit: Option<Limit>) -> Self {
@@ -287,7 +296,11 @@ impl Program {
             Ok(held) => held,
             Err(error) => return Err(ProcessError::NotStarted { program: name, error }),
         };
-        let stdin = self.held_file.take().map_or_else(Stdio::null, Stdio::from);
+        let input = match self.input.as_deref().map(input::in_memory).transpose() {
+            Ok(input) => input,
+            Err(error) => return Err(ProcessError::NotStarted { program: name, error }),
+        };
+        let stdin = self.held_file.take().or(input).map_or_else(Stdio::null, Stdio::from);
         let (memory, file) = (self.memory_limit, self.disk_limit.as_ref().map(|disk| disk.limit));
         let (mut command, grace) = if self.supervised {
             (supervisor::command(&self.path, self.grace), self.grace + supervisor::MARGIN)

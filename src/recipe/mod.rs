@@ -49,6 +49,8 @@ pub struct Recipe {
     pub dir: Box<Path>,
     /// The packages that a build produces, in the order of the file, without duplicates.
     pub packages: Box<[PackageName]>,
+    /// Whether one of its packages wants files: not all are only metadata.
+    pub claims_files: bool,
     /// The source of its versions. The manager never builds a recipe without one.
     pub upstream: Option<Upstream>,
     /// Whether a webhook may trigger a poll.
@@ -77,6 +79,8 @@ pub struct Upstream {
     pub exclude: BTreeSet<String>,
     /// Whether a build script gets version, tag and commit in variables.
     pub export_version: bool,
+    /// Whether to poll the repository, but to build nothing.
+    pub paused: bool,
 }
 
 /// Reads the tags of an upstream.
@@ -141,6 +145,9 @@ impl Recipe {
         };
         let mut root = document.root();
         let mut build_keys = BuildKeys::read(&mut root);
+        let claims_files = root.sections("package").into_iter().any(|mut stanza| {
+            stanza.optional::<Vec<String>>("files").is_some_and(|found| !found.value.is_empty())
+        });
         // `peipkg-build` reports them; a recipe is not refused for what the manager does not own.
         document.discard_problems();
         let stanzas = root.sections("package");
@@ -161,7 +168,13 @@ impl Recipe {
             return Err(problems);
         }
         let (id, dir, packages) = (id.into(), dir.into(), packages.into());
-        Ok((Self { id, dir, packages, upstream, github_webhook, poll_interval, stamp }, build_keys))
+        let recipe = Self { id, dir, packages, claims_files, upstream, github_webhook, poll_interval, stamp };
+        Ok((recipe, build_keys))
+    }
+
+    /// Whether it has an upstream that is polled, but nothing is built.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.paused)
     }
 
     /// Returns the path of the recipe's file.
@@ -198,6 +211,11 @@ impl<'a> TagReader<'a> {
     pub(crate) fn possible_exclusions(&self) -> BTreeSet<&'a str> {
         let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.matcher)).is_none();
         self.upstream.exclude.iter().filter(is_possible).map(String::as_str).collect()
+    }
+
+    /// Returns the upstream's URL.
+    pub(crate) fn url(&self) -> &UpstreamUrl {
+        &self.upstream.url
     }
 
     /// Returns the version in `tag` as written.
@@ -254,6 +272,7 @@ impl Upstream {
             exclude
         });
         let export_version = section.optional("export_version").is_some_and(|found| found.value);
+        let paused = section.optional("paused").is_some_and(|found| found.value);
         section.deny_unknown_keys();
         Some(Self {
             url: url?,
@@ -263,6 +282,7 @@ impl Upstream {
             min_version,
             exclude: exclude.unwrap_or_default(),
             export_version,
+            paused,
         })
     }
 }

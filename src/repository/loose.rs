@@ -29,6 +29,7 @@ use crate::repository::published::is_same_file;
 use crate::repository::settle::is_missing;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::make_private;
+use crate::state::troubles;
 
 /// How a loose package stands to the repository.
 enum Judgement {
@@ -45,8 +46,9 @@ impl Repository {
     /// publish.
     pub(crate) fn clear_loose(&self, recipes: &[Arc<Recipe>]) {
         if let Err(error) = self.try_clear_loose(recipes) {
-            let path = self.state.publish();
-            warn!(path = path.display().to_string(), error:%; "cannot clear loose packages");
+            let path = self.state.publish().display().to_string();
+            warn!(path, error:%; "cannot clear loose packages");
+            troubles::begin("cannot clear loose packages", &path, &error);
         }
     }
 
@@ -113,7 +115,9 @@ impl Repository {
                 true
             }
             Err(error) => {
-                warn!(path = directory.display().to_string(), error:%; "cannot clear loose packages");
+                let path = directory.display().to_string();
+                warn!(path, error:%; "cannot clear loose packages");
+                troubles::begin("cannot clear loose packages", &path, &error);
                 false
             }
         }
@@ -195,6 +199,7 @@ impl Repository {
         make_private(&directory).and_then(|()| bring(path, &target)).map_err(at(path))?;
         let (path, to) = (path.display().to_string(), target.display().to_string());
         warn!(path, to, reason; "loose package set aside");
+        troubles::begin_while_there("loose package set aside", &target, &reason);
         Ok(())
     }
 }

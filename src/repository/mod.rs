@@ -11,6 +11,7 @@ mod inspect;
 pub(crate) mod journal;
 mod listed;
 mod loose;
+mod no_files;
 pub(crate) mod peipkg_repo;
 pub(crate) mod pending;
 pub(crate) mod publish;

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::farm::events::{JobKey, PendingOutputs};
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
+use crate::state::troubles;
 use crate::state::volumes::{LOST_AND_FOUND, move_directory};
 
 /// The file that describes the packages of a directory.
@@ -107,8 +108,11 @@ impl Pending {
             move_directory(staged, &target, &beside).map_err(at(&target))?;
             let publish = self.state.publish();
             // Only a power cut makes a failed sync matter; an error here would build again at once.
+            troubles::end("cannot sync pending packages");
             if let Err(error) = durable::sync(&publish) {
-                warn!(path = publish.display().to_string(), error:%; "cannot sync pending packages");
+                let path = publish.display().to_string();
+                warn!(path, error:%; "cannot sync pending packages");
+                troubles::begin("cannot sync pending packages", &path, &error);
             }
             return Ok(PendingOutputs { directory, key: key.clone(), packages: packages.to_vec() });
         }
@@ -120,7 +124,9 @@ impl Pending {
         let entries = match fs::read_dir(&publish) {
             Ok(entries) => entries,
             Err(error) => {
-                warn!(path = publish.display().to_string(), error:%; "cannot list pending packages");
+                let path = publish.display().to_string();
+                warn!(path, error:%; "cannot list pending packages");
+                troubles::begin("cannot list pending packages", &path, &error);
                 return Vec::new();
             }
         };
@@ -173,7 +179,7 @@ impl Pending {
         let doomed = self.path_of(&hidden(&outputs.directory));
         match fs::rename(&path, &doomed).and_then(|()| durable::remove(&doomed)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+                durable::not_cleared(&path, &error);
             }
             _ => {}
         }
@@ -217,6 +223,7 @@ fn read(path: &Path) -> Option<PendingOutputs> {
     let result = read();
     if let Err(error) = &result {
         warn!(path = path.display().to_string(), error:%; "cannot read pending packages, leaving them alone");
+        troubles::begin_while_there("cannot read pending packages, leaving them alone", path, &error);
     }
     result.ok()
 }

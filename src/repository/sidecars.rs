@@ -63,7 +63,7 @@ impl Repository {
 }
 
 /// Returns the conventional place of a package below a repository (PSD-009 §6.4.3).
-fn conventional_path(name: &str, version: &str, architecture: &str) -> Option<PathBuf> {
+pub(super) fn conventional_path(name: &str, version: &str, architecture: &str) -> Option<PathBuf> {
     match place(&package_url(PACKAGE_URL, name, version, architecture)) {
         Ok(package_url::Place::Local(path)) => Some(path.into()),
         Ok(package_url::Place::Elsewhere(_)) | Err(_) => None,

@@ -13,6 +13,7 @@ use peipkg_format::{duration, regular_file};
 
 use crate::repository::index_head;
 use crate::repository::journal::INDEXES;
+use crate::state::troubles;
 
 /// How much of an index is read, in bytes: its time comes before its packages, which may be many.
 const HEAD: u64 = 64 * 1024;
@@ -25,9 +26,15 @@ const TOLERANCE: Duration = Duration::from_mins(1);
 pub(crate) fn for_repository(repo: &Path) -> String {
     let indexes = INDEXES.iter().filter_map(|name| generated_at(regular_file::open(&repo.join(name)).ok()?));
     let (timestamp, ahead) = choose(SystemTime::now(), indexes);
+    troubles::end("the repository's index is ahead of the clock, publishing with its time");
     if ahead > TOLERANCE {
         let ahead_by = duration::format(Duration::from_secs(ahead.as_secs()));
         warn!(timestamp, ahead_by; "the repository's index is ahead of the clock, publishing with its time");
+        troubles::begin(
+            "the repository's index is ahead of the clock, publishing with its time",
+            &timestamp,
+            &ahead_by,
+        );
     }
     timestamp
 }

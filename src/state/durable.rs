@@ -10,6 +10,8 @@ use peipkg_format::regular_file::open_to_sync;
 use peipkg_format::remove_tree::remove_directory;
 use rustix::fs::{ioctl_ficlone, syncfs};
 
+use crate::state::troubles;
+
 /// A file or directory that could not be read, written, moved or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {error}")]
@@ -146,6 +148,13 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// Removes work files, and warns if that fails: leftovers only cost space.
 pub(crate) fn clear(path: &Path) {
     if let Err(error) = remove(path) {
-        warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+        not_cleared(path, &error);
     }
+}
+
+/// Warns that work files could not be removed. The next start tries again.
+pub(crate) fn not_cleared(path: &Path, error: &io::Error) {
+    let path = path.display().to_string();
+    warn!(path, error:%; "clear staging dir failed");
+    troubles::begin("clear staging dir failed", &path, &error);
 }

@@ -18,6 +18,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::state::troubles;
+
 /// How long a start tries for the manager's lock. A manager that was just killed holds it until its
 /// last thread has ended, and a child that it was starting until that child runs its own program.
 const RELEASE: Duration = Duration::from_secs(1);
@@ -96,25 +98,33 @@ pub(crate) fn wait_for_tool(
     if (created.dev(), created.ino()) != (opened.dev(), opened.ino()) {
         return Err(io::Error::other("was exchanged while it was opened"));
     }
+    let is_locked = wait(&file, path, limit, gives_up);
+    troubles::end_one("waiting for a tool of an earlier manager to end", &path.display().to_string());
+    Ok(is_locked?.then_some(file))
+}
+
+/// Waits for the lock of `file`, which is at `path`. Returns whether it has it.
+fn wait(file: &File, path: &Path, limit: Duration, gives_up: impl Fn() -> bool) -> io::Result<bool> {
     let begun = Instant::now();
     let mut has_warned = false;
-    while !try_lock(&file)? {
+    while !try_lock(file)? {
         if gives_up() {
-            return Ok(None);
+            return Ok(false);
         }
         if begun.elapsed() >= limit {
-            let (holder, limit) = (holders(&file), duration::format(limit));
+            let (holder, limit) = (holders(file), duration::format(limit));
             let error = format!("{holder} has held this lock for {limit}; if it hangs, end it");
             return Err(io::Error::new(io::ErrorKind::TimedOut, error));
         }
         if !has_warned {
-            let (lock, holder) = (path.display().to_string(), holders(&file));
+            let (lock, holder) = (path.display().to_string(), holders(file));
             warn!(lock, holder; "waiting for a tool of an earlier manager to end");
+            troubles::begin("waiting for a tool of an earlier manager to end", &lock, &holder);
             has_warned = true;
         }
         thread::sleep(SURVIVOR_POLL);
     }
-    Ok(Some(file))
+    Ok(true)
 }
 
 /// Opens the lock file at `path`, and creates it if it is missing. Closes it to all other users: one

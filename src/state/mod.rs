@@ -4,4 +4,5 @@
 pub(crate) mod durable;
 pub(crate) mod lock;
 pub(crate) mod state_dir;
+pub(crate) mod troubles;
 pub(crate) mod volumes;

@@ -15,8 +15,10 @@
 //! upload-begun  exists from the begin of an upload until one has succeeded
 //! not-commits.json  the tags that name a tree or a blob, which only a fetch finds out
 //! upload-owed   exists while the remote lacks a published version and no upload of it has begun
+//! pause         an operator's: nothing is built while it is there
 //! ```
 
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -27,13 +29,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use log::warn;
 use peipkg_format::problem::Problem;
 use peipkg_format::repository_layout::ARCHIVE_INDEX;
 use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::process::umask;
 
+use self::probe::{probe_directory, probe_existing};
 use crate::config::STATE_SUBDIRS;
 use crate::state::durable;
 use crate::state::lock::{self, LockError, ManagerLock};
@@ -51,11 +53,12 @@ const REPO: &str = "repo";
 /// The directory of packages that another manager left and that cannot be published.
 const SET_ASIDE: &str = "publish-set-aside";
 
-/// An open, locked state directory. The lock is released when it is dropped.
+/// A state directory, open and locked, unless it was made by [`StateDir::unlocked`].
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
-    _lock: ManagerLock,
+    /// Released when this is dropped; none if this only names the files.
+    _lock: Option<ManagerLock>,
     /// Distinguishes the file names of this process from the names of earlier ones.
     token: u128,
     counter: AtomicU64,
@@ -103,7 +106,7 @@ impl StateDir {
         })?;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let token = since_epoch.unwrap_or_default().as_millis();
-        let state = Self { root: root.to_owned(), _lock: lock, token, counter: AtomicU64::new(0) };
+        let state = Self { root: root.to_owned(), _lock: Some(lock), token, counter: AtomicU64::new(0) };
         for directory in [state.sources(), state.stage(), state.publish()] {
             make_private(&directory).map_err(not_writable(&directory))?;
         }
@@ -115,6 +118,11 @@ impl StateDir {
         let _ = make_private(&state.logs());
         close_tree_to_writers(&state.repo());
         Ok(state)
+    }
+
+    /// Names the files of the state directory at `root`, for a reader: locks and creates nothing.
+    pub(crate) fn unlocked(root: &Path) -> Self {
+        Self { root: root.to_owned(), _lock: None, token: 0, counter: AtomicU64::new(0) }
     }
 
     /// Finds problems that would keep a manager from opening the state directory at `root`. Creates
@@ -230,6 +238,11 @@ impl StateDir {
         self.root.join("not-commits.json")
     }
 
+    /// The file with which an operator holds all builds.
+    pub(crate) fn pause(&self) -> PathBuf {
+        self.root.join("pause")
+    }
+
     /// The file whose lock rclone holds while it changes the remote.
     pub(crate) fn upload_lock(&self) -> PathBuf {
         self.root.join("upload-lock")
@@ -298,7 +311,7 @@ impl StateDir {
     /// space. The next start tries again.
     pub(crate) fn discard(&self, path: &Path) {
         if let Err(error) = self.remove_in_one_step(path) {
-            warn!(path = path.display().to_string(), error:%; "clear staging dir failed");
+            durable::not_cleared(path, &error);
         }
     }
 
@@ -369,32 +382,4 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o7770));
     }
     Ok(())
-}
-
-/// Checks that files can be created in the directory at `path` or, if it is missing, that it can be
-/// created itself.
-fn probe_directory(path: &Path) -> Result<(), Problem> {
-    let problem = |place: &Path, error: io::Error| {
-        let message = if place == path {
-            format!("cannot write to the state_dir: {error}")
-        } else {
-            format!("cannot create the state_dir in {}: {error}", place.display())
-        };
-        Problem::of_file(path, format!("{message}; the manager must be able to write there"))
-    };
-    for place in path.ancestors() {
-        match fs::symlink_metadata(place) {
-            Ok(_) => return probe_existing(place).map_err(|error| problem(place, error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(problem(path, error)),
-        }
-    }
-    Ok(())
-}
-
-fn probe_existing(place: &Path) -> io::Result<()> {
-    if !fs::metadata(place)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    Ok(access(place, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
 }

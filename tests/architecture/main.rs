@@ -25,8 +25,11 @@ const RANKS: [&[&str]; 8] = [
 ];
 
 /// Pure files and rooms below `src/`: they compute, and leave the world alone.
-const PURE: [&str; 33] = [
+const PURE: [&str; 36] = [
     "app/cli.rs",
+    "app/logfmt.rs",
+    "app/plan_report.rs",
+    "app/terminal_line.rs",
     "build_log/names.rs",
     "build_log/text.rs",
     "config",
@@ -87,11 +90,12 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 13] = [
+const LOCKS: [(&str, &str); 14] = [
     ("process/running_groups.rs", "the process groups that a second stop ends"),
     ("process/users_of.rs", "the work directories that builds have asked about"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
     ("repository/mod.rs", "the repository: no publish while an upload copies its indexes"),
+    ("state/troubles.rs", "what is wrong at the edge and lasts, for `/status`"),
     ("upstream/git.rs", "git's ssh command, found out once"),
     ("upstream/listing/git_settings.rs", "git's settings, read once between reloads"),
     ("upstream/listing/mod.rs", "the upstreams that do not speak protocol version 2"),

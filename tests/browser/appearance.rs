@@ -8,7 +8,7 @@ use crate::support::static_files::StaticFiles;
 use crate::support::webdriver::{Browser, key};
 
 /// The least contrast of each text with what is behind it, and the text (WCAG 2.2 §1.4.3).
-const CONTRAST: &str = "(() => {
+pub(crate) const CONTRAST: &str = "(() => {
     const channel = (value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
     const parse = (color) => color.match(/[\\d.]+/g).map(Number);
     const light = ([red, green, blue]) =>
@@ -29,7 +29,8 @@ const CONTRAST: &str = "(() => {
 })()";
 
 /// By how many pixels the page is wider than the window.
-const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+pub(crate) const OVERFLOW: &str =
+    "document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
 #[test]
 fn pages_are_readable_in_light_and_dark_at_every_width() {

@@ -6,6 +6,7 @@
 mod support;
 
 mod appearance;
+mod farm;
 mod hostile;
 mod many;
 mod repository;

@@ -92,11 +92,13 @@ fn displays(path: &str) -> Vec<String> {
 
 #[test]
 fn manual_page_examples_work() {
-    let [sweep, cron, line] = displays("docs/peipkg-manager.8").try_into().unwrap();
+    let [sweep, plan, cron, line] = displays("docs/peipkg-manager.8").try_into().unwrap();
     let desk = Desk::new();
     desk.key();
     desk.recipe();
     desk.version("1.0.0", &[]);
+    // The plan that comes first is right.
+    assert!(desk.run(&plan).contains("recipe=hello plan=build version=1.0.0-1 tag=v1.0.0"));
     let log = desk.run(&sweep);
     let built: Vec<&str> = log.lines().filter(|line| line.contains("msg=\"starting build\"")).collect();
     let after_time = |line: &str| line.split_once(' ').unwrap().1.to_owned();

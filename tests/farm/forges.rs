@@ -225,8 +225,8 @@ fn webhook_for_a_repository_behind_an_alias_polls_it() {
 fn post_to_an_unknown_path_is_logged_once_a_second() {
     let (_farm, mut daemon, addr) = settled(&[]);
     let post = |path: &str| client::request(addr, "POST", path, &[], b"{}").status;
-    for path in ["/webhooks/github/?key=secret", "/webhook", "/"] {
-        assert_eq!(post(path), 404);
+    for (path, status) in [("/webhooks/github/?key=secret", 404), ("/webhook", 404), ("/", 405)] {
+        assert_eq!(post(path), status);
     }
     assert_eq!(client::get(addr, "/webhook").status, 404);
     let warning = daemon.wait_event("POST to an unknown path", PATIENCE);

@@ -47,6 +47,8 @@ fn request(random: &mut Random, signature: &str) -> Vec<u8> {
             "http://farm",
             "*",
             "/",
+            "/?page=2",
+            "/metrics",
             "/\"<>\\^`{|}",
             "//healthz",
         ],

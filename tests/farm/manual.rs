@@ -1,5 +1,5 @@
-//! Compares the documents with the code: every flag, key, log event and field of `/status` must be
-//! in a page, and a page may name no others.
+//! Compares the documents with the code: every flag, key and log event must be in a page, and a page
+//! may name no others. `status_fields.rs` does so for `/status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,9 +9,7 @@ use std::process::Command;
 use peipkg_format::problem::Problem;
 use peipkg_manager::Config;
 use peipkg_manager::cli;
-use peipkg_manager::status;
 use peipkg_manager::{Recipe, TagVersion};
-use serde_json::Value;
 
 use crate::support::optional::require;
 
@@ -23,12 +21,12 @@ fn root() -> &'static Path {
 }
 
 #[track_caller]
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The sorted files below `directory` with `extension`.
-fn files_below(directory: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files_below(directory: &str, extension: &str) -> Vec<PathBuf> {
     let mut pending = vec![root().join(directory)];
     let mut found = Vec::new();
     while let Some(directory) = pending.pop() {
@@ -255,10 +253,10 @@ fn slug(heading: &str) -> String {
 }
 
 /// The log's events, each with the levels and fields of all places that log it.
-type Events = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
+pub(crate) type Events = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
 
 /// The events in the sources of the manager.
-fn logged_events() -> Events {
+pub(crate) fn logged_events() -> Events {
     let mut events = Events::new();
     for path in files_below("src", "rs") {
         let source = fs::read_to_string(&path).unwrap();
@@ -302,7 +300,7 @@ fn arguments(call: &str) -> (Vec<String>, String) {
 }
 
 /// The rows of the tables of the monitoring page, cell by cell.
-fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
+pub(crate) fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
     let lines = page.lines().filter_map(|line| line.strip_prefix("| `"));
     lines.map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
 }
@@ -323,75 +321,4 @@ fn monitoring_page_has_every_event_with_its_level_and_fields() {
     for event in logged.keys() {
         assert!(documented.contains_key(event), "{event:?} is not in the page");
     }
-}
-
-/// The names of all fields of a document, as the monitoring page writes them.
-fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                let key = if key == "KEY" { "*" } else { key };
-                let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
-                if key != "*" {
-                    names.insert(name.clone());
-                }
-                self::names(value, &name, names);
-            }
-        }
-        Value::Array(items) => {
-            for item in items.iter().filter(|item| item.is_object()) {
-                self::names(item, &format!("{prefix}[]"), names);
-            }
-        }
-        _ => {}
-    }
-}
-
-#[test]
-fn monitoring_page_has_every_field_of_the_status() {
-    let text = || "x".to_owned();
-    let time = status::Time::default;
-    let failure = status::Failure {
-        failures: 1,
-        next_retry: time(),
-        stage: "build",
-        last_error: text(),
-        log: None,
-        log_tail: vec![],
-    };
-    let poll = status::Poll { last_poll: None, tags_seen: None, error: None, next_poll: None };
-    let full = status::Status {
-        recipes: vec!["KEY".into()],
-        in_flight: Some(status::InFlight {
-            recipe: "KEY".into(),
-            version: text(),
-            started_at: time(),
-            log: None,
-        }),
-        failures: Some([("KEY".to_owned(), failure)].into()),
-        queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
-        polls: [("KEY".into(), poll)].into(),
-        webhooks: status::Webhooks {
-            last_unmatched: Some(status::UnmatchedWebhook {
-                received: time(),
-                repositories: vec![],
-                reason: "x",
-                nearest: None,
-            }),
-            ..status::Webhooks::default()
-        },
-        upload: Some(status::Upload {
-            failures: 1,
-            started_at: Some(time()),
-            next_try: Some(time()),
-            last_error: None,
-        }),
-        ..status::Status::default()
-    };
-    let mut found = BTreeSet::new();
-    names(&serde_json::from_slice(&full.to_json()).unwrap(), "", &mut found);
-    let page = read("docs/monitoring.md");
-    let list = page.split("\n## ").find(|section| section.starts_with("`/status`")).unwrap();
-    let documented: BTreeSet<String> = rows(list).map(|row| row[0].to_owned()).collect();
-    assert_eq!(documented, found);
 }

@@ -1,68 +1,38 @@
-//! The live line of a sweep on a terminal: a real one, whose other end the test holds.
+//! What a person sees on a terminal: lines for people, and the live line of a sweep below them.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::process::{Child, Command};
 
-use rustix::process::Pid;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::exhaustion::{ENOUGH, OwnUser};
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::latch::Latch;
+use crate::support::logfmt;
 use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::terminal::Terminal;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// A terminal, and all text written to it.
-struct Terminal {
-    other_end: OwnedFd,
-    written: Arc<Mutex<Vec<u8>>>,
+/// The manager of `farm` with these variables.
+fn manager(farm: &Farm, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = farm.command(arguments);
+    command.arg("--config").arg(farm.config_path()).envs(variables.iter().copied());
+    command
 }
 
-impl Terminal {
-    fn new() -> Self {
-        let other_end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&other_end).unwrap();
-        unlockpt(&other_end).unwrap();
-        let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&other_end, size).unwrap();
-        Self { other_end, written: Arc::default() }
-    }
+/// Whether a line without colours has the form for people.
+fn is_for_people(line: &str) -> bool {
+    let form = "dd:dd:dd ";
+    let starts =
+        line.chars().zip(form.chars()).all(|(c, f)| if f == 'd' { c.is_ascii_digit() } else { c == f });
+    starts && ["info  ", "warn  ", "error "].iter().any(|level| line[form.len()..].starts_with(level))
+}
 
-    /// Runs `command` with the terminal as its standard error.
-    fn run(&self, command: &mut Command) -> Child {
-        let name = ptsname(&self.other_end, Vec::new()).unwrap();
-        let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())).to_owned();
-        let terminal = File::options().read(true).write(true).open(path).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
-        // `command` holds the terminal open; drop it.
-        command.stderr(Stdio::null());
-        let (mut reader, written) = (File::from(self.other_end.try_clone().unwrap()), self.written.clone());
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // Reading fails once no process has the terminal open.
-            while let Ok(length @ 1..) = reader.read(&mut buffer) {
-                written.lock().unwrap().extend_from_slice(&buffer[..length]);
-            }
-        });
-        child
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
-    }
-
-    #[track_caller]
-    fn wait_for(&self, text: &str) {
-        wait_until(text, PATIENCE, || self.text().contains(text));
-    }
+fn without_colours(line: &str) -> String {
+    ["0", "1", "2", "33", "1;31"]
+        .iter()
+        .fold(line.to_owned(), |line, code| line.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
 fn exit_code(mut child: Child) -> Option<i32> {
@@ -89,8 +59,7 @@ fn sweep_on_a_terminal_has_a_live_line_below_its_log() {
     let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
     let farm = Farm::builder().with(&recipe).build();
     let terminal = Terminal::new();
-    let child =
-        terminal.run(farm.command(&["--once"]).arg("--config").arg(farm.config_path()).env("TERM", "xterm"));
+    let child = terminal.run(&mut manager(&farm, &["--once"], &[("TERM", "xterm")]));
     terminal.wait_for("polled 1 of 1, 1 queued, building tool 1.1-1 for ");
     terminal.wait_for("building tool 1.1-1 for 2s");
     latch.open();
@@ -101,8 +70,13 @@ fn sweep_on_a_terminal_has_a_live_line_below_its_log() {
     let screen = screen(&text);
     let (last, log) = screen.split_last().unwrap();
     assert_eq!(last, "", "the live line was not removed: {screen:?}");
-    assert!(log.iter().all(|line| line.starts_with("time=")), "{screen:#?}");
-    assert!(log.iter().any(|line| line.contains("msg=\"build + publish complete\"")), "{screen:#?}");
+    let log: Vec<String> = log.iter().map(|line| without_colours(line)).collect();
+    assert!(log.iter().all(|line| is_for_people(line)), "{log:#?}");
+    // Where there is a live line, the others are left to it.
+    let has = |text: &str| log.iter().any(|line| line.contains(text));
+    assert!(has(" info  build + publish complete tool 1.1-1 took="), "{log:#?}");
+    assert!(has(" info  poll complete            tool tags_seen=2 "), "{log:#?}");
+    assert!(!has("polling upstream"), "{log:#?}");
 }
 
 #[test]
@@ -110,16 +84,93 @@ fn daemon_or_dumb_terminal_has_no_live_line() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     let terminal = Terminal::new();
-    let dumb =
-        terminal.run(farm.command(&["--once"]).arg("--config").arg(farm.config_path()).env("TERM", "dumb"));
+    let dumb = terminal.run(&mut manager(&farm, &["--once"], &[("TERM", "dumb")]));
     assert_eq!(exit_code(dumb), Some(0));
-    let daemon = terminal.run(farm.command(&["--config"]).arg(farm.config_path()).env("TERM", "xterm"));
-    terminal.wait_for("mode=daemon");
-    let pid = rustix::process::Pid::from_child(&daemon);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let plain = terminal.text();
+    assert!(!plain.contains('\u{1b}') && !plain.contains("polled 1 of"), "{plain:?}");
+    assert!(plain.lines().all(is_for_people), "{plain:?}");
+    let terminal = Terminal::new();
+    let daemon = terminal.run(&mut manager(&farm, &[], &[("TERM", "xterm")]));
+    // Without a live line, each poll has its own.
+    terminal.wait_for("poll complete");
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
     assert_eq!(exit_code(daemon), Some(0));
     let text = terminal.text();
-    assert!(!text.contains('\u{1b}') && !text.contains("polled"), "{text:?}");
+    let (cursor, line) =
+        (text.contains("\u{1b}[2K") || text.contains("\u{1b}[1A"), text.contains("polled 1"));
+    assert!(!cursor && !line, "{text:?}");
+    assert!(
+        text.contains("\u{1b}[2m") && text.lines().all(|line| is_for_people(&without_colours(line))),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn colours_are_left_out_if_the_user_wants_none() {
+    let farm = Farm::builder().build();
+    for (variables, expected) in [
+        (&[("TERM", "xterm"), ("NO_COLOR", "1")][..], false),
+        (&[("TERM", "xterm"), ("NO_COLOR", "")], true),
+        (&[("TERM", "dumb")], false),
+        (&[], false),
+    ] {
+        let terminal = Terminal::new();
+        let mut command = manager(&farm, &["--once"], variables);
+        if variables.is_empty() {
+            command.env_remove("TERM");
+        }
+        assert_eq!(exit_code(terminal.run(&mut command)), Some(0));
+        terminal.wait_for("peipkg-manager stopped");
+        let text = terminal.text();
+        assert_eq!(text.contains("\u{1b}[2m"), expected, "{variables:?} {text:?}");
+    }
+    // A pipe gets logfmt, whatever the variables say.
+    let mut command = manager(&farm, &["--once"], &[("TERM", "xterm"), ("CLICOLOR_FORCE", "1")]);
+    let output = Running::spawn(&mut command).wait_exit(PATIENCE);
+    assert_eq!(logfmt::plain_lines(&output.stderr), [""; 0]);
+}
+
+#[test]
+fn foreign_words_on_a_terminal_neither_forge_a_line_nor_move_the_cursor() {
+    const HOSTILE: &str =
+        "printf 'x\\r\\n11:40:10 info  forged\\033[2J\\033]0;title\\007\\342\\200\\256end\\n' >&2; exit 1\n";
+    let repo = GitRepo::program(&["1.0"]);
+    repo.tag_light("v2.0-\u{202e}\u{2066}gnp");
+    let recipe = Recipe::program("tool", &repo.file_url()).tag_pattern("^v(.*)$").build_sh(HOSTILE);
+    let farm = Farm::builder().with(&recipe).build();
+    let terminal = Terminal::new();
+    let child = terminal.run(&mut manager(&farm, &["--once"], &[("TERM", "dumb")]));
+    assert_eq!(exit_code(child), Some(0));
+    terminal.wait_for("peipkg-manager stopped");
+    let text = terminal.text();
+    assert!(text.contains("build failed") && text.contains("tag skipped"), "{text:?}");
+    assert!(text.split("\r\n").all(|line| line.is_empty() || is_for_people(line)), "{text:?}");
+    assert!(!text.split("\r\n").any(|line| line.contains(" info  forged") && line.starts_with("11:40:10")));
+    let is_bad = |c: char| {
+        c.is_control() && !matches!(c, '\r' | '\n')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    assert!(!text.contains(is_bad), "{text:?}");
+}
+
+#[test]
+fn live_line_names_the_upstream_that_it_waits_for() {
+    let latch = Latch::new();
+    let script = format!(
+        "#!/bin/sh\nif echo \" $* \" | grep -q ' ls-remote '; then\n{}fi\nexec {real} \"$@\"\n",
+        latch.script(),
+        real = "{real}"
+    );
+    let repo = GitRepo::program(&["1.0"]);
+    let farm =
+        Farm::builder().program("git", &script).with(&Recipe::program("tool", &repo.file_url())).build();
+    let terminal = Terminal::new();
+    let child = terminal.run(&mut manager(&farm, &["--once"], &[("TERM", "xterm")]));
+    let upstream = repo.file_url();
+    // The terminal's 100 columns cut long paths.
+    terminal.wait_for(&format!("polled 0 of 1, 0 queued, listing {}", &upstream[..20]));
+    latch.open();
+    assert_eq!(exit_code(child), Some(0));
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn upload_failed_is_repeated_by_the_next_sweep() {
     let output = farm.once();
     output.assert_success().assert_only_events();
     let failed = output.event("upload failed");
-    assert_eq!((failed["level"].as_str(), failed["next_retry_after"].as_str()), ("error", "1m0s"));
+    assert_eq!((failed["level"].as_str(), failed.get("next_retry_after")), ("error", None));
     assert!(failed["error"].contains("rclone copy exited with status 5: no route to host"), "{output}");
     assert!(
         output.events("build failed").is_empty() && output.events("publish failed").is_empty(),

@@ -5,6 +5,9 @@
 //! only their syntax and flags.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
 
 use crate::support::desk::Desk;
 use crate::support::follow::follow;
@@ -30,8 +33,12 @@ fn front_page_commands_work() {
     desk.version("1.2.0", &[]);
     // Give the demo the programs of this test run.
     desk.variable("BIN", Tools::get().build.parent().unwrap());
+    // Its readers sit at a terminal, and in their home directory.
+    desk.use_terminal();
+    let home = desk.path("/var/lib/peipkg-manager");
+    desk.change("/home/me", home.to_str().unwrap());
     follow("README.md", &mut desk, |_, _| {});
-    assert!(desk.path("/var/lib/peipkg-manager/repo/repo.json").exists());
+    assert!(home.join("farm/state/repo/p/hello/1.0.0-1").exists());
 }
 
 #[test]
@@ -275,4 +282,36 @@ fn pages_that_only_copy_work() {
     ] {
         follow(path, &mut Desk::new(), |_, _| {});
     }
+}
+
+#[test]
+fn notify_page_commands_work() {
+    if !require("curl") {
+        return;
+    }
+    // It takes the place of ntfy.sh.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut request = String::new();
+        let mut buffer = [0; 4096];
+        while !request.ends_with("a test\n") {
+            let length = stream.read(&mut buffer).unwrap();
+            assert!(length > 0, "{request}");
+            request += &String::from_utf8_lossy(&buffer[..length]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        request
+    });
+    let mut desk = Desk::new();
+    desk.change("https://ntfy.sh/my-secret-topic", &format!("http://{address}/my-secret-topic"));
+    follow("contrib/notify/README.md", &mut desk, |_, _| {});
+    let request = server.join().unwrap();
+    assert!(
+        request.starts_with("POST /my-secret-topic ")
+            && request.contains("\r\nTitle: build_failed: hello 1.0-1\r\n"),
+        "{request}"
+    );
 }

@@ -168,6 +168,13 @@ fn nginx_passes_webhooks_and_hides_the_status() {
     site.curl("/healthz", &["--interface", "127.0.0.2"]).assert_status(200);
     site.curl("/status/", &["--interface", "127.0.0.2"]).assert_status(404);
     site.curl("//status", &["--interface", "127.0.0.2"]).assert_status(403);
+    // The page and its links.
+    for path in ["/farm/", "/farm/?page=2", "/farm/status", "/farm/metrics", "/metrics"] {
+        site.curl(path, &[]).assert_status(200);
+        site.curl(path, &["--interface", "127.0.0.2"]).assert_status(403);
+    }
+    assert!(site.curl("/farm/", &[]).body.starts_with(b"<!doctype html>"));
+    site.curl("/farm/webhooks/github", &[]).assert_status(404);
 
     let url = fs::read_to_string(site.farm.path("recipes/app/peipkg.toml")).unwrap();
     let url = url.split("git = \"").nth(1).unwrap().split('"').next().unwrap();

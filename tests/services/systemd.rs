@@ -157,11 +157,14 @@ fn farm_under_systemd_works_as_the_pages_say() {
     let complete = farm.wait_event("build + publish complete", 1);
     assert_eq!((&complete["recipe"][..], &complete["version"][..]), ("hello", "1.0.0-1"));
     assert_eq!(farm.property("User"), "peipkg");
+    assert_eq!(farm.property("Type"), "notify");
+    farm.wait_property("StatusText", "idle");
     assert!(!farm.machine.path("/tmp/scratch").exists(), "the build wrote to the machine's /tmp");
     // A web server runs as another user.
     farm.run("runuser -u nobody -- cat /var/lib/peipkg-manager/repo/repo.json /var/lib/peipkg-manager/repo/index/*");
 
     reload(&farm);
+    watchdog(&farm);
     drain(&farm, &upstream);
     ends_and_starts(&farm);
 
@@ -197,6 +200,24 @@ fn reload(farm: &Farm) {
     assert_eq!(farm.property("MainPID"), pid);
 }
 
+/// The watchdog leaves an idle manager alone, and starts one again whose loop hangs.
+fn watchdog(farm: &Farm) {
+    let drop_in = "/etc/systemd/system/peipkg-manager.service.d/watchdog.conf";
+    farm.write(drop_in, "[Service]\nWatchdogSec=500ms\n");
+    farm.run("systemctl daemon-reload && systemctl restart peipkg-manager");
+    let pid = farm.property("MainPID");
+    let beat = || farm.property("WatchdogTimestampMonotonic").parse::<u64>().expect("a time");
+    let first = beat();
+    wait_until("signs of life for three intervals", PATIENCE, || beat() > first + 1_500_000);
+    assert_eq!(farm.property("MainPID"), pid);
+    farm.run(&format!("kill -STOP {pid}"));
+    wait_until("another manager runs", PATIENCE, || {
+        farm.property("ActiveState") == "active" && !["0", &pid].contains(&farm.property("MainPID").as_str())
+    });
+    fs::remove_file(farm.machine.path(drop_in)).unwrap();
+    farm.run("systemctl daemon-reload && systemctl restart peipkg-manager");
+}
+
 /// A stop waits for the build in progress, which is published.
 fn drain(farm: &Farm, upstream: &GitRepo) {
     farm.write(
@@ -209,6 +230,7 @@ fn drain(farm: &Farm, upstream: &GitRepo) {
     farm.run("systemctl reload peipkg-manager");
     let gate = farm.machine.path("/var/lib/peipkg-manager/at-gate");
     wait_until("the build waits for the file", PATIENCE, || gate.exists());
+    farm.wait_property("StatusText", "building hello 1.1.0-1");
     let mut stop = Running::spawn(&mut farm.machine.command("systemctl stop peipkg-manager"));
     farm.wait_event("stopping after the build in progress", 1);
     assert_eq!(farm.property("ActiveState"), "deactivating");

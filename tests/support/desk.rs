@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::git_repo::{GitRepo, isolate, run};
 use super::optional::find_program;
 use super::running::{Output, Running};
+use super::terminal::Terminal;
 use super::tools::Tools;
 use super::wait::PATIENCE;
 
@@ -35,6 +36,7 @@ pub struct Desk {
     daemon: Option<Running>,
     changes: Vec<(String, String)>,
     variables: Vec<(String, OsString)>,
+    has_terminal: bool,
     /// The repository `hello` of [`UPSTREAM`].
     pub upstream: GitRepo,
     home: TempDir,
@@ -109,7 +111,14 @@ impl Desk {
         let rewritten = format!("[url \"file://{}/\"]\n\tinsteadOf = {UPSTREAM}\n", upstreams.display());
         fs::write(at("gitconfig"), rewritten).expect("git's configuration");
         let upstream = GitRepo::in_dir(&upstreams, "hello.git");
-        let desk = Self { daemon: None, changes: Vec::new(), variables: Vec::new(), upstream, home };
+        let desk = Self {
+            daemon: None,
+            changes: Vec::new(),
+            variables: Vec::new(),
+            has_terminal: false,
+            upstream,
+            home,
+        };
         let sample = fs::read_to_string(source.join("docs/config.sample.toml")).expect("the sample");
         desk.write("/etc/peipkg-manager/config.toml", &sample);
         desk
@@ -147,6 +156,11 @@ impl Desk {
     /// Sets an environment variable for the commands.
     pub fn variable(&mut self, name: &str, value: impl Into<OsString>) {
         self.variables.push((name.to_owned(), value.into()));
+    }
+
+    /// Lets the commands write to a terminal without colours from now on.
+    pub fn use_terminal(&mut self) {
+        self.has_terminal = true;
     }
 
     /// Writes a key to the path in the examples.
@@ -189,6 +203,10 @@ impl Desk {
     /// Runs shell text of a page to its end.
     #[track_caller]
     pub fn try_run(&self, script: &str) -> Output {
+        if self.has_terminal {
+            let mut command = self.command("sh", &["-c", &self.moved(script)]);
+            return Terminal::new().output_of(command.env("TERM", "dumb"));
+        }
         Running::spawn(&mut self.command("sh", &["-c", &self.moved(script)])).wait_exit(PATIENCE)
     }
 

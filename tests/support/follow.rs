@@ -63,6 +63,7 @@ pub fn masked(text: &str) -> String {
         (r"\d{8}T\d{6}\.\d{3}Z", "<time>"),
         (r"\b\d\d:\d\d:\d\d\b", "<time>"),
         (r"\btook=[0-9a-z.]+", "took=<duration>"),
+        (r#""took_seconds": [0-9.]+"#, "\"took_seconds\": <number>"),
         (r"\b[0-9a-f]{64}\b", "<hash>"),
         (r"index_version \d+", "index_version <n>"),
         (r#""next_poll": "[^"]*""#, "\"next_poll\": \"<time>\""),

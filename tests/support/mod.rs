@@ -28,6 +28,7 @@
 //! | [`optional`] | programs that a machine may lack |
 //! | [`random`] | seeded numbers |
 //! | [`static_files`] | a web server for the files of a directory |
+//! | [`terminal`] | a real terminal |
 //! | [`webdriver`] | a real browser, by keyboard and mouse |
 //! | [`wait`] | waiting for a condition |
 
@@ -61,6 +62,7 @@ pub mod site;
 pub mod slurm;
 pub mod smart_http;
 pub mod static_files;
+pub mod terminal;
 pub mod tools;
 pub mod wait;
 pub mod webdriver;

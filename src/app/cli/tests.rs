@@ -66,7 +66,9 @@ fn command_line_wrong_is_refused() {
     check_error("build", &format!("unexpected argument \"build\", {positional}"));
     check_error("-", &format!("unexpected argument \"-\", {positional}"));
     check_error("--once true", &format!("unexpected argument \"true\", {positional}"));
-    check_error("--check --once", "--once and --check exclude each other, choose one");
+    for two in ["--check --once", "--plan --once", "--check --plan", "--plan --check --once"] {
+        check_error(two, "--once, --check and --plan exclude each other, choose one");
+    }
 }
 
 #[test]
@@ -88,13 +90,14 @@ peipkg-manager: the build-farm daemon of the Peios package system
 
 Usage: peipkg-manager [flags]
 
-Without --once or --check it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.
+Without --once, --check or --plan it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.
 
 Flags:
       --config PATH      The configuration file [default: /etc/peipkg-manager/config.toml]
       --log-level LEVEL  The least level to log: debug, info, warn or error [default: info]
       --once             Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule
       --check            Check configuration, recipes, tools and keys, print every problem, and exit
+      --plan             List every upstream, print what a sweep would do with each tag, and exit; change nothing
   -h, --help             Print this help and exit
   -V, --version          Print the version and exit
 

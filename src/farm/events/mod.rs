@@ -5,6 +5,7 @@ mod jobs;
 mod notices;
 mod polls;
 mod tags;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub(crate) use crate::farm::events::notices::Notice;
 pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
 pub use crate::farm::events::tags::Tags;
+pub(crate) use crate::farm::events::warnings::{Warned, Warning};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
 
@@ -87,6 +89,17 @@ pub(crate) enum Event {
         /// The repository's names, as of a webhook.
         repositories: Vec<String>,
     },
+    /// A build works, but perhaps not as the recipe's author expects.
+    BuildWarned {
+        /// The recipe's id.
+        recipe: Arc<str>,
+        /// The warning, which the log has.
+        warning: Warning,
+    },
+    /// None of the packages of this version, which was just published, has a file.
+    NoFilesPublished(JobKey),
+    /// Whether the file that holds builds is there: looked up at the start and before each reload.
+    PauseFound(bool),
     /// SIGHUP.
     ReloadRequested,
     /// The first SIGTERM or SIGINT.

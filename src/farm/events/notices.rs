@@ -86,18 +86,19 @@ pub(crate) enum Notice {
     BuildComplete {
         key: JobKey,
         took: Duration,
+        recovered: bool,
     },
     BuildFailed {
         key: JobKey,
         failures: u32,
-        retry_after: Duration,
+        retry_after: Option<Duration>,
         log: Option<Arc<str>>,
         reason: String,
     },
     PublishFailed {
         key: JobKey,
         failures: u32,
-        retry_after: Duration,
+        retry_after: Option<Duration>,
         log: Option<Arc<str>>,
         reason: String,
     },
@@ -129,11 +130,20 @@ pub(crate) enum Notice {
     UploadStarted,
     UploadComplete {
         took: Duration,
+        recovered: bool,
     },
     UploadFailed {
         failures: u32,
-        retry_after: Duration,
+        retry_after: Option<Duration>,
         reason: String,
+    },
+    BuildsPaused,
+    BuildsResumed,
+    NoFilesPublished {
+        key: JobKey,
+    },
+    RecipePaused {
+        recipe: Arc<str>,
     },
     Draining {
         in_flight: Vec<JobKey>,

@@ -9,6 +9,7 @@ impl World {
         let key = build.key();
         self.check(self.builds.len() < self.options.build_jobs, "more builds than builders");
         self.check(!self.stopped, "a build after the stop");
+        self.check(!self.paused && !build.recipe.is_paused(), "a build in spite of a pause");
         self.check(!self.pending.contains(&key), "a version is built that is built already");
         let version = build.candidate.version.as_str();
         let absent = !build.recipe.packages.iter().any(|p| self.is_published(&p.name, version));
@@ -68,7 +69,7 @@ impl World {
         if self.farm.outcome(self.now).is_some() {
             return self.check(!works, "the farm is over while somebody works");
         }
-        let has_free_builder = self.builds.len() < self.options.build_jobs && !self.stopped;
+        let has_free_builder = self.builds.len() < self.options.build_jobs && !self.stopped && !self.paused;
         let mut waiting = self.farm.queue.iter();
         let may_build = waiting.any(|(recipe, ..)| {
             let url = self.roster.iter().find(|other| other.id == *recipe).and_then(|r| r.upstream.as_ref());
@@ -130,7 +131,9 @@ impl World {
             && farm.matched.is_empty()
             && farm.watchers.is_empty()
             && farm.hooks.knows_no_upstream()
-            && farm.warned.values().all(|warned| warned.iter().all(|subject| subject.ends_with("-1")))
+            && farm.warned.values().all(|warned| warned.keys().all(|(_, subject)| subject.ends_with("-1")))
+            && farm.build_warnings.is_empty()
+            && farm.successes.is_empty()
             && farm.changed.is_empty();
         self.check(is_empty, "something is left of a recipe that is gone");
     }

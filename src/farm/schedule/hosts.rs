@@ -121,6 +121,11 @@ impl Hosts {
         self.update(waiter.url.host(), now, |host| host.waiters.remove(waiter))
     }
 
+    /// Returns the host whose pause ends first.
+    pub(super) fn first_paused(&self) -> Option<Arc<str>> {
+        self.pauses.first().map(|(_, name)| name.clone()).filter(|name| !name.is_empty())
+    }
+
     /// Ends the pauses that are over.
     pub(super) fn end_pauses(&mut self, now: Moment) {
         while let Some((end, name)) = self.pauses.first().filter(|(end, _)| *end <= now).cloned() {

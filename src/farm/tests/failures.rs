@@ -163,3 +163,37 @@ fn failed_version_that_others_published_is_forgotten_at_the_next_poll() {
         assert!(bench.farm.failures.is_empty() && bench.farm.publishing.is_empty());
     }
 }
+
+#[test]
+fn version_published_after_a_failure_has_recovered() {
+    let recovered = |bench: &mut Bench| {
+        let is_published = |effect: &Effect| match effect {
+            Effect::Report(Notice::BuildComplete { recovered, .. }) => Some(*recovered),
+            _ => None,
+        };
+        bench.effects.drain(..).filter_map(|effect| is_published(&effect)).collect::<Vec<_>>()
+    };
+    let start = || {
+        let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+        bench.tags("u", &["v1"]);
+        bench
+    };
+    let mut bench = start();
+    bench.done();
+    assert_eq!(recovered(&mut bench), [false]);
+    // The build fails, then the publish, then neither.
+    for (build_fails, publish_fails) in [(true, false), (false, true), (true, true)] {
+        let mut bench = start();
+        if build_fails {
+            bench.fail();
+            bench.sleep_until(bench.now + MINUTE);
+        }
+        bench.built();
+        if publish_fails {
+            bench.publish_fails();
+            bench.sleep_until(bench.now + MINUTE);
+        }
+        bench.published();
+        assert_eq!(recovered(&mut bench), [true], "{build_fails} {publish_fails}");
+    }
+}

@@ -40,12 +40,12 @@ fn sweep_leaves_out_the_versions_of_an_upstream_whose_fetches_hang() {
             bench.finish(BuildOutcome::Failed { reason: "no answer".into(), blame });
         };
         hang(&mut bench);
-        assert_eq!(bench.seen(), ["build a@4-1", "failed a@4-1 1m", "build b@2-1"]);
+        assert_eq!(bench.seen(), ["build a@4-1", "failed a@4-1 once", "build b@2-1"]);
         bench.done();
         bench.done();
         assert_eq!(bench.seen(), ["build b@1-1", "build a@3-1"], "one failure is no reason to give up");
         hang(&mut bench);
-        assert_eq!(bench.seen(), ["failed a@3-1 1m", expected]);
+        assert_eq!(bench.seen(), ["failed a@3-1 once", expected]);
         assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
     }
 }
@@ -82,4 +82,44 @@ fn sweep_stopped_once_another_recipe_has_published_the_rest_is_clean() {
     bench.event(Event::StopRequested);
     bench.done();
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean));
+}
+
+#[test]
+fn sweep_tallies_what_it_has_done() {
+    let ids = ["aa", "bb", "cc"];
+    let mut bench = Bench::new(true, ids.map(|id| recipe(id, id, &[id], "")).to_vec());
+    bench.tags("aa", &["v1", "v2"]);
+    bench.tags("bb", &["v1"]);
+    let error = PollError { reason: "no route".into(), fault: PollFault::Other };
+    bench.event(Event::PollFinished { upstream: "cc".into(), tags: Err(error) });
+    // Of three versions, one is published, the build of one fails, and the publish of the last.
+    bench.done();
+    bench.fail();
+    bench.publish_fails();
+    let expected = Tally { polled: 3, polls_failed: 1, built: 2, published: 1, failed: 2 };
+    assert_eq!(bench.farm.tally(), Some(expected));
+    let failures = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::Report(
+            Notice::BuildFailed { retry_after, .. } | Notice::PublishFailed { retry_after, .. },
+        ) => Some(*retry_after),
+        _ => None,
+    });
+    assert_eq!(failures.collect::<Vec<_>>(), [None, None], "a sweep retries nothing");
+    assert_eq!(Bench::new(false, vec![]).farm.tally(), None);
+}
+
+#[test]
+fn sweep_names_the_host_whose_pause_it_waits_for() {
+    let upstreams = ["1", "2", "3", "4", "5"].map(|path| format!("https://a.example/{path}"));
+    let recipes = upstreams.each_ref().map(|url| recipe(&url[url.len() - 1..], url, &["pp"], ""));
+    let mut bench = Bench::new(true, recipes.to_vec());
+    assert_eq!(bench.farm.progress().paused_host, None, "listings run");
+    // The host is asked four times at once, and the fifth poll waits.
+    for upstream in &upstreams[..4] {
+        let fault = PollFault::Busy { pause: MINUTE / 2, redirected_to: None };
+        let error = PollError { reason: "429".into(), fault };
+        bench.event(Event::PollFinished { upstream: upstream.as_str().into(), tags: Err(error) });
+    }
+    let host = bench.farm.progress().paused_host;
+    assert!(host.as_ref().is_some_and(|host| host.starts_with("a.example")), "{host:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::farm::Outcome;
-use crate::farm::events::{Blame, BuildOutcome, Event, UploadOutcome};
+use crate::farm::events::{Blame, BuildOutcome, Effect, Event, Notice, UploadOutcome};
 use crate::farm::tests::{Bench, at, recipe};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -54,7 +54,7 @@ fn sweep_tries_once_to_upload_everything_it_published() {
     bench.done();
     bench.upload_fails();
     bench.done();
-    assert_eq!(bench.seen(), ["build a@2-1", "build a@1-1", "upload", "not uploaded 1m", "upload"]);
+    assert_eq!(bench.seen(), ["build a@2-1", "build a@1-1", "upload", "not uploaded once", "upload"]);
     bench.upload_fails();
     assert_eq!(bench.farm.outcome(bench.now), Some(Outcome::Clean), "but not twice");
 }
@@ -167,4 +167,26 @@ fn remote_that_fails_for_days_is_tried_each_hour() {
     }
     assert_eq!(tried[..6], [0, 1, 6, 21, 81, 141]);
     assert_eq!(tried.len(), 3 + 48, "{tried:?}");
+}
+
+#[test]
+fn upload_after_a_failure_has_recovered() {
+    let recovered = |bench: &mut Bench| {
+        let is_done = |effect: Effect| match effect {
+            Effect::Report(Notice::UploadComplete { recovered, .. }) => Some(recovered),
+            _ => None,
+        };
+        bench.effects.drain(..).filter_map(is_done).collect::<Vec<_>>()
+    };
+    let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    bench.done();
+    bench.upload_fails();
+    bench.sleep_until(bench.now + MINUTE);
+    bench.uploaded();
+    assert_eq!(recovered(&mut bench), [true]);
+    bench.tags("u", &["v1", "v2"]);
+    bench.done();
+    bench.uploaded();
+    assert_eq!(recovered(&mut bench), [false]);
 }

@@ -16,6 +16,7 @@ use log::{info, warn};
 use peipkg_format::regular_file::{self, MAX_TEXT};
 
 use crate::process::{Interrupt, environment};
+use crate::state::troubles;
 use crate::upstream::git::{CONFIG_DEADLINE, Git};
 use crate::upstream::listing::native_or_git::{self, Settings};
 
@@ -76,11 +77,17 @@ impl State {
             return;
         }
         self.logged_reason.clone_from(&reason);
+        troubles::end("cannot read git's settings, git lists every upstream");
+        troubles::end("git lists every upstream");
         match (reason, &settings.unreadable) {
             (Some(reason), Some(_)) => {
                 warn!(reason; "cannot read git's settings, git lists every upstream");
+                troubles::begin("cannot read git's settings, git lists every upstream", "", &reason);
             }
-            (Some(reason), None) => info!(reason; "git lists every upstream"),
+            (Some(reason), None) => {
+                info!(reason; "git lists every upstream");
+                troubles::begin("git lists every upstream", "", &reason);
+            }
             (None, _) => {}
         }
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::farm::events::NoCommit;
 use crate::state::durable;
+use crate::state::troubles;
 
 /// How long to believe an entry.
 const BELIEVED: Duration = Duration::from_hours(7 * 24);
@@ -51,17 +52,23 @@ pub(crate) fn add(path: &Path, found: &NoCommit, now: SystemTime) {
     let written = serde_json::to_vec(&entries)
         .map_err(io::Error::from)
         .and_then(|json| durable::replace(path, |file| file.write_all(&json)));
+    troubles::end("cannot remember skipped tags");
     if let Err(error) = written {
-        warn!(path = path.display().to_string(), error:%; "cannot remember skipped tags");
+        let path = path.display().to_string();
+        warn!(path, error:%; "cannot remember skipped tags");
+        troubles::begin("cannot remember skipped tags", &path, &error);
     }
 }
 
 fn entries(path: &Path, now: SystemTime) -> Vec<Entry> {
+    troubles::end("cannot read skipped tags");
     let mut entries = match read_file(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
-            warn!(path = path.display().to_string(), error:%; "cannot read skipped tags");
+            let path = path.display().to_string();
+            warn!(path, error:%; "cannot read skipped tags");
+            troubles::begin("cannot read skipped tags", &path, &error);
             Vec::new()
         }
     };

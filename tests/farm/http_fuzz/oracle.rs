@@ -199,7 +199,7 @@ fn answer(head: &Head<'_>, signature: &str) -> Option<(Expected, usize)> {
     }
     let path = path_of(target);
     let status = match (path, method) {
-        ("/healthz" | "/status", "GET" | "HEAD") => 200,
+        ("/" | "/healthz" | "/status" | "/metrics", "GET" | "HEAD") => 200,
         ("/webhooks/github", "POST") => {
             let is_signed = all("x-hub-signature-256").next() == Some(signature.as_bytes()) && body == SIGNED;
             let is_ping = all("x-github-event").next() == Some(b"ping");
@@ -211,7 +211,7 @@ fn answer(head: &Head<'_>, signature: &str) -> Option<(Expected, usize)> {
                 401
             }
         }
-        ("/healthz" | "/status" | "/webhooks/github", _) => 405,
+        ("/" | "/healthz" | "/status" | "/metrics" | "/webhooks/github", _) => 405,
         _ => 404,
     };
     let (path, is_head) = (path.to_owned(), method == "HEAD");

@@ -1,0 +1,89 @@
+//! All who follow the farm while it works: the log, the live line of a terminal, the service manager,
+//! and the program of `[notify]`. Must not decide anything about the farm.
+
+use std::time::Instant;
+
+use log::{Level, log_enabled};
+
+use crate::app::notices;
+use crate::app::notifier::Notifier;
+use crate::app::progress::Line;
+use crate::app::service_manager::ServiceManager;
+use crate::farm::events::Notice;
+use crate::farm::moment::Moment;
+use crate::farm::progress::Progress;
+use crate::recipe::upstream_url::UpstreamUrl;
+
+/// All who follow the farm.
+pub(super) struct Audience {
+    /// Shows the progress of a sweep on a terminal.
+    line: Option<Line>,
+    /// Is told of the start, reloads and the stop.
+    pub(super) service: ServiceManager,
+    /// Runs the program of `[notify]`, if there is one.
+    notifier: Option<Notifier>,
+    /// The listings in progress, the oldest first, for the line.
+    listings: Vec<(UpstreamUrl, Moment)>,
+}
+
+impl Audience {
+    pub(super) fn new(line: Option<Line>, service: ServiceManager, notifier: Option<Notifier>) -> Self {
+        Self { line, service, notifier, listings: Vec::new() }
+    }
+
+    /// Tells everyone of `notice`. The live line counts the polls that have found nothing new; other
+    /// events would be lost among them.
+    pub(super) fn tell(&mut self, notice: &Notice) {
+        if self.line.is_none() || !notices::is_no_news(notice) || log_enabled!(Level::Debug) {
+            notices::log(notice);
+        }
+        if let Some(notifier) = &mut self.notifier {
+            notifier.tell(notice);
+        }
+    }
+
+    /// Records that a listing has started.
+    pub(super) fn on_listing_started(&mut self, upstream: &UpstreamUrl, now: Moment) {
+        if self.line.is_some() {
+            self.listings.push((upstream.clone(), now));
+        }
+    }
+
+    /// Records that a listing has ended.
+    pub(super) fn on_listing_ended(&mut self, upstream: &UpstreamUrl) {
+        self.listings.retain(|(other, _)| other != upstream);
+    }
+
+    /// Whether anybody looks at the progress.
+    pub(super) fn wants_progress(&self) -> bool {
+        self.line.is_some() || self.service.is_there()
+    }
+
+    /// Shows the progress at `now`.
+    pub(super) fn show(&mut self, mut progress: Progress, now: Moment) {
+        self.service.show(&progress.in_short());
+        self.service.beat_if_due(Instant::now());
+        let Some(line) = &mut self.line else { return };
+        let listing = || {
+            let (upstream, started) = self.listings.first()?;
+            let others = match self.listings.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            Some((format!("listing {upstream}{others}"), *started))
+        };
+        progress.work = progress.work.or_else(listing);
+        line.show(progress, now);
+    }
+
+    /// Removes the line from the terminal, and gives the program of `[notify]` a bounded time for what
+    /// it has not been told yet; none if the farm `is_aborted`.
+    pub(super) fn leave(self, is_aborted: bool) {
+        if let Some(line) = &self.line {
+            line.clear();
+        }
+        if let Some(notifier) = self.notifier {
+            notifier.finish(is_aborted);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Tells the service manager that started the process how it is: ready, reloading, stopping, alive,
+//! and what it does. The protocol is `sd_notify(3)`: a datagram to the socket that `NOTIFY_SOCKET`
+//! names. Without that variable, every call does nothing.
+//!
+//! A message that the service manager does not take is lost: it must not delay the farm.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use peipkg_format::problem::{OneLine, excerpt};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::process::environment;
+
+/// How long a send may wait for a service manager that does not read.
+const SEND_LIMIT: Duration = Duration::from_secs(1);
+
+/// The service manager, if one wants to be told.
+#[derive(Debug)]
+pub(super) struct ServiceManager {
+    socket: Option<Socket>,
+    /// How often to send a sign of life.
+    interval: Option<Duration>,
+    last_beat: Instant,
+    /// The status sent last.
+    status: String,
+}
+
+#[derive(Debug)]
+struct Socket {
+    own: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl ServiceManager {
+    /// Finds the service manager by the variables that it has set.
+    pub(super) fn from_environment() -> Self {
+        let socket = environment::variable("NOTIFY_SOCKET").and_then(|name| {
+            let opened = Socket::open(&name);
+            opened.inspect_err(|error| debug!(error:%; "cannot reach the service manager")).ok()
+        });
+        let number = |name| environment::variable(name)?.to_str()?.parse::<u64>().ok();
+        // The variables of another process, which this one has inherited, ask for nothing.
+        let is_own = environment::variable("WATCHDOG_PID").is_none()
+            || number("WATCHDOG_PID") == Some(u64::from(process::id()));
+        let limit = number("WATCHDOG_USEC").filter(|limit| *limit > 0 && is_own && socket.is_some());
+        let interval = limit.map(|limit| Duration::from_micros(limit) / 2);
+        Self { socket, interval, last_beat: Instant::now(), status: String::new() }
+    }
+
+    /// Nobody is told.
+    pub(super) fn nobody() -> Self {
+        Self { socket: None, interval: None, last_beat: Instant::now(), status: String::new() }
+    }
+
+    /// Whether a service manager listens.
+    pub(super) fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Says that the start, or a reload, is over.
+    pub(super) fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// Says that a reload has begun. [`Self::ready`] ends it.
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// Says that the process drains or ends.
+    pub(super) fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// Says what the process does, unless it has said so.
+    pub(super) fn show(&mut self, status: &str) {
+        if self.socket.is_some() && self.status != status {
+            // A line feed would begin another assignment.
+            self.send(&format!("STATUS={}", OneLine(&excerpt(status))));
+            status.clone_into(&mut self.status);
+        }
+    }
+
+    /// Returns when the next sign of life is due, if one is wanted.
+    pub(super) fn next_beat(&self) -> Option<Instant> {
+        self.interval.map(|interval| self.last_beat + interval)
+    }
+
+    /// Sends the sign of life that is due. The loop calls this between two events: if it hangs, the
+    /// signs end.
+    pub(super) fn beat_if_due(&mut self, now: Instant) {
+        if self.next_beat().is_some_and(|due| due <= now) {
+            self.send("WATCHDOG=1");
+            self.last_beat = now;
+        }
+    }
+
+    fn send(&self, message: &str) {
+        let Some(Socket { own, address }) = &self.socket else { return };
+        if let Err(error) = own.send_to_addr(message.as_bytes(), address) {
+            debug!(error:%; "cannot reach the service manager");
+        }
+    }
+}
+
+impl Socket {
+    /// Opens a socket for messages to `name`: a path, or a name without a file that begins with `@`.
+    fn open(name: &OsStr) -> io::Result<Self> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(name)?,
+        };
+        let own = UnixDatagram::unbound()?;
+        own.set_write_timeout(Some(SEND_LIMIT))?;
+        Ok(Self { own, address })
+    }
+}

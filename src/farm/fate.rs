@@ -1,0 +1,166 @@
+//! What a sweep does with each tag of a recipe's upstream, and why. A sweep's polls decide by it, and a
+//! plan shows it. Pure.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use peipkg_format::archive_index::Presence;
+use peipkg_format::version::Version;
+
+use crate::farm::Farm;
+use crate::farm::events::{JobKey, Tags};
+use crate::farm::queue::MAX_WAITING;
+use crate::farm::warnings::RAISE_REVISION;
+use crate::recipe::upstream_url::UpstreamUrl;
+use crate::recipe::{Recipe, TagReader, TagVersion};
+
+/// What a tag is to a recipe.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The pattern does not match.
+    Foreign,
+    /// The recipe excludes it.
+    Excluded,
+    /// Its version is older than `min_version`.
+    TooOld,
+    /// It cannot be built.
+    Unusable {
+        /// Why, as the log has it.
+        reason: String,
+        /// Whether it has a version.
+        is_version: bool,
+    },
+    /// It is this version, of which the archive has so much.
+    Version(Version, Presence),
+}
+
+/// The plan for a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecipePlan {
+    /// How many tags the upstream has.
+    pub tags_seen: usize,
+    /// One of the tags, if there are any.
+    pub example: Option<String>,
+    /// The matching tags: the newest version first, those without a version last.
+    pub tags: Vec<TagPlan>,
+}
+
+/// The plan for a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TagPlan {
+    /// The tag.
+    pub tag: String,
+    /// Its package version, if it has one.
+    pub version: Option<Version>,
+    /// What a sweep would do.
+    pub action: Action,
+}
+
+/// What a sweep would do with a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Build it.
+    Build,
+    /// Publish the packages, which an earlier run has built.
+    Publish,
+    /// Nothing: it is published.
+    Published,
+    /// Nothing, for this reason.
+    Skip(String),
+}
+
+impl Farm {
+    /// Returns what `tag` is to `recipe`. `first` says which earlier tag has the same version.
+    pub(super) fn fate_of<'t>(
+        &self,
+        recipe: &Recipe,
+        reader: &TagReader<'_>,
+        tag: &str,
+        first: impl Fn(&Version) -> Option<&'t str>,
+    ) -> Fate {
+        let version = match reader.version_of(tag) {
+            TagVersion::NoMatch => return Fate::Foreign,
+            TagVersion::Excluded => return Fate::Excluded,
+            TagVersion::TooOld => return Fate::TooOld,
+            TagVersion::Invalid { reason, .. } => {
+                return Fate::Unusable { reason: reason.to_string(), is_version: false };
+            }
+            TagVersion::Version(version) => version,
+        };
+        if !self.not_commits.is_empty()
+            && let Some(reason) = self.not_commits.get(&(reader.url().to_string(), tag.to_owned()))
+        {
+            return Fate::Unusable { reason: reason.clone(), is_version: true };
+        }
+        if let Some(first) = first(&version) {
+            let reason = format!("tag {first:?} is version {version} too");
+            return Fate::Unusable { reason, is_version: true };
+        }
+        let presence = self.archive.presence(&recipe.packages, &version);
+        Fate::Version(version, presence)
+    }
+
+    /// Returns the plan for each recipe of `upstream`, which has these tags.
+    pub(crate) fn plans(&self, upstream: &UpstreamUrl, tags: &Tags) -> Vec<(Arc<str>, RecipePlan)> {
+        let recipes = self.recipes_of(upstream);
+        recipes.filter_map(|id| Some((id.clone(), self.plan_of(id, tags)?))).collect()
+    }
+
+    fn plan_of(&self, id: &Arc<str>, tags: &Tags) -> Option<RecipePlan> {
+        let (recipe, upstream) = self.watched_recipe(id)?;
+        let reader = upstream.tag_reader();
+        let mut firsts: HashMap<Version, &str> = HashMap::new();
+        let mut plans = Vec::new();
+        for tag in tags.iter() {
+            let skip = |reason: String| (None, Action::Skip(reason));
+            let fate = self.fate_of(&recipe, &reader, tag, |version| firsts.get(version).copied());
+            let (version, action) = match fate {
+                Fate::Foreign => continue,
+                Fate::Excluded => skip("excluded by the recipe".to_owned()),
+                Fate::TooOld => {
+                    // `min_version` has a revision, which does not count.
+                    let least = upstream.min_version.as_ref().map_or("", Version::as_str);
+                    let least = least.rsplit_once('-').map_or(least, |(least, _)| least);
+                    skip(format!("older than min_version {least}"))
+                }
+                Fate::Unusable { reason, .. } => skip(reason),
+                Fate::Version(version, presence) => {
+                    firsts.insert(version.clone(), tag);
+                    let action = self.action_for(id, &version, presence);
+                    (Some(version), action)
+                }
+            };
+            plans.push(TagPlan { tag: tag.to_owned(), version, action });
+        }
+        // As the queue orders them.
+        plans.sort_by(|a, b| match (&a.version, &b.version) {
+            (Some(a), Some(b)) => b.sort_cmp(a),
+            (a, b) => Reverse(a.is_some()).cmp(&Reverse(b.is_some())),
+        });
+        let builds = plans.iter_mut().filter(|plan| plan.action == Action::Build);
+        for plan in builds.skip(MAX_WAITING) {
+            plan.action =
+                Action::Skip(format!("more than {MAX_WAITING} versions wait, a later sweep builds it"));
+        }
+        let example = tags.iter().last().map(str::to_owned);
+        Some(RecipePlan { tags_seen: tags.len(), example, tags: plans })
+    }
+
+    fn action_for(&self, id: &Arc<str>, version: &Version, presence: Presence) -> Action {
+        let key = JobKey { recipe: id.clone(), version: version.clone() };
+        match presence {
+            Presence::Complete => Action::Published,
+            Presence::Partial => Action::Skip(format!("only partly published, {RAISE_REVISION}")),
+            Presence::Absent if self.publishing.is_pending(&key) => Action::Publish,
+            Presence::Absent if self.paused_since.is_some() => Action::Skip("builds are paused".to_owned()),
+            Presence::Absent if self.is_held(id) => Action::Skip("the recipe is paused".to_owned()),
+            Presence::Absent => Action::Build,
+        }
+    }
+
+    /// Whether each upstream was listed, or cannot be.
+    pub(crate) fn has_listed_all(&self) -> bool {
+        self.schedule.is_quiet()
+    }
+}

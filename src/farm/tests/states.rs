@@ -1,0 +1,207 @@
+//! States that last: `/status` has each as long as it is true.
+
+use super::*;
+use crate::farm::events::NoCommit;
+use crate::farm::status::{Calendar, Status};
+
+fn status(bench: &Bench) -> Status {
+    bench.farm.status(&"farm".into(), Calendar { started: std::time::SystemTime::UNIX_EPOCH })
+}
+
+/// Returns the warnings as `event|recipe|subject`.
+fn warnings(bench: &Bench) -> Vec<String> {
+    let status = status(bench);
+    assert_eq!(status.warnings.len(), status.warnings_length);
+    let short = |w: &crate::farm::status::Warning| {
+        format!("{}|{}|{}", w.event, w.recipe.as_deref().unwrap_or("-"), w.subject)
+    };
+    status.warnings.iter().map(short).collect()
+}
+
+#[test]
+fn poll_shows_matches_newest_published_version_and_last_success() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
+    let of = |bench: &Bench, id: &str| {
+        let poll = &status(bench).polls[id];
+        let success =
+            poll.last_success.as_ref().map(|done| (done.finished_at.to_string(), done.took_seconds));
+        (poll.tags_matched, poll.newest_published.clone(), success)
+    };
+    assert_eq!(of(&bench, "a"), (None, None, None));
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "1.10-1"), ("pa", "1.9-1")]))));
+    bench.tags("u", &["v1", "v1.9", "v1.10", "v1.11", "nightly"]);
+    assert_eq!(of(&bench, "a"), (Some(4), Some("1.10-1".into()), None));
+    assert_eq!(of(&bench, "b"), (Some(4), None, None));
+    bench.now = at(Duration::from_millis(2500));
+    bench.done();
+    let success = Some(("1970-01-01T00:00:02Z".into(), 2.5));
+    assert_eq!(of(&bench, "a"), (Some(4), Some("1.11-1".into()), success.clone()));
+    // An older version does not take its place, nor does the same listing again.
+    bench.now = at(Duration::from_millis(3500));
+    bench.tags("u", &["v1", "v1.9", "v1.10", "v1.11", "nightly"]);
+    assert_eq!(of(&bench, "a").1, Some("1.11-1".into()));
+    // A failed listing says nothing of the tags.
+    bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
+    assert_eq!(of(&bench, "a"), (Some(4), Some("1.11-1".into()), success));
+    bench.event(loaded(vec![recipe("a", "w", &["pa"], "")]));
+    assert_eq!(of(&bench, "a").0, None, "these were the tags of another upstream");
+}
+
+#[test]
+fn warnings_about_tags_last_until_a_poll_without_their_cause() {
+    let more = "exclude = ['v9']";
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa", "pb"], more)]);
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+    bench.tags("u", &["1", "2"]);
+    let no_match = "no tag matches tag_pattern|a|^v(.*)$";
+    for _ in 0..2 {
+        assert_eq!(warnings(&bench), [no_match]);
+        bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
+    }
+    assert_eq!(status(&bench).warnings[0].detail, "a tag is 2");
+    assert_eq!(status(&bench).polls["a"].tags_matched, Some(0));
+    bench.tags("u", &["v1", "v2", "v 3"]);
+    let lasting = [
+        "exclude names no tag of the upstream|a|v9",
+        "tag skipped|a|v 3",
+        "version is only partly published, skipping it|a|1-1",
+    ];
+    assert_eq!(warnings(&bench), lasting);
+    bench.tags("u", &["v1", "v2", "v 3"]);
+    assert_eq!(warnings(&bench), lasting, "the same tags again");
+    bench.tags("u", &["v2", "v9"]);
+    assert_eq!(warnings(&bench), [""; 0]);
+}
+
+#[test]
+fn warnings_about_many_tags_name_some_and_count_the_rest() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    let tags: Vec<String> = (0..500).map(|number| format!("v {number}")).collect();
+    bench.tags("u", &tags.iter().map(String::as_str).collect::<Vec<_>>());
+    let found = warnings(&bench);
+    assert_eq!((found.len(), found[0].as_str()), (21, "more tags skipped|a|480"));
+    bench.event(loaded(vec![]));
+    assert_eq!(warnings(&bench), [""; 0], "the recipe is gone");
+}
+
+#[test]
+fn warning_about_a_tag_that_names_no_commit_lasts() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    bench.tags("u", &["v1"]);
+    let found = NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into() };
+    bench.finish(BuildOutcome::NoCommit(found));
+    assert_eq!(warnings(&bench), ["tag skipped|a|v1"]);
+    bench.tags("u", &["v1"]);
+    assert_eq!(warnings(&bench), ["tag skipped|a|v1"]);
+}
+
+#[test]
+fn warning_of_a_build_lasts_until_the_next_build_of_its_recipe() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
+    bench.tags("u", &["v2"]);
+    bench.tags("w", &["v1"]);
+    let warned = |recipe: &str| Event::BuildWarned {
+        recipe: recipe.into(),
+        warning: events::Warning { event: "odd", subject: "2-1".into(), detail: "x".into() },
+    };
+    bench.event(warned("a"));
+    bench.event(warned("gone"));
+    bench.done();
+    assert_eq!(warnings(&bench), ["odd|a|2-1"], "a build of another recipe runs");
+    bench.done();
+    bench.tags("u", &["v2", "v3"]);
+    assert_eq!(warnings(&bench), [""; 0], "the next build has begun, and may be well");
+    bench.event(warned("a"));
+    bench.event(loaded(vec![]));
+    assert_eq!(warnings(&bench), [""; 0]);
+}
+
+#[test]
+fn archive_that_cannot_be_read_is_a_warning_until_it_can() {
+    let mut bench = Bench::new(false, vec![]);
+    bench.event(Event::ArchiveRead(Err("damaged".into())));
+    assert_eq!(warnings(&bench), ["dedup check failed|-|"]);
+    bench.event(Event::ArchiveRead(Ok(Archive::default())));
+    assert_eq!(warnings(&bench), [""; 0]);
+}
+
+#[test]
+fn refused_reload_is_shown_until_one_succeeds() {
+    let mut bench = Bench::new(false, vec![]);
+    let problems: Vec<_> = (0..2000).map(|n| Problem::of_file(format!("f{n}"), "wrong")).collect();
+    bench.now = at(MINUTE);
+    bench.event(Event::RosterLoaded(Err(problems)));
+    let refused = status(&bench).reload_refused.unwrap();
+    assert_eq!((refused.at.to_string().as_str(), refused.problems_length), ("1970-01-01T00:01:00Z", 2000));
+    assert_eq!((refused.problems.len(), refused.problems[0].as_str()), (1000, "f0: wrong"));
+    bench.event(loaded(vec![]));
+    assert_eq!(status(&bench).reload_refused, None);
+}
+
+#[test]
+fn held_recipes_and_versions_say_why_and_until_when() {
+    let recipes = || {
+        let shared = recipe("c", "x", &["pa"], "");
+        vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "paused = true"), shared]
+    };
+    let mut bench = Bench::with_options(Options { build_jobs: 2, ..options(false) }, recipes());
+    let held = |bench: &Bench| -> Vec<String> {
+        let status = status(bench);
+        let text = |held: &crate::farm::status::Held| {
+            format!("{}|{}|{}", held.recipe, held.version.as_deref().unwrap_or("-"), held.until)
+        };
+        assert_eq!(status.held.len(), status.held_length);
+        status.held.iter().map(text).collect()
+    };
+    let paused = "b|-|a reload without paused = true";
+    assert_eq!(held(&bench), [paused]);
+    bench.tags("u", &["v1"]);
+    bench.tags("x", &["v1"]);
+    assert_eq!(held(&bench), [paused, "c|1-1|the end of its build or publish"]);
+    bench.finish(BuildOutcome::RecipeChanged);
+    assert_eq!(held(&bench), ["a|-|a reload", paused]);
+    bench.event(loaded(recipes()));
+    assert_eq!(held(&bench), [paused]);
+}
+
+#[test]
+fn upload_state_tells_none_from_all_and_from_a_failure() {
+    assert_eq!(status(&Bench::new(false, vec![])).upload_state, "not configured");
+    let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
+    assert_eq!(status(&bench).upload_state, "up to date");
+    bench.tags("u", &["v1"]);
+    bench.done();
+    assert_eq!(status(&bench).upload_state, "running");
+    bench.upload_fails();
+    assert_eq!((status(&bench).upload_state, status(&bench).last_upload), ("failed", None));
+    bench.sleep_until(at(MINUTE));
+    bench.now = at(MINUTE * 2);
+    bench.uploaded();
+    let last = status(&bench).last_upload.unwrap();
+    assert_eq!((last.finished_at.to_string().as_str(), last.took_seconds), ("1970-01-01T00:02:00Z", 60.0));
+    assert_eq!(status(&bench).upload_state, "up to date");
+}
+
+#[test]
+fn drain_and_pause_are_shown() {
+    let mut bench = Bench::new(false, vec![]);
+    assert_eq!((status(&bench).draining, status(&bench).paused_since), (false, None));
+    bench.now = at(MINUTE);
+    bench.event(Event::PauseFound(true));
+    bench.now = at(MINUTE * 2);
+    bench.event(Event::PauseFound(true));
+    assert_eq!(status(&bench).paused_since.unwrap().to_string(), "1970-01-01T00:01:00Z", "since when");
+    bench.event(Event::StopRequested);
+    assert!(status(&bench).draining);
+}
+
+#[test]
+fn webhooks_are_counted_as_received_matched_and_unmatched() {
+    let mut bench = Bench::new(false, vec![recipe("a", "https://h/u", &["pa"], HOOK)]);
+    hook(&mut bench, &["h/u"]);
+    hook(&mut bench, &["h/other"]);
+    bench.event(Event::PingReceived { repositories: vec!["h/u".into()] });
+    hook(&mut bench, &[]);
+    let hooks = status(&bench).webhooks;
+    assert_eq!((hooks.received, hooks.matched, hooks.unmatched), (4, 2, 1));
+}

@@ -1,0 +1,99 @@
+//! The warnings about a recipe. The log has each once; `/status` has it as long as its cause lasts. Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use peipkg_format::problem::excerpt;
+
+use crate::farm::Effects;
+use crate::farm::events::{JobKey, Notice, Warned};
+
+/// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
+/// hostile upstream cannot fill the log.
+const NAMED_BAD_TAGS: usize = 20;
+
+pub(super) const NO_TAG_MATCHES: &str = "no tag matches tag_pattern";
+pub(super) const EXCLUDE_NAMES_NO_TAG: &str = "exclude names no tag of the upstream";
+pub(super) const TAG_SKIPPED: &str = "tag skipped";
+pub(super) const MORE_TAGS_SKIPPED: &str = "more tags skipped";
+pub(super) const PARTLY_PUBLISHED: &str = "version is only partly published, skipping it";
+pub(super) const VERSIONS_LEFT_OUT: &str = "too many versions wait, leaving the oldest to later polls";
+pub(super) const DEDUP_CHECK_FAILED: &str = "dedup check failed";
+
+/// Ends the warning about a version that is only partly published.
+pub(super) const RAISE_REVISION: &str = "raise peios_revision";
+
+/// Collects the warnings of one match with an upstream's tags.
+pub(super) struct Warnings<'a> {
+    recipe: &'a Arc<str>,
+    before: Warned,
+    current: Warned,
+    unnamed: usize,
+}
+
+impl<'a> Warnings<'a> {
+    /// Begins with the warnings of the last match.
+    pub(super) fn new(recipe: &'a Arc<str>, before: Warned) -> Self {
+        Self { recipe, before, current: Warned::new(), unnamed: 0 }
+    }
+
+    /// Records a warning. Returns whether the last match did not give it.
+    fn is_new(&mut self, event: &'static str, subject: &str, detail: String) -> bool {
+        let key = (event, Box::from(subject));
+        let is_new = !self.before.contains_key(&key);
+        self.current.insert(key, detail.into());
+        is_new
+    }
+
+    /// Warns that no tag matches; again for each new pattern, which may be wrong in another way.
+    pub(super) fn no_match(&mut self, tag_pattern: &str, example: &str, effects: &mut Effects) {
+        if self.is_new(NO_TAG_MATCHES, tag_pattern, format!("a tag is {}", excerpt(example))) {
+            let (tag_pattern, example) = (tag_pattern.to_owned(), example.to_owned());
+            effects.report(Notice::NoTagMatches { recipe: self.recipe.clone(), tag_pattern, example });
+        }
+    }
+
+    /// Warns of excluded tags that the upstream does not have; again for each other set of them.
+    pub(super) fn absent(&mut self, excluded: &BTreeSet<&str>, example: &str, effects: &mut Effects) {
+        let excluded: Vec<&str> = excluded.iter().copied().collect();
+        let excluded = excluded.join(" ");
+        if self.is_new(EXCLUDE_NAMES_NO_TAG, &excluded, format!("a tag is {}", excerpt(example))) {
+            let (exclude, example) = (excerpt(&excluded).into_owned(), example.to_owned());
+            effects.report(Notice::ExcludeNamesNoTag { recipe: self.recipe.clone(), exclude, example });
+        }
+    }
+
+    /// Warns of a tag that matches, but cannot be built.
+    pub(super) fn skipped(&mut self, tag: &str, reason: String, effects: &mut Effects) {
+        if self.current.len() >= NAMED_BAD_TAGS {
+            self.unnamed += 1;
+        } else if self.is_new(TAG_SKIPPED, tag, reason.clone()) {
+            let (recipe, tag) = (self.recipe.clone(), tag.to_owned());
+            effects.report(Notice::TagSkipped { recipe, tag, reason });
+        }
+    }
+
+    /// Warns of a version of which the archive has some packages only.
+    pub(super) fn partly_published(&mut self, key: &JobKey, effects: &mut Effects) {
+        if self.is_new(PARTLY_PUBLISHED, key.version.as_str(), RAISE_REVISION.to_owned()) {
+            effects.report(Notice::PartlyPublished { key: key.clone() });
+        }
+    }
+
+    /// Warns of versions that the queue has no room for, at each match: their number tells how it goes.
+    pub(super) fn left_out(&mut self, versions: usize, effects: &mut Effects) {
+        if versions > 0 {
+            self.is_new(VERSIONS_LEFT_OUT, "", format!("{versions} versions"));
+            effects.report(Notice::VersionsLeftOut { recipe: self.recipe.clone(), versions });
+        }
+    }
+
+    /// Warns of the unnamed tags. Returns all warnings, for the next match.
+    pub(super) fn finish(mut self, effects: &mut Effects) -> Warned {
+        let count = self.unnamed;
+        if count > 0 && self.is_new(MORE_TAGS_SKIPPED, &count.to_string(), String::new()) {
+            effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
+        }
+        self.current
+    }
+}

@@ -1,0 +1,168 @@
+//! The answer of `/metrics`: numbers of the snapshot in Prometheus's text format. It has no series for
+//! each recipe, but one for each of the first recipes that fail. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::farm::status::{Status, Time};
+
+/// How many failing recipes have a series of their own. Prometheus keeps each series that it has
+/// ever seen.
+const SERIES: usize = 100;
+
+/// Renders the metrics.
+pub(super) fn render(status: &Status) -> Vec<u8> {
+    let mut out = Metrics(String::new());
+    let text = |name: &'static str, value: &str| (name, value.to_owned());
+    out.family("info", "gauge", "Always 1; the labels describe the manager.");
+    out.labelled("info", &[text("farm_id", &status.farm_id), text("version", status.version)], 1.0);
+    out.gauge("start_time_seconds", "When the manager was started, since 1970.", seconds(status.started_at));
+    out.counter("builds_attempted_total", "Builds started.", status.builds_attempted);
+    out.counter("builds_succeeded_total", "Versions published.", status.builds_succeeded);
+    out.gauge("builds_in_progress", "Builds in progress.", number(status.builds.len()));
+    if let Some(oldest) = status.builds.first() {
+        out.gauge(
+            "oldest_build_start_time_seconds",
+            "When the build that has run longest was started, since 1970.",
+            seconds(oldest.started_at),
+        );
+    }
+    out.gauge(
+        "publishes_in_progress",
+        "Versions of the publish in progress.",
+        number(status.publishes.len()),
+    );
+    out.gauge(
+        "queue_length",
+        "Versions that wait for a builder or the publisher.",
+        number(status.queue_length),
+    );
+    out.failures(status);
+    let polls = || status.polls.values();
+    out.gauge("recipes", "Recipes.", number(status.recipes.len()));
+    out.gauge(
+        "recipes_poll_failed",
+        "Recipes whose upstream could not be listed the last time.",
+        number(polls().filter(|poll| poll.error.is_some()).count()),
+    );
+    out.gauge(
+        "recipes_without_matching_tag",
+        "Recipes whose upstream has tags, but none that is a version.",
+        number(
+            polls()
+                .filter(|poll| poll.tags_matched == Some(0) && poll.tags_seen.is_some_and(|seen| seen > 0))
+                .count(),
+        ),
+    );
+    if let Some(last) = polls().filter_map(|poll| Some(poll.last_success.as_ref()?.finished_at)).max() {
+        out.gauge(
+            "last_success_time_seconds",
+            "When a build and its publish succeeded the last time, since 1970.",
+            seconds(last),
+        );
+    }
+    out.gauge("warnings", "Warnings whose causes last.", number(status.warnings_length));
+    out.gauge("held", "Recipes and versions that are held.", number(status.held_length));
+    out.gauge("paused", "Whether the file pause holds all builds.", truth(status.paused_since.is_some()));
+    out.gauge("draining", "Whether the manager has been told to stop.", truth(status.draining));
+    out.gauge(
+        "reload_refused",
+        "Whether the last reload was refused.",
+        truth(status.reload_refused.is_some()),
+    );
+    if status.upload_state != "not configured" {
+        let upload = status.upload.as_ref();
+        out.gauge("upload_pending", "Whether the remote lacks something.", truth(upload.is_some()));
+        out.gauge(
+            "upload_failures",
+            "Failed uploads in a row.",
+            upload.map_or(0.0, |upload| f64::from(upload.failures)),
+        );
+        if let Some(done) = &status.last_upload {
+            out.gauge(
+                "last_upload_time_seconds",
+                "When an upload succeeded the last time, since 1970.",
+                seconds(done.finished_at),
+            );
+        }
+    }
+    let hooks = &status.webhooks;
+    out.counter("webhooks_received_total", "Signed webhooks, pings included.", hooks.received);
+    out.counter(
+        "webhooks_matched_total",
+        "Signed webhooks for a repository that a recipe watches.",
+        hooks.matched,
+    );
+    out.counter(
+        "webhooks_unmatched_total",
+        "Signed webhooks for a repository that no recipe watches.",
+        hooks.unmatched,
+    );
+    out.0.into_bytes()
+}
+
+/// A text that grows. The names of all metrics begin with `peipkg_manager_`.
+struct Metrics(String);
+
+impl Metrics {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP peipkg_manager_{name} {help}\n# TYPE peipkg_manager_{name} {kind}\n");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, "gauge", help);
+        self.labelled(name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "counter", help);
+        let _ = writeln!(self.0, "peipkg_manager_{name} {value}");
+    }
+
+    fn labelled(&mut self, name: &str, labels: &[(&str, String)], value: f64) {
+        let _ = write!(self.0, "peipkg_manager_{name}");
+        for (place, (label, text)) in labels.iter().enumerate() {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if place == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// Adds how many versions fail, by stage, and the recipes with the most of them.
+    fn failures(&mut self, status: &Status) {
+        let mut by_stage = BTreeMap::from([("build", 0), ("publish", 0)]);
+        let mut by_recipe: BTreeMap<&str, usize> = BTreeMap::new();
+        for (version, failure) in status.failures.iter().flatten() {
+            *by_stage.entry(failure.stage).or_default() += 1;
+            *by_recipe.entry(version.split('@').next().unwrap_or_default()).or_default() += 1;
+        }
+        self.family("failed_versions", "gauge", "Versions that failed and wait for a retry.");
+        for (stage, count) in by_stage {
+            self.labelled("failed_versions", &[("stage", stage.to_owned())], number(count));
+        }
+        if by_recipe.is_empty() {
+            return;
+        }
+        let mut recipes: Vec<_> = by_recipe.into_iter().collect();
+        recipes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let help = "Failed versions of a recipe, for the 100 recipes with the most of them.";
+        self.family("recipe_failed_versions", "gauge", help);
+        for (recipe, count) in recipes.into_iter().take(SERIES) {
+            self.labelled("recipe_failed_versions", &[("recipe", recipe.to_owned())], number(count));
+        }
+    }
+}
+
+fn truth(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "no number here is near 2^53")]
+fn number(value: usize) -> f64 {
+    value as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "no time here is near 2^53")]
+fn seconds(time: Time) -> f64 {
+    time.seconds() as f64
+}

@@ -1,0 +1,84 @@
+//! Writes HTML. Foreign text gets in by [`Html::text`] only, which escapes it. Pure.
+
+use std::fmt::{self, Write as _};
+
+/// A page that grows.
+#[derive(Debug, Default)]
+pub(super) struct Html(String);
+
+impl Html {
+    /// Adds markup. It is part of the program, so that no foreign text can become markup.
+    pub(super) fn markup(&mut self, markup: &'static str) -> &mut Self {
+        self.0.push_str(markup);
+        self
+    }
+
+    /// Adds text.
+    pub(super) fn text(&mut self, text: impl fmt::Display) -> &mut Self {
+        self.write(&text);
+        self
+    }
+
+    fn write(&mut self, text: &dyn fmt::Display) {
+        // Writing to a string cannot fail.
+        let _ = write!(Escaped(&mut self.0), "{text}");
+    }
+
+    /// Returns how many bytes there are so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the page.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0.into_bytes()
+    }
+}
+
+/// Escapes what is written to it.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '&' => self.0.push_str("&amp;"),
+                '<' => self.0.push_str("&lt;"),
+                '>' => self.0.push_str("&gt;"),
+                '"' => self.0.push_str("&quot;"),
+                '\'' => self.0.push_str("&#39;"),
+                '\n' => self.0.push(c),
+                // These would move the text around them, or are not allowed in a page.
+                _ if c.is_control() || is_bidirectional(c) => self.0.extend(c.escape_unicode()),
+                _ => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character changes the direction of the text around it (Unicode UAX #9).
+fn is_bidirectional(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let mut html = Html::default();
+        html.text(text);
+        assert_eq!(html.0, expected);
+    }
+
+    #[test]
+    fn text_that_is_markup_or_moves_its_neighbours_is_escaped() {
+        check("a<b>&\"'", "a&lt;b&gt;&amp;&quot;&#39;");
+        check("&lt;", "&amp;lt;");
+        check("x\u{202e}y\u{2066}", "x\\u{202e}y\\u{2066}");
+        check("\0\x1b[31m\r\t", "\\u{0}\\u{1b}[31m\\u{d}\\u{9}");
+        check("two\nlines, größer 大", "two\nlines, größer 大");
+    }
+}

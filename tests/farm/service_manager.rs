@@ -1,0 +1,160 @@
+//! The service manager's side of `sd_notify(3)`, played by a socket of the test's own.
+
+use std::ffi::OsString;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
+use crate::support::latch::Latch;
+use crate::support::recipes::Recipe;
+use crate::support::running::Running;
+use crate::support::wait::PATIENCE;
+
+/// A socket as systemd has it.
+struct Socket {
+    socket: UnixDatagram,
+    name: OsString,
+}
+
+impl Socket {
+    fn at_path(farm: &Farm) -> Self {
+        let path = farm.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, name: path.into() }
+    }
+
+    /// A socket without a file.
+    fn abstract_of(farm: &Farm) -> Self {
+        let name = format!("peipkg-test{}", farm.home().display());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, name: format!("@{name}").into() }
+    }
+
+    /// The next message, unless none comes in time.
+    fn next(&self) -> Option<String> {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    /// The messages up to the one that begins with `last`.
+    #[track_caller]
+    fn until(&self, last: &str) -> Vec<String> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.next().unwrap_or_else(|| panic!("no {last} after {messages:?}"));
+            let is_last = message.starts_with(last);
+            messages.push(message);
+            if is_last {
+                return messages;
+            }
+        }
+    }
+
+    /// The manager of `farm`, told of the socket.
+    fn manager(&self, farm: &Farm, arguments: &[&str]) -> Command {
+        let mut command = farm.command(arguments);
+        command.arg("--config").arg(farm.config_path()).env("NOTIFY_SOCKET", &self.name);
+        command
+    }
+}
+
+#[test]
+fn service_manager_hears_of_start_work_reload_and_stop() {
+    for is_abstract in [false, true] {
+        let (repo, latch) = (GitRepo::program(&["1.0"]), Latch::new());
+        let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
+        let farm = Farm::builder().with(&recipe).build();
+        let socket = if is_abstract { Socket::abstract_of(&farm) } else { Socket::at_path(&farm) };
+        let mut daemon = Running::spawn(&mut socket.manager(&farm, &[]));
+        assert_eq!(socket.until("READY=1"), ["READY=1"], "nothing comes before the start is over");
+        daemon.wait_event("recipe roster loaded", PATIENCE);
+        assert_eq!(socket.until("STATUS=building").last().unwrap(), "STATUS=building tool 1.0-1");
+        // A broken recipe is refused, but the reload is over.
+        farm.write_recipe("broken", "?", "");
+        daemon.signal(Signal::HUP);
+        let messages = socket.until("READY=1");
+        let begun: Vec<&str> =
+            messages.iter().map(String::as_str).filter(|m| !m.starts_with("STATUS=")).collect();
+        let [reloading, "READY=1"] = begun[..] else { panic!("{messages:?}") };
+        let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u64>().unwrap();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now = u64::try_from(now.tv_sec).unwrap() * 1_000_000;
+        assert!(time <= now + 1_000_000 && time + 60_000_000 > now, "{time} {now}");
+        daemon.signal(Signal::TERM);
+        socket.until("STOPPING=1");
+        latch.open();
+        daemon.wait_exit(PATIENCE).assert_success().event("build + publish complete");
+        // Its children never had the socket: only the manager has spoken.
+        socket.socket.set_nonblocking(true).unwrap();
+        let rest: Vec<String> = std::iter::from_fn(|| socket.next()).collect();
+        assert!(rest.iter().all(|m| m.starts_with("STATUS=") || m == "STOPPING=1"), "{rest:?}");
+    }
+}
+
+#[test]
+fn watchdog_gets_signs_of_life_during_a_long_build_but_not_of_a_hung_loop() {
+    let (repo, latch) = (GitRepo::program(&["1.0"]), Latch::new());
+    let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
+    let farm = Farm::builder().with(&recipe).build();
+    let socket = Socket::at_path(&farm);
+    // A log that nobody reads hangs the loop once the pipe is full.
+    let (unread, log) = std::io::pipe().unwrap();
+    fcntl_setpipe_size(&log, 4096).unwrap();
+    let mut command = socket.manager(&farm, &[]);
+    command.env("WATCHDOG_USEC", "100000").stdout(Stdio::null()).stderr(log);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    latch.wait_reached();
+    for _ in 0..5 {
+        socket.until("WATCHDOG=1");
+    }
+    let pid = Pid::from_child(&child);
+    loop {
+        kill_process(pid, Signal::HUP).unwrap();
+        // A reload that ends goes on to beat; the one that fills the pipe does not.
+        socket.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut is_over = false;
+        let mut is_silent = false;
+        while !is_over && !is_silent {
+            match socket.next() {
+                Some(message) => is_over = message == "READY=1",
+                None => is_silent = true,
+            }
+        }
+        if is_silent {
+            break;
+        }
+    }
+    assert_eq!(socket.next(), None, "a hung loop is not alive");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    latch.open();
+    drop(unread);
+}
+
+#[test]
+fn watchdog_of_another_process_and_a_socket_that_is_gone_ask_for_nothing() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    let socket = Socket::at_path(&farm);
+    let mut command = socket.manager(&farm, &["--once"]);
+    command.env("WATCHDOG_USEC", "1000").env("WATCHDOG_PID", "1");
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success().assert_only_events();
+    let messages = socket.until("STOPPING=1");
+    assert!(!messages.contains(&"WATCHDOG=1".to_owned()), "{messages:?}");
+    for name in ["/nowhere/notify", "@nobody-listens", "vsock:2:1", "", "@"] {
+        let mut command = socket.manager(&farm, &["--once"]);
+        command.env("NOTIFY_SOCKET", name).env("WATCHDOG_USEC", "x");
+        Running::spawn(&mut command).wait_exit(PATIENCE).assert_success().assert_only_events();
+    }
+}

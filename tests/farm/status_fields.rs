@@ -1,0 +1,187 @@
+//! The fields of `/status`: each is in the monitoring page, and each log event of a state that lasts
+//! has one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use peipkg_manager::status;
+use serde_json::Value;
+
+use crate::manual::{files_below, logged_events, read, rows};
+
+/// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
+/// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
+/// `docs/monitoring.md` names.
+const MOMENTS: [(&str, &str); 25] = [
+    ("polling upstream", "its end tells"),
+    ("listing upstream", "how one poll is done"),
+    ("one request did not list upstream", "two requests follow at once"),
+    (
+        "fetch hung, leaving other versions of this upstream to the next sweep",
+        "only a sweep, which has no `/status`",
+    ),
+    (
+        "build timed out, leaving other versions of this recipe to the next sweep",
+        "only a sweep, which has no `/status`",
+    ),
+    ("publish of several versions failed, publishing each alone", "each then succeeds or is in `failures`"),
+    ("build interrupted", "the manager ends"),
+    ("pending packages are already published, removing them", "all is well again"),
+    ("loose package is published already, removing it", "all is well again"),
+    ("loose packages found, publishing them", "they are in `queue` as pending"),
+    ("publish stands, although the tool failed", "the versions are published"),
+    ("publish was cut short, repository restored", "the versions are pending again"),
+    ("pending packages are gone, building the version again", "the version is in `queue`"),
+    ("journal is damaged, but the repository is whole", "the journal is dropped"),
+    ("webhook server listening", "otherwise there is no `/status`"),
+    ("webhook signature invalid", "anybody can send one"),
+    ("webhook payload refused", "one request"),
+    ("request refused", "one request"),
+    ("cannot accept a connection", "one client"),
+    ("POST to an unknown path", "anybody can send one"),
+    ("http gate failed", "there is no `/status` any more"),
+    ("builds go on", "all is well again"),
+    ("stopping before all notifications are sent", "the manager ends"),
+    ("cannot reach the service manager", "one message"),
+    ("peipkg-manager stopped", "the manager ends"),
+];
+
+/// The names of all fields of a document, as the monitoring page writes them.
+fn names(value: &Value, prefix: &str, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = if key == "KEY" { "*" } else { key };
+                let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+                if key != "*" {
+                    names.insert(name.clone());
+                }
+                self::names(value, &name, names);
+            }
+        }
+        Value::Array(items) => {
+            for item in items.iter().filter(|item| item.is_object()) {
+                self::names(item, &format!("{prefix}[]"), names);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The names of all fields of `/status`.
+fn fields() -> BTreeSet<String> {
+    let text = || "x".to_owned();
+    let time = status::Time::default;
+    let failure = status::Failure {
+        failures: 1,
+        next_retry: time(),
+        stage: "build",
+        last_error: text(),
+        log: None,
+        log_tail: vec![],
+    };
+    let done = || status::Done { finished_at: time(), took_seconds: 1.5 };
+    let poll = status::Poll {
+        last_poll: None,
+        tags_seen: None,
+        error: None,
+        next_poll: None,
+        tags_matched: None,
+        newest_published: None,
+        last_success: Some(done()),
+        paused: false,
+    };
+    let full = status::Status {
+        recipes: vec!["KEY".into()],
+        in_flight: Some(status::InFlight {
+            recipe: "KEY".into(),
+            version: text(),
+            started_at: time(),
+            log: None,
+        }),
+        failures: Some([("KEY".to_owned(), failure)].into()),
+        queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
+        polls: [("KEY".into(), poll)].into(),
+        webhooks: status::Webhooks {
+            last_unmatched: Some(status::UnmatchedWebhook {
+                received: time(),
+                repositories: vec![],
+                reason: "x",
+                nearest: None,
+            }),
+            ..status::Webhooks::default()
+        },
+        upload: Some(status::Upload {
+            failures: 1,
+            started_at: Some(time()),
+            next_try: Some(time()),
+            last_error: None,
+        }),
+        last_upload: Some(done()),
+        held: vec![status::Held { recipe: "KEY".into(), version: None, reason: "x", until: "x" }],
+        reload_refused: Some(status::RefusedReload { at: time(), problems: vec![], problems_length: 0 }),
+        warnings: vec![status::Warning { event: "x", recipe: None, subject: text(), detail: text() }],
+        ..status::Status::default()
+    };
+    let mut found = BTreeSet::new();
+    names(&serde_json::from_slice(&full.to_json()).unwrap(), "", &mut found);
+    found
+}
+
+#[test]
+fn monitoring_page_has_every_field_of_the_status() {
+    let page = read("docs/monitoring.md");
+    let list = page.split("\n## ").find(|section| section.starts_with("`/status`")).unwrap();
+    let documented: BTreeSet<String> = rows(list).map(|row| row[0].to_owned()).collect();
+    assert_eq!(documented, fields());
+}
+
+/// The log events of states that last, each with its field, as the monitoring page has them.
+fn lasting() -> BTreeMap<String, String> {
+    let page = read("docs/monitoring.md");
+    let list = page.split("\n## ").find(|section| section.starts_with("What lasts")).unwrap();
+    rows(list).map(|row| (row[0].to_owned(), row[1].to_owned())).collect()
+}
+
+#[test]
+fn log_events_are_moments_or_have_a_field_of_the_status() {
+    let (logged, lasting, fields) = (logged_events(), lasting(), fields());
+    let moments: BTreeMap<&str, &str> = MOMENTS.into();
+    for event in logged.keys() {
+        let places =
+            usize::from(moments.contains_key(event.as_str())) + usize::from(lasting.contains_key(event));
+        assert_eq!(places, 1, "decide about {event:?}: a moment, or in the table of docs/monitoring.md");
+    }
+    for event in moments.keys() {
+        assert!(logged.contains_key(*event), "there is no event {event:?}");
+    }
+    for (event, field) in &lasting {
+        assert!(logged.contains_key(event), "there is no event {event:?}");
+        assert!(fields.contains(field), "{event}: there is no field {field}");
+    }
+}
+
+/// The events that the sources put into `warnings` of `/status`.
+fn warned() -> BTreeSet<String> {
+    let mut events = BTreeSet::new();
+    for path in files_below("src", "rs") {
+        let source = fs::read_to_string(&path).unwrap();
+        let mut starts = vec!["troubles::begin(", "troubles::begin_while_there(", "let event = "];
+        if path.ends_with("farm/warnings.rs") {
+            starts.push(": &str =");
+        }
+        for start in starts {
+            let texts = source.split(start).skip(1).filter_map(|call| call.trim_start().strip_prefix('"'));
+            events.extend(texts.map(|text| text.split('"').next().unwrap().to_owned()));
+        }
+    }
+    // The end of a sentence, and no event.
+    events.remove("raise peios_revision");
+    events
+}
+
+#[test]
+fn warnings_of_the_status_are_the_log_events_that_the_page_says() {
+    let documented = lasting().into_iter().filter(|(_, field)| field == "warnings[].event");
+    assert_eq!(warned(), documented.map(|(event, _)| event).collect());
+}
