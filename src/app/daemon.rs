@@ -16,6 +16,7 @@ use log::info;
 use crate::app::audience::Audience;
 use crate::app::builder::{self, Builder};
 use crate::app::error::Error;
+use crate::app::message::Message;
 use crate::app::notifier::Notifier;
 use crate::app::poller;
 use crate::app::progress::Line;
@@ -30,7 +31,6 @@ use crate::farm::moment::Moment;
 use crate::farm::progress::Tally;
 use crate::farm::status::{Calendar, Status};
 use crate::farm::{Farm, Options, Outcome};
-use crate::http::SnapshotRequest;
 use crate::process::Interrupt;
 use crate::process::users_of::WorkUsers;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -42,29 +42,6 @@ use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
 use crate::upstream::source::not_commits;
-
-/// A message to the loop.
-#[derive(Debug)]
-enum Message {
-    /// An event for the core.
-    Event(Event),
-    /// A signal has come: read the flags.
-    Wake,
-    /// Somebody asks for the state of the farm.
-    Snapshot(SnapshotRequest),
-}
-
-impl From<Event> for Message {
-    fn from(event: Event) -> Self {
-        Self::Event(event)
-    }
-}
-
-impl From<SnapshotRequest> for Message {
-    fn from(request: SnapshotRequest) -> Self {
-        Self::Snapshot(request)
-    }
-}
 
 /// Runs the farm until the core ends it. Shows the progress of a sweep on `line`.
 ///

@@ -13,6 +13,7 @@ mod error;
 mod key_files;
 pub(crate) mod logfmt;
 pub(crate) mod logging;
+mod message;
 mod notices;
 mod notifier;
 mod plan;

@@ -234,7 +234,7 @@ impl Farm {
                 newest_published: None,
                 last_success: None,
             };
-            for (_, recipe) in watchers.iter() {
+            for (_, recipe) in watchers {
                 let (tags_matched, newest) = self.matched.of(recipe).unzip();
                 let success = self.successes.get(recipe);
                 let poll = Poll {
