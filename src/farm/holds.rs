@@ -28,7 +28,7 @@ impl Farm {
 
     /// Whether nothing of a recipe is built until a reload: its files have changed, or it is paused.
     pub(super) fn is_held(&self, id: &str) -> bool {
-        self.changed.contains(id) || self.roster.get(id).is_some_and(|recipe| recipe.is_paused())
+        self.changed.contains(id) || self.paused.contains(id)
     }
 
     pub(super) fn on_stop_requested(&mut self, now: Moment, effects: &mut Effects) {

@@ -21,7 +21,7 @@ struct Match {
     /// The fingerprint of the tags; `None` makes the next poll match again.
     fingerprint: Option<u64>,
     /// How many tags were versions.
-    matches: usize,
+    matches: u32,
     /// Whether each version among them waits, is under way, has failed, or was published. Otherwise a
     /// version that the queue lacks need not be new.
     is_whole: bool,
@@ -33,7 +33,7 @@ impl Matched {
     /// Returns how many tags are versions, if the tags are those of the last match.
     pub(super) fn unchanged(&self, recipe: &str, fingerprint: u64) -> Option<usize> {
         let last = self.0.get(recipe)?;
-        (last.fingerprint == Some(fingerprint)).then_some(last.matches)
+        (last.fingerprint == Some(fingerprint)).then_some(last.matches as usize)
     }
 
     /// Whether a version that the queue lacks is new to the recipe.
@@ -42,7 +42,7 @@ impl Matched {
     }
 
     /// Returns how many tags were versions at the last match, and the newest published one.
-    pub(super) fn of(&self, recipe: &str) -> Option<(usize, Option<&Version>)> {
+    pub(super) fn of(&self, recipe: &str) -> Option<(u32, Option<&Version>)> {
         self.0.get(recipe).map(|last| (last.matches, last.newest.as_ref()))
     }
 
@@ -65,6 +65,7 @@ impl Matched {
     ) {
         let is_whole = left_out == 0;
         let fingerprint = is_whole.then_some(fingerprint);
+        let matches = u32::try_from(matches).unwrap_or(u32::MAX);
         self.0.insert(recipe.clone(), Match { fingerprint, matches, is_whole, newest });
     }
 

@@ -35,7 +35,7 @@ mod uploads;
 mod warnings;
 mod webhooks;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +116,8 @@ pub(crate) struct Farm {
     successes: HashMap<Arc<str>, (Moment, Duration)>,
     /// The last reload, if it was refused.
     refused: Option<Refused>,
+    /// The recipes that say that nothing is built.
+    paused: BTreeSet<Arc<str>>,
     /// Since when a file holds all builds, if one does.
     paused_since: Option<Moment>,
     /// The builds in progress, the oldest first.
@@ -167,6 +169,7 @@ impl Farm {
             build_warnings: HashMap::new(),
             successes: HashMap::new(),
             refused: None,
+            paused: BTreeSet::new(),
             paused_since: None,
             flights: Vec::new(),
             not_commits: HashMap::new(),
@@ -307,13 +310,15 @@ impl Farm {
         }
         // The old recipe found the waiting versions. The new one may build others, or from another
         // upstream.
-        let is_paused = |id: &Arc<str>| self.roster.get(id).is_some_and(|recipe| recipe.is_paused());
+        let paused = self.roster.values().filter(|recipe| recipe.is_paused());
+        self.paused = paused.map(|recipe| recipe.id.clone()).collect();
+        let is_paused = |id: &Arc<str>| self.paused.contains(id);
         self.queue.retain(|id| is_watched(id) && is_the_same(id) && !is_paused(id), is_watched);
         self.matched.on_reload(|id| is_watched(id) && is_the_same(id));
         self.warned.retain(|id, _| is_watched(id));
         self.build_warnings.retain(|id, _| is_watched(id));
         self.successes.retain(|id, _| is_watched(id));
-        for id in self.roster.keys().filter(|id| is_paused(id)) {
+        for id in &self.paused {
             self.matched.lose(id);
             if !before.get(id).is_some_and(|recipe| recipe.is_paused()) {
                 effects.report(Notice::RecipePaused { recipe: id.clone() });

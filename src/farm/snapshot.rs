@@ -17,7 +17,6 @@ use crate::farm::status::{
     UnmatchedWebhook, Webhooks,
 };
 use crate::farm::warnings::DEDUP_CHECK_FAILED;
-use crate::recipe::Recipe;
 
 impl Farm {
     /// Returns a snapshot for `/status`.
@@ -152,23 +151,21 @@ impl Farm {
 
     /// Returns what waits for a person or for another build, without having failed.
     fn held(&self) -> Vec<Held> {
-        let of_recipe = |(id, recipe): (&Arc<str>, &Arc<Recipe>)| {
-            let (reason, until) = if self.changed.contains(id) {
-                ("the recipe's files have changed", "a reload")
-            } else if recipe.is_paused() {
-                ("the recipe is paused", "a reload without paused = true")
-            } else {
-                return None;
-            };
-            Some(Held { recipe: id.clone(), version: None, reason, until })
-        };
+        let of_recipe =
+            |id: &Arc<str>, reason, until| Held { recipe: id.clone(), version: None, reason, until };
+        let changed =
+            self.changed.iter().map(|id| of_recipe(id, "the recipe's files have changed", "a reload"));
+        let paused = self.paused.iter().filter(|id| !self.changed.contains(*id));
+        let paused = paused.map(|id| of_recipe(id, "the recipe is paused", "a reload without paused = true"));
         let aside = self.aside.keys().map(|JobKey { recipe, version }| Held {
             recipe: recipe.clone(),
             version: Some(version.to_string()),
             reason: "another recipe makes the same packages",
             until: "the end of its build or publish",
         });
-        self.roster.iter().filter_map(of_recipe).chain(aside).collect()
+        let mut held: Vec<Held> = changed.chain(paused).chain(aside).collect();
+        held.sort_by(|a, b| (&a.recipe, &a.version).cmp(&(&b.recipe, &b.version)));
+        held
     }
 
     /// Returns the warnings whose causes last, by recipe.
@@ -227,16 +224,14 @@ impl Farm {
                 tags_matched: None,
                 newest_published: None,
                 last_success: None,
-                paused: false,
             };
             for recipe in recipes.iter() {
                 let (tags_matched, newest) = self.matched.of(recipe).unzip();
                 let success = self.successes.get(recipe);
                 let poll = Poll {
                     tags_matched,
-                    newest_published: newest.flatten().map(|version| version.as_str().to_owned()),
-                    last_success: success.map(|(at, took)| done(*at, *took, calendar)),
-                    paused: self.roster.get(recipe).is_some_and(|recipe| recipe.is_paused()),
+                    newest_published: newest.flatten().map(|version| version.as_str().into()),
+                    last_success: success.map(|(at, took)| Box::new(done(*at, *took, calendar))),
                     ..poll.clone()
                 };
                 polls.insert(recipe.clone(), poll);

@@ -165,13 +165,12 @@ pub struct Poll {
     /// When it is listed next; null while a listing waits or runs.
     pub next_poll: Option<Time>,
     /// How many tags were versions of the recipe when it was last matched with them.
-    pub tags_matched: Option<usize>,
+    pub tags_matched: Option<u32>,
     /// The newest of these versions that is published.
-    pub newest_published: Option<String>,
-    /// The last version that was built and published since the manager was started.
-    pub last_success: Option<Done>,
-    /// Whether the recipe says that nothing is built.
-    pub paused: bool,
+    pub newest_published: Option<Box<str>>,
+    /// The last version that was built and published since the manager was started; absent before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Box<Done>>,
 }
 
 /// The signed webhooks since the manager was started.

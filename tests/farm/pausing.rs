@@ -93,11 +93,8 @@ fn paused_recipe_is_polled_and_not_built() {
     daemon.wait_event("build + publish complete", PATIENCE);
     let found = wait_polled(addr, "app");
     let polls = &found["polls"];
-    assert_eq!((&polls["app"]["paused"], &polls["app"]["tags_matched"]), (&json!(true), &json!(1)));
-    assert_eq!(
-        (&polls["other"]["paused"], &polls["other"]["newest_published"]),
-        (&json!(false), &json!("1-1"))
-    );
+    assert_eq!(polls["app"]["tags_matched"], 1);
+    assert_eq!(polls["other"]["newest_published"], "1-1");
     assert!(polls["other"]["last_success"]["took_seconds"].as_f64().unwrap() > 0.0, "{polls}");
     assert_eq!((&found["held"][0]["recipe"], &found["held_length"]), (&json!("app"), &json!(1)));
     assert_eq!(count(&daemon, "recipe is paused, polling it without builds"), 1);
@@ -106,7 +103,7 @@ fn paused_recipe_is_polled_and_not_built() {
     reload(&mut daemon);
     daemon.wait_events("build + publish complete", 2, PATIENCE);
     let found = status(addr);
-    assert_eq!((&found["held"], &found["polls"]["app"]["paused"]), (&json!([]), &json!(false)));
+    assert_eq!(found["held"], json!([]));
     farm.assert_published(&["app 1-1 noarch", "other 1-1 noarch"]);
 }
 

@@ -86,8 +86,7 @@ fn fields() -> BTreeSet<String> {
         next_poll: None,
         tags_matched: None,
         newest_published: None,
-        last_success: Some(done()),
-        paused: false,
+        last_success: Some(Box::new(done())),
     };
     let full = status::Status {
         recipes: vec!["KEY".into()],

@@ -25,7 +25,7 @@ fn poll_shows_matches_newest_published_version_and_last_success() {
         let poll = &status(bench).polls[id];
         let success =
             poll.last_success.as_ref().map(|done| (done.finished_at.to_string(), done.took_seconds));
-        (poll.tags_matched, poll.newest_published.clone(), success)
+        (poll.tags_matched, poll.newest_published.clone().map(String::from), success)
     };
     assert_eq!(of(&bench, "a"), (None, None, None));
     bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1"), ("pa", "1.10-1"), ("pa", "1.9-1")]))));

@@ -194,6 +194,8 @@ pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize
     let failed =
         status.failures.iter().flatten().map(|(version, _)| version.split('@').next().unwrap_or(version));
     let failed: BTreeSet<&str> = failed.collect();
+    let held = status.held.iter().filter(|held| held.version.is_none());
+    let held: BTreeSet<&str> = held.map(|held| &*held.recipe).collect();
     html.markup("<table>");
     if last > 1 {
         html.markup("<caption>").text(format_args!("Page {number} of {last}")).markup("</caption>");
@@ -215,8 +217,8 @@ pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize
         html.text(poll.last_poll.map(|at| Ago(at, now)).as_ref().map_or(&"" as &dyn Display, |ago| ago));
         html.markup("<td>");
         html.text(poll.next_poll.map(|at| Ago(at, now)).as_ref().map_or(&"now" as &dyn Display, |ago| ago));
-        if poll.paused {
-            html.markup(", paused");
+        if held.contains(&**id) {
+            html.markup(", held");
         }
     }
     html.markup("</table>");

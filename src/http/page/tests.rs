@@ -33,9 +33,8 @@ fn broken(count: usize, text: &str) -> Status {
         error: Some(format!("{text}{number}").into()),
         next_poll: Some(at(3000)),
         tags_matched: Some(12),
-        newest_published: Some("12.10.2-1".to_owned()),
+        newest_published: Some("12.10.2-1".into()),
         last_success: None,
-        paused: false,
     };
     let warning = |recipe: &Arc<str>| Warning {
         event: "tag skipped",
