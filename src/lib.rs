@@ -27,6 +27,7 @@ pub use crate::config::Config;
 pub use crate::farm::events::{PollError, PollFault, Tags};
 pub use crate::farm::status;
 pub use crate::process::Interrupt;
-pub use crate::recipe::{Recipe, TagVersion};
+pub use crate::recipe::Recipe;
+pub use crate::recipe::tag_reader::TagVersion;
 pub use crate::upstream::git::Git;
 pub use crate::upstream::listing::{LISTING_DEADLINE, Lister, ref_name, smart_http};

@@ -1,7 +1,6 @@
 //! Tables of configurations: the values of good ones, the problems of bad ones.
 
 use super::keys::InjectedKey;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -162,8 +161,8 @@ fn git_limits_are_sizes_and_zero_is_none() {
 #[test]
 fn webhook_without_secret_is_a_problem() {
     let recipe = |text| Recipe::parse("jq", Path::new("/r/jq"), text, 0, &mut Vec::new()).unwrap();
-    let recipes = [recipe(""), recipe("[watch]\ngithub_webhook = true\n")].map(Arc::new);
-    let check = |http: &str, recipes: &[Arc<Recipe>]| {
+    let recipes = [recipe(""), recipe("[watch]\ngithub_webhook = true\n")].map(std::sync::Arc::new);
+    let check = |http: &str, recipes: &[std::sync::Arc<Recipe>]| {
         let config = parse(&format!("{MINIMAL}[http]\n{http}")).unwrap();
         let problem = config.http.check_secret(&config.path, recipes);
         problem.map(|problem| problem.to_string())

@@ -12,8 +12,9 @@ use crate::farm::Farm;
 use crate::farm::events::{JobKey, Tags};
 use crate::farm::queue::MAX_WAITING;
 use crate::farm::warnings::RAISE_REVISION;
+use crate::recipe::Recipe;
+use crate::recipe::tag_reader::{TagReader, TagVersion};
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::recipe::{Recipe, TagReader, TagVersion};
 
 /// What a tag is to a recipe.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@
 mod build_keys;
 pub(crate) mod secrets;
 pub(crate) mod tag_pattern;
+pub(crate) mod tag_reader;
 pub(crate) mod upstream_url;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::{Version, VersionError};
 
 pub(crate) use crate::recipe::build_keys::BuildKeys;
-use crate::recipe::tag_pattern::{TagMatcher, TagPattern};
+use crate::recipe::tag_pattern::{TagPattern, useless_exclusion};
 use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 
 /// The name of the file in a recipe's directory.
@@ -81,33 +81,6 @@ pub struct Upstream {
     pub export_version: bool,
     /// Whether to poll the repository, but to build nothing.
     pub paused: bool,
-}
-
-/// Reads the tags of an upstream.
-#[derive(Debug)]
-pub struct TagReader<'a> {
-    upstream: &'a Upstream,
-    matcher: TagMatcher,
-}
-
-/// The meaning of a tag to a recipe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TagVersion {
-    /// The pattern does not match, or captures nothing.
-    NoMatch,
-    /// The pattern matches, but the recipe excludes the tag.
-    Excluded,
-    /// The version is older than `min_version`.
-    TooOld,
-    /// The captured text is not a version (PSD-009 §2.2).
-    Invalid {
-        /// The captured text, unchecked: it comes from the upstream.
-        captured: String,
-        /// Why it is no version.
-        reason: VersionError,
-    },
-    /// The package version to build the tag as.
-    Version(Version),
 }
 
 impl Recipe {
@@ -188,48 +161,7 @@ impl Recipe {
     }
 }
 
-impl<'a> TagReader<'a> {
-    /// Returns the meaning of `tag`.
-    pub fn version_of(&self, tag: &str) -> TagVersion {
-        let Upstream { exclude, peios_revision, min_version, .. } = self.upstream;
-        let Some(captured) = self.matcher.capture(tag) else { return TagVersion::NoMatch };
-        // Before the version: a tag that is no version may be excluded to end its warning.
-        if exclude.contains(tag) {
-            return TagVersion::Excluded;
-        }
-        let version: Version = match format!("{captured}-{peios_revision}").parse() {
-            Ok(version) => version,
-            Err(reason) => return TagVersion::Invalid { captured, reason },
-        };
-        match min_version {
-            Some(least) if version.compare_upstream(least) == Ordering::Less => TagVersion::TooOld,
-            _ => TagVersion::Version(version),
-        }
-    }
-
-    /// Returns the excluded tags that the upstream may have; loading has warned of the others.
-    pub(crate) fn possible_exclusions(&self) -> BTreeSet<&'a str> {
-        let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.matcher)).is_none();
-        self.upstream.exclude.iter().filter(is_possible).map(String::as_str).collect()
-    }
-
-    /// Returns the upstream's URL.
-    pub(crate) fn url(&self) -> &UpstreamUrl {
-        &self.upstream.url
-    }
-
-    /// Returns the version in `tag` as written.
-    pub(crate) fn capture(&self, tag: &str) -> Option<String> {
-        self.matcher.capture(tag)
-    }
-}
-
 impl Upstream {
-    /// Returns a reader of its tags. It compiles the pattern: keep it for all tags of a listing.
-    pub fn tag_reader(&self) -> TagReader<'_> {
-        TagReader { upstream: self, matcher: self.tag_pattern.matcher() }
-    }
-
     /// Reads `[upstream]`; returns `None` if a key is missing or wrong, and reports the problem.
     fn read(mut section: Section<'_, '_>, warnings: &mut Vec<Problem>) -> Option<Self> {
         let url = section.required_text("git").and_then(|found| upstream_url(&section, &found));
@@ -382,24 +314,6 @@ fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> BTreeSet<
         }
     }
     tags
-}
-
-/// Warns of an entry of `exclude` that excludes nothing, whatever tags the upstream has.
-fn useless_exclusion(tag: &str, tag_pattern: Option<&TagMatcher>) -> Option<String> {
-    // git refuses tags with one of these characters.
-    if let Some(glob) = tag.chars().find(|c| matches!(c, '*' | '?' | '[')) {
-        return Some(format!(
-            "[upstream] exclude: {tag:?} excludes nothing, no tag has {glob:?}; \
-             patterns are not read, write each tag in full"
-        ));
-    }
-    let is_foreign = tag_pattern.is_some_and(|pattern| pattern.capture(tag).is_none());
-    is_foreign.then(|| {
-        format!(
-            "[upstream] exclude: {tag:?} excludes nothing, tag_pattern does not match it; \
-             write the tag, not the version"
-        )
-    })
 }
 
 fn upstream_url(section: &Section<'_, '_>, found: &At<String>) -> Option<UpstreamUrl> {

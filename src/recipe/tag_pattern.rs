@@ -179,6 +179,24 @@ fn unsupported_escape(pattern: &str) -> Option<String> {
     None
 }
 
+/// Warns of an entry of `exclude` that excludes nothing, whatever tags the upstream has.
+pub(super) fn useless_exclusion(tag: &str, tag_pattern: Option<&TagMatcher>) -> Option<String> {
+    // git refuses tags with one of these characters.
+    if let Some(glob) = tag.chars().find(|c| matches!(c, '*' | '?' | '[')) {
+        return Some(format!(
+            "[upstream] exclude: {tag:?} excludes nothing, no tag has {glob:?}; \
+             patterns are not read, write each tag in full"
+        ));
+    }
+    let is_foreign = tag_pattern.is_some_and(|pattern| pattern.capture(tag).is_none());
+    is_foreign.then(|| {
+        format!(
+            "[upstream] exclude: {tag:?} excludes nothing, tag_pattern does not match it; \
+             write the tag, not the version"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

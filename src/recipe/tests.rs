@@ -1,5 +1,6 @@
 //! Tables of recipes: the values of good ones, the problems of bad ones.
 
+use super::tag_reader::TagVersion;
 use super::*;
 
 const PACKAGE: &str = "[[package]]\nname = \"jq\"\narchitecture = \"x86_64\"\n";

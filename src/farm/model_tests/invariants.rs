@@ -2,7 +2,7 @@
 
 use crate::farm::events::{BuildJob, Event, JobKey, PublishJob};
 use crate::farm::model_tests::World;
-use crate::recipe::TagVersion;
+use crate::recipe::tag_reader::TagVersion;
 
 impl World {
     pub(super) fn start_build(&mut self, build: BuildJob) {

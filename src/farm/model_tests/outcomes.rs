@@ -9,8 +9,9 @@ use crate::farm::events::{
 };
 use crate::farm::model_tests::{World, below, next};
 use crate::farm::tests::outputs;
+use crate::recipe::tag_reader::TagVersion;
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::recipe::{Recipe, TagVersion, Upstream};
+use crate::recipe::{Recipe, Upstream};
 
 impl World {
     /// Returns the tags of an upstream during the calm.
