@@ -10,6 +10,7 @@ use std::thread;
 
 use peipkg_format::problem::{Problem, utf8_text};
 use peipkg_format::regular_file::{self, MAX_TEXT};
+use peipkg_format::sort;
 
 use crate::app::recipe_files::{self, RecipeFiles};
 use crate::config::{Grant, Http};
@@ -217,7 +218,7 @@ fn recipe_directories(recipes_dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let entries = fs::read_dir(recipes_dir).map_err(unreadable)?;
     let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     let mut paths = paths.map_err(unreadable)?;
-    paths.sort();
+    sort::sort(&mut paths);
     Ok(paths)
 }
 

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::sort;
+
 use crate::farm::events::Notice;
 use crate::farm::moment::Moment;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -153,7 +155,8 @@ impl Names {
     /// Returns the upstream whose path ends like one of `names`, or is a misspelling of one. Looks at
     /// every upstream: about 10 ms for 10,000, and only for whoever knows the secret.
     pub(super) fn nearest(&self, names: &[String]) -> Option<&UpstreamUrl> {
-        let paths: BTreeSet<&str> = names.iter().map(|name| path_of(name)).collect();
+        let paths: BTreeSet<&str> =
+            names.iter().map(|name| path_of(name)).fold(BTreeSet::new(), sort::included);
         let pairs = self.by_path.iter().flat_map(|(known, urls)| {
             paths.iter().filter_map(move |path| Some((unlikeness(path, known)?, urls.iter().min()?)))
         });

@@ -44,6 +44,7 @@ use hooks::Hooks;
 use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::{Archive, Presence};
+use peipkg_format::sort;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
@@ -256,7 +257,7 @@ impl Farm {
     fn on_roster_loaded(&mut self, recipes: Vec<Recipe>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
         let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), Arc::new(recipe)));
-        let before = std::mem::replace(&mut self.roster, recipes.collect());
+        let before = std::mem::replace(&mut self.roster, recipes.fold(BTreeMap::new(), sort::entered));
         let stamp_in = |roster: &BTreeMap<Arc<str>, Arc<Recipe>>, id: &Arc<str>| Some(roster.get(id)?.stamp);
         let failed: Vec<JobKey> = self.failures.iter().map(|(key, _)| key).collect();
         let is_the_same = |id: &Arc<str>| match (before.get(id), self.roster.get(id)) {

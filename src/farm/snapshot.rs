@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use peipkg_format::sort;
+
 use super::progress::Progress;
 use crate::farm::Farm;
 use crate::farm::events::{JobKey, PublishJob};
@@ -33,7 +35,7 @@ impl Farm {
                     Failure { failures: failure.count, next_retry, stage, last_error, log, log_tail },
                 )
             })
-            .collect();
+            .fold(BTreeMap::new(), sort::entered);
         let builds = self.builds(calendar);
         let publishes = self.publishes(calendar);
         let upload = &self.upload;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use peipkg_format::duration;
 use peipkg_format::package::{self, PackageName};
 use peipkg_format::problem::Problem;
+use peipkg_format::sort;
 use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::{Version, VersionError};
 
@@ -202,7 +203,7 @@ impl Upstream {
     /// Returns the excluded tags that the upstream may have; loading has warned of the others.
     pub(crate) fn possible_exclusions(&self) -> BTreeSet<&str> {
         let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.tag_pattern)).is_none();
-        self.exclude.iter().filter(is_possible).map(String::as_str).collect()
+        self.exclude.iter().filter(is_possible).map(String::as_str).fold(BTreeSet::new(), sort::included)
     }
 
     /// Reads `[upstream]`; returns `None` if a key is missing or wrong, and reports the problem.

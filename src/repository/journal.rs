@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use peipkg_format::hex;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
+use peipkg_format::sort;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -291,7 +292,7 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
             names.push(format!("{INDEX_DIRECTORY}/{name}"));
         }
     }
-    names.sort();
+    sort::sort(&mut names);
     Ok(names)
 }
 
