@@ -110,6 +110,10 @@ fn installed_farm_works_and_its_files_survive_uninstall() {
     let sweep = root.manager(&["--once"]);
     sweep.assert_success().assert_only_events();
     assert_eq!(sweep.event("build + publish complete")["version"], "1.2.3-1");
+    let created = sweep.event("repository created");
+    let key = &created["key"];
+    assert!(var.join("repo/keys").join(format!("{key}.pub")).exists(), "{created:?}");
+    assert_eq!(created["advice"], format!("peipkg repo add my-packages ADDRESS --anchor {key}"));
     assert_eq!(published_in(&var.join("repo")), ["hello 1.2.3-1 noarch"]);
 
     // An update keeps the configuration and reports that.
