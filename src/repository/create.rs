@@ -73,8 +73,8 @@ impl Repository {
     /// Logs what a client needs to trust the new repository.
     fn announce(&self, repo: &Path) {
         let names = fs::read_dir(repo.join(KEY_DIRECTORY)).into_iter().flatten().flatten();
-        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-        let key = names.filter_map(|name| name.strip_suffix(".pub").map(str::to_owned)).next();
+        let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let key = names.find_map(|name| name.strip_suffix(".pub").map(str::to_owned));
         let key = key.unwrap_or_default();
         let advice = format!("peipkg repo add {} ADDRESS --anchor {key}", handle(&self.config.repo.name));
         let repository = repo.display().to_string();

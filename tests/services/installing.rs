@@ -254,7 +254,10 @@ fn install_that_may_not_write_everywhere_writes_nothing() {
         }
         command.arg(make.get_program()).args(make.get_args()).current_dir(make.get_current_dir().unwrap());
         for (name, value) in make.get_envs() {
-            value.map_or_else(|| drop(command.env_remove(name)), |value| drop(command.env(name, value)));
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
         let output = Running::spawn(&mut command).wait_exit(PATIENCE);
         output.assert_code(2);

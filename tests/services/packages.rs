@@ -22,7 +22,8 @@ fn deb_is_installed_and_removed_with_what_belongs_to_it() {
     let Some(machine) = Machine::boot("", &["sleep", "infinity"]) else { return };
     let out = TempDir::with_prefix("deb-").unwrap();
     let mut command = make_command("deb", &[]);
-    Running::spawn(command.env("OUT", out.path())).wait_exit(PATIENCE).assert_success();
+    // Compressing the programs of a test run, which are large, takes long on a busy machine.
+    Running::spawn(command.env("OUT", out.path())).wait_exit(10 * PATIENCE).assert_success();
     let packages: Vec<_> = fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(packages.len(), 1, "{packages:?}");
     fs::copy(&packages[0], machine.path("/root/package.deb")).unwrap();
