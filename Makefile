@@ -3,10 +3,11 @@
 CARGO ?= cargo
 SKIPPED = $(or $(CARGO_TARGET_DIR),target)/skipped-tests.txt
 
-.PHONY: all install uninstall demo test check bench chaos fuzz soak clean
+.PHONY: all deb static reproducible install uninstall demo test check bench chaos fuzz soak clean
 
+# contrib/release/build.sh explains SMALL.
 all:
-	$(CARGO) build --release --workspace
+	@CARGO="$(CARGO)" SMALL="$(SMALL)" sh contrib/release/build.sh
 
 # Installs the programs that `make` built. Builds nothing, so that root can run it without cargo.
 # docs/installing.md lists the installed files.
@@ -38,6 +39,22 @@ install uninstall: export REPLACE := $(REPLACE)
 install uninstall: export BUILT := $(BUILT)
 install uninstall:
 	@sh contrib/install.sh $@
+
+# Builds a package for Debian or Ubuntu with dpkg-buildpackage, into OUT (target/deb).
+deb:
+	@sh contrib/debian/build.sh
+
+# Builds programs that need no library of the system, into target/static: for musl if the toolchain has
+# it, else for glibc. `make install BUILT=target/static` installs them. docs/installing.md says what
+# they lack.
+static:
+	@CARGO="$(CARGO)" SMALL="$(SMALL)" STATIC=yes sh contrib/release/build.sh
+
+# Builds the programs twice in two directories, for two users, and compares them byte by byte; builds
+# the static ones and tries them in an empty root; installs with `cargo install`. Fails if a program
+# is larger than its limit. Takes some minutes.
+reproducible:
+	@CARGO="$(CARGO)" sh contrib/release/test.sh
 
 # Sets up a farm in target/demo and runs two sweeps.
 demo:

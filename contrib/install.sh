@@ -21,8 +21,12 @@ fail() {
 }
 
 say() {
-    echo "$1"
+    [ "$step" = check ] || echo "$1"
 }
+
+# "check" while an install goes through all its files and changes nothing, "copy" afterwards: so it
+# fails before the first file is there, or not at all.
+step=copy
 
 # The paths go into shell scripts, units and sed expressions, where other characters need quotes.
 for setting in "PREFIX=$PREFIX" "SYSCONFDIR=$SYSCONFDIR"; do
@@ -58,9 +62,29 @@ is_as_installed() {
     line_of "$1" | grep -qxFf - "$old"
 }
 
+# Fails if nothing can be created at $1. Looks at what is there of the directories above it.
+can_create() {
+    above=$DESTDIR$1
+    while [ ! -e "$above" ] && [ ! -L "$above" ]; do
+        case $above in
+            /*/*) above=${above%/*} ;;
+            /*) above=/ ;;
+            */*) above=${above%/*} ;;
+            *) above=. ;;
+        esac
+    done
+    [ -d "$above" ] || fail "$above is no directory, expected one for $DESTDIR$1: move it away"
+    { [ -w "$above" ] && [ -x "$above" ]; } ||
+        fail "cannot write to $above, for $DESTDIR$1: become root, or give PREFIX and SYSCONFDIR in a directory of yours"
+}
+
 # Creates the directory $1 and its missing parents.
 directory() {
     if [ ! -d "$DESTDIR$1/" ]; then
+        if [ "$step" = check ]; then
+            can_create "$1/."
+            return
+        fi
         directory "${1%/*}"
         mkdir "$DESTDIR$1"
         echo "directory $1" >>"$new"
@@ -86,6 +110,10 @@ put() {
     # mv would move the file into the directory.
     [ ! -d "$DESTDIR$3" ] || fail "$DESTDIR$3 is a directory, expected a file: move it away"
     directory "${3%/*}"
+    if [ "$step" = check ]; then
+        can_create "${3%/*}/."
+        return
+    fi
     partial=$DESTDIR$3.partial
     install -m "$1" "$2" "$partial"
     sum=$(sha256sum <"$partial")
@@ -208,6 +236,7 @@ make_place() {
         for path in $taken; do places="$places, $DESTDIR$path"; done
         fail "programs exist that make install did not write: ${places#, }; give ${choices}another PREFIX, or REPLACE=yes, which renames them to .orig"
     fi
+    [ "$step" = copy ] || return 0
     for path in $taken; do
         echo "original $path.orig" >>"$new"
         mv "$DESTDIR$path" "$DESTDIR$path.orig"
@@ -232,9 +261,17 @@ install_all() {
         systemd | sysvinit | openrc | runit | none) ;;
         *) fail "INIT=$INIT: expected systemd, sysvinit, openrc, runit or none" ;;
     esac
-    make_place
+    step=check
+    put_all
+    step=copy
     [ -z "$DESTDIR" ] || mkdir -p "$DESTDIR"
+    put_all
+    say "installed below $DESTDIR$PREFIX and $DESTDIR$SYSCONFDIR; next: $DESTDIR$documents/docs/installing.md, \"Set up\""
+}
 
+put_all() {
+    make_place
+    directory "$documents"
     put_service
     for program in $programs; do
         put 755 "$BUILT/$program" "$PREFIX/bin/$program"
@@ -252,7 +289,7 @@ install_all() {
     done
 
     # Keep the source's directories, so that links between the documents work.
-    for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md; do
+    for file in CHANGELOG.md LICENSE-APACHE LICENSE-MIT THIRD-PARTY.txt docs/*.md; do
         put_with_paths 644 "$file" "$documents/$file"
     done
     put_with_paths 644 docs/config.sample.toml "$documents/docs/config.sample.toml"
@@ -267,8 +304,6 @@ install_all() {
     else
         put_with_paths 644 docs/config.sample.toml "$config"
     fi
-
-    say "installed below $DESTDIR$PREFIX and $DESTDIR$SYSCONFDIR; next: $DESTDIR$documents/docs/installing.md, \"Set up\""
 }
 
 uninstall_all() {

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 use peipkg_format::duration;
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
 
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
@@ -326,14 +327,16 @@ fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
         found.insert(if is_file { name } else { format!("(not a file) {name}") });
     }
     let version = &job.candidate.version;
-    let expected: BTreeSet<String> = job.recipe.packages.iter().map(|p| p.file_name(version)).collect();
+    let expected: BTreeSet<String> =
+        job.recipe.packages.iter().map(|p| p.file_name(version)).fold(BTreeSet::new(), sort::included);
     if found == expected { Ok(()) } else { Err(BuildError::Outputs { found, expected }) }
 }
 
 /// Lists a few of `names`, and how many more there are.
 fn some_of(names: &BTreeSet<String>) -> String {
     const SHOWN: usize = 10;
-    let shown: BTreeSet<_> = names.iter().take(SHOWN).map(|name| excerpt(name)).collect();
+    let shown: BTreeSet<_> =
+        names.iter().take(SHOWN).map(|name| excerpt(name)).fold(BTreeSet::new(), sort::included);
     match names.len().saturating_sub(SHOWN) {
         0 => format!("{shown:?}"),
         more => format!("{shown:?} and {more} more"),

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::problem::Problem;
 use peipkg_format::repository_layout::DESCRIPTOR;
+use peipkg_format::sort;
 
 use crate::app::config_file;
 use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
@@ -187,8 +188,11 @@ impl Report {
     /// Sorts the findings, those of the configuration first: they may be the cause of others.
     fn sort(&mut self) {
         let config = &self.config;
-        self.findings.sort_by_cached_key(|Finding { problem, .. }| {
-            (problem.path != *config, problem.path.clone(), problem.line)
+        sort::sort_by(&mut self.findings, |a, b| {
+            let key = |problem: &Problem| (problem.path != *config, problem.line);
+            let (a, b) = (&a.problem, &b.problem);
+            let ((a_is_later, a_line), (b_is_later, b_line)) = (key(a), key(b));
+            a_is_later.cmp(&b_is_later).then_with(|| a.path.cmp(&b.path)).then(a_line.cmp(&b_line))
         });
         // The configuration may name one file in several keys.
         self.findings.dedup();
@@ -205,7 +209,8 @@ impl fmt::Display for Report {
             Some(Severity::Error) => Ok(()),
             Some(Severity::Unbuildable) => {
                 let findings = self.findings.iter().filter(|found| found.severity == Severity::Unbuildable);
-                let recipes: BTreeSet<&Path> = findings.map(|found| found.problem.path.as_path()).collect();
+                let recipes: BTreeSet<&Path> =
+                    findings.map(|found| found.problem.path.as_path()).fold(BTreeSet::new(), sort::included);
                 let counts = format!("{} of {}", recipes.len(), counted(self.recipes));
                 writeln!(f, "{config}: {FARM_STARTS}, but all builds of {counts} will fail")
             }

@@ -17,6 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use peipkg_format::regular_file;
+use peipkg_format::sort;
 use rustix::fs::{Access, access};
 
 use crate::recipe::{FILE_NAME, Recipe};
@@ -186,7 +187,7 @@ pub(super) fn list(directory: &Path) -> Result<RecipeFiles, TooLarge> {
             }
         }
     }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    sort::sort_by(&mut files, |a, b| a.path.cmp(&b.path));
     Ok(RecipeFiles(files))
 }
 

@@ -12,6 +12,7 @@ use std::thread;
 
 use peipkg_format::problem::{Problem, utf8_text};
 use peipkg_format::regular_file::{self, MAX_TEXT};
+use peipkg_format::sort;
 
 use crate::app::recipe_files::{self, RecipeFiles};
 use crate::config::{Grant, Http};
@@ -234,7 +235,7 @@ fn recipe_directories(recipes_dir: &Path) -> Result<Vec<OsString>, Problem> {
     let entries = fs::read_dir(recipes_dir).map_err(unreadable)?;
     let names: io::Result<Vec<OsString>> = entries.map(|entry| Ok(entry?.file_name())).collect();
     let mut names = names.map_err(unreadable)?;
-    names.sort();
+    sort::sort(&mut names);
     Ok(names)
 }
 

@@ -3,10 +3,12 @@
 //! at the first group of problems. `--check` reads the same things with the same functions, but goes
 //! on after a problem and changes nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use log::{info, warn};
 use peipkg_format::problem::Problem;
+use peipkg_format::sort;
 
 use crate::app::error::Error;
 use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
@@ -54,7 +56,10 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
     let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
     let recipes = load_roster(&config, &Roster::new()).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);
-    build_log::forget_gone(&state.logs(), &recipes.iter().map(|recipe| &*recipe.id).collect());
+    build_log::forget_gone(
+        &state.logs(),
+        &recipes.iter().map(|recipe| &*recipe.id).fold(BTreeSet::new(), sort::included),
+    );
     let config = Arc::new(config);
     let repository = Arc::new(Repository::new(tools.peipkg_repo.clone(), config.clone(), state.clone()));
     repository.prepare(interrupt).map_err(Error::Repository)?;

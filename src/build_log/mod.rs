@@ -33,6 +33,7 @@ use std::time::SystemTime;
 
 use log::warn;
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
 use peipkg_format::version::Version;
 
 use crate::build_log::capped_file::CappedFile;
@@ -193,15 +194,16 @@ pub(crate) fn forget_gone(logs: &Path, recipes: &BTreeSet<&str>) {
         let name = entry.file_name();
         name != LOST_AND_FOUND && !name.to_str().is_some_and(|id| recipes.contains(id))
     };
-    let mut gone: Vec<PathBuf> = entries.filter(is_gone).map(|entry| entry.path()).collect();
+    let gone: Vec<PathBuf> = entries.filter(is_gone).map(|entry| entry.path()).collect();
     if gone.len() <= KEPT_OF_THE_GONE {
         return;
     }
     // A directory changes when an attempt creates its log.
     let changed = |path: &PathBuf| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
-    gone.sort_by_cached_key(changed);
+    let mut gone: Vec<_> = gone.into_iter().map(|path| (changed(&path), path)).collect();
+    sort::sort_by(&mut gone, |a, b| a.0.cmp(&b.0));
     gone.truncate(gone.len() - KEPT_OF_THE_GONE);
-    for directory in gone {
+    for (_, directory) in gone {
         remove(&directory, &names_in(&directory).unwrap_or_default());
         // This fails if other files are in the directory: leave them.
         let _ = fs::remove_dir(&directory);
@@ -273,7 +275,7 @@ mod tests {
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names = names_in(directory).unwrap();
-        names.sort();
+        sort::sort(&mut names);
         names
     }
 

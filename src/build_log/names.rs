@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use peipkg_format::sort;
+
 /// The extension of the log of an attempt that succeeded.
 pub(super) const OF_SUCCESS: &str = "ok.log";
 
@@ -72,7 +74,9 @@ pub(super) fn plan(names: &[String], version: &str, time: SystemTime) -> Plan {
     let of_version = logs.iter().filter(|(_, log)| log.version == version);
     let last = of_version.map(|(_, log)| log.attempt).max().unwrap_or(0);
     let mut doomed = logs.clone();
-    doomed.sort_by_key(|(_, log)| (worth(log), log.time, log.attempt));
+    sort::sort_by(&mut doomed, |(_, a), (_, b)| {
+        (worth(a), a.time, a.attempt).cmp(&(worth(b), b.time, b.attempt))
+    });
     doomed.truncate((doomed.len() + 1).saturating_sub(KEPT));
     Plan { attempt: last.saturating_add(1), doomed: doomed.iter().map(|(name, _)| (*name).clone()).collect() }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
+use peipkg_format::sort;
 use peipkg_format::version::Version;
 
 use crate::farm::Farm;
@@ -135,7 +136,7 @@ impl Farm {
             plans.push(TagPlan { tag: tag.to_owned(), version, action });
         }
         // As the queue orders them.
-        plans.sort_by(|a, b| match (&a.version, &b.version) {
+        sort::sort_by(&mut plans, |a, b| match (&a.version, &b.version) {
             (Some(a), Some(b)) => b.sort_cmp(a),
             (a, b) => Reverse(a.is_some()).cmp(&Reverse(b.is_some())),
         });

@@ -49,6 +49,7 @@ use matched::Matched;
 use moment::Moment;
 use peipkg_format::archive_index::Archive;
 use peipkg_format::problem::Problem;
+use peipkg_format::sort;
 use progress::Counts;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
@@ -260,7 +261,7 @@ impl Farm {
     fn on_roster_loaded(&mut self, recipes: Vec<Arc<Recipe>>, now: Moment, effects: &mut Effects) {
         effects.report(Notice::RosterLoaded { count: recipes.len() });
         let recipes = recipes.into_iter().map(|recipe| (recipe.id.clone(), recipe));
-        let before = std::mem::replace(&mut self.roster, recipes.collect());
+        let before = std::mem::replace(&mut self.roster, recipes.fold(BTreeMap::new(), sort::entered));
         self.refused = None;
         let stamp_in = |roster: &Roster, id: &Arc<str>| Some(roster.get(id)?.stamp);
         let failed: Vec<JobKey> = self.failures.iter().map(|(key, _)| key).collect();
@@ -305,7 +306,7 @@ impl Farm {
             self.roster.iter().filter_map(|(id, recipe)| Some((id, recipe.upstream.as_ref()?)));
         let mut watchers: Vec<_> =
             with_upstream.map(|(id, upstream)| (upstream.url.clone(), id.clone())).collect();
-        watchers.sort();
+        sort::sort(&mut watchers);
         watchers.shrink_to_fit();
         self.watchers = Counted(watchers);
         self.name_upstreams();

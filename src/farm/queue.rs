@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::sort;
 use peipkg_format::version::Version;
 
 use crate::farm::counted::Counted;
@@ -287,7 +288,7 @@ impl Lane {
 
     fn sort(&mut self) {
         for list in [&mut self.urgent, &mut self.untried, &mut self.retries] {
-            list.sort_by(order);
+            sort::sort_by(list, order);
         }
     }
 

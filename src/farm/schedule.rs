@@ -16,6 +16,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::sort;
+
 use crate::farm::counted::Counted;
 use crate::farm::events::{PollError, PollFault};
 use crate::farm::moment::Moment;
@@ -112,7 +114,8 @@ impl Schedule {
             self.drop_upstream(&url, now);
         }
         if let Some(seed) = self.order_seed {
-            wanted.sort_by_cached_key(|(url, _)| hash_of(&(seed, url)));
+            let place = |(url, _): &(UpstreamUrl, _)| hash_of(&(seed, url));
+            sort::sort_by(&mut wanted, |a, b| place(a).cmp(&place(b)));
         }
         for (url, interval) in wanted {
             let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
 
 use super::progress::{Counts, Progress, Tally};
 use crate::farm::Farm;
@@ -35,7 +36,7 @@ impl Farm {
                     Failure { failures: failure.count, next_retry, stage, last_error, log, log_tail },
                 )
             })
-            .collect();
+            .fold(BTreeMap::new(), sort::entered);
         let builds = self.builds(calendar);
         let publishes = self.publishes(calendar);
         let upload = &self.upload;
@@ -173,7 +174,7 @@ impl Farm {
             until: "the end of its build or publish",
         });
         let mut held: Vec<Held> = changed.chain(paused).chain(aside).collect();
-        held.sort_by(|a, b| (&a.recipe, &a.version).cmp(&(&b.recipe, &b.version)));
+        sort::sort_by(&mut held, |a, b| (&a.recipe, &a.version).cmp(&(&b.recipe, &b.version)));
         held
     }
 
@@ -198,7 +199,9 @@ impl Farm {
             detail: error.clone(),
         }));
         // Those of no recipe come first.
-        warnings.sort_by(|a, b| (&a.recipe, a.event, &a.subject).cmp(&(&b.recipe, b.event, &b.subject)));
+        sort::sort_by(&mut warnings, |a, b| {
+            (&a.recipe, a.event, &a.subject).cmp(&(&b.recipe, b.event, &b.subject))
+        });
         warnings
     }
 

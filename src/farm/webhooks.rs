@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
 
 use crate::farm::events::Notice;
 use crate::farm::hooks::Unmatched;
@@ -90,7 +91,10 @@ impl Farm {
     }
 
     fn that_want_hooks<'a>(&self, upstreams: impl Iterator<Item = &'a UpstreamUrl>) -> BTreeSet<UpstreamUrl> {
-        upstreams.filter(|url| self.recipes_of(url).any(|id| self.wants_hooks(id))).cloned().collect()
+        upstreams
+            .filter(|url| self.recipes_of(url).any(|id| self.wants_hooks(id)))
+            .cloned()
+            .fold(BTreeSet::new(), sort::included)
     }
 
     fn wants_hooks(&self, id: &str) -> bool {

@@ -7,7 +7,7 @@
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
 //! - Files that others may have left: [`regular_file`] reads them without blocking,
 //!   [`unfit_byte`] finds what an editor may have added to a secret.
-//! - [`remove_tree`] removes directories that builds leave.
+//! - [`remove_tree`] removes directories that builds leave; [`sort`] sorts with little code.
 //!
 //! Uses no network, thread or clock. Only [`regular_file`], [`remove_tree`] and
 //! [`signing_key::load`] touch the file system.
@@ -26,6 +26,7 @@ pub mod repository_layout;
 pub mod sidecars;
 pub mod signing_key;
 pub mod size;
+pub mod sort;
 pub mod strict_toml;
 pub mod unfit_byte;
 pub mod version;

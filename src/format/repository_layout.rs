@@ -62,6 +62,17 @@ pub fn package_url(template: &str, name: &str, version: &str, architecture: &str
         .replace("{filename}", &package_file_name(name, version, architecture))
 }
 
+/// Returns the name under which a client may keep the repository `name`. It becomes part of a
+/// command that people copy, so it has no character with a meaning for a shell.
+pub fn handle(name: &str) -> String {
+    let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let kept: String = name.chars().map(|c| if is_kept(c) { c } else { '-' }).collect();
+    match kept.trim_matches(['-', '.']) {
+        "" => "packages".to_owned(),
+        kept => kept.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +88,20 @@ mod tests {
         }
         for asset in [SITE_STYLE, SITE_SCRIPT, SITE_ICON] {
             assert!(asset.strip_prefix(SITE_ASSETS).is_some_and(|file| file.starts_with('/')));
+        }
+    }
+
+    #[test]
+    fn handle_has_no_character_with_a_meaning_for_a_shell() {
+        for (name, expected) in [
+            ("official", "official"),
+            ("My Repo; rm -rf ~", "My-Repo--rm--rf"),
+            ("--help", "help"),
+            ("../$(x)", "x"),
+            ("漢字", "packages"),
+            ("a\n\u{202e}b", "a--b"),
+        ] {
+            assert_eq!(handle(name), expected, "{name:?}");
         }
     }
 }

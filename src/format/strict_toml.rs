@@ -12,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problem;
+use crate::sort;
 
 /// A parsed document and the problems found in it so far.
 #[derive(Debug)]
@@ -141,7 +142,7 @@ impl<'t> Document<'t> {
     /// Returns all problems, in the order of their lines.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| problem.line);
+        sort::sort_by(&mut problems, |a, b| a.line.cmp(&b.line));
         problems
     }
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use peipkg_format::sort;
+
 use crate::farm::status::{Status, Time};
 
 /// How many failing recipes have a series of their own. Prometheus keeps each series that it has
@@ -144,7 +146,7 @@ impl Metrics {
             return;
         }
         let mut recipes: Vec<_> = by_recipe.into_iter().collect();
-        recipes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        sort::sort_by(&mut recipes, |(_, a), (_, b)| b.cmp(a));
         let help = "Failed versions of a recipe, for the 100 recipes with the most of them.";
         self.family("recipe_failed_versions", "gauge", help);
         for (recipe, count) in recipes.into_iter().take(SERIES) {

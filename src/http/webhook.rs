@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -194,7 +195,7 @@ fn names_of(addresses: &[String]) -> Vec<String> {
     let urls = addresses.filter_map(|url| url.parse::<UpstreamUrl>().ok());
     let names = urls.map(|url| url.repository());
     let mut names: Vec<String> = names.filter(|name| !name.ends_with('/')).collect();
-    names.sort();
+    sort::sort(&mut names);
     names.dedup();
     names
 }

@@ -66,7 +66,7 @@ impl Secrets {
     fn of(mut in_place: Vec<String>, mut anywhere: Vec<String>) -> Self {
         // One secret may be a part of another: find the longer one first.
         for texts in [&mut in_place, &mut anywhere] {
-            texts.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+            peipkg_format::sort::sort_by(texts, |a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
             texts.dedup();
         }
         let in_place = in_place.into_iter().map(|text| (text, ""));

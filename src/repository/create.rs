@@ -8,11 +8,14 @@
 //! repo/.created/    whole and synced; the next start moves the rest, if the descriptor is among it
 //! ```
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use peipkg_format::repository_layout::{self, DESCRIPTOR};
+use log::info;
+use peipkg_format::repository_layout::{self, DESCRIPTOR, KEY_DIRECTORY, handle};
+use peipkg_format::sort;
 
 use crate::config::Repo;
 use crate::process::Interrupt;
@@ -63,7 +66,19 @@ impl Repository {
             self.init(repo, &created, interrupt)?;
         }
         move_out(&created, repo).map_err(at(repo))?;
+        self.announce(repo);
         Ok(())
+    }
+
+    /// Logs what a client needs to trust the new repository.
+    fn announce(&self, repo: &Path) {
+        let names = fs::read_dir(repo.join(KEY_DIRECTORY)).into_iter().flatten().flatten();
+        let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let key = names.find_map(|name| name.strip_suffix(".pub").map(str::to_owned));
+        let key = key.unwrap_or_default();
+        let advice = format!("peipkg repo add {} ADDRESS --anchor {key}", handle(&self.config.repo.name));
+        let repository = repo.display().to_string();
+        info!(repository, key, advice; "repository created");
     }
 
     /// Makes a new repository at `created`, whole or not at all.
@@ -92,7 +107,8 @@ fn move_out(created: &Path, repo: &Path) -> io::Result<()> {
     let names = fs::read_dir(created)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let mut names = names?;
     let signature = repository_layout::signature(DESCRIPTOR);
-    names.sort_by_key(|name| (name == DESCRIPTOR, *name == *signature.as_os_str()));
+    let place = |name: &OsString| (name == DESCRIPTOR, *name == *signature.as_os_str());
+    sort::sort_by(&mut names, |a, b| place(a).cmp(&place(b)));
     for name in &names {
         if name == DESCRIPTOR {
             durable::sync(repo)?;

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
+use peipkg_format::sort;
 
 use crate::repository::journal::form::{CHECKSUM_LENGTH, ChecksumWriter, Header, OTHER_CHECKSUM, parse};
 pub(crate) use crate::repository::journal::form::{Member, Saved};
@@ -284,7 +285,7 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
             names.push(format!("{INDEX_DIRECTORY}/{name}"));
         }
     }
-    names.sort();
+    sort::sort(&mut names);
     Ok(names)
 }
 

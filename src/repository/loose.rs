@@ -15,6 +15,7 @@ use std::sync::Arc;
 use log::{info, warn};
 use peipkg_format::package::{PackageName, check_architecture, check_package_name};
 use peipkg_format::sidecars::is_package;
+use peipkg_format::sort;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{JobKey, PendingOutputs};
@@ -129,7 +130,7 @@ impl Repository {
         let entries = fs::read_dir(&publish).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let names = entries.map_err(at(&publish))?.into_iter().map(|entry| entry.file_name());
         let mut names: Vec<_> = names.filter(|name| is_package(name)).collect();
-        names.sort();
+        sort::sort(&mut names);
         Ok(names.into_iter().map(|name| publish.join(name)).collect())
     }
 

@@ -22,6 +22,7 @@ use log::warn;
 use peipkg_format::package::PackageName;
 use peipkg_format::regular_file::{self, MAX_TEXT};
 use peipkg_format::sidecars::is_package;
+use peipkg_format::sort;
 use serde::{Deserialize, Serialize};
 
 use crate::farm::events::{JobKey, PendingOutputs};
@@ -133,7 +134,7 @@ impl Pending {
         // An entry that cannot be read must not hide the others: they would be built again.
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| is_entry(path));
-        paths.sort();
+        sort::sort(&mut paths);
         paths.iter().filter_map(|path| read(path)).collect()
     }
 

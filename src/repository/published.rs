@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::package::PackageName;
 use peipkg_format::regular_file;
+use peipkg_format::sort;
 
 use crate::farm::events::PendingOutputs;
 use crate::repository::inspect::sha256;
@@ -76,7 +77,7 @@ impl Repository {
             let above = file.ancestors().take_while(|path| *path != repo).map(Path::to_owned);
             above.collect::<Vec<_>>()
         };
-        let paths: BTreeSet<PathBuf> = files.into_iter().flat_map(above).collect();
+        let paths = files.into_iter().flat_map(above).fold(BTreeSet::new(), sort::included);
         paths.iter().try_for_each(|path| durable::sync(path).map_err(at(path)))
     }
 

@@ -11,6 +11,7 @@ use peipkg_format::package_url::{self, place};
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_url};
 use peipkg_format::sidecars::{Place, is_at_root, is_other_package, sidecars};
+use peipkg_format::sort;
 
 use crate::repository::Repository;
 use crate::repository::journal::Saved;
@@ -28,7 +29,7 @@ impl Repository {
             .map(|(name, version, architecture)| {
                 (key(&name, &version, &architecture), conventional_path(&name, &version, &architecture))
             })
-            .collect();
+            .fold(BTreeMap::new(), sort::entered);
         let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
         if each_package(before, |entry: Entry| drop(brought.remove(&entry.key()))).is_err() {
             // Without the saved index, any of the packages may have been published before.

@@ -9,6 +9,7 @@ use crate::support::farm::published_in;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::install::{CONFIG, LIST, MANAGER, Root, UNIT, destdir, make_command, tree};
 use crate::support::running::Running;
+use crate::support::site::is_root;
 use crate::support::wait::PATIENCE;
 
 const RECIPE: &str = "/usr/local/share/doc/peipkg-manager/contrib/recipes/hello";
@@ -109,6 +110,10 @@ fn installed_farm_works_and_its_files_survive_uninstall() {
     let sweep = root.manager(&["--once"]);
     sweep.assert_success().assert_only_events();
     assert_eq!(sweep.event("build + publish complete")["version"], "1.2.3-1");
+    let created = sweep.event("repository created");
+    let key = &created["key"];
+    assert!(var.join("repo/keys").join(format!("{key}.pub")).exists(), "{created:?}");
+    assert_eq!(created["advice"], format!("peipkg repo add my-packages ADDRESS --anchor {key}"));
     assert_eq!(published_in(&var.join("repo")), ["hello 1.2.3-1 noarch"]);
 
     // An update keeps the configuration and reports that.
@@ -223,6 +228,42 @@ fn install_impossible_is_one_line_and_changes_nothing() {
         assert!(lines.len() == 1 && lines[0].contains(expected), "expected {expected:?}\n{output}");
         assert!(lines[0].starts_with(&format!("make {target}: ")), "{output}");
         assert_eq!(tree(root.dir()), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn install_that_may_not_write_everywhere_writes_nothing() {
+    // Each place is the last that a program or a file of some kind needs.
+    for place in ["usr/local/share/man", "usr/local/share/doc", "etc/peipkg-manager", "usr/local/bin"] {
+        let root = Root::new();
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        root.write(place, "a file");
+        let output = root.make("install", &[]);
+        output.assert_code(2);
+        assert!(output.stderr.contains(&format!("{name} is no directory, expected one for ")), "{output}");
+        assert_eq!(tree(root.dir()), [format!("/{place}")]);
+
+        // Root without its capabilities, and whoever is not root, may not write here.
+        fs::remove_file(root.path(place)).unwrap();
+        fs::set_permissions(root.path(parent), fs::Permissions::from_mode(0o555)).unwrap();
+        let variables = [destdir(root.dir()), "INIT=none".to_owned()];
+        let make = make_command("install", &[&variables[0], &variables[1]]);
+        let mut command = Command::new(if is_root() { "setpriv" } else { "env" });
+        if is_root() {
+            command.args(["--bounding-set=-all", "--inh-caps=-all"]);
+        }
+        command.arg(make.get_program()).args(make.get_args()).current_dir(make.get_current_dir().unwrap());
+        for (name, value) in make.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = Running::spawn(&mut command).wait_exit(PATIENCE);
+        output.assert_code(2);
+        assert!(output.stderr.contains("become root, or give PREFIX and SYSCONFDIR"), "{output}");
+        assert_eq!(tree(root.dir()), [format!("/{parent}/")]);
+        fs::set_permissions(root.path(parent), fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
 

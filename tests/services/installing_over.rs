@@ -91,14 +91,28 @@ fn programs_of_others_are_replaced_only_on_request() {
     );
 }
 
+/// `make install` into `root` with a stand-in for `install`, which runs `script` and then becomes the
+/// machine's program.
+fn install_with_stand_in(root: &Root, script: &str) {
+    let programs = TempDir::with_prefix("programs-").unwrap();
+    let install = programs.path().join("install");
+    fs::write(&install, format!("#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\nexec install \"$@\"\n")).unwrap();
+    fs::set_permissions(&install, fs::Permissions::from_mode(0o755)).unwrap();
+    let machine = std::env::var_os("PATH").unwrap();
+    let path = std::iter::once(programs.path().to_owned()).chain(std::env::split_paths(&machine));
+    let mut command = make_command("install", &[&destdir(root.dir())]);
+    command.env("PATH", std::env::join_paths(path).unwrap());
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_code(2);
+}
+
 #[test]
 fn install_fails_can_be_undone() {
     let root = Root::new();
-    root.write("/usr/local/share/man", "in the way");
-    root.make("install", &[]).assert_code(2);
-    assert!(root.path(MANAGER).exists());
+    // As on a full disk.
+    install_with_stand_in(&root, "case $* in *man8*) exit 1 ;; esac");
+    assert!(root.path(MANAGER).exists() && !root.path(CONFIG).exists(), "{:?}", tree(root.dir()));
     root.uninstall();
-    assert_eq!(tree(root.dir()), ["/usr/local/share/man"]);
+    assert_eq!(tree(root.dir()), [] as [&str; 0]);
 }
 
 /// Whether the test run ignores a signal, for example under nohup: a shell cannot catch it then.
@@ -113,20 +127,8 @@ fn install_ended_by_a_signal_can_be_undone() {
             continue;
         }
         let root = Root::new();
-        // A stand-in that signals the script once, in the middle of its work, and then becomes the
-        // machine's program.
-        let programs = TempDir::with_prefix("programs-").unwrap();
-        let install = programs.path().join("install");
-        let script = format!(
-            "#!/bin/sh\nPATH=${{PATH#*:}}\ncase $* in *man8*) kill -{signal} $PPID ;; esac\nexec install \"$@\"\n"
-        );
-        fs::write(&install, script).unwrap();
-        fs::set_permissions(&install, fs::Permissions::from_mode(0o755)).unwrap();
-        let machine = std::env::var_os("PATH").unwrap();
-        let path = std::iter::once(programs.path().to_owned()).chain(std::env::split_paths(&machine));
-        let mut command = make_command("install", &[&destdir(root.dir())]);
-        command.env("PATH", std::env::join_paths(path).unwrap());
-        Running::spawn(&mut command).wait_exit(PATIENCE).assert_code(2);
+        // In the middle of its work.
+        install_with_stand_in(&root, &format!("case $* in *man8*) kill -{signal} $PPID ;; esac"));
         assert!(root.path(MANAGER).exists() && !root.path(CONFIG).exists(), "{:?}", tree(root.dir()));
         root.uninstall();
         assert_eq!(tree(root.dir()), [] as [&str; 0], "{signal}");

@@ -16,6 +16,7 @@ mod installing;
 mod installing_over;
 mod nginx;
 mod openrc;
+mod packages;
 mod page_commands;
 mod rotation;
 mod runit;

@@ -15,6 +15,8 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("make uninstall", "tests/services/installing.rs does"),
     ("make bench", "takes minutes"),
     ("make test", "is what runs this"),
+    ("make static", "builds for release; make reproducible does"),
+    ("peipkg repo add", "is a command of the clients"),
     ("make", "builds for release; the test has built"),
     ("cargo ", "builds"),
     ("python3 contrib/bench/", "takes minutes"),

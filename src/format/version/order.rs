@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 
 use super::{ORDINARY_WORD, Segment, Version, rank, segments, sort_key};
+use crate::sort::sort_places;
 
 /// Returns the places of `versions`, newest first; equal versions keep their order. Contradicts
 /// [`Version::compare`] only for two versions of a cycle.
@@ -15,8 +16,8 @@ pub fn newest_first(versions: &[Version]) -> Vec<usize> {
     let keys: Vec<Vec<Segment<'_>>> =
         versions.iter().map(|version| segments(version.upstream()).collect()).collect();
     let mut order: Vec<usize> = (0..versions.len()).collect();
-    order.sort_by(|a, b| versions[*b].revision().cmp(&versions[*a].revision()));
-    order.sort_by(|a, b| versions[*b].epoch().cmp(&versions[*a].epoch()));
+    sort_places(&mut order, &|a, b| versions[b].revision().cmp(&versions[a].revision()));
+    sort_places(&mut order, &|a, b| versions[b].epoch().cmp(&versions[a].epoch()));
     for group in order.chunk_by_mut(|a, b| versions[*a].epoch() == versions[*b].epoch()) {
         sort_from(group, &keys, 0);
     }
@@ -39,7 +40,7 @@ fn sort_from(order: &mut [usize], keys: &[Vec<Segment<'_>>], place: usize) {
         };
         key(b).cmp(&key(a))
     };
-    order.sort_by(compare);
+    sort_places(order, &|a, b| compare(&a, &b));
     for group in order.chunk_by_mut(|a, b| compare(a, b).is_eq()) {
         if segment(&group[0]).is_some() {
             sort_from(group, keys, place + 1);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
 
 use crate::farm::status::{Failure, InFlight, Poll, Status, Time};
 use crate::http::page::html::Html;
@@ -193,9 +194,9 @@ pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize
     }
     let failed =
         status.failures.iter().flatten().map(|(version, _)| version.split('@').next().unwrap_or(version));
-    let failed: BTreeSet<&str> = failed.collect();
+    let failed = failed.fold(BTreeSet::new(), sort::included);
     let held = status.held.iter().filter(|held| held.version.is_none());
-    let held: BTreeSet<&str> = held.map(|held| &*held.recipe).collect();
+    let held = held.map(|held| &*held.recipe).fold(BTreeSet::new(), sort::included);
     html.markup("<table>");
     if last > 1 {
         html.markup("<caption>").text(format_args!("Page {number} of {last}")).markup("</caption>");

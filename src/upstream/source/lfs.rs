@@ -11,6 +11,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::regular_file;
+use peipkg_format::sort;
 
 use crate::process::ProcessError;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -125,7 +126,7 @@ fn candidates(directory: &Path) -> io::Result<Vec<PathBuf>> {
         }
         Ok(())
     })?;
-    found.sort();
+    sort::sort(&mut found);
     Ok(found)
 }
 

@@ -26,6 +26,8 @@ use ureq::unversioned::resolver::ResolvedSocketAddrs;
 use ureq::unversioned::transport::time::Duration as Time;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, TcpConnector, Transport};
 
+use peipkg_format::sort;
+
 use crate::upstream::listing::net::tls;
 
 /// How long to wait for an address while there are others: a handshake around the world takes a
@@ -153,7 +155,7 @@ fn in_turn(addresses: &[SocketAddr], demoted: &HashSet<SocketAddr>) -> Vec<Socke
             (demoted.contains(address), *place, is_second, *address)
         })
         .collect();
-    order.sort_by_key(|(is_demoted, place, is_second, _)| (*is_demoted, *place, *is_second));
+    sort::sort_by(&mut order, |a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
     order.into_iter().map(|(.., address)| address).collect()
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use peipkg_format::package::check_package_name;
+use peipkg_format::repository_layout::handle;
 
 use super::Facts;
 use super::markup::{escape, fill, package_link, web_link};
@@ -56,17 +57,6 @@ pub(super) fn render(facts: &Facts<'_>) -> String {
             ("keys", &keys(&facts.keys)),
         ],
     )
-}
-
-/// Returns the name under which a client may keep the repository `name`. It becomes part of a
-/// command that people copy, so it has no character with a meaning for a shell.
-fn handle(name: &str) -> String {
-    let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let kept: String = name.chars().map(|c| if is_kept(c) { c } else { '-' }).collect();
-    match kept.trim_matches(['-', '.']) {
-        "" => "packages".to_owned(),
-        kept => kept.to_owned(),
-    }
 }
 
 fn keys(fingerprints: &[&str]) -> String {
@@ -192,20 +182,6 @@ mod tests {
         assert!(!page.contains("{{") && page.contains(">0 packages<"), "{page}");
         assert!(page.contains("<p id=\"none\">No packages yet."), "{page}");
         assert!(page.contains("<meta name=\"description\" content=\"Packages of "), "{page}");
-    }
-
-    #[test]
-    fn handle_has_no_character_with_a_meaning_for_a_shell() {
-        for (name, expected) in [
-            ("official", "official"),
-            ("My Repo; rm -rf ~", "My-Repo--rm--rf"),
-            ("--help", "help"),
-            ("../$(x)", "x"),
-            ("漢字", "packages"),
-            ("a\n\u{202e}b", "a--b"),
-        ] {
-            assert_eq!(handle(name), expected, "{name:?}");
-        }
     }
 
     #[test]
