@@ -103,6 +103,7 @@ fn answer(status: &str, body: &str, head_only: bool, keep_alive: bool, now: Syst
 
 /// A request with a complete head.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Request {
     /// The length of its head, in bytes.
     pub(crate) head: usize,
