@@ -85,26 +85,28 @@ class Daemon:
         wait_logged(self.farm.log, self.process, "poll complete", self.rosters * self.recipes)
         return cpu(self.process) - before
 
-    def reload_and_poll(self, path, pause):
-        """Reloads and polls; returns the milliseconds of each request for `path` meanwhile, and the
-        most memory that the daemon had."""
+    def reload_and_poll(self, path, pause, *others):
+        """Reloads and polls, while others read the paths `others`; returns the milliseconds of each
+        request for `path` meanwhile, and the most memory that the daemon had."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-        times, over = [], threading.Event()
+        times, over = {path: [] for path in (path, *others)}, threading.Event()
         # Else this program's own threads would wait for each other as long as for the daemon.
         sys.setswitchinterval(0.0002)
 
-        def ask():
+        def ask(path):
             while not over.is_set():
-                times.append(get(self.farm.port, path))
+                times[path].append(get(self.farm.port, path))
                 time.sleep(pause)
 
-        asking = threading.Thread(target=ask, daemon=True)
-        asking.start()
+        asking = [threading.Thread(target=ask, args=[path], daemon=True) for path in times]
+        for thread in asking:
+            thread.start()
         self.reload()
         self.poll()
         over.set()
-        asking.join()
-        return times, memory(self.process.pid, "VmHWM")
+        for thread in asking:
+            thread.join()
+        return times[path], memory(self.process.pid, "VmHWM")
 
 
 def scale():
@@ -112,7 +114,7 @@ def scale():
     tags, rounds = 5, 3 if SMALL == 1 else 1
     small, large = (Daemon(recipes // SMALL, tags) for recipes in (1000, 10_000))
     polls, reloads = {small: [], large: []}, {small: [], large: []}
-    healthz, statuses, peaks = [], {small: [], large: []}, []
+    healthz, beside, statuses, peaks = [], [], {small: [], large: []}, []
     for _ in range(rounds):
         # As many polls of the small farm as of the large one.
         for farm in [small] * 10 + [large]:
@@ -121,6 +123,7 @@ def scale():
         times, peak = large.reload_and_poll("/healthz", 0.002)
         healthz.append(max(times))
         peaks.append(peak)
+        beside.append(max(large.reload_and_poll("/healthz", 0.002, "/status", "/", "/metrics")[0]))
         for farm in (small, large):
             statuses[farm] += farm.reload_and_poll("/status", 0.1)[0]
     calm = max(get(large.farm.port, "/healthz") for _ in range(1000))
@@ -138,6 +141,7 @@ def scale():
     row(f"{case}: resident memory after all polls", large.resident, "MiB", 32, summary=True)
     row(f"{case}: most memory while it reloads and polls", max(peaks), "MiB", 40, f"in the first {peaks[0]:.1f} MiB", summary=True)
     row(f"{case}: longest /healthz meanwhile, wall", healthz, "ms", 50, f"at rest {calm:.1f} ms", summary=True)
+    row(f"{case}: the same, while others read all pages", beside, "ms", 50, summary=True)
     for number, farm in enumerate((small, large)):
         case = f"daemon, {farm.recipes:,} x {tags}"
         row(f"{case}: CPU of a poll without news", polls[farm] if farm is large else of_small, "ms")

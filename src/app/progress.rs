@@ -2,29 +2,44 @@
 //! and the build in progress with its duration. It is the terminal's last line; the log is written
 //! through it, so that the log's lines stay above. Without a terminal there is no line.
 
-use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use peipkg_format::duration;
 
 use crate::farm::moment::Moment;
 use crate::farm::progress::Progress;
 use crate::process::environment;
 
-/// How often the line is redrawn during a build: it counts seconds.
+/// How often the line is drawn again: it counts seconds.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The least time between two changes that are drawn: thousands of polls a second must not wait for
+/// a slow terminal. The next tick shows the others.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Erases the terminal's line, and goes to its beginning.
+const ERASE: &str = "\r\x1b[2K";
+
+/// Between these, a terminal cuts what is wider than itself, instead of beginning another line.
+const NO_WRAP: [&str; 2] = ["\x1b[?7l", "\x1b[?7h"];
 
 /// The progress line. Clones share one terminal line.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    bar: ProgressBar,
+    last: Arc<Mutex<LastLine>>,
     shown: Option<Progress>,
-    /// Tells the ticker whether to count.
-    counts: Sender<bool>,
+}
+
+/// The terminal's last line. Nothing is drawn while its text is empty.
+#[derive(Debug, Default)]
+struct LastLine {
+    text: String,
+    /// When the step began whose seconds it counts.
+    since: Option<Instant>,
+    drawn: Option<Instant>,
 }
 
 impl Line {
@@ -34,22 +49,15 @@ impl Line {
         if !io::stderr().is_terminal() || is_dumb() {
             return None;
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let (counts, is_counting) = unbounded();
-        let line = Self { bar, shown: None, counts };
-        // Set a template and a message now: the default style would draw a bar below the log lines
-        // of the start.
-        line.set_work(None);
-        line.bar.set_message("starting");
-        if line.bar.is_hidden() {
-            return None;
-        }
-        // indicatif's own ticker starts a thread for each build, and panics without it.
-        let bar = line.bar.clone();
-        let ticker = thread::Builder::new().name("ticker".into()).spawn(move || tick(&bar, &is_counting));
+        let this = Self { last: Arc::default(), shown: None };
+        let line = this.clone();
+        let tick = move || loop {
+            thread::sleep(TICK);
+            line.last().draw(b"");
+        };
         // Without the thread the line still shows each change.
-        drop(ticker);
-        Some(line)
+        drop(thread::Builder::new().name("ticker".into()).spawn(tick));
+        Some(this)
     }
 
     /// Shows the progress at `now`.
@@ -57,36 +65,43 @@ impl Line {
         if self.shown.as_ref() == Some(&progress) {
             return;
         }
-        let work = |progress: &Progress| progress.work.clone();
-        if self.shown.as_ref().map(work) != Some(work(&progress)) {
-            self.set_work(progress.work.as_ref().map(|(_, started)| now.saturating_since(*started)));
+        let elapsed = progress.work.as_ref().map(|(_, started)| now.saturating_since(*started));
+        let mut last = self.last();
+        last.text = progress.to_string();
+        last.since = elapsed.and_then(|elapsed| Instant::now().checked_sub(elapsed));
+        if last.drawn.is_none_or(|drawn| drawn.elapsed() >= PAUSE) {
+            last.draw(b"");
         }
-        self.bar.set_message(progress.to_string());
+        drop(last);
         self.shown = Some(progress);
-    }
-
-    /// Counts the seconds of a step that has taken `elapsed` so far, or counts none.
-    fn set_work(&self, elapsed: Option<Duration>) {
-        let template = if elapsed.is_some() { "{msg} for {time}" } else { "{msg}" };
-        // A test holds that the templates are valid.
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            let time = |state: &ProgressState, out: &mut dyn fmt::Write| {
-                let _ = out.write_str(&duration::format(Duration::from_secs(state.elapsed().as_secs())));
-            };
-            self.bar.set_style(style.with_key("time", time));
-        }
-        if let Some(elapsed) = elapsed {
-            self.bar.reset_elapsed();
-            self.bar.set_elapsed(elapsed);
-        }
-        // Fails only without the thread.
-        let _ = self.counts.send(elapsed.is_some());
     }
 
     /// Removes the line from the terminal.
     pub(crate) fn clear(&self) {
-        let _ = self.counts.send(false);
-        self.bar.finish_and_clear();
+        let mut last = self.last();
+        last.text.clear();
+        last.draw(b"");
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastLine> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LastLine {
+    /// Draws the line again, below `log`. One write: nothing that others write comes between.
+    fn draw(&mut self, log: &[u8]) {
+        let erase = if self.drawn.take().is_some() { ERASE } else { "" };
+        let mut bytes = [erase.as_bytes(), log].concat();
+        if !self.text.is_empty() {
+            let seconds = |since: Instant| Duration::from_secs(since.elapsed().as_secs());
+            let time = self.since.map(|since| format!(" for {}", duration::format(seconds(since))));
+            let [cut, wrap] = NO_WRAP;
+            bytes.extend([cut, &self.text, time.as_deref().unwrap_or_default(), wrap].concat().into_bytes());
+            self.drawn = Some(Instant::now());
+        }
+        // There is nobody to tell that the terminal is gone.
+        let _ = io::stderr().write_all(&bytes);
     }
 }
 
@@ -95,42 +110,14 @@ pub(crate) fn is_dumb() -> bool {
     environment::variable("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
-/// Redraws the line every [`TICK`] while it counts. Sleeps otherwise.
-fn tick(bar: &ProgressBar, is_counting: &Receiver<bool>) {
-    let mut counts = false;
-    loop {
-        let next = if counts {
-            is_counting.recv_timeout(TICK)
-        } else {
-            is_counting.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        match next {
-            Ok(change) => counts = change,
-            Err(RecvTimeoutError::Timeout) => bar.tick(),
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-/// Writes above the line.
+/// Writes whole lines above the line.
 impl io::Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bar.suspend(|| io::stderr().write(bytes))
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.last().draw(lines);
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_are_valid() {
-        for template in ["{msg} for {time}", "{msg}"] {
-            assert!(ProgressStyle::with_template(template).is_ok());
-        }
     }
 }

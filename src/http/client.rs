@@ -44,11 +44,13 @@ pub(super) struct Client {
     state: State,
     /// Bytes that were read but not yet parsed: part of a head, or pipelined requests.
     input: Vec<u8>,
-    /// How many requests the routes have answered.
+    /// How many of its requests were answered.
     pub(super) answered: u64,
     keep_alive: bool,
     /// Whether the answer has no body.
     head_only: bool,
+    /// Whether it asks for `/healthz`.
+    asks_health: bool,
 }
 
 enum State {
@@ -95,6 +97,7 @@ impl Client {
             answered: 0,
             keep_alive: true,
             head_only: false,
+            asks_health: false,
         })
     }
 
@@ -104,7 +107,8 @@ impl Client {
     }
 
     pub(super) fn sends_body(&self) -> bool {
-        matches!(self.state, State::Body { .. })
+        // `/healthz` needs room for nothing but a body.
+        matches!(self.state, State::Body { missing, .. } if missing > 0 || !self.asks_health)
     }
 
     /// Whether it has sent a part of a request that is not answered.
@@ -132,7 +136,7 @@ impl Client {
         }
     }
 
-    /// Answers the request that the routes had, with the bytes of a whole answer.
+    /// Answers its request with the bytes of a whole answer.
     pub(super) fn take_answer(&mut self, answer: Vec<u8>) {
         self.answered += 1;
         self.reply(answer);
@@ -183,6 +187,7 @@ impl Client {
                 self.input.drain(..head.head);
                 self.keep_alive = head.keep_alive;
                 self.head_only = head.head_only;
+                self.asks_health = head.asks_health;
                 if head.expects_continue && self.input.len() < head.body {
                     // A fresh socket has room for 25 bytes; if it has not, the client is at fault.
                     self.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -209,6 +214,10 @@ impl Client {
 
     fn read_body(&mut self) -> io::Result<Step> {
         let State::Body { missing, request } = &mut self.state else { return Ok(Step::Again) };
+        if *missing == 0 && self.asks_health {
+            self.take_answer(frame::healthy(self.head_only, self.keep_alive, SystemTime::now()));
+            return Ok(Step::Again);
+        }
         if *missing == 0 {
             let request = std::mem::take(request);
             self.deadline = Instant::now() + ROUTES_DEADLINE;

@@ -81,18 +81,29 @@ impl Refusal {
     /// answers a HEAD.
     pub(crate) fn answer(self, head_only: bool, now: SystemTime) -> Vec<u8> {
         let (status, text) = self.status_and_text();
-        let (date, length) = (httpdate::fmt_http_date(now), text.len() + 1);
-        let body = if head_only { String::new() } else { format!("{text}\n") };
-        format!(
-            "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
-        .into_bytes()
+        answer(status, &format!("{text}\n"), head_only, false, now)
     }
+}
+
+/// Returns the answer of `/healthz`.
+pub(crate) fn healthy(head_only: bool, keep_alive: bool, now: SystemTime) -> Vec<u8> {
+    answer("200 OK", "ok", head_only, keep_alive, now)
+}
+
+fn answer(status: &str, body: &str, head_only: bool, keep_alive: bool, now: SystemTime) -> Vec<u8> {
+    let (date, length) = (httpdate::fmt_http_date(now), body.len());
+    let connection = if keep_alive { "" } else { "Connection: close\r\n" };
+    let body = if head_only { "" } else { body };
+    format!(
+        "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         X-Content-Type-Options: nosniff\r\nContent-Length: {length}\r\n{connection}\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// A request with a complete head.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Request {
     /// The length of its head, in bytes.
     pub(crate) head: usize,
@@ -102,6 +113,8 @@ pub(crate) struct Request {
     pub(crate) keep_alive: bool,
     /// Whether the method is HEAD: the answer announces a length, but has no body.
     pub(crate) head_only: bool,
+    /// Whether it asks for `/healthz`, which the gate answers itself.
+    pub(crate) asks_health: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
     /// The rewritten head.
@@ -133,6 +146,7 @@ pub(crate) fn request(input: &[u8]) -> Result<Option<Request>, Refusal> {
         body: 0,
         keep_alive: version == 1,
         head_only: method == "HEAD",
+        asks_health: matches!(method, "GET" | "HEAD") && path.split('?').next() == Some("/healthz"),
         expects_continue: false,
         passed_on: format!("{method} {path} HTTP/1.1\r\n").into_bytes(),
     };

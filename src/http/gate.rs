@@ -1,5 +1,5 @@
 //! The gate: one thread that holds every client, and passes on only complete requests within their
-//! limits.
+//! limits. It answers `/healthz` itself: that must not wait for a slow answer of the routes.
 //!
 //! A server with a thread for each connection is ended by a few thousand silent clients. Here they
 //! cost a socket and a few kilobytes each: every state has a deadline, and when there are too many

@@ -1,5 +1,5 @@
-//! Answers the requests that the gate passes on, one after the other. Only the signed webhook may
-//! change the farm, and no answer may wait for a poll or a build.
+//! Answers the requests that the gate passes on, one after the other: all but `/healthz`. Only the
+//! signed webhook may change the farm, and no answer may wait for a poll or a build.
 
 use std::io;
 use std::sync::Arc;
@@ -71,7 +71,6 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
         let url = request.url().to_owned();
         let (path, query) = url.split_once('?').unwrap_or((&url, ""));
         match (path, request.method()) {
-            ("/healthz", Method::Get | Method::Head) => Answer::text(200, "ok"),
             ("/status", Method::Get | Method::Head) => {
                 Answer { status: 200, content_type: JSON, body: self.status(), headers: &[] }
             }
@@ -160,8 +159,7 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
 
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
-        let body = if text == "ok" { Arc::from(&b"ok"[..]) } else { format!("{text}\n").into_bytes().into() };
-        Self { status, content_type: TEXT, body, headers: &[] }
+        Self { status, content_type: TEXT, body: format!("{text}\n").into_bytes().into(), headers: &[] }
     }
 
     fn not_allowed(allow: &'static [(&'static str, &'static str)]) -> Self {

@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 use crate::farm::status::Status;
 
 /// How long a request waits for the loop. While the loop reads many recipes or a long index, the
-/// routes show the last snapshot, and `/healthz` is not kept waiting behind `/status`.
+/// routes show the last snapshot, and webhooks are not kept waiting behind `/status`.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A request for a snapshot.

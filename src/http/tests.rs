@@ -190,6 +190,38 @@ fn requests_beyond_the_connections_wait_for_their_turn() {
 }
 
 #[test]
+fn healthz_waits_for_no_other_answer_and_no_room() {
+    let (listener, addr) = listener();
+    let (asks, go) = held_gate(listener, MANY);
+    // The routes hang in the first request. The others take all connections and all room.
+    let mut others = vec![thread::spawn(move || receive(send(addr, &post(MAX_BODY, MAX_BODY))))];
+    assert_eq!(asks.recv_timeout(PATIENCE).unwrap(), MAX_BODY as u64);
+    others.extend((0..20).map(|_| thread::spawn(move || receive(send(addr, &post(400_000, 400_000))))));
+    let ask = |head: &str| receive(send(addr, format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()));
+    for _ in 0..10 {
+        let answer = ask("GET /healthz?probe HTTP/1.1");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok"), "{answer}");
+        assert!(ask("HEAD /healthz HTTP/1.1").ends_with("Connection: close\r\n\r\n"));
+    }
+    assert!(!others.iter().any(thread::JoinHandle::is_finished), "nothing hung");
+    (0..21).for_each(|_| go.send(()).unwrap());
+    for client in others {
+        assert!(client.join().unwrap().ends_with("\r\n\r\nok"));
+    }
+    // On one connection, the answers keep the order of the requests, and the end of each is its own.
+    let pipelined = b"GET /healthz HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\nPOST /healthz HTTP/1.1\r\n\r\n\
+        GET /healthz HTTP/1.1\r\nContent-Length: 9\r\n\r\nunread me\
+        HEAD /healthz HTTP/1.1\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n";
+    let client = send(addr, pipelined);
+    (0..2).for_each(|_| go.send(()).unwrap());
+    let answers = receive(client);
+    let bodies = answers.split("\r\n\r\n").map(|part| part.split("HTTP/1.1 200").next().unwrap_or_default());
+    let bodies: Vec<_> = bodies.skip(1).collect();
+    assert_eq!(bodies, ["ok", "ok", "ok", "ok", "", "ok"], "{answers}");
+    assert_eq!(answers.matches("Server: tiny-http").count(), 2, "{answers}");
+}
+
+#[test]
 fn client_with_much_to_read_does_not_block_the_gate() {
     // Several turns of the gate, and no more than the sockets hold before anybody reads.
     const LENGTH: usize = 600_000;

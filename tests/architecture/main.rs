@@ -90,7 +90,8 @@ const IMPURE: [&str; 21] = [
 ];
 
 /// The files that hold a lock, and what it protects. None of it is state of the farm.
-const LOCKS: [(&str, &str); 14] = [
+const LOCKS: [(&str, &str); 15] = [
+    ("app/progress.rs", "the terminal's last line"),
     ("process/running_groups.rs", "the process groups that a second stop ends"),
     ("process/users_of.rs", "the work directories that builds have asked about"),
     ("repository/archive_file.rs", "how the archive index looked when it was read last"),
