@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn two_hashes_are_those_of_each_file_whatever_the_lengths_of_the_parts() {
-        let text: Vec<u8> = (0..3_000_000_u32).map(|number| number.wrapping_mul(number / 7).to_le_bytes()[0]).collect();
+        let text: Vec<u8> =
+            (0..3_000_000_u32).map(|number| number.wrapping_mul(number / 7).to_le_bytes()[0]).collect();
         for (read, written) in [(1, 1), (63, 65), (64, 64), (100_001, 99), (131_072, 700), (7, 600_000)] {
             let (all, mut old) = (&text[..text.len().min(read * 10_000)], tempfile::tempfile().unwrap());
             io::Write::write_all(&mut old, all).unwrap();
