@@ -1,8 +1,8 @@
 //! The versions that are built and not yet published, and which of them to publish next. Pure.
 //!
 //! One publish takes all versions that have never failed: groups form by themselves while a publish
-//! is slow, and stay single while publishes are quick. While builds run, a publish is followed by a rest
-//! of the same length: what they finish meanwhile costs no publish of its own. A version whose publish failed is tried alone
+//! is slow, and stay single while publishes are quick. While builds run, a publish is followed by a
+//! rest: what they finish meanwhile costs no publish of its own. A version whose publish failed is tried alone
 //! from then on, so one bad package delays only itself. Both kinds share the publisher's time, and so
 //! do the recipes of the failed versions.
 
@@ -18,6 +18,9 @@ use crate::farm::counted::Counted;
 use crate::farm::events::{JobKey, PendingOutputs, PublishJob};
 use crate::farm::moment::Moment;
 use crate::farm::turns::Turns;
+
+/// How much longer than a publish the rest after it is: publishing must not keep a processor busy.
+const REST: u32 = 3;
 
 /// The longest rest after a publish. A version that is built must not wait long for one that is slow.
 const LONGEST_REST: Duration = Duration::from_secs(10);
@@ -225,9 +228,9 @@ impl Publishing {
         None
     }
 
-    /// Lets the publisher rest as long as the publish `running` took.
+    /// Lets the publisher rest after the publish `running`.
     pub(super) fn rest_after(&mut self, running: &Running, now: Moment) {
-        self.rested = now + now.saturating_since(running.started).min(LONGEST_REST);
+        self.rested = now + (now.saturating_since(running.started) * REST).min(LONGEST_REST);
     }
 
     /// Whether the next publish waits for the end of the rest, because builds may finish more for it.
