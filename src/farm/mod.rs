@@ -237,8 +237,8 @@ impl Farm {
         self.report_unmatched(now, &mut effects);
         self.requeue_due_retries(now);
         self.start_polls(now, &mut effects);
-        self.start_publish(now, &mut effects);
         self.start_builds(now, &mut effects);
+        self.start_publish(now, &mut effects);
         self.start_upload(now, &mut effects);
         effects.0
     }
@@ -250,11 +250,17 @@ impl Farm {
 
     /// Returns when to send [`Event::DeadlineReached`] if nothing happens before.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        let rest = self.publishing.rests_until();
         if let Some(stop) = &self.stopping {
-            return (!self.is_working() && self.schedule.has_running()).then_some(stop.polls_abandoned);
+            return if self.is_working() {
+                rest
+            } else {
+                self.schedule.has_running().then_some(stop.polls_abandoned)
+            };
         }
         let retry = self.failures.next_retry().filter(|_| !self.options.once);
-        let deadlines = [retry, self.upload.next(), self.schedule.next_deadline(), self.hooks.line.due()];
+        let deadlines =
+            [rest, retry, self.upload.next(), self.schedule.next_deadline(), self.hooks.line.due()];
         deadlines.into_iter().flatten().min()
     }
 

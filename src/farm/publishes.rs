@@ -27,7 +27,7 @@ impl Farm {
 
     /// Starts the next publish. A drain publishes what it has built, and does not repeat failures.
     pub(super) fn start_publish(&mut self, now: Moment, effects: &mut Effects) {
-        if self.is_aborted() {
+        if self.is_aborted() || self.publishing.rests(now, !self.flights.is_empty()) {
             return;
         }
         let (failures, is_draining) = (&self.failures, self.stopping.is_some());
@@ -36,10 +36,13 @@ impl Farm {
         let group = self.publishing.start(&self.archive, now, may_try_alone, |outputs, presence| {
             published.push((outputs, presence));
         });
-        for (outputs, presence) in published {
-            self.failures.remove(&outputs.key);
-            self.drop_published(outputs, presence, now, effects);
+        if !published.is_empty() {
+            for (outputs, presence) in published {
+                self.failures.remove(&outputs.key);
+                self.drop_published(outputs, presence, now, effects);
+            }
             self.requeue_aside();
+            self.start_builds(now, effects);
         }
         let Some(group) = group else { return };
         for job in group.iter().filter(|job| !job.is_new) {
@@ -69,6 +72,7 @@ impl Farm {
     }
 
     fn on_published(&mut self, running: Running, now: Moment, effects: &mut Effects) {
+        self.publishing.rest_after(&running, now);
         for PublishJob { outputs: PendingOutputs { key, directory, packages }, .. } in running.versions {
             let Finished { build_started, has_failed } = self.publishing.finish(&directory);
             let recovered = self.failures.remove(&key).is_some() || has_failed;

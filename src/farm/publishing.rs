@@ -1,12 +1,14 @@
 //! The versions that are built and not yet published, and which of them to publish next. Pure.
 //!
 //! One publish takes all versions that have never failed: groups form by themselves while a publish
-//! is slow, and stay single while publishes are quick. A version whose publish failed is tried alone
+//! is slow, and stay single while publishes are quick. While builds run, a publish is followed by a
+//! rest: what they finish meanwhile costs no publish of its own. A version whose publish failed is tried alone
 //! from then on, so one bad package delays only itself. Both kinds share the publisher's time, and so
 //! do the recipes of the failed versions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use peipkg_format::archive_index::{Archive, Presence};
 use peipkg_format::package::PackageName;
@@ -16,6 +18,12 @@ use crate::farm::counted::Counted;
 use crate::farm::events::{JobKey, PendingOutputs, PublishJob};
 use crate::farm::moment::Moment;
 use crate::farm::turns::Turns;
+
+/// How much longer than a publish the rest after it is: publishing must not keep a processor busy.
+const REST: u32 = 3;
+
+/// The longest rest after a publish. A version that is built must not wait long for one that is slow.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// The state of the publisher and of its queue.
 #[derive(Debug, Default)]
@@ -33,6 +41,10 @@ pub(super) struct Publishing {
     /// The packages that are pending or being built.
     claimed: Archive,
     running: Option<Running>,
+    /// When the rest after the last publish ends.
+    rested: Moment,
+    /// The end of the rest if a version waits for it.
+    rests_until: Option<Moment>,
 }
 
 /// A pending version.
@@ -214,6 +226,23 @@ impl Publishing {
             }
         }
         None
+    }
+
+    /// Lets the publisher rest after the publish `running`.
+    pub(super) fn rest_after(&mut self, running: &Running, now: Moment) {
+        self.rested = now + (now.saturating_since(running.started) * REST).min(LONGEST_REST);
+    }
+
+    /// Whether the next publish waits for the end of the rest, because builds may finish more for it.
+    pub(super) fn rests(&mut self, now: Moment, are_builds_running: bool) -> bool {
+        let waits = self.running.is_none() && are_builds_running && self.ready_len() > 0;
+        self.rests_until = (waits && now < self.rested).then_some(self.rested);
+        self.rests_until.is_some()
+    }
+
+    /// Returns when a waiting version is published, although builds may still run.
+    pub(super) fn rests_until(&self) -> Option<Moment> {
+        self.rests_until
     }
 
     /// Returns the publish in progress.

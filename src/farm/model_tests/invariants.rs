@@ -79,7 +79,9 @@ impl World {
                 .any(|(build, _)| Some(&build.upstream.url) == url.map(|upstream| &upstream.url))
         });
         self.check(!(has_free_builder && may_build), "a builder has nothing to do");
-        let may_publish = self.publish.is_none() && !self.aborted;
+        let rests = self.farm.publishing.rests_until().is_some();
+        self.check(!rests || !self.builds.is_empty(), "the publisher rests, and no build runs");
+        let may_publish = self.publish.is_none() && !self.aborted && !rests;
         self.check(!may_publish || self.farm.publishing.ready_len() == 0, "the publisher has nothing to do");
         self.check(self.farm.queue.len() == self.farm.queue.iter().count(), "the queue counts wrongly");
         let deadline = self.farm.next_deadline();

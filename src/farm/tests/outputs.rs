@@ -51,6 +51,49 @@ fn versions_finished_during_a_publish_are_published_together() {
 }
 
 #[test]
+fn publisher_rests_three_times_as_long_as_it_worked_while_builds_run() {
+    let seconds = Duration::from_secs;
+    for (publish, rest) in [(seconds(2), seconds(6)), (MINUTE * 5, seconds(10))] {
+        let mut bench = with_finished(&["a", "b", "c", "d"]);
+        bench.tags("d", &["v1", "v2", "v3", "v4"]);
+        bench.now += publish;
+        bench.published();
+        assert!(bench.publishing().is_empty(), "a build is running");
+        bench.built();
+        let rested = bench.now + rest;
+        assert_eq!(bench.farm.next_deadline(), Some(rested));
+        bench.now += rest - Duration::from_millis(1);
+        bench.event(Event::DeadlineReached);
+        assert!(bench.publishing().is_empty());
+        bench.sleep_until(rested);
+        assert_eq!(bench.publishing(), ["b@1-1", "c@1-1", "d@1-1", "d@4-1"]);
+        // Nothing more can come: it begins at once. So it does after a refusal.
+        bench.now += publish;
+        bench.built();
+        bench.built();
+        bench.publish_fails();
+        assert_eq!(bench.publishing(), ["d@2-1", "d@3-1"]);
+        bench.now += publish;
+        bench.published();
+        assert!(bench.farm.flights.is_empty());
+        assert_eq!(bench.publishing(), ["b@1-1"]);
+    }
+}
+
+#[test]
+fn stop_does_not_wait_for_the_rest_of_the_publisher() {
+    let mut bench = with_finished(&["a", "b"]);
+    bench.tags("a", &["v1", "v2"]);
+    bench.now += MINUTE;
+    bench.published();
+    bench.event(Event::StopRequested);
+    assert!(bench.publishing().is_empty(), "a build is running");
+    assert_eq!(bench.farm.next_deadline(), Some(bench.now + Duration::from_secs(10)));
+    bench.built();
+    assert_eq!(bench.publishing(), ["a@2-1", "b@1-1"]);
+}
+
+#[test]
 fn refused_group_is_published_one_by_one_and_a_bad_member_delays_only_itself() {
     let mut bench = with_finished(&["a", "b", "c", "d"]);
     bench.published();

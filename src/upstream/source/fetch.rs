@@ -36,6 +36,9 @@ const FETCH_DEADLINE: Duration = Duration::from_hours(1);
 /// upstreams must not fill the disk. The cache drops the least recently used ones first.
 const MAX_CACHED: u64 = 4 * 1024 * 1024 * 1024;
 
+/// How many builds a cached repository serves. It gets slower with each tag that it has.
+const MAX_BUILDS: usize = 100;
+
 /// The tag to fetch, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
@@ -83,6 +86,8 @@ struct Repository {
     size: u64,
     /// When it was used last.
     used: Instant,
+    /// For how many builds.
+    builds: usize,
 }
 
 impl Sources {
@@ -116,6 +121,9 @@ impl Sources {
             log,
         };
         let mut cached = self.take(|cached| cached.url == *source.url).pop();
+        if let Some(old) = cached.take_if(|cached| cached.is_old()) {
+            durable::clear(&old.path);
+        }
         let (now, state) = (Moment::from_duration(self.started.elapsed()), &self.state);
         let chances = Chances { is_cached: cached.is_some(), has_next: !source.next_tags.is_empty() };
         let (repository, fetched) =
@@ -182,7 +190,7 @@ impl Sources {
         }
         repository.size = disk_usage(std::slice::from_ref(&repository.path), u64::MAX);
         let most = attempt.git.source_limit().map_or(MAX_CACHED, |limit| limit.bytes.min(MAX_CACHED));
-        repository.used = Instant::now();
+        (repository.used, repository.builds) = (Instant::now(), repository.builds + 1);
         let mut too_many = Vec::new();
         let mut cached = self.cached();
         cached.push(repository);
@@ -212,7 +220,20 @@ impl Repository {
     /// Describes a repository at `path` that is still to be made.
     fn new(url: &UpstreamUrl, path: PathBuf) -> Self {
         let modules = Modules::new(path.join("modules"));
-        Self { url: url.clone(), path, prefetched: Prefetched::new(), modules, size: 0, used: Instant::now() }
+        Self {
+            url: url.clone(),
+            path,
+            prefetched: Prefetched::new(),
+            modules,
+            size: 0,
+            used: Instant::now(),
+            builds: 0,
+        }
+    }
+
+    /// Whether a new one would cost less, because nothing is prefetched.
+    fn is_old(&self) -> bool {
+        self.builds >= MAX_BUILDS && self.prefetched.is_empty()
     }
 
     /// Returns what fetching into it and writing files below `directory` may add to the disk. Its

@@ -49,6 +49,11 @@ impl Prefetched {
         Self { tags: HashMap::new(), window: 1 }
     }
 
+    /// Whether no tag is prefetched.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tags.is_empty()
+    }
+
     /// Removes `tag`, and returns it if it is fresh. An upstream can move a tag, so an expired one
     /// must be fetched again.
     pub(super) fn take(&mut self, tag: &str, now: Moment) -> Option<FetchedTag> {

@@ -3,23 +3,20 @@
 //! Must not interpret entries: that belongs to `entry`.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use peipkg_format::repository_layout as layout;
-use sha2::{Digest as _, Sha256};
 
 use super::error::RepoError;
-use crate::chunks::for_each_chunk;
+use super::hashing::Output;
 use crate::digest::Digest;
 use crate::manifest::SCHEMA_VERSION;
 
 pub(super) use peipkg_format::regular_file::MAX_INDEX;
-
-/// Bytes that are buffered before a write. Writing an index in pieces of 128 KiB costs the system a fifth
-/// more.
-const BUFFER: usize = 512 * 1024;
 
 /// The two indexes (PSD-009 §9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,32 +103,38 @@ pub struct Header<'a> {
 
 /// Writes an index, entry by entry.
 pub(super) struct IndexWriter {
-    out: BufWriter<Hashing<File>>,
+    out: Rc<RefCell<Output>>,
     count: usize,
 }
 
 impl IndexWriter {
     /// Writes the fields before the entries.
     pub(super) fn begin(file: File, kind: IndexKind, header: Header<'_>) -> io::Result<Self> {
-        let mut out = BufWriter::with_capacity(BUFFER, Hashing::new(file));
-        write!(
-            out,
-            "{{\"schema_version\":{SCHEMA_VERSION},\"repo\":{},\"kind\":\"{}\",\"index_version\":{},\"generated_at\":\"{}\",\"packages\":[",
-            serde_json::to_string(header.repo)?,
+        let repo = serde_json::to_string(header.repo)?;
+        let head = format!(
+            "{{\"schema_version\":{SCHEMA_VERSION},\"repo\":{repo},\"kind\":\"{}\",\"index_version\":{},\"generated_at\":\"{}\",\"packages\":[",
             kind.as_str(),
             header.index_version,
             header.generated_at
-        )?;
-        Ok(Self { out, count: 0 })
+        );
+        let mut out = Output::new(file);
+        out.write_all(head.as_bytes())?;
+        Ok(Self { out: Rc::new(RefCell::new(out)), count: 0 })
+    }
+
+    /// Returns the file, to hash it beside another.
+    pub(super) fn output(&self) -> Rc<RefCell<Output>> {
+        Rc::clone(&self.out)
     }
 
     /// Writes an entry.
     pub(super) fn add(&mut self, json: &str) -> io::Result<()> {
+        let mut out = self.out.borrow_mut();
         if self.count > 0 {
-            self.out.write_all(b",")?;
+            out.write_all(b",")?;
         }
         self.count += 1;
-        self.out.write_all(json.as_bytes())
+        out.write_all(json.as_bytes())
     }
 
     /// The number of entries so far.
@@ -140,56 +143,9 @@ impl IndexWriter {
     }
 
     /// Ends the index, and returns its SHA-256, which its signature covers.
-    pub(super) fn end(mut self) -> io::Result<Digest> {
-        self.out.write_all(b"]}\n")?;
-        let Hashing { hasher, .. } = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(hasher.finalize().into())
-    }
-}
-
-/// Hashes what is read or written.
-pub(super) struct Hashing<F> {
-    inner: F,
-    hasher: Sha256,
-}
-
-impl<F> Hashing<F> {
-    pub(super) fn new(inner: F) -> Self {
-        Self { inner, hasher: Sha256::new() }
-    }
-}
-
-impl<F: Read> Hashing<F> {
-    /// Reads on to the end, and returns the SHA-256 of all.
-    pub(super) fn end(mut self) -> io::Result<Digest> {
-        for_each_chunk(
-            &mut self.inner,
-            |error| error,
-            |chunk| {
-                self.hasher.update(chunk);
-                Ok(())
-            },
-        )?;
-        Ok(self.hasher.finalize().into())
-    }
-}
-
-impl<F: Read> Read for Hashing<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        Ok(length)
-    }
-}
-
-impl<F: Write> Write for Hashing<F> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let length = self.inner.write(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+    pub(super) fn end(self) -> io::Result<Digest> {
+        let mut out = self.out.borrow_mut();
+        out.write_all(b"]}\n")?;
+        out.end()
     }
 }

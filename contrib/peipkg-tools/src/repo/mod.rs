@@ -59,6 +59,7 @@ pub mod error;
 mod files;
 mod full_entry;
 mod generation;
+mod hashing;
 mod incoming;
 pub mod index;
 mod index_stream;

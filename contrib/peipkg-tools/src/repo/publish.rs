@@ -190,7 +190,7 @@ fn merge_all(
         return Ok((writing, merged));
     };
     let end = |entries| previous.end_archive(entries, &archive.path, &request.timestamp);
-    let mut entries = archive.entries(watch)?;
+    let mut entries = archive.entries_beside(Some(writing.archive_output()), watch)?;
     let merged = merge(Some((&mut entries, archive.file())), Order::Sorted, new(), &mut writing);
     end(entries)?;
     if !matches!(merged, Err(Stop::Unordered)) {
@@ -198,7 +198,7 @@ fn merge_all(
     }
     drop(writing);
     let (mut writing, mut nothing) = (begin()?, |_: &Entry<'_>| ());
-    let mut entries = archive.entries(&mut nothing)?;
+    let mut entries = archive.entries_beside(Some(writing.archive_output()), &mut nothing)?;
     let merged = merge(Some((&mut entries, archive.file())), Order::Any, new(), &mut writing);
     end(entries)?;
     Ok((writing, merged))

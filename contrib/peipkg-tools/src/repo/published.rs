@@ -3,9 +3,11 @@
 //! Owns the order of the verdicts on an index: a wrong signature comes before a fault in what it
 //! should have signed.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Seek as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use peipkg_format::index_reader::IndexReader;
 use peipkg_format::regular_file;
@@ -15,7 +17,8 @@ use super::descriptor::KeySet;
 use super::entry::Entry;
 use super::error::RepoError;
 use super::files;
-use super::index::{Hashing, Index, IndexKind, MAX_INDEX};
+use super::hashing::{Input, Output};
+use super::index::{Index, IndexKind, MAX_INDEX};
 use crate::signature::MAX_ENVELOPE;
 
 /// An open index. It stays the same when a publish replaces it.
@@ -59,8 +62,17 @@ impl StoredIndex {
 
     /// Starts to read the entries. `watch` receives all, also those that only [`Entries::end`] reads.
     pub(super) fn entries<'a>(&'a self, watch: Watch<'a>) -> Result<Entries<'a>, RepoError> {
+        self.entries_beside(None, watch)
+    }
+
+    /// Does the same, and hashes `output` at the same time.
+    pub(super) fn entries_beside<'a>(
+        &'a self,
+        output: Option<Rc<RefCell<Output>>>,
+        watch: Watch<'a>,
+    ) -> Result<Entries<'a>, RepoError> {
         (&self.file).rewind().map_err(RepoError::io(&self.path, "read the file"))?;
-        let reader = IndexReader::new(Hashing::new(&self.file));
+        let reader = IndexReader::new(Input::new(&self.file, output));
         Ok(Entries { index: self, reader, watch, only_head: false, broken: None, fault: None })
     }
 
@@ -115,7 +127,7 @@ impl StoredIndex {
 /// The entries of an index while they are read.
 pub(super) struct Entries<'a> {
     index: &'a StoredIndex,
-    reader: IndexReader<Hashing<&'a File>>,
+    reader: IndexReader<Input<'a>>,
     watch: Watch<'a>,
     /// Whether nobody needs the entries.
     only_head: bool,

@@ -1,16 +1,19 @@
 //! The commit: makes four new index files visible at once. [`super`] explains the steps.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use ed25519_dalek::SigningKey;
 use peipkg_format::repository_layout as layout;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::RepoError;
+use super::hashing::Output;
 use super::index::{Header, IndexKind, IndexWriter};
 use super::merge::Sink;
 use super::site::{Newest, NewestSoFar};
@@ -78,6 +81,11 @@ impl Writing {
         };
         let (archive, active) = (begin(IndexKind::Archive)?, begin(IndexKind::Active)?);
         Ok(Self { archive, active, newest, staging })
+    }
+
+    /// Returns the file of the new archive, to hash it beside the old one.
+    pub(super) fn archive_output(&self) -> Rc<RefCell<Output>> {
+        self.archive.output()
     }
 
     /// Turns an error of [`Sink`] into one about the archive, which is the longer file.
