@@ -62,7 +62,7 @@ fn publisher_rests_three_times_as_long_as_it_worked_while_builds_run() {
         bench.built();
         let rested = bench.now + rest;
         assert_eq!(bench.farm.next_deadline(), Some(rested));
-        bench.now += rest - Duration::from_millis(1);
+        bench.now += rest.saturating_sub(Duration::from_millis(1));
         bench.event(Event::DeadlineReached);
         assert!(bench.publishing().is_empty());
         bench.sleep_until(rested);
