@@ -2,7 +2,8 @@
 //! and what it does. The protocol is `sd_notify(3)`: a datagram to the socket that `NOTIFY_SOCKET`
 //! names. Without that variable, every call does nothing.
 //!
-//! A message that the service manager does not take is lost: it must not delay the farm.
+//! A message that the service manager does not take is lost: it must not delay the farm. Only those that it
+//! waits for, at a start, a reload and a stop, are worth a second.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,8 +19,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::process::environment;
 
-/// How long a send may wait for a service manager that does not read.
+/// How long to wait for a service manager that does not read, if it waits for the message.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
+
+/// The shortest time between two signs of life, whatever the service manager asks for: more would keep
+/// the loop from its work.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The service manager, if one wants to be told.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl ServiceManager {
         let is_own = environment::variable("WATCHDOG_PID").is_none()
             || number("WATCHDOG_PID") == Some(u64::from(process::id()));
         let limit = number("WATCHDOG_USEC").filter(|limit| *limit > 0 && is_own && socket.is_some());
-        let interval = limit.map(|limit| Duration::from_micros(limit) / 2);
+        let interval = limit.map(|limit| (Duration::from_micros(limit) / 2).max(MIN_INTERVAL));
         Self { socket, interval, last_beat: Instant::now(), status: String::new() }
     }
 
@@ -66,27 +71,28 @@ impl ServiceManager {
 
     /// Says that the start, or a reload, is over.
     pub(super) fn ready(&self) {
-        self.send("READY=1");
+        self.send_patiently("READY=1");
     }
 
     /// Says that a reload has begun. [`Self::ready`] ends it.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.send_patiently(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// Says that the process drains or ends.
     pub(super) fn stopping(&self) {
-        self.send("STOPPING=1");
+        self.send_patiently("STOPPING=1");
     }
 
     /// Says what the process does, unless it has said so.
     pub(super) fn show(&mut self, status: &str) {
         if self.socket.is_some() && self.status != status {
             // A line feed would begin another assignment.
-            self.send(&format!("STATUS={}", OneLine(&excerpt(status))));
-            status.clone_into(&mut self.status);
+            if self.send(&format!("STATUS={}", OneLine(&excerpt(status)))) {
+                status.clone_into(&mut self.status);
+            }
         }
     }
 
@@ -104,11 +110,23 @@ impl ServiceManager {
         }
     }
 
-    fn send(&self, message: &str) {
-        let Some(Socket { own, address }) = &self.socket else { return };
-        if let Err(error) = own.send_to_addr(message.as_bytes(), address) {
+    /// Sends a message, and waits up to [`SEND_LIMIT`] for room.
+    fn send_patiently(&self, message: &str) {
+        let Some(Socket { own, .. }) = &self.socket else { return };
+        // If it stays non-blocking, only the wait is lost.
+        let _ = own.set_nonblocking(false);
+        self.send(message);
+        let _ = own.set_nonblocking(true);
+    }
+
+    /// Sends a message if there is room. Returns whether it was sent.
+    fn send(&self, message: &str) -> bool {
+        let Some(Socket { own, address }) = &self.socket else { return false };
+        let sent = own.send_to_addr(message.as_bytes(), address);
+        if let Err(error) = &sent {
             debug!(error:%; "cannot reach the service manager");
         }
+        sent.is_ok()
     }
 }
 
@@ -121,6 +139,7 @@ impl Socket {
         };
         let own = UnixDatagram::unbound()?;
         own.set_write_timeout(Some(SEND_LIMIT))?;
+        own.set_nonblocking(true)?;
         Ok(Self { own, address })
     }
 }

@@ -158,3 +158,21 @@ fn watchdog_of_another_process_and_a_socket_that_is_gone_ask_for_nothing() {
         Running::spawn(&mut command).wait_exit(PATIENCE).assert_success().assert_only_events();
     }
 }
+
+#[test]
+fn service_manager_that_reads_nothing_delays_no_build() {
+    let repo = GitRepo::program(&["1.0"]);
+    let mut farm = Farm::builder();
+    for id in ["aa", "bb", "cc", "dd", "ee", "ff"] {
+        farm = farm.with(&Recipe::program(id, &repo.file_url()));
+    }
+    let farm = farm.build();
+    let socket = Socket::at_path(&farm);
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"STATUS=full", farm.path("notify")).is_ok() {}
+    // A sign of life is due whenever the loop wakes. A second for each would take a minute and more.
+    let sweep = Running::spawn(socket.manager(&farm, &["--once"]).env("WATCHDOG_USEC", "20000"));
+    sweep.wait_exit(Duration::from_secs(40)).assert_success();
+    assert_eq!(farm.published().len(), 6);
+}
