@@ -5,6 +5,7 @@
 //! A short form runs with the other tests; `make chaos` sets `PEIPKG_CHAOS_KILLS` and
 //! `PEIPKG_CHAOS_SEED`. The seed decides everything but the speed of the machine.
 
+mod long;
 mod starved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,10 +86,16 @@ struct World {
     published: Vec<String>,
     /// The files below `p/`: packages and their sidecars.
     packages: BTreeMap<PathBuf, Vec<u8>>,
+    /// Whether the farms start from a repository whose indexes are long.
+    is_long: bool,
 }
 
 impl World {
     fn new(versions: usize) -> Self {
+        Self::of(versions, false)
+    }
+
+    fn of(versions: usize, is_long: bool) -> Self {
         let names: Vec<String> = (0..versions).map(|number| format!("1.{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let upstreams = [GitRepo::program(&names), GitRepo::program(&names)];
@@ -97,10 +104,12 @@ impl World {
             Recipe::program("pair", &upstreams[1].file_url()).with_doc(),
             Recipe::program("shares", &upstreams[0].file_url()).upstream("min_version = \"1.1\""),
         ];
-        let mut world = Self { upstreams, recipes, published: Vec::new(), packages: BTreeMap::new() };
+        let (published, packages_of) = (Vec::new(), BTreeMap::new());
+        let mut world = Self { upstreams, recipes, published, packages: packages_of, is_long };
         let farm = world.farm(None);
+        let before = if is_long { farm.published().len() } else { 0 };
         farm.once().assert_success().assert_only_events();
-        assert_eq!(farm.published().len(), versions + 2 * versions + versions - 1);
+        assert_eq!(farm.published().len(), before + versions + 2 * versions + versions - 1);
         world.published = farm.published();
         world.packages = packages(&farm.repo_dir());
         world
@@ -114,7 +123,11 @@ impl World {
         if let Some(script) = peipkg_repo {
             builder = builder.program("peipkg-repo", script);
         }
-        builder.build()
+        let farm = builder.build();
+        if self.is_long {
+            long::make_repository(&farm);
+        }
+        farm
     }
 }
 
@@ -368,7 +381,11 @@ fn manager_killed_at_any_instant_loses_nothing() {
     let kills = number_from_environment("PEIPKG_CHAOS_KILLS", KILLS);
     let seed = number_from_environment("PEIPKG_CHAOS_SEED", 1);
     println!("PEIPKG_CHAOS_SEED={seed} PEIPKG_CHAOS_KILLS={kills}");
-    let world = World::new(if kills > KILLS { 9 } else { 3 });
+    kill(&World::new(if kills > KILLS { 9 } else { 3 }), kills, seed);
+}
+
+/// Runs rounds in `world` until `kills` managers were killed.
+fn kill(world: &World, kills: u64, seed: u64) {
     let mut random = Random::new(seed);
     let mut tally = Tally::default();
     // Take the kinds in turn, so that every seed covers each of them.
@@ -378,7 +395,7 @@ fn manager_killed_at_any_instant_loses_nothing() {
         let farm = world.farm(Some(if rude { RUDE } else { POLITE }));
         let history = format!("\nround {}: rude={rude} daemon={daemon}, seed {seed}", tally.rounds);
         let mut round = Round {
-            world: &world,
+            world,
             farm,
             daemon,
             lives: 0,
