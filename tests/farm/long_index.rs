@@ -9,7 +9,6 @@ use std::process::Command;
 
 use peipkg_tools::signature::{Envelope, load_key};
 use rustix::process::Signal;
-use serde_json::{Value, json};
 
 use crate::broken_disk::sweep_in;
 use crate::support::farm::Farm;
@@ -26,30 +25,34 @@ const DEPENDENCIES: usize = 100;
 /// Makes both indexes of the repository at `repo` long, and signs them with the key at `key`. The packages
 /// are on another server. A relation of each has the fields of `tool 1.1-1`, as other tools may write it.
 pub(crate) fn fill(repo: &Path, key: &Path) {
-    let dependencies: Vec<Value> =
-        (0..DEPENDENCIES).map(|number| json!({ "name": format!("dependency-{number:04}") })).collect();
+    // In the form of the tools, with the fields in their order.
+    let dependencies: Vec<String> =
+        (0..DEPENDENCIES).map(|number| format!(r#"{{"name":"dependency-{number:04}"}}"#)).collect();
+    let dependencies = dependencies.join(",");
     let entry = |number: usize| {
-        let name = format!("filler-{number:04}");
-        json!({
-            "name": name, "version": "1-1", "architecture": "noarch", "description": "One of many",
-            "license": "MIT", "homepage": "", "dependencies": dependencies, "optional_dependencies": [],
-            "conflicts": [], "provides": [{ "name": "tool", "version": "1.1-1", "architecture": "noarch" }],
-            "replaces": [], "side_effects": [], "size_compressed": 1, "size_installed": 1,
-            "hash": { "algorithm": "sha256", "value": format!("{number:064x}") },
-            "url": format!("https://example.org/{name}_1-1_noarch.peipkg"),
-            "build": { "timestamp": "2026-01-01T00:00:00Z", "farm_id": "f" },
-        })
+        let (name, build) =
+            (format!("filler-{number:04}"), r#"{"timestamp":"2026-01-01T00:00:00Z","farm_id":"f"}"#);
+        format!(
+            r#"{{"name":"{name}","version":"1-1","architecture":"noarch","description":"One of many",
+"license":"MIT","homepage":"","dependencies":[{dependencies}],"optional_dependencies":[],"conflicts":[],
+"provides":[{{"name":"tool","version":"1.1-1","architecture":"noarch"}}],"replaces":[],"side_effects":[],
+"size_compressed":1,"size_installed":1,"hash":{{"algorithm":"sha256","value":"{number:064x}"}},
+"url":"https://example.org/{name}_1-1_noarch.peipkg","build":{build}}}"#
+        )
+        .replace('\n', "")
     };
+    let entries = (0..PACKAGES).map(entry).collect::<Vec<_>>().join(",");
     let key = load_key(key).unwrap();
     for name in ["index/archive.json", "index/active.json"] {
         let path = repo.join(name);
-        let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let packages = index["packages"].as_array_mut().unwrap();
-        packages.splice(0..0, (0..PACKAGES).map(entry));
-        let bytes = serde_json::to_vec(&index).unwrap();
-        assert!(bytes.len() > 1024 * 1024, "{}", bytes.len());
-        fs::write(path.with_extension("json.sig"), Envelope::sign_bytes(&key, &bytes).to_json()).unwrap();
-        fs::write(path, bytes).unwrap();
+        let index = fs::read_to_string(&path).unwrap();
+        let (head, rest) = index.split_once("\"packages\":[").unwrap();
+        let comma = if rest.starts_with(']') { "" } else { "," };
+        let index = format!("{head}\"packages\":[{entries}{comma}{rest}");
+        assert!(index.len() > 1024 * 1024, "{}", index.len());
+        let signature = Envelope::sign_bytes(&key, index.as_bytes()).to_json();
+        fs::write(path.with_extension("json.sig"), signature).unwrap();
+        fs::write(path, index).unwrap();
     }
 }
 
