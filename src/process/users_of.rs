@@ -8,7 +8,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How much of a process's arguments and variables is searched, in bytes. Linux allows 6 MiB.
@@ -18,29 +17,35 @@ const MAX_TEXT: u64 = 8 * 1024 * 1024;
 /// looking takes some milliseconds for each hundred of them.
 ///
 /// Once no process uses anything below the roots, none of an earlier manager is left. From then on, only
-/// directories that this manager has asked about before can have users.
+/// directories that this manager has asked about before can have users. Two looks in a row must find none:
+/// the system does not list processes all at once, so one look may miss a process whose parent starts it
+/// and ends meanwhile. A second look, for a later build, misses it too only if the same happens again.
 #[derive(Debug)]
 pub(crate) struct WorkUsers {
     /// The directories that hold those of the builds, also without links.
     roots: Vec<PathBuf>,
-    /// Whether nothing below the roots was in use at some time since the start.
-    were_unused: AtomicBool,
-    /// A hash of each list of directories that was asked about.
-    asked: Mutex<HashSet<u64>>,
+    seen: Mutex<Seen>,
     hasher: RandomState,
 }
+
+/// What earlier questions have shown.
+#[derive(Debug, Default)]
+struct Seen {
+    /// A hash of each list of directories that was asked about.
+    asked: HashSet<u64>,
+    /// How many looks in a row have found nothing below the roots in use.
+    unused: u32,
+}
+
+/// After how many such looks no process of an earlier manager can be left.
+const ENOUGH: u32 = 2;
 
 impl WorkUsers {
     /// The users of the directories in `roots`.
     pub(crate) fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
         let with_links = |root: PathBuf| root.canonicalize().into_iter().chain([root]);
         let roots = roots.into_iter().flat_map(with_links).collect();
-        Self {
-            roots,
-            were_unused: AtomicBool::new(false),
-            asked: Mutex::default(),
-            hasher: RandomState::new(),
-        }
+        Self { roots, seen: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// As [`are_in_use`], of directories below the roots that the caller will use if nobody does.
@@ -49,15 +54,17 @@ impl WorkUsers {
     }
 
     fn look_if_needed(&self, directories: &[&Path], are_in_use: impl Fn(&[&Path]) -> bool) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = asked.insert(self.hasher.hash_one(directories));
-        drop(asked);
-        if is_new && !self.were_unused.load(Ordering::Relaxed) {
+        // Locked while looking: two looks at the same time would be one.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = seen.asked.insert(self.hasher.hash_one(directories));
+        let mut is_unused = is_new && seen.unused >= ENOUGH;
+        if is_new && !is_unused {
             let roots: Vec<&Path> = self.roots.iter().map(PathBuf::as_path).collect();
-            self.were_unused.store(!are_in_use(&roots), Ordering::Relaxed);
+            is_unused = !are_in_use(&roots);
+            seen.unused = if is_unused { seen.unused + 1 } else { 0 };
         }
-        let may_be_in_use = !is_new || !self.were_unused.load(Ordering::Relaxed);
-        may_be_in_use && are_in_use(directories)
+        drop(seen);
+        !is_unused && are_in_use(directories)
     }
 }
 
@@ -96,8 +103,8 @@ fn text_of(file: &Path) -> Vec<u8> {
 fn names(text: &[u8], path: &[u8]) -> bool {
     let ends =
         |next: Option<&u8>| next.is_none_or(|byte| !byte.is_ascii_alphanumeric() && !b"._+~-".contains(byte));
-    let mut places = text.windows(path.len()).enumerate().filter(|(_, window)| *window == path);
-    places.any(|(place, _)| ends(text.get(place + path.len())))
+    let mut found = text.windows(path.len()).enumerate().filter(|(_, window)| *window == path);
+    found.any(|(offset, _)| ends(text.get(offset + path.len())))
 }
 
 #[cfg(test)]
@@ -135,10 +142,16 @@ mod tests {
         let survivor = &["/s/sources/a/x"];
         assert_eq!(ask("/s/sources/a", survivor), (true, "/s/sources /s/sources/a".into()));
         assert_eq!(ask("/s/sources/b", survivor), (false, "/s/sources /s/sources/b".into()));
-        // When none is left, only a second build of a version looks: the first may have left one.
+        // A single look may have missed one.
         assert_eq!(ask("/s/sources/c", &[]), (false, "/s/sources".into()));
-        assert_eq!(ask("/s/sources/d", &[]), (false, String::new()));
-        assert_eq!(ask("/s/sources/d", &["/s/sources/d/x"]), (true, "/s/sources/d".into()));
+        assert_eq!(ask("/s/sources/d", &["/s/sources/d/x"]), (true, "/s/sources /s/sources/d".into()));
+        assert_eq!(ask("/s/sources/e", &[]), (false, "/s/sources".into()));
+        // A directory that was asked about before tells nothing of the others.
+        assert_eq!(ask("/s/sources/c", &[]), (false, "/s/sources/c".into()));
+        assert_eq!(ask("/s/sources/f", &[]), (false, "/s/sources".into()));
+        // When none is left, only a second build of a version looks: the first may have left one.
+        assert_eq!(ask("/s/sources/g", &[]), (false, String::new()));
+        assert_eq!(ask("/s/sources/g", &["/s/sources/g/x"]), (true, "/s/sources/g".into()));
         assert_eq!(ask("/s/sources/a", &[]), (false, "/s/sources/a".into()));
     }
 

@@ -9,7 +9,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use peipkg_format::archive_index::each_package;
 use peipkg_format::hex;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::ARCHIVE_INDEX;
@@ -17,7 +16,7 @@ use ring::digest::{self, SHA256};
 
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::journal::{INDEXES, Member, Saved, is_other};
-use crate::repository::listed::{self, Entry};
+use crate::repository::listed::{self, Entry, each_entry};
 use crate::repository::verdict::{Ended, Group, Indexes};
 use crate::repository::{Repository, index_head};
 use crate::state::durable::{FileError, at};
@@ -101,10 +100,11 @@ impl Repository {
             }
         }
         facts.group = Group::Listed;
+        let altered = if ended == Ended::JustNow { self.altered(&members)? } else { Vec::new() };
         for member in &members {
             let lacking = member.packages.iter().filter(|package| unlisted.contains(&key(package))).count();
             match lacking {
-                0 if ended == Ended::Earlier || !self.is_altered(member)? => {
+                0 if !altered.contains(&member.directory) => {
                     facts.published.push(member.directory.clone());
                 }
                 lacking if ended == Ended::Earlier && lacking == member.packages.len() => {
@@ -120,7 +120,16 @@ impl Repository {
     /// Returns the fault that `peipkg-repo verify` finds, if any. If verify could not run or did not
     /// come to an end, returns that error: the repository may be whole.
     pub(super) fn fault(&self, interrupt: &Interrupt) -> Result<Option<String>, ProcessError> {
-        match self.tool.verify(interrupt) {
+        self.fault_at(&self.state.repo(), interrupt)
+    }
+
+    /// As [`Repository::fault`], of a repository at `repo`.
+    pub(super) fn fault_at(
+        &self,
+        repo: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Option<String>, ProcessError> {
+        match self.tool.verify(repo, interrupt) {
             Ok(()) => Ok(None),
             Err(error) if has_judged(&error) => Ok(Some(error.to_string())),
             Err(error) => Err(error),
@@ -134,12 +143,15 @@ impl Repository {
         pending.map_or_else(|| member.clone(), |outputs| Member::from(&outputs))
     }
 
-    /// Whether the repository has a pending package of `member` in another form.
-    fn is_altered(&self, member: &Member) -> Result<bool, FileError> {
-        let pending =
-            if self.pending.contains(&member.directory) { self.pending.get(&member.directory) } else { None };
-        let Some(outputs) = pending else { return Ok(false) };
-        Ok(self.published(&outputs, &self.listing([&outputs])?).is_err())
+    /// Returns the directories of those members of which the repository has a pending package in another
+    /// form, or not at all.
+    fn altered(&self, members: &[Member]) -> Result<Vec<String>, FileError> {
+        let is_pending = |member: &&Member| self.pending.contains(&member.directory);
+        let pending = members.iter().filter(is_pending);
+        let pending: Vec<_> = pending.filter_map(|member| self.pending.get(&member.directory)).collect();
+        let listing = self.listing(&pending)?;
+        let altered = pending.into_iter().filter(|outputs| self.published(outputs, &listing).is_err());
+        Ok(altered.map(|outputs| outputs.directory).collect())
     }
 
     /// Returns the entries of the archive index that the saved one does not have as they are.
@@ -148,11 +160,11 @@ impl Repository {
         // Keep only a hash of each saved entry: an index may list many.
         let (hasher, mut old) = (RandomState::new(), HashSet::new());
         // A saved index that was broken already tells nothing: then each entry counts as new.
-        let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
-        let _ = each_package(before, |entry: Entry| _ = old.insert(hasher.hash_one(&entry)));
+        let mut before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
+        let _ = each_entry(&mut before, &mut |entry| _ = old.insert(hasher.hash_one(&entry)));
         let mut new = Vec::new();
         let index = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX);
-        each_package(index.map_err(serde_json::Error::io)?, |entry: Entry| {
+        each_entry(&mut index.map_err(serde_json::Error::io)?, &mut |entry| {
             unlisted.remove(&entry.key());
             if !old.contains(&hasher.hash_one(&entry)) {
                 new.push(entry);

@@ -1,32 +1,34 @@
 //! Saves the repository's small files before a publish, and restores them to undo it.
 //!
 //! `peipkg-repo` may write its index files in place, and before the packages. So the manager first
-//! saves the files that the tool will overwrite, in one synced file of the state directory. If the
-//! tool fails, or every process is killed, the publish is either found whole or undone from this
-//! journal: at once, or at the next start.
+//! saves the files that the tool will overwrite, in synced files of the state directory. If the tool fails,
+//! or every process is killed, the publish is either found whole or undone from this journal: at once, or
+//! at the next start.
 //!
 //! ```text
 //! {"group":[{"directory":"<directory below publish/>","packages":[["<name>","<version>","<architecture>"],…]},…],
-//!  "hidden":[".<name>",…],"files":[["index/archive.json",123],…]}\n          (the two lines are one)
-//! <the files' bytes, one after the other>
+//!  "hidden":[".<name>",…],"files":[["index/archive.json",123],…],
+//!  "beside":["index/active.json","index/archive.json"]}\n                   (the three lines are one)
+//! <the bytes of the files that are not beside, one after the other>
 //! <SHA-256 of the above, in hexadecimal>\n
 //! ```
 //!
-//! A long index whose blocks the file system can share between files is not copied: it gets a file of its
-//! own beside the journal, a clone. `"cloned":["index/archive.json",…]` in the first line tells which;
-//! their bytes are then not in the journal. A hard link is no copy: a tool may write in place.
+//! The two indexes may be long: the kernel copies each to a file beside the journal,
+//! `journal.active.json` and `journal.archive.json`. A hard link is no copy: a tool may write in place.
+//! Their signatures, which the journal has, are their checksums: `peipkg-repo verify` must accept the copies
+//! before an undo uses them.
 //!
-//! An earlier version published one build at a time and wrote `"outputs":"<directory>"` for the group.
+//! An earlier version kept the indexes in the journal; an even earlier one published one build at a time
+//! and wrote `"outputs":"<directory>"` for the group.
 //!
-//! Saving copies block by block, as an index may be long. Only an undo reads one into memory.
+//! Only an undo reads an index into memory.
 
 pub(crate) mod form;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::mem;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::regular_file::{self, MAX_INDEX};
@@ -43,10 +45,7 @@ pub(super) const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
 /// How much is copied at a time, in bytes.
 const BLOCK: usize = 32 * 1024;
 
-/// The shortest index that is cloned, in bytes: to copy a shorter one costs less than to sync a file more.
-const CLONED_FROM: u64 = 1024 * 1024;
-
-/// The longest journal that is read, in bytes: both indexes and the other small files.
+/// The longest journal that is read, in bytes: an earlier version kept both indexes in it.
 const MAX_JOURNAL: u64 = 2 * MAX_INDEX + 16 * 1024 * 1024;
 
 /// The journal of one state directory.
@@ -81,28 +80,38 @@ impl Journal {
     /// Saves the repository's small files, before the packages of `group` are published.
     ///
     /// # Errors
-    /// When the file system refuses; nothing is saved then.
+    /// When the file system refuses. Then nothing is saved, unless the file system also refuses to remove
+    /// it; a settling undoes the publish that has not begun.
     pub(crate) fn begin(&self, group: Vec<Member>) -> Result<(), FileError> {
-        self.save(group).inspect_err(|_| self.clear_clones()).map_err(at(&self.path))
+        self.save(group).inspect_err(|_| _ = self.forget())
     }
 
-    fn save(&self, group: Vec<Member>) -> io::Result<()> {
-        let mut header = Header { group, hidden: hidden_names(&self.repo)?, ..Header::default() };
+    fn save(&self, group: Vec<Member>) -> Result<(), FileError> {
+        let hidden = hidden_names(&self.repo).map_err(at(&self.path))?;
+        let mut header = Header { group, hidden, ..Header::default() };
         let mut files = Vec::new();
-        for name in small_files(&self.repo)? {
+        for name in small_files(&self.repo).map_err(at(&self.path))? {
             let path = self.repo.join(&name);
             let opened = regular_file::open_up_to(&path, MAX_INDEX)
                 .and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (length, file) = opened.map_err(|error| cannot_save(&path, &error))?;
-            let is_long = INDEXES.contains(&&*name) && length >= CLONED_FROM;
-            if is_long && durable::clone(&file, &self.clone_of(&name))? {
-                header.cloned.push(name.clone());
+            let (mut length, file) =
+                opened.map_err(|error| cannot_save(&path, &error)).map_err(at(&self.path))?;
+            if INDEXES.contains(&&*name) {
+                let copy = self.copy_of(&name);
+                let copied = durable::copy(&file, &copy).map_err(|error| cannot_save(&path, &error));
+                length = copied.map_err(at(&copy))?;
+                header.beside.push(name.clone());
             } else {
                 files.push((path, length, file));
             }
             header.files.push((name, length));
         }
-        let mut head = serde_json::to_vec(&header)?;
+        self.write(&header, files).map_err(at(&self.path))
+    }
+
+    /// Writes the journal, with the bytes of `files`: their paths, lengths and open files.
+    fn write(&self, header: &Header, mut files: Vec<(PathBuf, u64, File)>) -> io::Result<()> {
+        let mut head = serde_json::to_vec(header)?;
         head.push(b'\n');
         durable::replace(&self.path, |journal| {
             let mut journal = ChecksumWriter::new(journal);
@@ -118,17 +127,17 @@ impl Journal {
         })
     }
 
-    /// The clone of the file `name` of the repository.
-    fn clone_of(&self, name: &str) -> PathBuf {
+    /// The file beside the journal that has the copy of the index `name` of the repository.
+    pub(super) fn copy_of(&self, name: &str) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(".");
         path.push(Path::new(name).file_name().unwrap_or_default());
         path.into()
     }
 
-    fn clear_clones(&self) {
+    fn clear_copies(&self) {
         for name in INDEXES {
-            durable::clear(&self.clone_of(name));
+            durable::clear(&self.copy_of(name));
         }
     }
 
@@ -147,19 +156,19 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(at(&self.path)(error).into()),
         };
-        self.read_clones(saved).map(Some)
+        self.read_copies(saved).map(Some)
     }
 
-    fn read_clones(&self, mut saved: Saved) -> Result<Saved, JournalError> {
-        for (name, length) in mem::take(&mut saved.clones) {
-            let path = self.clone_of(&name);
+    fn read_copies(&self, mut saved: Saved) -> Result<Saved, JournalError> {
+        for (name, length) in &saved.beside {
+            let path = self.copy_of(name);
             let bytes = match regular_file::read(&path, MAX_INDEX) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error).into()),
-                bytes => bytes.ok().filter(|bytes| bytes.len() as u64 == length),
+                bytes => bytes.ok().filter(|bytes| bytes.len() as u64 == *length),
             };
             let bytes =
-                bytes.ok_or(JournalError::Damaged("the clone of an index is gone or has another length"))?;
-            saved.files.push((name, bytes));
+                bytes.ok_or(JournalError::Damaged("the copy of an index is gone or has another length"))?;
+            saved.files.push((name.clone(), bytes));
         }
         Ok(saved)
     }
@@ -231,16 +240,18 @@ impl Journal {
     pub(crate) fn forget(&self) -> Result<(), FileError> {
         let removed = durable::remove(&self.path).and_then(|()| durable::sync_parent(&self.path));
         removed.map_err(at(&self.path))?;
-        // Only a journal that is there needs them.
-        self.clear_clones();
+        // Only a journal that is there needs them, and a power cut cannot bring it back now.
+        self.clear_copies();
         Ok(())
     }
 
     /// Removes what a crash left of a journal that was half written or settled; warns if that fails.
     pub(crate) fn clear_unfinished(&self) {
         durable::clear(&durable::unfinished(&self.path));
-        if !self.exists() {
-            self.clear_clones();
+        if !self.exists()
+            && let Err(FileError { path, error }) = self.forget()
+        {
+            durable::not_cleared(&path, &error);
         }
     }
 }

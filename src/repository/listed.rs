@@ -19,7 +19,6 @@ use peipkg_format::version::Version;
 use serde::Deserialize;
 
 use crate::farm::events::PendingOutputs;
-use crate::repository::sorted;
 
 /// An entry of an index.
 #[derive(Debug, Hash, Deserialize)]
@@ -92,8 +91,8 @@ impl Entry {
 pub(super) struct Listing(HashMap<String, Option<Entry>>);
 
 impl Listing {
-    /// Finds the entries of the packages of `group` in the archive index at `index`. Reads a long index
-    /// only in parts if it is sorted and lists all of them, and holds no other entry in memory.
+    /// Finds the entries of the packages of `group` in the archive index at `index`. Reads all of it: only
+    /// then is it known to be whole. Holds no other entry in memory.
     ///
     /// # Errors
     /// When the index cannot be read, or is found to be broken.
@@ -101,20 +100,18 @@ impl Listing {
         index: &Path,
         group: impl IntoIterator<Item = &'a PendingOutputs>,
     ) -> io::Result<Self> {
-        let index = regular_file::open_up_to(index, MAX_INDEX)?;
-        let wanted = wanted(group);
-        match sorted::find(&index, &wanted)? {
-            Some(found) => {
-                Ok(Self(found.into_iter().map(|entry: Entry| (entry.key(), Some(entry))).collect()))
-            }
-            None => Self::read_from(index, &wanted),
-        }
+        Self::read_from(&mut regular_file::open_up_to(index, MAX_INDEX)?, group)
     }
 
-    fn read_from(index: impl Read, wanted: &[(&PackageName, &Version)]) -> io::Result<Self> {
-        let mut found: HashMap<_, _> =
-            wanted.iter().map(|(package, version)| (key_of(package, version), None)).collect();
-        each_package(index, |entry: Entry| {
+    fn read_from<'a>(
+        index: &mut dyn Read,
+        group: impl IntoIterator<Item = &'a PendingOutputs>,
+    ) -> io::Result<Self> {
+        let keys = |outputs: &'a PendingOutputs| {
+            outputs.packages.iter().map(|package| (key_of(package, &outputs.key.version), None))
+        };
+        let mut found: HashMap<_, _> = group.into_iter().flat_map(keys).collect();
+        each_entry(index, &mut |entry| {
             if let Some(slot) = found.get_mut(&entry.key()) {
                 *slot = Some(entry);
             }
@@ -128,11 +125,16 @@ impl Listing {
     }
 }
 
-/// Returns the packages of `group`, each with its version.
-fn wanted<'a>(group: impl IntoIterator<Item = &'a PendingOutputs>) -> Vec<(&'a PackageName, &'a Version)> {
-    let packages =
-        |outputs: &'a PendingOutputs| outputs.packages.iter().map(|package| (package, &outputs.key.version));
-    group.into_iter().flat_map(packages).collect()
+/// Passes each entry of an archive index to `each`, and returns the `index_version`, if the index has one.
+/// Not generic: each copy of the reader would make the program larger.
+///
+/// # Errors
+/// As [`each_package`].
+pub(super) fn each_entry(
+    index: &mut dyn Read,
+    each: &mut dyn FnMut(Entry),
+) -> serde_json::Result<Option<u64>> {
+    each_package(index, each)
 }
 
 fn key_of(package: &PackageName, version: &Version) -> String {
@@ -166,7 +168,7 @@ mod tests {
     /// Checks which of the packages of `outputs` are not found.
     #[track_caller]
     fn check(index: &str, outputs: &PendingOutputs, expected: &[&str]) {
-        let listing = Listing::read_from(index.as_bytes(), &wanted([outputs])).unwrap();
+        let listing = Listing::read_from(&mut index.as_bytes(), [outputs]).unwrap();
         let lacking =
             outputs.packages.iter().filter(|package| listing.get(package, &outputs.key.version).is_none());
         assert_eq!(lacking.map(|package| &*package.name).collect::<Vec<_>>(), expected);
@@ -190,12 +192,9 @@ mod tests {
         let outputs = outputs(&["first"], "1-1", "noarch");
         check(&whole, &outputs, &[]);
         for length in 0..whole.len() - 1 {
-            assert!(
-                Listing::read_from(&whole.as_bytes()[..length], &wanted([&outputs])).is_err(),
-                "{length}"
-            );
+            assert!(Listing::read_from(&mut &whole.as_bytes()[..length], [&outputs]).is_err(), "{length}");
         }
-        assert!(Listing::read_from(format!("{whole}x").as_bytes(), &wanted([&outputs])).is_err());
+        assert!(Listing::read_from(&mut format!("{whole}x").as_bytes(), [&outputs]).is_err());
     }
 
     #[test]

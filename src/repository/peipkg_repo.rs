@@ -68,12 +68,12 @@ impl PeipkgRepo {
         exclusive(&self.program, &self.state.tool_lock(), DEADLINE, interrupt).map(drop)
     }
 
-    /// Checks the repository's signatures and indexes.
+    /// Checks the signatures and indexes of the repository at `repo`.
     ///
     /// # Errors
     /// When `peipkg-repo verify` finds a fault, or cannot run.
-    pub(crate) fn verify(&self, interrupt: &Interrupt) -> Result<(), ProcessError> {
+    pub(crate) fn verify(&self, repo: &Path, interrupt: &Interrupt) -> Result<(), ProcessError> {
         let program = Program::new(&self.program).deadline(Some(DEADLINE)).arg("verify").arg("--repo");
-        program.arg(self.state.repo()).args(["--mode", "metadata"]).run(interrupt).map(drop)
+        program.arg(repo).args(["--mode", "metadata"]).run(interrupt).map(drop)
     }
 }

@@ -21,7 +21,7 @@ use log::warn;
 use crate::process::{Interrupt, ProcessError};
 use crate::repository::Repository;
 use crate::repository::inspect::{Facts, Unknown};
-use crate::repository::journal::JournalError;
+use crate::repository::journal::{JournalError, Saved};
 use crate::repository::verdict::{self, Ended, Group, Indexes, Repo, Verdict, decide};
 use crate::state::durable::{FileError, at};
 use crate::state::volumes::LOST_AND_FOUND;
@@ -117,12 +117,7 @@ impl Repository {
             return Err(SettleError::Emptied { repo, journal: journal.path().to_owned() });
         }
         self.tool.wait_for_writer(interrupt)?;
-        let (state, facts) = match &saved {
-            Ok(saved) => (verdict::Journal::Usable, self.inspect(saved, ended, interrupt)?),
-            Err(_) => (verdict::Journal::Damaged, self.inspect_without_journal(interrupt)?),
-        };
-        let health = if facts.fault.is_none() { Repo::Whole } else { Repo::Faulty };
-        let verdict = decide(state, facts.indexes, health, facts.group);
+        let (verdict, facts, saved) = self.judge_publish(saved, ended, interrupt)?;
         let found = facts.fault.unwrap_or_default();
         let path = journal.path();
         match (verdict, saved) {
@@ -147,6 +142,29 @@ impl Repository {
                 Err(SettleError::Damaged { journal: path.to_owned(), reason, found })
             }
         }
+    }
+
+    /// Finds the facts about a publish and decides about it. A journal that could not restore the indexes is
+    /// damaged too.
+    fn judge_publish(
+        &self,
+        saved: Result<Saved, &'static str>,
+        ended: Ended,
+        interrupt: &Interrupt,
+    ) -> Result<(Verdict, Facts, Result<Saved, &'static str>), SettleError> {
+        let reason = match saved {
+            Ok(saved) => {
+                let facts = self.inspect(&saved, ended, interrupt)?;
+                let verdict = decide_by(verdict::Journal::Usable, &facts);
+                if verdict != Verdict::Undo || self.can_restore(&saved, interrupt)? {
+                    return Ok((verdict, facts, Ok(saved)));
+                }
+                "the copies of the indexes beside it are not those that were signed"
+            }
+            Err(reason) => reason,
+        };
+        let facts = self.inspect_without_journal(interrupt)?;
+        Ok((decide_by(verdict::Journal::Damaged, &facts), facts, Err(reason)))
     }
 
     /// Finds what is known of a publish whose journal is damaged: it may have been of any pending
@@ -184,6 +202,11 @@ impl Repository {
         };
         Ok(entries.iter().find_map(check))
     }
+}
+
+fn decide_by(journal: verdict::Journal, facts: &Facts) -> Verdict {
+    let repo = if facts.fault.is_none() { Repo::Whole } else { Repo::Faulty };
+    decide(journal, facts.indexes, repo, facts.group)
 }
 
 /// Whether there is nothing at `path`. A dangling link counts as something: it may lead to a disk

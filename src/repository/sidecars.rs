@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peipkg_format::archive_index::each_package;
 use peipkg_format::package_url::{self, place};
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_url};
@@ -15,7 +14,7 @@ use peipkg_format::sort;
 
 use crate::repository::Repository;
 use crate::repository::journal::Saved;
-use crate::repository::listed::{Entry, key};
+use crate::repository::listed::{each_entry, key};
 use crate::state::durable;
 
 impl Repository {
@@ -30,14 +29,14 @@ impl Repository {
                 (key(&name, &version, &architecture), conventional_path(&name, &version, &architecture))
             })
             .fold(BTreeMap::new(), sort::entered);
-        let before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
-        if each_package(before, |entry: Entry| drop(brought.remove(&entry.key()))).is_err() {
+        let mut before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
+        if each_entry(&mut before, &mut |entry| drop(brought.remove(&entry.key()))).is_err() {
             // Without the saved index, any of the packages may have been published before.
             return;
         }
-        if let Ok(index) = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX) {
+        if let Ok(mut index) = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX) {
             // Take the entries before an error: the index may be half written.
-            let _ = each_package(index, |entry: Entry| {
+            let _ = each_entry(&mut index, &mut |entry| {
                 if let Some(path) = brought.get_mut(&entry.key()) {
                     *path = entry.path(Path::new("")).ok().flatten();
                 }

@@ -107,10 +107,14 @@ impl Bench {
     /// Publishes `group` by a manager that dies before it has settled the publish.
     fn publish_and_die(&self, group: &[PendingOutputs]) {
         let journal = self.repository.state.journal();
-        let copy = self.home.path().join("copy");
-        self.hook("before", &format!("cp '{}' '{}'", journal.display(), copy.display()));
+        let copies = self.home.path().join("copies");
+        fs::create_dir(&copies).unwrap();
+        // The journal is several files.
+        self.hook("before", &format!("cp '{}'* '{}'", journal.display(), copies.display()));
         self.publish(group).unwrap();
-        fs::rename(copy, journal).unwrap();
+        for copy in fs::read_dir(&copies).unwrap().map(Result::unwrap) {
+            fs::rename(copy.path(), journal.with_file_name(copy.file_name())).unwrap();
+        }
         self.unhook();
     }
 

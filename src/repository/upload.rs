@@ -139,7 +139,7 @@ impl Uploader {
         let Repository { state, tool, .. } = &*self.repository;
         let _lock = self.repository.lock();
         self.repository.settle(Ended::Earlier, interrupt)?;
-        tool.verify(interrupt)?;
+        tool.verify(&state.repo(), interrupt)?;
         let (owed, begun) = (state.upload_owed(), state.upload_begun());
         let marked = durable::create_marker(&begun).and_then(|()| durable::remove(&owed));
         marked.map_err(at(&begun))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use peipkg_format::regular_file::open_to_sync;
 use peipkg_format::remove_tree::remove_directory;
-use rustix::fs::{ioctl_ficlone, syncfs};
+use rustix::fs::syncfs;
 
 use crate::state::troubles;
 
@@ -85,7 +85,8 @@ pub(crate) fn create_marker(path: &Path) -> io::Result<()> {
 /// start after a crash, finds the old bytes or the new ones.
 ///
 /// # Errors
-/// When `write` fails or the file system refuses; the old file is then unchanged.
+/// When `write` fails or the file system refuses; the old file is then unchanged, unless only the sync of
+/// its directory failed.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = unfinished(path);
     let mut file = create(&temporary)?;
@@ -98,16 +99,16 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     sync_parent(path)
 }
 
-/// Makes a synced file at `path` that shares the blocks of `from` until one of the two is written to.
-/// Returns false, with nothing at `path`, if the file system cannot do that.
+/// Copies the rest of `from` to a synced file at `path`, and returns its length. The kernel copies: where
+/// the file system can share blocks between files, it writes none.
 ///
 /// # Errors
-/// When the file system refuses to create or to sync the file.
-pub(crate) fn clone(from: &File, path: &Path) -> io::Result<bool> {
-    let file = create(path)?;
-    let can_clone = ioctl_ficlone(&file, from).is_ok();
-    let done = if can_clone { file.sync_all() } else { fs::remove_file(path) };
-    done.map(|()| can_clone)
+/// When the file system refuses; a part of the copy may be left.
+pub(crate) fn copy(mut from: &File, path: &Path) -> io::Result<u64> {
+    let mut file = create(path)?;
+    let length = io::copy(&mut from, &mut file)?;
+    file.sync_all()?;
+    Ok(length)
 }
 
 /// The file that [`replace`] writes and renames to `path`. A crash leaves it behind.

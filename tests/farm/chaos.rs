@@ -5,7 +5,9 @@
 //! A short form runs with the other tests; `make chaos` sets `PEIPKG_CHAOS_KILLS` and
 //! `PEIPKG_CHAOS_SEED`. The seed decides everything but the speed of the machine.
 
+mod long;
 mod starved;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use self::tools::{POLITE, RUDE};
 use crate::support::farm::{Farm, published_in};
 use crate::support::git_repo::GitRepo;
 use crate::support::processes;
@@ -30,53 +33,6 @@ const KINDS: [(bool, bool); 4] = [(true, true), (false, false), (true, false), (
 /// The kills of the short form.
 const KILLS: u64 = 12;
 
-/// A `peipkg-repo` that publishes only once the file named by the manager's `CHAOS_HOLD` is gone,
-/// so that a test can first read a repository that does not change.
-const POLITE: &str = "#!/bin/sh
-[ \"$1\" = publish ] && while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
-exec {real} \"$@\"
-";
-
-/// The rude variant, as bad as the contract allows: it writes in place, slowly, first one half of
-/// each file, the index before the packages, and goes on after its manager's death.
-const RUDE: &str = "#!/bin/sh
-[ \"$1\" = publish ] || exec {real} \"$@\"
-while [ -e \"$CHAOS_HOLD\" ]; do sleep 0.02; done
-previous= repo=
-for argument; do
-    [ \"$previous\" = --out ] && repo=$argument
-    previous=$argument
-done
-scratch=$(mktemp -d \"$HOME/scratch.XXXXXX\") || exit
-cp -a \"$repo\" \"$scratch/repo\"
-left=$#
-while [ \"$left\" -gt 0 ]; do
-    argument=$1
-    shift
-    [ \"$argument\" = \"$repo\" ] && argument=$scratch/repo
-    set -- \"$@\" \"$argument\"
-    left=$((left - 1))
-done
-{real} \"$@\" >/dev/null || { status=$?; rm -rf \"$scratch\"; exit \"$status\"; }
-slowly() {
-    head -c \"$(($(wc -c <\"$1\") / 2))\" \"$1\" >\"$2\"
-    sleep 0.01
-    cat \"$1\" >\"$2\"
-    sleep 0.01
-}
-cd \"$scratch/repo\" || exit
-for file in index/archive.json index/archive.json.sig index/active.json index/active.json.sig repo.json repo.json.sig; do
-    slowly \"$file\" \"$repo/$file\"
-done
-find p -name '*.peipkg' | while read -r file; do
-    if ! cmp -s \"$file\" \"$repo/$file\"; then
-        mkdir -p \"$repo/${file%/*}\"
-        slowly \"$file\" \"$repo/$file\"
-    fi
-done
-cd / && rm -rf \"$scratch\"
-";
-
 /// The upstreams and recipes of every farm here, and the result of an undisturbed farm.
 struct World {
     upstreams: [GitRepo; 2],
@@ -85,10 +41,16 @@ struct World {
     published: Vec<String>,
     /// The files below `p/`: packages and their sidecars.
     packages: BTreeMap<PathBuf, Vec<u8>>,
+    /// Whether the farms start from a repository whose indexes are long.
+    is_long: bool,
 }
 
 impl World {
     fn new(versions: usize) -> Self {
+        Self::of(versions, false)
+    }
+
+    fn of(versions: usize, is_long: bool) -> Self {
         let names: Vec<String> = (0..versions).map(|number| format!("1.{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let upstreams = [GitRepo::program(&names), GitRepo::program(&names)];
@@ -97,10 +59,12 @@ impl World {
             Recipe::program("pair", &upstreams[1].file_url()).with_doc(),
             Recipe::program("shares", &upstreams[0].file_url()).upstream("min_version = \"1.1\""),
         ];
-        let mut world = Self { upstreams, recipes, published: Vec::new(), packages: BTreeMap::new() };
+        let (published, packages_of) = (Vec::new(), BTreeMap::new());
+        let mut world = Self { upstreams, recipes, published, packages: packages_of, is_long };
         let farm = world.farm(None);
+        let before = if is_long { farm.published().len() } else { 0 };
         farm.once().assert_success().assert_only_events();
-        assert_eq!(farm.published().len(), versions + 2 * versions + versions - 1);
+        assert_eq!(farm.published().len(), before + versions + 2 * versions + versions - 1);
         world.published = farm.published();
         world.packages = packages(&farm.repo_dir());
         world
@@ -114,7 +78,11 @@ impl World {
         if let Some(script) = peipkg_repo {
             builder = builder.program("peipkg-repo", script);
         }
-        builder.build()
+        let farm = builder.build();
+        if self.is_long {
+            long::make_repository(&farm);
+        }
+        farm
     }
 }
 
@@ -368,7 +336,11 @@ fn manager_killed_at_any_instant_loses_nothing() {
     let kills = number_from_environment("PEIPKG_CHAOS_KILLS", KILLS);
     let seed = number_from_environment("PEIPKG_CHAOS_SEED", 1);
     println!("PEIPKG_CHAOS_SEED={seed} PEIPKG_CHAOS_KILLS={kills}");
-    let world = World::new(if kills > KILLS { 9 } else { 3 });
+    kill(&World::new(if kills > KILLS { 9 } else { 3 }), kills, seed);
+}
+
+/// Runs rounds in `world` until `kills` managers were killed.
+fn kill(world: &World, kills: u64, seed: u64) {
     let mut random = Random::new(seed);
     let mut tally = Tally::default();
     // Take the kinds in turn, so that every seed covers each of them.
@@ -378,7 +350,7 @@ fn manager_killed_at_any_instant_loses_nothing() {
         let farm = world.farm(Some(if rude { RUDE } else { POLITE }));
         let history = format!("\nround {}: rude={rude} daemon={daemon}, seed {seed}", tally.rounds);
         let mut round = Round {
-            world: &world,
+            world,
             farm,
             daemon,
             lives: 0,

@@ -147,14 +147,15 @@ fn publish_of_somebody_else_since_is_not_undone() {
 #[test]
 fn publish_not_undone_is_not_built_upon() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
-    // A directory is in the way of the old index until the next build.
-    let script = "#!/bin/sh\n[ \"$1\" = publish ] && [ ! -e \"$HOME/failed\" ] || exec {real} \"$@\"\n: >\"$HOME/failed\"\n\
-                  cd \"$HOME/state/repo/index\" && : >archive.json && mkdir archive.json.new && exit 1\n";
-    let build = "#!/bin/sh\nrm -rf \"$HOME/state/repo/index/archive.json.new\"\nexec {real} \"$@\"\n";
+    // A directory is in the way of the old index until the second undo, which checks the saved index.
+    let script = "#!/bin/sh\ncd \"$HOME\" || exit\nin_the_way=state/repo/index/archive.json.new\n\
+                  if [ \"$1\" = verify ] && [ -e undone ]; then rm -rf $in_the_way\n\
+                  elif [ \"$1\" = verify ] && [ -e failed ]; then : >undone\n\
+                  elif [ \"$1\" = publish ] && [ ! -e failed ]; then\n\
+                  : >failed; : >state/repo/index/archive.json; mkdir $in_the_way; exit 1\nfi\nexec {real} \"$@\"\n";
     let farm = Farm::builder()
         .with(&Recipe::program("tool", &repo.file_url()))
         .program("peipkg-repo", script)
-        .program("peipkg-build", build)
         .build();
     let output = farm.once();
     output.assert_success().assert_only_events().event("publish was cut short, repository restored");

@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peipkg_tools::digest::{hex, sha256};
+use serde_json::Value;
+
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
@@ -170,6 +173,49 @@ fn verify_that_comes_to_no_end_proves_nothing() {
     assert_stands(&farm, &["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
 }
 
+/// Changes a byte within the copy of the archive index that the journal has. `byte` gets the old one.
+const ALTER_COPY: &str = "
+copy=$HOME/state/journal.archive.json
+dd if=\"$copy\" of=\"$HOME/byte\" bs=1 skip=200 count=1 2>&1
+tr 'a-z0-9' 'b-za1-90' <\"$HOME/byte\" | dd of=\"$copy\" bs=1 seek=200 conv=notrunc 2>&1
+";
+
+#[test]
+fn saved_index_with_another_byte_is_never_put_back() {
+    let damage = "cd \"$HOME/state/repo/index\" && printf half | dd of=archive.json conv=notrunc 2>&1";
+    let (farm, _repo) = killed_in_a_publish(&format!("{ALTER_COPY}publish \"$@\"\n{damage}"));
+    let copy = farm.path("state/journal.archive.json");
+    let (before, mut saved) = (fs::read(index(&farm)).unwrap(), fs::read(&copy).unwrap());
+    let byte = fs::read(farm.path("byte")).unwrap()[0];
+    assert_ne!(saved[200], byte);
+    for _ in 0..2 {
+        let parts = ["cannot prepare the repository", "state/journal is damaged (the copies of the indexes"];
+        farm.once().assert_code(1).assert_one_line(&parts);
+        assert!(fs::read(index(&farm)).unwrap() == before && farm.path("state/journal").exists());
+        assert!(fs::read(&copy).unwrap() == saved && farm.path("state/journal.active.json").exists());
+        assert_eq!(fs::read_dir(farm.path("state/stage")).unwrap().count(), 0);
+    }
+    saved[200] = byte;
+    fs::write(&copy, saved).unwrap();
+    assert_undone_and_published(&farm, 0);
+}
+
+#[test]
+fn saved_index_with_another_byte_is_not_needed_by_a_whole_repository() {
+    let (farm, _repo) = killed_in_a_publish(&format!("{ALTER_COPY}publish \"$@\""));
+    assert_stands(&farm, &["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    assert!(!farm.path("state/journal.archive.json").exists());
+}
+
+#[test]
+fn index_repaired_by_hand_beside_a_damaged_copy_stands() {
+    let damage = "cp \"$HOME/state/repo/index/archive.json\" \"$HOME/good\"; echo half >\"$HOME/state/repo/index/archive.json\"";
+    let (farm, _repo) = killed_in_a_publish(&format!("{ALTER_COPY}publish \"$@\"\n{damage}"));
+    farm.once().assert_code(1);
+    fs::copy(farm.path("good"), index(&farm)).unwrap();
+    assert_stands(&farm, &["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
+
 #[test]
 fn journal_of_an_earlier_version_is_settled() {
     let (farm, _repo) = killed_in_a_publish("publish \"$@\"");
@@ -184,15 +230,31 @@ fn journal_of_an_earlier_version_is_settled() {
     assert_undone_and_published(&farm, 0);
 }
 
-/// Writes the journal as the version did that published one build at a time.
+/// Writes the journal as the version did that published one build at a time, with the indexes in it.
 fn rewrite_as_earlier_version(farm: &Farm) {
     let [kept] = farm.kept().try_into().unwrap();
-    let script = format!(
-        "cd state && head -n1 journal | \
-         sed 's/^{{\"group\":.*,\"hidden\"/{{\"outputs\":\"{kept}\",\"hidden\"/' >old && \
-         tail -c +\"$(($(head -n1 journal | wc -c) + 1))\" journal | head -c -65 >>old && \
-         sha256sum old | cut -d ' ' -f 1 >sum && cat sum >>old && rm sum && mv old journal && \
-         head -n1 journal | grep -q '^{{\"outputs\":\"tool@'"
-    );
-    Running::spawn(&mut farm.shell(&farm.command(&[]), &script)).wait_exit(PATIENCE).assert_success();
+    let journal = farm.path("state/journal");
+    let bytes = fs::read(&journal).unwrap();
+    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let (mut header, mut inside): (Value, _) =
+        (serde_json::from_slice(&bytes[..line]).unwrap(), &bytes[line + 1..bytes.len() - 65]);
+    let fields = header.as_object_mut().unwrap();
+    assert!(fields.remove("group").is_some() && fields.remove("beside").is_some());
+    fields.insert("outputs".into(), kept.into());
+    let mut earlier = Vec::new();
+    for file in header["files"].as_array().unwrap() {
+        let name = file[0].as_str().unwrap();
+        let copy = journal.with_file_name(format!("journal.{}", name.trim_start_matches("index/")));
+        if copy.exists() {
+            earlier.extend(fs::read(&copy).unwrap());
+            fs::remove_file(copy).unwrap();
+        } else {
+            let length = usize::try_from(file[1].as_u64().unwrap()).unwrap();
+            earlier.extend(&inside[..length]);
+            inside = &inside[length..];
+        }
+    }
+    let text = [header.to_string().as_bytes(), b"\n", &earlier].concat();
+    let sum = hex(&sha256(&text)) + "\n";
+    fs::write(journal, [&text, sum.as_bytes()].concat()).unwrap();
 }

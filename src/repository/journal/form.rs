@@ -23,8 +23,8 @@ pub(crate) struct Saved {
     pub(super) hidden: Vec<String>,
     /// The small files before the publish, by their names below the repository.
     pub(super) files: Vec<(String, Vec<u8>)>,
-    /// The names and lengths of further files, which are clones and not yet read.
-    pub(super) clones: Vec<(String, u64)>,
+    /// The names and lengths of those files that are beside the journal.
+    pub(super) beside: Vec<(String, u64)>,
 }
 
 /// A build in the group that one publish brings.
@@ -53,12 +53,12 @@ pub(super) struct Header {
     #[serde(default)]
     pub group: Vec<Member>,
     pub hidden: Vec<String>,
-    /// All files and their lengths. An earlier version misses the bytes of a clone, and takes the journal
-    /// for damaged.
+    /// All files and their lengths. An earlier version misses the bytes of those beside the journal, and
+    /// takes it for damaged.
     pub files: Vec<(String, u64)>,
-    /// Which of the files are clones beside the journal.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cloned: Vec<String>,
+    /// Which of the files are beside the journal. An earlier version has none, or only clones.
+    #[serde(default, alias = "cloned", skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
 }
 
 impl Saved {
@@ -66,9 +66,19 @@ impl Saved {
     pub(crate) fn file(&self, name: &str) -> Option<&[u8]> {
         self.files.iter().find(|(saved, _)| saved == name).map(|(_, bytes)| &**bytes)
     }
+
+    /// Returns all saved files.
+    pub(crate) fn files(&self) -> &[(String, Vec<u8>)] {
+        &self.files
+    }
+
+    /// Returns the names of the files that no checksum of the journal covers.
+    pub(crate) fn names_beside(&self) -> impl Iterator<Item = &str> {
+        self.beside.iter().map(|(name, _)| &**name)
+    }
 }
 
-/// Parses the bytes of a journal. The files that are clones are left to the caller.
+/// Parses the bytes of a journal. The files beside it are left to the caller.
 ///
 /// # Errors
 /// How the bytes are damaged.
@@ -86,10 +96,10 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
     let line = text.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
     let (header, mut contents) = (&text[..line], &text[line + 1..]);
     let mut header: Header = serde_json::from_slice(header).map_err(|_| "its first line cannot be parsed")?;
-    let (mut files, mut clones) = (Vec::new(), Vec::new());
+    let (mut files, mut beside) = (Vec::new(), Vec::new());
     for (name, length) in header.files.drain(..) {
-        if header.cloned.contains(&name) {
-            clones.push((name, length));
+        if header.beside.contains(&name) {
+            beside.push((name, length));
             continue;
         }
         let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
@@ -102,7 +112,7 @@ pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
     if group.is_empty() {
         return Err("it names no packages");
     }
-    if contents.is_empty() { Ok(Saved { group, hidden, files, clones }) } else { Err("it is too long") }
+    if contents.is_empty() { Ok(Saved { group, hidden, files, beside }) } else { Err("it is too long") }
 }
 
 /// Writes a file and computes its checksum.

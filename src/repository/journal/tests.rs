@@ -131,49 +131,115 @@ fn journal_unfinished_is_removed() {
     journal.clear_unfinished();
 }
 
-/// Moves the archive index from the journal to a clone of its own, as a file system that shares blocks
-/// between files would have it.
-fn clone_by_hand(directory: &Path) {
+/// Rewrites the journal and its checksum.
+fn rewrite(directory: &Path, change: impl Fn(&str) -> String) {
     let text = fs::read_to_string(directory.join("journal")).unwrap();
-    let index = "old index/archive.json\n";
-    let text = text[..text.len() - CHECKSUM_LENGTH].replacen(index, "", 1);
-    let text = text.replacen("]]}\n", "]],\"cloned\":[\"index/archive.json\"]}\n", 1);
-    let mut file = ChecksumWriter::new(fs::File::create(directory.join("journal")).unwrap());
+    let text = change(&text[..text.len() - CHECKSUM_LENGTH]);
+    let mut file = ChecksumWriter::new(File::create(directory.join("journal")).unwrap());
     file.write_all(text.as_bytes()).unwrap();
     file.finish().unwrap();
-    fs::write(directory.join("journal.archive.json"), index).unwrap();
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
-fn index_cloned_is_restored_too() {
+fn indexes_are_files_of_their_own_as_long_as_the_journal() {
     let (directory, journal) = repository();
+    journal.begin(group()).unwrap();
+    assert_eq!(
+        names_in(directory.path()),
+        ["journal", "journal.active.json", "journal.archive.json", "repo"]
+    );
+    // A tool may write in place.
     let index = directory.path().join("repo/index/archive.json");
-    journal.begin(group()).unwrap();
-    clone_by_hand(directory.path());
-    fs::write(&index, "half a new ind").unwrap();
-    let saved = journal.read().unwrap().unwrap();
-    assert_eq!(saved.file("index/archive.json"), Some(&b"old index/archive.json\n"[..]));
-    assert!(journal.undo(&saved).unwrap());
-    assert_eq!(fs::read_to_string(&index).unwrap(), "old index/archive.json\n");
-    assert!(!journal.exists() && !directory.path().join("journal.archive.json").exists());
+    File::options().write(true).open(&index).unwrap().write_all(b"NEW").unwrap();
+    let copy = fs::read_to_string(directory.path().join("journal.archive.json")).unwrap();
+    assert_eq!(copy, "old index/archive.json\n");
+    let text = fs::read_to_string(directory.path().join("journal")).unwrap();
+    assert!(text.contains("old repo.json.sig\n") && !text.contains("old index"), "{text}");
+    journal.forget().unwrap();
+    assert_eq!(names_in(directory.path()), ["repo"]);
 }
 
 #[test]
-fn journal_without_its_clone_is_damaged() {
+fn journal_with_the_indexes_in_it_or_as_clones_is_read() {
+    for is_cloned in [false, true] {
+        let (directory, journal) = repository();
+        journal.begin(group()).unwrap();
+        let index = directory.path().join("repo/index/archive.json");
+        let sorted = |mut files: Vec<_>| {
+            files.sort();
+            files
+        };
+        let expected = sorted(journal.read().unwrap().unwrap().files);
+        rewrite(directory.path(), |text| {
+            let beside = r#","beside":["index/active.json","index/archive.json"]"#;
+            if is_cloned {
+                return text.replace("\"beside\"", "\"cloned\"");
+            }
+            // The first line names the files in the order of their bytes.
+            text.replace(beside, "") + "old index/active.json\nold index/archive.json\n"
+        });
+        if !is_cloned {
+            journal.clear_copies();
+        }
+        fs::write(&index, "half a new ind").unwrap();
+        let saved = journal.read().unwrap().unwrap();
+        assert_eq!(saved.names_beside().count(), if is_cloned { 2 } else { 0 });
+        assert!(journal.undo(&saved).unwrap());
+        assert_eq!(fs::read_to_string(&index).unwrap(), "old index/archive.json\n");
+        assert_eq!(sorted(saved.files), expected);
+        assert_eq!(names_in(directory.path()), ["repo"]);
+    }
+}
+
+#[test]
+fn earlier_version_takes_a_journal_without_indexes_for_damaged() {
     let (directory, journal) = repository();
     journal.begin(group()).unwrap();
-    clone_by_hand(directory.path());
-    let clone = directory.path().join("journal.archive.json");
-    // Only a journal that is settled leaves a clone that nobody needs.
+    let text = fs::read_to_string(directory.path().join("journal")).unwrap();
+    // It does not know the key.
+    let text = text[..text.len() - CHECKSUM_LENGTH].replace("\"beside\"", "\"unknown\"");
+    assert_eq!(parse_text(text.as_bytes()), Err("a file in it is too long"));
+}
+
+#[test]
+fn journal_without_its_copy_is_damaged() {
+    let (directory, journal) = repository();
+    journal.begin(group()).unwrap();
+    let copy = directory.path().join("journal.archive.json");
+    // Only a journal that is settled leaves a copy that nobody needs.
     journal.clear_unfinished();
     for damage in ["old index/archive.jso", "old index/archive.json\n\n", ""] {
-        fs::write(&clone, damage).unwrap();
+        fs::write(&copy, damage).unwrap();
         assert!(matches!(journal.read(), Err(JournalError::Damaged(_))), "{damage:?}");
     }
-    fs::remove_file(&clone).unwrap();
+    fs::remove_file(&copy).unwrap();
     assert!(matches!(journal.read(), Err(JournalError::Damaged(_))));
     fs::remove_file(directory.path().join("journal")).unwrap();
-    fs::write(&clone, "left").unwrap();
+    fs::write(&copy, "left").unwrap();
     journal.clear_unfinished();
-    assert!(!clone.exists());
+    assert_eq!(names_in(directory.path()), ["repo"]);
+}
+
+#[test]
+fn failed_begin_leaves_nothing_and_names_the_file() {
+    // Each cannot be written.
+    for name in ["journal", "journal.new", "journal.active.json", "journal.archive.json"] {
+        let (directory, journal) = repository();
+        let blocked = directory.path().join(name);
+        fs::create_dir_all(blocked.join("x")).unwrap();
+        let error = journal.begin(group()).unwrap_err().to_string();
+        // The journal is written under another name first.
+        let named = blocked.display().to_string().replace(".new", "");
+        assert!(error.starts_with(&named) && error.contains("directory"), "{error}");
+        journal.clear_unfinished();
+        assert_eq!(names_in(directory.path()), ["repo"], "{name}");
+        journal.begin(group()).unwrap();
+    }
 }

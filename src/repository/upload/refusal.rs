@@ -9,12 +9,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use peipkg_format::archive_index::each_package;
 use peipkg_format::problem::excerpt;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::DESCRIPTOR;
 
-use crate::repository::listed::Entry;
+use crate::repository::listed::{Entry, each_entry};
 use crate::state::durable::{FileError, at};
 use crate::state::volumes::LOST_AND_FOUND;
 
@@ -114,6 +113,6 @@ fn check_package(listed: &Entry, repo: &Path) -> Result<(), Refusal> {
 }
 
 /// Passes each package of the index at `path` to `each`, and returns the `index_version`.
-fn read_index(path: &Path, each: impl FnMut(Entry)) -> io::Result<Option<u64>> {
-    Ok(each_package(regular_file::open_up_to(path, MAX_INDEX)?, each)?)
+fn read_index(path: &Path, mut each: impl FnMut(Entry)) -> io::Result<Option<u64>> {
+    Ok(each_entry(&mut regular_file::open_up_to(path, MAX_INDEX)?, &mut each)?)
 }

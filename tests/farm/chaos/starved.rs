@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{KINDS, POLITE, RUDE, Round, Tally, World};
+use super::tools::{POLITE, RUDE};
+use super::{KINDS, Round, Tally, World};
 use crate::exhaustion::OwnUser;
 use crate::support::optional::skip;
 use crate::support::processes;
