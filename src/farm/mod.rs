@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counted::Counted;
-use events::{Effect, Event, JobKey, Notice, Warned, Warning};
+use events::{Effect, Event, JobKey, Notice, Warned};
 use failures::Failures;
 use flight::{Flight, Lost};
 use hooks::Hooks;
@@ -54,6 +54,7 @@ use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
 use upload_state::UploadState;
+use warnings::BuildWarnings;
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -114,8 +115,8 @@ pub(crate) struct Farm {
     changed: HashSet<Arc<str>>,
     /// The warnings given already, by recipe; none without any.
     warned: HashMap<Arc<str>, Warned>,
-    /// The warnings of the last build of each recipe.
-    build_warnings: HashMap<Arc<str>, Vec<Warning>>,
+    /// The warnings about the builds of each recipe, with the version as subject.
+    build_warnings: HashMap<Arc<str>, BuildWarnings>,
     /// When the last publish of each recipe ended that has had one, and how long build and publish
     /// took.
     successes: HashMap<Arc<str>, (Moment, Duration)>,
@@ -219,9 +220,7 @@ impl Farm {
             }
             Event::RedirectFollowed { upstream, target } => self.on_redirect_followed(upstream, &target),
             Event::BuildWarned { recipe, .. } if !self.roster.contains_key(&recipe) => {}
-            Event::BuildWarned { recipe, warning } => {
-                self.build_warnings.entry(recipe).or_default().push(warning);
-            }
+            Event::BuildWarned { recipe, warning } => self.add_build_warning(&recipe, warning),
             Event::NoFilesPublished(key) => self.on_no_files_published(key, &mut effects),
             Event::PauseFound(is_paused) => self.on_pause_found(is_paused, now, &mut effects),
             Event::ReloadRequested => {
@@ -288,7 +287,7 @@ impl Farm {
         self.queue.retain(|id| is_watched(id) && is_the_same(id) && !is_paused(id), is_watched);
         self.matched.on_reload(|id| is_watched(id) && is_the_same(id));
         self.warned.retain(|id, _| is_watched(id));
-        self.build_warnings.retain(|id, _| is_watched(id));
+        self.build_warnings.retain(|id, _| is_watched(id) && is_the_same(id));
         self.successes.retain(|id, _| is_watched(id));
         for id in &self.paused {
             self.matched.lose(id);

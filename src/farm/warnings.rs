@@ -1,12 +1,13 @@
 //! The warnings about a recipe. The log has each once; `/status` has it as long as its cause lasts. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use peipkg_format::problem::excerpt;
+use peipkg_format::version::Version;
 
-use crate::farm::Effects;
-use crate::farm::events::{JobKey, Notice, Warned};
+use crate::farm::events::{JobKey, Notice, Warned, Warning};
+use crate::farm::{Effects, Farm};
 
 /// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
 /// hostile upstream cannot fill the log.
@@ -95,5 +96,52 @@ impl<'a> Warnings<'a> {
             effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
         }
         self.current
+    }
+}
+
+/// How many warnings about the builds of one recipe are kept, those of its newest versions.
+const KEPT_OF_BUILDS: usize = 20;
+
+/// Whether an event may flood the list, and tells of one tag or file only. Such warnings come last.
+pub(super) fn is_light(event: &str) -> bool {
+    matches!(event, TAG_SKIPPED | MORE_TAGS_SKIPPED | "recipe warning")
+}
+
+/// The warnings about the builds of a recipe, each with its version as subject.
+#[derive(Debug, Default)]
+pub(super) struct BuildWarnings {
+    pub(super) kept: Vec<Warning>,
+    /// How many were dropped.
+    pub(super) dropped: BTreeMap<&'static str, usize>,
+}
+
+impl BuildWarnings {
+    fn add(&mut self, warning: Warning) {
+        self.kept.retain(|other| (other.event, &other.subject) != (warning.event, &warning.subject));
+        self.kept.push(warning);
+        if self.kept.len() > KEPT_OF_BUILDS {
+            let version = |warning: &Warning| warning.subject.parse::<Version>().ok();
+            let versions = self.kept.iter().enumerate().filter_map(|(at, one)| Some((at, version(one)?)));
+            let oldest = versions.min_by(|(_, a), (_, b)| a.sort_cmp(b)).map_or(0, |(at, _)| at);
+            *self.dropped.entry(self.kept.remove(oldest).event).or_default() += 1;
+        }
+    }
+}
+
+impl Farm {
+    /// Adds a warning about a build, which lasts until the version is built again or its recipe changes:
+    /// published packages stay as they are.
+    pub(super) fn add_build_warning(&mut self, recipe: &Arc<str>, warning: Warning) {
+        self.build_warnings.entry(recipe.clone()).or_default().add(warning);
+    }
+
+    /// Ends the warnings about earlier builds of a version.
+    pub(super) fn end_build_warnings(&mut self, recipe: &Arc<str>, version: &Version) {
+        if let Some(warnings) = self.build_warnings.get_mut(recipe) {
+            warnings.kept.retain(|warning| warning.subject != version.as_str());
+            if warnings.kept.is_empty() {
+                self.build_warnings.remove(recipe);
+            }
+        }
     }
 }
