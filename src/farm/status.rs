@@ -276,6 +276,11 @@ impl Status {
         self.warnings.truncate(LISTED);
     }
 
+    /// Whether the index cannot be read, so that nothing can be published.
+    pub(crate) fn cannot_publish(&self) -> bool {
+        self.warnings_by_event.contains_key(DEDUP_CHECK_FAILED)
+    }
+
     /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
         // Strings, numbers and maps with string keys always serialize.

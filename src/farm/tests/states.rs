@@ -110,7 +110,7 @@ fn warning_of_a_build_lasts_until_its_version_is_built_again_or_its_recipe_chang
     bench.done();
     bench.event(warned("a", "2-1"));
     assert_eq!(warnings(&bench), ["odd|a|3-1", "odd|a|2-1"], "an older version says nothing of a newer one");
-    bench.fails();
+    bench.fail();
     bench.tags("u", &["v3", "v2", "v4"]);
     bench.done();
     assert_eq!(warnings(&bench), ["odd|a|3-1", "odd|a|2-1"], "nor does a newer one of an older one");
@@ -126,8 +126,7 @@ fn warning_of_a_build_lasts_until_its_version_is_built_again_or_its_recipe_chang
 fn warnings_of_many_builds_are_those_of_the_newest_versions_and_a_count() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     for version in (1..=60).chain(80..=100).rev().chain(61..80) {
-        let warning =
-            events::Warning { event: "odd", subject: format!("{version}-1"), detail: "x".into() };
+        let warning = events::Warning { event: "odd", subject: format!("{version}-1"), detail: "x".into() };
         bench.event(Event::BuildWarned { recipe: "a".into(), warning });
     }
     let status = status(&bench);
@@ -191,12 +190,13 @@ fn totals_count_what_has_happened_and_outlive_the_recipe() {
     bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
     bench.now = at(MINUTE);
     bench.tags("u", &["v1", "v2"]);
-    bench.fails();
+    bench.fail();
     bench.now = at(MINUTE * 2);
     bench.done();
     bench.upload_fails();
     bench.event(loaded(vec![]));
-    let time = |minutes| Some(Calendar { started: std::time::SystemTime::UNIX_EPOCH }.at(at(MINUTE * minutes)));
+    let time =
+        |minutes| Some(Calendar { started: std::time::SystemTime::UNIX_EPOCH }.at(at(MINUTE * minutes)));
     let expected = Totals {
         polls: 2,
         polls_failed: 1,
