@@ -2,6 +2,7 @@
 //! and no other file, and stays small however large the farm is. It must not change anything. Pure.
 
 mod html;
+mod recipes;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ pub(super) fn number(query: &str) -> usize {
 /// Renders page `number` of the recipes as of `now`; the last one if there are fewer. The first page
 /// has all else too.
 pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
-    let pages = sections::pages(status);
+    let pages = recipes::pages(status);
     let number = number.clamp(1, pages.len());
     let mut html = Html::default();
     let verdict = Verdict::of(status);
@@ -46,7 +47,7 @@ pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
         sections::warnings(&mut html, status);
         sections::failed_polls(&mut html, status, now);
     }
-    sections::recipes(&mut html, status, now, number, &pages);
+    recipes::recipes(&mut html, status, now, number, &pages);
     if number == 1 {
         sections::upload(&mut html, status, now);
         sections::webhooks(&mut html, status, now);

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn excerpt_takes_few_bytes_however_its_characters_are_escaped() {
-        for (text, fewest) in [("a", 200), ("大", 500), ("&", 400), ("\u{202e}", 400), ("'", 400)] {
+        for (text, fewest) in [("a", 200), ("大", 500), ("&", 400), ("\u{202e}", 300), ("'", 400)] {
             let mut html = Html::default();
             html.excerpt(&text.repeat(10_000));
             assert!((fewest..=MOST).contains(&html.len()), "{} bytes of {text:?}", html.len());

@@ -2,8 +2,7 @@
 //! all. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::collections::BTreeMap;
 
 use peipkg_format::problem::{excerpt, shortened};
 
@@ -11,25 +10,17 @@ use crate::farm::status::{Failure, InFlight, Poll, Status, Time};
 use crate::http::page::html::Html;
 use crate::http::page::words::{Ago, Count};
 
-/// How many recipes a page lists at most.
-const RECIPES: usize = 200;
-
-/// How many bytes the recipes of the first page may take, beside its other sections, and those of each
-/// further one.
-const ROOM_FOR_RECIPES: usize = 17_000;
-const ROOM_FOR_MORE_RECIPES: usize = 26_000;
-
-/// How many bytes a row has at most, beside the recipe's id and version.
-const ROW: usize = 82;
-
 /// How many characters of a version are shown.
-const VERSION: usize = 40;
+pub(super) const VERSION: usize = 40;
 
 /// How many things a section names.
 const NAMED: usize = 20;
 
-/// How many warnings of one event are named.
-const OF_EVENT: usize = 3;
+/// How many warnings of one event, and problems of a refused reload, are named.
+const FEW: usize = 3;
+
+/// How many recipes with failures are shown: warnings need room too.
+const FAILED: usize = 8;
 
 /// How many failures show the end of their logs, and how many bytes of each.
 const LOGS: usize = 3;
@@ -39,7 +30,7 @@ const LOG: usize = 1200;
 const ROOM: usize = 7_500;
 
 /// How long the first thing of a section may make the page. The rest of 30 KB is for the recipes.
-const MOST: usize = 9_200;
+const MOST: usize = 9_600;
 
 /// Writes the first of a section's things, and how many `all` has beyond them. `more` begins that line.
 fn list<T>(
@@ -83,7 +74,7 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     if let Some(refused) = &status.reload_refused {
         html.markup("<div class=n>A reload was refused ").text(Ago(refused.at, now));
         html.markup(", the recipes before it are used.<ul>");
-        list(html, &refused.problems, refused.problems_length, ITEM, |html, problem| {
+        list(html, refused.problems.iter().take(FEW), refused.problems_length, ITEM, |html, problem| {
             html.markup("<li>").excerpt(problem);
         });
         html.markup("</ul></div>");
@@ -106,29 +97,35 @@ pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
     recipes.sort_by_key(|(_, (_, failure, _))| Reverse(failure.failed_at));
     html.markup("<h2>Failed</h2>");
     let (all, mut logs) = (recipes.len(), 0);
-    list(html, recipes, all, LINE, |html, (recipe, (version, failure, versions))| {
-        html.markup("<article class=b><h3>").text(recipe).markup(" ").text(shortened(version, VERSION));
-        html.markup("</h3><p>").excerpt(&failure.last_error).markup("<p class=d>");
-        let Failure { failures, next_retry, stage, .. } = failure;
-        html.text(stage).markup(" failed");
-        if *failures > 1 {
-            html.text(format_args!(" {failures} times"));
-        }
-        if next_retry.seconds() <= now.seconds() {
-            html.markup(", waits for its next try");
-        } else {
-            html.text(format_args!(", next try {}", Ago(*next_retry, now)));
-        }
-        if versions > 1 {
-            html.text(format_args!("; and {}", Count(versions - 1, "other failed version")));
-        }
-        logs += 1;
-        if logs <= LOGS {
-            log_tail(html, &failure.log_tail);
-        }
-        log(html, failure.log.as_deref());
-        html.markup("</article>");
-    });
+    list(
+        html,
+        recipes.into_iter().take(FAILED),
+        all,
+        LINE,
+        |html, (recipe, (version, failure, versions))| {
+            html.markup("<article class=b><h3>").text(recipe).markup(" ").text(shortened(version, VERSION));
+            html.markup("</h3><p>").excerpt(&failure.last_error).markup("<p class=d>");
+            let Failure { failures, next_retry, stage, .. } = failure;
+            html.text(stage).markup(" failed");
+            if *failures > 1 {
+                html.text(format_args!(" {failures} times"));
+            }
+            if next_retry.seconds() <= now.seconds() {
+                html.markup(", waits for its next try");
+            } else {
+                html.text(format_args!(", next try {}", Ago(*next_retry, now)));
+            }
+            if versions > 1 {
+                html.text(format_args!("; and {}", Count(versions - 1, "other failed version")));
+            }
+            logs += 1;
+            if logs <= LOGS {
+                log_tail(html, &failure.log_tail);
+            }
+            log(html, failure.log.as_deref());
+            html.markup("</article>");
+        },
+    );
 }
 
 /// The end of a log, as far as there is room. Without the names of the steps before: the cause is what
@@ -215,7 +212,7 @@ pub(super) fn warnings(html: &mut Html, status: &Status) {
     list(html, events, all, ITEM, |html, event| {
         html.markup("<li>").text(event);
         let mut named = 0;
-        for warning in status.warnings.iter().filter(|warning| warning.event == event).take(OF_EVENT) {
+        for warning in status.warnings.iter().filter(|warning| warning.event == event).take(FEW) {
             html.markup(if named == 0 { " <span class=d>" } else { "; <span class=d>" });
             if let Some(recipe) = &warning.recipe {
                 html.text(recipe).markup(": ");
@@ -259,80 +256,6 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
         html.markup("</span>");
     });
     html.markup("</ul>");
-}
-
-/// Returns the first recipe of each page, at least of one. Counts each row with the longest that it can
-/// have, so that the pages stay the same while the recipes and their versions do.
-pub(super) fn pages(status: &Status) -> Vec<usize> {
-    let (mut pages, mut room) = (vec![0], ROOM_FOR_RECIPES);
-    for (place, id) in status.recipes.iter().enumerate() {
-        let newest = status.polls.get(id).and_then(|poll| poll.newest_published.as_deref());
-        let row = ROW + id.len() + shortened(newest.unwrap_or_default(), VERSION).len();
-        let is_full = pages.last().is_some_and(|first| place - first == RECIPES);
-        room = if is_full || row > room {
-            pages.push(place);
-            ROOM_FOR_MORE_RECIPES - row
-        } else {
-            room - row
-        };
-    }
-    pages
-}
-
-/// One page of the recipes.
-pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize, pages: &[usize]) {
-    let last = pages.len();
-    html.markup("<h2>Recipes</h2>");
-    if status.recipes.is_empty() {
-        html.markup("<p class=d>There are none. Each directory in recipes_dir with a peipkg.toml is one.");
-        return;
-    }
-    let failed =
-        status.failures.iter().flatten().map(|(version, _)| version.split('@').next().unwrap_or(version));
-    let failed: BTreeSet<&str> = failed.collect();
-    html.markup("<table>");
-    if last > 1 {
-        html.markup("<caption>").text(format_args!("Page {number} of {last}")).markup("</caption>");
-    }
-    html.markup("<tr><th>Recipe<th>Published<th>Tags<th>Polled<th>Next poll");
-    let first = pages.get(number - 1).copied().unwrap_or_default();
-    let end = pages.get(number).copied().unwrap_or(status.recipes.len());
-    for id in &status.recipes[first..end] {
-        html.markup(if failed.contains(&**id) { "<tr><td class=f>" } else { "<tr><td>" }).text(id);
-        let Some(poll) = status.polls.get(id) else {
-            html.markup("<td class=d>built by hand<td><td><td>");
-            continue;
-        };
-        html.markup("<td>").text(shortened(poll.newest_published.as_deref().unwrap_or("–"), VERSION));
-        match (poll.tags_matched, poll.tags_seen) {
-            (Some(0), Some(seen)) if seen > 0 => html.markup("<td class=w>0 of ").text(seen),
-            (Some(matched), _) => html.markup("<td>").text(matched),
-            (None, _) => html.markup("<td>"),
-        };
-        html.markup(if poll.error.is_some() { "<td class=w>" } else { "<td>" });
-        html.text(poll.last_poll.map(|at| Ago(at, now)).as_ref().map_or(&"" as &dyn Display, |ago| ago));
-        html.markup("<td>");
-        html.text(poll.next_poll.map(|at| Ago(at, now)).as_ref().map_or(&"now" as &dyn Display, |ago| ago));
-        if status.held_recipes.contains(id) {
-            html.markup(", held");
-        }
-    }
-    html.markup("</table>");
-    if last > 1 {
-        let link = |html: &mut Html, markup: &'static str, to: usize| {
-            html.markup("<a href=\"?page=").text(to).markup(markup);
-        };
-        html.markup("<nav>");
-        if number > 1 {
-            link(html, "\">First</a>", 1);
-            link(html, "\">Previous</a>", number - 1);
-        }
-        if number < last {
-            link(html, "\">Next</a>", number + 1);
-            link(html, "\">Last</a>", last);
-        }
-        html.markup("</nav>");
-    }
 }
 
 /// How the remote stands to the repository.

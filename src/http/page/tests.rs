@@ -195,6 +195,7 @@ fn page_of_wordy_logs() -> String {
 #[test]
 fn warnings_of_one_event_hide_no_other() {
     let mut status = broken(200, "text");
+    (status.failures, status.queue_length) = (None, 0);
     let warning = |event| Warning { event, recipe: None, subject: "one".into(), detail: String::new() };
     status.add_warnings(
         vec![warning("dedup check failed"), warning("notification failed"), warning("recipe warning")],
