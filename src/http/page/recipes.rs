@@ -16,10 +16,10 @@ const RECIPES: usize = 200;
 /// How many bytes the recipes of the first page may take, beside its other sections, and those of each
 /// further one.
 const ROOM_FOR_RECIPES: usize = 16_400;
-const ROOM_FOR_MORE_RECIPES: usize = 26_000;
+const ROOM_FOR_MORE_RECIPES: usize = 25_500;
 
 /// How many bytes a row has at most, beside the recipe's id and version.
-const ROW: usize = 82;
+const ROW: usize = 100;
 
 /// Returns the first recipe of each page, at least of one. Counts each row with the longest that it can
 /// have, so that the pages stay the same while the recipes and their versions do.
