@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::farm::status::{Status, Time};
+use crate::farm::status::{Status, Time, Webhooks};
 
 /// How many failing recipes have a series of their own. Prometheus keeps each series that it has
 /// ever seen.
@@ -100,23 +100,7 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
             status.last_upload.as_ref().map(|done| done.finished_at),
         );
     }
-    let hooks = &status.webhooks;
-    out.counter("webhooks_received_total", "Signed webhooks, pings included.", hooks.received);
-    out.counter(
-        "webhooks_matched_total",
-        "Signed webhooks for a repository that a recipe watches.",
-        hooks.matched,
-    );
-    out.counter(
-        "webhooks_unmatched_total",
-        "Signed webhooks for a repository that no recipe watches.",
-        hooks.unmatched,
-    );
-    out.counter(
-        "webhooks_refused_total",
-        "Requests to a webhook's path without a right signature.",
-        hooks.refused.refused,
-    );
+    out.webhooks(&status.webhooks);
     out.0.into_bytes()
 }
 
@@ -152,6 +136,25 @@ impl Metrics {
             let _ = write!(self.0, "{}{label}=\"{text}\"", if place == 0 { '{' } else { ',' });
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn webhooks(&mut self, hooks: &Webhooks) {
+        self.counter("webhooks_received_total", "Signed webhooks, pings included.", hooks.received);
+        self.counter(
+            "webhooks_matched_total",
+            "Signed webhooks for a repository that a recipe watches.",
+            hooks.matched,
+        );
+        self.counter(
+            "webhooks_unmatched_total",
+            "Signed webhooks for a repository that no recipe watches.",
+            hooks.unmatched,
+        );
+        self.counter(
+            "webhooks_refused_total",
+            "Requests to a webhook's path without a right signature.",
+            hooks.refused.refused,
+        );
     }
 
     /// Adds how many versions fail, by stage, and the recipes with the most of them.
