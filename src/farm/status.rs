@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crate::farm::calendar::{Calendar, Time};
-use crate::farm::warnings::{DEDUP_CHECK_FAILED, is_light};
 
 /// How many entries a list of the document has at most. An upstream may have any number of tags.
 pub(crate) const LISTED: usize = 1000;
@@ -264,23 +263,6 @@ pub struct Upload {
 }
 
 impl Status {
-    /// Adds warnings, and how many of each event there are. Keeps the gravest first.
-    pub(crate) fn add_warnings(&mut self, warnings: Vec<Warning>, count: BTreeMap<&'static str, usize>) {
-        for (event, count) in count {
-            *self.warnings_by_event.entry(event).or_default() += count;
-            self.warnings_length += count;
-        }
-        self.warnings.splice(0..0, warnings);
-        let weight = |warning: &Warning| (warning.event != DEDUP_CHECK_FAILED, is_light(warning.event));
-        self.warnings.sort_by_key(weight);
-        self.warnings.truncate(LISTED);
-    }
-
-    /// Whether the index cannot be read, so that nothing can be published.
-    pub(crate) fn cannot_publish(&self) -> bool {
-        self.warnings_by_event.contains_key(DEDUP_CHECK_FAILED)
-    }
-
     /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
         // Strings, numbers and maps with string keys always serialize.

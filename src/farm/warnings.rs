@@ -7,6 +7,7 @@ use peipkg_format::problem::excerpt;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{JobKey, Notice, Warned, Warning};
+use crate::farm::status::{self, LISTED, Status};
 use crate::farm::{Effects, Farm};
 
 /// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
@@ -105,6 +106,30 @@ const KEPT_OF_BUILDS: usize = 20;
 /// Whether an event may flood the list, and tells of one tag or file only. Such warnings come last.
 pub(super) fn is_light(event: &str) -> bool {
     matches!(event, TAG_SKIPPED | MORE_TAGS_SKIPPED | "recipe warning")
+}
+
+impl Status {
+    /// Adds warnings, and how many of each event there are. Keeps the gravest first.
+    pub(crate) fn add_warnings(
+        &mut self,
+        warnings: Vec<status::Warning>,
+        count: BTreeMap<&'static str, usize>,
+    ) {
+        for (event, count) in count {
+            *self.warnings_by_event.entry(event).or_default() += count;
+            self.warnings_length += count;
+        }
+        self.warnings.splice(0..0, warnings);
+        let weight =
+            |warning: &status::Warning| (warning.event != DEDUP_CHECK_FAILED, is_light(warning.event));
+        self.warnings.sort_by_key(weight);
+        self.warnings.truncate(LISTED);
+    }
+
+    /// Whether the index cannot be read, so that nothing can be published.
+    pub(crate) fn cannot_publish(&self) -> bool {
+        self.warnings_by_event.contains_key(DEDUP_CHECK_FAILED)
+    }
 }
 
 /// The warnings about the builds of a recipe, each with its version as subject.

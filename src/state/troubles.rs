@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn many_troubles_of_an_event_are_counted_and_end_together() {
-        let event = "test: many";
+        let (event, each) = ("test: many", "x".repeat(5000));
         for _ in 0..2 {
             for number in 0..1000 {
-                begin_of(event, Some("a".into()), &format!("{number} {}", "x".repeat(5000)));
+                begin_of(event, Some("a".into()), &format!("{number} {each}"));
             }
             assert_eq!(count(event), (KEPT, 1000));
             let (kept, _) = all().into_warnings();
@@ -164,8 +164,7 @@ mod tests {
 
     #[test]
     fn work_files_that_cannot_be_removed_are_a_trouble_until_they_are_gone() {
-        let event = "clear staging dir failed";
-        let directory = tempfile::tempdir().unwrap();
+        let (event, directory) = ("clear staging dir failed", tempfile::tempdir().unwrap());
         let left = directory.path().join("left");
         std::fs::write(&left, "").unwrap();
         crate::state::durable::not_cleared(&left, &std::io::ErrorKind::PermissionDenied.into());
