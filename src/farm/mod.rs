@@ -7,6 +7,7 @@
 //! of a farm's life.
 
 pub(crate) mod backoff;
+mod build_warnings;
 mod builds;
 mod calendar;
 mod counted;
@@ -40,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use build_warnings::BuildWarnings;
 use counted::Counted;
 use events::{Effect, Event, JobKey, Notice, Warned};
 use failures::Failures;
@@ -54,7 +56,6 @@ use publishing::Publishing;
 use queue::{Candidate, Queue};
 use schedule::Schedule;
 use upload_state::UploadState;
-use warnings::BuildWarnings;
 
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;

@@ -100,9 +100,6 @@ impl<'a> Warnings<'a> {
     }
 }
 
-/// How many warnings about the builds of one recipe are kept, those of its newest versions.
-const KEPT_OF_BUILDS: usize = 20;
-
 /// Whether an event may flood the list, and tells of one tag or file only. Such warnings come last.
 pub(super) fn is_light(event: &str) -> bool {
     matches!(event, TAG_SKIPPED | MORE_TAGS_SKIPPED | "recipe warning")
@@ -129,27 +126,6 @@ impl Status {
     /// Whether the index cannot be read, so that nothing can be published.
     pub(crate) fn cannot_publish(&self) -> bool {
         self.warnings_by_event.contains_key(DEDUP_CHECK_FAILED)
-    }
-}
-
-/// The warnings about the builds of a recipe, each with its version as subject.
-#[derive(Debug, Default)]
-pub(super) struct BuildWarnings {
-    pub(super) kept: Vec<Warning>,
-    /// How many were dropped.
-    pub(super) dropped: BTreeMap<&'static str, usize>,
-}
-
-impl BuildWarnings {
-    fn add(&mut self, warning: Warning) {
-        self.kept.retain(|other| (other.event, &other.subject) != (warning.event, &warning.subject));
-        self.kept.push(warning);
-        if self.kept.len() > KEPT_OF_BUILDS {
-            let version = |warning: &Warning| warning.subject.parse::<Version>().ok();
-            let versions = self.kept.iter().enumerate().filter_map(|(at, one)| Some((at, version(one)?)));
-            let oldest = versions.min_by(|(_, a), (_, b)| a.sort_cmp(b)).map_or(0, |(at, _)| at);
-            *self.dropped.entry(self.kept.remove(oldest).event).or_default() += 1;
-        }
     }
 }
 
