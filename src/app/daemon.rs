@@ -26,10 +26,10 @@ use crate::app::signals::Signals;
 use crate::app::startup::{self, Prepared};
 use crate::app::uploader;
 use crate::config::Config;
-use crate::farm::events::{BuildJob, Effect, Event, PublishJob, Warning};
+use crate::farm::events::{BuildJob, Effect, Event, PublishJob};
 use crate::farm::moment::Moment;
 use crate::farm::progress::Tally;
-use crate::farm::status::{Calendar, Status};
+use crate::farm::status::{Calendar, RefusedWebhooks, Status};
 use crate::farm::{Farm, Options, Outcome};
 use crate::process::Interrupt;
 use crate::process::users_of::WorkUsers;
@@ -37,7 +37,7 @@ use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
 use crate::repository::upload::Uploader;
 use crate::state::state_dir::{self, StateDir};
-use crate::state::troubles;
+use crate::state::troubles::{self, Troubles};
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
@@ -99,7 +99,7 @@ struct Loop {
     /// The last snapshot, unless something has happened since.
     snapshot: Option<Arc<Status>>,
     /// The troubles in that snapshot.
-    troubles: Vec<Warning>,
+    troubles: Troubles,
     audience: Audience,
     farm_id: Arc<str>,
     lister: Arc<Lister>,
@@ -190,7 +190,7 @@ impl Loop {
             sender,
             messages,
             snapshot: None,
-            troubles: Vec::new(),
+            troubles: Troubles::default(),
             audience: Audience::new(line, service, notifier),
             lister,
             poll_requests,
@@ -220,21 +220,24 @@ impl Loop {
 
     /// Starts the HTTP server.
     fn serve(&mut self, http: startup::Http) -> io::Result<()> {
-        let snapshot = self.snapshot();
+        let snapshot = self.snapshot(RefusedWebhooks::default());
         http.server.start(http.secret, snapshot, self.sender.clone())
     }
 
     /// Returns the state of the farm.
-    fn snapshot(&mut self) -> Arc<Status> {
+    fn snapshot(&mut self, refused: RefusedWebhooks) -> Arc<Status> {
         let calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
         let troubles = troubles::all();
         let is_current = calendar.started == self.calendar.started && troubles == self.troubles;
-        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| is_current) {
+        let is_current = |snapshot: &&Arc<Status>| is_current && snapshot.webhooks.refused == refused;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(is_current) {
             return snapshot.clone();
         }
         (self.calendar, self.troubles) = (calendar, troubles.clone());
         let mut status = self.farm.status(&self.farm_id, self.calendar);
-        status.add_warnings(troubles.into_iter().map(|trouble| trouble.of(None)));
+        let (warnings, count) = troubles.into_warnings();
+        status.add_warnings(warnings, count);
+        status.webhooks.refused = refused;
         let snapshot = Arc::new(status);
         self.snapshot.insert(snapshot).clone()
     }
@@ -255,7 +258,10 @@ impl Loop {
             match self.next_message() {
                 Some(Message::Event(event)) => self.on_event(event),
                 Some(Message::Wake) => self.on_signal(),
-                Some(Message::Snapshot(request)) => request.answer(self.snapshot()),
+                Some(Message::Snapshot(request)) => {
+                    let snapshot = self.snapshot(request.refused);
+                    request.answer(snapshot);
+                }
                 None => self.on_time(),
             }
         };

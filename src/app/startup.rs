@@ -121,7 +121,9 @@ pub(super) fn load_roster(config: &Config, present: &Roster) -> Result<Vec<Arc<R
     troubles::end("recipe warning");
     for warning in warnings.into_iter().chain(unbuildable) {
         warn!(problem:% = warning; "recipe warning");
-        troubles::begin("recipe warning", &warning.to_string(), &"");
+        let below = warning.path.strip_prefix(&config.manager.recipes_dir).ok();
+        let recipe = below.and_then(|path| path.iter().next()?.to_str()).map(Arc::from);
+        troubles::begin_of("recipe warning", recipe, &warning.to_string());
     }
     Ok(recipes)
 }

@@ -79,7 +79,7 @@ impl Farm {
                     self.failures.retry_at_once(&key, now);
                     retry_after = Duration::ZERO;
                 }
-                self.tally.failed += 1;
+                self.tally.builds_failed += 1;
                 let retry_after = self.promised(retry_after);
                 effects.report(Notice::BuildFailed { key, failures, retry_after, log, reason });
                 self.on_failed_slowly(&job, blame, took, effects);
@@ -201,7 +201,7 @@ impl Farm {
             let Some(job) = self.next_build(effects) else { return };
             self.builds_attempted += 1;
             self.queue.on_build_started(&job.recipe.id);
-            self.build_warnings.remove(&job.recipe.id);
+            self.end_build_warnings(&job.recipe.id, &job.candidate.version);
             self.publishing.claim(&job.recipe.packages, &job.candidate.version);
             effects.report(Notice::BuildStarted { key: job.key(), tag: job.candidate.tag.to_string() });
             effects.0.push(Effect::StartBuild(job.clone()));
@@ -234,6 +234,8 @@ impl Farm {
                     self.failures.remove(&key);
                     if presence == Presence::Partial {
                         self.warn_partly_published(key, effects);
+                    } else {
+                        self.matched.publish(&key);
                     }
                 }
             }

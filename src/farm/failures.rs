@@ -16,6 +16,8 @@ use crate::farm::queue::Candidate;
 pub(super) struct Failure {
     /// Failures in a row of its build, or of its publish.
     pub(super) count: u32,
+    /// When the last attempt failed.
+    pub(super) failed_at: Moment,
     /// When it is retried.
     pub(super) retry_at: Moment,
     /// Whether the retry lies ahead; afterwards the version waits for its turn.
@@ -63,8 +65,16 @@ impl Failures {
         let count = before.map_or(0, |failure| failure.count).saturating_add(1);
         let wait = backoff::wait_after(count);
         let retry_at = now + wait;
-        let failure =
-            Failure { count, retry_at, is_backed_off: true, reason, log, log_tail: Vec::new(), candidate };
+        let failure = Failure {
+            count,
+            failed_at: now,
+            retry_at,
+            is_backed_off: true,
+            reason,
+            log,
+            log_tail: Vec::new(),
+            candidate,
+        };
         self.by_recipe.entry(key.recipe.clone()).or_default().insert(key.version.clone(), failure);
         self.retries.insert((retry_at, key.clone()));
         (count, wait)
@@ -146,6 +156,11 @@ impl Failures {
             let key = |version: &Version| JobKey { recipe: recipe.clone(), version: version.clone() };
             failures.iter().map(move |(version, failure)| (key(version), failure))
         })
+    }
+
+    /// Returns how many versions have failed.
+    pub(super) fn len(&self) -> usize {
+        self.by_recipe.values().map(HashMap::len).sum()
     }
 
     #[cfg(test)]

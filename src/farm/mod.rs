@@ -7,6 +7,7 @@
 //! of a farm's life.
 
 pub(crate) mod backoff;
+mod build_warnings;
 mod builds;
 mod calendar;
 mod counted;
@@ -40,8 +41,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use build_warnings::BuildWarnings;
 use counted::Counted;
-use events::{Effect, Event, JobKey, Notice, Warned, Warning};
+use events::{Effect, Event, JobKey, Notice, Warned};
 use failures::Failures;
 use flight::{Flight, Lost};
 use hooks::Hooks;
@@ -115,8 +117,8 @@ pub(crate) struct Farm {
     changed: HashSet<Arc<str>>,
     /// The warnings given already, by recipe; none without any.
     warned: HashMap<Arc<str>, Warned>,
-    /// The warnings of the last build of each recipe.
-    build_warnings: HashMap<Arc<str>, Vec<Warning>>,
+    /// The warnings about the builds of each recipe, with the version as subject.
+    build_warnings: HashMap<Arc<str>, BuildWarnings>,
     /// When the last publish of each recipe ended that has had one, and how long build and publish
     /// took.
     successes: HashMap<Arc<str>, (Moment, Duration)>,
@@ -220,9 +222,7 @@ impl Farm {
             }
             Event::RedirectFollowed { upstream, target } => self.on_redirect_followed(upstream, &target),
             Event::BuildWarned { recipe, .. } if !self.roster.contains_key(&recipe) => {}
-            Event::BuildWarned { recipe, warning } => {
-                self.build_warnings.entry(recipe).or_default().push(warning);
-            }
+            Event::BuildWarned { recipe, warning } => self.add_build_warning(&recipe, warning),
             Event::NoFilesPublished(key) => self.on_no_files_published(key, &mut effects),
             Event::PauseFound(is_paused) => self.on_pause_found(is_paused, now, &mut effects),
             Event::ReloadRequested => {
@@ -295,7 +295,7 @@ impl Farm {
         self.queue.retain(|id| is_watched(id) && is_the_same(id) && !is_paused(id), is_watched);
         self.matched.on_reload(|id| is_watched(id) && is_the_same(id));
         self.warned.retain(|id, _| is_watched(id));
-        self.build_warnings.retain(|id, _| is_watched(id));
+        self.build_warnings.retain(|id, _| is_watched(id) && is_the_same(id));
         self.successes.retain(|id, _| is_watched(id));
         for id in &self.paused {
             self.matched.lose(id);

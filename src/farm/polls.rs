@@ -61,6 +61,8 @@ impl Farm {
             Err(error) => Err(error.clone()),
         };
         let Some(urgent) = self.schedule.on_listing_finished(upstream, summary, now) else { return };
+        self.tally.polls += 1;
+        self.tally.last_poll = Some(now);
         if self.stopping.is_some() {
             return;
         }

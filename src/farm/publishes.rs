@@ -78,6 +78,7 @@ impl Farm {
             let recovered = self.failures.remove(&key).is_some() || has_failed;
             self.archive.insert(&packages, &key.version);
             self.builds_succeeded += 1;
+            self.tally.last_success = Some(now);
             self.matched.publish(&key);
             let took = now.saturating_since(build_started.unwrap_or(running.started));
             if self.roster.contains_key(&key.recipe) {
@@ -98,7 +99,7 @@ impl Farm {
         let event = "published packages have no files";
         let detail = "build.sh has most likely not installed below DESTDIR".to_owned();
         let warning = Warning { event, subject: key.version.to_string(), detail };
-        self.build_warnings.entry(key.recipe.clone()).or_default().push(warning);
+        self.add_build_warning(&key.recipe, warning);
         effects.report(Notice::NoFilesPublished { key });
     }
 
@@ -110,7 +111,7 @@ impl Farm {
             self.publishing.fail(directory);
             let (key, log) = (key.clone(), log.clone());
             let (failures, retry_after) = self.failures.record(&key, None, reason.clone(), log.clone(), now);
-            self.tally.failed += 1;
+            self.tally.publishes_failed += 1;
             let retry_after = self.promised(retry_after);
             effects.report(Notice::PublishFailed { key, failures, retry_after, log, reason });
             return;

@@ -1,6 +1,6 @@
 //! Makes snapshots of the farm's state for `/status` and the live line. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use peipkg_format::sort;
 
 use super::progress::{Counts, Progress, Tally};
 use crate::farm::Farm;
-use crate::farm::events::{JobKey, PublishJob};
+use crate::farm::events::{JobKey, PublishJob, Warning};
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Waits;
 use crate::farm::status::{
-    self, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Queued, RefusedReload, Status,
+    self, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Queued, RefusedReload, Status, Totals,
     UnmatchedWebhook, Webhooks,
 };
-use crate::farm::warnings::DEDUP_CHECK_FAILED;
+use crate::farm::warnings::{DEDUP_CHECK_FAILED, is_light};
 
 impl Farm {
     /// Returns a snapshot for `/status`.
@@ -31,16 +31,15 @@ impl Farm {
                 let last_error = failure.reason.clone();
                 let log = failure.log.clone();
                 let log_tail = failure.log_tail.clone();
-                (
-                    key.to_string(),
-                    Failure { failures: failure.count, next_retry, stage, last_error, log, log_tail },
-                )
+                let (failures, failed_at) = (failure.count, failure.failed_at.since_start());
+                let failure = Failure { failures, next_retry, stage, last_error, log, log_tail, failed_at };
+                (key.to_string(), failure)
             })
             .fold(BTreeMap::new(), sort::entered);
         let builds = self.builds(calendar);
         let publishes = self.publishes(calendar);
         let upload = &self.upload;
-        let (warnings, held) = (self.warnings(), self.held());
+        let ((warnings, warnings_by_event), held) = (self.warnings(), self.held());
         Status {
             farm_id: farm_id.clone(),
             recipes: self.roster.keys().cloned().collect(),
@@ -67,20 +66,24 @@ impl Farm {
             draining: self.stopping.is_some(),
             paused_since: self.paused_since.map(|since| calendar.at(since)),
             held_length: held.len(),
+            held_recipes: self.changed.iter().chain(&self.paused).cloned().collect(),
             held: held.into_iter().take(LISTED).collect(),
             reload_refused: self.refused.as_ref().map(|refused| RefusedReload {
                 at: calendar.at(refused.at),
                 problems: refused.problems.iter().take(LISTED).map(ToString::to_string).collect(),
                 problems_length: refused.problems.len(),
             }),
-            warnings_length: warnings.len(),
-            warnings: warnings.into_iter().take(LISTED).collect(),
+            warnings_length: warnings_by_event.values().sum(),
+            warnings,
+            warnings_by_event,
+            totals: self.totals(calendar),
         }
     }
 
     /// Returns the tally of a sweep; none of a daemon, whose counts are on `/status`.
     pub(crate) fn tally(&self) -> Option<Tally> {
-        let Counts { polls_failed, built, failed } = self.tally;
+        let Counts { polls_failed, built, builds_failed, publishes_failed, .. } = self.tally;
+        let failed = builds_failed + publishes_failed;
         let (polled, _) = self.schedule.listed();
         let published = self.builds_succeeded;
         self.options.once.then_some(Tally { polled, polls_failed, built, published, failed })
@@ -106,7 +109,16 @@ impl Farm {
         let uploading = || self.upload.running_since.map(|started| ("uploading".to_owned(), started));
         let queued = self.queue.len() + self.publishing.waiting();
         let work = building().or_else(publishing).or_else(uploading);
-        Progress { polled, upstreams, queued, work, paused_host: self.schedule.paused_host() }
+        Progress {
+            polled,
+            upstreams,
+            queued,
+            failed: self.failures.len(),
+            is_paused: self.paused_since.is_some(),
+            is_reload_refused: self.refused.is_some(),
+            work,
+            paused_host: self.schedule.paused_host(),
+        }
     }
 
     /// Returns the builds in progress, the oldest first.
@@ -178,31 +190,61 @@ impl Farm {
         held
     }
 
-    /// Returns the warnings whose causes last, by recipe.
-    fn warnings(&self) -> Vec<status::Warning> {
-        let mut warnings = Vec::new();
-        for (id, warned) in &self.warned {
-            warnings.extend(warned.iter().map(|((event, subject), detail)| status::Warning {
-                event,
-                recipe: Some(id.clone()),
-                subject: excerpt(subject).into_owned(),
-                detail: detail.to_string(),
-            }));
+    /// Returns the first warnings whose causes last, the gravest first and then by recipe, and how many
+    /// of each event there are.
+    fn warnings(&self) -> (Vec<status::Warning>, BTreeMap<&'static str, usize>) {
+        let mut listed = Vec::new();
+        let mut count: BTreeMap<&'static str, usize> = BTreeMap::new();
+        if let Some(error) = &self.archive_error {
+            count.insert(DEDUP_CHECK_FAILED, 1);
+            let warning = Warning {
+                event: DEDUP_CHECK_FAILED,
+                subject: String::new(),
+                detail: excerpt(error).into_owned(),
+            };
+            listed.push(warning.of(None));
         }
-        for (id, of_build) in &self.build_warnings {
-            warnings.extend(of_build.iter().cloned().map(|warning| warning.of(Some(id.clone()))));
+        let recipes =
+            self.warned.keys().chain(self.build_warnings.keys()).fold(BTreeSet::new(), sort::included);
+        for are_light in [false, true] {
+            for id in &recipes {
+                let warned = self.warned.get(*id).into_iter().flatten();
+                let warned = warned.map(|((event, subject), detail)| (*event, &**subject, &**detail));
+                let of_builds = self.build_warnings.get(*id);
+                let kept = of_builds.into_iter().flat_map(|warnings| &warnings.kept);
+                let kept = kept.map(|one| (one.event, one.subject.as_str(), one.detail.as_str()));
+                for (event, subject, detail) in warned.chain(kept) {
+                    if is_light(event) != are_light {
+                        continue;
+                    }
+                    *count.entry(event).or_default() += 1;
+                    // To copy all would cost megabytes.
+                    if listed.len() < LISTED {
+                        let (subject, detail) = (excerpt(subject).into_owned(), detail.to_owned());
+                        listed.push(Warning { event, subject, detail }.of(Some((*id).clone())));
+                    }
+                }
+            }
         }
-        warnings.extend(self.archive_error.iter().map(|error| status::Warning {
-            event: DEDUP_CHECK_FAILED,
-            recipe: None,
-            subject: String::new(),
-            detail: error.clone(),
-        }));
-        // Those of no recipe come first.
-        sort::sort_by(&mut warnings, |a, b| {
-            (&a.recipe, a.event, &a.subject).cmp(&(&b.recipe, b.event, &b.subject))
-        });
-        warnings
+        for (event, dropped) in self.build_warnings.values().flat_map(|warnings| &warnings.dropped) {
+            *count.entry(event).or_default() += dropped;
+        }
+        (listed, count)
+    }
+
+    /// Returns what was counted since the start.
+    fn totals(&self, calendar: Calendar) -> Totals {
+        let tally = &self.tally;
+        Totals {
+            polls: tally.polls as u64,
+            polls_failed: tally.polls_failed as u64,
+            last_poll: tally.last_poll.map(|at| calendar.at(at)),
+            builds_failed: tally.builds_failed as u64,
+            publishes_failed: tally.publishes_failed as u64,
+            last_success: tally.last_success.map(|at| calendar.at(at)),
+            uploads: tally.uploads as u64,
+            uploads_failed: tally.uploads_failed as u64,
+        }
     }
 
     fn webhooks(&self, calendar: Calendar) -> Webhooks {
@@ -219,6 +261,8 @@ impl Farm {
                 reason: hook.reason,
                 nearest: hook.nearest.clone(),
             }),
+            // The HTTP server counts these.
+            ..Webhooks::default()
         }
     }
 

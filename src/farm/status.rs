@@ -1,7 +1,8 @@
 //! The document of `/status`: an immutable snapshot of the farm, which holds no secret. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -64,6 +65,36 @@ pub struct Status {
     pub warnings: Vec<Warning>,
     /// How many warnings there are in all.
     pub warnings_length: usize,
+    /// How many warnings of each event there are, for `/metrics`.
+    #[serde(skip)]
+    pub warnings_by_event: BTreeMap<&'static str, usize>,
+    /// All recipes that are held, for the page.
+    #[serde(skip)]
+    pub held_recipes: BTreeSet<Arc<str>>,
+    /// What was counted since the start, for `/metrics`.
+    #[serde(skip)]
+    pub totals: Totals,
+}
+
+/// What was counted since the manager was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Listings that ended.
+    pub polls: u64,
+    /// Those that failed.
+    pub polls_failed: u64,
+    /// When the last one ended.
+    pub last_poll: Option<Time>,
+    /// Builds that failed.
+    pub builds_failed: u64,
+    /// Publishes that failed.
+    pub publishes_failed: u64,
+    /// When a version was published the last time, of whichever recipe.
+    pub last_success: Option<Time>,
+    /// Uploads that succeeded.
+    pub uploads: u64,
+    /// Those that failed.
+    pub uploads_failed: u64,
 }
 
 /// An upload, or a build with its publish, that has succeeded.
@@ -140,6 +171,9 @@ pub struct Failure {
     pub log: Option<Arc<str>>,
     /// The last lines of that log, if a build failed.
     pub log_tail: Vec<String>,
+    /// When it failed the last time, since the start: the page shows the latest first.
+    #[serde(skip)]
+    pub failed_at: Duration,
 }
 
 /// A version that waits for a builder or the publisher.
@@ -188,6 +222,18 @@ pub struct Webhooks {
     pub received: u64,
     /// How many named a repository that a recipe watches.
     pub matched: u64,
+    /// Requests to the webhooks' paths without a right signature.
+    #[serde(flatten)]
+    pub refused: RefusedWebhooks,
+}
+
+/// The webhooks that had no right signature: the forge and the farm may have different secrets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RefusedWebhooks {
+    /// How many came.
+    pub refused: u64,
+    /// When the last one came.
+    pub last_refused: Option<Time>,
 }
 
 /// A signed webhook that named a repository which no recipe watches.
@@ -217,13 +263,6 @@ pub struct Upload {
 }
 
 impl Status {
-    /// Puts warnings before the others.
-    pub(crate) fn add_warnings(&mut self, warnings: impl ExactSizeIterator<Item = Warning>) {
-        self.warnings_length += warnings.len();
-        self.warnings.splice(0..0, warnings);
-        self.warnings.truncate(LISTED);
-    }
-
     /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
         // Strings, numbers and maps with string keys always serialize.

@@ -57,6 +57,7 @@ impl Farm {
                 self.upload.due = now;
                 let took = now.saturating_since(started);
                 self.upload.last_done = Some((now, took));
+                self.tally.uploads += 1;
                 effects.report(Notice::UploadComplete { took, recovered });
             }
             // The process ends now; the next start finds the upload still owed.
@@ -64,6 +65,7 @@ impl Farm {
             UploadOutcome::Failed { reason } => {
                 self.upload.is_owed = true;
                 self.upload.failures += 1;
+                self.tally.uploads_failed += 1;
                 let failures = self.upload.failures;
                 let retry_after = backoff::wait_after(failures).min(LONGEST_WAIT);
                 // A single sweep retries at its end, and only if it has published more since.

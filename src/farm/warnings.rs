@@ -1,12 +1,15 @@
 //! The warnings about a recipe. The log has each once; `/status` has it as long as its cause lasts. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use peipkg_format::problem::excerpt;
+use peipkg_format::sort;
+use peipkg_format::version::Version;
 
-use crate::farm::Effects;
-use crate::farm::events::{JobKey, Notice, Warned};
+use crate::farm::events::{JobKey, Notice, Warned, Warning};
+use crate::farm::status::{self, LISTED, Status};
+use crate::farm::{Effects, Farm};
 
 /// How many unusable tags of one recipe the log names, each once. The rest is only counted: a
 /// hostile upstream cannot fill the log.
@@ -95,5 +98,52 @@ impl<'a> Warnings<'a> {
             effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
         }
         self.current
+    }
+}
+
+/// Whether an event may flood the list, and tells of one tag or file only. Such warnings come last.
+pub(super) fn is_light(event: &str) -> bool {
+    matches!(event, TAG_SKIPPED | MORE_TAGS_SKIPPED | "recipe warning")
+}
+
+impl Status {
+    /// Adds warnings, and how many of each event there are. Keeps the gravest first.
+    pub(crate) fn add_warnings(
+        &mut self,
+        warnings: Vec<status::Warning>,
+        count: BTreeMap<&'static str, usize>,
+    ) {
+        for (event, count) in count {
+            *self.warnings_by_event.entry(event).or_default() += count;
+            self.warnings_length += count;
+        }
+        self.warnings.splice(0..0, warnings);
+        let weight =
+            |warning: &status::Warning| (warning.event != DEDUP_CHECK_FAILED, is_light(warning.event));
+        sort::sort_by(&mut self.warnings, |a, b| weight(a).cmp(&weight(b)));
+        self.warnings.truncate(LISTED);
+    }
+
+    /// Whether the index cannot be read, so that nothing can be published.
+    pub(crate) fn cannot_publish(&self) -> bool {
+        self.warnings_by_event.contains_key(DEDUP_CHECK_FAILED)
+    }
+}
+
+impl Farm {
+    /// Adds a warning about a build, which lasts until the version is built again or its recipe changes:
+    /// published packages stay as they are.
+    pub(super) fn add_build_warning(&mut self, recipe: &Arc<str>, warning: Warning) {
+        self.build_warnings.entry(recipe.clone()).or_default().add(warning);
+    }
+
+    /// Ends the warnings about earlier builds of a version.
+    pub(super) fn end_build_warnings(&mut self, recipe: &Arc<str>, version: &Version) {
+        if let Some(warnings) = self.build_warnings.get_mut(recipe) {
+            warnings.kept.retain(|warning| warning.subject != version.as_str());
+            if warnings.kept.is_empty() {
+                self.build_warnings.remove(recipe);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use peipkg_format::sort;
 
-use crate::farm::status::{Status, Time};
+use crate::farm::status::{Status, Time, Webhooks};
 
 /// How many failing recipes have a series of their own. Prometheus keeps each series that it has
 /// ever seen.
@@ -19,20 +19,35 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
     out.family("info", "gauge", "Always 1; the labels describe the manager.");
     out.labelled("info", &[text("farm_id", &status.farm_id), text("version", status.version)], 1.0);
     out.gauge("start_time_seconds", "When the manager was started, since 1970.", seconds(status.started_at));
-    out.counter("builds_attempted_total", "Builds started.", status.builds_attempted);
+    let totals = &status.totals;
+    out.counter(
+        "builds_attempted_total",
+        "Builds started, and versions that an earlier run built and did not publish.",
+        status.builds_attempted,
+    );
+    out.counter("build_failures_total", "Builds that failed.", totals.builds_failed);
     out.counter("builds_succeeded_total", "Versions published.", status.builds_succeeded);
+    out.counter("publish_failures_total", "Publishes of one version that failed.", totals.publishes_failed);
+    out.moment(
+        "last_success_time_seconds",
+        "When a version was published the last time, since 1970.",
+        totals.last_success,
+    );
     out.gauge("builds_in_progress", "Builds in progress.", number(status.builds.len()));
-    if let Some(oldest) = status.builds.first() {
-        out.gauge(
-            "oldest_build_start_time_seconds",
-            "When the build that has run longest was started, since 1970.",
-            seconds(oldest.started_at),
-        );
-    }
+    out.moment(
+        "oldest_build_start_time_seconds",
+        "When the build that has run longest was started, since 1970.",
+        status.builds.first().map(|build| build.started_at),
+    );
     out.gauge(
         "publishes_in_progress",
         "Versions of the publish in progress.",
         number(status.publishes.len()),
+    );
+    out.moment(
+        "publish_start_time_seconds",
+        "When the publish in progress was started, since 1970.",
+        status.publishes.first().map(|publish| publish.started_at),
     );
     out.gauge(
         "queue_length",
@@ -56,14 +71,13 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
                 .count(),
         ),
     );
-    if let Some(last) = polls().filter_map(|poll| Some(poll.last_success.as_ref()?.finished_at)).max() {
-        out.gauge(
-            "last_success_time_seconds",
-            "When a build and its publish succeeded the last time, since 1970.",
-            seconds(last),
-        );
+    out.counter("polls_total", "Listings of upstreams that ended.", totals.polls);
+    out.counter("poll_failures_total", "Listings that failed.", totals.polls_failed);
+    out.moment("last_poll_time_seconds", "When a listing ended the last time, since 1970.", totals.last_poll);
+    out.family("warnings", "gauge", "Warnings whose causes last, by the message of their log line.");
+    for (event, count) in &status.warnings_by_event {
+        out.labelled("warnings", &[text("event", event)], number(*count));
     }
-    out.gauge("warnings", "Warnings whose causes last.", number(status.warnings_length));
     out.gauge("held", "Recipes and versions that are held.", number(status.held_length));
     out.gauge("paused", "Whether the file pause holds all builds.", truth(status.paused_since.is_some()));
     out.gauge("draining", "Whether the manager has been told to stop.", truth(status.draining));
@@ -80,26 +94,15 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
             "Failed uploads in a row.",
             upload.map_or(0.0, |upload| f64::from(upload.failures)),
         );
-        if let Some(done) = &status.last_upload {
-            out.gauge(
-                "last_upload_time_seconds",
-                "When an upload succeeded the last time, since 1970.",
-                seconds(done.finished_at),
-            );
-        }
+        out.counter("uploads_total", "Uploads that succeeded.", totals.uploads);
+        out.counter("upload_failures_total", "Uploads that failed.", totals.uploads_failed);
+        out.moment(
+            "last_upload_time_seconds",
+            "When an upload succeeded the last time, since 1970.",
+            status.last_upload.as_ref().map(|done| done.finished_at),
+        );
     }
-    let hooks = &status.webhooks;
-    out.counter("webhooks_received_total", "Signed webhooks, pings included.", hooks.received);
-    out.counter(
-        "webhooks_matched_total",
-        "Signed webhooks for a repository that a recipe watches.",
-        hooks.matched,
-    );
-    out.counter(
-        "webhooks_unmatched_total",
-        "Signed webhooks for a repository that no recipe watches.",
-        hooks.unmatched,
-    );
+    out.webhooks(&status.webhooks);
     out.0.into_bytes()
 }
 
@@ -116,6 +119,13 @@ impl Metrics {
         self.labelled(name, &[], value);
     }
 
+    /// Adds a time, if there is one.
+    fn moment(&mut self, name: &str, help: &str, time: Option<Time>) {
+        if let Some(time) = time {
+            self.gauge(name, help, seconds(time));
+        }
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "counter", help);
         let _ = writeln!(self.0, "peipkg_manager_{name} {value}");
@@ -128,6 +138,25 @@ impl Metrics {
             let _ = write!(self.0, "{}{label}=\"{text}\"", if place == 0 { '{' } else { ',' });
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn webhooks(&mut self, hooks: &Webhooks) {
+        self.counter("webhooks_received_total", "Signed webhooks, pings included.", hooks.received);
+        self.counter(
+            "webhooks_matched_total",
+            "Signed webhooks for a repository that a recipe watches.",
+            hooks.matched,
+        );
+        self.counter(
+            "webhooks_unmatched_total",
+            "Signed webhooks for a repository that no recipe watches.",
+            hooks.unmatched,
+        );
+        self.counter(
+            "webhooks_refused_total",
+            "Requests to a webhook's path without a right signature.",
+            hooks.refused.refused,
+        );
     }
 
     /// Adds how many versions fail, by stage, and the recipes with the most of them.

@@ -2,6 +2,7 @@
 //! and no other file, and stays small however large the farm is. It must not change anything. Pure.
 
 mod html;
+mod recipes;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,6 @@ mod words;
 
 use crate::farm::status::{Status, Time};
 use crate::http::page::html::Html;
-use crate::http::page::sections::RECIPES;
 use crate::http::page::words::{Ago, Count};
 
 /// The style of the page. [`POLICY`] has its hash.
@@ -27,15 +27,15 @@ pub(super) fn number(query: &str) -> usize {
 /// Renders page `number` of the recipes as of `now`; the last one if there are fewer. The first page
 /// has all else too.
 pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
-    let last = status.recipes.len().div_ceil(RECIPES).max(1);
-    let number = number.clamp(1, last);
+    let pages = recipes::pages(status);
+    let number = number.clamp(1, pages.len());
     let mut html = Html::default();
     let verdict = Verdict::of(status);
     html.markup("<!doctype html><html lang=en><meta charset=utf-8><title>");
-    html.text(format_args!("{} · {}", verdict.text, status.farm_id));
+    html.text(&verdict.text).markup(" · ").excerpt(&status.farm_id);
     html.markup("</title><meta name=viewport content=\"width=device-width\"><meta http-equiv=refresh content=30><style>");
     html.markup(STYLE);
-    html.markup("</style><header><h1>").text(&status.farm_id).markup("</h1>");
+    html.markup("</style><header><h1>").excerpt(&status.farm_id).markup("</h1>");
     html.markup(verdict.markup).text(&verdict.text).markup("</strong> · ");
     html.text(Count(status.recipes.len(), "recipe"));
     html.text(format_args!(" · {} building · {} waiting", status.builds.len(), status.queue_length));
@@ -47,7 +47,7 @@ pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
         sections::warnings(&mut html, status);
         sections::failed_polls(&mut html, status, now);
     }
-    sections::recipes(&mut html, status, now, number, last);
+    recipes::recipes(&mut html, status, now, number, &pages);
     if number == 1 {
         sections::upload(&mut html, status, now);
         sections::webhooks(&mut html, status, now);
@@ -78,7 +78,10 @@ impl Verdict {
     fn of(status: &Status) -> Self {
         let failed = status.failures.as_ref().map_or(0, std::collections::BTreeMap::len);
         let bad_polls = status.polls.values().filter(|poll| poll.error.is_some()).count();
-        let (markup, text) = if failed > 0 {
+        let held = status.held_recipes.len();
+        let (markup, text) = if status.cannot_publish() {
+            ("<p><strong class=f>", "Nothing can be published".to_owned())
+        } else if failed > 0 {
             ("<p><strong class=f>", format!("{} failed", Count(failed, "version")))
         } else if status.upload_state == "failed" {
             ("<p><strong class=f>", "Upload failed".to_owned())
@@ -92,6 +95,8 @@ impl Verdict {
             ("<p><strong class=w>", format!("Upstreams of {} not listed", Count(bad_polls, "recipe")))
         } else if status.warnings_length > 0 {
             ("<p><strong class=w>", Count(status.warnings_length, "warning").to_string())
+        } else if held > 0 {
+            ("<p><strong class=w>", format!("{} held", Count(held, "recipe")))
         } else {
             ("<p><strong class=g>", "All is well".to_owned())
         };

@@ -11,7 +11,7 @@ use peipkg_format::problem::excerpt;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::farm::events::Event;
-use crate::farm::status::{Status, Time};
+use crate::farm::status::{RefusedWebhooks, Status, Time};
 use crate::http::limited::Limited;
 use crate::http::metrics;
 use crate::http::page;
@@ -37,6 +37,7 @@ pub(super) struct Routes<M> {
     /// Its JSON, once somebody has asked for it.
     json: Option<Arc<[u8]>>,
     bad_signatures: Limited<&'static str>,
+    refused: RefusedWebhooks,
     unknown_paths: Limited<String>,
 }
 
@@ -52,7 +53,15 @@ struct Answer {
 impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     pub(super) fn new(secret: Option<Vec<u8>>, snapshot: Arc<Status>, events: Sender<M>) -> Self {
         let (bad_signatures, unknown_paths) = (Limited::default(), Limited::default());
-        Self { secret, events, snapshot, json: None, bad_signatures, unknown_paths }
+        Self {
+            secret,
+            events,
+            snapshot,
+            json: None,
+            bad_signatures,
+            refused: RefusedWebhooks::default(),
+            unknown_paths,
+        }
     }
 
     /// Answers requests one after the other, until the process ends.
@@ -106,7 +115,7 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     /// Asks the loop for a newer snapshot.
     fn refresh(&mut self) {
         // Sending fails only while the process ends.
-        let answer = SnapshotRequest::ask(|request| drop(self.events.send(request.into())));
+        let answer = SnapshotRequest::ask(self.refused, |request| drop(self.events.send(request.into())));
         if let Some(snapshot) = answer.filter(|snapshot| !Arc::ptr_eq(snapshot, &self.snapshot)) {
             self.snapshot = snapshot;
             self.json = None;
@@ -125,6 +134,8 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
             (Some(secret), Forge::GitLab) => signature::check_token(secret, header),
         };
         if let Err(reason) = checked {
+            self.refused.refused += 1;
+            self.refused.last_refused = Some(Time::of(SystemTime::now()));
             self.bad_signatures.record(reason);
             if let Some((reason, not_logged)) = self.bad_signatures.due(Instant::now()) {
                 warn!(reason, not_logged; "webhook signature invalid");
@@ -180,10 +191,12 @@ fn read(request: &mut Request) -> io::Result<Vec<u8>> {
 
 fn send(request: Request, answer: Answer) -> std::io::Result<()> {
     let length = answer.body.len();
-    let mut headers = Vec::with_capacity(4);
+    let mut headers = Vec::with_capacity(5);
     let mut add = |name: &str, value: &str| headers.extend(Header::from_bytes(name, value));
     add("Content-Type", answer.content_type);
     add("X-Content-Type-Options", "nosniff");
+    // A proxy must not show an old state, nor keep one that is confidential.
+    add("Cache-Control", "no-store");
     for (name, value) in answer.headers {
         add(name, value);
     }

@@ -155,7 +155,6 @@ pub(crate) fn clear(path: &Path) {
 
 /// Warns that work files could not be removed. The next start tries again.
 pub(crate) fn not_cleared(path: &Path, error: &io::Error) {
-    let path = path.display().to_string();
-    warn!(path, error:%; "clear staging dir failed");
-    troubles::begin("clear staging dir failed", &path, &error);
+    warn!(path:% = path.display(), error:%; "clear staging dir failed");
+    troubles::begin_while_there("clear staging dir failed", path, &error);
 }

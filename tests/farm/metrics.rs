@@ -62,6 +62,8 @@ fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
     daemon.wait_event("poll failed", PATIENCE);
     webhook(addr, "push", SECRET, br#"{"repository":{"html_url":"https://h.example/a/b"}}"#);
     wait_until("the webhook", PATIENCE, || status(addr)["webhooks"]["unmatched"] == 1);
+    webhook(addr, "push", "another secret", b"{}");
+    wait_until("the refused webhook", PATIENCE, || status(addr)["webhooks"]["refused"] == 1);
     let found = metrics(addr);
     for (series, expected) in [
         ("info{farm_id=\"test-farm\",version=\"0.1.0\"}", 1.0),
@@ -74,7 +76,13 @@ fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
         ("recipes", 4.0),
         ("recipes_poll_failed", 1.0),
         ("recipes_without_matching_tag", 1.0),
-        ("warnings", 1.0),
+        ("warnings{event=\"no tag matches tag_pattern\"}", 1.0),
+        ("build_failures_total", 2.0),
+        ("publish_failures_total", 0.0),
+        ("polls_total", 2.0),
+        ("poll_failures_total", 1.0),
+        ("uploads_total", 0.0),
+        ("webhooks_refused_total", 1.0),
         ("paused", 0.0),
         ("upload_pending", 1.0),
         ("webhooks_received_total", 1.0),
@@ -83,6 +91,8 @@ fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
         assert!((value(&found, series) - expected).abs() < 0.1, "{series}: {found}");
     }
     assert!(value(&found, "upload_failures") >= 1.0);
+    assert!(value(&found, "upload_failures_total") >= 1.0);
+    assert!(value(&found, "last_poll_time_seconds") >= value(&found, "start_time_seconds").floor());
     assert!(value(&found, "last_success_time_seconds") >= value(&found, "start_time_seconds").floor());
     if require("promtool") {
         check(&found);

@@ -12,7 +12,7 @@ use crate::manual::{files_below, logged_events, read, rows};
 /// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
 /// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
 /// `docs/monitoring.md` names.
-const MOMENTS: [(&str, &str); 25] = [
+const MOMENTS: [(&str, &str); 24] = [
     ("polling upstream", "its end tells"),
     ("listing upstream", "how one poll is done"),
     ("one request did not list upstream", "two requests follow at once"),
@@ -34,7 +34,6 @@ const MOMENTS: [(&str, &str); 25] = [
     ("pending packages are gone, building the version again", "the version is in `queue`"),
     ("journal is damaged, but the repository is whole", "the journal is dropped"),
     ("webhook server listening", "otherwise there is no `/status`"),
-    ("webhook signature invalid", "anybody can send one"),
     ("webhook payload refused", "one request"),
     ("request refused", "one request"),
     ("cannot accept a connection", "one client"),
@@ -79,6 +78,7 @@ fn fields() -> BTreeSet<String> {
         last_error: text(),
         log: None,
         log_tail: vec![],
+        failed_at: std::time::Duration::ZERO,
     };
     let done = || status::Done { finished_at: time(), took_seconds: 1.5 };
     let poll = status::Poll {
@@ -165,7 +165,8 @@ fn warned() -> BTreeSet<String> {
     let mut events = BTreeSet::new();
     for path in files_below("src", "rs") {
         let source = fs::read_to_string(&path).unwrap();
-        let mut starts = vec!["troubles::begin(", "troubles::begin_while_there(", "let event = "];
+        let mut starts =
+            vec!["troubles::begin(", "troubles::begin_of(", "troubles::begin_while_there(", "let event = "];
         if path.ends_with("farm/warnings.rs") {
             starts.push(": &str =");
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::farm::events::NoCommit;
-use crate::farm::status::{Calendar, Status};
+use crate::farm::status::{Calendar, Status, Totals};
 
 fn status(bench: &Bench) -> Status {
     bench.farm.status(&"farm".into(), Calendar { started: std::time::SystemTime::UNIX_EPOCH })
@@ -63,8 +63,8 @@ fn warnings_about_tags_last_until_a_poll_without_their_cause() {
     bench.tags("u", &["v1", "v2", "v 3"]);
     let lasting = [
         "exclude names no tag of the upstream|a|v9",
-        "tag skipped|a|v 3",
         "version is only partly published, skipping it|a|1-1",
+        "tag skipped|a|v 3",
     ];
     assert_eq!(warnings(&bench), lasting);
     bench.tags("u", &["v1", "v2", "v 3"]);
@@ -96,24 +96,116 @@ fn warning_about_a_tag_that_names_no_commit_lasts() {
 }
 
 #[test]
-fn warning_of_a_build_lasts_until_the_next_build_of_its_recipe() {
-    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")]);
-    bench.tags("u", &["v2"]);
-    bench.tags("w", &["v1"]);
-    let warned = |recipe: &str| Event::BuildWarned {
+fn warning_of_a_build_lasts_until_its_version_is_built_again_or_its_recipe_changes() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    let warned = |recipe: &str, version: &str| Event::BuildWarned {
         recipe: recipe.into(),
-        warning: events::Warning { event: "odd", subject: "2-1".into(), detail: "x".into() },
+        warning: events::Warning { event: "odd", subject: version.into(), detail: "x".into() },
     };
-    bench.event(warned("a"));
-    bench.event(warned("gone"));
+    bench.tags("u", &["v3", "v2"]);
+    bench.event(warned("a", "3-1"));
+    bench.event(warned("a", "3-1"));
+    bench.event(warned("gone", "3-1"));
+    assert_eq!(warnings(&bench), ["odd|a|3-1"]);
     bench.done();
-    assert_eq!(warnings(&bench), ["odd|a|2-1"], "a build of another recipe runs");
+    bench.event(warned("a", "2-1"));
+    assert_eq!(warnings(&bench), ["odd|a|3-1", "odd|a|2-1"], "an older version says nothing of a newer one");
+    bench.fail();
+    bench.tags("u", &["v3", "v2", "v4"]);
     bench.done();
-    bench.tags("u", &["v2", "v3"]);
-    assert_eq!(warnings(&bench), [""; 0], "the next build has begun, and may be well");
-    bench.event(warned("a"));
+    assert_eq!(warnings(&bench), ["odd|a|3-1", "odd|a|2-1"], "nor does a newer one of an older one");
+    bench.sleep_until(at(HOUR));
+    assert_eq!(warnings(&bench), ["odd|a|3-1"], "2-1 is built again, and may be well");
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "")]));
+    assert_eq!(warnings(&bench), ["odd|a|3-1"], "the recipe is the same");
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "exclude = ['v9']")]));
+    assert_eq!(warnings(&bench), [""; 0], "somebody has changed the recipe");
+}
+
+#[test]
+fn warnings_of_many_builds_are_those_of_the_newest_versions_and_a_count() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
+    for version in (1..=60).chain(80..=100).rev().chain(61..80) {
+        let warning = events::Warning { event: "odd", subject: format!("{version}-1"), detail: "x".into() };
+        bench.event(Event::BuildWarned { recipe: "a".into(), warning });
+    }
+    let status = status(&bench);
+    let mut kept: Vec<&str> = status.warnings.iter().map(|warning| warning.subject.as_str()).collect();
+    kept.sort_unstable();
+    let mut newest: Vec<String> = (81..=100).map(|version| format!("{version}-1")).collect();
+    newest.sort_unstable();
+    assert_eq!(kept, newest);
+    assert_eq!((status.warnings_length, status.warnings_by_event["odd"]), (100, 100));
     bench.event(loaded(vec![]));
     assert_eq!(warnings(&bench), [""; 0]);
+}
+
+#[test]
+fn grave_warnings_come_before_those_about_single_tags_and_all_are_counted() {
+    let many = 200;
+    let recipes = (0..many).map(|number| {
+        let (id, url) = (format!("r{number:03}"), format!("u{number:03}"));
+        recipe(&id, &url, &[&format!("p{number:03}")], "")
+    });
+    let mut bench = Bench::new(false, recipes.collect());
+    let bad: Vec<String> = (0..30).map(|number| format!("v {number}")).collect();
+    let bad: Vec<&str> = bad.iter().map(String::as_str).collect();
+    for number in 0..many - 1 {
+        bench.tags(&format!("u{number:03}"), &bad);
+    }
+    bench.tags("u199", &["x"]);
+    bench.event(Event::ArchiveRead(Err("damaged".into())));
+    let mut status = status(&bench);
+    let recipe_warning = |number: usize| crate::farm::status::Warning {
+        event: "recipe warning",
+        recipe: None,
+        subject: format!("{number}"),
+        detail: String::new(),
+    };
+    status.add_warnings((0..100).map(recipe_warning).collect(), [("recipe warning", 10_000)].into());
+    let first: Vec<&str> = status.warnings.iter().map(|warning| warning.event).take(3).collect();
+    assert_eq!(first, ["dedup check failed", "no tag matches tag_pattern", "recipe warning"]);
+    assert_eq!(status.warnings.len(), 1000);
+    let skipped = 199 * 20;
+    assert_eq!(status.warnings_by_event["tag skipped"], skipped);
+    assert_eq!(status.warnings_length, 10_000 + skipped + 199 + 2);
+}
+
+#[test]
+fn version_that_another_recipe_has_published_is_the_newest_of_both() {
+    let recipes = vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pa"], "")];
+    let mut bench = Bench::new(false, recipes);
+    bench.tags("u", &["v1", "v2"]);
+    bench.done();
+    bench.done();
+    for id in ["a", "b"] {
+        assert_eq!(status(&bench).polls[id].newest_published.as_deref(), Some("2-1"), "{id}");
+    }
+}
+
+#[test]
+fn totals_count_what_has_happened_and_outlive_the_recipe() {
+    let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
+    assert_eq!(status(&bench).totals, Totals::default());
+    bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
+    bench.sleep_until(at(HOUR));
+    bench.tags("u", &["v1", "v2"]);
+    bench.fail();
+    bench.done();
+    bench.upload_fails();
+    bench.event(loaded(vec![]));
+    let time = Calendar { started: std::time::SystemTime::UNIX_EPOCH }.at(at(HOUR));
+    let expected = Totals {
+        polls: 2,
+        polls_failed: 1,
+        last_poll: Some(time),
+        builds_failed: 1,
+        publishes_failed: 0,
+        last_success: Some(time),
+        uploads: 0,
+        uploads_failed: 1,
+    };
+    assert_eq!(status(&bench).totals, expected);
 }
 
 #[test]

@@ -2,6 +2,11 @@
 
 use std::fmt::{self, Write as _};
 
+use peipkg_format::problem::{MAX_EXCERPT, shortened};
+
+/// How many bytes an excerpt may take.
+const MOST: usize = 600;
+
 /// A page that grows.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
@@ -22,6 +27,26 @@ impl Html {
     fn write(&mut self, text: &dyn fmt::Display) {
         // Writing to a string cannot fail.
         let _ = write!(Escaped(&mut self.0), "{text}");
+    }
+
+    /// Adds an excerpt of a foreign text, with at most [`MOST`] bytes of markup: an escaped character may
+    /// take eight.
+    pub(super) fn excerpt(&mut self, text: &str) -> &mut Self {
+        let mut most = MAX_EXCERPT;
+        loop {
+            let start = self.len();
+            self.text(shortened(text, most));
+            if self.len() - start <= MOST || most == 0 {
+                return self;
+            }
+            self.0.truncate(start);
+            most /= 2;
+        }
+    }
+
+    /// Adds what another page holds.
+    pub(super) fn append(&mut self, other: &Self) {
+        self.0.push_str(&other.0);
     }
 
     /// Returns how many bytes there are so far.
@@ -71,6 +96,18 @@ mod tests {
         let mut html = Html::default();
         html.text(text);
         assert_eq!(html.0, expected);
+    }
+
+    #[test]
+    fn excerpt_takes_few_bytes_however_its_characters_are_escaped() {
+        for (text, fewest) in [("a", 200), ("大", 500), ("&", 400), ("\u{202e}", 300), ("'", 400)] {
+            let mut html = Html::default();
+            html.excerpt(&text.repeat(10_000));
+            assert!((fewest..=MOST).contains(&html.len()), "{} bytes of {text:?}", html.len());
+        }
+        let mut html = Html::default();
+        html.excerpt("<short>");
+        assert_eq!(html.0, "&lt;short&gt;");
     }
 
     #[test]

@@ -1,34 +1,43 @@
 //! The sections of the page. Each names a few things in full and counts the others: `/status` has them
 //! all. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::collections::BTreeMap;
 
-use peipkg_format::problem::excerpt;
+use peipkg_format::problem::{excerpt, shortened};
 use peipkg_format::sort;
 
 use crate::farm::status::{Failure, InFlight, Poll, Status, Time};
 use crate::http::page::html::Html;
 use crate::http::page::words::{Ago, Count};
 
-/// How many recipes a page lists.
-pub(super) const RECIPES: usize = 200;
+/// How many characters of a version are shown.
+pub(super) const VERSION: usize = 40;
 
 /// How many things a section names.
 const NAMED: usize = 20;
 
-/// How long the page may be, in bytes, before failures are shown without the end of their logs.
-const ROOM_FOR_LOGS: usize = 6 * 1024;
+/// How many warnings of one event, and problems of a refused reload, are named.
+const FEW: usize = 3;
 
-/// How long the page may be, in bytes, before each section only counts its further things. The rest of
-/// 30 KB is for the recipes.
-const ROOM: usize = 10 * 1024;
+/// How many recipes with failures are shown: warnings need room too.
+const FAILED: usize = 8;
 
-/// Writes the first of a section's things, at least one, and how many `all` has beyond them.
+/// How many failures show the end of their logs, and how many bytes of each.
+const LOGS: usize = 3;
+const LOG: usize = 1200;
+
+/// How long the page may be, in bytes, before each section only counts its further things.
+const ROOM: usize = 7_500;
+
+/// How long the first thing of a section may make the page. The rest of 30 KB is for the recipes.
+const MOST: usize = 9_600;
+
+/// Writes the first of a section's things, and how many `all` has beyond them. `more` begins that line.
 fn list<T>(
     html: &mut Html,
     things: impl IntoIterator<Item = T>,
     all: usize,
+    more: &'static str,
     mut write: impl FnMut(&mut Html, T),
 ) {
     let mut named = 0;
@@ -36,13 +45,22 @@ fn list<T>(
         if named > 0 && html.len() > ROOM {
             break;
         }
-        write(html, thing);
+        let mut written = Html::default();
+        write(&mut written, thing);
+        if html.len() + written.len() > MOST {
+            break;
+        }
+        html.append(&written);
         named += 1;
     }
     if all > named {
-        html.markup("<li class=d>and ").text(all - named).markup(" more, see <a href=status>status</a>");
+        html.markup(more).text("and ").text(all - named).markup(" more, see <a href=status>status</a>");
     }
 }
+
+/// Begins the line of [`list`] inside a list, and elsewhere.
+const ITEM: &str = "<li class=d>";
+const LINE: &str = "<p class=d>";
 
 /// What holds the whole farm, or keeps it from a change.
 pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
@@ -56,42 +74,77 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     if let Some(refused) = &status.reload_refused {
         html.markup("<div class=n>A reload was refused ").text(Ago(refused.at, now));
         html.markup(", the recipes before it are used.<ul>");
-        list(html, &refused.problems, refused.problems_length, |html, problem| {
-            html.markup("<li>").text(excerpt(problem));
+        list(html, refused.problems.iter().take(FEW), refused.problems_length, ITEM, |html, problem| {
+            html.markup("<li>").excerpt(problem);
         });
         html.markup("</ul></div>");
     }
 }
 
-/// The failed versions, with what helps to mend them.
+/// The recipes with failed versions, the one that has failed last first, with what helps to mend them.
 pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
     let Some(failures) = &status.failures else { return };
+    let mut by_recipe: BTreeMap<&str, (&str, &Failure, usize)> = BTreeMap::new();
+    for (key, failure) in failures {
+        let (recipe, version) = key.split_once('@').unwrap_or((key, ""));
+        let latest = by_recipe.entry(recipe).or_insert((version, failure, 0));
+        latest.2 += 1;
+        if latest.1.failed_at < failure.failed_at {
+            (latest.0, latest.1) = (version, failure);
+        }
+    }
+    let mut recipes: Vec<_> = by_recipe.into_iter().collect();
+    sort::sort_by(&mut recipes, |(_, (_, a, _)), (_, (_, b, _))| b.failed_at.cmp(&a.failed_at));
     html.markup("<h2>Failed</h2>");
-    list(html, failures, failures.len(), |html, (version, failure)| {
-        html.markup("<article class=b><h3>").text(spaced(version)).markup("</h3><p>");
-        html.text(excerpt(&failure.last_error)).markup("<p class=d>");
-        let Failure { failures, next_retry, stage, .. } = failure;
-        html.text(stage).markup(" failed");
-        if *failures > 1 {
-            html.text(format_args!(" {failures} times"));
-        }
-        if next_retry.seconds() <= now.seconds() {
-            html.markup(", waits for its next try");
-        } else {
-            html.text(format_args!(", next try {}", Ago(*next_retry, now)));
-        }
-        // Without the names of the steps before: the cause is what the last one has written.
-        let mut tail = failure.log_tail.iter().skip_while(|line| line.starts_with("== ")).peekable();
-        if tail.peek().is_some() && html.len() < ROOM_FOR_LOGS {
-            html.markup("<pre>");
-            for line in tail {
-                html.text(line).markup("\n");
+    let (all, mut logs) = (recipes.len(), 0);
+    list(
+        html,
+        recipes.into_iter().take(FAILED),
+        all,
+        LINE,
+        |html, (recipe, (version, failure, versions))| {
+            html.markup("<article class=b><h3>").text(recipe).markup(" ").text(shortened(version, VERSION));
+            html.markup("</h3><p>").excerpt(&failure.last_error).markup("<p class=d>");
+            let Failure { failures, next_retry, stage, .. } = failure;
+            html.text(stage).markup(" failed");
+            if *failures > 1 {
+                html.text(format_args!(" {failures} times"));
             }
-            html.markup("</pre>");
-        }
-        log(html, failure.log.as_deref());
-        html.markup("</article>");
-    });
+            if next_retry.seconds() <= now.seconds() {
+                html.markup(", waits for its next try");
+            } else {
+                html.text(format_args!(", next try {}", Ago(*next_retry, now)));
+            }
+            if versions > 1 {
+                html.text(format_args!("; and {}", Count(versions - 1, "other failed version")));
+            }
+            logs += 1;
+            if logs <= LOGS {
+                log_tail(html, &failure.log_tail);
+            }
+            log(html, failure.log.as_deref());
+            html.markup("</article>");
+        },
+    );
+}
+
+/// The end of a log, as far as there is room. Without the names of the steps before: the cause is what
+/// the last one has written.
+fn log_tail(html: &mut Html, lines: &[String]) {
+    let mut tail = Vec::new();
+    let mut room = LOG;
+    for line in lines.iter().rev().take_while(|line| !line.starts_with("== ")) {
+        let mut written = Html::default();
+        written.excerpt(line).markup("\n");
+        let Some(left) = room.checked_sub(written.len()) else { break };
+        room = left;
+        tail.push(written);
+    }
+    if !tail.is_empty() {
+        html.markup("<pre>");
+        tail.iter().rev().for_each(|line| html.append(line));
+        html.markup("</pre>");
+    }
 }
 
 /// Builds, publishes and what waits.
@@ -101,8 +154,12 @@ pub(super) fn work(html: &mut Html, status: &Status, now: Time) {
             return;
         }
         html.markup(heading);
-        list(html, jobs, jobs.len(), |html, job| {
-            html.markup("<article><h3>").text(&job.recipe).markup(" ").text(&job.version).markup("</h3>");
+        list(html, jobs, jobs.len(), LINE, |html, job| {
+            html.markup("<article><h3>")
+                .text(&job.recipe)
+                .markup(" ")
+                .text(shortened(&job.version, VERSION))
+                .markup("</h3>");
             html.markup("<p class=d>started ").text(Ago(job.started_at, now));
             log(html, job.log.as_deref());
             html.markup("</article>");
@@ -112,8 +169,8 @@ pub(super) fn work(html: &mut Html, status: &Status, now: Time) {
     in_progress(html, "<h2>Publishing</h2>", &status.publishes);
     if status.queue_length > 0 {
         html.markup("<h2>Waiting</h2><ul class=c>");
-        list(html, &status.queue, status.queue_length, |html, waiting| {
-            html.markup("<li>").text(&waiting.recipe).markup(" ").text(&waiting.version);
+        list(html, &status.queue, status.queue_length, ITEM, |html, waiting| {
+            html.markup("<li>").text(&waiting.recipe).markup(" ").text(shortened(&waiting.version, VERSION));
             if waiting.reason != "poll" {
                 html.markup(" <span class=d>").text(waiting.reason).markup("</span>");
             }
@@ -122,11 +179,11 @@ pub(super) fn work(html: &mut Html, status: &Status, now: Time) {
     }
     if status.held_length > 0 {
         html.markup("<h2>Held</h2><ul>");
-        list(html, &status.held, status.held_length, |html, held| {
+        list(html, &status.held, status.held_length, ITEM, |html, held| {
             html.markup("<li>")
                 .text(&held.recipe)
                 .markup(" ")
-                .text(held.version.as_deref().unwrap_or_default());
+                .text(shortened(held.version.as_deref().unwrap_or_default(), VERSION));
             html.markup(" <span class=d>")
                 .text(held.reason)
                 .markup("; until ")
@@ -137,20 +194,36 @@ pub(super) fn work(html: &mut Html, status: &Status, now: Time) {
     }
 }
 
-/// The warnings.
+/// The warnings by their events, each with a few causes.
 pub(super) fn warnings(html: &mut Html, status: &Status) {
     if status.warnings_length == 0 {
         return;
     }
-    html.markup("<h2>Warnings</h2><ul>");
-    list(html, &status.warnings, status.warnings_length, |html, warning| {
-        html.markup("<li>");
-        if let Some(recipe) = &warning.recipe {
-            html.text(recipe).markup(": ");
+    let count = &status.warnings_by_event;
+    let listed = status.warnings.iter().map(|warning| warning.event);
+    let mut events: Vec<&str> = Vec::new();
+    for event in listed.chain(count.keys().copied()) {
+        if !events.contains(&event) {
+            events.push(event);
         }
-        html.text(warning.event);
-        for part in [&warning.subject, &warning.detail].into_iter().filter(|part| !part.is_empty()) {
-            html.markup(" <span class=d>").text(excerpt(part)).markup("</span>");
+    }
+    let all = events.len();
+    html.markup("<h2>Warnings</h2><ul>");
+    list(html, events, all, ITEM, |html, event| {
+        html.markup("<li>").text(event);
+        let mut named = 0;
+        for warning in status.warnings.iter().filter(|warning| warning.event == event).take(FEW) {
+            html.markup(if named == 0 { " <span class=d>" } else { "; <span class=d>" });
+            if let Some(recipe) = &warning.recipe {
+                html.text(recipe).markup(": ");
+            }
+            html.excerpt(&format!("{} {}", excerpt(&warning.subject), excerpt(&warning.detail)));
+            html.markup("</span>");
+            named += 1;
+        }
+        let more = count.get(event).map_or(0, |count| count.saturating_sub(named));
+        if more > 0 {
+            html.text(format_args!("; and {more} more"));
         }
     });
     html.markup("</ul>");
@@ -168,7 +241,7 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
         return;
     }
     html.markup("<h2>Upstreams not listed</h2><ul>");
-    list(html, &by_error, by_error.len(), |html, (error, recipes)| {
+    list(html, &by_error, by_error.len(), ITEM, |html, (error, recipes)| {
         html.markup("<li>");
         for (place, (recipe, _)) in recipes.iter().take(NAMED).enumerate() {
             html.markup(if place == 0 { "" } else { ", " }).text(recipe);
@@ -176,68 +249,13 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
         if recipes.len() > NAMED {
             html.text(format_args!(" and {} more", recipes.len() - NAMED));
         }
-        html.markup(" <span class=d>").text(excerpt(error));
+        html.markup(" <span class=d>").excerpt(error);
         if let Some(next) = recipes.first().and_then(|(_, poll)| poll.next_poll) {
             html.markup("; next poll ").text(Ago(next, now));
         }
         html.markup("</span>");
     });
     html.markup("</ul>");
-}
-
-/// One page of the recipes.
-pub(super) fn recipes(html: &mut Html, status: &Status, now: Time, number: usize, last: usize) {
-    html.markup("<h2>Recipes</h2>");
-    if status.recipes.is_empty() {
-        html.markup("<p class=d>There are none. Each directory in recipes_dir with a peipkg.toml is one.");
-        return;
-    }
-    let failed =
-        status.failures.iter().flatten().map(|(version, _)| version.split('@').next().unwrap_or(version));
-    let failed = failed.fold(BTreeSet::new(), sort::included);
-    let held = status.held.iter().filter(|held| held.version.is_none());
-    let held = held.map(|held| &*held.recipe).fold(BTreeSet::new(), sort::included);
-    html.markup("<table>");
-    if last > 1 {
-        html.markup("<caption>").text(format_args!("Page {number} of {last}")).markup("</caption>");
-    }
-    html.markup("<tr><th>Recipe<th>Published<th>Tags<th>Polled<th>Next poll");
-    for id in status.recipes.iter().skip((number - 1) * RECIPES).take(RECIPES) {
-        html.markup(if failed.contains(&**id) { "<tr><td class=f>" } else { "<tr><td>" }).text(id);
-        let Some(poll) = status.polls.get(id) else {
-            html.markup("<td class=d>built by hand<td><td><td>");
-            continue;
-        };
-        html.markup("<td>").text(poll.newest_published.as_deref().unwrap_or("–"));
-        match (poll.tags_matched, poll.tags_seen) {
-            (Some(0), Some(seen)) if seen > 0 => html.markup("<td class=w>0 of ").text(seen),
-            (Some(matched), _) => html.markup("<td>").text(matched),
-            (None, _) => html.markup("<td>"),
-        };
-        html.markup(if poll.error.is_some() { "<td class=w>" } else { "<td>" });
-        html.text(poll.last_poll.map(|at| Ago(at, now)).as_ref().map_or(&"" as &dyn Display, |ago| ago));
-        html.markup("<td>");
-        html.text(poll.next_poll.map(|at| Ago(at, now)).as_ref().map_or(&"now" as &dyn Display, |ago| ago));
-        if held.contains(&**id) {
-            html.markup(", held");
-        }
-    }
-    html.markup("</table>");
-    if last > 1 {
-        let link = |html: &mut Html, markup: &'static str, to: usize| {
-            html.markup("<a href=\"?page=").text(to).markup(markup);
-        };
-        html.markup("<nav>");
-        if number > 1 {
-            link(html, "\">First</a>", 1);
-            link(html, "\">Previous</a>", number - 1);
-        }
-        if number < last {
-            link(html, "\">Next</a>", number + 1);
-            link(html, "\">Last</a>", last);
-        }
-        html.markup("</nav>");
-    }
 }
 
 /// How the remote stands to the repository.
@@ -263,7 +281,7 @@ pub(super) fn upload(html: &mut Html, status: &Status, now: Time) {
         html.text(format_args!(", next try {}", Ago(next, now)));
     }
     if let Some(error) = &upload.last_error {
-        html.markup("<p class=f>").text(excerpt(error));
+        html.markup("<p class=f>").excerpt(error);
     }
 }
 
@@ -278,8 +296,14 @@ pub(super) fn webhooks(html: &mut Html, status: &Status, now: Time) {
     if let Some(last) = hooks.last_received {
         html.text(format_args!(", last one {}", Ago(last, now)));
     }
+    if let Some(last) = hooks.refused.last_refused {
+        html.markup("<p class=w>")
+            .text(hooks.refused.refused)
+            .markup(" without a right signature, last one ");
+        html.text(Ago(last, now)).markup(": compare the secrets");
+    }
     if let Some(hook) = &hooks.last_unmatched {
-        html.markup("<p class=w>").text(excerpt(&hook.repositories.join(" ")));
+        html.markup("<p class=w>").excerpt(&hook.repositories.join(" "));
         html.text(format_args!(" {}: {}", Ago(hook.received, now), hook.reason));
         if let Some(nearest) = &hook.nearest {
             html.text(format_args!("; the nearest recipe is {nearest}"));
@@ -290,11 +314,6 @@ pub(super) fn webhooks(html: &mut Html, status: &Status, now: Time) {
 /// Where the log is.
 fn log(html: &mut Html, path: Option<&str>) {
     if let Some(path) = path {
-        html.markup("<p class=l>").text(path);
+        html.markup("<p class=l>").excerpt(path);
     }
-}
-
-/// Returns `<recipe>@<version>` as people read it.
-fn spaced(version: &str) -> String {
-    version.replacen('@', " ", 1)
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::farm::status::{Failure, Held, Poll, Queued, RefusedReload, Upload, Warning};
+use crate::farm::status::{
+    Failure, Held, InFlight, Poll, Queued, RefusedReload, RefusedWebhooks, UnmatchedWebhook, Upload, Warning,
+};
 
 /// The most that a page of 200 recipes may have, in bytes.
 const MOST: usize = 30_000;
@@ -18,7 +20,11 @@ fn at(seconds: u64) -> Time {
 /// A farm of `count` recipes in which all that can be wrong is wrong, with `text` wherever foreign text
 /// can be.
 fn broken(count: usize, text: &str) -> Status {
-    let recipes: Vec<Arc<str>> = (0..count).map(|number| format!("recipe{number:05}").into()).collect();
+    of_recipes((0..count).map(|number| format!("recipe{number:05}").into()).collect(), text)
+}
+
+fn of_recipes(recipes: Vec<Arc<str>>, text: &str) -> Status {
+    let count = recipes.len();
     let failure = |_| Failure {
         failures: 12,
         next_retry: at(60),
@@ -26,6 +32,7 @@ fn broken(count: usize, text: &str) -> Status {
         last_error: text.to_owned(),
         log: Some(text.into()),
         log_tail: vec![text.to_owned(); 10],
+        failed_at: Duration::ZERO,
     };
     let poll = |number: usize| Poll {
         last_poll: Some(at(0)),
@@ -51,6 +58,8 @@ fn broken(count: usize, text: &str) -> Status {
         polls: recipes.iter().enumerate().map(|(number, id)| (id.clone(), poll(number))).collect(),
         warnings: recipes.iter().map(warning).collect(),
         warnings_length: recipes.len(),
+        warnings_by_event: [("tag skipped", recipes.len())].into(),
+        held_recipes: recipes.iter().cloned().collect(),
         held: recipes.iter().map(held).collect(),
         held_length: recipes.len(),
         queue: recipes.iter().map(queued).collect(),
@@ -108,12 +117,129 @@ fn page_of_a_broken_farm_is_small_and_counts_what_it_leaves_out() {
 }
 
 #[test]
+fn page_is_small_with_the_longest_names_and_with_text_that_is_escaped() {
+    let texts = ["x", "&", "'", "\u{202e}", "\u{1b}", "大", "a b ", "\u{202e}大&"];
+    for count in [1, 2, 199, 200, 201, 10_000] {
+        let ids = || (0..count).map(|number| format!("{number:064}").into()).collect();
+        for text in texts {
+            let mut status = of_recipes(ids(), &text.repeat(5000));
+            let version: Box<str> = "1".repeat(500).into();
+            let in_flight = InFlight {
+                recipe: status.recipes[0].clone(),
+                version: version.to_string(),
+                started_at: at(0),
+                log: Some(text.repeat(5000).into()),
+            };
+            (status.builds, status.publishes) = (vec![in_flight.clone(); 64], vec![in_flight; 64]);
+            status.webhooks.refused = RefusedWebhooks { refused: u64::MAX, last_refused: Some(at(0)) };
+            status.webhooks.last_unmatched = Some(UnmatchedWebhook {
+                received: at(0),
+                repositories: vec![text.repeat(5000); 16],
+                reason: "no recipe of this upstream has github_webhook = true",
+                nearest: Some(status.recipes[0].clone()),
+            });
+            for poll in status.polls.values_mut() {
+                (poll.newest_published, poll.tags_seen) = (Some(version.clone()), Some(usize::MAX));
+                (poll.last_poll, poll.tags_matched) = (Some(Time::default()), Some(0));
+            }
+            for query in ["", "page=2", "page=3", "page=9999"] {
+                let page = page(&status, query);
+                assert!(page.len() <= MOST, "{} bytes with {count} recipes, {text:?}{query}", page.len());
+                assert!(page.contains("<table>") && page.matches("<tr>").count() > 1, "{page}");
+            }
+            assert!(page(&status, "").contains("<article class=b><h3>0000"), "one failure is named");
+        }
+    }
+}
+
+#[test]
+fn each_failing_recipe_is_shown_once_the_latest_first() {
+    let mut status = broken(0, "");
+    let failure = |minutes: u64| Failure {
+        failures: 1,
+        next_retry: at(60),
+        stage: "build",
+        last_error: format!("error {minutes}"),
+        log: None,
+        log_tail: vec!["== git fetch".to_owned(), format!("log {minutes}")],
+        failed_at: Duration::from_mins(minutes),
+    };
+    let many = (0..30).map(|number| (format!("aaa@0.{number}-1"), failure(number + 10)));
+    let others = [("bbb@1-1".to_owned(), failure(1)), ("mmm@1-1".to_owned(), failure(2))];
+    let last = ("zzz@3-1".to_owned(), failure(50));
+    status.failures = Some(many.chain(others).chain([last]).collect());
+    let page = page(&status, "");
+    let headings: Vec<&str> =
+        page.split("<h3>").skip(1).map(|rest| rest.split("</h3>").next().unwrap()).collect();
+    assert_eq!(headings, ["zzz 3-1", "aaa 0.29-1", "mmm 1-1", "bbb 1-1"]);
+    assert!(page.contains("error 39") && page.contains("and 29 other failed versions"), "{page}");
+    assert!(page.contains("33 versions failed"), "{page}");
+    let logs: Vec<&str> =
+        page.split("<pre>").skip(1).map(|rest| rest.split("</pre>").next().unwrap()).collect();
+    assert_eq!(logs, ["log 50\n", "log 39\n", "log 2\n"], "only the first ones show their logs");
+    // With wordy logs too, more than their recipes are named.
+    let wordy = page_of_wordy_logs();
+    assert!(wordy.matches("<article class=b>").count() >= 6, "{wordy}");
+    assert!(wordy.contains("<p class=d>and "), "{wordy}");
+}
+
+fn page_of_wordy_logs() -> String {
+    let mut status = broken(200, "cc: error: unrecognized command-line option");
+    for failure in status.failures.iter_mut().flatten().map(|(_, failure)| failure) {
+        failure.log_tail = vec!["x".repeat(1000); 10];
+    }
+    (status.reload_refused, status.paused_since, status.draining) = (None, None, false);
+    page(&status, "")
+}
+
+#[test]
+fn warnings_of_one_event_hide_no_other() {
+    let mut status = broken(200, "text");
+    (status.failures, status.queue_length) = (None, 0);
+    let warning = |event| Warning { event, recipe: None, subject: "one".into(), detail: String::new() };
+    status.add_warnings(
+        vec![warning("dedup check failed"), warning("notification failed"), warning("recipe warning")],
+        [("dedup check failed", 1), ("notification failed", 1), ("recipe warning", 10_000)].into(),
+    );
+    let page = page(&status, "");
+    let section = page.split("<h2>Warnings</h2>").nth(1).unwrap().split("</ul>").next().unwrap();
+    let events = ["dedup check failed", "notification failed", "recipe warning", "tag skipped"];
+    assert!(events.map(|event| section.find(event).expect(event)).is_sorted(), "{section}");
+    assert!(section.contains("and 9999 more") && section.contains("and 197 more"), "{section}");
+    assert!(page.contains("<strong class=f>Nothing can be published"), "{page}");
+}
+
+#[test]
+fn held_recipes_and_refused_webhooks_are_not_well() {
+    let mut status = Status { recipes: vec!["a".into()], ..Status::default() };
+    assert!(page(&status, "").contains("<strong class=g>All is well"));
+    assert!(!page(&status, "").contains("right signature"));
+    status.webhooks.refused = RefusedWebhooks { refused: 3, last_refused: Some(at(20)) };
+    assert!(page(&status, "").contains("3 without a right signature, last one 10 s ago"));
+    status.held_recipes = ["a".into()].into();
+    assert!(page(&status, "").contains("<strong class=w>1 recipe held"));
+}
+
+#[test]
+fn list_items_are_only_in_lists() {
+    for count in [1, 3, 200] {
+        let page = page(&broken(count, "text"), "");
+        let outside = page.split("</ul>").filter_map(|part| part.split("<ul").next());
+        for part in outside {
+            assert!(!part.contains("<li"), "{part}");
+        }
+    }
+}
+
+#[test]
 fn recipes_are_listed_once_over_all_pages_and_links_lead_through() {
     let status = broken(1001, "");
     let mut rows = Vec::new();
     for number in 1..=6 {
         let page = page(&status, &format!("page={number}"));
-        let listed = page.split("<tr><td class=f>").skip(1).map(|row| row[..11].to_owned());
+        let listed: Vec<String> =
+            page.split("<tr><td class=f>").skip(1).map(|row| row[..11].to_owned()).collect();
+        assert!((1..=200).contains(&listed.len()), "{}", listed.len());
         rows.extend(listed);
         assert!(page.contains(&format!("Page {number} of 6")));
         assert_eq!(page.contains(&format!("?page={}\">Next", number + 1)), number < 6, "{number}");
@@ -129,12 +255,12 @@ fn query_that_names_no_page_shows_the_first_and_a_large_number_the_last() {
     for query in
         ["", "page", "page=", "page=0", "page=-1", "page=x", "page=%32", "page=1e9", "a=b&page=1", "PAGE=3"]
     {
-        assert!(page(&status, query).contains("Page 1 of 5"), "{query}");
+        assert!(page(&status, query).contains("Page 1 of 6"), "{query}");
     }
-    for query in ["page=5", "page=6", "page=18446744073709551615", "a&page=5&b"] {
-        assert!(page(&status, query).contains("Page 5 of 5"), "{query}");
+    for query in ["page=6", "page=7", "page=18446744073709551615", "a&page=6&b"] {
+        assert!(page(&status, query).contains("Page 6 of 6"), "{query}");
     }
-    assert!(page(&status, "page=18446744073709551616").contains("Page 1 of 5"));
+    assert!(page(&status, "page=18446744073709551616").contains("Page 1 of 6"));
     assert!(page(&Status::default(), "page=7").contains("There are none"));
 }
 
