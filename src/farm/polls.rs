@@ -8,9 +8,9 @@ use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
-use crate::farm::fate::Fate;
 use crate::farm::matched::{fingerprint_of, keep_newest};
 use crate::farm::moment::Moment;
+use crate::farm::plan::Meaning;
 use crate::farm::queue::{Candidate, Urgency};
 use crate::farm::schedule::Listing;
 use crate::farm::warnings::{PARTLY_PUBLISHED, RAISE_REVISION, Warnings};
@@ -117,20 +117,20 @@ impl Farm {
         let mut newest = None;
         for tag in tags.iter() {
             let first = |version: &Version| versions.get(version).map(|found| found.tag);
-            let fate = self.fate_of(&recipe, &reader, tag, first);
-            is_foreign &= fate == Fate::Foreign;
-            let (version, presence) = match fate {
-                Fate::Foreign | Fate::TooOld => continue,
-                Fate::Excluded => {
+            let meaning = self.meaning_of(&recipe, &reader, tag, first);
+            is_foreign &= meaning == Meaning::Foreign;
+            let (version, presence) = match meaning {
+                Meaning::Foreign | Meaning::TooOld => continue,
+                Meaning::Excluded => {
                     absent.remove(tag);
                     continue;
                 }
-                Fate::Unusable { reason, is_version } => {
+                Meaning::Unusable { reason, is_version } => {
                     matches += usize::from(is_version);
                     warnings.skipped(tag, reason, effects);
                     continue;
                 }
-                Fate::Version(version, presence) => (version, presence),
+                Meaning::Version(version, presence) => (version, presence),
             };
             matches += 1;
             let key = JobKey { recipe: id.clone(), version };

@@ -277,6 +277,11 @@ impl Publishing {
         self.directories.contains_key(key)
     }
 
+    /// Returns the versions that are pending.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &JobKey> {
+        self.directories.keys()
+    }
+
     /// Returns how many versions are pending, without those of the publish in progress.
     pub(super) fn waiting(&self) -> usize {
         self.pending.len() - self.running.as_ref().map_or(0, |running| running.versions.len())
