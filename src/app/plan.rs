@@ -25,7 +25,7 @@ use crate::app::signals::Signals;
 use crate::app::startup;
 use crate::app::tools::Tools;
 use crate::config::Config;
-use crate::farm::events::{Effect, Event, Notice};
+use crate::farm::events::{Effect, Event, Notice, PendingOutputs};
 use crate::farm::moment::Moment;
 use crate::farm::{Farm, Options, Roster};
 use crate::process::Interrupt;
@@ -112,8 +112,8 @@ fn known(
     recipes: Vec<Arc<Recipe>>,
     interrupt: &Interrupt,
 ) -> Result<Vec<Event>, Problem> {
-    let archive = archive(state, interrupt)?;
     let is_paused = is_there(&state.pause())?;
+    // Before the index: what is published meanwhile is in one of them.
     let mut outputs = Vec::new();
     if is_there(&state.publish())? {
         let entries = Pending::new(state.clone()).entries();
@@ -123,6 +123,7 @@ fn known(
             outputs.extend(found);
         }
     }
+    let archive = archive(state, &outputs, interrupt)?;
     if is_there(&state.not_commits())? {
         regular_file::open(&state.not_commits()).map_err(|error| unknown(&state.not_commits(), &error))?;
     }
@@ -135,29 +136,36 @@ fn known(
     ])
 }
 
-/// Reads the archive index, as soon as no publish is unsettled: until then, the index may list packages
-/// that are not in place, or be restored.
-fn archive(state: &StateDir, interrupt: &Interrupt) -> Result<Archive, Problem> {
-    let journal = state.journal();
+/// Reads the archive index, if possible when no publish is unsettled: until then, the index may list
+/// packages that are not in place, or be restored. Of a publish that a manager is still at work on, the
+/// packages count as `pending`.
+fn archive(state: &StateDir, pending: &[PendingOutputs], interrupt: &Interrupt) -> Result<Archive, Problem> {
+    let is_unsettled = || is_there(&state.journal());
     let deadline = Instant::now() + PUBLISH;
-    loop {
-        if !is_there(&journal)? {
-            let archive = settled_archive(state);
-            if !is_there(&journal)? {
+    while Instant::now() < deadline && !interrupt.is_triggered() {
+        if !is_unsettled()? {
+            let archive = read_archive(state);
+            if !is_unsettled()? {
                 return archive;
             }
         }
-        if Instant::now() >= deadline || interrupt.is_triggered() {
-            let message = "a publish is not settled, so what is published may change; a manager at work \
-                           settles it, else a start or --once does: try again then";
-            return Err(Problem::of_file(journal, message));
+        let is_held = state.is_locked().map_err(|error| unknown(&error.path, &error.error))?;
+        if !is_held && is_unsettled()? {
+            let message = "a publish was cut short, and only a start of the manager, or --once, finds out \
+                           what is published";
+            return Err(Problem::of_file(state.journal(), message));
         }
         std::thread::sleep(INTERVAL);
     }
+    let mut archive = read_archive(state)?;
+    for PendingOutputs { key, packages, .. } in pending {
+        archive.remove(packages, &key.version);
+    }
+    Ok(archive)
 }
 
 /// Reads the archive index; it is empty if there is no repository yet.
-fn settled_archive(state: &StateDir) -> Result<Archive, Problem> {
+fn read_archive(state: &StateDir) -> Result<Archive, Problem> {
     let (descriptor, index) = (state.repo().join(DESCRIPTOR), state.archive_index());
     if !is_there(&descriptor)? {
         if is_there(&index)? {
