@@ -235,6 +235,15 @@ impl Farm {
             || self.aside.contains_key(key)
     }
 
+    /// Whether the failure of a version is not over: the version is still to be built or published, or
+    /// no poll has found out since its recipe was changed.
+    pub(crate) fn is_failing(&self, key: &JobKey) -> bool {
+        self.failures.get(key).is_some()
+            || self.is_under_way(key)
+            || self.queue.has(key)
+            || self.watched_recipe(&key.recipe).is_some() && self.matched.of(&key.recipe).is_none()
+    }
+
     /// Returns a recipe and its upstream, if it is loaded and has one.
     pub(super) fn watched_recipe(&self, id: &Arc<str>) -> Option<(Arc<Recipe>, Upstream)> {
         let recipe = self.roster.get(id)?.clone();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use peipkg_format::version::Version;
 
 use crate::farm::counted::Counted;
+use crate::farm::events::JobKey;
 use crate::farm::turns::Turns;
 
 /// How many versions of one recipe may wait. A hostile upstream could otherwise fill the memory;
@@ -208,6 +209,12 @@ impl Queue {
     /// Whether a version of `recipe` waits.
     pub(crate) fn has_versions_of(&self, recipe: &str) -> bool {
         self.lanes.contains_key(recipe)
+    }
+
+    /// Whether this version waits.
+    pub(crate) fn has(&self, key: &JobKey) -> bool {
+        let lane = self.lanes.get(&key.recipe);
+        lane.is_some_and(|lane| lane.all().any(|candidate| candidate.version == key.version))
     }
 
     /// Returns how many versions of `recipe` wait.
