@@ -32,8 +32,8 @@ impl Audience {
         Self { line, service, notifier, listings: Vec::new() }
     }
 
-    /// Tells everyone of `notice`, when `farm` has decided what follows from it. The live line counts the polls that have found nothing new; other
-    /// events would be lost among them.
+    /// Tells everyone of `notice`, when `farm` has decided what follows from it. The live line counts the
+    /// polls that have found nothing new; other events would be lost among them.
     pub(super) fn tell(&mut self, notice: &Notice, farm: &Farm) {
         if self.line.is_none() || !notices::is_no_news(notice) || log_enabled!(Level::Debug) {
             notices::log(notice);
