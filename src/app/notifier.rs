@@ -116,7 +116,9 @@ impl Notifier {
             // A reload may give a failed version up, and then no poll tells.
             Notice::RosterLoaded { .. } => {
                 let recipes: Vec<_> = self.failing.keys().cloned().collect();
-                recipes.iter().for_each(|recipe| self.end_failures(recipe, &is_failing));
+                for recipe in recipes {
+                    self.end_failures(&recipe, &is_failing);
+                }
             }
             Notice::PollComplete { recipe, .. } => self.end_failures(recipe, &is_failing),
             _ => {}
@@ -152,7 +154,9 @@ impl Notifier {
         if of_recipe.is_empty() {
             self.failing.remove(recipe);
         }
-        ended.iter().for_each(|key| self.add("recovered", Some(key), None));
+        for key in ended {
+            self.add("recovered", Some(&key), None);
+        }
     }
 
     fn add(&mut self, event: &'static str, key: Option<&JobKey>, cause: Option<String>) {

@@ -77,12 +77,14 @@ fn change(farm: &Farm, repos: &[GitRepo], random: &mut Random) {
 fn sweep_does_what_the_plan_has_said() {
     let seed = number_from_environment("PLAN_SEED", 1);
     let farms = number_from_environment("PLAN_FARMS", 3);
-    let mut seen = BTreeSet::new();
+    let mut met = BTreeSet::new();
     for seed in seed..seed + farms {
         let mut random = Random::new(seed);
         let repos = [["1.0", "1.1"], ["1.1", "2.0"]].map(|versions| {
             let repo = GitRepo::program(&versions);
-            ["w1.1", "v_1", "nightly", "v1.0-rc1"].iter().for_each(|tag| repo.tag_light(tag));
+            for tag in ["w1.1", "v_1", "nightly", "v1.0-rc1"] {
+                repo.tag_light(tag);
+            }
             let blob = repo.git(&["rev-parse", "HEAD:README"]);
             repo.git(&["tag", "v9", blob.trim()]);
             repo
@@ -109,16 +111,16 @@ fn sweep_does_what_the_plan_has_said() {
                 set.iter().filter(|name| !name.starts_with("twin")).cloned().collect()
             };
             assert!(own(&skipped).is_disjoint(&own(&builds)), "{place}");
-            seen.extend(plan.stdout.lines().map(|line| (value(line, "plan").to_owned(), reason(line))));
+            met.extend(plan.stdout.lines().map(|line| (value(line, "plan").to_owned(), reason(line))));
         }
     }
     // The farms have met each kind of state.
     if farms >= 3 {
         for kind in ["build", "publish", "published", "skip", "none"] {
-            assert!(seen.iter().any(|(plan, _)| plan == kind), "{kind}: {seen:#?}");
+            assert!(met.iter().any(|(plan, _)| plan == kind), "{kind}: {met:#?}");
         }
         for part in ["makes package", "partly published", "paused"] {
-            assert!(seen.iter().any(|(_, reason)| reason.contains(part)), "{part}: {seen:#?}");
+            assert!(met.iter().any(|(_, reason)| reason.contains(part)), "{part}: {met:#?}");
         }
     }
 }
