@@ -35,9 +35,6 @@ const WAITING: usize = 256;
 /// A version is published.
 const PUBLISHED: &str = "published";
 
-/// The log's word for a queue that is full.
-const TOO_MANY: &str = "too many notifications wait, dropping the oldest";
-
 /// One change of state: a line of JSON on the program's standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Notification {
@@ -89,7 +86,7 @@ impl Notifier {
                     let run = run(&program, &args, &notification, &interrupt);
                     done.fetch_add(1, Ordering::Relaxed);
                     if waiting.is_empty() {
-                        troubles::end(TOO_MANY);
+                        troubles::end("too many notifications wait, dropping the oldest");
                     }
                     let before = std::mem::replace(&mut is_failing, run.is_err());
                     match run {
@@ -176,9 +173,9 @@ impl Notifier {
             waiting.remove(dropped.unwrap_or_default());
             self.queued -= 1;
             if !std::mem::replace(&mut self.is_dropping, true) {
-                warn!(waiting = WAITING; "{TOO_MANY}");
+                warn!(waiting = WAITING; "too many notifications wait, dropping the oldest");
             }
-            troubles::begin(TOO_MANY, "", &"");
+            troubles::begin("too many notifications wait, dropping the oldest", "", &"");
         }
         for notification in waiting {
             let _ = self.queue.try_send(notification);
@@ -193,8 +190,8 @@ impl Notifier {
         if self.end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             // Take out the rest first: the thread must not begin the next one.
             self.waiting.try_iter().for_each(drop);
-            self.interrupt.trigger();
             let left = self.queued - self.done.load(Ordering::Relaxed);
+            self.interrupt.trigger();
             if left > 0 {
                 warn!(left; "stopping before all notifications are sent");
             }

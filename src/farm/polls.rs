@@ -240,7 +240,7 @@ impl Farm {
     pub(crate) fn is_failing(&self, key: &JobKey) -> bool {
         self.failures.get(key).is_some()
             || self.is_under_way(key)
-            || self.queue.has(key)
+            || self.queue.has(&key.recipe, &key.version)
             || self.watched_recipe(&key.recipe).is_some() && self.matched.of(&key.recipe).is_none()
     }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use peipkg_format::version::Version;
 
 use crate::farm::counted::Counted;
-use crate::farm::events::JobKey;
 use crate::farm::turns::Turns;
 
 /// How many versions of one recipe may wait. A hostile upstream could otherwise fill the memory;
@@ -212,9 +211,9 @@ impl Queue {
     }
 
     /// Whether this version waits.
-    pub(crate) fn has(&self, key: &JobKey) -> bool {
-        let lane = self.lanes.get(&key.recipe);
-        lane.is_some_and(|lane| lane.all().any(|candidate| candidate.version == key.version))
+    pub(crate) fn has(&self, recipe: &str, version: &Version) -> bool {
+        let lane = self.lanes.get(recipe);
+        lane.is_some_and(|lane| lane.all().any(|candidate| candidate.version == *version))
     }
 
     /// Returns how many versions of `recipe` wait.

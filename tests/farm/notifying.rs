@@ -138,7 +138,8 @@ fn program_that_hangs_delays_no_build_and_the_end_by_a_bounded_time() {
     let output = farm.once();
     let stopped =
         output.assert_success().assert_only_events().event("stopping before all notifications are sent");
-    assert_eq!(stopped["left"], "1", "the first one has had its 30 seconds, or is among these\n{output}");
+    // The first one has had its 30 seconds, or is among these.
+    assert!(["1", "2"].contains(&stopped["left"].as_str()), "{output}");
     assert!(begun.elapsed() < PATIENCE, "{output}");
     farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
 }
