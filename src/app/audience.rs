@@ -9,6 +9,7 @@ use crate::app::notices;
 use crate::app::notifier::Notifier;
 use crate::app::progress::Line;
 use crate::app::service_manager::ServiceManager;
+use crate::farm::Farm;
 use crate::farm::events::Notice;
 use crate::farm::moment::Moment;
 use crate::farm::progress::Progress;
@@ -19,7 +20,7 @@ pub(super) struct Audience {
     /// Shows the progress of a sweep on a terminal.
     line: Option<Line>,
     /// Is told of the start, reloads and the stop.
-    pub(super) service: ServiceManager,
+    service: ServiceManager,
     /// Runs the program of `[notify]`, if there is one.
     notifier: Option<Notifier>,
     /// The listings in progress, the oldest first, for the line.
@@ -31,14 +32,14 @@ impl Audience {
         Self { line, service, notifier, listings: Vec::new() }
     }
 
-    /// Tells everyone of `notice`. The live line counts the polls that have found nothing new; other
-    /// events would be lost among them.
-    pub(super) fn tell(&mut self, notice: &Notice) {
+    /// Tells everyone of `notice`, when `farm` has decided what follows from it. The live line counts the
+    /// polls that have found nothing new; other events would be lost among them.
+    pub(super) fn tell(&mut self, notice: &Notice, farm: &Farm) {
         if self.line.is_none() || !notices::is_no_news(notice) || log_enabled!(Level::Debug) {
             notices::log(notice);
         }
         if let Some(notifier) = &mut self.notifier {
-            notifier.tell(notice);
+            notifier.tell(notice, |key| farm.is_failing(key));
         }
     }
 
@@ -74,6 +75,32 @@ impl Audience {
         };
         progress.work = progress.work.or_else(listing);
         line.show(progress, now);
+    }
+
+    /// Tells the service manager that the start, or a reload, is over.
+    pub(super) fn ready(&self) {
+        self.service.ready();
+    }
+
+    /// Tells the service manager that a reload begins.
+    pub(super) fn reloading(&self) {
+        self.service.reloading();
+    }
+
+    /// Tells the service manager that the farm drains or ends.
+    pub(super) fn stopping(&mut self) {
+        self.service.stopping();
+    }
+
+    /// Returns when the service manager wants the next sign of life, if it wants one.
+    pub(super) fn next_beat(&self) -> Option<Instant> {
+        self.service.next_beat()
+    }
+
+    /// Leaves the signs of life to a thread of their own: the loop has ended, and the end of the process
+    /// may wait for others.
+    pub(super) fn beat_to_the_end(&mut self) {
+        std::mem::replace(&mut self.service, ServiceManager::nobody()).beat_to_the_end();
     }
 
     /// Removes the line from the terminal, and gives the program of `[notify]` a bounded time for what

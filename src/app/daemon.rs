@@ -214,7 +214,7 @@ impl Loop {
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
-        this.audience.service.ready();
+        this.audience.ready();
         Ok(this)
     }
 
@@ -265,7 +265,8 @@ impl Loop {
                 None => self.on_time(),
             }
         };
-        self.audience.service.stopping();
+        self.audience.stopping();
+        self.audience.beat_to_the_end();
         let tally = self.farm.tally();
         // Close the channels so that builders, publisher and uploader end. Do not wait for the pollers: they
         // have no work to lose, and one may wait for a silent server. They end with the process.
@@ -281,7 +282,7 @@ impl Loop {
     /// Sleeps until there is a message, or returns none at the next deadline.
     fn next_message(&self) -> Option<Message> {
         let deadline = self.farm.next_deadline().map(|deadline| self.started + deadline.since_start());
-        let Some(deadline) = deadline.into_iter().chain(self.audience.service.next_beat()).min() else {
+        let Some(deadline) = deadline.into_iter().chain(self.audience.next_beat()).min() else {
             // This cannot fail: the loop holds a sender itself.
             return self.messages.recv().ok();
         };
@@ -336,14 +337,14 @@ impl Loop {
         for _ in 0..self.signals.take_stops() {
             let event = if self.is_stopping { Event::AbortRequested } else { Event::StopRequested };
             self.is_stopping = true;
-            self.audience.service.stopping();
+            self.audience.stopping();
             self.handle(event);
         }
         if self.signals.take_reload() {
-            self.audience.service.reloading();
+            self.audience.reloading();
             self.look_for_pause();
             self.handle(Event::ReloadRequested);
-            self.audience.service.ready();
+            self.audience.ready();
         }
     }
 
@@ -357,7 +358,7 @@ impl Loop {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Report(notice) => self.audience.tell(&notice),
+            Effect::Report(notice) => self.audience.tell(&notice, &self.farm),
             // A send cannot fail: the workers live as long as the loop. It cannot block: the core
             // never requests more than the channel has room for.
             Effect::StartPoll(upstream) => {

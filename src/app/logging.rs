@@ -45,7 +45,7 @@ pub(super) fn colours_of_terminal() -> Colours {
     if progress::is_dumb() || is_set("NO_COLOR") { Colours::NONE } else { Colours::ANSI }
 }
 
-/// Writes an event as a line for people, by the terminal's clock in UTC.
+/// Writes an event as a line for people, with the time of day in UTC.
 fn write_for_people(
     out: &mut impl io::Write,
     record: &Record<'_>,

@@ -125,16 +125,25 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
         let level =
             if options.log_level == LevelFilter::Info { LevelFilter::Warn } else { options.log_level };
         logging::init(level, line.clone());
-        let report = plan::plan(&config_file::read_config(&options.config)?, line)?;
+        let config = config_file::read_config(&options.config)?;
+        let report = plan::plan(&config, line.clone()).inspect_err(|_| clear(line.as_ref()))?;
         let code = if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         return Ok(print(report, code));
     }
     logging::init(options.log_level, line.clone());
     let config = config_file::read_config(&options.config)?;
-    Ok(match daemon::run(config, once, line)? {
+    let ended = daemon::run(config, once, line.clone()).inspect_err(|_| clear(line.as_ref()))?;
+    Ok(match ended {
         Outcome::Clean => ExitCode::SUCCESS,
         Outcome::Unfinished | Outcome::Aborted => ExitCode::FAILURE,
     })
+}
+
+/// Takes the live line from the terminal: an error comes in its place.
+fn clear(line: Option<&Line>) {
+    if let Some(line) = line {
+        line.clear();
+    }
 }
 
 /// Prints a line to standard error. Ignores a closed standard error.

@@ -140,7 +140,7 @@ fn log_build(notice: &Notice) {
 /// Logs a notice about publishes and uploads.
 fn log_publish(notice: &Notice) {
     match notice {
-        Notice::BuildComplete { key: JobKey { recipe, version }, took, .. } => {
+        Notice::BuildComplete { key: JobKey { recipe, version }, took } => {
             let took = rounded(*took);
             info!(recipe:%, version:%, took; "build + publish complete");
         }

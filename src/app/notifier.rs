@@ -1,14 +1,17 @@
 //! Runs the program of `[notify]` for each change of state, on a thread of its own: one at a time, in
 //! order, each with a deadline. Nothing waits for it.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use log::warn;
+use peipkg_format::version::Version;
 use serde::Serialize;
 
 use crate::app::notices::shown_problems;
@@ -25,9 +28,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long the farm waits at its end for the notifications that the program has not had yet.
 const FLUSH: Duration = Duration::from_secs(30);
 
-/// How many notifications may wait. When more do, the oldest is dropped: a program that hangs must not
-/// fill the memory, and the newest state counts.
+/// How many notifications may wait. When more do, one is dropped: a program that hangs must not fill
+/// the memory.
 const WAITING: usize = 256;
+
+/// A version is published.
+const PUBLISHED: &str = "published";
 
 /// One change of state: a line of JSON on the program's standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,10 +50,16 @@ struct Notification {
 /// The thread that runs the program, and the notifications that wait for it.
 pub(super) struct Notifier {
     farm_id: Arc<str>,
+    /// The failures that were told and are not over, by recipe: version and event.
+    failing: HashMap<Arc<str>, Vec<(Version, &'static str)>>,
     queue: Sender<Notification>,
-    /// The other end of the queue, to take the oldest out.
+    /// The other end of the queue, to take some out.
     waiting: Receiver<Notification>,
-    /// Whether notifications are being dropped: one warning for each row of them.
+    /// How many notifications were queued and not dropped.
+    queued: usize,
+    /// With how many of them the program is done.
+    done: Arc<AtomicUsize>,
+    /// Whether notifications were dropped since the queue was empty: one warning for a row of them.
     is_dropping: bool,
     /// Closed by the thread at its end.
     end: Receiver<()>,
@@ -64,13 +76,18 @@ impl Notifier {
         let (queue, waiting) = bounded::<Notification>(WAITING);
         let (ended, end) = bounded(0);
         let interrupt = Interrupt::new()?;
+        let done = Arc::new(AtomicUsize::new(0));
         let thread = thread::Builder::new().name("notifier".into()).spawn({
-            let (waiting, interrupt) = (waiting.clone(), interrupt.clone());
+            let (waiting, interrupt, done) = (waiting.clone(), interrupt.clone(), done.clone());
             move || {
                 let _closed_at_the_end: Sender<()> = ended;
                 let mut is_failing = false;
                 while let Ok(notification) = waiting.recv() {
                     let run = run(&program, &args, &notification, &interrupt);
+                    done.fetch_add(1, Ordering::Relaxed);
+                    if waiting.is_empty() {
+                        troubles::end("too many notifications wait, dropping the oldest");
+                    }
                     let before = std::mem::replace(&mut is_failing, run.is_err());
                     match run {
                         Ok(()) => troubles::end("notification failed"),
@@ -85,33 +102,84 @@ impl Notifier {
                 }
             }
         })?;
-        Ok(Self { farm_id, queue, waiting, is_dropping: false, end, interrupt, thread })
+        let (failing, queued, is_dropping) = (HashMap::new(), 0, false);
+        Ok(Self { farm_id, failing, queue, waiting, queued, done, is_dropping, end, interrupt, thread })
     }
 
-    /// Queues what the program is to be told of `notice`, if anything. Never waits.
-    pub(super) fn tell(&mut self, notice: &Notice) {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        for (event, key, cause) in changes(notice) {
-            let (recipe, version) = key.map(|key| (key.recipe.clone(), key.version.to_string())).unzip();
-            let (time, farm_id) = (time.clone(), self.farm_id.clone());
-            self.add(Notification { event, recipe, version, cause, time, farm_id });
+    /// Queues what the program is to be told after `notice`, if anything. Never waits. `is_failing` says
+    /// whether the failure of a version is not over.
+    pub(super) fn tell(&mut self, notice: &Notice, is_failing: impl Fn(&JobKey) -> bool) {
+        match notice {
+            // A reload may give a failed version up, and then no poll tells.
+            Notice::RosterLoaded { .. } => {
+                let recipes: Vec<_> = self.failing.keys().cloned().collect();
+                for recipe in recipes {
+                    self.end_failures(&recipe, &is_failing);
+                }
+            }
+            Notice::PollComplete { recipe, .. } => self.end_failures(recipe, &is_failing),
+            _ => {}
+        }
+        let Some((event, key, cause)) = change(notice) else { return };
+        match key {
+            Some(key) if event == PUBLISHED => self.end_failures(&key.recipe, |other| other != key),
+            Some(JobKey { recipe, version }) => {
+                // A version that keeps failing has not changed.
+                let of_recipe = self.failing.entry(recipe.clone()).or_default();
+                if of_recipe.iter().any(|known| known == &(version.clone(), event)) {
+                    return;
+                }
+                of_recipe.push((version.clone(), event));
+            }
+            None => {}
+        }
+        self.add(event, key, cause);
+    }
+
+    /// Tells that the failures of a recipe have ended, but for those of versions that are still failing.
+    fn end_failures(&mut self, recipe: &Arc<str>, is_failing: impl Fn(&JobKey) -> bool) {
+        let Some(of_recipe) = self.failing.get_mut(recipe) else { return };
+        let mut ended: Vec<JobKey> = Vec::new();
+        of_recipe.retain(|(version, _)| {
+            let key = JobKey { recipe: recipe.clone(), version: version.clone() };
+            let stays = is_failing(&key);
+            if !stays && !ended.contains(&key) {
+                ended.push(key);
+            }
+            stays
+        });
+        if of_recipe.is_empty() {
+            self.failing.remove(recipe);
+        }
+        for key in ended {
+            self.add("recovered", Some(&key), None);
         }
     }
 
-    fn add(&mut self, notification: Notification) {
-        let Err(TrySendError::Full(notification)) = self.queue.try_send(notification) else {
-            if std::mem::take(&mut self.is_dropping) {
-                troubles::end("too many notifications wait, dropping the oldest");
+    fn add(&mut self, event: &'static str, key: Option<&JobKey>, cause: Option<String>) {
+        let (recipe, version) = key.map(|key| (key.recipe.clone(), key.version.to_string())).unzip();
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let farm_id = self.farm_id.clone();
+        let notification = Notification { event, recipe, version, cause, time, farm_id };
+        self.is_dropping &= !self.queue.is_empty();
+        self.queued += 1;
+        let Err(TrySendError::Full(notification)) = self.queue.try_send(notification) else { return };
+        // Nobody but this thread fills the queue, so there is room for all but one.
+        let mut waiting: Vec<Notification> = self.waiting.try_iter().collect();
+        waiting.push(notification);
+        if waiting.len() > WAITING {
+            // A failure is told once, so it matters more than a publish.
+            let dropped = waiting.iter().position(|waiting| waiting.event == PUBLISHED);
+            waiting.remove(dropped.unwrap_or_default());
+            self.queued -= 1;
+            if !std::mem::replace(&mut self.is_dropping, true) {
+                warn!(waiting = WAITING; "too many notifications wait, dropping the oldest");
             }
-            return;
-        };
-        if !std::mem::replace(&mut self.is_dropping, true) {
-            warn!(waiting = WAITING; "too many notifications wait, dropping the oldest");
             troubles::begin("too many notifications wait, dropping the oldest", "", &"");
         }
-        // The thread may have made room meanwhile; then nothing is dropped.
-        let _ = self.waiting.try_recv();
-        let _ = self.queue.try_send(notification);
+        for notification in waiting {
+            let _ = self.queue.try_send(notification);
+        }
     }
 
     /// Waits for the notifications that are left, at most for [`FLUSH`], or ends at once if the farm
@@ -121,9 +189,12 @@ impl Notifier {
         let limit = if is_aborted { Duration::ZERO } else { FLUSH };
         if self.end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             // Take out the rest first: the thread must not begin the next one.
-            let left = self.waiting.try_iter().count() + 1;
+            self.waiting.try_iter().for_each(drop);
+            let left = self.queued - self.done.load(Ordering::Relaxed);
             self.interrupt.trigger();
-            warn!(left; "stopping before all notifications are sent");
+            if left > 0 {
+                warn!(left; "stopping before all notifications are sent");
+            }
         }
         // A thread that panicked has printed its message to standard error.
         let _ = self.thread.join();
@@ -146,115 +217,25 @@ fn run(
     }
 }
 
-/// Returns the changes of state in a notice: event, version and cause. A version that keeps failing
-/// has not changed.
-fn changes(notice: &Notice) -> Vec<(&'static str, Option<&JobKey>, Option<String>)> {
+/// Returns the change of state in a notice: event, version and cause.
+fn change(notice: &Notice) -> Option<(&'static str, Option<&JobKey>, Option<String>)> {
     match notice {
-        Notice::BuildFailed { key, failures: 1, reason, .. } => {
-            vec![("build_failed", Some(key), Some(reason.clone()))]
+        Notice::BuildFailed { key, reason, .. } => Some(("build_failed", Some(key), Some(reason.clone()))),
+        Notice::PublishFailed { key, reason, .. } => {
+            Some(("publish_failed", Some(key), Some(reason.clone())))
         }
-        Notice::PublishFailed { key, failures: 1, reason, .. } => {
-            vec![("publish_failed", Some(key), Some(reason.clone()))]
-        }
-        Notice::BuildComplete { key, recovered, .. } => {
-            let recovered = recovered.then_some(("recovered", Some(key), None));
-            recovered.into_iter().chain([("published", Some(key), None)]).collect()
+        // A publish whose end nobody has seen is found by the next start.
+        Notice::BuildComplete { key, .. } | Notice::AlreadyPublished { key } => {
+            Some((PUBLISHED, Some(key), None))
         }
         Notice::UploadFailed { failures: 1, reason, .. } => {
-            vec![("upload_failed", None, Some(reason.clone()))]
+            Some(("upload_failed", None, Some(reason.clone())))
         }
-        Notice::UploadComplete { recovered: true, .. } => vec![("upload_recovered", None, None)],
-        Notice::ReloadRefused { problems } => {
-            vec![("reload_refused", None, Some(shown_problems(problems)))]
-        }
-        _ => Vec::new(),
+        Notice::UploadComplete { recovered: true, .. } => Some(("upload_recovered", None, None)),
+        Notice::ReloadRefused { problems } => Some(("reload_refused", None, Some(shown_problems(problems)))),
+        _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use peipkg_format::problem::Problem;
-
-    use super::*;
-
-    fn key(version: &str) -> JobKey {
-        JobKey { recipe: "tool".into(), version: version.parse().unwrap() }
-    }
-
-    #[test]
-    fn notice_is_told_if_it_is_a_change() {
-        #[track_caller]
-        fn check(notice: &Notice, expected: &[(&str, Option<&str>)]) {
-            let changes = changes(notice);
-            let found: Vec<_> = changes.iter().map(|(event, _, cause)| (*event, cause.as_deref())).collect();
-            assert_eq!(found, expected, "{notice:?}");
-        }
-        let (took, retry_after, log) = (DEADLINE, Some(DEADLINE), None);
-        for (failures, is_told) in [(1, true), (2, false), (9, false)] {
-            let reason = || "no disk".to_owned();
-            let expected = |event| if is_told { vec![(event, Some("no disk"))] } else { Vec::new() };
-            let log = log.clone();
-            let notice = Notice::BuildFailed {
-                key: key("1-1"),
-                failures,
-                retry_after,
-                log: log.clone(),
-                reason: reason(),
-            };
-            check(&notice, &expected("build_failed"));
-            let notice =
-                Notice::PublishFailed { key: key("1-1"), failures, retry_after, log, reason: reason() };
-            check(&notice, &expected("publish_failed"));
-            let notice = Notice::UploadFailed { failures, retry_after, reason: reason() };
-            check(&notice, &expected("upload_failed"));
-        }
-        let complete = |recovered| Notice::BuildComplete { key: key("1-1"), took, recovered };
-        check(&complete(false), &[("published", None)]);
-        check(&complete(true), &[("recovered", None), ("published", None)]);
-        check(&Notice::UploadComplete { took, recovered: false }, &[]);
-        check(&Notice::UploadComplete { took, recovered: true }, &[("upload_recovered", None)]);
-        let problem = |text: &str| Problem::of_file("a/peipkg.toml", text);
-        let refused = Notice::ReloadRefused { problems: vec![problem("b"), problem("c")] };
-        check(&refused, &[("reload_refused", Some("a/peipkg.toml: b; a/peipkg.toml: c"))]);
-        check(&Notice::Aborting, &[]);
-    }
-
-    #[test]
-    fn queue_full_drops_the_oldest_and_keeps_the_order() {
-        let home = tempfile::tempdir().unwrap();
-        let at = |name: &str| home.path().join(name).display().to_string();
-        let script = format!(
-            ": >'{}'; until [ -e '{}' ]; do sleep 0.02; done; cat >>'{}'",
-            at("begun"),
-            at("open"),
-            at("told")
-        );
-        let args = vec!["-c".to_owned(), script];
-        let mut notifier = Notifier::start("/bin/sh".into(), args, "farm".into()).unwrap();
-        let publish = |notifier: &mut Notifier, number: usize| {
-            let key = key(&format!("{number}-1"));
-            notifier.tell(&Notice::BuildComplete { key, took: DEADLINE, recovered: false });
-        };
-        publish(&mut notifier, 0);
-        // The first one is with the program, the queue is empty.
-        let deadline = std::time::Instant::now() + DEADLINE;
-        while !home.path().join("begun").exists() {
-            assert!(std::time::Instant::now() < deadline, "the program does not begin");
-            thread::sleep(Duration::from_millis(5));
-        }
-        for number in 1..=WAITING + 3 {
-            publish(&mut notifier, number);
-        }
-        fs::write(at("open"), "").unwrap();
-        notifier.finish(false);
-        let told = fs::read_to_string(at("told")).unwrap();
-        let versions = told.lines().map(|line| {
-            let told: serde_json::Value = serde_json::from_str(line).unwrap();
-            told["version"].as_str().unwrap().strip_suffix("-1").unwrap().parse::<usize>().unwrap()
-        });
-        let expected: Vec<usize> = std::iter::once(0).chain(4..=WAITING + 3).collect();
-        assert_eq!(versions.collect::<Vec<_>>(), expected);
-    }
-}
+mod tests;

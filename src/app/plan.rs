@@ -4,18 +4,20 @@
 //! them. Changes nothing: takes no lock and creates no file, so it may run beside a manager.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use log::warn;
 use peipkg_format::archive_index::Archive;
+use peipkg_format::problem::Problem;
+use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::DESCRIPTOR;
 
 use crate::app::audience::Audience;
 use crate::app::error::Error;
 use crate::app::logging;
-use crate::app::plan_report::{Outlook, Report};
+use crate::app::plan_report::Report;
 use crate::app::poller;
 use crate::app::progress::Line;
 use crate::app::service_manager::ServiceManager;
@@ -23,14 +25,13 @@ use crate::app::signals::Signals;
 use crate::app::startup;
 use crate::app::tools::Tools;
 use crate::config::Config;
-use crate::farm::events::{Effect, Event, Notice};
+use crate::farm::events::{Effect, Event, Notice, PendingOutputs};
 use crate::farm::moment::Moment;
 use crate::farm::{Farm, Options, Roster};
 use crate::process::Interrupt;
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
-use crate::repository::archive_file::ArchiveFile;
-use crate::repository::pending::Pending;
+use crate::repository::pending::{JOB_FILE, Pending};
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
@@ -87,7 +88,8 @@ pub(super) fn plan(config: &Config, line: Option<Line>) -> Result<Report, Error>
             once: true,
             default_interval: config.poll.default_interval,
             poll_jobs: config.poll.jobs,
-            build_jobs: config.build.jobs,
+            // A build would claim packages for one of the recipes that make them.
+            build_jobs: 0,
             uploads: false,
             order_seed: None,
         }),
@@ -95,45 +97,101 @@ pub(super) fn plan(config: &Config, line: Option<Line>) -> Result<Report, Error>
         requests,
         audience: Audience::new(line, ServiceManager::nobody(), None),
     };
-    for event in known(&state, recipes) {
+    let known = known(&state, recipes, &interrupt).map_err(|problem| Error::Problems(vec![problem]))?;
+    for event in known {
         run.handle(event, &mut report);
     }
     run.until_all_are_listed(&messages, &mut report);
     Ok(report)
 }
 
-/// Returns what a sweep would know before its first listing has ended.
-fn known(state: &Arc<StateDir>, recipes: Vec<Arc<Recipe>>) -> Vec<Event> {
-    let is_paused = state.pause().symlink_metadata().is_ok();
-    let mut events = vec![
+/// Returns what a sweep would know before its first listing has ended. A plan that knows less would have
+/// published versions built again.
+fn known(
+    state: &Arc<StateDir>,
+    recipes: Vec<Arc<Recipe>>,
+    interrupt: &Interrupt,
+) -> Result<Vec<Event>, Problem> {
+    let is_paused = is_there(&state.pause())?;
+    // Before the index: what is published meanwhile is in one of them.
+    let mut outputs = Vec::new();
+    if is_there(&state.publish())? {
+        let entries = Pending::new(state.clone()).entries();
+        for (path, found) in entries.map_err(|error| unknown(&error.path, &error.error))? {
+            // A sweep leaves alone what is no build's, but this user may not be the sweep's.
+            is_there(&path.join(JOB_FILE))?;
+            outputs.extend(found);
+        }
+    }
+    let archive = archive(state, &outputs, interrupt)?;
+    if is_there(&state.not_commits())? {
+        regular_file::open(&state.not_commits()).map_err(|error| unknown(&state.not_commits(), &error))?;
+    }
+    Ok(vec![
         Event::RosterLoaded(Ok(recipes)),
         Event::PauseFound(is_paused),
-        Event::ArchiveRead(archive(state)),
+        Event::ArchiveRead(Ok(archive)),
         Event::NoCommitsFound(not_commits::read(&state.not_commits())),
-    ];
-    if state.publish().is_dir() {
-        events.push(Event::OutputsFound(Pending::new(state.clone()).list()));
-    }
-    events
+        Event::OutputsFound(outputs),
+    ])
 }
 
-/// Reads the archive index; it is empty if there is no repository yet.
-fn archive(state: &StateDir) -> Result<Archive, String> {
-    if !state.repo().join(DESCRIPTOR).exists() {
-        return Ok(Archive::default());
-    }
-    let file = ArchiveFile::new(state.archive_index());
+/// Reads the archive index, if possible when no publish is unsettled: until then, the index may list
+/// packages that are not in place, or be restored. Of a publish that a manager is still at work on, the
+/// packages count as `pending`.
+fn archive(state: &StateDir, pending: &[PendingOutputs], interrupt: &Interrupt) -> Result<Archive, Problem> {
+    let is_unsettled = || is_there(&state.journal());
     let deadline = Instant::now() + PUBLISH;
-    loop {
-        let is_unsettled = || state.journal().symlink_metadata().is_ok();
-        let before = is_unsettled();
-        file.forget();
-        let read = file.read_if_changed().unwrap_or_else(|| Ok(Archive::default()));
-        if !(before || is_unsettled()) || Instant::now() >= deadline {
-            return read.inspect_err(|error| warn!(error; "dedup check failed"));
+    while Instant::now() < deadline && !interrupt.is_triggered() {
+        if !is_unsettled()? {
+            let archive = read_archive(state);
+            if !is_unsettled()? {
+                return archive;
+            }
+        }
+        let is_held = state.is_locked().map_err(|error| unknown(&error.path, &error.error))?;
+        if !is_held && is_unsettled()? {
+            let message = "a publish was cut short, and only a start of the manager, or --once, finds out \
+                           what is published";
+            return Err(Problem::of_file(state.journal(), message));
         }
         std::thread::sleep(INTERVAL);
     }
+    let mut archive = read_archive(state)?;
+    for PendingOutputs { key, packages, .. } in pending {
+        archive.remove(packages, &key.version);
+    }
+    Ok(archive)
+}
+
+/// Reads the archive index; it is empty if there is no repository yet.
+fn read_archive(state: &StateDir) -> Result<Archive, Problem> {
+    let (descriptor, index) = (state.repo().join(DESCRIPTOR), state.archive_index());
+    if !is_there(&descriptor)? {
+        if is_there(&index)? {
+            let message = "missing, but the index is there: a sweep would not start";
+            return Err(Problem::of_file(descriptor, message));
+        }
+        return Ok(Archive::default());
+    }
+    let file = regular_file::open_up_to(&index, MAX_INDEX).map_err(|error| unknown(&index, &error))?;
+    Archive::read(file).map_err(|error| unknown(&index, &error.into()))
+}
+
+/// Whether something is at `path`.
+fn is_there(path: &Path) -> Result<bool, Problem> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(unknown(path, &error)),
+    }
+}
+
+/// The problem that what is at `path` cannot be known.
+fn unknown(path: &Path, error: &io::Error) -> Problem {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let advice = if is_denied { "; run --plan as the manager's user" } else { "" };
+    Problem::of_file(path, format!("{error}; the plan must know what a sweep would find there{advice}"))
 }
 
 /// The sweep that only lists.
@@ -159,6 +217,7 @@ impl Run {
                 None => self.handle(Event::DeadlineReached, report),
             }
         }
+        report.finish(self.farm.pending());
         self.audience.leave(false);
     }
 
@@ -172,7 +231,7 @@ impl Run {
         }
         if let Event::PollFinished { upstream, tags: Ok(tags) } = &event {
             for (recipe, plan) in self.farm.plans(upstream, tags) {
-                report.set(&recipe, Outlook::Planned(plan));
+                report.set(&recipe, Ok(plan));
             }
         }
         let now = self.now();
@@ -184,7 +243,7 @@ impl Run {
                     drop(self.requests.send(upstream));
                 }
                 Effect::Report(Notice::PollFailed { recipe, reason, .. }) => {
-                    report.set(&recipe, Outlook::Unknown(reason));
+                    report.set(&recipe, Err(reason));
                 }
                 // The plan performs nothing else, so the core waits for the builds that it has started.
                 _ => {}

@@ -1,16 +1,19 @@
 //! The output of `--plan`: a table for people, or one line in logfmt for each tag. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use peipkg_format::package::PackageName;
 use peipkg_format::problem::{OneLine, excerpt};
+use peipkg_format::sort;
+use peipkg_format::version::Version;
 
 use crate::app::logfmt::Quoted;
 use crate::app::terminal_line::Colours;
-use crate::farm::fate::{Action, RecipePlan, TagPlan};
+use crate::farm::events::JobKey;
+use crate::farm::plan::{Action, RecipePlan, TagPlan};
 use crate::recipe::Recipe;
-use crate::recipe::upstream_url::UpstreamUrl;
 
 /// The widest column of versions or tags, in characters: longer ones move only their own line.
 const WIDEST: usize = 32;
@@ -23,21 +26,14 @@ pub(super) struct Report {
     table: Option<Colours>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
-    upstream: Option<UpstreamUrl>,
-    outlook: Outlook,
-}
-
-/// What is known of a recipe.
-#[derive(Debug)]
-pub(super) enum Outlook {
-    /// It has no upstream.
-    Manual,
-    /// Its upstream was listed.
-    Planned(RecipePlan),
-    /// Its upstream was not listed, for this reason.
-    Unknown(String),
+    /// The recipe, unless only its pending packages are left.
+    recipe: Option<Arc<Recipe>>,
+    /// Its plan, or why its upstream was not listed; none without an upstream.
+    plan: Option<Result<RecipePlan, String>>,
+    /// The versions that an earlier run has built and whose tags are not in the plan.
+    pending: Vec<Version>,
 }
 
 impl Report {
@@ -45,51 +41,94 @@ impl Report {
     /// colours for one.
     pub(super) fn of(recipes: &[Arc<Recipe>], table: Option<Colours>) -> Self {
         let entry = |recipe: &Arc<Recipe>| {
-            let upstream = recipe.upstream.as_ref().map(|upstream| upstream.url.clone());
-            let interrupted = || Outlook::Unknown("interrupted".to_owned());
-            let outlook = if upstream.is_some() { interrupted() } else { Outlook::Manual };
-            (recipe.id.clone(), Entry { upstream, outlook })
+            let plan = recipe.upstream.as_ref().map(|_| Err("interrupted".to_owned()));
+            (recipe.id.clone(), Entry { recipe: Some(recipe.clone()), plan, pending: Vec::new() })
         };
         Self { recipes: recipes.iter().map(entry).collect(), table }
     }
 
-    /// Records what has become known of a recipe.
-    pub(super) fn set(&mut self, recipe: &Arc<str>, outlook: Outlook) {
+    /// Records the plan for a recipe, or why its upstream cannot be listed.
+    pub(super) fn set(&mut self, recipe: &Arc<str>, plan: Result<RecipePlan, String>) {
         if let Some(entry) = self.recipes.get_mut(recipe) {
-            entry.outlook = outlook;
+            entry.plan = Some(plan);
+        }
+    }
+
+    /// Ends the report, when each plan is known that can be. A sweep publishes the `pending` versions,
+    /// whatever their recipes and upstreams have become.
+    pub(super) fn finish<'a>(&mut self, pending: impl Iterator<Item = &'a JobKey>) {
+        for JobKey { recipe, version } in pending {
+            let entry = self.recipes.entry(recipe.clone()).or_default();
+            let planned = entry.plan.iter().flatten().flat_map(|plan| &plan.tags);
+            if !planned.filter_map(|tag| tag.version.as_ref()).any(|planned| planned == version) {
+                entry.pending.push(version.clone());
+            }
+        }
+        self.recipes.values_mut().for_each(|entry| sort::sort_by(&mut entry.pending, |a, b| b.sort_cmp(a)));
+        self.leave_out_twins();
+    }
+
+    /// Leaves out the versions whose packages an earlier recipe makes too: a sweep builds only one of
+    /// them.
+    fn leave_out_twins(&mut self) {
+        let mut makers: HashMap<(&PackageName, Version), &Arc<str>> = HashMap::new();
+        for (id, entry) in &mut self.recipes {
+            let (Some(recipe), Some(Ok(plan))) = (&entry.recipe, &mut entry.plan) else { continue };
+            for tag in plan.tags.iter_mut().filter(|tag| tag.action == Action::Build) {
+                let Some(version) = &tag.version else { continue };
+                let made = |package| (package, version.clone());
+                let twin = recipe
+                    .packages
+                    .iter()
+                    .find_map(|package| makers.get(&made(package)).map(|maker| (package, *maker)));
+                if let Some((package, maker)) = twin {
+                    let name = &package.name;
+                    tag.action = Action::Skip(format!(
+                        "recipe {maker} makes package {name} too, and only one of them is built"
+                    ));
+                } else {
+                    makers.extend(recipe.packages.iter().map(|package| (made(package), id)));
+                }
+            }
         }
     }
 
     /// Whether each upstream was listed.
     pub(super) fn is_complete(&self) -> bool {
-        !self.recipes.values().any(|entry| matches!(entry.outlook, Outlook::Unknown(_)))
+        !self.recipes.values().any(|entry| matches!(entry.plan, Some(Err(_))))
     }
 
     /// Returns how many tags of which recipes have a plan that `is_meant`.
     fn count(&self, is_meant: impl Fn(&Action) -> bool) -> (usize, usize) {
-        let counts = self.recipes.values().map(|entry| match &entry.outlook {
-            Outlook::Planned(plan) => plan.tags.iter().filter(|tag| is_meant(&tag.action)).count(),
-            _ => 0,
+        let counts = self.recipes.values().map(|entry| {
+            let tags = entry.plan.iter().flatten().flat_map(|plan| &plan.tags);
+            let pending = entry.pending.iter().map(|_| &Action::Publish);
+            tags.map(|tag| &tag.action).chain(pending).filter(|action| is_meant(action)).count()
         });
         counts.filter(|count| *count > 0).fold((0, 0), |(tags, recipes), count| (tags + count, recipes + 1))
     }
 
     fn write_table(&self, f: &mut fmt::Formatter<'_>, colours: Colours) -> fmt::Result {
         let Colours { dim, bold, red, off, .. } = colours;
-        let unlisted = self.recipes.values().filter(|entry| matches!(entry.outlook, Outlook::Unknown(_)));
-        for (id, Entry { upstream, outlook }) in &self.recipes {
-            let upstream = upstream.as_ref().map(ToString::to_string).unwrap_or_default();
+        let unlisted = self.recipes.values().filter(|entry| matches!(entry.plan, Some(Err(_))));
+        for (id, Entry { recipe, plan, pending }) in &self.recipes {
+            let upstream = recipe.as_ref().and_then(|recipe| recipe.upstream.as_ref());
+            let upstream = upstream.map(|upstream| upstream.url.to_string()).unwrap_or_default();
             write!(f, "{bold}{}{off}  {dim}{}{off}", shown(id), shown(&upstream))?;
-            match outlook {
-                Outlook::Manual => writeln!(f, "no [upstream], never built automatically")?,
-                Outlook::Unknown(reason) => writeln!(f, "\n  {red}cannot list it:{off} {}", shown(reason))?,
-                Outlook::Planned(plan) if plan.tags.is_empty() => {
+            match plan {
+                None if recipe.is_none() => writeln!(f, "the recipe is gone")?,
+                None => writeln!(f, "no [upstream], never built automatically")?,
+                Some(Err(reason)) => writeln!(f, "\n  {red}cannot list it:{off} {}", shown(reason))?,
+                Some(Ok(plan)) if plan.tags.is_empty() => {
                     writeln!(f, "\n  {red}{}{off}", shown(&no_match(plan)))?;
                 }
-                Outlook::Planned(plan) => {
+                Some(Ok(plan)) => {
                     writeln!(f, "  {dim}{} of {} tags match{off}", plan.tags.len(), plan.tags_seen)?;
                     write_tags(f, &plan.tags, colours)?;
                 }
+            }
+            for version in pending {
+                writeln!(f, "  {bold}{:<9}{off}  {version}", word(&Action::Publish))?;
             }
         }
         let (builds, recipes) = self.count(|action| *action == Action::Build);
@@ -108,18 +147,19 @@ impl Report {
     }
 
     fn write_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (id, Entry { outlook, .. }) in &self.recipes {
-            match outlook {
-                Outlook::Manual => {
+        for (id, Entry { recipe, plan, pending }) in &self.recipes {
+            match plan {
+                None if recipe.is_none() => {}
+                None => {
                     write_pairs(f, &[("recipe", id), ("plan", "none"), ("reason", "no [upstream]")])?;
                 }
-                Outlook::Unknown(reason) => {
+                Some(Err(reason)) => {
                     write_pairs(f, &[("recipe", id), ("plan", "unknown"), ("reason", reason)])?;
                 }
-                Outlook::Planned(plan) if plan.tags.is_empty() => {
+                Some(Ok(plan)) if plan.tags.is_empty() => {
                     write_pairs(f, &[("recipe", id), ("plan", "none"), ("reason", &no_match(plan))])?;
                 }
-                Outlook::Planned(plan) => {
+                Some(Ok(plan)) => {
                     for TagPlan { tag, version, action } in &plan.tags {
                         let mut pairs = vec![("recipe", &**id), ("plan", word(action))];
                         pairs.extend(version.as_ref().map(|version| ("version", version.as_str())));
@@ -131,6 +171,10 @@ impl Report {
                         write_pairs(f, &pairs)?;
                     }
                 }
+            }
+            for version in pending {
+                let pairs = [("recipe", &**id), ("plan", "publish"), ("version", version.as_str())];
+                write_pairs(f, &pairs)?;
             }
         }
         Ok(())

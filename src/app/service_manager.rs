@@ -11,6 +11,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -35,6 +36,7 @@ pub(super) struct ServiceManager {
     last_beat: Instant,
     /// The status sent last.
     status: String,
+    is_stopping: bool,
 }
 
 #[derive(Debug)]
@@ -56,12 +58,18 @@ impl ServiceManager {
             || number("WATCHDOG_PID") == Some(u64::from(process::id()));
         let limit = number("WATCHDOG_USEC").filter(|limit| *limit > 0 && is_own && socket.is_some());
         let interval = limit.map(|limit| (Duration::from_micros(limit) / 2).max(MIN_INTERVAL));
-        Self { socket, interval, last_beat: Instant::now(), status: String::new() }
+        Self { socket, interval, last_beat: Instant::now(), status: String::new(), is_stopping: false }
     }
 
     /// Nobody is told.
     pub(super) fn nobody() -> Self {
-        Self { socket: None, interval: None, last_beat: Instant::now(), status: String::new() }
+        Self {
+            socket: None,
+            interval: None,
+            last_beat: Instant::now(),
+            status: String::new(),
+            is_stopping: false,
+        }
     }
 
     /// Whether a service manager listens.
@@ -81,9 +89,11 @@ impl ServiceManager {
         self.send_patiently(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// Says that the process drains or ends.
-    pub(super) fn stopping(&self) {
-        self.send_patiently("STOPPING=1");
+    /// Says that the process drains or ends, unless it has said so.
+    pub(super) fn stopping(&mut self) {
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            self.send_patiently("STOPPING=1");
+        }
     }
 
     /// Says what the process does, unless it has said so.
@@ -107,6 +117,21 @@ impl ServiceManager {
         if self.next_beat().is_some_and(|due| due <= now) {
             self.send("WATCHDOG=1");
             self.last_beat = now;
+        }
+    }
+
+    /// Sends the signs of life that are wanted until the process ends, on a thread of its own. Whoever has
+    /// told it to stop decides how long that may take.
+    pub(super) fn beat_to_the_end(mut self) {
+        let Some(interval) = self.interval else { return };
+        let beat = move || {
+            loop {
+                self.beat_if_due(Instant::now());
+                thread::sleep((self.last_beat + interval).saturating_duration_since(Instant::now()));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("beats".into()).spawn(beat) {
+            debug!(error:%; "cannot reach the service manager");
         }
     }
 

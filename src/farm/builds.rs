@@ -93,9 +93,9 @@ impl Farm {
     /// Hands the outputs of a build to the publisher.
     fn on_built(&mut self, outputs: PendingOutputs, log: Option<Arc<str>>, started: Moment) {
         // Failures of earlier builds say nothing about the publish.
-        let has_failed = self.failures.remove(&outputs.key).is_some();
+        self.failures.remove(&outputs.key);
         self.tally.built += 1;
-        self.publishing.add_built(outputs, log, started, has_failed);
+        self.publishing.add_built(outputs, log, started);
     }
 
     /// Leaves a recipe alone until the next reload: its files on disk are not what the farm has

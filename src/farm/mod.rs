@@ -13,7 +13,6 @@ mod calendar;
 mod counted;
 pub(crate) mod events;
 mod failures;
-pub(crate) mod fate;
 mod flight;
 mod holds;
 mod hooks;
@@ -21,6 +20,7 @@ mod matched;
 #[cfg(test)]
 mod model_tests;
 pub(crate) mod moment;
+pub(crate) mod plan;
 mod polls;
 pub(crate) mod progress;
 mod publishes;

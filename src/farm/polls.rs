@@ -8,9 +8,9 @@ use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
 use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
-use crate::farm::fate::Fate;
 use crate::farm::matched::{fingerprint_of, keep_newest};
 use crate::farm::moment::Moment;
+use crate::farm::plan::Meaning;
 use crate::farm::queue::{Candidate, Urgency};
 use crate::farm::schedule::Listing;
 use crate::farm::warnings::{PARTLY_PUBLISHED, RAISE_REVISION, Warnings};
@@ -119,20 +119,20 @@ impl Farm {
         let mut newest = None;
         for tag in tags.iter() {
             let first = |version: &Version| versions.get(version).map(|found| found.tag);
-            let fate = self.fate_of(&recipe, &reader, tag, first);
-            is_foreign &= fate == Fate::Foreign;
-            let (version, presence) = match fate {
-                Fate::Foreign | Fate::TooOld => continue,
-                Fate::Excluded => {
+            let meaning = self.meaning_of(&recipe, &reader, tag, first);
+            is_foreign &= meaning == Meaning::Foreign;
+            let (version, presence) = match meaning {
+                Meaning::Foreign | Meaning::TooOld => continue,
+                Meaning::Excluded => {
                     absent.remove(tag);
                     continue;
                 }
-                Fate::Unusable { reason, is_version } => {
+                Meaning::Unusable { reason, is_version } => {
                     matches += usize::from(is_version);
                     warnings.skipped(tag, reason, effects);
                     continue;
                 }
-                Fate::Version(version, presence) => (version, presence),
+                Meaning::Version(version, presence) => (version, presence),
             };
             matches += 1;
             let key = JobKey { recipe: id.clone(), version };
@@ -235,6 +235,15 @@ impl Farm {
             || self.publishing.is_pending(key)
             || self.failures.is_backed_off(key)
             || self.aside.contains_key(key)
+    }
+
+    /// Whether the failure of a version is not over: the version is still to be built or published, or
+    /// no poll has found out since its recipe was changed.
+    pub(crate) fn is_failing(&self, key: &JobKey) -> bool {
+        self.failures.get(key).is_some()
+            || self.is_under_way(key)
+            || self.queue.has(&key.recipe, &key.version)
+            || self.watched_recipe(&key.recipe).is_some() && self.matched.of(&key.recipe).is_none()
     }
 
     /// Returns a recipe and its upstream, if it is loaded and has one.

@@ -4,7 +4,7 @@ use peipkg_format::archive_index::Presence;
 
 use crate::farm::events::{Effect, JobKey, Notice, PendingOutputs, PublishJob, PublishOutcome, Warning};
 use crate::farm::moment::Moment;
-use crate::farm::publishing::{Finished, Running};
+use crate::farm::publishing::Running;
 use crate::farm::{Effects, Farm};
 
 impl Farm {
@@ -74,8 +74,8 @@ impl Farm {
     fn on_published(&mut self, running: Running, now: Moment, effects: &mut Effects) {
         self.publishing.rest_after(&running, now);
         for PublishJob { outputs: PendingOutputs { key, directory, packages }, .. } in running.versions {
-            let Finished { build_started, has_failed } = self.publishing.finish(&directory);
-            let recovered = self.failures.remove(&key).is_some() || has_failed;
+            let build_started = self.publishing.finish(&directory);
+            self.failures.remove(&key);
             self.archive.insert(&packages, &key.version);
             self.builds_succeeded += 1;
             self.tally.last_success = Some(now);
@@ -84,7 +84,7 @@ impl Farm {
             if self.roster.contains_key(&key.recipe) {
                 self.successes.insert(key.recipe.clone(), (now, took));
             }
-            effects.report(Notice::BuildComplete { key, took, recovered });
+            effects.report(Notice::BuildComplete { key, took });
         }
         self.requeue_aside();
         self.owe_upload(now);

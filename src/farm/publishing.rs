@@ -56,8 +56,6 @@ struct Pending {
     /// When its build was started, until a publish of it alone has failed; `None` if an earlier run
     /// built it.
     build_started: Option<Moment>,
-    /// Whether builds of it failed before.
-    has_failed: bool,
     /// Whether a publish of it was refused, together with others or alone.
     is_suspect: bool,
 }
@@ -78,32 +76,16 @@ pub(super) struct Running {
     kind: Kind,
 }
 
-/// What is known of a version that is not pending any more.
-#[derive(Debug, Default)]
-pub(super) struct Finished {
-    /// When its build was started, unless a publish of it alone has failed since.
-    pub(super) build_started: Option<Moment>,
-    /// Whether builds of it failed before.
-    pub(super) has_failed: bool,
-}
-
 impl Publishing {
-    /// Adds a version that was just built, after failures if it `has_failed`. Its build has claimed its
-    /// packages.
-    pub(super) fn add_built(
-        &mut self,
-        outputs: PendingOutputs,
-        log: Option<Arc<str>>,
-        started: Moment,
-        has_failed: bool,
-    ) {
-        self.add(Pending { outputs, log, build_started: Some(started), has_failed, is_suspect: false });
+    /// Adds a version that was just built. Its build has claimed its packages.
+    pub(super) fn add_built(&mut self, outputs: PendingOutputs, log: Option<Arc<str>>, started: Moment) {
+        self.add(Pending { outputs, log, build_started: Some(started), is_suspect: false });
     }
 
     /// Adds a version that an earlier run has built.
     pub(super) fn add_found(&mut self, outputs: PendingOutputs) {
         self.claim(&outputs.packages, &outputs.key.version);
-        self.add(Pending { outputs, log: None, build_started: None, has_failed: false, is_suspect: false });
+        self.add(Pending { outputs, log: None, build_started: None, is_suspect: false });
     }
 
     fn add(&mut self, pending: Pending) {
@@ -271,12 +253,8 @@ impl Publishing {
 
     /// Removes a version that is published, or whose packages are gone. Returns when its build was
     /// started, if that was part of the same attempt.
-    pub(super) fn finish(&mut self, directory: &str) -> Finished {
-        let pending = self.remove(directory);
-        pending.map_or_else(Finished::default, |Pending { build_started, has_failed, .. }| Finished {
-            build_started,
-            has_failed,
-        })
+    pub(super) fn finish(&mut self, directory: &str) -> Option<Moment> {
+        self.remove(directory)?.build_started
     }
 
     /// Lets a version wait for the next publish: the last one ended without trying it.
@@ -304,6 +282,11 @@ impl Publishing {
     /// Whether a version is pending.
     pub(super) fn is_pending(&self, key: &JobKey) -> bool {
         self.directories.contains_key(key)
+    }
+
+    /// Returns the versions that are pending.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &JobKey> {
+        self.directories.keys()
     }
 
     /// Returns how many versions are pending, without those of the publish in progress.

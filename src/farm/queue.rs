@@ -211,6 +211,12 @@ impl Queue {
         self.lanes.contains_key(recipe)
     }
 
+    /// Whether this version waits.
+    pub(crate) fn has(&self, recipe: &str, version: &Version) -> bool {
+        let lane = self.lanes.get(recipe);
+        lane.is_some_and(|lane| lane.all().any(|candidate| candidate.version == *version))
+    }
+
     /// Returns how many versions of `recipe` wait.
     pub(crate) fn len_of(&self, recipe: &str) -> usize {
         self.lanes.get(recipe).map_or(0, |lane| lane.len())

@@ -53,9 +53,10 @@ impl Archive {
     ///
     /// # Errors
     /// When the document is truncated, not JSON, or not an archive index.
-    pub fn read(index: impl Read) -> Result<Self, serde_json::Error> {
+    pub fn read(mut index: impl Read) -> Result<Self, serde_json::Error> {
         let mut archive = Self::default();
-        let mut reader = IndexReader::new(index);
+        // One reader for all sources, so that a program has one copy of it.
+        let mut reader = IndexReader::new(&mut index as &mut dyn Read);
         while let Some(entry) = reader.next_entry()? {
             let Identity { name, version, architecture } = entry.read()?;
             archive.packages.insert(key(&name, &version, &architecture).into_boxed_str());

@@ -1,8 +1,9 @@
 //! The environment: the only file that reads it, with every variable the manager looks at.
 //!
 //! No variable configures the manager. It finds its tools by `PATH`, asks what terminal it writes
-//! to and which service manager started it, and looks at what git would heed, because its own listings must give the result that git's
-//! would. Children inherit the environment (see [`Program`](super::Program)).
+//! to and which service manager started it, and looks at what git would heed, because its own
+//! listings must give the result that git's would. Children inherit the environment (see
+//! [`Program`](super::Program)).
 
 use std::env;
 use std::ffi::OsString;

@@ -3,11 +3,11 @@
 //!
 //! Every child leads its own process group: a Ctrl-C in the operator's terminal does not reach the
 //! child, and the processes that it starts end with it. Its standard input is empty unless the caller
-//! has something for it, and its captured output is bounded. A deadline or an [`Interrupt`] ends it early: the group gets
-//! SIGTERM, and SIGKILL ten seconds later; a listing has one second, as it has nothing to clean up.
-//! The thread that runs a child sleeps in `poll` until output comes, the child exits, the deadline
-//! passes or the interrupt is triggered. It ticks only for a child with limits, which is git: a few
-//! times a second it looks at what the child uses.
+//! has something for it, and its captured output is bounded. A deadline or an [`Interrupt`] ends it
+//! early: the group gets SIGTERM, and SIGKILL ten seconds later; a listing has one second, as it has
+//! nothing to clean up. The thread that runs a child sleeps in `poll` until output comes, the child
+//! exits, the deadline passes or the interrupt is triggered. It ticks only for a child with limits,
+//! which is git: a few times a second it looks at what the child uses.
 
 pub(crate) mod environment;
 mod explain;

@@ -32,7 +32,7 @@ use crate::state::troubles;
 use crate::state::volumes::{LOST_AND_FOUND, move_directory};
 
 /// The file that describes the packages of a directory.
-const JOB_FILE: &str = "job.json";
+pub(crate) const JOB_FILE: &str = "job.json";
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]

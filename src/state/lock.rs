@@ -147,6 +147,19 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Whether a process holds the lock at `path`. Looks by taking it for a moment, shared, so that two who
+/// look do not see each other; a start tries longer than that.
+///
+/// # Errors
+/// When the lock file is there and cannot be opened.
+pub(super) fn is_held(path: &Path) -> io::Result<bool> {
+    match regular_file::open(path) {
+        Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Checks what is at the path of a lock file, if anything is. Changes nothing.
 ///
 /// # Errors

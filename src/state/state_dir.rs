@@ -37,7 +37,7 @@ use rustix::process::umask;
 
 use self::probe::{probe_directory, probe_existing};
 use crate::config::STATE_SUBDIRS;
-use crate::state::durable;
+use crate::state::durable::{self, FileError, at};
 use crate::state::lock::{self, LockError, ManagerLock};
 use crate::state::volumes::{LOST_AND_FOUND, mount_of};
 
@@ -123,6 +123,15 @@ impl StateDir {
     /// Names the files of the state directory at `root`, for a reader: locks and creates nothing.
     pub(crate) fn unlocked(root: &Path) -> Self {
         Self { root: root.to_owned(), _lock: None, token: 0, counter: AtomicU64::new(0) }
+    }
+
+    /// Whether a manager holds the lock.
+    ///
+    /// # Errors
+    /// When the lock file is there and cannot be opened.
+    pub(crate) fn is_locked(&self) -> Result<bool, FileError> {
+        let path = self.root.join(LOCK);
+        lock::is_held(&path).map_err(at(&path))
     }
 
     /// Finds problems that would keep a manager from opening the state directory at `root`. Creates

@@ -55,6 +55,7 @@ mod pausing;
 mod payloads;
 mod plain_servers;
 mod plan;
+mod plan_and_sweep;
 mod progress;
 mod publishing;
 mod recipe_tags;

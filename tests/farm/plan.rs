@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -201,4 +202,76 @@ fn plan_on_a_terminal_is_a_table_that_foreign_text_cannot_forge() {
         assert!(text.contains(&part), "{part}\n{text}");
     }
     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
+}
+
+#[test]
+fn plan_that_cannot_know_what_is_published_says_so_and_fails() {
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    farm.once().assert_success();
+    let index = farm.repo_dir().join("index/archive.json");
+    let refused = |path: &Path, expected: &str| {
+        let before = files(farm.home());
+        let output = farm.run(&["--plan"]);
+        output.assert_code(1);
+        assert_eq!(files(farm.home()), before, "the plan changed something\n{output}");
+        assert!(output.stdout.is_empty(), "{output}");
+        let expected = format!("peipkg-manager: {}: {expected}", path.display());
+        assert!(output.stderr.contains(&expected), "{expected}\n{output}");
+    };
+    let whole = fs::read(&index).unwrap();
+    fs::write(&index, "{").unwrap();
+    refused(&index, "EOF while parsing");
+    fs::remove_file(&index).unwrap();
+    refused(&index, "No such file");
+    fs::create_dir(&index).unwrap();
+    refused(&index, "");
+    fs::remove_dir(&index).unwrap();
+    fs::write(&index, whole).unwrap();
+    let descriptor = farm.repo_dir().join("repo.json");
+    fs::rename(&descriptor, farm.path("aside")).unwrap();
+    refused(&descriptor, "missing, but the index is there");
+    fs::rename(farm.path("aside"), &descriptor).unwrap();
+    // Something that is no directory is as unreadable to root as a closed one is to others.
+    let publish = farm.path("state/publish");
+    fs::rename(&publish, farm.path("aside")).unwrap();
+    fs::write(&publish, "").unwrap();
+    refused(&publish, "Not a directory");
+    fs::remove_file(&publish).unwrap();
+    fs::rename(farm.path("aside"), &publish).unwrap();
+    std::os::unix::fs::symlink("pause", farm.path("state/not-commits.json")).unwrap();
+    std::os::unix::fs::symlink("not-commits.json", farm.path("state/pause")).unwrap();
+    refused(&farm.path("state/not-commits.json"), "Too many levels of symbolic links");
+    fs::remove_file(farm.path("state/not-commits.json")).unwrap();
+    fs::remove_file(farm.path("state/pause")).unwrap();
+    // A journal that no manager settles.
+    fs::write(farm.path("state/journal"), "").unwrap();
+    refused(&farm.path("state/journal"), "a publish was cut short, and only a start");
+    fs::remove_file(farm.path("state/journal")).unwrap();
+    plan(&farm, 0);
+}
+
+#[test]
+fn plan_of_a_user_who_may_not_read_the_state_fails() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    farm.once().assert_success();
+    fs::set_permissions(farm.home(), fs::Permissions::from_mode(0o755)).unwrap();
+    for closed in ["state", "state/repo", "state/repo/index", "state/publish"] {
+        let closed = farm.path(closed);
+        let before = fs::metadata(&closed).unwrap().permissions();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut command = farm.command(&["--plan", "--config"]);
+        command.arg(farm.config_path()).uid(65534).gid(65534);
+        let output = crate::support::running::Running::spawn(&mut command).wait_exit(PATIENCE);
+        output.assert_code(1);
+        assert!(
+            output.stdout.is_empty() && output.stderr.contains("run --plan as the manager's user"),
+            "{output}"
+        );
+        fs::set_permissions(&closed, before).unwrap();
+    }
 }

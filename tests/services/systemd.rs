@@ -12,7 +12,7 @@ use crate::support::install::{built, destdir, make};
 use crate::support::logfmt::{self, Event};
 use crate::support::machine::Machine;
 use crate::support::optional::require;
-use crate::support::pages::{commands, page, section};
+use crate::support::pages::{Block, commands, fenced, page, section};
 use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
 use crate::support::wait::{PATIENCE, wait_until};
@@ -279,6 +279,24 @@ fn unit_verified_by_systemd_is_clean() {
     // Keep the exposure low: 4.2 with systemd 252, where a service without hardening has 9.6. Each
     // version counts differently.
     analyze(&["security", "--offline=true", "--threshold=48", "--no-pager"]).assert_success();
+    // The page's changes, as `systemctl edit` would write them.
+    let drop_ins = unit.with_extension("service.d");
+    fs::create_dir(&drop_ins).unwrap();
+    let examples = fenced("contrib/systemd/README.md").into_iter().filter(|block| block.language == "ini");
+    let mut seen = 0;
+    for Block { place, text, .. } in examples {
+        fs::write(drop_ins.join("override.conf"), &text).unwrap();
+        let output = analyze(&["verify", "--man=no"]);
+        output.assert_success();
+        // systemd 252 does not know this type; nothing else may be wrong.
+        let unknown = |line: &&str| line.ends_with("Failed to parse service type, ignoring: notify-reload");
+        let others: Vec<_> = output.stderr.lines().filter(|line| !unknown(line)).collect();
+        assert!(others.is_empty(), "{place}\n{output}");
+        // systemd sends its signal before it runs these commands.
+        assert!(!text.contains("notify-reload") || text.contains("\nExecReload=\n"), "{place}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
 }
 
 #[test]

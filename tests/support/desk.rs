@@ -205,7 +205,7 @@ impl Desk {
     pub fn try_run(&self, script: &str) -> Output {
         if self.has_terminal {
             let mut command = self.command("sh", &["-c", &self.moved(script)]);
-            return Terminal::new().output_of(command.env("TERM", "dumb"));
+            return Terminal::new().output_of(command.env("TERM", "xterm"));
         }
         Running::spawn(&mut self.command("sh", &["-c", &self.moved(script)])).wait_exit(PATIENCE)
     }

@@ -49,8 +49,8 @@ impl Terminal {
         child
     }
 
-    /// Runs `command` to its end with the terminal as its standard output, and returns that as a pipe
-    /// would have it.
+    /// Runs `command` to its end with the terminal as its standard output, and returns what stays on the
+    /// screen, without colours.
     #[track_caller]
     pub fn output_of(&self, command: &mut Command) -> Output {
         let begun = Instant::now();
@@ -68,7 +68,7 @@ impl Terminal {
             command: format!("{command:?}"),
             directory: command.get_current_dir().unwrap_or(Path::new(".")).to_owned(),
             status: status.unwrap(),
-            stdout: self.text().replace("\r\n", "\n"),
+            stdout: screen(&self.text()),
             stderr: String::new(),
             elapsed: begun.elapsed(),
         }
@@ -101,4 +101,11 @@ impl Terminal {
     pub fn wait_for(&self, text: &str) {
         wait_until(text, PATIENCE, || self.text().contains(text));
     }
+}
+
+/// What stays on a screen: a carriage return takes back what its line has before it, as a live line
+/// does, but not beyond the mark with which a test ends a command's output.
+fn screen(text: &str) -> String {
+    let taken_back = regex_lite::Regex::new("[^\n\u{1e}]*\r|\x1b\\[[0-9;?]*[A-Za-z]").unwrap();
+    taken_back.replace_all(&text.replace("\r\n", "\n"), "").into_owned()
 }

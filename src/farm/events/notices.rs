@@ -86,7 +86,6 @@ pub(crate) enum Notice {
     BuildComplete {
         key: JobKey,
         took: Duration,
-        recovered: bool,
     },
     BuildFailed {
         key: JobKey,

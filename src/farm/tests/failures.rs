@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn key(recipe: &str, version: &str) -> JobKey {
+    JobKey { recipe: recipe.into(), version: version.parse().unwrap() }
+}
+
 #[test]
 fn failed_build_between_polls_is_retried_at_its_own_time() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
@@ -165,35 +169,42 @@ fn failed_version_that_others_published_is_forgotten_at_the_next_poll() {
 }
 
 #[test]
-fn version_published_after_a_failure_has_recovered() {
-    let recovered = |bench: &mut Bench| {
-        let is_published = |effect: &Effect| match effect {
-            Effect::Report(Notice::BuildComplete { recovered, .. }) => Some(*recovered),
-            _ => None,
-        };
-        bench.effects.drain(..).filter_map(|effect| is_published(&effect)).collect::<Vec<_>>()
-    };
+fn failure_is_over_once_its_version_is_published_or_given_up() {
     let start = || {
         let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
         bench.tags("u", &["v1"]);
+        bench.fail();
+        assert!(bench.farm.is_failing(&key("a", "1-1")));
         bench
     };
+    let is_failing = |bench: &Bench| bench.farm.is_failing(&key("a", "1-1"));
+    // Built, and published.
     let mut bench = start();
-    bench.done();
-    assert_eq!(recovered(&mut bench), [false]);
-    // The build fails, then the publish, then neither.
-    for (build_fails, publish_fails) in [(true, false), (false, true), (true, true)] {
+    bench.sleep_until(bench.now + MINUTE);
+    assert!(is_failing(&bench), "it is built");
+    bench.built();
+    assert!(is_failing(&bench), "it is pending");
+    bench.published();
+    assert!(!is_failing(&bench));
+    // The tag vanishes, or somebody else publishes the version.
+    let mut bench = start();
+    bench.tags("u", &["v2"]);
+    assert!(!is_failing(&bench));
+    let mut bench = start();
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+    bench.tags("u", &["v1"]);
+    assert!(!is_failing(&bench));
+    // The recipe is mended: a poll finds out what becomes of the version.
+    for (mended, is_left) in [("min_version = \"2\"", false), ("peios_revision = 2", false), ("", true)] {
         let mut bench = start();
-        if build_fails {
-            bench.fail();
-            bench.sleep_until(bench.now + MINUTE);
-        }
-        bench.built();
-        if publish_fails {
-            bench.publish_fails();
-            bench.sleep_until(bench.now + MINUTE);
-        }
-        bench.published();
-        assert_eq!(recovered(&mut bench), [true], "{build_fails} {publish_fails}");
+        let mended = recipe("a", "u", &[if is_left { "pb" } else { "pa" }], mended);
+        bench.event(Event::RosterLoaded(Ok(vec![mended.into()])));
+        assert!(is_failing(&bench), "no poll has ended since");
+        bench.tags("u", &["v1"]);
+        assert_eq!(is_failing(&bench), is_left);
     }
+    // The recipe is gone.
+    let mut bench = start();
+    bench.event(Event::RosterLoaded(Ok(Vec::new())));
+    assert!(!is_failing(&bench));
 }

@@ -17,9 +17,9 @@ use crate::recipe::Recipe;
 use crate::recipe::tag_reader::{TagReader, TagVersion};
 use crate::recipe::upstream_url::UpstreamUrl;
 
-/// What a tag is to a recipe.
+/// The meaning of a tag to a recipe, as far as the farm knows it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Meaning {
     /// The pattern does not match.
     Foreign,
     /// The recipe excludes it.
@@ -73,34 +73,34 @@ pub(crate) enum Action {
 }
 
 impl Farm {
-    /// Returns what `tag` is to `recipe`. `first` says which earlier tag has the same version.
-    pub(super) fn fate_of<'t>(
+    /// Returns the meaning of `tag` to `recipe`. `first` says which earlier tag has the same version.
+    pub(super) fn meaning_of<'t>(
         &self,
         recipe: &Recipe,
         reader: &TagReader<'_>,
         tag: &str,
         first: impl Fn(&Version) -> Option<&'t str>,
-    ) -> Fate {
+    ) -> Meaning {
         let version = match reader.version_of(tag) {
-            TagVersion::NoMatch => return Fate::Foreign,
-            TagVersion::Excluded => return Fate::Excluded,
-            TagVersion::TooOld => return Fate::TooOld,
+            TagVersion::NoMatch => return Meaning::Foreign,
+            TagVersion::Excluded => return Meaning::Excluded,
+            TagVersion::TooOld => return Meaning::TooOld,
             TagVersion::Invalid { reason, .. } => {
-                return Fate::Unusable { reason: reason.to_string(), is_version: false };
+                return Meaning::Unusable { reason: reason.to_string(), is_version: false };
             }
             TagVersion::Version(version) => version,
         };
         if !self.not_commits.is_empty()
             && let Some(reason) = self.not_commits.get(&(reader.url().to_string(), tag.to_owned()))
         {
-            return Fate::Unusable { reason: reason.clone(), is_version: true };
+            return Meaning::Unusable { reason: reason.clone(), is_version: true };
         }
         if let Some(first) = first(&version) {
             let reason = format!("tag {first:?} is version {version} too");
-            return Fate::Unusable { reason, is_version: true };
+            return Meaning::Unusable { reason, is_version: true };
         }
         let presence = self.archive.presence(&recipe.packages, &version);
-        Fate::Version(version, presence)
+        Meaning::Version(version, presence)
     }
 
     /// Returns the plan for each recipe of `upstream`, which has these tags.
@@ -116,20 +116,20 @@ impl Farm {
         let mut plans = Vec::new();
         for tag in tags.iter() {
             let skip = |reason: String| (None, Action::Skip(reason));
-            let fate = self.fate_of(&recipe, &reader, tag, |version| firsts.get(version).copied());
-            let (version, action) = match fate {
-                Fate::Foreign => continue,
-                Fate::Excluded => skip("excluded by the recipe".to_owned()),
-                Fate::TooOld => {
+            let meaning = self.meaning_of(&recipe, &reader, tag, |version| firsts.get(version).copied());
+            let (version, action) = match meaning {
+                Meaning::Foreign => continue,
+                Meaning::Excluded => skip("excluded by the recipe".to_owned()),
+                Meaning::TooOld => {
                     // `min_version` has a revision, which does not count.
                     let least = upstream.min_version.as_ref().map_or("", Version::as_str);
                     let least = least.rsplit_once('-').map_or(least, |(least, _)| least);
                     skip(format!("older than min_version {least}"))
                 }
-                Fate::Unusable { reason, .. } => skip(reason),
-                Fate::Version(version, presence) => {
+                Meaning::Unusable { reason, .. } => skip(reason),
+                Meaning::Version(version, presence) => {
                     firsts.insert(version.clone(), tag);
-                    let action = self.action_for(id, &version, presence);
+                    let action = self.action_for(&recipe, &version, presence);
                     (Some(version), action)
                 }
             };
@@ -149,16 +149,26 @@ impl Farm {
         Some(RecipePlan { tags_seen: tags.len(), example, tags: plans })
     }
 
-    fn action_for(&self, id: &Arc<str>, version: &Version, presence: Presence) -> Action {
+    fn action_for(&self, recipe: &Recipe, version: &Version, presence: Presence) -> Action {
+        let Recipe { id, packages, .. } = recipe;
         let key = JobKey { recipe: id.clone(), version: version.clone() };
         match presence {
             Presence::Complete => Action::Published,
             Presence::Partial => Action::Skip(format!("only partly published, {RAISE_REVISION}")),
             Presence::Absent if self.publishing.is_pending(&key) => Action::Publish,
+            // A plan starts no build, so these are pending.
+            Presence::Absent if self.publishing.is_claimed(packages, version) => {
+                Action::Skip("another recipe has built its packages".to_owned())
+            }
             Presence::Absent if self.paused_since.is_some() => Action::Skip("builds are paused".to_owned()),
             Presence::Absent if self.is_held(id) => Action::Skip("the recipe is paused".to_owned()),
             Presence::Absent => Action::Build,
         }
+    }
+
+    /// Returns the versions that earlier runs have built.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &JobKey> {
+        self.publishing.keys()
     }
 
     /// Whether each upstream was listed, or cannot be.
