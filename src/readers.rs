@@ -140,8 +140,10 @@ fn read_address(bytes: &[u8]) {
 
 /// Reads the bytes as a whole journal, and as the text before a valid checksum.
 fn read_journal(bytes: &[u8]) {
-    let _ = form::parse(bytes);
-    let _ = form::parse_text(bytes);
+    let length = bytes.len() as u64;
+    let _ = form::read(&mut &*bytes, length);
+    let line = bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+    let _ = form::parse_head(line, length);
 }
 
 /// Reads the bytes as each of a server's answers.

@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use peipkg_format::archive_index::Archive;
 use peipkg_format::regular_file::{self, MAX_INDEX};
 
+use crate::repository::index_head;
+
 /// The archive index, and the stamp of the file when it was read last.
 #[derive(Debug)]
 pub(crate) struct ArchiveFile {
@@ -30,7 +32,14 @@ struct Seen {
 /// The metadata that change when a file is replaced or rewritten: device, inode, length, and
 /// modification time in seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp(u64, u64, u64, i64, i64);
+struct Stamp(u64, u64, u64, i64, i64);
+
+/// The index at one time. Each publish makes its `index_version` higher by one.
+#[derive(Debug)]
+pub(crate) struct Edition {
+    stamp: Stamp,
+    index_version: u64,
+}
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
@@ -81,20 +90,30 @@ impl ArchiveFile {
         *self.seen() = None;
     }
 
-    /// Returns the file's stamp; `None` if there is no file.
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
-        self.path.metadata().ok().as_ref().map(Stamp::of)
+    /// Returns the file's edition; `None` if there is no index, or somebody is changing it.
+    pub(crate) fn edition(&self) -> Option<Edition> {
+        let file = regular_file::open_up_to(&self.path, MAX_INDEX).ok()?;
+        let stamp = Stamp::of(&file.metadata().ok()?);
+        let index_version = index_head::field(&file, "index_version")?;
+        // A tool may write in place.
+        (stamp == Stamp::of(&file.metadata().ok()?)).then_some(Edition { stamp, index_version })
     }
 
-    /// Counts the file as read at `after`, as a publish of this process has changed it from
-    /// `before`. Does nothing if the file read last was not `before`: somebody else has changed the
-    /// index too, and the next call must read it.
-    pub(crate) fn acknowledge(&self, before: Option<Stamp>, after: Option<Stamp>) {
+    /// Counts the file as read at `after`, if only one publish of this process has changed it since it was
+    /// read at `before`. Otherwise somebody else has changed the index too, perhaps while the own publish
+    /// waited for the repository's lock, and the next call must read it.
+    pub(crate) fn acknowledge(&self, before: Option<&Edition>, after: Option<&Edition>) {
         let mut seen = self.seen();
-        let read = seen.as_ref().filter(|seen| seen.fault.is_none()).map(|seen| seen.stamp);
-        if read == before {
-            *seen = after.map(|stamp| Seen { stamp, fault: None });
-        }
+        let is_known = |before: &Edition, after: &Edition| {
+            after.index_version.checked_sub(1) == Some(before.index_version)
+                && seen.as_ref().is_some_and(|seen| seen.fault.is_none() && seen.stamp == before.stamp)
+        };
+        *seen = match (before, after) {
+            (Some(before), Some(after)) if is_known(before, after) => {
+                Some(Seen { stamp: after.stamp, fault: None })
+            }
+            _ => None,
+        };
     }
 
     fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
@@ -134,15 +153,16 @@ mod tests {
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         };
         let file = ArchiveFile::new(path.clone());
-        write("[ broken ]                      ", 1);
+        let index = |version: u64| format!(r#"{{"kind":"archive","index_version":{version},"packages":[]}}"#);
+        write(&index(1).replace('[', "("), 1);
         let error = file.read_if_changed().unwrap().unwrap_err();
         // Nothing but the content shows whether the file is read.
-        write("{\"kind\":\"archive\",\"packages\":[]}", 1);
+        write(&index(1), 1);
         assert_eq!(file.read_if_changed().unwrap().unwrap_err(), error);
         // A publish of our own counts as read only if the index before it was read.
-        let before = file.stamp();
-        write("{\"kind\":\"archive\",\"packages\":[]}", 2);
-        file.acknowledge(before, file.stamp());
+        let before = file.edition();
+        write(&index(2), 2);
+        file.acknowledge(before.as_ref(), file.edition().as_ref());
         assert!(file.read_if_changed().unwrap().unwrap().is_empty());
         assert!(file.read_if_changed().is_none());
     }
@@ -151,29 +171,46 @@ mod tests {
     fn change_is_read_again_unless_it_is_our_own() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("archive.json");
-        let write = |text: &str| std::fs::write(&path, text).unwrap();
-        let file = ArchiveFile::new(path.clone());
-        let change = |text: &str| {
-            let before = file.stamp();
-            write(text);
-            (before, file.stamp())
+        let writes = std::cell::Cell::new(0);
+        let write = |text: &str| {
+            // Two changes may have one time, so each has a length of its own.
+            writes.set(writes.get() + 10);
+            std::fs::write(&path, text.to_owned() + &" ".repeat(writes.get())).unwrap();
         };
-        let acknowledge = |(before, after)| file.acknowledge(before, after);
-        write(r#"{"kind":"archive","packages":[]}"#);
-        assert!(file.read_if_changed().unwrap().is_ok());
-        acknowledge(change("{}"));
+        let file = ArchiveFile::new(path.clone());
+        let index = |version: u64| format!(r#"{{"kind":"archive","index_version":{version},"packages":[]}}"#);
+        let change = |text: &str| {
+            let before = file.edition();
+            write(text);
+            (before, file.edition())
+        };
+        let acknowledge = |(before, after): (Option<Edition>, Option<Edition>)| {
+            file.acknowledge(before.as_ref(), after.as_ref());
+        };
+        let read = || assert!(file.read_if_changed().unwrap().is_ok());
+        write(&index(8));
+        read();
+        acknowledge(change(&index(9)));
         assert!(file.read_if_changed().is_none(), "an own change");
-        let own = change("{ }");
-        write(" {}  ");
+        let own = change(&index(10));
+        write(&index(11));
         acknowledge(own);
         assert!(file.read_if_changed().is_some(), "another's change after it");
-        write(r#"{"kind":"archive","packages":[]} "#);
-        assert!(file.read_if_changed().unwrap().is_ok());
-        write("{");
-        acknowledge(change("{}"));
+        write(&index(12));
+        read();
+        write(&index(13));
+        acknowledge(change(&index(14)));
         assert!(file.read_if_changed().is_some(), "another's change before it");
+        for other in [&index(14), &index(16), &index(13), "{}"] {
+            write(&index(14));
+            read();
+            acknowledge(change(other));
+            assert!(file.read_if_changed().is_some(), "another's change within it: {other}");
+        }
+        write(&index(14));
+        read();
         file.forget();
-        acknowledge(change("{ }"));
+        acknowledge(change(&index(15)));
         assert!(file.read_if_changed().is_some(), "a file that was never read");
     }
 }

@@ -15,7 +15,7 @@ use peipkg_format::repository_layout::ARCHIVE_INDEX;
 use ring::digest::{self, SHA256};
 
 use crate::process::{Interrupt, ProcessError};
-use crate::repository::journal::{INDEXES, Member, Saved, is_other};
+use crate::repository::journal::{INDEXES, Journal, Member, Saved};
 use crate::repository::listed::{self, Entry, each_entry};
 use crate::repository::verdict::{Ended, Group, Indexes};
 use crate::repository::{Repository, index_head};
@@ -70,7 +70,7 @@ impl Repository {
         ended: Ended,
         interrupt: &Interrupt,
     ) -> Result<Facts, Unknown> {
-        let (indexes, stale) = indexes(&self.state.repo(), saved)?;
+        let (indexes, stale) = indexes(&self.state.repo(), &self.journal, saved)?;
         let mut facts =
             Facts { indexes, group: Group::Torn, fault: stale, published: Vec::new(), new_files: Vec::new() };
         if facts.fault.is_none() {
@@ -160,8 +160,13 @@ impl Repository {
         // Keep only a hash of each saved entry: an index may list many.
         let (hasher, mut old) = (RandomState::new(), HashSet::new());
         // A saved index that was broken already tells nothing: then each entry counts as new.
-        let mut before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
-        let _ = each_entry(&mut before, &mut |entry| _ = old.insert(hasher.hash_one(&entry)));
+        if let Some(saved) = saved.file(ARCHIVE_INDEX) {
+            let mut before = self.journal.open(saved).map_err(serde_json::Error::io)?;
+            match each_entry(&mut before, &mut |entry| _ = old.insert(hasher.hash_one(&entry))) {
+                Err(error) if error.is_io() => return Err(error),
+                _ => {}
+            }
+        }
         let mut new = Vec::new();
         let index = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX);
         each_entry(&mut index.map_err(serde_json::Error::io)?, &mut |entry| {
@@ -204,12 +209,12 @@ fn has_judged(error: &ProcessError) -> bool {
 
 /// Returns how far the indexes in the repository at `repo` are ahead of the saved ones, and how one
 /// of them is missing or old, if so.
-fn indexes(repo: &Path, saved: &Saved) -> Result<(Indexes, Option<String>), FileError> {
+fn indexes(repo: &Path, journal: &Journal, saved: &Saved) -> Result<(Indexes, Option<String>), FileError> {
     let (mut stale, mut has_passed) = (None, false);
     for name in INDEXES {
         let Some(before) = saved.file(name) else { continue };
         let path = repo.join(name);
-        match is_other(&path, before) {
+        match journal.is_other(before) {
             Ok(true) => {}
             Ok(false) => stale = Some(format!("{name} is the one from before the publish")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -226,6 +231,7 @@ fn indexes(repo: &Path, saved: &Saved) -> Result<(Indexes, Option<String>), File
             Err(error) => return Err(at(&path)(error)),
         }
         let now = regular_file::open(&path).map_err(at(&path))?;
+        let before = journal.open(before).map_err(at(&path))?;
         if let (Some(before), Some(now)) = (index_version(before), index_version(now)) {
             has_passed |= now > before.saturating_add(1);
         }

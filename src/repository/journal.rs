@@ -21,32 +21,30 @@
 //! An earlier version kept the indexes in the journal; an even earlier one published one build at a time
 //! and wrote `"outputs":"<directory>"` for the group.
 //!
-//! Only an undo reads an index into memory.
+//! No index is read into memory: the saved files are compared and copied block by block.
 
 pub(crate) mod form;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{self, ACTIVE_INDEX, ARCHIVE_INDEX, DESCRIPTOR, INDEX_DIRECTORY};
 use peipkg_format::sort;
 
-use crate::repository::journal::form::{CHECKSUM_LENGTH, ChecksumWriter, Header, OTHER_CHECKSUM, parse};
-pub(crate) use crate::repository::journal::form::{Member, Saved};
+use crate::repository::journal::form::{BLOCK, ChecksumWriter, Header, MAX_HEAD};
+pub(crate) use crate::repository::journal::form::{Member, Saved, SavedFile};
+use crate::repository::same_bytes::have_same_bytes;
 use crate::state::durable::{self, FileError, at};
 
 /// The indexes that every publish rewrites (PSD-009 §6.2, §6.3).
 pub(super) const INDEXES: [&str; 2] = [ACTIVE_INDEX, ARCHIVE_INDEX];
 
-/// How much is copied at a time, in bytes.
-const BLOCK: usize = 32 * 1024;
-
 /// The longest journal that is read, in bytes: an earlier version kept both indexes in it.
-const MAX_JOURNAL: u64 = 2 * MAX_INDEX + 16 * 1024 * 1024;
+const MAX_JOURNAL: u64 = 2 * MAX_INDEX + MAX_HEAD;
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -146,48 +144,50 @@ impl Journal {
         self.path.exists()
     }
 
-    /// Reads the files that were saved before the publish that is not settled, if there is one.
+    /// Reads where the files are that were saved before the publish that is not settled, if there is one.
     ///
     /// # Errors
     /// When there is a journal, but it cannot be read or is damaged.
     pub(crate) fn read(&self) -> Result<Option<Saved>, JournalError> {
-        let saved = match self.read_bytes() {
-            Ok(bytes) => bytes.and_then(|bytes| parse(&bytes)).map_err(JournalError::Damaged)?,
+        let read = regular_file::open_up_to(&self.path, MAX_JOURNAL)
+            .and_then(|journal| form::read(&mut &journal, journal.metadata()?.len()));
+        let saved = match read {
+            Ok(saved) => saved.map_err(JournalError::Damaged)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(at(&self.path)(error).into()),
         };
-        self.read_copies(saved).map(Some)
-    }
-
-    fn read_copies(&self, mut saved: Saved) -> Result<Saved, JournalError> {
-        for (name, length) in &saved.beside {
+        for SavedFile { name, length, .. } in saved.beside() {
             let path = self.copy_of(name);
-            let bytes = match regular_file::read(&path, MAX_INDEX) {
+            match regular_file::open_up_to(&path, MAX_INDEX).and_then(|copy| copy.metadata()) {
+                Ok(copy) if copy.len() == *length => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error).into()),
-                bytes => bytes.ok().filter(|bytes| bytes.len() as u64 == *length),
-            };
-            let bytes =
-                bytes.ok_or(JournalError::Damaged("the copy of an index is gone or has another length"))?;
-            saved.files.push((name.clone(), bytes));
+                _ => return Err(JournalError::Damaged("the copy of an index is gone or has another length")),
+            }
         }
-        Ok(saved)
+        Ok(Some(saved))
     }
 
-    /// Reads the journal if its checksum matches. Compares without keeping the bytes: gigabytes that
-    /// are no journal must not fill the memory.
-    fn read_bytes(&self) -> io::Result<Result<Vec<u8>, &'static str>> {
-        let mut file = regular_file::open_up_to(&self.path, MAX_JOURNAL)?;
-        let Some(end) = file.metadata()?.len().checked_sub(CHECKSUM_LENGTH as u64) else {
-            return Ok(Err("it is too short"));
-        };
-        let mut sum = ChecksumWriter::new(io::sink());
-        sum.copy(&mut (&mut file).take(end), &mut vec![0; BLOCK])?;
-        let mut claimed = Vec::new();
-        (&mut file).take(CHECKSUM_LENGTH as u64).read_to_end(&mut claimed)?;
-        if claimed != sum.checksum().as_bytes() {
-            return Ok(Err(OTHER_CHECKSUM));
-        }
-        regular_file::read(&self.path, MAX_JOURNAL).map(Ok)
+    /// Opens the bytes of a saved file.
+    ///
+    /// # Errors
+    /// When they cannot be read. Names their file, and has none of the kinds that tell of the repository.
+    pub(super) fn open(&self, saved: &SavedFile) -> io::Result<Take<File>> {
+        let path = if saved.offset.is_some() { self.path.clone() } else { self.copy_of(&saved.name) };
+        let opened = regular_file::open(&path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(saved.offset.unwrap_or(0)))?;
+            Ok(file.take(saved.length))
+        });
+        opened.map_err(|error| io::Error::other(at(&path)(error)))
+    }
+
+    /// Whether the repository has other bytes than a saved file.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the repository has none.
+    pub(super) fn is_other(&self, saved: &SavedFile) -> io::Result<bool> {
+        let mut file = regular_file::open(&self.repo.join(&saved.name))?;
+        // Read no more than it takes to tell.
+        Ok(file.metadata()?.len() != saved.length || !have_same_bytes(&mut file, &mut self.open(saved)?)?)
     }
 
     /// Restores the saved files, removes the tool's unfinished work, then removes the journal.
@@ -208,15 +208,14 @@ impl Journal {
             fs::create_dir(&index)?;
             durable::sync_parent(&index)?;
         }
-        for (name, bytes) in &saved.files {
-            let path = self.repo.join(name);
-            if is_other(&path, bytes).unwrap_or(true) {
-                durable::replace(&path, |file| file.write_all(bytes))?;
+        for saved in &saved.files {
+            if self.is_other(saved).unwrap_or(true) {
+                durable::replace(&self.repo.join(&saved.name), |file| self.copy(saved, file))?;
                 has_changed = true;
             }
         }
         for name in index_files(&self.repo)? {
-            if saved.files.iter().all(|(saved, _)| *saved != name) {
+            if saved.file(&name).is_none() {
                 durable::remove(&self.repo.join(name))?;
                 has_changed = true;
             }
@@ -231,6 +230,14 @@ impl Journal {
         durable::sync(&index)?;
         durable::sync(&self.repo)?;
         Ok(has_changed)
+    }
+
+    /// Copies the bytes of a saved file to `file`.
+    pub(super) fn copy(&self, saved: &SavedFile, file: &mut File) -> io::Result<()> {
+        if io::copy(&mut self.open(saved)?, file)? == saved.length {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the journal has become shorter"))
     }
 
     /// Removes the journal: the publish is settled.
@@ -298,13 +305,6 @@ fn index_files(repo: &Path) -> io::Result<Vec<String>> {
     }
     sort::sort(&mut names);
     Ok(names)
-}
-
-/// Whether the file at `path` has other bytes than `saved`.
-pub(super) fn is_other(path: &Path, saved: &[u8]) -> io::Result<bool> {
-    let file = regular_file::open(path)?;
-    // Read no more than it takes to tell.
-    Ok(file.metadata()?.len() != saved.len() as u64 || regular_file::read(path, MAX_INDEX)? != saved)
 }
 
 /// Names the file that could not be saved: the caller only names the journal.

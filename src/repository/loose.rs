@@ -26,7 +26,7 @@ use crate::repository::group::link_or_copy;
 use crate::repository::inspect::sha256;
 use crate::repository::listed::Entry;
 use crate::repository::publish::PublishError;
-use crate::repository::published::is_same_file;
+use crate::repository::same_bytes::is_same_file;
 use crate::repository::settle::is_missing;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::make_private;

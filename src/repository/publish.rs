@@ -70,7 +70,7 @@ impl Repository {
     /// Publishes the pending packages of a group of builds by one run of the tool, all or none. The
     /// tool's output goes to `log`. Packages that are published already, to the byte, are no error.
     ///
-    /// Unless others changed the archive index too, it counts as read afterwards, because the caller
+    /// Unless others changed the archive index too, or the publish fails, it counts as read afterwards, because the caller
     /// tells the farm which packages it published. After a publish that had to be settled, the loop
     /// reads the index again.
     ///
@@ -84,7 +84,7 @@ impl Repository {
         log: &BuildLog,
     ) -> Result<(), PublishError> {
         let _lock = self.lock();
-        let before = self.archive.stamp();
+        let before = self.archive.edition();
         // Build on no earlier publish that could not be undone. It may have been of these packages.
         let published = self.settle(Ended::Earlier, interrupt)?;
         let is_pending = |outputs: &&PendingOutputs| !published.contains(&outputs.directory);
@@ -109,13 +109,13 @@ impl Repository {
         self.journal.begin(group.iter().copied().map(Member::from).collect())?;
         let error = match program.log_to(log).run(interrupt) {
             Ok(_) => {
-                let after = self.archive.stamp();
+                let after = self.archive.edition();
                 // Do not trust the exit status: the pending packages are removed next.
                 match self.published_files(&group) {
                     Ok(files) => {
                         self.sync(files)?;
                         self.journal.forget()?;
-                        self.archive.acknowledge(before, after);
+                        self.archive.acknowledge(before.as_ref(), after.as_ref());
                         return Ok(());
                     }
                     Err(missing) => PublishError::NotPublished { missing },
@@ -125,6 +125,8 @@ impl Repository {
             Err(error @ ProcessError::Interrupted { .. }) => return Err(error.into()),
             Err(error) => error.into(),
         };
+        // The loop may not know why: it reads the index again once this is settled.
+        self.archive.forget();
         self.settle(Ended::JustNow, interrupt)?;
         // The tool may have failed after it had published everything, or because everything was
         // published already: an upload may have settled an earlier publish of these packages.

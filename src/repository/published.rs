@@ -2,22 +2,17 @@
 //! the published files are theirs, to the byte.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use peipkg_format::package::PackageName;
-use peipkg_format::regular_file;
 use peipkg_format::sort;
 
 use crate::farm::events::PendingOutputs;
 use crate::repository::inspect::sha256;
 use crate::repository::listed::{Entry, Listing};
+use crate::repository::same_bytes::is_same_file;
 use crate::repository::{Repository, journal};
 use crate::state::durable::{self, FileError, at};
-
-/// How much of a file is held in memory at a time, in bytes.
-const BLOCK: usize = 64 * 1024;
 
 impl Repository {
     /// Finds the entries of the packages of `group` in the archive index. One run for the whole group: it
@@ -100,28 +95,5 @@ impl Repository {
             None => sha256(&built).is_ok_and(|built| built.as_deref() == entry.hash()),
         };
         if is_same { Ok(path) } else { Err(format!("{file_name} is not the file that was built")) }
-    }
-}
-
-/// Whether two files have the same bytes.
-pub(super) fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
-    let (a, b) = (regular_file::open(a)?, regular_file::open(b)?);
-    let (found, other) = (a.metadata()?, b.metadata()?);
-    // A tool may have linked the package instead of copying it.
-    if (found.dev(), found.ino()) == (other.dev(), other.ino()) {
-        return Ok(true);
-    }
-    if found.len() != other.len() {
-        return Ok(false);
-    }
-    let (mut a, mut b) = (BufReader::with_capacity(BLOCK, a), BufReader::with_capacity(BLOCK, b));
-    loop {
-        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
-        let length = left.len().min(right.len());
-        if length == 0 || left[..length] != right[..length] {
-            return Ok(left.is_empty() && right.is_empty());
-        }
-        a.consume(length);
-        b.consume(length);
     }
 }

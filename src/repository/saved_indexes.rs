@@ -3,7 +3,7 @@
 //! So verify gets the repository as the undo would leave it, made of links in `stage/`.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use peipkg_format::repository_layout::INDEX_DIRECTORY;
 use crate::process::Interrupt;
 use crate::repository::Repository;
 use crate::repository::inspect::Unknown;
-use crate::repository::journal::{Saved, is_other};
+use crate::repository::journal::{Saved, SavedFile};
 use crate::state::durable::{self, at};
 
 impl Repository {
@@ -23,10 +23,8 @@ impl Repository {
     /// When verify cannot run, or the file system refuses.
     pub(super) fn can_restore(&self, saved: &Saved, interrupt: &Interrupt) -> Result<bool, Unknown> {
         let repo = self.state.repo();
-        let is_needed = |name: &str| {
-            saved.file(name).is_none_or(|bytes| is_other(&repo.join(name), bytes).unwrap_or(true))
-        };
-        if !saved.names_beside().any(is_needed) {
+        let is_needed = |saved: &SavedFile| self.journal.is_other(saved).unwrap_or(true);
+        if !saved.beside().any(is_needed) {
             return Ok(true);
         }
         let view = self.state.stage().join(self.state.unique_name("undo"));
@@ -39,12 +37,12 @@ impl Repository {
     /// Makes a directory that looks like the repository before the publish.
     fn make_view(&self, view: &Path, repo: &Path, saved: &Saved) -> io::Result<()> {
         fs::create_dir_all(view.join(INDEX_DIRECTORY))?;
-        for (name, bytes) in saved.files() {
-            let path = view.join(name);
-            if saved.names_beside().any(|beside| beside == name) {
-                symlink(self.journal.copy_of(name), path)?;
+        for saved in saved.files() {
+            let path = view.join(&saved.name);
+            if saved.offset.is_none() {
+                symlink(self.journal.copy_of(&saved.name), path)?;
             } else {
-                durable::create(&path)?.write_all(bytes)?;
+                self.journal.copy(saved, &mut durable::create(&path)?)?;
             }
         }
         for entry in fs::read_dir(repo)? {

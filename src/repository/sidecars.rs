@@ -29,9 +29,11 @@ impl Repository {
                 (key(&name, &version, &architecture), conventional_path(&name, &version, &architecture))
             })
             .fold(BTreeMap::new(), sort::entered);
-        let mut before = saved.file(ARCHIVE_INDEX).unwrap_or_default();
+        // Without the saved index, any of the packages may have been published before.
+        let Some(Ok(mut before)) = saved.file(ARCHIVE_INDEX).map(|saved| self.journal.open(saved)) else {
+            return;
+        };
         if each_entry(&mut before, &mut |entry| drop(brought.remove(&entry.key()))).is_err() {
-            // Without the saved index, any of the packages may have been published before.
             return;
         }
         if let Ok(mut index) = regular_file::open_up_to(&self.state.archive_index(), MAX_INDEX) {

@@ -22,6 +22,8 @@ use crate::support::wait::PATIENCE;
 const PACKAGES: usize = 400;
 const DEPENDENCIES: usize = 100;
 
+const INDEXES: [&str; 2] = ["index/archive.json", "index/active.json"];
+
 /// Makes both indexes of the repository at `repo` long, and signs them with the key at `key`. The packages
 /// are on another server. A relation of each has the fields of `tool 1.1-1`, as other tools may write it.
 pub(crate) fn fill(repo: &Path, key: &Path) {
@@ -42,14 +44,24 @@ pub(crate) fn fill(repo: &Path, key: &Path) {
         .replace('\n', "")
     };
     let entries = (0..PACKAGES).map(entry).collect::<Vec<_>>().join(",");
+    rewrite_indexes(repo, key, |head, rest| {
+        let comma = if rest.starts_with(']') { "" } else { "," };
+        let index = format!("{head}{entries}{comma}{rest}");
+        assert!(index.len() > 1024 * 1024, "{}", index.len());
+        index
+    });
+}
+
+/// Rewrites both indexes of the repository at `repo`, and signs them with the key at `key`. `join` gets the
+/// text before the entries, and the text from the first entry on.
+fn rewrite_indexes(repo: &Path, key: &Path, join: impl Fn(&str, &str) -> String) {
     let key = load_key(key).unwrap();
-    for name in ["index/archive.json", "index/active.json"] {
+    for name in INDEXES {
         let path = repo.join(name);
         let index = fs::read_to_string(&path).unwrap();
-        let (head, rest) = index.split_once("\"packages\":[").unwrap();
-        let comma = if rest.starts_with(']') { "" } else { "," };
-        let index = format!("{head}\"packages\":[{entries}{comma}{rest}");
-        assert!(index.len() > 1024 * 1024, "{}", index.len());
+        let (head, _) = index.split_once("\"packages\":[").unwrap();
+        let (head, rest) = index.split_at(head.len() + "\"packages\":[".len());
+        let index = join(head, rest);
         let signature = Envelope::sign_bytes(&key, index.as_bytes()).to_json();
         fs::write(path.with_extension("json.sig"), signature).unwrap();
         fs::write(path, index).unwrap();
@@ -144,6 +156,44 @@ fn publish_reads_each_index_at_most_once() {
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_success();
     farm.assert_verifies();
+}
+
+/// A `peipkg-repo` whose publish does what the file `fault` says.
+const FAULTY: &str = "#!/bin/sh
+[ \"$1\" = publish ] || exec {real} \"$@\"
+case $(cat \"$HOME/fault\" 2>&1) in
+refuse) exit 1 ;;
+cut) printf 'half a new index' | dd of=\"$HOME/state/repo/index/archive.json\" conv=notrunc 2>&1; exit 1 ;;
+esac
+exec {real} \"$@\"
+";
+
+#[test]
+fn undo_needs_less_memory_than_an_index_is_long() {
+    // In KiB: not as much as both indexes together.
+    const LIMITED: &str = "ulimit -d 65536; exec \"$@\"";
+    let (farm, _repo) = long_farm(FAULTY);
+    let fault = |fault: &str| fs::write(farm.path("fault"), fault).unwrap();
+    let padding = format!("}},{}{{\"name\":\"filler", " ".repeat(96 * 1024));
+    rewrite_indexes(&farm.repo_dir(), &farm.key_path(), |head, rest| {
+        let index = format!("{head}{}", rest.replace("},{\"name\":\"filler", &padding));
+        assert!(index.len() > 32 * 1024 * 1024, "{}", index.len());
+        index
+    });
+    let indexes = || INDEXES.map(|name| fs::read(farm.repo_dir().join(name)).unwrap());
+    let before = indexes();
+    for (name, is_undone) in [("refuse", false), ("cut", true)] {
+        fault(name);
+        let output = sweep_in(&farm, LIMITED);
+        output.assert_success().assert_only_events().event("publish failed");
+        let undone = output.events("publish was cut short, repository restored");
+        assert_eq!(undone.len(), usize::from(is_undone), "{output}");
+        assert!(indexes() == before, "{output}");
+    }
+    fault("none");
+    let output = sweep_in(&farm, LIMITED);
+    output.event("build + publish complete");
+    assert_whole(&farm, &output);
 }
 
 /// A `peipkg-repo` that first writes half an index in place and kills its manager, and afterwards

@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
+use crate::support::wait::PATIENCE;
 
 /// A `peipkg-repo` that refuses packages called `bad` while the file `refuse` is in the farm's
 /// directory.
@@ -198,4 +201,49 @@ fn member_whose_outputs_are_gone_leaves_the_others_of_its_group() {
     let builds = output.events("starting build");
     let of_good = builds.iter().filter(|event| event["recipe"] == "good").count();
     assert_eq!(of_good, 1, "{output}");
+}
+
+/// A `peipkg-repo` that lets another publish in first while the file `arm` is in the farm's directory.
+const COMES_SECOND: &str = "#!/bin/sh
+if [ \"$1\" = publish ] && rm \"$HOME/arm\" 2>/dev/null; then
+    {real} publish --in \"$HOME/state/repo\" --new \"$HOME/theirs\" --out \"$HOME/state/repo\" \\
+        --sign-key \"$HOME/farm.key\" --timestamp \"$(date -u +%FT%TZ)\" >&2 || exit
+fi
+exec {real} \"$@\"
+";
+
+#[test]
+fn publish_of_somebody_else_right_before_the_own_one_is_read() {
+    let (repo, late) = (GitRepo::program(&["1.0"]), GitRepo::program(&["0.1"]));
+    let theirs = Farm::builder().with(&Recipe::program("late", &repo.file_url())).build();
+    theirs.once().assert_success();
+    let farm = Farm::builder()
+        .with(&Recipe::program("tool", &repo.file_url()))
+        .with(&Recipe::program("late", &late.file_url()))
+        .program("peipkg-repo", COMES_SECOND)
+        .build();
+    std::os::unix::fs::symlink(theirs.repo_dir().join("p/late/1.0-1"), farm.path("theirs")).unwrap();
+    let mut daemon = farm.daemon();
+    daemon.wait_events("build + publish complete", 2, PATIENCE);
+    daemon.wait_events("poll complete", 2, PATIENCE);
+    fs::write(farm.path("arm"), "").unwrap();
+    repo.add_versions(&["1.1"]);
+    daemon.signal(Signal::HUP);
+    daemon.wait_events("build + publish complete", 3, PATIENCE);
+    daemon.wait_events("poll complete", 4, PATIENCE);
+    // It is published already.
+    late.add_versions(&["1.0"]);
+    daemon.signal(Signal::HUP);
+    daemon.wait_events("poll complete", 6, PATIENCE);
+    daemon.signal(Signal::TERM);
+    let output = daemon.wait_exit(PATIENCE);
+    output.assert_success().assert_only_events();
+    assert_eq!(output.events("starting build").len(), 3, "{output}");
+    farm.assert_published(&[
+        "late 0.1-1 noarch",
+        "late 1.0-1 noarch",
+        "tool 1.0-1 noarch",
+        "tool 1.1-1 noarch",
+    ]);
+    farm.assert_verifies();
 }

@@ -1,6 +1,6 @@
 //! The form of a journal's bytes. Pure.
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read};
 
 use peipkg_format::hex;
 use ring::digest;
@@ -10,6 +10,12 @@ use crate::farm::events::PendingOutputs;
 
 /// The length of the checksum with its line feed, in bytes.
 pub(super) const CHECKSUM_LENGTH: usize = 65;
+
+/// The longest first line that is read, in bytes.
+pub(super) const MAX_HEAD: u64 = 16 * 1024 * 1024;
+
+/// How much is copied at a time, in bytes.
+pub(super) const BLOCK: usize = 32 * 1024;
 
 /// How a journal is damaged whose bytes have changed.
 pub(super) const OTHER_CHECKSUM: &str = "its checksum does not match";
@@ -22,9 +28,18 @@ pub(crate) struct Saved {
     /// The hidden names that were in the repository before the publish. An undo keeps them.
     pub(super) hidden: Vec<String>,
     /// The small files before the publish, by their names below the repository.
-    pub(super) files: Vec<(String, Vec<u8>)>,
-    /// The names and lengths of those files that are beside the journal.
-    pub(super) beside: Vec<(String, u64)>,
+    pub(super) files: Vec<SavedFile>,
+}
+
+/// Where the bytes of a saved file are. They stay on the disk: an index may have gigabytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SavedFile {
+    /// Its name below the repository.
+    pub name: String,
+    /// Its length, in bytes.
+    pub length: u64,
+    /// Where it begins in the journal; none if it is a file beside the journal.
+    pub offset: Option<u64>,
 }
 
 /// A build in the group that one publish brings.
@@ -62,57 +77,63 @@ pub(super) struct Header {
 }
 
 impl Saved {
-    /// Returns the bytes that the file `name`, relative to the repository, had before the publish.
-    pub(crate) fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(saved, _)| saved == name).map(|(_, bytes)| &**bytes)
+    /// Returns what was saved of the file `name`, relative to the repository.
+    pub(crate) fn file(&self, name: &str) -> Option<&SavedFile> {
+        self.files.iter().find(|saved| saved.name == name)
     }
 
     /// Returns all saved files.
-    pub(crate) fn files(&self) -> &[(String, Vec<u8>)] {
+    pub(crate) fn files(&self) -> &[SavedFile] {
         &self.files
     }
 
-    /// Returns the names of the files that no checksum of the journal covers.
-    pub(crate) fn names_beside(&self) -> impl Iterator<Item = &str> {
-        self.beside.iter().map(|(name, _)| &**name)
+    /// Returns the files that no checksum of the journal covers.
+    pub(crate) fn beside(&self) -> impl Iterator<Item = &SavedFile> {
+        self.files.iter().filter(|saved| saved.offset.is_none())
     }
 }
 
-/// Parses the bytes of a journal. The files beside it are left to the caller.
+/// Reads a journal of `length` bytes, but holds only its first line in memory. The files beside it are
+/// left to the caller.
 ///
 /// # Errors
-/// How the bytes are damaged.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Saved, &'static str> {
-    let end = bytes.len().checked_sub(CHECKSUM_LENGTH).ok_or("it is too short")?;
-    let (text, claimed) = bytes.split_at(end);
-    if claimed != checksum(digest::digest(&digest::SHA256, text)).as_bytes() {
-        return Err(OTHER_CHECKSUM);
+/// When it cannot be read. Otherwise the result says how its bytes are damaged.
+pub(crate) fn read(journal: &mut dyn Read, length: u64) -> io::Result<Result<Saved, &'static str>> {
+    let Some(end) = length.checked_sub(CHECKSUM_LENGTH as u64) else { return Ok(Err("it is too short")) };
+    let mut sum = ChecksumWriter::new(io::sink());
+    let mut line = Vec::new();
+    let mut text = BufReader::with_capacity(BLOCK, journal.take(end));
+    (&mut text).take(MAX_HEAD).read_until(b'\n', &mut line)?;
+    sum.write_all(&line)?;
+    sum.copy(&mut text, &mut vec![0; BLOCK])?;
+    let mut claimed = Vec::new();
+    let mut rest = text.into_inner().into_inner().take(CHECKSUM_LENGTH as u64 + 1);
+    rest.read_to_end(&mut claimed)?;
+    if claimed != sum.checksum().as_bytes() {
+        return Ok(Err(OTHER_CHECKSUM));
     }
-    parse_text(text)
+    Ok(parse_head(&line, end))
 }
 
-/// Parses the bytes before the checksum of a journal.
-pub(crate) fn parse_text(text: &[u8]) -> Result<Saved, &'static str> {
-    let line = text.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
-    let (header, mut contents) = (&text[..line], &text[line + 1..]);
-    let mut header: Header = serde_json::from_slice(header).map_err(|_| "its first line cannot be parsed")?;
-    let (mut files, mut beside) = (Vec::new(), Vec::new());
-    for (name, length) in header.files.drain(..) {
-        if header.beside.contains(&name) {
-            beside.push((name, length));
-            continue;
+/// Parses the first line of a journal with its line feed. The checksum begins at `end`.
+pub(crate) fn parse_head(line: &[u8], end: u64) -> Result<Saved, &'static str> {
+    let header = line.strip_suffix(b"\n").ok_or("it has no first line")?;
+    let header: Header = serde_json::from_slice(header).map_err(|_| "its first line cannot be parsed")?;
+    let Header { outputs, mut group, hidden, files, beside } = header;
+    let mut at = line.len() as u64;
+    let mut saved = Vec::new();
+    for (name, length) in files {
+        let offset = if beside.contains(&name) { None } else { Some(at) };
+        if offset.is_some() {
+            at = at.checked_add(length).filter(|at| *at <= end).ok_or("a file in it is too long")?;
         }
-        let length = usize::try_from(length).map_err(|_| "a file in it is too long")?;
-        let (file, rest) = contents.split_at_checked(length).ok_or("a file in it is too long")?;
-        files.push((name, file.to_vec()));
-        contents = rest;
+        saved.push(SavedFile { name, length, offset });
     }
-    let Header { outputs, mut group, hidden, .. } = header;
     group.extend(outputs.map(|directory| Member { directory, packages: Vec::new() }));
     if group.is_empty() {
         return Err("it names no packages");
     }
-    if contents.is_empty() { Ok(Saved { group, hidden, files, beside }) } else { Err("it is too long") }
+    if at == end { Ok(Saved { group, hidden, files: saved }) } else { Err("it is too long") }
 }
 
 /// Writes a file and computes its checksum.

@@ -1,6 +1,8 @@
 //! Undoing a publish, and journals that are damaged.
 
-use super::form::parse_text;
+use std::io::Write as _;
+
+use super::form::{CHECKSUM_LENGTH, parse_head};
 use super::*;
 
 const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "index/active.json"];
@@ -8,6 +10,18 @@ const NAMES: [&str; 4] = ["repo.json", "repo.json.sig", "index/archive.json", "i
 fn group() -> Vec<Member> {
     let packages = |name: &str| vec![(name.to_owned(), "1-1".to_owned(), "noarch".to_owned())];
     ["a", "b"].map(|name| Member { directory: format!("{name}@1-1.0"), packages: packages(name) }).into()
+}
+
+fn parse(bytes: &[u8]) -> Result<Saved, &'static str> {
+    form::read(&mut &*bytes, bytes.len() as u64).unwrap()
+}
+
+/// The names and bytes of the saved files, in the order of their names.
+fn saved_bytes(journal: &Journal, saved: &Saved) -> Vec<(String, String)> {
+    let bytes = |file| io::read_to_string(journal.open(file).unwrap()).unwrap();
+    let mut files: Vec<_> = saved.files.iter().map(|file| (file.name.clone(), bytes(file))).collect();
+    files.sort();
+    files
 }
 
 fn repository() -> (tempfile::TempDir, Journal) {
@@ -65,7 +79,10 @@ fn undo_without_changes_changes_nothing() {
     for (number, change) in changes.iter().enumerate() {
         let saved = begin();
         change();
+        let names = ["journal", "journal.active.json", "journal.archive.json"];
+        let kept = names.map(|name| fs::read(directory.path().join(name)).unwrap());
         assert!(journal.undo(&saved).unwrap(), "change {number}");
+        names.iter().zip(kept).for_each(|(name, kept)| fs::write(directory.path().join(name), kept).unwrap());
         assert!(!journal.undo(&saved).unwrap(), "change {number}");
     }
 }
@@ -94,12 +111,19 @@ fn publish_finished_keeps_its_index() {
 
 #[test]
 fn journal_of_an_earlier_version_is_read() {
-    let header = r#"{"outputs":"a@1-1.0","hidden":[],"files":[["repo.json",3]]}"#;
-    let saved = parse_text(format!("{header}\nold").as_bytes()).unwrap();
+    let header = format!("{}\n", r#"{"outputs":"a@1-1.0","hidden":[],"files":[["repo.json",3]]}"#);
+    let begin = header.len() as u64;
+    let saved = parse_head(header.as_bytes(), begin + 3).unwrap();
     let member = Member { directory: "a@1-1.0".into(), packages: Vec::new() };
-    assert_eq!((saved.group.as_slice(), saved.file("repo.json")), (&[member][..], Some(&b"old"[..])));
-    let nobody = parse_text(b"{\"hidden\":[],\"files\":[]}\n");
-    assert_eq!(nobody, Err("it names no packages"));
+    let file = SavedFile { name: "repo.json".into(), length: 3, offset: Some(begin) };
+    assert_eq!((saved.group.as_slice(), saved.file("repo.json")), (&[member][..], Some(&file)));
+    for (end, error) in [(2, "a file in it is too long"), (4, "it is too long")] {
+        assert_eq!(parse_head(header.as_bytes(), begin + end), Err(error));
+    }
+    let long = header.replace("3]", "18446744073709551615]");
+    assert_eq!(parse_head(long.as_bytes(), u64::MAX), Err("a file in it is too long"));
+    let nobody = b"{\"hidden\":[],\"files\":[]}\n";
+    assert_eq!(parse_head(nobody, nobody.len() as u64), Err("it names no packages"));
 }
 
 #[test]
@@ -172,11 +196,7 @@ fn journal_with_the_indexes_in_it_or_as_clones_is_read() {
         let (directory, journal) = repository();
         journal.begin(group()).unwrap();
         let index = directory.path().join("repo/index/archive.json");
-        let sorted = |mut files: Vec<_>| {
-            files.sort();
-            files
-        };
-        let expected = sorted(journal.read().unwrap().unwrap().files);
+        let expected = saved_bytes(&journal, &journal.read().unwrap().unwrap());
         rewrite(directory.path(), |text| {
             let beside = r#","beside":["index/active.json","index/archive.json"]"#;
             if is_cloned {
@@ -190,10 +210,10 @@ fn journal_with_the_indexes_in_it_or_as_clones_is_read() {
         }
         fs::write(&index, "half a new ind").unwrap();
         let saved = journal.read().unwrap().unwrap();
-        assert_eq!(saved.names_beside().count(), if is_cloned { 2 } else { 0 });
+        assert_eq!(saved.beside().count(), if is_cloned { 2 } else { 0 });
+        assert_eq!(saved_bytes(&journal, &saved), expected);
         assert!(journal.undo(&saved).unwrap());
         assert_eq!(fs::read_to_string(&index).unwrap(), "old index/archive.json\n");
-        assert_eq!(sorted(saved.files), expected);
         assert_eq!(names_in(directory.path()), ["repo"]);
     }
 }
@@ -205,7 +225,8 @@ fn earlier_version_takes_a_journal_without_indexes_for_damaged() {
     let text = fs::read_to_string(directory.path().join("journal")).unwrap();
     // It does not know the key.
     let text = text[..text.len() - CHECKSUM_LENGTH].replace("\"beside\"", "\"unknown\"");
-    assert_eq!(parse_text(text.as_bytes()), Err("a file in it is too long"));
+    let line = text.split_inclusive('\n').next().unwrap();
+    assert_eq!(parse_head(line.as_bytes(), text.len() as u64), Err("a file in it is too long"));
 }
 
 #[test]
