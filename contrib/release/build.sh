@@ -96,11 +96,14 @@ if [ "${SMALL:-yes}" != no ]; then
     consider 'short relocations' -C link-arg=-Wl,-z,pack-relative-relocs
     consider 'sharing the ends of texts' -C link-arg=-Wl,-O2
     consider 'merging equal functions' -C link-arg=-Wl,--icf=all
+    for_all=$small
     consider 'sharing equal pieces of functions' -C llvm-args=-enable-machine-outliner=always
 fi
 
 # Each program alone: together, each would get the features that the others ask of a library.
 for program in manager tools:build tools:repo; do
+    # Calls of shared pieces would slow the tools down, which hash and parse.
+    [ "$program" = manager ] || small=${for_all:-}
     # shellcheck disable=SC2086
     $cargo rustc "$@" --release --locked ${target:+--target "$target"} \
         -p "peipkg-${program%:*}" --bin "peipkg-${program#*:}" -- $static $small

@@ -8,7 +8,7 @@
 set -eu
 
 # So that no program grows unseen. The manager's goal is in docs/performance.md.
-limits='peipkg-manager:2790000 peipkg-build:2000000 peipkg-repo:2000000'
+limits='peipkg-manager:2790000 peipkg-build:2150000 peipkg-repo:2100000'
 
 cargo=${CARGO:-cargo}
 $cargo fetch --locked --quiet
@@ -23,11 +23,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # Runs a command as the builder $1.
-as() {
-    builder=$work/$1
+as() (
+    its=$work/$1
     shift
-    (cd "$builder/source" && HOME=$builder/home CARGO_HOME=$builder/home/$cargo_home CARGO_NET_OFFLINE=true "$@")
-}
+    cd "$its/source"
+    HOME=$its/home CARGO_HOME=$its/home/$cargo_home CARGO_NET_OFFLINE=true "$@"
+)
 
 for builder in first a-second-builder; do
     mkdir -p "$work/$builder/source" "$work/$builder/home"

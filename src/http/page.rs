@@ -27,8 +27,6 @@ pub(super) fn number(query: &str) -> usize {
 /// Renders page `number` of the recipes as of `now`; the last one if there are fewer. The first page
 /// has all else too.
 pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
-    let pages = recipes::pages(status);
-    let number = number.clamp(1, pages.len());
     let mut html = Html::default();
     let verdict = Verdict::of(status);
     html.markup("<!doctype html><html lang=en><meta charset=utf-8><title>");
@@ -40,17 +38,24 @@ pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
     html.text(Count(status.recipes.len(), "recipe"));
     html.text(format_args!(" · {} building · {} waiting", status.builds.len(), status.queue_length));
     html.markup("</header><main>");
-    if number == 1 {
-        sections::notices(&mut html, status, now);
-        sections::failures(&mut html, status, now);
-        sections::work(&mut html, status, now);
-        sections::warnings(&mut html, status);
-        sections::failed_polls(&mut html, status, now);
+    let head = html.len();
+    sections::notices(&mut html, status, now);
+    sections::failures(&mut html, status, now);
+    sections::work(&mut html, status, now);
+    sections::warnings(&mut html, status);
+    sections::failed_polls(&mut html, status, now);
+    let mut rest = Html::default();
+    sections::upload(&mut rest, status, now);
+    sections::webhooks(&mut rest, status, now);
+    // The more there is to say on the first page, the fewer recipes it has.
+    let pages = recipes::pages(status, html.len() + rest.len());
+    let number = number.clamp(1, pages.len());
+    if number > 1 {
+        html.truncate(head);
     }
     recipes::recipes(&mut html, status, now, number, &pages);
     if number == 1 {
-        sections::upload(&mut html, status, now);
-        sections::webhooks(&mut html, status, now);
+        html.append(&rest);
     }
     html.markup("</main><footer>peipkg-manager ").text(status.version).markup(", started ");
     html.text(Ago(status.started_at, now));

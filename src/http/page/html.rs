@@ -49,6 +49,11 @@ impl Html {
         self.0.push_str(&other.0);
     }
 
+    /// Removes what comes after the first `length` bytes.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
     /// Returns how many bytes there are so far.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -14,18 +14,20 @@ use crate::http::page::words::Ago;
 /// How many recipes a page lists at most.
 const RECIPES: usize = 200;
 
-/// How many bytes the recipes of the first page may take, beside its other sections, and those of each
-/// further one.
-const ROOM_FOR_RECIPES: usize = 16_400;
+/// How many bytes the first page may have, without what follows the table, so that it stays within
+/// 30 kB.
+const FIRST_PAGE: usize = 29_000;
+
+/// How many bytes the recipes of each further page may take.
 const ROOM_FOR_MORE_RECIPES: usize = 25_500;
 
 /// How many bytes a row has at most, beside the recipe's id and version.
 const ROW: usize = 100;
 
-/// Returns the first recipe of each page, at least of one. Counts each row with the longest that it can
-/// have, so that the pages stay the same while the recipes and their versions do.
-pub(super) fn pages(status: &Status) -> Vec<usize> {
-    let (mut pages, mut room) = (vec![0], ROOM_FOR_RECIPES);
+/// Returns the first recipe of each page, at least of one. `taken` says how many bytes the first page has
+/// beside its recipes. Counts each row with the longest that it can have: a page must not be too long.
+pub(super) fn pages(status: &Status, taken: usize) -> Vec<usize> {
+    let (mut pages, mut room) = (vec![0], FIRST_PAGE.saturating_sub(taken));
     for (place, id) in status.recipes.iter().enumerate() {
         let newest = status.polls.get(id).and_then(|poll| poll.newest_published.as_deref());
         let row = ROW + id.len() + shortened(newest.unwrap_or_default(), VERSION).len();
