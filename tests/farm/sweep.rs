@@ -187,6 +187,7 @@ fn messages_for_alerts_are_exact() {
     assert_eq!(output.stdout, "", "{output}");
     let texts: Vec<String> = output.all_events().iter().map(|event| event["msg"].clone()).collect();
     let expected = [
+        "repository created",
         "peipkg-manager starting",
         "recipe roster loaded",
         "polling upstream",
