@@ -33,9 +33,11 @@ fn publish_not_undone_is_undone_before_an_upload() {
          {{real}} \"$@\" && cd \"$HOME/state/repo\" && rm -r p/tool/1.1-1 && mkdir index/archive.json.new\nexit 1\n"
     );
     // The second build waits for the first upload, which waits for the fourth build; that one waits
-    // for the end of the third publish, removes the directory and fails.
+    // for the end of the third publish, removes the directory and fails. The third build waits for the
+    // second publish, which could bring its version too otherwise.
     let build = format!(
         "{SHELL}case $(number builds) in\n2) await \"$HOME/uploading\" ;;\n\
+         3) until grep -q '\"1.2-1\"' \"$HOME/state/repo/index/archive.json\"; do sleep 0.01; done ;;\n\
          4) until grep -q 'publish failed' $HOME/state/logs/tool/*_1.1-1_*; do sleep 0.01; done\n\
          rm -r \"$HOME/state/repo/index/archive.json.new\" && : >\"$HOME/go\"; exit 1 ;;\nesac\nexec {{real}} \"$@\"\n"
     );
