@@ -8,11 +8,11 @@
 set -eu
 
 # So that no program grows unseen. The manager's goal is in docs/performance.md.
-limits='peipkg-manager:2790000 peipkg-build:2150000 peipkg-repo:2100000'
+limits='peipkg-manager:2790000 peipkg-build:1950000 peipkg-repo:1900000'
 
 cargo=${CARGO:-cargo}
 $cargo fetch --locked --quiet
-fetched=${CARGO_HOME:-$HOME/.cargo}/registry
+fetched=${CARGO_HOME:-$HOME/.cargo}
 # rustup finds its toolchains by these.
 RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 export RUSTUP_HOME
@@ -36,7 +36,9 @@ for builder in first a-second-builder; do
     cargo_home=.cargo
     [ "$builder" = first ] || cargo_home=somewhere/else
     mkdir -p "$work/$builder/home/$cargo_home"
-    cp -R "$fetched" "$work/$builder/home/$cargo_home/registry"
+    cp -R "$fetched/registry" "$work/$builder/home/$cargo_home/registry"
+    # It may say where the crates come from.
+    [ ! -f "$fetched/config.toml" ] || cp "$fetched/config.toml" "$work/$builder/home/$cargo_home"
     as "$builder" make --silent
     # The second builder's home is used below.
     [ "$builder" = a-second-builder ] || mv "$work/$builder/source/target/release" "$work/release-of-first"
