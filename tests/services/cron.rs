@@ -77,7 +77,8 @@ fn machine(http: &SmartHttp, upstream: &GitRepo, when: &str, init: &[&str]) -> O
          cd /",
         built().display(),
         env!("CARGO_MANIFEST_DIR"),
-        commands(section(&installing, "## Build and install")),
+        // The sections below it are other ways.
+        commands(section(&installing, "## Build and install").split("\n### ").next().unwrap()),
         commands(section(&installing, "## Set up")),
         commands(page("contrib/cron/README.md").split("\n## ").next().unwrap()),
     );
