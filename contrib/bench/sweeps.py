@@ -16,7 +16,7 @@ from farms import Farm, fill_repository, git, import_repository, server, small_r
 
 # How long a round trip to a forge takes, in seconds.
 LATENCY = 0.03
-# What the manager asks an upstream for its tags (gitprotocol-v2).
+# The request by which the manager asks an upstream for its tags (gitprotocol-v2).
 LISTING = b"0014command=ls-refs\n0017object-format=sha1\n0001001aref-prefix refs/tags/\n0000"
 NVCHECKER = "nvchecker==2.22"
 

@@ -164,7 +164,7 @@ impl Notifier {
         self.is_dropping &= !self.queue.is_empty();
         self.queued += 1;
         let Err(TrySendError::Full(notification)) = self.queue.try_send(notification) else { return };
-        // Nobody but this thread fills the queue, so there is room for all but one.
+        // Only this thread fills the queue, so there is room for all but one.
         let mut waiting: Vec<Notification> = self.waiting.try_iter().collect();
         waiting.push(notification);
         if waiting.len() > WAITING {

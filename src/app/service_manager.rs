@@ -61,7 +61,7 @@ impl ServiceManager {
         Self { socket, interval, last_beat: Instant::now(), status: String::new(), is_stopping: false }
     }
 
-    /// Nobody is told.
+    /// Returns one that sends nothing: no service manager listens.
     pub(super) fn nobody() -> Self {
         Self {
             socket: None,

@@ -33,7 +33,7 @@ pub(super) enum MissingTool {
     NotOnPath {
         /// The program's name.
         program: String,
-        /// What it is needed for.
+        /// The purpose for which the manager runs it.
         purpose: &'static str,
         /// The value of `PATH`.
         searched: String,
@@ -43,7 +43,7 @@ pub(super) enum MissingTool {
     NotExecutable {
         /// Its path.
         path: PathBuf,
-        /// What it is needed for.
+        /// The purpose for which the manager runs it.
         purpose: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! What keeps the farm from new work: a stop, a pause, and a recipe that waits for a reload; and when
-//! the farm has ended. Pure.
+//! Holds the farm back from new work during a stop or a pause, and while a recipe waits for a reload.
+//! Says when the farm has ended. Pure.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What a sweep does with each tag of a recipe's upstream, and why. A sweep's polls decide by it, and a
-//! plan shows it. Pure.
+//! Decides how a sweep treats each tag of a recipe's upstream, and why. Polls act on it, and `--plan`
+//! shows it. Pure.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -55,11 +55,11 @@ pub(crate) struct TagPlan {
     pub tag: String,
     /// Its package version, if it has one.
     pub version: Option<Version>,
-    /// What a sweep would do.
+    /// The action of a sweep.
     pub action: Action,
 }
 
-/// What a sweep would do with a tag.
+/// How a sweep treats a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Build it.

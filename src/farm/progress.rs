@@ -29,7 +29,7 @@ pub(crate) struct Progress {
     pub paused_host: Option<Arc<str>>,
 }
 
-/// What a sweep has done.
+/// Counts the work of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// How many upstreams were listed, successfully or not.
@@ -44,7 +44,7 @@ pub(crate) struct Tally {
     pub failed: usize,
 }
 
-/// What was counted since the start, for the tally and for `/metrics`.
+/// Counts since the start, for the tally and for `/metrics`.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) polls: usize,

@@ -55,13 +55,13 @@ pub struct Status {
     pub draining: bool,
     /// Since when the file `pause` holds all builds.
     pub paused_since: Option<Time>,
-    /// What is not built, although nothing has failed; only the first of many.
+    /// The recipes and versions that are held although nothing has failed; only the first of many.
     pub held: Vec<Held>,
     /// How many entries `held` would have in all.
     pub held_length: usize,
     /// The last reload, if it was refused.
     pub reload_refused: Option<RefusedReload>,
-    /// What the log has warned of once and what is still so; only the first of many.
+    /// The warnings that the log gave once and that still hold; only the first of many.
     pub warnings: Vec<Warning>,
     /// How many warnings there are in all.
     pub warnings_length: usize,
@@ -71,12 +71,12 @@ pub struct Status {
     /// All recipes that are held, for the page.
     #[serde(skip)]
     pub held_recipes: BTreeSet<Arc<str>>,
-    /// What was counted since the start, for `/metrics`.
+    /// Counts since the start, for `/metrics`.
     #[serde(skip)]
     pub totals: Totals,
 }
 
-/// What was counted since the manager was started.
+/// Counts since the manager was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Listings that ended.
@@ -115,7 +115,7 @@ pub struct Held {
     pub version: Option<String>,
     /// Why.
     pub reason: &'static str,
-    /// What ends it.
+    /// The event that ends the hold.
     pub until: &'static str,
 }
 
@@ -139,7 +139,7 @@ pub struct Warning {
     pub recipe: Option<Arc<str>>,
     /// The tag, version, path or the like that it concerns; empty if it concerns none.
     pub subject: String,
-    /// What else there is to say.
+    /// Further detail, such as the cause.
     pub detail: String,
 }
 

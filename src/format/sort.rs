@@ -16,7 +16,7 @@ pub fn sort_by<T>(list: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
     sort_places(&mut order, &|a, b| compare(&list[a], &list[b]));
     for place in 0..list.len() {
         let mut from = order[place];
-        // What was at `from` has been swapped away, to the place that is noted there.
+        // An earlier swap has moved the element at `from`. The entry there says to where.
         while from < place {
             from = order[from];
         }

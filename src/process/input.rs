@@ -1,4 +1,4 @@
-//! What a child reads from its standard input.
+//! The standard input of a child.
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};

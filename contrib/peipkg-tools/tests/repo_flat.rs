@@ -1,5 +1,5 @@
-//! What a publish needs does not grow with what is published: memory as a limit on the address space,
-//! reads and writes as the kernel counts them.
+//! A publish needs no more memory in a large repository than in a small one, measured by a limit on the
+//! address space; and it reads and writes each index once, as the kernel counts.
 
 mod repo_support;
 

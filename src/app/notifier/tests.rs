@@ -1,4 +1,4 @@
-//! What the program is told, and what is dropped.
+//! Which notifications the program gets, and which the queue drops.
 
 use std::fs;
 

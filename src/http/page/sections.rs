@@ -62,7 +62,7 @@ fn list<T>(
 const ITEM: &str = "<li class=d>";
 const LINE: &str = "<p class=d>";
 
-/// What holds the whole farm, or keeps it from a change.
+/// Writes the states that stop the whole farm or refuse a change: a drain, a pause, a refused reload.
 pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     if status.draining {
         html.markup("<p class=n>The manager stops as soon as the builds in progress are published.");

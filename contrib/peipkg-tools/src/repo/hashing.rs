@@ -19,7 +19,7 @@ use crate::digest::Digest;
 /// more.
 const BUFFER: usize = 512 * 1024;
 
-/// What SHA-256 takes at a time, in bytes.
+/// The block length of SHA-256, in bytes.
 const BLOCK: usize = 64;
 
 /// A hash that knows where its blocks begin.

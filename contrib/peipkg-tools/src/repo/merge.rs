@@ -44,7 +44,7 @@ pub(super) enum Stop {
     Read(io::Error),
 }
 
-/// What is known of the order of the published archive.
+/// Which order of the published archive the merge relies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// It should be sorted.

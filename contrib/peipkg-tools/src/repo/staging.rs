@@ -121,7 +121,7 @@ impl Sink for Writing {
     }
 }
 
-/// What was written to the indexes.
+/// Counts the entries of the new indexes, and names the newest.
 pub(super) struct Written {
     /// The number of entries in the archive index.
     pub(super) archived: usize,
