@@ -70,9 +70,8 @@ impl Repository {
     /// Publishes the pending packages of a group of builds by one run of the tool, all or none. The
     /// tool's output goes to `log`. Packages that are published already, to the byte, are no error.
     ///
-    /// Unless others changed the archive index too, or the publish fails, it counts as read afterwards, because the caller
-    /// tells the farm which packages it published. After a publish that had to be settled, the loop
-    /// reads the index again.
+    /// The archive index counts as read after a publish that alone changed it: the caller tells the farm
+    /// which packages it brought. After any other, the loop reads the index again.
     ///
     /// # Errors
     /// When `peipkg-repo publish` fails; the repository is then as it was before. Nothing is changed
