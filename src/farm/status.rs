@@ -85,6 +85,9 @@ pub struct Totals {
     pub polls_failed: u64,
     /// When the last one ended.
     pub last_poll: Option<Time>,
+    /// When the last successful listing ended of the upstream for which this is longest ago; before its
+    /// first one, since when it is watched.
+    pub oldest_listing: Option<Time>,
     /// Builds that failed.
     pub builds_failed: u64,
     /// Publishes that failed.
@@ -222,6 +225,8 @@ pub struct Webhooks {
     pub received: u64,
     /// How many named a repository that a recipe watches.
     pub matched: u64,
+    /// How many named no repository that can be read.
+    pub unusable: u64,
     /// Requests to the webhooks' paths without a right signature.
     #[serde(flatten)]
     pub refused: RefusedWebhooks,

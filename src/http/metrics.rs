@@ -74,6 +74,11 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
     out.counter("polls_total", "Listings of upstreams that ended.", totals.polls);
     out.counter("poll_failures_total", "Listings that failed.", totals.polls_failed);
     out.moment("last_poll_time_seconds", "When a listing ended the last time, since 1970.", totals.last_poll);
+    out.moment(
+        "oldest_listing_time_seconds",
+        "When the upstream was listed successfully for which this is longest ago, since 1970.",
+        totals.oldest_listing,
+    );
     out.family("warnings", "gauge", "Warnings whose causes last, by the message of their log line.");
     for (event, count) in &status.warnings_by_event {
         out.labelled("warnings", &[text("event", event)], number(*count));
@@ -151,6 +156,11 @@ impl Metrics {
             "webhooks_unmatched_total",
             "Signed webhooks for a repository that no recipe watches.",
             hooks.unmatched,
+        );
+        self.counter(
+            "webhooks_unusable_total",
+            "Signed webhooks that name no repository, or none that can be read.",
+            hooks.unusable,
         );
         self.counter(
             "webhooks_refused_total",
