@@ -76,6 +76,8 @@ impl Farm {
             warnings_length: warnings_by_event.values().sum(),
             warnings,
             warnings_by_event,
+            // The loop knows these.
+            notifications: None,
             totals: self.totals(calendar),
         }
     }

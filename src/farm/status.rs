@@ -65,6 +65,8 @@ pub struct Status {
     pub warnings: Vec<Warning>,
     /// How many warnings there are in all.
     pub warnings_length: usize,
+    /// What has become of the notifications; null without `[notify]`.
+    pub notifications: Option<Notifications>,
     /// How many warnings of each event there are, for `/metrics`.
     #[serde(skip)]
     pub warnings_by_event: BTreeMap<&'static str, usize>,
@@ -98,6 +100,19 @@ pub struct Totals {
     pub uploads: u64,
     /// Those that failed.
     pub uploads_failed: u64,
+}
+
+/// What has become of the notifications since the manager was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Notifications {
+    /// How many the program has taken.
+    pub told: u64,
+    /// With how many it has failed. They are not repeated.
+    pub failed: u64,
+    /// How many were dropped because too many waited.
+    pub dropped: u64,
+    /// How many wait, with the one that the program is told of.
+    pub waiting: u64,
 }
 
 /// An upload, or a build with its publish, that has succeeded.

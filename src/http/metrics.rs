@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use peipkg_format::sort;
 
-use crate::farm::status::{Status, Time, Webhooks};
+use crate::farm::status::{Notifications, Status, Time, Webhooks};
 
 /// How many failing recipes have a series of their own. Prometheus keeps each series that it has
 /// ever seen.
@@ -108,6 +108,9 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         );
     }
     out.webhooks(&status.webhooks);
+    if let Some(notifications) = &status.notifications {
+        out.notifications(notifications);
+    }
     out.0.into_bytes()
 }
 
@@ -166,6 +169,18 @@ impl Metrics {
             "webhooks_refused_total",
             "Requests to a webhook's path without a right signature.",
             hooks.refused.refused,
+        );
+    }
+
+    fn notifications(&mut self, counts: &Notifications) {
+        let Notifications { told, failed, dropped, waiting } = *counts;
+        self.counter("notifications_total", "Notifications that the program has taken.", told);
+        self.counter("notification_failures_total", "Notifications with which it failed.", failed);
+        self.counter("notifications_dropped_total", "Notifications dropped as too many waited.", dropped);
+        self.gauge(
+            "notifications_waiting",
+            "Notifications that wait for the program.",
+            number(usize::try_from(waiting).unwrap_or(usize::MAX)),
         );
     }
 
