@@ -1,18 +1,20 @@
 //! All who follow the farm while it works: the log, the live line of a terminal, the service manager,
 //! and the program of `[notify]`. Must not decide anything about the farm.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{Level, log_enabled};
 
 use crate::app::notices;
-use crate::app::notifier::Notifier;
+use crate::app::notifier::{Counts, Notifier, Rest};
 use crate::app::progress::Line;
 use crate::app::service_manager::ServiceManager;
 use crate::farm::Farm;
 use crate::farm::events::Notice;
 use crate::farm::moment::Moment;
 use crate::farm::progress::Progress;
+use crate::farm::status::Notifications;
 use crate::recipe::upstream_url::UpstreamUrl;
 
 /// All who follow the farm.
@@ -23,13 +25,16 @@ pub(super) struct Audience {
     service: ServiceManager,
     /// Runs the program of `[notify]`, if there is one.
     notifier: Option<Notifier>,
+    /// What has become of the notifications, even when there is no notifier any more.
+    notified: Option<Arc<Counts>>,
     /// The listings in progress, the oldest first, for the line.
     listings: Vec<(UpstreamUrl, Moment)>,
 }
 
 impl Audience {
     pub(super) fn new(line: Option<Line>, service: ServiceManager, notifier: Option<Notifier>) -> Self {
-        Self { line, service, notifier, listings: Vec::new() }
+        let notified = notifier.as_ref().map(|notifier| notifier.counts().clone());
+        Self { line, service, notifier, notified, listings: Vec::new() }
     }
 
     /// Tells everyone of `notice`, when `farm` has decided what follows from it. The live line counts the
@@ -41,6 +46,11 @@ impl Audience {
         if let Some(notifier) = &mut self.notifier {
             notifier.tell(notice, |key| farm.is_failing(key));
         }
+    }
+
+    /// Returns what has become of the notifications; none without `[notify]`.
+    pub(super) fn notifications(&self) -> Option<Notifications> {
+        self.notified.as_ref().map(|counts| counts.status())
     }
 
     /// Records that a listing has started.
@@ -103,14 +113,15 @@ impl Audience {
         std::mem::replace(&mut self.service, ServiceManager::nobody()).beat_to_the_end();
     }
 
-    /// Removes the line from the terminal, and gives the program of `[notify]` a bounded time for what
-    /// it has not been told yet; none if the farm `is_aborted`.
-    pub(super) fn leave(self, is_aborted: bool) {
+    /// Tells the program of `[notify]` of nothing more. Returns what is left for it.
+    pub(super) fn close_notifications(&mut self) -> Option<Rest> {
+        self.notifier.take().map(Notifier::close)
+    }
+
+    /// Removes the line from the terminal.
+    pub(super) fn leave(self) {
         if let Some(line) = &self.line {
             line.clear();
-        }
-        if let Some(notifier) = self.notifier {
-            notifier.finish(is_aborted);
         }
     }
 }

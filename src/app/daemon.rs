@@ -4,6 +4,8 @@
 //!
 //! `--once` is the same loop. Only the core's stopping rule differs.
 
+mod rest;
+
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -128,7 +130,8 @@ impl Loop {
         let service = ServiceManager::from_environment();
         let notifier = tools.notify.map(|program| {
             let args = config.notify.command.iter().skip(1).cloned().collect();
-            Notifier::start(program, args, farm_id.clone())
+            let sender = sender.clone();
+            Notifier::start(program, args, farm_id.clone(), move || drop(sender.send(Message::Wake)))
         });
         let notifier = notifier.transpose()?;
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
@@ -228,8 +231,11 @@ impl Loop {
     fn snapshot(&mut self, refused: RefusedWebhooks) -> Arc<Status> {
         let calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
         let troubles = troubles::all();
+        let notifications = self.audience.notifications();
         let is_current = calendar.started == self.calendar.started && troubles == self.troubles;
-        let is_current = |snapshot: &&Arc<Status>| is_current && snapshot.webhooks.refused == refused;
+        let is_current = |snapshot: &&Arc<Status>| {
+            is_current && snapshot.webhooks.refused == refused && snapshot.notifications == notifications
+        };
         if let Some(snapshot) = self.snapshot.as_ref().filter(is_current) {
             return snapshot.clone();
         }
@@ -238,6 +244,7 @@ impl Loop {
         let (warnings, count) = troubles.into_warnings();
         status.add_warnings(warnings, count);
         status.webhooks.refused = refused;
+        status.notifications = notifications;
         let snapshot = Arc::new(status);
         self.snapshot.insert(snapshot).clone()
     }
@@ -266,6 +273,7 @@ impl Loop {
             }
         };
         self.audience.stopping();
+        let outcome = self.tell_the_rest(outcome);
         self.audience.beat_to_the_end();
         let tally = self.farm.tally();
         // Close the channels so that builders, publisher and uploader end. Do not wait for the pollers: they
@@ -275,7 +283,7 @@ impl Loop {
             // A thread that panicked has printed its message to standard error.
             let _ = worker.join();
         }
-        self.audience.leave(outcome == Outcome::Aborted);
+        self.audience.leave();
         (outcome, tally)
     }
 

@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use log::warn;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use log::{info, warn};
 use peipkg_format::version::Version;
 use serde::Serialize;
 
 use crate::app::notices::shown_problems;
 use crate::farm::events::{JobKey, Notice};
+use crate::farm::status::Notifications;
 use crate::process::{Interrupt, Program};
 use crate::state::troubles;
 
@@ -26,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long the farm waits at its end for the notifications that the program has not had yet.
-const FLUSH: Duration = Duration::from_secs(30);
+pub(super) const FLUSH: Duration = Duration::from_secs(30);
 
 /// How many notifications may wait. When more do, one is dropped: a program that hangs must not fill
 /// the memory.
@@ -55,10 +56,7 @@ pub(super) struct Notifier {
     queue: Sender<Notification>,
     /// The other end of the queue, to take some out.
     waiting: Receiver<Notification>,
-    /// How many notifications were queued and not dropped.
-    queued: usize,
-    /// With how many of them the program is done.
-    done: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     /// Whether notifications were dropped since the queue was empty: one warning for a row of them.
     is_dropping: bool,
     /// Closed by the thread at its end.
@@ -67,24 +65,49 @@ pub(super) struct Notifier {
     thread: JoinHandle<()>,
 }
 
+/// What has become of the notifications since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    queued: AtomicU64,
+    told: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn status(&self) -> Notifications {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        // The thread adds to these two only after this one has added to `queued`.
+        let (told, failed, dropped) = (count(&self.told), count(&self.failed), count(&self.dropped));
+        let waiting = count(&self.queued).saturating_sub(told + failed + dropped);
+        Notifications { told, failed, dropped, waiting }
+    }
+}
+
 impl Notifier {
-    /// Starts the thread, which runs `program` with `args`.
+    /// Starts the thread, which runs `program` with `args`, and calls `at_end` when it ends.
     ///
     /// # Errors
     /// If the system refuses a thread or a pipe.
-    pub(super) fn start(program: PathBuf, args: Vec<String>, farm_id: Arc<str>) -> io::Result<Self> {
+    pub(super) fn start(
+        program: PathBuf,
+        args: Vec<String>,
+        farm_id: Arc<str>,
+        at_end: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let (queue, waiting) = bounded::<Notification>(WAITING);
         let (ended, end) = bounded(0);
         let interrupt = Interrupt::new()?;
-        let done = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::new(Counts::default());
         let thread = thread::Builder::new().name("notifier".into()).spawn({
-            let (waiting, interrupt, done) = (waiting.clone(), interrupt.clone(), done.clone());
+            let (waiting, interrupt, counts) = (waiting.clone(), interrupt.clone(), counts.clone());
             move || {
-                let _closed_at_the_end: Sender<()> = ended;
+                let closed_at_the_end: Sender<()> = ended;
                 let mut is_failing = false;
                 while let Ok(notification) = waiting.recv() {
                     let run = run(&program, &args, &notification, &interrupt);
-                    done.fetch_add(1, Ordering::Relaxed);
+                    let count = if run.is_ok() { &counts.told } else { &counts.failed };
+                    count.fetch_add(1, Ordering::Relaxed);
                     if waiting.is_empty() {
                         troubles::end("too many notifications wait, dropping the oldest");
                     }
@@ -100,10 +123,12 @@ impl Notifier {
                         }
                     }
                 }
+                drop(closed_at_the_end);
+                at_end();
             }
         })?;
-        let (failing, queued, is_dropping) = (HashMap::new(), 0, false);
-        Ok(Self { farm_id, failing, queue, waiting, queued, done, is_dropping, end, interrupt, thread })
+        let (failing, is_dropping) = (HashMap::new(), false);
+        Ok(Self { farm_id, failing, queue, waiting, counts, is_dropping, end, interrupt, thread })
     }
 
     /// Queues what the program is to be told after `notice`, if anything. Never waits. `is_failing` says
@@ -162,7 +187,7 @@ impl Notifier {
         let farm_id = self.farm_id.clone();
         let notification = Notification { event, recipe, version, cause, time, farm_id };
         self.is_dropping &= !self.queue.is_empty();
-        self.queued += 1;
+        self.counts.queued.fetch_add(1, Ordering::Relaxed);
         let Err(TrySendError::Full(notification)) = self.queue.try_send(notification) else { return };
         // Only this thread fills the queue, so there is room for all but one.
         let mut waiting: Vec<Notification> = self.waiting.try_iter().collect();
@@ -171,7 +196,7 @@ impl Notifier {
             // A failure is told once, so it matters more than a publish.
             let dropped = waiting.iter().position(|waiting| waiting.event == PUBLISHED);
             waiting.remove(dropped.unwrap_or_default());
-            self.queued -= 1;
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             if !std::mem::replace(&mut self.is_dropping, true) {
                 warn!(waiting = WAITING; "too many notifications wait, dropping the oldest");
             }
@@ -182,15 +207,46 @@ impl Notifier {
         }
     }
 
-    /// Waits for the notifications that are left, at most for [`FLUSH`], or ends at once if the farm
-    /// `is_aborted`.
-    pub(super) fn finish(self, is_aborted: bool) {
-        drop(self.queue);
-        let limit = if is_aborted { Duration::ZERO } else { FLUSH };
-        if self.end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// Takes no more notifications.
+    pub(super) fn close(self) -> Rest {
+        let Self { waiting, counts, end, interrupt, thread, .. } = self;
+        Rest { waiting, counts, end, interrupt, thread }
+    }
+}
+
+/// The notifications that are left when the farm has ended.
+pub(super) struct Rest {
+    waiting: Receiver<Notification>,
+    counts: Arc<Counts>,
+    end: Receiver<()>,
+    interrupt: Interrupt,
+    thread: JoinHandle<()>,
+}
+
+impl Rest {
+    /// Logs that the end waits, unless nothing is left.
+    pub(super) fn announce(&self) {
+        let left = self.counts.status().waiting;
+        if left > 0 {
+            info!(left; "waiting for the program of [notify]");
+        }
+    }
+
+    /// Whether the program is done with all of them.
+    pub(super) fn is_told(&self) -> bool {
+        self.end.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Ends the program if it runs, and drops what it was not told.
+    pub(super) fn end(self) {
+        if !self.is_told() {
             // Take out the rest first: the thread must not begin the next one.
             self.waiting.try_iter().for_each(drop);
-            let left = self.queued - self.done.load(Ordering::Relaxed);
+            let left = self.counts.status().waiting;
             self.interrupt.trigger();
             if left > 0 {
                 warn!(left; "stopping before all notifications are sent");

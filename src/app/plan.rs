@@ -218,7 +218,7 @@ impl Run {
             }
         }
         report.finish(self.farm.pending());
-        self.audience.leave(false);
+        self.audience.leave();
     }
 
     fn now(&self) -> Moment {

@@ -28,6 +28,8 @@ pub(super) struct Hooks {
     pub(super) unmatched: u64,
     /// The last one of these.
     pub(super) last_unmatched: Option<Unmatched>,
+    /// How many named no repository, or none that can be read.
+    pub(super) unusable: u64,
     pub(super) line: UnmatchedLine,
 }
 

@@ -79,6 +79,8 @@ pub(crate) struct PollState {
     pub last: Option<(Moment, Result<usize, Arc<str>>)>,
     /// When the next one is due; `None` while one waits or runs.
     pub next: Option<Moment>,
+    /// When the last successful listing ended, or since when the upstream is watched.
+    pub tags_known: Moment,
 }
 
 impl Schedule {
@@ -120,7 +122,7 @@ impl Schedule {
         for (url, interval) in wanted {
             let upstream = self.upstreams.entry(url.clone()).or_insert_with(|| {
                 self.hosts.watch(&url, now);
-                Box::new(Counted(Upstream::new()))
+                Box::new(Counted(Upstream::new(now)))
             });
             if std::mem::take(&mut upstream.is_dropped) {
                 self.hosts.watch(&url, now);
@@ -367,6 +369,6 @@ impl Schedule {
     pub(crate) fn state(&self, url: &UpstreamUrl) -> Option<PollState> {
         let upstream = self.upstreams.get(url)?;
         let next = (upstream.phase == Phase::Idle).then_some(upstream.due);
-        Some(PollState { last: upstream.last.clone(), next })
+        Some(PollState { last: upstream.last.clone(), next, tags_known: upstream.tags_known })
     }
 }

@@ -76,6 +76,8 @@ impl Farm {
             warnings_length: warnings_by_event.values().sum(),
             warnings,
             warnings_by_event,
+            // The loop knows these.
+            notifications: None,
             totals: self.totals(calendar),
         }
     }
@@ -235,10 +237,13 @@ impl Farm {
     /// Returns what was counted since the start.
     fn totals(&self, calendar: Calendar) -> Totals {
         let tally = &self.tally;
+        let states = self.upstreams().filter_map(|watchers| self.schedule.state(&watchers[0].0));
+        let oldest_listing = states.map(|state| state.tags_known);
         Totals {
             polls: tally.polls as u64,
             polls_failed: tally.polls_failed as u64,
             last_poll: tally.last_poll.map(|at| calendar.at(at)),
+            oldest_listing: oldest_listing.min().map(|at| calendar.at(at)),
             builds_failed: tally.builds_failed as u64,
             publishes_failed: tally.publishes_failed as u64,
             last_success: tally.last_success.map(|at| calendar.at(at)),
@@ -255,6 +260,7 @@ impl Farm {
             received: hooks.received,
             matched: hooks.matched,
             unmatched: hooks.unmatched,
+            unusable: hooks.unusable,
             last_unmatched: hooks.last_unmatched.as_ref().map(|hook| UnmatchedWebhook {
                 received: calendar.at(hook.received),
                 repositories: hook.repositories.clone(),

@@ -65,6 +65,8 @@ pub struct Status {
     pub warnings: Vec<Warning>,
     /// How many warnings there are in all.
     pub warnings_length: usize,
+    /// What has become of the notifications; null without `[notify]`.
+    pub notifications: Option<Notifications>,
     /// How many warnings of each event there are, for `/metrics`.
     #[serde(skip)]
     pub warnings_by_event: BTreeMap<&'static str, usize>,
@@ -85,6 +87,9 @@ pub struct Totals {
     pub polls_failed: u64,
     /// When the last one ended.
     pub last_poll: Option<Time>,
+    /// When the last successful listing ended of the upstream for which this is longest ago; before its
+    /// first one, since when it is watched.
+    pub oldest_listing: Option<Time>,
     /// Builds that failed.
     pub builds_failed: u64,
     /// Publishes that failed.
@@ -95,6 +100,19 @@ pub struct Totals {
     pub uploads: u64,
     /// Those that failed.
     pub uploads_failed: u64,
+}
+
+/// What has become of the notifications since the manager was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Notifications {
+    /// How many the program has taken.
+    pub told: u64,
+    /// With how many it has failed. They are not repeated.
+    pub failed: u64,
+    /// How many were dropped because too many waited.
+    pub dropped: u64,
+    /// How many wait, with the one that the program is told of.
+    pub waiting: u64,
 }
 
 /// An upload, or a build with its publish, that has succeeded.
@@ -222,6 +240,8 @@ pub struct Webhooks {
     pub received: u64,
     /// How many named a repository that a recipe watches.
     pub matched: u64,
+    /// How many named no repository that can be read.
+    pub unusable: u64,
     /// Requests to the webhooks' paths without a right signature.
     #[serde(flatten)]
     pub refused: RefusedWebhooks,

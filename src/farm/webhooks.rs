@@ -24,6 +24,7 @@ impl Farm {
         self.hooks.last_received = Some(now);
         self.hooks.received += 1;
         if repositories.is_empty() {
+            self.hooks.unusable += 1;
             return;
         }
         let names = &self.hooks.names;

@@ -278,21 +278,26 @@ impl<'d, 't> Section<'d, 't> {
         sections
     }
 
-    /// Finds a key that looks like a misspelling of the absent `key`. For documents in which other
-    /// programs have keys, so that [`Section::deny_unknown_keys`] is too strict. The first letter
-    /// must match: with another one, it is often another word.
+    /// Finds a key that looks like a misspelling of `key`, which is absent, or has some but not all of
+    /// its tables. For documents in which other programs have keys, so that
+    /// [`Section::deny_unknown_keys`] is too strict. The first letter must match: with another one, it
+    /// is often another word.
     pub fn misspelt(&self, key: &str) -> Option<At<&'d str>> {
         let is_alike = |found: &str| {
             let first = |word: &str| word.chars().next().map(|first| first.to_ascii_lowercase());
             let distance = strsim::damerau_levenshtein(&found.to_ascii_lowercase(), key);
             first(found) == first(key) && distance <= 1 + key.len() / 8
         };
-        if self.table.contains_key(key) {
-            return None;
-        }
-        let keys = self.table.iter().map(|(found, _)| found);
-        let mut unknown = keys.filter(|found| !self.known.contains(&found.get_ref().as_ref()));
-        let found = unknown.find(|found| is_alike(found.get_ref()))?;
+        let present = self.table.get(key).map(|value| value.get_ref().is_array());
+        let is_missed = |value: &DeValue<'_>| match present {
+            None => true,
+            // One [[stanza]] of several may be misspelt.
+            Some(is_array) => is_array && value.is_array(),
+        };
+        let is_unknown = |found: &str| !self.known.contains(&found);
+        let (found, _) = self.table.iter().find(|(found, value)| {
+            is_unknown(found.get_ref()) && is_missed(value.get_ref()) && is_alike(found.get_ref())
+        })?;
         Some(At { value: found.get_ref(), span: found.span() })
     }
 
@@ -311,16 +316,13 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// Reports every key that is similar to one that the reader asked for, and not that: it is
-    /// misspelt. Takes other keys for those of other readers.
+    /// Reports keys that are [misspelt](Self::misspelt) ones of those that the reader asked for. Takes
+    /// other keys for those of other readers.
     pub fn deny_misspelt_keys(self) {
-        for (key, _) in self.table {
-            let found: &str = key.get_ref();
-            if !self.known.contains(&found)
-                && let Some(known) = self.most_similar(found)
-            {
-                let message = format!("unknown key {found:?} {}; did you mean {known:?}?", self.place());
-                self.report(&key.span(), message);
+        for known in &self.known {
+            if let Some(At { value, span }) = self.misspelt(known) {
+                let message = format!("unknown key {value:?} {}; did you mean {known:?}?", self.place());
+                self.report(&span, message);
             }
         }
     }

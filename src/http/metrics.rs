@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use peipkg_format::sort;
 
-use crate::farm::status::{Status, Time, Webhooks};
+use crate::farm::status::{Notifications, Status, Time, Webhooks};
 
 /// How many failing recipes have a series of their own. Prometheus keeps each series that it has
 /// ever seen.
@@ -74,6 +74,11 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
     out.counter("polls_total", "Listings of upstreams that ended.", totals.polls);
     out.counter("poll_failures_total", "Listings that failed.", totals.polls_failed);
     out.moment("last_poll_time_seconds", "When a listing ended the last time, since 1970.", totals.last_poll);
+    out.moment(
+        "oldest_listing_time_seconds",
+        "When the upstream was listed successfully for which this is longest ago, since 1970.",
+        totals.oldest_listing,
+    );
     out.family("warnings", "gauge", "Warnings whose causes last, by the message of their log line.");
     for (event, count) in &status.warnings_by_event {
         out.labelled("warnings", &[text("event", event)], number(*count));
@@ -103,6 +108,9 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         );
     }
     out.webhooks(&status.webhooks);
+    if let Some(notifications) = &status.notifications {
+        out.notifications(notifications);
+    }
     out.0.into_bytes()
 }
 
@@ -153,9 +161,26 @@ impl Metrics {
             hooks.unmatched,
         );
         self.counter(
+            "webhooks_unusable_total",
+            "Signed webhooks that name no repository, or none that can be read.",
+            hooks.unusable,
+        );
+        self.counter(
             "webhooks_refused_total",
             "Requests to a webhook's path without a right signature.",
             hooks.refused.refused,
+        );
+    }
+
+    fn notifications(&mut self, counts: &Notifications) {
+        let Notifications { told, failed, dropped, waiting } = *counts;
+        self.counter("notifications_total", "Notifications that the program has taken.", told);
+        self.counter("notification_failures_total", "Notifications with which it failed.", failed);
+        self.counter("notifications_dropped_total", "Notifications dropped as too many waited.", dropped);
+        self.gauge(
+            "notifications_waiting",
+            "Notifications that wait for the program.",
+            number(usize::try_from(waiting).unwrap_or(usize::MAX)),
         );
     }
 

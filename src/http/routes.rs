@@ -148,6 +148,8 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
                 Ok(Payload::News(repositories)) => (Event::WebhookReceived { repositories }, "accepted"),
                 Err(error) => {
                     warn!(error:%; "webhook payload refused");
+                    // It counts as received.
+                    let _ = self.events.send(Event::WebhookReceived { repositories: Vec::new() }.into());
                     return Answer::text(400, &error.to_string());
                 }
             };

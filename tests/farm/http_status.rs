@@ -42,8 +42,8 @@ fn status_of_an_empty_farm_has_all_fields() {
         "farm_id": "test-farm", "recipes": [], "builds_attempted": 0, "builds_succeeded": 0, "in_flight": null, "failures": null,
         "version": null, "started_at": null, "queue": [], "queue_length": 0, "builds": [], "publishes": [], "polls": {}, "upload": null,
         "upload_state": "not configured", "last_upload": null, "draining": false, "paused_since": null, "held": [], "held_length": 0,
-        "reload_refused": null, "warnings": [], "warnings_length": 0,
-        "webhooks": { "last_received": null, "last_matched": null, "unmatched": 0, "last_unmatched": null, "received": 0, "matched": 0, "refused": 0, "last_refused": null },
+        "reload_refused": null, "warnings": [], "warnings_length": 0, "notifications": null,
+        "webhooks": { "last_received": null, "last_matched": null, "unmatched": 0, "last_unmatched": null, "received": 0, "matched": 0, "unusable": 0, "refused": 0, "last_refused": null },
     });
     assert_eq!(found, expected);
 }

@@ -62,6 +62,10 @@ fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
     daemon.wait_event("poll failed", PATIENCE);
     webhook(addr, "push", SECRET, br#"{"repository":{"html_url":"https://h.example/a/b"}}"#);
     wait_until("the webhook", PATIENCE, || status(addr)["webhooks"]["unmatched"] == 1);
+    for unusable in [&b"{}"[..], b"no JSON", br#"{"repository":{"html_url":"https://"}}"#] {
+        webhook(addr, "push", SECRET, unusable);
+    }
+    wait_until("the unusable webhooks", PATIENCE, || status(addr)["webhooks"]["unusable"] == 3);
     webhook(addr, "push", "another secret", b"{}");
     wait_until("the refused webhook", PATIENCE, || status(addr)["webhooks"]["refused"] == 1);
     let found = metrics(addr);
@@ -85,13 +89,18 @@ fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
         ("webhooks_refused_total", 1.0),
         ("paused", 0.0),
         ("upload_pending", 1.0),
-        ("webhooks_received_total", 1.0),
+        ("webhooks_received_total", 4.0),
+        ("webhooks_matched_total", 0.0),
+        ("webhooks_unusable_total", 3.0),
         ("webhooks_unmatched_total", 1.0),
     ] {
         assert!((value(&found, series) - expected).abs() < 0.1, "{series}: {found}");
     }
     assert!(value(&found, "upload_failures") >= 1.0);
     assert!(value(&found, "upload_failures_total") >= 1.0);
+    // One upstream was never listed.
+    let oldest = value(&found, "oldest_listing_time_seconds");
+    assert!((oldest - value(&found, "start_time_seconds")).abs() < 2.0, "{found}");
     assert!(value(&found, "last_poll_time_seconds") >= value(&found, "start_time_seconds").floor());
     assert!(value(&found, "last_success_time_seconds") >= value(&found, "start_time_seconds").floor());
     if require("promtool") {

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::support::client::{get, status};
 use crate::support::farm::{Farm, FarmBuilder};
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::latch::Latch;
@@ -56,7 +57,7 @@ fn program_is_told_of_failure_recovery_publish_and_a_refused_reload() {
     daemon.wait_event("build failed", PATIENCE);
     wait_until("the failure is told", PATIENCE, || told(&farm).len() == 1);
     let failure = told(&farm).remove(0);
-    let status = crate::support::client::status(addr);
+    let status = status(addr);
     assert_eq!(failure["cause"], status["failures"]["tool@1.0-1"]["last_error"]);
     assert_eq!((&failure["farm_id"], &failure["event"]), (&"test-farm".into(), &"build_failed".into()));
     assert!(
@@ -145,17 +146,27 @@ fn program_that_hangs_delays_no_build_and_the_end_by_a_bounded_time() {
 }
 
 #[test]
-fn second_stop_waits_for_no_notification() {
+fn end_waits_for_a_notification_in_the_open_and_a_second_stop_does_not() {
     let (repo, latch) = (GitRepo::program(&["1.0"]), Latch::new());
-    let script = format!("#!/bin/sh\n{}", latch.script());
-    let farm = telling().program("tell", &script).with(&Recipe::program("tool", &repo.file_url())).build();
+    // Not even a SIGTERM ends it.
+    let script = format!("#!/bin/sh\ntrap '' TERM\n{}", latch.script());
+    let farm = telling().program("tell", &script).http();
+    let farm = farm.with(&Recipe::program("tool", &repo.file_url())).build();
     let mut daemon = farm.daemon();
+    let addr = daemon.http_addr();
     latch.wait_reached();
+    let notifications = || status(addr)["notifications"].clone();
+    assert_eq!(notifications(), json!({ "told": 0, "failed": 0, "dropped": 0, "waiting": 1 }));
+    assert_eq!(status(addr)["draining"], false);
     daemon.signal(Signal::TERM);
-    daemon.wait_event("stopping, no build in progress", PATIENCE);
+    assert_eq!(daemon.wait_event("waiting for the program of [notify]", PATIENCE)["left"], "1");
+    assert_eq!(status(addr)["draining"], true);
+    assert!(get(addr, "/").text().contains("Stopping"));
+    assert_eq!(notifications()["waiting"], 1);
     daemon.signal(Signal::TERM);
-    // The farm has drained: only the notification is cut short.
-    daemon.wait_exit(Duration::from_secs(20)).assert_success().event("notification failed");
+    // The second one ends the program after a second, without the ten that a build has.
+    let output = daemon.wait_exit(Duration::from_secs(8));
+    output.assert_code(1).event("stopping before all notifications are sent");
 }
 
 #[test]

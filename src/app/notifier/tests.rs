@@ -15,13 +15,24 @@ fn keeping(home: &Path) -> Notifier {
     let at = |name: &str| home.join(name).display().to_string();
     let (begun, open, told) = (at("begun"), at("open"), at("told"));
     let script = format!(": >'{begun}'; until [ -e '{open}' ]; do sleep 0.02; done; cat >>'{told}'");
-    Notifier::start("/bin/sh".into(), vec!["-c".to_owned(), script], "farm".into()).unwrap()
+    Notifier::start("/bin/sh".into(), vec!["-c".to_owned(), script], "farm".into(), || ()).unwrap()
+}
+
+/// Waits until the program is done, and ends the notifier.
+fn end(notifier: Notifier) {
+    let rest = notifier.close();
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !rest.is_told() {
+        assert!(std::time::Instant::now() < deadline, "the program does not end");
+        thread::sleep(Duration::from_millis(5));
+    }
+    rest.end();
 }
 
 /// Ends the notifier and returns what its program was told: event, version without its revision, cause.
 fn told(home: &Path, notifier: Notifier) -> Vec<String> {
     fs::write(home.join("open"), "").unwrap();
-    notifier.finish(false);
+    end(notifier);
     let text = fs::read_to_string(home.join("told")).unwrap_or_default();
     let told = text.lines().map(|line| {
         let told: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -123,16 +134,30 @@ fn queue_full_of_failures_drops_the_oldest_and_a_new_publish() {
 }
 
 #[test]
-fn end_at_once_says_how_many_are_left() {
+fn end_at_once_drops_what_is_left_and_ends_the_program() {
     let home = tempfile::tempdir().unwrap();
-    let notifier = keeping(home.path());
-    assert_eq!((notifier.queued, notifier.done.load(Ordering::Relaxed)), (0, 0));
-    notifier.finish(true);
+    let idle = keeping(home.path()).close();
+    assert_eq!(idle.counts.status(), Notifications::default());
+    idle.end();
     let mut notifier = keeping(home.path());
-    fs::write(home.path().join("open"), "").unwrap();
     notifier.tell(&complete("1-1"), |_| true);
     notifier.tell(&complete("2-1"), |_| true);
-    let done = notifier.done.clone();
-    notifier.finish(false);
-    assert_eq!(done.load(Ordering::Relaxed), 2);
+    let (rest, begun) = (notifier.close(), std::time::Instant::now());
+    assert!(!rest.is_told());
+    assert_eq!(rest.counts.status(), Notifications { waiting: 2, ..Notifications::default() });
+    rest.end();
+    assert!(begun.elapsed() < DEADLINE, "the program waits for ever");
+}
+
+#[test]
+fn notifications_told_and_failed_are_counted() {
+    let script = "grep -q '\"2-1\"' && exit 1; exit 0".to_owned();
+    let args = vec!["-c".to_owned(), script];
+    let mut notifier = Notifier::start("/bin/sh".into(), args, "farm".into(), || ()).unwrap();
+    for version in ["1-1", "2-1", "3-1"] {
+        notifier.tell(&complete(version), |_| true);
+    }
+    let counts = notifier.counts().clone();
+    end(notifier);
+    assert_eq!(counts.status(), Notifications { told: 2, failed: 1, dropped: 0, waiting: 0 });
 }

@@ -48,13 +48,15 @@ pub(super) struct Upstream {
     pub(super) failures: u32,
     /// The fingerprint of the last successful listing.
     pub(super) fingerprint: Option<u64>,
+    /// When the last successful listing ended; before the first one, when the upstream was first watched.
+    pub(super) tags_known: Moment,
     /// When the last listing ended, and the number of tags or the error.
     pub(super) last: Option<(Moment, Result<usize, Arc<str>>)>,
 }
 
 impl Upstream {
-    /// Creates an upstream that waits for its first poll.
-    pub(super) fn new() -> Self {
+    /// Creates an upstream, watched since `now`, that waits for its first poll.
+    pub(super) fn new(now: Moment) -> Self {
         Self {
             interval: Duration::ZERO,
             phase: Phase::Idle,
@@ -67,6 +69,7 @@ impl Upstream {
             hook_listed: None,
             failures: 0,
             fingerprint: None,
+            tags_known: now,
             last: None,
         }
     }
@@ -84,6 +87,7 @@ impl Upstream {
         self.due = regular;
         if let Ok(listing) = &result {
             self.failures = 0;
+            self.tags_known = now;
             has_news = self.fingerprint.replace(listing.fingerprint) != Some(listing.fingerprint);
         } else {
             self.failures += 1;

@@ -186,7 +186,8 @@ fn version_that_another_recipe_has_published_is_the_newest_of_both() {
 #[test]
 fn totals_count_what_has_happened_and_outlive_the_recipe() {
     let mut bench = Bench::uploading(false, vec![recipe("a", "u", &["pa"], "")]);
-    assert_eq!(status(&bench).totals, Totals::default());
+    let oldest_listing = status(&bench).totals.oldest_listing;
+    assert_eq!(status(&bench).totals, Totals { oldest_listing, ..Totals::default() });
     bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
     bench.sleep_until(at(HOUR));
     bench.tags("u", &["v1", "v2"]);
@@ -199,6 +200,7 @@ fn totals_count_what_has_happened_and_outlive_the_recipe() {
         polls: 2,
         polls_failed: 1,
         last_poll: Some(time),
+        oldest_listing: None,
         builds_failed: 1,
         publishes_failed: 0,
         last_success: Some(time),
@@ -206,6 +208,28 @@ fn totals_count_what_has_happened_and_outlive_the_recipe() {
         uploads_failed: 1,
     };
     assert_eq!(status(&bench).totals, expected);
+}
+
+#[test]
+fn oldest_listing_is_that_of_the_upstream_that_is_stuck_or_fails() {
+    let mut bench = Bench::new(false, vec![]);
+    let oldest = |bench: &Bench| status(bench).totals.oldest_listing.map(|time| time.to_string());
+    assert_eq!(oldest(&bench), None);
+    bench.now = at(Duration::from_secs(60));
+    let both = || vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")];
+    bench.event(loaded(both()));
+    assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:01:00Z"), "since when they are watched");
+    bench.now = at(Duration::from_secs(120));
+    bench.tags("u", &["v1"]);
+    assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:01:00Z"), "the other one has no end");
+    bench.now = at(Duration::from_secs(180));
+    bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
+    assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:01:00Z"), "the other one fails");
+    bench.event(loaded(both()));
+    bench.tags("w", &["v1"]);
+    assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:02:00Z"));
+    bench.event(loaded(both().drain(1..).collect()));
+    assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:03:00Z"), "nobody watches it any more");
 }
 
 #[test]
@@ -288,12 +312,12 @@ fn drain_and_pause_are_shown() {
 }
 
 #[test]
-fn webhooks_are_counted_as_received_matched_and_unmatched() {
+fn webhooks_received_are_matched_unmatched_or_unusable() {
     let mut bench = Bench::new(false, vec![recipe("a", "https://h/u", &["pa"], HOOK)]);
     hook(&mut bench, &["h/u"]);
     hook(&mut bench, &["h/other"]);
     bench.event(Event::PingReceived { repositories: vec!["h/u".into()] });
     hook(&mut bench, &[]);
     let hooks = status(&bench).webhooks;
-    assert_eq!((hooks.received, hooks.matched, hooks.unmatched), (4, 2, 1));
+    assert_eq!((hooks.received, hooks.matched, hooks.unmatched, hooks.unusable), (4, 2, 1, 1));
 }

@@ -293,6 +293,9 @@ pub(super) fn webhooks(html: &mut Html, status: &Status, now: Time) {
         "{} received, {} matched, {} unmatched",
         hooks.received, hooks.matched, hooks.unmatched
     ));
+    if hooks.unusable > 0 {
+        html.text(format_args!(", {} without a repository", hooks.unusable));
+    }
     if let Some(last) = hooks.last_received {
         html.text(format_args!(", last one {}", Ago(last, now)));
     }

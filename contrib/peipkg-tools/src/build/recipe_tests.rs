@@ -259,7 +259,14 @@ fn section_misspelt_is_refused_and_one_of_another_tool_is_not() {
         let problem = format!("unknown key {name:?} at the top level; did you mean {right:?}?");
         check("[upstream]", &format!("{wrong}\nx = 1\n[upstream]"), 25, &problem);
     }
-    for other in ["[metadata]", "[lint]", "[[mirror]]", "[upsteam]"] {
+    let misspelt = GOOD.replace("[meta]", "[Meat]");
+    let Err(problems) = read(&misspelt) else { panic!("{misspelt}") };
+    assert!(
+        problems.iter().any(|problem| problem.to_string().ends_with("did you mean \"meta\"?")),
+        "{problems:?}"
+    );
+    let others = ["[beta]", "[metal]", "[metadata]", "[lint]", "[[mirror]]", "[upsteam]", "[design]", "[packages]"];
+    for other in others {
         assert!(read(&GOOD.replace("[upstream]", &format!("{other}\nx = 1\n[upstream]"))).is_ok(), "{other}");
     }
 }
