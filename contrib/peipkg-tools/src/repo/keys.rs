@@ -111,17 +111,20 @@ fn read_descriptor(root: &Path) -> Result<(Descriptor, Signed), RepoError> {
     Descriptor::parse(&signed.path, &signed.bytes).map(|descriptor| (descriptor, signed))
 }
 
+/// Lists the keys, one per line: the active ones first.
 fn list(descriptor: &Descriptor) -> String {
-    descriptor.repo.signing.keys.iter().fold(String::new(), |mut text, key| {
-        let _ = match (key.status, &key.valid_until) {
-            (Status::Active, _) => writeln!(text, "{} active", key.fingerprint),
-            (Status::Transitioning, until) => {
-                writeln!(text, "{} transitioning until {}", key.fingerprint, until.as_deref().unwrap_or("?"))
-            }
-            (Status::Revoked, _) => writeln!(text, "{} revoked", key.fingerprint),
-        };
-        text
-    })
+    let mut text = String::new();
+    for status in [Status::Active, Status::Transitioning, Status::Revoked] {
+        for key in descriptor.repo.signing.keys.iter().filter(|key| key.status == status) {
+            let until = key.valid_until.as_deref().unwrap_or_default();
+            let _ = match status {
+                Status::Active => writeln!(text, "{} active", key.fingerprint),
+                Status::Transitioning => writeln!(text, "{} transitioning until {until}", key.fingerprint),
+                Status::Revoked => writeln!(text, "{} revoked", key.fingerprint),
+            };
+        }
+    }
+    text
 }
 
 /// Reads a key that becomes active. Returns its fingerprint, and its public key in PEM. A file of 32
