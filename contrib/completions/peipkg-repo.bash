@@ -9,7 +9,7 @@ _peipkg_repo() {
     esac
     COMPREPLY=()
     case $command$flag in
-        *--sign-key)
+        *--sign-key | *--add)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -23,17 +23,18 @@ _peipkg_repo() {
             mapfile -t COMPREPLY < <(compgen -W 'metadata hashes both' -- "$word")
             return
             ;;
-        *--name | *--description | *--timestamp | *--package-url-template)
+        *--name | *--description | *--timestamp | *--package-url-template | *--retire | *--until | *--revoke)
             return
             ;;
     esac
     local words=
     case $COMP_CWORD-$command in
-        1-*) words='init publish verify help --help --version' ;;
+        1-*) words='init publish verify keys help --help --version' ;;
         *-init) words='--name --description --sign-key --timestamp --out --no-site --help' ;;
         *-publish) words='--in --new --rebuild --all-packages-dir --sign-key --timestamp --out --package-url-template --no-site --help' ;;
         *-verify) words='--repo --mode --all-packages-dir --help' ;;
-        2-help) words='init publish verify' ;;
+        *-keys) words='--repo --sign-key --add --retire --until --revoke --no-site --help' ;;
+        2-help) words='init publish verify keys' ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

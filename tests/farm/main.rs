@@ -84,6 +84,7 @@ mod sweep;
 mod tls;
 mod tool_completions;
 mod tool_manuals;
+mod trust;
 mod undoing;
 mod uploads;
 mod volumes;

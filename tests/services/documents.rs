@@ -210,6 +210,27 @@ fn recovery_page_commands_work() {
 }
 
 #[test]
+fn trust_page_commands_work() {
+    let mut desk = Desk::new();
+    desk.key();
+    desk.recipe();
+    desk.version("1.0.0", &[]);
+    desk.run("peipkg-manager --once");
+    follow("docs/trust.md", &mut desk, |desk, block| {
+        if block.text.contains("--retire") {
+            desk.version("1.1.0", &[]);
+            desk.run("peipkg-manager --once");
+        }
+    });
+    // Every version is built again, and the new key has signed the packages.
+    let log = desk.try_run("peipkg-manager --once").to_string();
+    assert_eq!(log.matches("build + publish complete").count(), 2, "{log}");
+    let repo = desk.path("/var/lib/peipkg-manager/repo");
+    assert!(repo.join("p/hello/1.1.0-2").exists() && repo.join("p/hello/1.0.0-2").exists());
+    desk.run("peipkg-repo verify --repo /var/lib/peipkg-manager/repo");
+}
+
+#[test]
 fn companion_tools_page_commands_work() {
     let mut desk = Desk::new();
     desk.run("mkdir recipes hello-1.3.2\ncp -R contrib/recipes/hello recipes/\nopenssl genpkey -algorithm ed25519 -out farm.pem");

@@ -2,11 +2,12 @@
 
 use crate::cli::table::{Command, Flag, Missing, Tool};
 use crate::cli::{Failure, Options};
+use crate::timestamp::Timestamp;
 
 use super::error::RepoError;
 use super::template::Template;
 use super::verify::Mode;
-use super::{init, publish, verify};
+use super::{init, keys, publish, verify};
 
 /// The name of the program, which opens every line on standard error.
 pub const PROGRAM: &str = "peipkg-repo";
@@ -85,6 +86,34 @@ pub static TOOL: Tool = Tool {
             ],
             missing: Missing::IsFailure,
             run: run_verify,
+        },
+        Command {
+            name: "keys",
+            about: "lists the keys of a repository; with --sign-key, changes them and signs repo.json",
+            flags: &[
+                Flag::directory("--repo", "the repository").required(),
+                Flag::file(
+                    "--sign-key",
+                    "KEY",
+                    "private key that signs repo.json; clients must know it already, or they refuse the change",
+                ),
+                Flag::file("--add", "KEY", "makes this key active: a private key, or a public key in PEM")
+                    .list(),
+                Flag::text(
+                    "--retire",
+                    "FINGERPRINT",
+                    "makes this key transitioning: its signatures count until the time of --until",
+                ),
+                Flag::text("--until", "TIME", "RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; for --retire"),
+                Flag::text(
+                    "--revoke",
+                    "FINGERPRINT",
+                    "revokes this key for good: its signatures count no more",
+                ),
+                NO_SITE,
+            ],
+            missing: Missing::IsUsage,
+            run: run_keys,
         },
     ],
 };
@@ -182,4 +211,27 @@ fn run_verify(options: &Options) -> Result<String, Failure> {
             Err(Failure::Audit { issues: report.issues, summary: format!("{count} {noun} found") })
         }
     }
+}
+
+fn run_keys(options: &Options) -> Result<String, Failure> {
+    let wrong = |message: &str| Err(Failure::Usage(message.to_owned()));
+    let text = |name| options.optional(name).map(|_| options.text(name).map(str::to_owned)).transpose();
+    let retire = match (text("--retire")?, text("--until")?) {
+        (None, None) => None,
+        (Some(fingerprint), Some(until)) => {
+            let until = Timestamp::parse(&until);
+            let until = until.map_err(|error| Failure::Usage(format!("--until: {error}")))?;
+            Some((fingerprint, until))
+        }
+        (Some(_), None) => return wrong("--retire needs --until TIME"),
+        (None, Some(_)) => return wrong("--until is for --retire only"),
+    };
+    let (add, revoke) = (options.all("--add").map(Into::into).collect::<Vec<_>>(), text("--revoke")?);
+    let change = match options.optional_path("--sign-key") {
+        Some(sign_key) => Some(keys::Change { sign_key, add, retire, revoke }),
+        None if add.is_empty() && retire.is_none() && revoke.is_none() => None,
+        None => return wrong("--add, --retire and --revoke need --sign-key KEY"),
+    };
+    let request = keys::Request { repo: options.path("--repo")?, change, site: !options.switch("--no-site") };
+    keys::run(&request).map_err(RepoError::into_failure)
 }

@@ -46,6 +46,8 @@
 //! An interrupted publish can therefore be repeated. Before the commit, the packages are still
 //! new; after it, they are published, and publishing them again reports duplicates.
 //!
+//! A change of the keys writes in an order that lets it be repeated; see [`keys`].
+//!
 //! A publish locks its output. While it reads the documents of another input, it takes that one's lock
 //! shared; so does `verify`. `init` writes `repo.json` last, and `.init.tmp` marks a repository without
 //! it.
@@ -64,6 +66,7 @@ mod incoming;
 pub mod index;
 mod index_stream;
 pub mod init;
+pub mod keys;
 mod listed;
 mod lock;
 mod loss;

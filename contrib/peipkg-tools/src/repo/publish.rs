@@ -339,7 +339,7 @@ fn write_descriptor(
 }
 
 /// Moves the files of [`write_descriptor`] into place, and sets the descriptor's modification time.
-fn finish_descriptor(output: &Path) -> Result<(), RepoError> {
+pub(super) fn finish_descriptor(output: &Path) -> Result<(), RepoError> {
     let path = output.join(layout::DESCRIPTOR);
     if output.join(NEW_DESCRIPTOR).exists() {
         files::rename(&output.join(NEW_SIGNATURE), &layout::signature(&path))?;

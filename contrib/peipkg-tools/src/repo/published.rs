@@ -19,7 +19,7 @@ use super::error::RepoError;
 use super::files;
 use super::hashing::{Input, Output};
 use super::index::{Index, IndexKind, MAX_INDEX};
-use crate::signature::MAX_ENVELOPE;
+use crate::signature::{Envelope, MAX_ENVELOPE};
 
 /// An open index. It stays the same when a publish replaces it.
 pub(super) struct StoredIndex {
@@ -58,6 +58,14 @@ impl StoredIndex {
     /// Returns the file, to read parts of it again.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Returns the fingerprint of the key that allegedly made the signature.
+    pub(super) fn signer(&self) -> Result<String, RepoError> {
+        let path = layout::signature(&self.path);
+        let envelope = Envelope::parse(&self.signature);
+        let envelope = envelope.map_err(|source| RepoError::Signature { path, source })?;
+        Ok(envelope.fingerprint().to_owned())
     }
 
     /// Starts to read the entries. `watch` receives all, also those that only [`Entries::end`] reads.
