@@ -4,7 +4,7 @@
 mod repo_support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -61,6 +61,24 @@ fn site_of_the_same_publish_has_the_same_bytes() {
         FILES.map(|name| read(&farm, name))
     };
     assert_eq!(files(), files());
+}
+
+/// A mirror that compares times would copy it again.
+#[test]
+fn unchanged_file_of_the_site_is_not_written_anew() {
+    let farm = Farm::new();
+    let written = |name: &str| {
+        let metadata = fs::metadata(farm.repo().join(name)).unwrap();
+        (metadata.ino(), metadata.modified().unwrap())
+    };
+    let before = FILES.map(written);
+    fs::write(farm.repo().join("assets/browse.svg"), "<svg/>").unwrap();
+    farm.publish_all(&["aa 1-1 noarch"]);
+    for (name, before) in FILES.into_iter().zip(before) {
+        let is_fixed = ["assets/browse.css", "assets/browse.js"].contains(&name);
+        assert_eq!(written(name) == before, is_fixed, "{name}");
+    }
+    assert!(read(&farm, "assets/browse.svg").len() > 10, "an icon of another program is replaced");
 }
 
 #[test]

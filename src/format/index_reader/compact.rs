@@ -187,22 +187,27 @@ impl Cursor<'_> {
         Some(())
     }
 
-    /// Passes objects that have a name and a constraint, up to the end of the array.
+    /// Passes objects whose fields are all strings, as relations to other packages are, up to the end
+    /// of the array.
     #[inline]
     fn relations(&mut self) -> Option<()> {
         loop {
-            self.literal(b"{\"name\":\"")?;
-            self.text()?;
-            self.literal(b",\"constraint\":\"")?;
-            self.text()?;
-            match self.bytes.get(self.at..)?.first_chunk()? {
-                b"}," => self.at += 2,
-                b"}]" => {
-                    self.at += 2;
-                    return Some(());
+            self.literal(b"{\"")?;
+            loop {
+                self.text()?;
+                self.literal(b":\"")?;
+                self.text()?;
+                match self.bytes.get(self.at..)?.first_chunk()? {
+                    b",\"" => self.at += 2,
+                    b"}," => break,
+                    b"}]" => {
+                        self.at += 2;
+                        return Some(());
+                    }
+                    _ => return None,
                 }
-                _ => return None,
             }
+            self.at += 2;
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 
 /// An entry in compact form.
-const COMPACT: &str = r#"{"name":"a","version":"1.0-1","architecture":"x86_64","description":"A tool — for “everybody”","license":"MIT","homepage":"https://example.org","dependencies":[{"name":"libc","constraint":">= 2.0"}],"optional_dependencies":[],"conflicts":["x",[1]],"provides":[],"replaces":[],"side_effects":[],"size_compressed":1064,"size_installed":0,"hash":{"algorithm":"sha256","value":"79f0987a"},"url":"/p/a","build":{"timestamp":"2024-03-15T10:30:00Z","farm_id":"sample of a farm"}}"#;
+const COMPACT: &str = r#"{"name":"a","version":"1.0-1","architecture":"x86_64","description":"A tool — for “everybody”","license":"MIT","homepage":"https://example.org","dependencies":[{"name":"libc","constraint":">= 2.0"}],"optional_dependencies":[],"conflicts":["x",[1]],"provides":[{"name":"a.so.1","version":"1"},{"name":"b"}],"replaces":[],"side_effects":[],"size_compressed":1064,"size_installed":0,"hash":{"algorithm":"sha256","value":"79f0987a"},"url":"/p/a","build":{"timestamp":"2024-03-15T10:30:00Z","farm_id":"sample of a farm"}}"#;
 
 /// All fields of [`Compact`] except its time.
 #[derive(Debug, PartialEq, Deserialize)]

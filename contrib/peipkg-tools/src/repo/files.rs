@@ -80,17 +80,20 @@ pub(super) fn sync_all(paths: &[PathBuf]) -> Result<(), RepoError> {
         return paths.iter().try_for_each(sync);
     }
     let share = paths.len().div_ceil(SYNC_THREADS);
+    let sync_share = |share: &[PathBuf]| share.iter().try_for_each(sync);
+    let (own, others) = paths.split_at(share);
     thread::scope(|scope| {
-        let sync_share = move |chunk: &[PathBuf]| chunk.iter().try_for_each(sync);
-        let start = |chunk| {
-            let worker = thread::Builder::new().spawn_scoped(scope, move || sync_share(chunk));
+        let start = |share| {
+            let worker = thread::Builder::new().spawn_scoped(scope, move || sync_share(share));
             // If the system refuses a thread, sync its share here.
-            worker.map_err(|_| sync_share(chunk))
+            worker.map_err(|_| sync_share(share))
         };
-        let shares: Vec<_> = paths.chunks(share).map(start).collect();
-        shares.into_iter().try_for_each(|share| match share {
-            Ok(worker) => worker.join().expect("syncing does not panic"),
-            Err(synced) => synced,
+        let others: Vec<_> = others.chunks(share).map(start).collect();
+        others.into_iter().fold(sync_share(own), |synced, share| {
+            synced.and(match share {
+                Ok(worker) => worker.join().expect("syncing does not panic"),
+                Err(synced) => synced,
+            })
         })
     })
 }

@@ -108,8 +108,8 @@ pub(super) struct IndexWriter {
 }
 
 impl IndexWriter {
-    /// Writes the fields before the entries.
-    pub(super) fn begin(file: File, kind: IndexKind, header: Header<'_>) -> io::Result<Self> {
+    /// Writes the fields before the entries. The file will have some `expected` bytes.
+    pub(super) fn begin(file: File, kind: IndexKind, header: Header<'_>, expected: u64) -> io::Result<Self> {
         let repo = serde_json::to_string(header.repo)?;
         let head = format!(
             "{{\"schema_version\":{SCHEMA_VERSION},\"repo\":{repo},\"kind\":\"{}\",\"index_version\":{},\"generated_at\":\"{}\",\"packages\":[",
@@ -117,7 +117,7 @@ impl IndexWriter {
             header.index_version,
             header.generated_at
         );
-        let mut out = Output::new(file);
+        let mut out = Output::new(file, expected);
         out.write_all(head.as_bytes())?;
         Ok(Self { out: Rc::new(RefCell::new(out)), count: 0 })
     }

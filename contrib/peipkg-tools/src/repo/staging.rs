@@ -77,7 +77,9 @@ impl Writing {
         copy_owner_and_mode(&root.join(layout::INDEX_DIRECTORY), &directory)?;
         let begin = |kind: IndexKind| {
             let path = staging.path(kind);
-            IndexWriter::begin(files::create(&path)?, kind, header).map_err(RepoError::io(&path, WRITE))
+            let expected = fs::metadata(kind.path(root)).map_or(0, |before| before.len());
+            IndexWriter::begin(files::create(&path)?, kind, header, expected)
+                .map_err(RepoError::io(&path, WRITE))
         };
         let (archive, active) = (begin(IndexKind::Archive)?, begin(IndexKind::Active)?);
         Ok(Self { archive, active, newest, staging })

@@ -89,13 +89,18 @@ pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
         _ => include_str!("assets/browse.svg"),
     };
     files::create_dir(&root.join(layout::SITE_ASSETS))?;
+    let temporary = root.join(SITE);
     for name in layout::SITE {
-        let temporary = root.join(SITE);
-        let written = files::write(&temporary, content(name).as_bytes())
+        let (path, content) = (root.join(name), content(name).as_bytes());
+        // Style and script change with the program only, and mirrors copy what is written anew.
+        if files::read(&path, content.len() as u64).is_ok_and(|before| before == content) {
+            continue;
+        }
+        files::write(&temporary, content)
             // A power cut must not leave an empty page.
             .and_then(|()| files::sync_all(std::slice::from_ref(&temporary)))
-            .and_then(|()| files::rename(&temporary, &root.join(name)));
-        written.inspect_err(|_| drop(files::remove_file(&temporary)))?;
+            .and_then(|()| files::rename(&temporary, &path))
+            .inspect_err(|_| drop(files::remove_file(&temporary)))?;
     }
     files::sync_all(&[root.join(layout::SITE_ASSETS), root.to_owned()])
 }
