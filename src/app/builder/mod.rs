@@ -16,8 +16,8 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
+pub(super) use crate::app::builder::tool::BuildTool;
 use crate::app::builder::tool::check_outputs;
-use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::config::Config;
@@ -46,10 +46,8 @@ pub(super) struct Builder {
     pub sources: Arc<Sources>,
     /// Finds the processes that earlier builds have left. The builders share it.
     pub work_users: Arc<WorkUsers>,
-    /// The path of `peipkg-build`.
-    pub peipkg_build: PathBuf,
-    /// The public keys that grants inject.
-    pub public_keys: PublicKeys,
+    /// The program that builds.
+    pub tool: BuildTool,
     /// Takes the packages.
     pub repository: Arc<Repository>,
     /// Ends the job in progress.
@@ -170,7 +168,7 @@ impl Builder {
         for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.peipkg_build(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
+        let program = self.tool.command(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
         program
             .supervised()
             .hide(job.upstream.url.secrets())
