@@ -24,7 +24,7 @@ pub const MAX_INDEX: u64 = 1 << 30;
 /// # Errors
 /// When the system refuses, or `path` leads to something else than a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    open_if(path, FileType::is_file)
+    open_if(path, FileType::is_file).map(|(file, _)| file)
 }
 
 /// Opens a regular file of at most `cap` bytes. The file may still grow: bound what you read, too.
@@ -32,8 +32,13 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`]; also when the file is longer.
 pub fn open_up_to(path: &Path, cap: u64) -> io::Result<File> {
-    let file = open(path)?;
-    if file.metadata()?.len() > cap { Err(too_large(cap)) } else { Ok(file) }
+    open_with_length(path, cap).map(|(file, _)| file)
+}
+
+/// Opens a regular file of at most `cap` bytes, and returns its length too.
+fn open_with_length(path: &Path, cap: u64) -> io::Result<(File, u64)> {
+    let (file, length) = open_if(path, FileType::is_file)?;
+    if length > cap { Err(too_large(cap)) } else { Ok((file, length)) }
 }
 
 /// Opens a regular file or a directory, to sync it. Never blocks.
@@ -41,7 +46,7 @@ pub fn open_up_to(path: &Path, cap: u64) -> io::Result<File> {
 /// # Errors
 /// As [`open`].
 pub fn open_to_sync(path: &Path) -> io::Result<File> {
-    open_if(path, |kind| kind.is_file() || kind.is_dir())
+    open_if(path, |kind| kind.is_file() || kind.is_dir()).map(|(file, _)| file)
 }
 
 /// Reads a regular file of at most `cap` bytes.
@@ -49,8 +54,7 @@ pub fn open_to_sync(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open_up_to`].
 pub fn read(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
-    let file = open_up_to(path, cap)?;
-    let length = file.metadata()?.len();
+    let (file, length) = open_with_length(path, cap)?;
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
     // The file may grow meanwhile, and those below /proc claim to be empty.
     file.take(cap + 1).read_to_end(&mut bytes)?;
@@ -76,15 +80,17 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
 }
 
-fn open_if(path: &Path, is_fit: impl Fn(&FileType) -> bool) -> io::Result<File> {
+/// Opens a file of a fit kind, and returns its length too.
+fn open_if(path: &Path, is_fit: impl Fn(&FileType) -> bool) -> io::Result<(File, u64)> {
     let check = |found: FileType| if is_fit(&found) { Ok(()) } else { Err(unfit(found)) };
     // Look before opening: to open a device can rewind a tape or arm a watchdog.
     check(fs::metadata(path)?.file_type())?;
     // Somebody may exchange the file right now. `NONBLOCK` opens even a FIFO at once.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    check(file.metadata()?.file_type())?;
-    Ok(file)
+    let found = file.metadata()?;
+    check(found.file_type())?;
+    Ok((file, found.len()))
 }
 
 fn unfit(found: FileType) -> io::Error {

@@ -72,7 +72,8 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Writes the site of the repository at `root` over the one that is there. Leaves all other files.
+/// Writes the site of the repository at `root` over the one that is there. Leaves files that would be the
+/// same, and all others.
 ///
 /// # Errors
 /// When a file cannot be written. Each file is then as it was or new, never half. When a link or
