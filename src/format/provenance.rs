@@ -20,7 +20,7 @@ const BUILDER: &str = "urn:peipkg-manager:farm:";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     #[serde(rename = "_type")]
-    statement_type: String,
+    schema: String,
     /// The packages of the build, sorted by name.
     pub subject: Vec<Subject>,
     #[serde(rename = "predicateType")]
@@ -197,7 +197,7 @@ pub struct Versions {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// When the manager began to copy the recipe.
+    /// When the manager began to fetch the source.
     #[serde(default, deserialize_with = "or_default")]
     pub started_on: String,
     /// When the packages were checked.
@@ -239,7 +239,7 @@ impl Statement {
         let build_definition =
             BuildDefinition { build_type, external_parameters, internal_parameters, resolved_dependencies };
         Self {
-            statement_type: STATEMENT_TYPE.to_owned(),
+            schema: STATEMENT_TYPE.to_owned(),
             subject,
             predicate_type: PREDICATE_TYPE.to_owned(),
             predicate: Predicate { build_definition, run_details },

@@ -2,6 +2,7 @@
 //! version is next.
 
 mod error;
+mod provenance;
 mod tool;
 
 use std::fs;
@@ -16,6 +17,7 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
+use crate::app::builder::provenance::Inputs;
 use crate::app::builder::tool::check_outputs;
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
@@ -46,6 +48,8 @@ pub(super) struct Builder {
     pub sources: Arc<Sources>,
     /// Finds the processes that earlier builds have left. The builders share it.
     pub work_users: Arc<WorkUsers>,
+    /// The path of `git`, for its version.
+    pub git: PathBuf,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The public keys that grants inject.
@@ -150,6 +154,7 @@ impl Builder {
         // Wrappers of peipkg-build tell recipes apart by the end of this path.
         let copy = stage.1.join("recipes").join(&*job.recipe.id);
         let recipe = recipe_files::copy(&job.recipe, &copy)?;
+        let inputs = Inputs::of(&copy)?;
         let begun = Instant::now();
         let deadline = self.config.build.timeout.and_then(|limit| begun.checked_add(limit));
         let wanted = Source {
@@ -180,6 +185,7 @@ impl Builder {
             .map_err(|error| late(error, fetching, self.config.build.timeout))?;
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
+        self.write_provenance(job, &inputs, &fetched.commit, &out)?;
         let pending = self.repository.pending();
         pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
