@@ -37,7 +37,7 @@ pub enum EnvelopeError {
     #[error("has {0} signatures, at most {MAX_SIGNATURES} are tried")]
     TooMany(usize),
     /// None of the keys made one of the signatures.
-    #[error("is not signed by a key that counts")]
+    #[error("is not signed by a key of the repository")]
     NotSigned,
     /// The signed document is of another type.
     #[error("holds a document of type {found:?}, expected {expected:?}")]

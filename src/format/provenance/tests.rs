@@ -79,7 +79,7 @@ fn statement_written_is_read_again() {
     assert_eq!(read.dependency(SOURCE).unwrap().digest.git_commit, "c0ffee");
     assert_eq!(read.parameters().tag, "v1");
     let error = Statement::read(&written(&statement()), &|_, _| false).unwrap_err();
-    assert_eq!(error.to_string(), "is not signed by a key that counts");
+    assert_eq!(error.to_string(), "is not signed by a key of the repository");
     assert_eq!(claimed_subjects(&written(&statement())), ["a_1-1_noarch.peipkg", "b_1-1_noarch.peipkg"]);
     assert!(claimed_subjects(b"{}").is_empty());
 }
