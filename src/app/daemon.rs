@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::info;
 
 use crate::app::audience::Audience;
-use crate::app::builder::{self, BuildTool, Builder};
+use crate::app::builder::{self, Builder};
 use crate::app::error::Error;
 use crate::app::message::Message;
 use crate::app::notifier::Notifier;
@@ -136,7 +136,7 @@ impl Loop {
         let notifier = notifier.transpose()?;
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
-        let git = Arc::new(Git::new(tools.git, state.sources()).limits(config.git));
+        let git = Arc::new(Git::new(tools.git.clone(), state.sources()).limits(config.git));
         let lister = Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE);
         let lister = Arc::new(if once { lister.guessing() } else { lister });
         poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;
@@ -144,15 +144,15 @@ impl Loop {
         let (builds, build_queue) = bounded(config.build.jobs);
         let sources = Arc::new(Sources::new(git, state.clone()));
         let work_users = Arc::new(WorkUsers::new([state.sources(), state.stage()]));
-        let program = tools.peipkg_build.clone();
-        let build_tool = BuildTool { program, config: config.clone(), public_keys: public_keys.clone() };
         for number in 0..config.build.jobs {
             let builder = Builder {
                 config: config.clone(),
                 state: state.clone(),
                 sources: sources.clone(),
                 work_users: work_users.clone(),
-                tool: build_tool.clone(),
+                git: tools.git.clone(),
+                peipkg_build: tools.peipkg_build.clone(),
+                public_keys: public_keys.clone(),
                 repository: repository.clone(),
                 interrupt: jobs_interrupt.clone(),
             };

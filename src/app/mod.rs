@@ -23,6 +23,7 @@ mod progress;
 pub(crate) mod public_keys;
 mod publisher;
 mod recipe_check;
+mod recipe_digest;
 mod recipe_files;
 mod roster;
 mod service_manager;

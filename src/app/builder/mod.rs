@@ -2,12 +2,13 @@
 //! version is next.
 
 mod error;
+mod parts;
+mod provenance;
 mod tool;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,43 +17,21 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
-pub(super) use crate::app::builder::tool::BuildTool;
+pub(super) use crate::app::builder::parts::Builder;
+use crate::app::builder::provenance::Inputs;
 use crate::app::builder::tool::check_outputs;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
-use crate::config::Config;
 use crate::farm::events::{BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs, Warning};
-use crate::process::Interrupt;
-use crate::process::users_of::WorkUsers;
-use crate::repository::Repository;
 use crate::state::durable::at;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
-use crate::upstream::source::fetch::{Source, Sources};
+use crate::upstream::source::fetch::Source;
 use crate::upstream::source::not_commits;
 
 /// How long to keep prefetched sources without a job. The core may drop the jobs that they were
 /// fetched for, and an idle builder must not fill the disk.
 const SOURCES_IDLE: Duration = Duration::from_mins(1);
-
-/// The builder's configuration, directories and tools.
-#[derive(Debug)]
-pub(super) struct Builder {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The state directory.
-    pub state: Arc<StateDir>,
-    /// Fetches sources. The builders share it.
-    pub sources: Arc<Sources>,
-    /// Finds the processes that earlier builds have left. The builders share it.
-    pub work_users: Arc<WorkUsers>,
-    /// The program that builds.
-    pub tool: BuildTool,
-    /// Takes the packages.
-    pub repository: Arc<Repository>,
-    /// Ends the job in progress.
-    pub interrupt: Interrupt,
-}
 
 /// Starts a builder thread. It answers each job with [`Event::LogBegun`], if the job has a log, and
 /// with [`Event::BuildFinished`]. It ends when `jobs` is closed.
@@ -148,6 +127,7 @@ impl Builder {
         // Wrappers of peipkg-build tell recipes apart by the end of this path.
         let copy = stage.1.join("recipes").join(&*job.recipe.id);
         let recipe = recipe_files::copy(&job.recipe, &copy)?;
+        let inputs = Inputs::of(&copy)?;
         let begun = Instant::now();
         let deadline = self.config.build.timeout.and_then(|limit| begun.checked_add(limit));
         let wanted = Source {
@@ -168,7 +148,7 @@ impl Builder {
         for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
-        let program = self.tool.command(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
+        let program = self.peipkg_build(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
         program
             .supervised()
             .hide(job.upstream.url.secrets())
@@ -178,6 +158,7 @@ impl Builder {
             .map_err(|error| late(error, fetching, self.config.build.timeout))?;
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
+        self.write_provenance(job, &inputs, &fetched.commit, &out)?;
         let pending = self.repository.pending();
         pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }

@@ -3,35 +3,22 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Instant;
 
 use peipkg_format::sort;
 
 use crate::app::builder::error::BuildError;
-use crate::app::public_keys::PublicKeys;
-use crate::config::Config;
+use crate::app::builder::parts::Builder;
 use crate::farm::events::BuildJob;
 use crate::process::Program;
 use crate::recipe::EXPORTED_VARIABLES;
 use crate::state::durable::at;
 use crate::upstream::source::commit_times::Commit;
 
-/// `peipkg-build`, and what the farm tells it about itself.
-#[derive(Debug, Clone)]
-pub(in crate::app) struct BuildTool {
-    /// The path of the program.
-    pub program: PathBuf,
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The public keys that grants inject.
-    pub public_keys: PublicKeys,
-}
-
-impl BuildTool {
-    /// Returns the command line of a build.
-    pub(super) fn command(
+impl Builder {
+    /// Returns the build's command line.
+    pub(super) fn peipkg_build(
         &self,
         job: &BuildJob,
         recipe: &Path,
@@ -43,7 +30,7 @@ impl BuildTool {
         // `Display` redacts the URL: the reference is published with the package.
         let source_ref = format!("git+{}#refs/tags/{}", job.upstream.url, job.candidate.tag);
         let timestamp = humantime::format_rfc3339_seconds(commit.time).to_string();
-        let mut program = Program::new(&self.program)
+        let mut program = Program::new(&self.peipkg_build)
             // A killed tool leaves its temporary files behind. Here they are removed with the stage.
             .env("TMPDIR", stage.join("tmp"))
             .deadline(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))
