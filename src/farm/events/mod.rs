@@ -19,7 +19,8 @@ pub(crate) use crate::farm::events::jobs::{
 pub(crate) use crate::farm::events::notices::Notice;
 pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
-pub use crate::farm::events::tags::Tags;
+pub(crate) use crate::farm::events::tags::push_ids;
+pub use crate::farm::events::tags::{ListedTag, Tags};
 pub(crate) use crate::farm::events::warnings::{Warned, Warning};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
