@@ -35,6 +35,7 @@ use crate::process::Interrupt;
 use crate::process::users_of::WorkUsers;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
+use crate::repository::published_commits;
 use crate::repository::upload::Uploader;
 use crate::state::state_dir::{self, StateDir};
 use crate::state::troubles::{self, Troubles};
@@ -211,6 +212,7 @@ impl Loop {
         this.refresh_archive();
         this.handle(Event::OutputsFound(this.repository.pending().list()));
         this.handle(Event::NoCommitsFound(not_commits::read(&this.state.not_commits())));
+        this.look_for_commits();
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }
@@ -327,6 +329,16 @@ impl Loop {
         }
     }
 
+    /// Tells the core from which commits the published versions were built.
+    fn look_for_commits(&mut self) {
+        let path = self.state.published_commits();
+        let (commits, is_whole) = published_commits::read(&path);
+        if !is_whole {
+            published_commits::write(&path, &commits);
+        }
+        self.handle(Event::CommitsFound(commits));
+    }
+
     /// Tells the core whether the file is there that holds builds.
     fn look_for_pause(&mut self) {
         let is_paused = self.state.pause().symlink_metadata().is_ok();
@@ -369,6 +381,9 @@ impl Loop {
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),
             Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
+            Effect::RememberCommits(recipe, listed) => {
+                published_commits::add_listed(&self.state.published_commits(), &recipe, &listed);
+            }
             Effect::LoadRoster => {
                 self.lister.reload();
                 let roster = startup::load_roster(&self.config, self.farm.roster());

@@ -118,6 +118,7 @@ impl Farm {
         let mut is_foreign = true;
         let mut absent = reader.possible_exclusions();
         let mut newest = None;
+        let mut published = Vec::new();
         for (tag, listed) in tags.listed() {
             let first = |version: &Version| versions.get(version).map(|found| found.tag);
             let meaning = self.meaning_of(&recipe, &reader, tag, first);
@@ -142,7 +143,10 @@ impl Farm {
             }
             match presence {
                 Presence::Partial => warnings.partly_published(&key, effects),
-                Presence::Complete => keep_newest(&mut newest, &key.version),
+                Presence::Complete => {
+                    published.push((key.version.clone(), tag, listed.commit()));
+                    keep_newest(&mut newest, &key.version);
+                }
                 Presence::Absent => {}
             }
             let is_under_way = presence == Presence::Absent && self.is_under_way(&key);
@@ -163,6 +167,7 @@ impl Farm {
             }
         }
         self.forget_vanished_failures(id, &versions);
+        self.compare_commits(id, published, &mut warnings, effects);
         let urgency = match (urgent && recipe.github_webhook, self.matched.is_whole(id)) {
             (false, _) => Urgency::None,
             (true, false) => Urgency::Newest,

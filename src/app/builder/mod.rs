@@ -21,7 +21,7 @@ use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::config::Config;
-use crate::farm::events::{BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs, Warning};
+use crate::farm::events::{BuildJob, BuildOutcome, BuiltFrom, Event, NoCommit, PendingOutputs, Warning};
 use crate::process::Interrupt;
 use crate::process::users_of::WorkUsers;
 use crate::repository::Repository;
@@ -181,7 +181,9 @@ impl Builder {
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
         let pending = self.repository.pending();
-        pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
+        let commit = fetched.commit.id.parse().ok();
+        let built_from = commit.map(|commit| BuiltFrom { tag: job.candidate.tag.clone(), commit });
+        pending.add(&out, &job.key(), &job.recipe.packages, built_from).map_err(BuildError::Keep)
     }
 }
 
