@@ -210,9 +210,9 @@ impl Loop {
             this.serve(http)?;
         }
         this.refresh_archive();
+        this.look_for_commits();
         this.handle(Event::OutputsFound(this.repository.pending().list()));
         this.handle(Event::NoCommitsFound(not_commits::read(&this.state.not_commits())));
-        this.look_for_commits();
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
             this.handle(Event::UploadOwed);
         }

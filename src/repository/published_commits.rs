@@ -48,7 +48,11 @@ pub(crate) fn write(path: &Path, commits: &PublishedCommits) {
             let _ = writeln!(text, "{recipe} {version} {commit}");
         }
     }
-    warn_unless(path, durable::replace(path, |file| file.write_all(text.as_bytes())));
+    let written = durable::replace(path, |file| file.write_all(text.as_bytes()));
+    if written.is_ok() {
+        troubles::end("cannot read published commits");
+    }
+    warn_unless(path, written);
 }
 
 /// Adds the commit of a version that was published. It survives a power cut. Warns if that fails.

@@ -5,10 +5,11 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::client::get;
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::recipes::Recipe;
-use crate::support::running::Output;
+use crate::support::running::{Output, Running};
 use crate::support::smart_http::SmartHttp;
 use crate::support::static_files::StaticFiles;
 use crate::support::wait::PATIENCE;
@@ -126,30 +127,31 @@ fn daemon_shows_a_moved_tag_until_it_points_back_and_notifies() {
     let farm = Farm::builder().with(&Recipe::program("tool", &url)).http().program("tell", script);
     let farm = farm.config_extra("[notify]\ncommand = [\"tell\"]\n").build();
     let mut daemon = farm.daemon();
-    let client = crate::support::client::Client::new(daemon.http_addr());
+    let addr = daemon.http_addr();
+    let text = |path: &str| get(addr, path).text();
     daemon.wait_event("build + publish complete", PATIENCE);
     let second = repo.commit(&[("README", "other")], DAY);
     repo.tag_light("v1");
     let mut completed = 1;
-    let mut poll = |daemon: &mut crate::support::running::Running| {
+    let mut poll = |daemon: &mut Running| {
         completed += 1;
         daemon.signal(Signal::HUP);
         daemon.wait_events("poll complete", completed, PATIENCE);
     };
     for _ in 0..2 {
         poll(&mut daemon);
-        let status: Value = serde_json::from_str(&client.get("/status").body).unwrap();
+        let status: Value = serde_json::from_str(&text("/status")).unwrap();
         let detail = format!("tag v1 moved: commit {first} is published, the tag is now at {second}");
         let warning = serde_json::json!(
             {"event": MOVED, "recipe": "tool", "subject": "1-1", "detail": detail}
         );
         assert_eq!(status["warnings"], serde_json::json!([warning]));
-        assert!(client.get("/").body.contains(MOVED));
-        assert!(client.get("/metrics").body.contains(MOVED));
+        assert!(text("/").contains(MOVED));
+        assert!(text("/metrics").contains(MOVED));
     }
     repo.git(&["tag", "--force", "v1", &first]);
     poll(&mut daemon);
-    let status: Value = serde_json::from_str(&client.get("/status").body).unwrap();
+    let status: Value = serde_json::from_str(&text("/status")).unwrap();
     assert_eq!(status["warnings"], serde_json::json!([]));
     daemon.signal(Signal::TERM);
     let output = daemon.wait_exit(PATIENCE);

@@ -12,7 +12,7 @@ use crate::manual::{files_below, logged_events, read, rows};
 /// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
 /// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
 /// `docs/monitoring.md` names.
-const MOMENTS: [(&str, &str); 25] = [
+const MOMENTS: [(&str, &str); 26] = [
     ("repository created", "the key is in `repo.json` and in the repository's `keys`"),
     ("polling upstream", "its end tells"),
     ("listing upstream", "how one poll is done"),
@@ -41,6 +41,7 @@ const MOMENTS: [(&str, &str); 25] = [
     ("POST to an unknown path", "anybody can send one"),
     ("http gate failed", "there is no `/status` any more"),
     ("builds go on", "all is well again"),
+    ("published tag points back", "all is well again"),
     ("stopping before all notifications are sent", "the manager ends"),
     ("cannot reach the service manager", "one message"),
     ("peipkg-manager stopped", "the manager ends"),
