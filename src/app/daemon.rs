@@ -210,7 +210,7 @@ impl Loop {
             this.serve(http)?;
         }
         this.refresh_archive();
-        this.look_for_commits();
+        this.handle(Event::CommitsFound(this.repository.published_commits()));
         this.handle(Event::OutputsFound(this.repository.pending().list()));
         this.handle(Event::NoCommitsFound(not_commits::read(&this.state.not_commits())));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
@@ -327,16 +327,6 @@ impl Loop {
         } else if let Some(result) = result {
             self.handle(Event::ArchiveRead(result));
         }
-    }
-
-    /// Tells the core from which commits the published versions were built.
-    fn look_for_commits(&mut self) {
-        let path = self.state.published_commits();
-        let (commits, is_whole) = published_commits::read(&path);
-        if !is_whole {
-            published_commits::write(&path, &commits);
-        }
-        self.handle(Event::CommitsFound(commits));
     }
 
     /// Tells the core whether the file is there that holds builds.

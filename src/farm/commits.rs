@@ -6,11 +6,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use peipkg_format::object_id::ObjectId;
-use peipkg_format::version::Version;
-
-use crate::farm::events::{Effect, JobKey, PendingOutputs};
-use crate::farm::warnings::Warnings;
-use crate::farm::{Effects, Farm};
 
 /// Below how many bytes a recipe's list has no room to spare.
 const SMALL: usize = 1024;
@@ -54,50 +49,18 @@ impl PublishedCommits {
         commits
     }
 
+    /// Adds all of `other`, which count more.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        for recipe in other.by_recipe.keys() {
+            for (version, commit) in other.of(recipe) {
+                self.set(recipe, version, commit);
+            }
+        }
+    }
+
     /// Returns the recipes, in no order.
     pub(crate) fn recipes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_recipe.keys()
-    }
-}
-
-impl Farm {
-    /// Compares the commits of published versions with those that their tags have now. Takes these for
-    /// the published ones where nobody knows them: an earlier manager has published the version.
-    pub(super) fn compare_commits(
-        &mut self,
-        id: &Arc<str>,
-        published: Vec<(Version, &str, ObjectId)>,
-        warnings: &mut Warnings<'_>,
-        effects: &mut Effects,
-    ) {
-        let commits = self.commits.of(id);
-        let mut believed = Vec::new();
-        for (version, tag, listed) in published {
-            match commits.get(version.as_str()) {
-                Some(published) => {
-                    let key = JobKey { recipe: id.clone(), version };
-                    warnings.compare(&key, tag, (*published, listed), effects);
-                }
-                None => believed.push((version, listed)),
-            }
-        }
-        if believed.is_empty() {
-            return;
-        }
-        for (version, commit) in &believed {
-            self.commits.set(id, version.as_str(), *commit);
-        }
-        effects.0.push(Effect::RememberCommits(id.clone(), believed));
-    }
-
-    /// Remembers from which commit a version was built that is published now.
-    pub(super) fn remember_commit(&mut self, outputs: &PendingOutputs) {
-        if let Some(built_from) = &outputs.built_from {
-            let JobKey { recipe, version } = &outputs.key;
-            self.commits.set(recipe, version.as_str(), built_from.commit);
-            // The last listing may have shown another commit.
-            self.matched.forget(recipe);
-        }
     }
 }
 

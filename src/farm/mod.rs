@@ -21,6 +21,7 @@ mod matched;
 #[cfg(test)]
 mod model_tests;
 pub(crate) mod moment;
+mod moved_tags;
 pub(crate) mod plan;
 mod polls;
 pub(crate) mod progress;

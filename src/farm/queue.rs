@@ -10,7 +10,7 @@ use peipkg_format::sort;
 use peipkg_format::version::Version;
 
 use crate::farm::counted::Counted;
-use crate::farm::events::ListedTag;
+use crate::farm::events::tags::ListedTag;
 use crate::farm::turns::Turns;
 
 /// How many versions of one recipe may wait. A hostile upstream could otherwise fill the memory;

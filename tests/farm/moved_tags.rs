@@ -1,13 +1,15 @@
 //! Tags of published versions that move, with real git.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::client::get;
 use crate::support::farm::Farm;
-use crate::support::git_repo::GitRepo;
+use crate::support::git_repo::{GitRepo, run};
 use crate::support::recipes::Recipe;
 use crate::support::running::{Output, Running};
 use crate::support::smart_http::SmartHttp;
@@ -196,6 +198,59 @@ fn commits_lost_are_believed_as_listed_and_damaged_lines_are_dropped() {
     let output = sweep(&farm, 0);
     assert!(!output.events("cannot read published commits").is_empty(), "{output}");
     assert!(!output.events("cannot remember published commits").is_empty(), "{output}");
+}
+
+/// Writes the provenance of a published package, as if it was built from `commit`.
+fn write_provenance(farm: &Farm, version: &str, file: &str, commit: &str) {
+    use peipkg_format::provenance as form;
+    let directory = farm.repo_dir().join("p/tool").join(version);
+    let package = format!("tool_{version}_noarch.peipkg");
+    let sha256 = sha256_of(&directory.join(&package));
+    let subject = vec![form::Subject { name: package, digest: form::Sha256 { sha256 } }];
+    let digest = form::Digests { git_commit: commit.to_owned(), ..form::Digests::default() };
+    let source = form::Dependency { name: form::SOURCE.to_owned(), digest, ..form::Dependency::default() };
+    let parameters = form::ExternalParameters {
+        source: "git+file:///x".to_owned(),
+        tag: "v1".to_owned(),
+        recipe: "tool".to_owned(),
+        version: version.to_owned(),
+        submodules: false,
+        export_version: false,
+    };
+    let builder = form::Builder { id: form::builder_id("f"), version: form::Versions::default() };
+    let run = form::RunDetails { builder, metadata: form::Metadata::default() };
+    let keys = form::InternalParameters::default();
+    let statement = form::Statement::new(subject, parameters, keys, vec![source], run);
+    fs::write(directory.join(file), statement.write(String::new(), &|_| Vec::new())).unwrap();
+}
+
+/// The SHA-256 of a file, by `sha256sum`.
+fn sha256_of(path: &Path) -> String {
+    let output = run(Command::new("sha256sum").arg(path));
+    output.split(' ').next().expect("a digest").to_owned()
+}
+
+#[test]
+fn commits_lost_are_those_of_the_provenance_beside_the_packages() {
+    let repo = GitRepo::program(&["1", "2", "3"]);
+    let commit = |tag: &str| repo.git(&["rev-parse", tag]);
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
+    sweep(&farm, 3);
+    let (other, third) = ("1".repeat(40), commit("v3"));
+    write_provenance(&farm, "1-1", "provenance.json", &other);
+    write_provenance(&farm, "2-1", "tool_2-1_noarch.peipkg.provenance.json", &other);
+    // The provenance of another package says nothing of this one.
+    let exchanged = farm.repo_dir().join("p/tool/1-1/provenance.json");
+    fs::copy(exchanged, farm.repo_dir().join("p/tool/3-1/provenance.json")).unwrap();
+    check_moved(&farm, &[]);
+    fs::remove_file(farm.path("state/published-commits")).unwrap();
+    let moved = |version, tag| ["tool", version, tag, &other, &commit(tag)].map(str::to_owned);
+    let output = sweep(&farm, 0);
+    let keys = ["recipe", "version", "tag", "published_commit", "listed_commit"];
+    let found: Vec<_> = output.events(MOVED).iter().map(|event| keys.map(|key| event[key].clone())).collect();
+    assert_eq!(found, [moved("1-1", "v1"), moved("2-1", "v2")], "{output}");
+    let expected = [format!("tool 1-1 {other}"), format!("tool 2-1 {other}"), format!("tool 3-1 {third}")];
+    assert_eq!(remembered(&farm), expected);
 }
 
 #[test]

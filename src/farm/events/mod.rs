@@ -4,7 +4,7 @@
 mod jobs;
 mod notices;
 mod polls;
-mod tags;
+pub(in crate::farm) mod tags;
 mod warnings;
 
 use std::sync::Arc;
