@@ -24,7 +24,7 @@ mod upstream;
 
 pub use crate::app::{cli, run};
 pub use crate::config::Config;
-pub use crate::farm::events::{PollError, PollFault, Tags};
+pub use crate::farm::events::{ListedTag, PollError, PollFault, Tags};
 pub use crate::farm::status;
 pub use crate::process::Interrupt;
 pub use crate::recipe::Recipe;

@@ -37,6 +37,7 @@ use crate::process::Interrupt;
 use crate::process::users_of::WorkUsers;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::Repository;
+use crate::repository::published_commits;
 use crate::repository::upload::Uploader;
 use crate::state::state_dir::{self, StateDir};
 use crate::state::troubles::{self, Troubles};
@@ -213,6 +214,7 @@ impl Loop {
             this.serve(http)?;
         }
         this.refresh_archive();
+        this.handle(Event::CommitsFound(this.repository.published_commits()));
         this.handle(Event::OutputsFound(this.repository.pending().list()));
         this.handle(Event::NoCommitsFound(not_commits::read(&this.state.not_commits())));
         if uploader.as_ref().is_some_and(Uploader::is_owed) {
@@ -378,6 +380,9 @@ impl Loop {
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),
             Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
+            Effect::RememberCommits(recipe, listed) => {
+                published_commits::add_listed(&self.state.published_commits(), &recipe, &listed);
+            }
             Effect::LoadRoster => {
                 self.lister.reload();
                 let roster = startup::load_roster(&self.config, self.farm.roster());

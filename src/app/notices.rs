@@ -29,6 +29,9 @@ pub(super) fn log(notice: &Notice) {
         | Notice::TagSkipped { .. }
         | Notice::MoreTagsSkipped { .. }
         | Notice::PartlyPublished { .. }
+        | Notice::TagMoved { .. }
+        | Notice::MoreTagsMoved { .. }
+        | Notice::TagMovedBack { .. }
         | Notice::DedupCheckFailed { .. }
         | Notice::VersionsLeftOut { .. } => log_poll(notice),
         Notice::BuildStarted { .. }
@@ -101,6 +104,13 @@ fn log_poll(notice: &Notice) {
         Notice::MoreTagsSkipped { recipe, count } => warn!(recipe:%, count; "more tags skipped"),
         Notice::PartlyPublished { key: JobKey { recipe, version } } => {
             warn!(recipe:%, version:%, advice = "raise peios_revision"; "version is only partly published, skipping it");
+        }
+        Notice::TagMoved { key: JobKey { recipe, version }, tag, published, listed } => {
+            warn!(recipe:%, version:%, tag, published_commit:% = published, listed_commit:% = listed; "published tag moved");
+        }
+        Notice::MoreTagsMoved { recipe, count } => warn!(recipe:%, count; "more published tags moved"),
+        Notice::TagMovedBack { key: JobKey { recipe, version }, tag } => {
+            info!(recipe:%, version:%, tag; "published tag points back");
         }
         Notice::DedupCheckFailed { recipe, reason } => warn!(recipe:%, error = reason; "dedup check failed"),
         Notice::VersionsLeftOut { recipe, versions } => {

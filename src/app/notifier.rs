@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::app::notices::shown_problems;
 use crate::farm::events::{JobKey, Notice};
 use crate::farm::status::Notifications;
+use crate::farm::warnings::moved;
 use crate::process::{Interrupt, Program};
 use crate::state::troubles;
 
@@ -35,6 +36,12 @@ const WAITING: usize = 256;
 
 /// A version is published.
 const PUBLISHED: &str = "published";
+
+/// The tag of a published version leads to another commit.
+const TAG_MOVED: &str = "tag_moved";
+
+/// It leads to the published one again.
+const TAG_MOVED_BACK: &str = "tag_moved_back";
 
 /// One change of state: a line of JSON on the program's standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -148,6 +155,8 @@ impl Notifier {
         let Some((event, key, cause)) = change(notice) else { return };
         match key {
             Some(key) if event == PUBLISHED => self.end_failures(&key.recipe, |other| other != key),
+            // The version is published and stays so.
+            Some(_) if [TAG_MOVED, TAG_MOVED_BACK].contains(&event) => {}
             Some(JobKey { recipe, version }) => {
                 // A version that keeps failing has not changed.
                 let of_recipe = self.failing.entry(recipe.clone()).or_default();
@@ -284,6 +293,10 @@ fn change(notice: &Notice) -> Option<(&'static str, Option<&JobKey>, Option<Stri
         Notice::BuildComplete { key, .. } | Notice::AlreadyPublished { key } => {
             Some((PUBLISHED, Some(key), None))
         }
+        Notice::TagMoved { key, tag, published, listed } => {
+            Some((TAG_MOVED, Some(key), Some(moved(tag, *published, *listed))))
+        }
+        Notice::TagMovedBack { key, .. } => Some((TAG_MOVED_BACK, Some(key), None)),
         Notice::UploadFailed { failures: 1, reason, .. } => {
             Some(("upload_failed", None, Some(reason.clone())))
         }

@@ -32,6 +32,7 @@ use crate::process::Interrupt;
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::pending::{JOB_FILE, Pending};
+use crate::repository::published_commits;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
@@ -124,14 +125,17 @@ fn known(
         }
     }
     let archive = archive(state, &outputs, interrupt)?;
-    if is_there(&state.not_commits())? {
-        regular_file::open(&state.not_commits()).map_err(|error| unknown(&state.not_commits(), &error))?;
+    for path in [state.not_commits(), state.published_commits()] {
+        if is_there(&path)? {
+            regular_file::open(&path).map_err(|error| unknown(&path, &error))?;
+        }
     }
     Ok(vec![
         Event::RosterLoaded(Ok(recipes)),
         Event::PauseFound(is_paused),
         Event::ArchiveRead(Ok(archive)),
         Event::NoCommitsFound(not_commits::read(&state.not_commits())),
+        Event::CommitsFound(published_commits::read(&state.published_commits()).0),
         Event::OutputsFound(outputs),
     ])
 }

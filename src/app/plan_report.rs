@@ -132,7 +132,7 @@ impl Report {
             }
         }
         let (builds, recipes) = self.count(|action| *action == Action::Build);
-        let (published, _) = self.count(|action| *action == Action::Published);
+        let (published, _) = self.count(|action| matches!(action, Action::Published | Action::Moved(_)));
         let (skipped, _) = self.count(|action| matches!(action, Action::Skip(_)));
         let (pending, _) = self.count(|action| *action == Action::Publish);
         write!(f, "\nA sweep would build {} of {}", of(builds, "version"), of(recipes, "recipe"))?;
@@ -165,7 +165,7 @@ impl Report {
                         pairs.extend(version.as_ref().map(|version| ("version", version.as_str())));
                         let tag = excerpt(tag);
                         pairs.push(("tag", &tag));
-                        if let Action::Skip(reason) = action {
+                        if let Action::Skip(reason) | Action::Moved(reason) = action {
                             pairs.push(("reason", reason));
                         }
                         write_pairs(f, &pairs)?;
@@ -203,7 +203,7 @@ fn write_tags(f: &mut fmt::Formatter<'_>, tags: &[TagPlan], colours: Colours) ->
         let (colour, reason) = match &tag.action {
             Action::Build | Action::Publish => (bold, ""),
             Action::Published => (dim, ""),
-            Action::Skip(reason) => (yellow, reason.as_str()),
+            Action::Skip(reason) | Action::Moved(reason) => (yellow, reason.as_str()),
         };
         let word = word(&tag.action);
         let line = format!("{:versions$}  {:names$}  {}", version(tag), name(tag), shown(reason));
@@ -216,7 +216,7 @@ fn word(action: &Action) -> &'static str {
     match action {
         Action::Build => "build",
         Action::Publish => "publish",
-        Action::Published => "published",
+        Action::Published | Action::Moved(_) => "published",
         Action::Skip(_) => "skip",
     }
 }

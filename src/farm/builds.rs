@@ -10,6 +10,7 @@ use crate::farm::events::{
 };
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
+use crate::farm::queue::Candidate;
 use crate::farm::warnings::TAG_SKIPPED;
 use crate::farm::{Effects, Farm};
 use crate::recipe::Recipe;
@@ -59,9 +60,11 @@ impl Farm {
             BuildOutcome::Failed { reason, blame } => {
                 // A poll may have learnt another tag of the version meanwhile.
                 let before = self.failures.get(&key).and_then(|failure| failure.candidate.clone());
-                let candidate = Some(before.unwrap_or_else(|| job.candidate.clone()));
+                let candidate = before.unwrap_or_else(|| job.candidate.clone());
+                let commit_of = |candidate: &Candidate| candidate.listed.map(|listed| listed.commit());
+                let has_moved = commit_of(&candidate) != commit_of(&job.candidate);
                 let (failures, mut retry_after) =
-                    self.failures.record(&key, candidate, reason.clone(), log.clone(), now);
+                    self.failures.record(&key, Some(candidate), reason.clone(), log.clone(), now);
                 self.failures.set_log_tail(&key, log_tail);
                 // Its tag may have vanished during the build: the next poll must find out.
                 self.matched.forget(&key.recipe);
@@ -73,9 +76,10 @@ impl Farm {
                     if self.request_poll(&key.recipe) {
                         retry_after = Duration::ZERO;
                     }
-                } else if recipe.is_some_and(|recipe| recipe.stamp != job.recipe.stamp) && !self.options.once
+                } else if !self.options.once
+                    && (has_moved || recipe.is_some_and(|recipe| recipe.stamp != job.recipe.stamp))
                 {
-                    // The operator changed the recipe during the build.
+                    // The operator changed the recipe during the build, or the upstream moved the tag.
                     self.failures.retry_at_once(&key, now);
                     retry_after = Duration::ZERO;
                 }

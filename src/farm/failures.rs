@@ -7,7 +7,7 @@ use std::time::Duration;
 use peipkg_format::version::Version;
 
 use crate::farm::backoff;
-use crate::farm::events::JobKey;
+use crate::farm::events::{JobKey, ListedTag};
 use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
 
@@ -101,15 +101,17 @@ impl Failures {
         failure
     }
 
-    /// Records the tag of a version, which its upstream may have renamed.
-    pub(super) fn set_tag(&mut self, key: &JobKey, tag: &str) {
+    /// Records the tag of a version, which its upstream may have renamed, and what it points to. Returns
+    /// whether that is another commit than the one that failed.
+    pub(super) fn set_tag(&mut self, key: &JobKey, tag: &str, listed: ListedTag) -> bool {
         let of_recipe = self.by_recipe.get_mut(&key.recipe);
         let failure = of_recipe.and_then(|failures| failures.get_mut(&key.version));
-        if let Some(candidate) = failure.and_then(|failure| failure.candidate.as_mut())
-            && *candidate.tag != *tag
-        {
+        let Some(candidate) = failure.and_then(|failure| failure.candidate.as_mut()) else { return false };
+        if *candidate.tag != *tag {
             candidate.tag = tag.into();
         }
+        let before = candidate.listed.replace(listed);
+        before.is_some_and(|before| before.commit() != listed.commit())
     }
 
     /// Makes the retry of a version due.

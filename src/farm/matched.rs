@@ -110,9 +110,9 @@ pub(super) fn keep_newest(newest: &mut Option<Version>, version: &Version) {
     }
 }
 
-/// Returns a number that changes with the names or the order of the tags.
+/// Returns a number that changes with the names, the ids or the order of the tags.
 pub(super) fn fingerprint_of(tags: &Tags) -> u64 {
     let mut hasher = DefaultHasher::new();
-    tags.as_text().hash(&mut hasher);
+    tags.as_parts().hash(&mut hasher);
     hasher.finish()
 }

@@ -10,6 +10,7 @@ pub(crate) mod backoff;
 mod build_warnings;
 mod builds;
 mod calendar;
+pub(crate) mod commits;
 mod counted;
 pub(crate) mod events;
 mod failures;
@@ -20,6 +21,7 @@ mod matched;
 #[cfg(test)]
 mod model_tests;
 pub(crate) mod moment;
+mod moved_tags;
 pub(crate) mod plan;
 mod polls;
 pub(crate) mod progress;
@@ -34,7 +36,7 @@ mod tests;
 mod turns;
 mod upload_state;
 mod uploads;
-mod warnings;
+pub(crate) mod warnings;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -42,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use build_warnings::BuildWarnings;
+use commits::PublishedCommits;
 use counted::Counted;
 use events::{Effect, Event, JobKey, Notice, Warned};
 use failures::Failures;
@@ -130,6 +133,8 @@ pub(crate) struct Farm {
     paused_since: Option<Moment>,
     /// The builds in progress, the oldest first.
     flights: Vec<Flight>,
+    /// The commits from which the published versions were built.
+    commits: PublishedCommits,
     /// Why these tags are no versions, by redacted upstream and tag.
     not_commits: HashMap<(String, String), String>,
     upload: UploadState,
@@ -181,6 +186,7 @@ impl Farm {
             paused: BTreeSet::new(),
             paused_since: None,
             flights: Vec::new(),
+            commits: PublishedCommits::default(),
             not_commits: HashMap::new(),
             upload: UploadState::default(),
             stopping: None,
@@ -203,6 +209,7 @@ impl Farm {
             Event::ArchiveRead(read) => self.on_archive_read(read),
             Event::OutputsFound(found) => self.on_outputs_found(found, now, &mut effects),
             Event::NoCommitsFound(found) => self.on_no_commits_found(found),
+            Event::CommitsFound(commits) => self.commits = commits,
             Event::UploadOwed => self.owe_upload(now),
             Event::PollFinished { upstream, tags } => {
                 self.on_poll_finished(&upstream, tags, now, &mut effects);

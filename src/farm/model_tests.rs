@@ -249,7 +249,10 @@ impl World {
             ) => {
                 self.not_before.insert(key, self.now + retry_after.unwrap_or_default());
             }
-            Effect::Report(_) | Effect::InterruptPolls | Effect::InterruptJobs => {}
+            Effect::Report(_)
+            | Effect::RememberCommits(..)
+            | Effect::InterruptPolls
+            | Effect::InterruptJobs => {}
         }
     }
 

@@ -12,7 +12,7 @@ use peipkg_format::version::Version;
 use crate::farm::Farm;
 use crate::farm::events::{JobKey, Tags};
 use crate::farm::queue::MAX_WAITING;
-use crate::farm::warnings::RAISE_REVISION;
+use crate::farm::warnings::{RAISE_REVISION, moved};
 use crate::recipe::Recipe;
 use crate::recipe::tag_reader::{TagReader, TagVersion};
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -68,6 +68,8 @@ pub(crate) enum Action {
     Publish,
     /// Nothing: it is published.
     Published,
+    /// Nothing: it is published, and its tag moved since, as this says.
+    Moved(String),
     /// Nothing, for this reason.
     Skip(String),
 }
@@ -114,7 +116,8 @@ impl Farm {
         let reader = upstream.tag_reader();
         let mut firsts: HashMap<Version, &str> = HashMap::new();
         let mut plans = Vec::new();
-        for tag in tags.iter() {
+        let commits = self.commits.of(id);
+        for (tag, listed) in tags.listed() {
             let skip = |reason: String| (None, Action::Skip(reason));
             let meaning = self.meaning_of(&recipe, &reader, tag, |version| firsts.get(version).copied());
             let (version, action) = match meaning {
@@ -129,7 +132,13 @@ impl Farm {
                 Meaning::Unusable { reason, .. } => skip(reason),
                 Meaning::Version(version, presence) => {
                     firsts.insert(version.clone(), tag);
-                    let action = self.action_for(&recipe, &version, presence);
+                    let published = commits.get(version.as_str()).filter(|_| presence == Presence::Complete);
+                    let action = match published {
+                        Some(published) if *published != listed.commit() => {
+                            Action::Moved(moved(tag, *published, listed.commit()))
+                        }
+                        _ => self.action_for(&recipe, &version, presence),
+                    };
                     (Some(version), action)
                 }
             };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use peipkg_format::archive_index::Presence;
 use peipkg_format::version::Version;
 
-use crate::farm::events::{Effect, JobKey, NoCommit, Notice, PollError, PollFault, Tags};
+use crate::farm::events::{Effect, JobKey, ListedTag, NoCommit, Notice, PollError, PollFault, Tags};
 use crate::farm::matched::{fingerprint_of, keep_newest};
 use crate::farm::moment::Moment;
 use crate::farm::plan::Meaning;
@@ -70,7 +70,7 @@ impl Farm {
         match tags {
             Ok(tags) => {
                 for id in recipes {
-                    self.match_tags(&id, &tags, fingerprint, urgent, effects);
+                    self.match_tags(&id, &tags, fingerprint, urgent, now, effects);
                 }
             }
             Err(PollError { reason, .. }) => {
@@ -97,6 +97,7 @@ impl Farm {
         tags: &Tags,
         fingerprint: u64,
         urgent: bool,
+        now: Moment,
         effects: &mut Effects,
     ) {
         let Some(recipe) = self.roster.get(id) else { return };
@@ -117,7 +118,8 @@ impl Farm {
         let mut is_foreign = true;
         let mut absent = reader.possible_exclusions();
         let mut newest = None;
-        for tag in tags.iter() {
+        let mut published = Vec::new();
+        for (tag, listed) in tags.listed() {
             let first = |version: &Version| versions.get(version).map(|found| found.tag);
             let meaning = self.meaning_of(&recipe, &reader, tag, first);
             is_foreign &= meaning == Meaning::Foreign;
@@ -141,15 +143,19 @@ impl Farm {
             }
             match presence {
                 Presence::Partial => warnings.partly_published(&key, effects),
-                Presence::Complete => keep_newest(&mut newest, &key.version),
+                Presence::Complete => {
+                    published.push((key.version.clone(), tag, listed.commit()));
+                    keep_newest(&mut newest, &key.version);
+                }
                 Presence::Absent => {}
             }
             let is_under_way = presence == Presence::Absent && self.is_under_way(&key);
-            if is_under_way {
-                self.failures.set_tag(&key, tag);
+            if is_under_way && self.failures.set_tag(&key, tag, listed) {
+                // A failure of another commit says nothing about this one.
+                self.failures.retry_at_once(&key, now);
             }
             let is_to_build = presence == Presence::Absent && !is_under_way;
-            versions.insert(key.version, Found { tag, is_to_build });
+            versions.insert(key.version, Found { tag, listed, is_to_build });
         }
         if let Some(example) = tags.iter().last().filter(|_| is_foreign) {
             warnings.no_match(upstream.tag_pattern.as_str(), example, effects);
@@ -161,6 +167,7 @@ impl Farm {
             }
         }
         self.forget_vanished_failures(id, &versions);
+        self.compare_commits(id, published, &mut warnings, effects);
         let urgency = match (urgent && recipe.github_webhook, self.matched.is_whole(id)) {
             (false, _) => Urgency::None,
             (true, false) => Urgency::Newest,
@@ -171,8 +178,10 @@ impl Farm {
             versions.clear();
         }
         let candidates = versions.into_iter().filter(|(_, found)| found.is_to_build);
-        let candidates =
-            candidates.map(|(version, Found { tag, .. })| Candidate { tag: tag.into(), version });
+        let candidates = candidates.map(|(version, Found { tag, listed, .. })| {
+            let listed = Some(listed);
+            Candidate { tag: tag.into(), version, listed }
+        });
         let failures = &self.failures;
         let is_retry = |candidate: &Candidate| {
             failures.get(&JobKey { recipe: id.clone(), version: candidate.version.clone() }).is_some()
@@ -257,5 +266,6 @@ impl Farm {
 /// A version among an upstream's tags.
 struct Found<'a> {
     tag: &'a str,
+    listed: ListedTag,
     is_to_build: bool,
 }

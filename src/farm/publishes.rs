@@ -73,7 +73,9 @@ impl Farm {
 
     fn on_published(&mut self, running: Running, now: Moment, effects: &mut Effects) {
         self.publishing.rest_after(&running, now);
-        for PublishJob { outputs: PendingOutputs { key, directory, packages }, .. } in running.versions {
+        for PublishJob { outputs, .. } in running.versions {
+            self.remember_commit(&outputs);
+            let PendingOutputs { key, directory, packages, .. } = outputs;
             let build_started = self.publishing.finish(&directory);
             self.failures.remove(&key);
             self.archive.insert(&packages, &key.version);
@@ -153,6 +155,7 @@ impl Farm {
             self.warn_partly_published(key, effects);
             return;
         }
+        self.remember_commit(&outputs);
         // A publish that was cut short succeeded nevertheless: the remote may lack its packages.
         self.owe_upload(now);
         effects.report(Notice::AlreadyPublished { key });

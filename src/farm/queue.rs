@@ -10,6 +10,7 @@ use peipkg_format::sort;
 use peipkg_format::version::Version;
 
 use crate::farm::counted::Counted;
+use crate::farm::events::tags::ListedTag;
 use crate::farm::turns::Turns;
 
 /// How many versions of one recipe may wait. A hostile upstream could otherwise fill the memory;
@@ -23,6 +24,8 @@ pub(crate) struct Candidate {
     pub tag: Box<str>,
     /// The package version that the tag stands for.
     pub version: Version,
+    /// What the last listing showed of the tag; `None` if no listing did.
+    pub listed: Option<ListedTag>,
 }
 
 /// The versions of all recipes that wait to be built.
@@ -128,7 +131,7 @@ impl Queue {
     fn add(&mut self, recipe: &Arc<str>, candidate: Candidate, list: fn(&mut Lane) -> &mut Vec<Candidate>) {
         let mut lane = self.lanes.remove(recipe).unwrap_or_default();
         self.len -= lane.len();
-        if !lane.all().any(|other| *other == candidate) {
+        if !lane.all().any(|other| other.version == candidate.version) {
             let list = list(&mut lane);
             let place = list.partition_point(|other| order(other, &candidate).is_lt());
             list.insert(place, candidate);

@@ -5,6 +5,7 @@ mod failures;
 mod fairness;
 mod hooks;
 mod memory;
+mod moved;
 mod outputs;
 mod overtaken;
 mod pauses;
@@ -19,7 +20,7 @@ use peipkg_format::package::PackageName;
 
 use super::*;
 use crate::farm::events::{
-    Blame, BuildOutcome, PendingOutputs, PollError, PollFault, PublishOutcome, UploadOutcome,
+    Blame, BuildOutcome, PendingOutputs, PollError, PollFault, PublishOutcome, Tags, UploadOutcome,
 };
 use crate::farm::progress::Tally;
 
@@ -164,7 +165,7 @@ fn describe(effect: &Effect) -> Option<String> {
         Effect::InterruptPolls => "interrupt polls".into(),
         Effect::InterruptJobs => "interrupt jobs".into(),
         Effect::LoadRoster => "load roster".into(),
-        Effect::StartPoll(_) => return None,
+        Effect::StartPoll(_) | Effect::RememberCommits(..) => return None,
         Effect::Report(notice) => match notice {
             Notice::NoTagMatches { recipe, tag_pattern, example } => {
                 format!("{recipe}: no {tag_pattern} like {example}")
@@ -251,6 +252,7 @@ pub(super) fn outputs(recipe: &str, version: &str, packages: &[&str]) -> Pending
         directory: format!("{recipe}@{version}.0"),
         key: JobKey { recipe: recipe.into(), version: version.parse().unwrap() },
         packages: packages.iter().map(|name| package(name)).collect(),
+        built_from: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use peipkg_format::object_id::ObjectId;
 use peipkg_format::problem::excerpt;
 use peipkg_format::sort;
 use peipkg_format::version::Version;
@@ -20,6 +21,8 @@ pub(super) const EXCLUDE_NAMES_NO_TAG: &str = "exclude names no tag of the upstr
 pub(super) const TAG_SKIPPED: &str = "tag skipped";
 pub(super) const MORE_TAGS_SKIPPED: &str = "more tags skipped";
 pub(super) const PARTLY_PUBLISHED: &str = "version is only partly published, skipping it";
+pub(super) const TAG_MOVED: &str = "published tag moved";
+pub(super) const MORE_TAGS_MOVED: &str = "more published tags moved";
 pub(super) const VERSIONS_LEFT_OUT: &str = "too many versions wait, leaving the oldest to later polls";
 pub(super) const DEDUP_CHECK_FAILED: &str = "dedup check failed";
 
@@ -32,18 +35,21 @@ pub(super) struct Warnings<'a> {
     before: Warned,
     current: Warned,
     unnamed: usize,
+    /// How many published tags that moved are named, and how many are not.
+    moved: (usize, usize),
 }
 
 impl<'a> Warnings<'a> {
     /// Begins with the warnings of the last match.
     pub(super) fn new(recipe: &'a Arc<str>, before: Warned) -> Self {
-        Self { recipe, before, current: Warned::new(), unnamed: 0 }
+        Self { recipe, before, current: Warned::new(), unnamed: 0, moved: (0, 0) }
     }
 
     /// Records a warning. Returns whether the last match did not give it.
     fn is_new(&mut self, event: &'static str, subject: &str, detail: String) -> bool {
         let key = (event, Box::from(subject));
-        let is_new = !self.before.contains_key(&key);
+        // A tag may move again.
+        let is_new = self.before.get(&key).is_none_or(|before| event == TAG_MOVED && **before != *detail);
         self.current.insert(key, detail.into());
         is_new
     }
@@ -68,7 +74,7 @@ impl<'a> Warnings<'a> {
 
     /// Warns of a tag that matches, but cannot be built.
     pub(super) fn skipped(&mut self, tag: &str, reason: String, effects: &mut Effects) {
-        if self.current.len() >= NAMED_BAD_TAGS {
+        if self.current.len() - self.moved.0 >= NAMED_BAD_TAGS {
             self.unnamed += 1;
         } else if self.is_new(TAG_SKIPPED, tag, reason.clone()) {
             let (recipe, tag) = (self.recipe.clone(), tag.to_owned());
@@ -83,6 +89,30 @@ impl<'a> Warnings<'a> {
         }
     }
 
+    /// Compares the commit of a published version with the one that its tag has now. Warns if they
+    /// differ, and tells when they no longer do.
+    pub(super) fn compare(
+        &mut self,
+        key: &JobKey,
+        tag: &str,
+        (published, listed): (ObjectId, ObjectId),
+        effects: &mut Effects,
+    ) {
+        let (subject, tag) = (key.version.as_str(), tag.to_owned());
+        if published == listed {
+            if self.before.contains_key(&(TAG_MOVED, subject.into())) {
+                effects.report(Notice::TagMovedBack { key: key.clone(), tag });
+            }
+        } else if self.moved.0 >= NAMED_BAD_TAGS {
+            self.moved.1 += 1;
+        } else {
+            self.moved.0 += 1;
+            if self.is_new(TAG_MOVED, subject, moved(&tag, published, listed)) {
+                effects.report(Notice::TagMoved { key: key.clone(), tag, published, listed });
+            }
+        }
+    }
+
     /// Warns of versions that the queue has no room for, at each match: their number tells how it goes.
     pub(super) fn left_out(&mut self, versions: usize, effects: &mut Effects) {
         if versions > 0 {
@@ -93,12 +123,21 @@ impl<'a> Warnings<'a> {
 
     /// Warns of the unnamed tags. Returns all warnings, for the next match.
     pub(super) fn finish(mut self, effects: &mut Effects) -> Warned {
+        let moved = self.moved.1;
+        if moved > 0 && self.is_new(MORE_TAGS_MOVED, &moved.to_string(), String::new()) {
+            effects.report(Notice::MoreTagsMoved { recipe: self.recipe.clone(), count: moved });
+        }
         let count = self.unnamed;
         if count > 0 && self.is_new(MORE_TAGS_SKIPPED, &count.to_string(), String::new()) {
             effects.report(Notice::MoreTagsSkipped { recipe: self.recipe.clone(), count });
         }
         self.current
     }
+}
+
+/// Says that the tag of a published version moved.
+pub(crate) fn moved(tag: &str, published: ObjectId, listed: ObjectId) -> String {
+    format!("tag {} moved: commit {published} is published, the tag is now at {listed}", excerpt(tag))
 }
 
 /// Whether an event may flood the list, and tells of one tag or file only. Such warnings come last.

@@ -1,6 +1,7 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
-//! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`].
+//! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`],
+//!   [`object_id`].
 //! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`repository_layout`] and
 //!   [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
 //!   entry's file is.
@@ -19,6 +20,7 @@ pub mod dsse;
 pub mod duration;
 pub mod hex;
 pub mod index_reader;
+pub mod object_id;
 pub mod package;
 pub mod package_url;
 pub mod problem;

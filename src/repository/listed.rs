@@ -162,7 +162,12 @@ mod tests {
     fn outputs(names: &[&str], version: &str, architecture: &str) -> PendingOutputs {
         let package = |name: &&str| PackageName { name: (*name).into(), architecture: architecture.into() };
         let key = JobKey { recipe: "r".into(), version: version.parse().unwrap() };
-        PendingOutputs { directory: String::new(), key, packages: names.iter().map(package).collect() }
+        PendingOutputs {
+            directory: String::new(),
+            key,
+            packages: names.iter().map(package).collect(),
+            built_from: None,
+        }
     }
 
     /// Checks which of the packages of `outputs` are not found.

@@ -174,7 +174,8 @@ impl Repository {
         let gathered = paths.iter().try_for_each(|path| {
             link_or_copy(path, &packages.join(path.file_name().unwrap_or_default())).map_err(at(path))
         });
-        let added = gathered.and_then(|()| self.pending.add_from(&staged, &key, &recipe.packages, true));
+        let added =
+            gathered.and_then(|()| self.pending.add_from(&staged, &key, &recipe.packages, None, true));
         let outputs = added.inspect_err(|_| durable::clear(&staged))?;
         for path in &paths {
             fs::remove_file(path).map_err(at(path))?;
@@ -217,7 +218,7 @@ fn parse(file_name: &OsStr) -> Option<(PackageName, Version)> {
 /// A loose package as an output of no build, to look for its entry.
 fn outputs_of(package: PackageName, version: Version) -> PendingOutputs {
     let key = JobKey { recipe: "".into(), version };
-    PendingOutputs { directory: String::new(), key, packages: vec![package] }
+    PendingOutputs { directory: String::new(), key, packages: vec![package], built_from: None }
 }
 
 /// Brings the bytes of `from` to `to`, which may be on another file system, and keeps `from`.

@@ -18,6 +18,8 @@ pub(crate) mod pending;
 mod provenance;
 pub(crate) mod publish;
 pub(crate) mod published;
+pub(crate) mod published_commits;
+mod recorded_commits;
 mod same_bytes;
 mod saved_indexes;
 pub(crate) mod settle;

@@ -27,7 +27,8 @@ use peipkg_format::sidecars::is_package;
 use peipkg_format::sort;
 use serde::{Deserialize, Serialize};
 
-use crate::farm::events::{JobKey, PendingOutputs};
+use crate::farm::events::{BuiltFrom, JobKey, PendingOutputs};
+use crate::repository::published_commits;
 use crate::state::durable::{self, FileError, at};
 use crate::state::state_dir::StateDir;
 use crate::state::troubles;
@@ -46,6 +47,11 @@ struct JobFile {
     recipe: String,
     version: String,
     packages: Vec<(String, String)>,
+    /// The upstream's tag and its commit, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
     /// Whether the packages were loose: nobody saw them leave a build.
     #[serde(default, skip_serializing_if = "is_false")]
     loose: bool,
@@ -78,8 +84,9 @@ impl Pending {
         staged: &Path,
         key: &JobKey,
         packages: &[PackageName],
+        built_from: Option<BuiltFrom>,
     ) -> Result<PendingOutputs, FileError> {
-        self.add_from(staged, key, packages, false)
+        self.add_from(staged, key, packages, built_from, false)
     }
 
     /// As [`Pending::add`]; says whether the packages were loose.
@@ -88,12 +95,15 @@ impl Pending {
         staged: &Path,
         key: &JobKey,
         packages: &[PackageName],
+        built_from: Option<BuiltFrom>,
         loose: bool,
     ) -> Result<PendingOutputs, FileError> {
         let job = JobFile {
             recipe: key.recipe.to_string(),
             version: key.version.to_string(),
             packages: packages.iter().map(|p| (p.name.clone(), p.architecture.clone())).collect(),
+            tag: built_from.as_ref().map(|from| from.tag.clone()),
+            commit: built_from.as_ref().map(|from| from.commit.to_string()),
             loose,
         };
         let job_file = staged.join(JOB_FILE);
@@ -121,7 +131,8 @@ impl Pending {
                 warn!(path, error:%; "cannot sync pending packages");
                 troubles::begin("cannot sync pending packages", &path, &error);
             }
-            return Ok(PendingOutputs { directory, key: key.clone(), packages: packages.to_vec() });
+            let (key, packages) = (key.clone(), packages.to_vec());
+            return Ok(PendingOutputs { directory, key, packages, built_from });
         }
     }
 
@@ -183,9 +194,10 @@ impl Pending {
         self.path_of(directory).join(PROVENANCE_FILE)
     }
 
-    /// Removes packages that are published. Moves them out of `publish/` in one step first: the
-    /// next start could not read a directory that is half removed.
+    /// Remembers the commit of packages that are published, and removes them. Moves them out of
+    /// `publish/` in one step first: the next start could not read a directory that is half removed.
     pub(crate) fn discard(&self, outputs: &PendingOutputs) {
+        published_commits::add(&self.state.published_commits(), outputs);
         let path = self.path_of(&outputs.directory);
         // `stage/` may be another file system.
         let doomed = self.path_of(&hidden(&outputs.directory));
@@ -247,5 +259,7 @@ pub(crate) fn read_job(directory: &str, json: &[u8]) -> io::Result<PendingOutput
     let key = JobKey { recipe: job.recipe.into(), version };
     let name = |(name, architecture)| PackageName { name, architecture };
     let packages = job.packages.into_iter().map(name).collect();
-    Ok(PendingOutputs { directory: directory.to_owned(), key, packages })
+    let commit = job.commit.map(|commit| commit.parse()).transpose().map_err(io::Error::other)?;
+    let built_from = job.tag.zip(commit).map(|(tag, commit)| BuiltFrom { tag, commit });
+    Ok(PendingOutputs { directory: directory.to_owned(), key, packages, built_from })
 }

@@ -85,7 +85,7 @@ impl Bench {
             let file_name = package.file_name(&key.version);
             fs::write(staged.join("packages").join(&file_name), file_name).unwrap();
         }
-        self.repository.pending.add(&staged, &key, &packages).unwrap()
+        self.repository.pending.add(&staged, &key, &packages, None).unwrap()
     }
 
     fn hook(&self, name: &str, script: &str) {

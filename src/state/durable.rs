@@ -1,14 +1,14 @@
 //! Writes files that survive a power cut, and removes files. Must not know any particular file.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use log::warn;
 use peipkg_format::regular_file::open_to_sync;
 use peipkg_format::remove_tree::remove_directory;
-use rustix::fs::syncfs;
+use rustix::fs::{OFlags, syncfs};
 
 use crate::state::troubles;
 
@@ -108,6 +108,31 @@ pub(crate) fn replace_through(
         let _ = fs::remove_file(temporary);
     }
     written
+}
+
+/// Adds `bytes` to the file at `path`, which it creates if there is none, by one write. Syncs them if they
+/// must survive a power cut. A link, a FIFO or a device at `path` is an error, and never blocks.
+///
+/// # Errors
+/// When the file system refuses; a part may be written.
+pub(crate) fn append(path: &Path, bytes: &[u8], is_synced: bool) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let options = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
+        .clone();
+    let mut file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+    }
+    file.write_all(bytes)?;
+    if is_synced {
+        file.sync_all()?;
+        sync_parent(path)?;
+    }
+    Ok(())
 }
 
 /// Copies the rest of `from` to a synced file at `path`, and returns its length. The kernel copies: where

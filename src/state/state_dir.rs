@@ -247,6 +247,11 @@ impl StateDir {
         self.root.join("not-commits.json")
     }
 
+    /// The commits from which the published versions were built.
+    pub(crate) fn published_commits(&self) -> PathBuf {
+        self.root.join("published-commits")
+    }
+
     /// The file with which an operator holds all builds.
     pub(crate) fn pause(&self) -> PathBuf {
         self.root.join("pause")

@@ -21,12 +21,14 @@ use crate::upstream::listing::{ls_remote, retry_after};
 /// The time between SIGTERM and SIGKILL for a listing: git has nothing to clean up.
 const LISTING_GRACE: Duration = Duration::from_secs(1);
 
-/// The longest listing accepted, in bytes: about 250,000 tags. Each poller holds one in memory.
-const MAX_LISTING: usize = 16 * 1024 * 1024;
+/// The longest listing accepted, in bytes: about 250,000 annotated tags, each of which has two lines.
+/// Each poller holds one in memory.
+const MAX_LISTING: usize = 36 * 1024 * 1024;
 
-/// The memory that each process of a listing by git may allocate, in bytes: enough for the longest
-/// listing accepted, of which two processes hold the refs, and little enough for all pollers at once.
-const LISTING_MEMORY: u64 = 144 * 1024 * 1024;
+/// The memory that the processes of a listing by git may allocate, each and together, in bytes: enough
+/// for 250,000 annotated tags, of which git holds two refs each, and little enough for all pollers at
+/// once. Over HTTP without protocol version 2 two processes hold the refs, and half as many tags fit.
+const LISTING_MEMORY: u64 = 208 * 1024 * 1024;
 
 /// The most threads that git unpacks with. Each has a stack and a cache of its own.
 const MAX_THREADS: usize = 4;
@@ -213,8 +215,7 @@ impl Git {
         let program = git_access::grant(without_repository(self.program(interrupt)), url);
         let program = program.memory_limit(self.listing_memory());
         let program = program.deadline(Some(limit)).grace(LISTING_GRACE).capture_stdout(MAX_LISTING);
-        let output =
-            program.args(["ls-remote", "--tags", "--refs", "--", &git_access::name(url)]).run(interrupt);
+        let output = program.args(["ls-remote", "--tags", "--", &git_access::name(url)]).run(interrupt);
         output
             .map_err(GitError::from)
             .and_then(|output| {

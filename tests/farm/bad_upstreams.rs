@@ -90,7 +90,7 @@ fn listing_upstream_is_silent_times_out() {
 #[test]
 fn listing_answer_is_endless_is_cut_off() {
     let (http, url) = server();
-    let too_long = "the answer is longer than 16 MiB";
+    let too_long = "the answer is longer than 32 MiB";
     // A packet of 60,000 bytes, again and again; a page that never ends; no packet at all.
     let faults = [
         endless(ADVERTISEMENT, "000eversion 2\nea60"),
@@ -321,7 +321,7 @@ fn upstreams_bad_warn_once_each_and_the_others_are_built() {
         ("file", "redirected to file:///etc/passwd"),
         ("short", "closed the connection"),
         ("none", "git ls-remote"),
-        ("endless", "longer than 16 MiB"),
+        ("endless", "longer than 32 MiB"),
     ];
     let (_http, url) = server();
     let mut servers = Vec::new();

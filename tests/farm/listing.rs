@@ -1,5 +1,6 @@
 //! Listing natively and by git: the same tags, within the same limits.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,13 +12,14 @@ use peipkg_manager::Git;
 use peipkg_manager::Interrupt;
 use peipkg_manager::PollFault;
 use peipkg_manager::smart_http::{self, NativeError};
-use peipkg_manager::{LISTING_DEADLINE, Lister, ref_name};
+use peipkg_manager::{LISTING_DEADLINE, ListedTag, Lister, Tags, ref_name};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, git_command, run};
 use crate::support::optional::find_program;
 use crate::support::recipes::Recipe;
 use crate::support::smart_http::{Fault, RESULT, SmartHttp};
+use crate::support::static_files::StaticFiles;
 
 /// A git that records its arguments in `git.log` beside its directory, and then becomes the real
 /// one.
@@ -26,24 +28,87 @@ const NOTING_GIT: &str = "#!/bin/sh\necho \"$*\" >> \"$(dirname \"$0\")/../git.l
 /// A pattern that matches no tag, so that nothing is built.
 const NOTHING: &str = "^nothing-(.*)$";
 
+/// Returns each tag as `<name> <object id>[ <peeled id>]`, as git shows it.
 fn by_git(url: &str) -> Vec<String> {
-    let listing = run(git_command(Path::new("/")).args(["ls-remote", "--tags", "--refs", "--", url]));
-    let name = |line: &str| line.split_once("\trefs/tags/").expect("a tag").1.to_owned();
-    listing.lines().map(name).collect()
+    let git = |options: &[&str]| {
+        let listing = run(git_command(Path::new("/")).arg("ls-remote").args(options).args(["--", url]));
+        let of_line = |line: &str| {
+            let (id, name) = line.split_once("\trefs/tags/").expect("a tag");
+            (name.to_owned(), id.to_owned())
+        };
+        listing.lines().map(of_line).collect::<Vec<_>>()
+    };
+    let all: HashMap<String, String> = git(&["--tags"]).into_iter().collect();
+    let show = |(name, id): (String, String)| match all.get(&format!("{name}^{{}}")) {
+        Some(peeled) => format!("{name} {id} {peeled}"),
+        None => format!("{name} {id}"),
+    };
+    git(&["--tags", "--refs"]).into_iter().map(show).collect()
+}
+
+/// Returns each tag as [`by_git`] does.
+fn show(tags: &Tags) -> Vec<String> {
+    let show = |(name, tag): (&str, ListedTag)| {
+        let ids = [Some(tag.object), tag.peeled];
+        ids.iter().flatten().fold(name.to_owned(), |text, id| format!("{text} {id}"))
+    };
+    tags.listed().map(show).collect()
 }
 
 fn natively(url: &str) -> Result<Vec<String>, NativeError> {
     let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
     let url = url.parse().unwrap();
     let tags = client.list_tags(&url, Instant::now(), |_| Ok(()), &Interrupt::new().unwrap())?;
-    Ok(tags.iter().map(str::to_owned).collect())
+    Ok(show(&tags))
+}
+
+/// Lists by our `git ls-remote`.
+fn by_our_git(url: &str) -> Vec<String> {
+    let git = Git::new(find_program("git").expect("git is on the PATH"), std::env::temp_dir());
+    show(&git.list_tags(&url.parse().unwrap(), LISTING_DEADLINE, &Interrupt::new().unwrap()).unwrap())
 }
 
 #[track_caller]
 fn check_same(url: &str, count: usize) {
     let tags = natively(url).unwrap();
-    assert_eq!(tags, by_git(url), "{url}");
+    assert!(tags == by_git(url) && tags == by_our_git(url), "{url}");
     assert_eq!(tags.len(), count, "{url}");
+}
+
+#[test]
+fn listing_shows_the_commits_of_tags_on_every_way() {
+    for repo in [GitRepo::new(), GitRepo::sha256()] {
+        let first = repo.commit(&[("a", "1")], "2026-01-01T00:00:00Z");
+        repo.tag_light("v1");
+        repo.tag_annotated("v2", "2026-01-02T00:00:00Z");
+        repo.git(&["tag", "--annotate", "--message", "a tag of a tag", "v3", "v2"]);
+        let object = |tag: &str| repo.git(&["rev-parse", &format!("refs/tags/{tag}")]);
+        let (second, third) = (object("v2"), object("v3"));
+        let expected = [format!("v1 {first}"), format!("v2 {second} {first}"), format!("v3 {third} {first}")];
+        repo.git(&["update-server-info"]);
+        let (http, files) = (SmartHttp::new(), StaticFiles::serve(&repo.git_dir(), "/a.git/"));
+        let smart = http.serve("a.git", &repo);
+        assert_eq!(natively(&smart).unwrap(), expected);
+        let dumb = files.url();
+        for url in [&smart, &repo.file_url(), dumb.trim_end_matches('/')] {
+            assert_eq!(by_our_git(url), expected, "{url}");
+        }
+    }
+}
+
+#[test]
+fn listing_of_250_000_annotated_tags_fits_both_ways() {
+    let repo = GitRepo::program(&[]);
+    repo.commit(&[], "2026-01-01T00:00:00Z");
+    repo.tag_annotated("a", "2026-01-02T00:00:00Z");
+    let (object, commit) = (repo.git(&["rev-parse", "refs/tags/a"]), repo.head());
+    let lines = (0..250_000).map(|n| format!("{object} refs/tags/release-{n:06}.0\n^{commit}\n"));
+    let text = format!("# pack-refs with: peeled fully-peeled sorted \n{}", lines.collect::<String>());
+    fs::write(repo.git_dir().join("packed-refs"), text).unwrap();
+    let natively = natively(&SmartHttp::new().serve("many.git", &repo)).unwrap();
+    assert_eq!(natively.len(), 250_001);
+    assert_eq!(natively[0], format!("a {object} {commit}"));
+    assert!(natively == by_our_git(&repo.file_url()));
 }
 
 #[test]
@@ -93,7 +158,11 @@ fn listing_drops_names_that_git_refuses_both_ways() {
     }
     body.push_str("0000");
     http.fault_second("odd.git", Fault::Answer { content_type: RESULT.to_owned(), body: body.into_bytes() });
-    check_same(&url, 3);
+    // A ref named like a second line is one to git, and none to us.
+    let names = |tags: Vec<String>| tags.iter().map(|tag| tag[..tag.find(' ').unwrap()].to_owned()).collect();
+    let natively: Vec<String> = names(natively(&url).unwrap());
+    assert_eq!(natively, ["v1", "a/b", "f@"]);
+    assert_eq!((names(by_git(&url)), names(by_our_git(&url))), (natively.clone(), natively));
 }
 
 #[test]

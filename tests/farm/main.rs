@@ -45,6 +45,7 @@ mod long_index;
 mod loose_packages;
 mod manual;
 mod metrics;
+mod moved_tags;
 mod no_files;
 mod notifying;
 mod odd_files;

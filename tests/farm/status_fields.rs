@@ -42,6 +42,7 @@ const MOMENTS: [(&str, &str); 26] = [
     ("http gate failed", "there is no `/status` any more"),
     ("builds go on", "all is well again"),
     ("waiting for the program of [notify]", "the manager ends"),
+    ("published tag points back", "all is well again"),
     ("stopping before all notifications are sent", "the manager ends"),
     ("cannot reach the service manager", "one message"),
     ("peipkg-manager stopped", "the manager ends"),

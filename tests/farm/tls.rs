@@ -102,7 +102,7 @@ fn list(url: &str) -> Result<Tags, smart_http::NativeError> {
 #[test]
 fn certificate_trusted_is_accepted() {
     if let Ok(url) = std::env::var(URL) {
-        assert_eq!(list(&url).unwrap(), ["v1"].into_iter().collect());
+        assert!(list(&url).unwrap().iter().eq(["v1"]));
         return;
     }
     let directory = TempDir::with_prefix("tls-").unwrap();
@@ -142,11 +142,8 @@ fn connection_tls_refuses_is_left_to_git() {
         let client = smart_http::SmartHttp::new(1, LISTING_DEADLINE);
         check_left_to_git(&list_once(&client, &url), "the system has no trusted certificates");
         std::fs::copy(store.with_file_name("cert.pem"), store).unwrap();
-        assert_eq!(
-            list_once(&client, &url).unwrap(),
-            ["v1"].into_iter().collect(),
-            "the failed reading of the trust store was cached"
-        );
+        let tags = list_once(&client, &url).expect("the failed reading of the trust store is not cached");
+        assert!(tags.iter().eq(["v1"]));
         check_left_to_git(&list_once(&client, &closing), "");
         return;
     }

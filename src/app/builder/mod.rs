@@ -22,7 +22,7 @@ use crate::app::builder::provenance::Inputs;
 use crate::app::builder::tool::check_outputs;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
-use crate::farm::events::{BuildJob, BuildOutcome, Event, NoCommit, PendingOutputs, Warning};
+use crate::farm::events::{BuildJob, BuildOutcome, BuiltFrom, Event, NoCommit, PendingOutputs, Warning};
 use crate::state::durable::at;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
@@ -160,7 +160,9 @@ impl Builder {
         check_outputs(job, &packages)?;
         self.write_provenance(job, &inputs, &fetched.commit, &out)?;
         let pending = self.repository.pending();
-        pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
+        let commit = fetched.commit.id.parse().ok();
+        let built_from = commit.map(|commit| BuiltFrom { tag: job.candidate.tag.clone(), commit });
+        pending.add(&out, &job.key(), &job.recipe.packages, built_from).map_err(BuildError::Keep)
     }
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use peipkg_format::object_id::ObjectId;
 use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
 
@@ -69,6 +70,18 @@ pub(crate) struct PendingOutputs {
     pub key: JobKey,
     /// The packages among them.
     pub packages: Vec<PackageName>,
+    /// The source that they were built from; `None` if nobody knows: they were loose, or an earlier
+    /// manager built them.
+    pub built_from: Option<BuiltFrom>,
+}
+
+/// The source of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BuiltFrom {
+    /// The upstream's tag, without `refs/tags/`.
+    pub tag: Box<str>,
+    /// The commit that was fetched.
+    pub commit: ObjectId,
 }
 
 /// One version of a publish.

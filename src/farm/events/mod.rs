@@ -4,22 +4,26 @@
 mod jobs;
 mod notices;
 mod polls;
-mod tags;
+pub(in crate::farm) mod tags;
 mod warnings;
 
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Archive;
+use peipkg_format::object_id::ObjectId;
 use peipkg_format::problem::Problem;
+use peipkg_format::version::Version;
 
+use crate::farm::commits::PublishedCommits;
 pub(crate) use crate::farm::events::jobs::{
-    Blame, BuildJob, BuildOutcome, FETCH_AHEAD, JobKey, PendingOutputs, PublishJob, PublishOutcome,
-    UploadOutcome,
+    Blame, BuildJob, BuildOutcome, BuiltFrom, FETCH_AHEAD, JobKey, PendingOutputs, PublishJob,
+    PublishOutcome, UploadOutcome,
 };
 pub(crate) use crate::farm::events::notices::Notice;
 pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
-pub use crate::farm::events::tags::Tags;
+pub(crate) use crate::farm::events::tags::push_ids;
+pub use crate::farm::events::tags::{ListedTag, Tags};
 pub(crate) use crate::farm::events::warnings::{Warned, Warning};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -37,6 +41,8 @@ pub(crate) enum Event {
     OutputsFound(Vec<PendingOutputs>),
     /// Earlier runs found that these tags name no commit.
     NoCommitsFound(Vec<NoCommit>),
+    /// Earlier runs have built the published versions from these commits.
+    CommitsFound(PublishedCommits),
     /// The remote lacks something that an earlier run published.
     UploadOwed,
     /// A listing has ended: the names of all tags, or why it failed.
@@ -121,6 +127,9 @@ pub(crate) enum Effect {
     StartUpload,
     /// Remove pending outputs that turned out to be published.
     DiscardOutputs(PendingOutputs),
+    /// Remember the commits of versions of this recipe that were published before, as a listing shows
+    /// them.
+    RememberCommits(Arc<str>, Vec<(Version, ObjectId)>),
     /// Read the recipes; answer with [`Event::RosterLoaded`].
     LoadRoster,
     /// End the polls in progress.

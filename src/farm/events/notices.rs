@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peipkg_format::object_id::ObjectId;
 use peipkg_format::problem::Problem;
 
 use super::jobs::JobKey;
@@ -68,6 +69,20 @@ pub(crate) enum Notice {
     },
     PartlyPublished {
         key: JobKey,
+    },
+    TagMoved {
+        key: JobKey,
+        tag: String,
+        published: ObjectId,
+        listed: ObjectId,
+    },
+    MoreTagsMoved {
+        recipe: Arc<str>,
+        count: usize,
+    },
+    TagMovedBack {
+        key: JobKey,
+        tag: String,
     },
     DedupCheckFailed {
         recipe: Arc<str>,

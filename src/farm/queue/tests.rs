@@ -3,7 +3,11 @@
 use super::*;
 
 fn candidate(version: &str) -> Candidate {
-    Candidate { tag: format!("v{version}").into(), version: format!("{version}-1").parse().unwrap() }
+    Candidate {
+        tag: format!("v{version}").into(),
+        version: format!("{version}-1").parse().unwrap(),
+        listed: None,
+    }
 }
 
 fn candidates(versions: &[&str]) -> Vec<Candidate> {

@@ -52,7 +52,7 @@ pub(crate) struct Member {
 }
 
 impl From<&PendingOutputs> for Member {
-    fn from(PendingOutputs { directory, key, packages }: &PendingOutputs) -> Self {
+    fn from(PendingOutputs { directory, key, packages, .. }: &PendingOutputs) -> Self {
         let version = key.version.as_str();
         let packages = packages.iter().map(|p| (p.name.clone(), version.to_owned(), p.architecture.clone()));
         Self { directory: directory.clone(), packages: packages.collect() }

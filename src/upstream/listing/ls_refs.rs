@@ -1,12 +1,15 @@
 //! The messages that list tags in git's protocol version 2 (gitprotocol-v2, "Capability
 //! Advertisement" and "ls-refs"). Pure: bytes in, tags out.
 //!
-//! The request asks for no peeled objects and symbolic refs: a listing needs only names.
+//! The request asks for peeled objects, so that one listing shows the commits of annotated tags, and for
+//! no symbolic refs.
 
 use std::borrow::Cow;
 use std::io::Read;
 
-use crate::farm::events::Tags;
+use peipkg_format::object_id::{ObjectId, SHA1, SHA256};
+
+use crate::farm::events::{ListedTag, Tags};
 use crate::upstream::listing::pkt_line::{self, Packet, PacketError, Packets};
 use crate::upstream::listing::ref_name;
 
@@ -115,6 +118,7 @@ pub(crate) fn request(server: Server) -> Vec<u8> {
         None => {}
     }
     pkt_line::write_delimiter(&mut body);
+    pkt_line::write(&mut body, b"peel\n");
     pkt_line::write(&mut body, &[b"ref-prefix ", NAMESPACE, b"\n"].concat());
     pkt_line::write_flush(&mut body);
     body
@@ -127,17 +131,17 @@ pub(crate) fn request(server: Server) -> Vec<u8> {
 /// # Errors
 /// When the answer breaks the protocol.
 pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Tags, AnswerError> {
-    let digits = match server.object_format {
-        None | Some(ObjectFormat::Sha1) => 40,
-        Some(ObjectFormat::Sha256) => 64,
+    let length = match server.object_format {
+        None | Some(ObjectFormat::Sha1) => SHA1,
+        Some(ObjectFormat::Sha256) => SHA256,
     };
     let mut packets = Packets::new(reader);
     let mut tags = Tags::default();
     loop {
         match packets.next_packet()? {
             Some(Packet::Data(line)) => {
-                if let Some(tag) = parse_ref(line, digits)? {
-                    tags.push(&tag);
+                if let Some((name, tag)) = parse_ref(line, length)? {
+                    tags.push(&name, tag);
                 }
             }
             Some(Packet::Flush) => break,
@@ -146,27 +150,33 @@ pub(crate) fn read_tags(reader: impl Read, server: Server) -> Result<Tags, Answe
         }
     }
     packets.expect_end()?;
+    tags.shrink();
     Ok(tags)
 }
 
-/// Reads `<object id> SP <name> [SP <attribute>]…`. Returns `None` if the ref is not a tag.
-fn parse_ref(line: &[u8], digits: usize) -> Result<Option<Cow<'_, str>>, AnswerError> {
-    let is_id = |id: &[u8]| id.len() == digits && id.iter().all(u8::is_ascii_hexdigit);
-    let mut fields = line.split(|byte| *byte == b' ');
-    let (Some(id), Some(name)) = (fields.next(), fields.next()) else {
-        return Err(not_understood(format!("{:?} is not a ref", pkt_line::one_line(line))));
+/// Reads `<object id> SP <name> [SP <attribute>]…`, where an id has `length` bytes. Returns `None` if
+/// the ref is not a tag.
+fn parse_ref(line: &[u8], length: usize) -> Result<Option<(Cow<'_, str>, ListedTag)>, AnswerError> {
+    let no_ref = || not_understood(format!("{:?} is not a ref", pkt_line::one_line(line)));
+    let id = |hex: &[u8]| {
+        let id = ObjectId::from_hex(hex).filter(|id| id.as_bytes().len() == length);
+        id.ok_or_else(no_ref)
     };
-    if id == b"unborn" {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let (Some(object), Some(name)) = (fields.next(), fields.next()) else { return Err(no_ref()) };
+    if object == b"unborn" {
         return Ok(None);
     }
+    let object = id(object)?;
     let mut peeled = fields.filter_map(|field| field.strip_prefix(b"peeled:"));
+    let tag = ListedTag { object, peeled: peeled.next().map(id).transpose()? };
     // git, written in C, would read only up to a zero byte and find another name than we do.
-    if !is_id(id) || !peeled.all(is_id) || line.contains(&0) {
-        return Err(not_understood(format!("{:?} is not a ref", pkt_line::one_line(line))));
+    if peeled.next().is_some() || line.contains(&0) {
+        return Err(no_ref());
     }
-    let Some(tag) = name.strip_prefix(NAMESPACE) else { return Ok(None) };
+    let Some(name_of_tag) = name.strip_prefix(NAMESPACE) else { return Ok(None) };
     let is_valid = ref_name::is_valid(&name[b"refs/".len()..]);
-    Ok(is_valid.then(|| String::from_utf8_lossy(tag)))
+    Ok(is_valid.then(|| (String::from_utf8_lossy(name_of_tag), tag)))
 }
 
 fn parse_format(format: &[u8]) -> Result<ObjectFormat, AnswerError> {

@@ -33,9 +33,9 @@ use crate::upstream::listing::one_request::OneRequest;
 use crate::upstream::listing::pkt_line;
 use crate::upstream::listing::{refusal, retry_after};
 
-/// The longest answer, in bytes: about 250,000 tags. Each poller may read one at the same time and
-/// holds its tags in memory.
-const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+/// The longest answer, in bytes: about 250,000 annotated tags, whose lines have two ids. Each poller
+/// may read one at the same time and holds its tags in memory, in half of the bytes.
+const MAX_ANSWER: u64 = 32 * 1024 * 1024;
 
 /// As many redirects as git follows.
 const MAX_REDIRECTS: u32 = 20;

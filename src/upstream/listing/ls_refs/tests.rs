@@ -61,15 +61,17 @@ fn advertisement_of_version_2_is_read_and_others_are_refused() {
 #[test]
 fn request_repeats_the_object_format_of_the_server() {
     let text = |format| String::from_utf8(request(Server { object_format: format })).unwrap();
-    assert_eq!(text(None), "0014command=ls-refs\n0001001aref-prefix refs/tags/\n0000");
-    let sha256 = "0014command=ls-refs\n0019object-format=sha256\n0001001aref-prefix refs/tags/\n0000";
+    assert_eq!(text(None), "0014command=ls-refs\n00010009peel\n001aref-prefix refs/tags/\n0000");
+    let sha256 =
+        "0014command=ls-refs\n0019object-format=sha256\n00010009peel\n001aref-prefix refs/tags/\n0000";
     assert_eq!(text(Some(ObjectFormat::Sha256)), sha256);
 }
 
 #[track_caller]
 fn check_tags(lines: &[&str], expected: Result<&[&str], &str>) {
     let found = read_tags(packets(lines).as_slice(), PLAIN).map_err(|error| error.to_string());
-    let expected = expected.map(|tags| tags.iter().collect());
+    let found = found.map(|tags| tags.iter().map(str::to_owned).collect::<Vec<_>>());
+    let expected = expected.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
     assert_eq!(found, expected.map_err(str::to_owned));
 }
 
@@ -92,6 +94,8 @@ fn listing_is_tags_in_the_order_of_the_server() {
     bad(&format!("{ID}0 refs/tags/v1\n"));
     bad(&format!("x{} refs/tags/v1\n", &ID[1..]));
     bad(&line("refs/tags/v1 peeled:1"));
+    bad(&line(&format!("refs/tags/v1 peeled:{ID}{}", &ID[..24])));
+    bad(&line(&format!("refs/tags/v1 peeled:{ID} peeled:{ID}")));
     bad(&line("refs/tags/v1\0x"));
     let unended = Err("the answer is not understood: the refs do not end with a flush packet");
     check_tags(&[&line("refs/tags/v1")], Err("the answer ends before it is complete"));
@@ -102,11 +106,26 @@ fn listing_is_tags_in_the_order_of_the_server() {
 }
 
 #[test]
-fn listing_of_sha256_has_longer_ids() {
-    let server = Server { object_format: Some(ObjectFormat::Sha256) };
-    let line = format!("{ID}{} refs/tags/v1\n", &ID[..24]);
-    assert_eq!(read_tags(packets(&[&line, "-"]).as_slice(), server).unwrap(), ["v1"].into_iter().collect());
-    assert!(read_tags(packets(&[&line, "-"]).as_slice(), PLAIN).is_err());
+fn listing_has_the_ids_of_each_tag() {
+    let other = ID.replace('0', "F");
+    for (format, padding) in [(None, 0), (Some(ObjectFormat::Sha1), 0), (Some(ObjectFormat::Sha256), 24)] {
+        let server = Server { object_format: format };
+        let (id, other) = (format!("{ID}{}", &ID[..padding]), format!("{other}{}", &ID[..padding]));
+        let lines = [
+            format!("{id} refs/tags/light\n"),
+            format!("{id} refs/tags/annotated peeled:{other}\n"),
+            format!("{id} refs/tags/odd symref-target:refs/tags/x peeled:{other}\n"),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).chain(["-"]).collect();
+        let tags = read_tags(packets(&lines).as_slice(), server).unwrap();
+        let object: ObjectId = id.parse().unwrap();
+        let light = ListedTag { object, peeled: None };
+        let annotated = ListedTag { object, peeled: other.parse().ok() };
+        let expected = [("light", light), ("annotated", annotated), ("odd", annotated)];
+        assert_eq!(tags.listed().collect::<Vec<_>>(), expected);
+        let wrong = if padding == 0 { Some(ObjectFormat::Sha256) } else { None };
+        assert!(read_tags(packets(&lines).as_slice(), Server { object_format: wrong }).is_err());
+    }
 }
 
 #[test]
