@@ -148,6 +148,7 @@ impl Loop {
                 sources: sources.clone(),
                 work_users: work_users.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
+                faketime: tools.faketime.clone(),
                 public_keys: public_keys.clone(),
                 repository: repository.clone(),
                 interrupt: jobs_interrupt.clone(),

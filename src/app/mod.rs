@@ -7,6 +7,7 @@ mod audience;
 mod builder;
 mod check;
 pub mod cli;
+mod comparison;
 mod config_file;
 mod daemon;
 mod error;
@@ -29,6 +30,7 @@ mod service_manager;
 mod signals;
 mod startup;
 mod terminal_line;
+mod tool_commands;
 mod tools;
 mod upload_remote;
 mod uploader;
@@ -82,8 +84,13 @@ fn abort_on_panic() {
 /// process 1 of a container.
 fn run_supervisor(args: &[OsString]) -> Option<ExitCode> {
     let (command, result) = match args {
-        [first, grace, program, rest @ ..] if first == supervisor::ARGUMENT => {
+        [first, grace, program, rest @ ..]
+            if first == supervisor::ARGUMENT || first == supervisor::ARGUMENT_CHANGED =>
+        {
             inherited::close_files();
+            if first == supervisor::ARGUMENT_CHANGED {
+                supervisor::change_surroundings();
+            }
             let grace = grace.to_str().and_then(|grace| grace.parse().ok()).unwrap_or_default();
             let mut command = process::Command::new(program);
             let result = supervisor::supervise_build(command.args(rest), Duration::from_millis(grace));

@@ -19,6 +19,8 @@ pub(super) struct Tools {
     pub peipkg_build: PathBuf,
     /// `peipkg-repo`.
     pub peipkg_repo: PathBuf,
+    /// `faketime`, if the machine has it.
+    pub faketime: Option<PathBuf>,
     /// `rclone`, if uploads are configured.
     pub rclone: Option<PathBuf>,
     /// The program of `[notify] command`, if there is one.
@@ -84,6 +86,7 @@ impl Tools {
             git: find("git", "list and fetch upstreams"),
             peipkg_build: find("peipkg-build", "build packages"),
             peipkg_repo: find("peipkg-repo", "publish packages"),
+            faketime: find_program(path, "faketime"),
             rclone: with_rclone.then(|| find("rclone", "upload to [upload] remote")),
             notify: notify.map(|program| find(program, "run [notify] command")),
         };

@@ -16,7 +16,7 @@ pub(crate) mod peipkg_repo;
 pub(crate) mod pending;
 pub(crate) mod publish;
 pub(crate) mod published;
-mod same_bytes;
+pub(crate) mod same_bytes;
 mod saved_indexes;
 pub(crate) mod settle;
 mod sidecars;

@@ -2,6 +2,7 @@
 //! version is next.
 
 mod error;
+mod second;
 mod tool;
 
 use std::fs;
@@ -48,6 +49,8 @@ pub(super) struct Builder {
     pub work_users: Arc<WorkUsers>,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
+    /// The path of `faketime`, if the machine has it.
+    pub faketime: Option<PathBuf>,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
     /// Takes the packages.
@@ -170,6 +173,12 @@ impl Builder {
         for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
+        let twice = self.builds_twice(job);
+        let second =
+            twice.then(|| self.prepare_second(job, &fetched.commit, &source.1, &stage.1)).transpose()?;
+        if twice {
+            log.note("first of two builds");
+        }
         let program = self.peipkg_build(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
         program
             .supervised()
@@ -180,6 +189,12 @@ impl Builder {
             .map_err(|error| late(error, fetching, self.config.build.timeout))?;
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
+        // A build may leave gigabytes in its source.
+        drop(source);
+        if let Some(second) = second {
+            self.build_second(job, &fetched.commit, &second, &packages, deadline, log)
+                .map_err(|error| error.late(fetching, self.config.build.timeout))?;
+        }
         let pending = self.repository.pending();
         pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
