@@ -23,6 +23,7 @@ mod poller;
 mod progress;
 pub(crate) mod public_keys;
 mod publisher;
+mod rebuild;
 mod recipe_check;
 mod recipe_files;
 mod roster;
@@ -135,6 +136,12 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
         let config = config_file::read_config(&options.config)?;
         let report = plan::plan(&config, line.clone()).inspect_err(|_| clear(line.as_ref()))?;
         let code = if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return Ok(print(report, code));
+    }
+    if let Mode::Rebuild(recipe, version) = options.mode {
+        logging::init(options.log_level.min(LevelFilter::Warn), None);
+        let report = rebuild::rebuild(config_file::read_config(&options.config)?, &recipe, version)?;
+        let code = if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         return Ok(print(report, code));
     }
     logging::init(options.log_level, line.clone());

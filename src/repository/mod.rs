@@ -16,6 +16,7 @@ pub(crate) mod peipkg_repo;
 pub(crate) mod pending;
 pub(crate) mod publish;
 pub(crate) mod published;
+pub(crate) mod published_files;
 pub(crate) mod same_bytes;
 mod saved_indexes;
 pub(crate) mod settle;

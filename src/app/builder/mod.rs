@@ -29,6 +29,7 @@ use crate::repository::Repository;
 use crate::state::durable::at;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
+use crate::upstream::source::commit_times::Commit;
 use crate::upstream::source::fetch::{Source, Sources};
 use crate::upstream::source::not_commits;
 
@@ -65,7 +66,7 @@ pub(super) struct Builder {
 /// # Errors
 /// If the system refuses a thread.
 pub(super) fn start<M: From<Event> + Send + 'static>(
-    mut builder: Builder,
+    builder: Builder,
     number: usize,
     jobs: Receiver<BuildJob>,
     answers: Sender<M>,
@@ -105,7 +106,7 @@ impl Builder {
         BuildLog::begin(&self.state.logs(), &job.recipe.id, &job.candidate.version, &what, url.secrets())
     }
 
-    fn run(&mut self, job: &BuildJob, log: &BuildLog, answer: &dyn Fn(Event)) -> BuildOutcome {
+    fn run(&self, job: &BuildJob, log: &BuildLog, answer: &dyn Fn(Event)) -> BuildOutcome {
         match self.build(job, log, answer) {
             Ok(outputs) => {
                 log.note("built, the packages are pending");
@@ -135,13 +136,26 @@ impl Builder {
         }
     }
 
-    /// Fetches and builds one version. Removes its source and its stage, even after an error.
+    /// Fetches and builds one version, and makes its packages pending.
     fn build(
-        &mut self,
+        &self,
         job: &BuildJob,
         log: &BuildLog,
         answer: &dyn Fn(Event),
     ) -> Result<PendingOutputs, BuildError> {
+        let built = self.make(job, log, answer)?;
+        let pending = self.repository.pending();
+        pending.add(&built.out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
+    }
+
+    /// Fetches and builds one version. Removes its source and its stage, even after an error; the stage
+    /// of a success when the result is dropped.
+    pub(super) fn make(
+        &self,
+        job: &BuildJob,
+        log: &BuildLog,
+        answer: &dyn Fn(Event),
+    ) -> Result<Built<'_>, BuildError> {
         let name = format!("{}@{}", job.recipe.id, job.candidate.version);
         let name =
             self.state.work_name(&name, |directories: &[&Path]| self.work_users.are_in_use(directories));
@@ -195,9 +209,17 @@ impl Builder {
             self.build_second(job, &fetched.commit, &second, &packages, deadline, log)
                 .map_err(|error| error.late(fetching, self.config.build.timeout))?;
         }
-        let pending = self.repository.pending();
-        pending.add(&out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
+        Ok(Built { out, commit: fetched.commit, _stage: stage })
     }
+}
+
+/// A version that was built.
+pub(super) struct Built<'a> {
+    /// The directory that becomes pending; `packages` in it has the packages.
+    pub out: PathBuf,
+    /// The commit that it was built from.
+    pub commit: Commit,
+    _stage: Discarded<'a>,
 }
 
 /// Warns if the source has submodules that the recipe does not ask for: a build without them fails
