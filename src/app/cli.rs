@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -197,7 +197,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Arg::Long("once") => once = is_on(&mut parser, "once")?,
             Arg::Long("check") => check = is_on(&mut parser, "check")?,
             Arg::Long("plan") => plan = is_on(&mut parser, "plan")?,
-            Arg::Long("rebuild") => rebuild = Some(version_of_recipe(value(&mut parser, REBUILD)?)?),
+            Arg::Long("rebuild") => rebuild = Some(version_of_recipe(&value(&mut parser, REBUILD)?)?),
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Long(name) => return Err(unknown(&format!("--{name}"))),
@@ -277,7 +277,7 @@ fn value(parser: &mut lexopt::Parser, flag: Flag) -> Result<OsString, UsageError
 }
 
 /// Splits the value of `--rebuild`.
-fn version_of_recipe(found: OsString) -> Result<(String, Version), UsageError> {
+fn version_of_recipe(found: &OsStr) -> Result<(String, Version), UsageError> {
     let split = || {
         let text = found.to_str().ok_or("it is not UTF-8")?;
         let (recipe, version) = text.split_once('@').ok_or("it has no @")?;
@@ -285,7 +285,7 @@ fn version_of_recipe(found: OsString) -> Result<(String, Version), UsageError> {
         let version = version.parse::<Version>().map_err(|error| format!("no version: {error}"))?;
         Ok((recipe.to_owned(), version))
     };
-    split().map_err(|reason: String| UsageError::Rebuild { found: found.clone(), reason })
+    split().map_err(|reason: String| UsageError::Rebuild { found: found.to_owned(), reason })
 }
 
 /// Tells whether the switch that was parsed last is on. Without a value, it is.

@@ -106,7 +106,6 @@ impl World {
             is_troubled: false,
             calm: false,
             paused: false,
-            reproduce: None,
             stopped: false,
             aborted: false,
             done: Vec::new(),

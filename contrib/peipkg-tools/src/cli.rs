@@ -196,8 +196,8 @@ pub fn run(tool: &'static Tool) -> ExitCode {
         }
         Err(Failure::Usage(message)) => (2, vec![message]),
         Err(Failure::Failed(messages)) => (1, messages),
-        Err(Failure::Findings(problems)) => print_lines(problems.iter().map(ToString::to_string).collect()),
-        Err(Failure::Different(lines)) => print_lines(lines),
+        Err(Failure::Findings(problems)) => print_lines(&problems),
+        Err(Failure::Different(lines)) => print_lines(&lines),
         Err(Failure::Audit { issues, summary }) => {
             for issue in issues {
                 print_error(&format!("FAIL: {issue}"));
@@ -252,8 +252,8 @@ fn print(text: &str) {
 
 /// Prints what a command that fails has found to standard output. Returns the exit status, and no line for
 /// standard error.
-fn print_lines(lines: Vec<String>) -> (u8, Vec<String>) {
-    print(&(lines.join("\n") + "\n"));
+fn print_lines(lines: &[impl ToString]) -> (u8, Vec<String>) {
+    print(&lines.iter().map(|line| line.to_string() + "\n").collect::<String>());
     (1, Vec::new())
 }
 

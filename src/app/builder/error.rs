@@ -17,7 +17,7 @@ use crate::upstream::git::GitError;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BuildError {
+pub(in crate::app) enum BuildError {
     #[error(transparent)]
     Recipe(#[from] CopyError),
     #[error("cannot fetch the source: {0}")]

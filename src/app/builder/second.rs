@@ -87,7 +87,9 @@ impl Builder {
         ));
         // A build that records the time in seconds must find another one.
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        thread::sleep(Duration::from_secs(1) - Duration::from_nanos(since_epoch.subsec_nanos().into()));
+        thread::sleep(
+            Duration::from_secs(1).saturating_sub(Duration::from_nanos(since_epoch.subsec_nanos().into())),
+        );
         let mut program = self.peipkg_build(job, recipe, commit, source, stage, deadline);
         program = program.env("HOME", stage.join("home"));
         for (name, value) in ENVIRONMENT {
@@ -139,14 +141,17 @@ impl Builder {
         }
     }
 
-    /// Returns the variable that loads libfaketime, if it is there. Only its own program knows its path.
+    /// Returns the variable that loads libfaketime, if it is there and works. Only its own program knows its
+    /// path.
     fn faketime(&self) -> Option<String> {
         let program = Program::new(self.faketime.as_deref()?)
-            .args(["-f", CLOCK_OFFSET, "sh", "-c", "echo \"LD_PRELOAD=$LD_PRELOAD\""])
+            .args(["-f", CLOCK_OFFSET, "sh", "-c", "echo \"$(date +%s) LD_PRELOAD=$LD_PRELOAD\""])
             .deadline(Some(FAKETIME_DEADLINE))
             .capture_stdout(4096);
-        let output = program.run(&self.interrupt).ok()?;
-        let variable = String::from_utf8(output.stdout).ok()?.trim_end().to_owned();
-        variable.contains('/').then_some(variable)
+        let output = String::from_utf8(program.run(&self.interrupt).ok()?.stdout).ok()?;
+        let (time, variable) = output.trim_end().split_once(' ')?;
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let is_offset = time.parse::<u64>().ok()? > since_epoch.as_secs() + 300 * 24 * 3600;
+        is_offset.then(|| variable.to_owned())
     }
 }
