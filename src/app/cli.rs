@@ -7,12 +7,15 @@
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use lexopt::Arg;
 use log::LevelFilter;
+use peipkg_format::version::Version;
+
+use crate::recipe::check_id;
 
 const PROGRAM: &str = "peipkg-manager";
 
@@ -47,6 +50,14 @@ const LOG_LEVEL: Flag = Flag {
     help: "The least level to log: debug, info, warn or error",
 };
 
+const REBUILD: Flag = Flag {
+    long: "rebuild",
+    short: None,
+    value: Some("RECIPE@VERSION"),
+    default: None,
+    help: "Build a published version again, say whether it is the published one, and exit; change nothing",
+};
+
 /// The values of `--log-level`.
 const LEVELS: [(&str, LevelFilter); 4] = [
     ("debug", LevelFilter::Debug),
@@ -70,6 +81,7 @@ pub const FLAGS: &[Flag] = &[
         None,
         "List every upstream, print what a sweep would do with each tag, and exit; change nothing",
     ),
+    REBUILD,
     switch("help", Some('h'), "Print this help and exit"),
     switch("version", Some('V'), "Print the version and exit"),
 ];
@@ -97,7 +109,7 @@ pub struct Options {
 }
 
 /// The modes of the manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// The daemon, until a signal ends it.
     Daemon,
@@ -107,6 +119,8 @@ pub enum Mode {
     Check,
     /// A plan of a sweep, which changes nothing.
     Plan,
+    /// Another build of this published version of a recipe, which changes nothing.
+    Rebuild(String, Version),
 }
 
 /// Why a command line is wrong.
@@ -146,8 +160,16 @@ pub enum UsageError {
     /// flag.
     #[error("{0}")]
     Other(String),
+    /// The value of `--rebuild` names no version of a recipe.
+    #[error("--rebuild needs RECIPE@VERSION, such as hello@1.3.2-1, found {found:?}: {reason}")]
+    Rebuild {
+        /// The value.
+        found: OsString,
+        /// Why it names none.
+        reason: String,
+    },
     /// Two modes are requested at once.
-    #[error("--once, --check and --plan exclude each other, choose one")]
+    #[error("--once, --check, --plan and --rebuild exclude each other, choose one")]
     TwoModes,
 }
 
@@ -163,7 +185,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut parser = lexopt::Parser::from_args(with_two_dashes(args));
     let mut config = PathBuf::from(CONFIG.default.unwrap_or_default());
     let mut log_level = LevelFilter::Info;
-    let (mut once, mut check, mut plan) = (false, false, false);
+    let (mut once, mut check, mut plan, mut rebuild) = (false, false, false, None);
     while let Some(arg) = parser.next().map_err(|error| UsageError::Other(error.to_string()))? {
         match arg {
             Arg::Long("config") => config = value(&mut parser, CONFIG)?.into(),
@@ -175,6 +197,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Arg::Long("once") => once = is_on(&mut parser, "once")?,
             Arg::Long("check") => check = is_on(&mut parser, "check")?,
             Arg::Long("plan") => plan = is_on(&mut parser, "plan")?,
+            Arg::Long("rebuild") => rebuild = Some(version_of_recipe(&value(&mut parser, REBUILD)?)?),
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Long(name) => return Err(unknown(&format!("--{name}"))),
@@ -182,11 +205,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Arg::Value(found) => return Err(UsageError::Positional(found)),
         }
     }
-    let mode = match (once, check, plan) {
-        (false, false, false) => Mode::Daemon,
-        (true, false, false) => Mode::Once,
-        (false, true, false) => Mode::Check,
-        (false, false, true) => Mode::Plan,
+    let mode = match (once, check, plan, rebuild) {
+        (false, false, false, None) => Mode::Daemon,
+        (true, false, false, None) => Mode::Once,
+        (false, true, false, None) => Mode::Check,
+        (false, false, true, None) => Mode::Plan,
+        (false, false, false, Some((recipe, version))) => Mode::Rebuild(recipe, version),
         _ => return Err(UsageError::TwoModes),
     };
     Ok(Command::Run(Options { config, log_level, mode }))
@@ -203,7 +227,7 @@ pub fn help() -> String {
     let mut text = format!(
         "{PROGRAM}: the build-farm daemon of the Peios package system\n\n\
          Usage: {PROGRAM} [flags]\n\n\
-         Without --once, --check or --plan it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.\n\n\
+         Without --once, --check, --plan or --rebuild it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.\n\n\
          Flags:\n"
     );
     for flag in FLAGS {
@@ -250,6 +274,18 @@ fn is_long(word: &str) -> bool {
 fn value(parser: &mut lexopt::Parser, flag: Flag) -> Result<OsString, UsageError> {
     let missing = UsageError::MissingValue { flag: flag.long, value: flag.value.unwrap_or_default() };
     parser.value().ok().filter(|value| !value.is_empty()).ok_or(missing)
+}
+
+/// Splits the value of `--rebuild`.
+fn version_of_recipe(found: &OsStr) -> Result<(String, Version), UsageError> {
+    let split = || {
+        let text = found.to_str().ok_or("it is not UTF-8")?;
+        let (recipe, version) = text.split_once('@').ok_or("it has no @")?;
+        check_id(recipe).map_err(|reason| format!("the recipe's id {reason}"))?;
+        let version = version.parse::<Version>().map_err(|error| format!("no version: {error}"))?;
+        Ok((recipe.to_owned(), version))
+    };
+    split().map_err(|reason: String| UsageError::Rebuild { found: found.to_owned(), reason })
 }
 
 /// Tells whether the switch that was parsed last is on. Without a value, it is.

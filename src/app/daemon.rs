@@ -153,6 +153,7 @@ impl Loop {
                 work_users: work_users.clone(),
                 git: tools.git.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
+                faketime: tools.faketime.clone(),
                 public_keys: public_keys.clone(),
                 repository: repository.clone(),
                 interrupt: jobs_interrupt.clone(),

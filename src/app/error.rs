@@ -8,6 +8,7 @@ use peipkg_format::problem::Problem;
 use crate::app::cli::UsageError;
 use crate::app::tools::MissingTool;
 use crate::config::ListenAddr;
+use crate::farm::events::JobKey;
 use crate::repository::publish::PublishError;
 use crate::state::state_dir::StateDirError;
 
@@ -38,6 +39,9 @@ pub(super) enum Error {
     /// The manager cannot listen on the configured address.
     #[error("[http] addr {0}: cannot listen there: {1}")]
     Listen(ListenAddr, io::Error),
+    /// A version cannot be built again.
+    #[error("cannot rebuild {0}: {1}")]
+    Rebuild(JobKey, String),
     /// The system refused a thread, a pipe or a signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

@@ -7,6 +7,7 @@ mod audience;
 mod builder;
 mod check;
 pub mod cli;
+mod comparison;
 mod config_file;
 mod daemon;
 mod error;
@@ -22,6 +23,7 @@ mod poller;
 mod progress;
 pub(crate) mod public_keys;
 mod publisher;
+mod rebuild;
 mod recipe_check;
 mod recipe_digest;
 mod recipe_files;
@@ -30,6 +32,7 @@ mod service_manager;
 mod signals;
 mod startup;
 mod terminal_line;
+mod tool_commands;
 mod tools;
 mod upload_remote;
 mod uploader;
@@ -83,8 +86,13 @@ fn abort_on_panic() {
 /// process 1 of a container.
 fn run_supervisor(args: &[OsString]) -> Option<ExitCode> {
     let (command, result) = match args {
-        [first, grace, program, rest @ ..] if first == supervisor::ARGUMENT => {
+        [first, grace, program, rest @ ..]
+            if first == supervisor::ARGUMENT || first == supervisor::ARGUMENT_CHANGED =>
+        {
             inherited::close_files();
+            if first == supervisor::ARGUMENT_CHANGED {
+                supervisor::change_surroundings();
+            }
             let grace = grace.to_str().and_then(|grace| grace.parse().ok()).unwrap_or_default();
             let mut command = process::Command::new(program);
             let result = supervisor::supervise_build(command.args(rest), Duration::from_millis(grace));
@@ -129,6 +137,12 @@ fn try_run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Error> 
         let config = config_file::read_config(&options.config)?;
         let report = plan::plan(&config, line.clone()).inspect_err(|_| clear(line.as_ref()))?;
         let code = if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return Ok(print(report, code));
+    }
+    if let Mode::Rebuild(recipe, version) = options.mode {
+        logging::init(options.log_level.min(LevelFilter::Warn), None);
+        let report = rebuild::rebuild(config_file::read_config(&options.config)?, &recipe, version)?;
+        let code = if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         return Ok(print(report, code));
     }
     logging::init(options.log_level, line.clone());

@@ -5,34 +5,21 @@
 //! whatever a program makes of `check --help`, it builds nothing. A program that does not answer
 //! with that text is not asked further, and the operator is told.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use peipkg_format::problem::{OneLine, Problem};
 
 use crate::app::roster::of_builds;
-use crate::process::{Interrupt, ProcessError, Program, Sink};
+use crate::app::tool_commands::{Answer, GRACE, Output, has_command};
+use crate::process::{Interrupt, ProcessError, Program};
 use crate::recipe::FILE_NAME;
-
-/// How long the tool may take for its help text. A wrapper may have to load it from elsewhere.
-const HELP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the tool may take for all recipes. It needs a few milliseconds for each.
 const DEADLINE: Duration = Duration::from_mins(1);
-
-/// How long an overdue tool may clean up: a check has nothing to clean up.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// The longest help text to read, in bytes.
-const MAX_HELP: usize = 64 * 1024;
-
-/// The longest list of problems of one recipe to read, in bytes: more than anybody mends at once.
-const MAX_PROBLEMS: usize = 4 * 1024 * 1024;
 
 /// The part of the help text by which a tool is known to have the command.
 const USAGE: &str = "peipkg-build check --recipe ";
@@ -69,7 +56,7 @@ pub(super) fn ask<'a>(
         Ok(interrupt) => interrupt,
         Err(error) => return unasked(&error),
     };
-    match has_check(tool, &interrupt) {
+    match has_command(tool, "check", USAGE, &interrupt) {
         Ok(Answer::Usage) => {}
         Ok(Answer::Other(answer)) => {
             let message = format!(
@@ -99,28 +86,6 @@ pub(super) fn ask<'a>(
     asked
 }
 
-/// A tool's answer to `check --help`.
-enum Answer {
-    /// The help text: it has the command.
-    Usage,
-    /// Anything else. The text is empty, or the exit status and the tool's words in parentheses.
-    Other(String),
-}
-
-/// Asks the tool whether it has a command `check`.
-fn has_check(tool: &Path, interrupt: &Interrupt) -> Result<Answer, ProcessError> {
-    let program = Program::new(tool).args(["check", "--help"]).deadline(Some(HELP_DEADLINE)).grace(GRACE);
-    match program.capture_stdout(MAX_HELP).run(interrupt) {
-        Ok(help) if String::from_utf8_lossy(&help.stdout).contains(USAGE) => Ok(Answer::Usage),
-        Ok(_) => Ok(Answer::Other(String::new())),
-        // A command line that it does not know. A shell that cannot run it exits with 126 or 127.
-        Err(error @ ProcessError::Failed { status, .. }) if matches!(status.code(), Some(1 | 2)) => {
-            Ok(Answer::Other(format!(" ({error})")))
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// Returns the problems that the tool prints of the recipe `file`.
 fn problems(
     tool: &Path,
@@ -133,35 +98,18 @@ fn problems(
     let Err(error) = program.deadline(Some(deadline)).grace(GRACE).run(interrupt) else {
         return Ok(Vec::new());
     };
-    let output = output.0.borrow();
     let mut found = match &error {
-        ProcessError::Failed { status, .. } if status.code() == Some(1) => {
-            read(&String::from_utf8_lossy(&output), file)
-        }
+        ProcessError::Failed { status, .. } if status.code() == Some(1) => read(&output.text(), file),
         _ => Vec::new(),
     };
     if found.is_empty() {
         return Err(error);
     }
-    if output.len() == MAX_PROBLEMS {
+    if output.is_full() {
         let message = "its builds will fail: these are its first problems; mend them to see the others";
         found.push(Problem::of_file(file, message));
     }
     Ok(found)
-}
-
-/// The first [`MAX_PROBLEMS`] bytes of the tool's output.
-#[derive(Debug, Clone, Default)]
-struct Output(Rc<RefCell<Vec<u8>>>);
-
-impl Sink for Output {
-    fn begin(&self, _: &str) {}
-
-    fn output(&self, bytes: &[u8]) {
-        let mut output = self.0.borrow_mut();
-        let free = MAX_PROBLEMS - output.len();
-        output.extend_from_slice(&bytes[..bytes.len().min(free)]);
-    }
 }
 
 /// Reads the lines `FILE:LINE: message` and `FILE: message` about `file` in the tool's output.

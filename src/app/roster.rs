@@ -70,6 +70,11 @@ pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>, present: &Roster)
     Ok(reading)
 }
 
+/// Reads the recipe `id` below `recipes_dir` alone, whatever the others are.
+pub(super) fn read_one(recipes_dir: &Path, id: &str, expected: Expected<'_>) -> Reading {
+    read_share(recipes_dir, &[id.into()], expected, &Roster::new())
+}
+
 /// Reads the recipes below `recipes_dir`, sorted by id.
 fn read_recipes(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
     let names = recipe_directories(recipes_dir)?;

@@ -19,6 +19,8 @@ pub(super) struct Tools {
     pub peipkg_build: PathBuf,
     /// `peipkg-repo`.
     pub peipkg_repo: PathBuf,
+    /// `faketime`, if the machine has it.
+    pub faketime: Option<PathBuf>,
     /// `rclone`, if uploads are configured.
     pub rclone: Option<PathBuf>,
     /// The program of `[notify] command`, if there is one.
@@ -67,6 +69,19 @@ impl Tools {
         look_for(environment::variable("PATH").as_deref(), "git", "list upstreams")
     }
 
+    /// Looks for git and `peipkg-build`, the only programs that a build needs.
+    ///
+    /// # Errors
+    /// Every missing program.
+    pub(super) fn find_to_build() -> Result<(PathBuf, PathBuf), Vec<MissingTool>> {
+        let path = environment::variable("PATH");
+        let find = |program, purpose| look_for(path.as_deref(), program, purpose);
+        match (find("git", "fetch upstreams"), find("peipkg-build", "build packages")) {
+            (Ok(git), Ok(peipkg_build)) => Ok((git, peipkg_build)),
+            (git, peipkg_build) => Err(git.err().into_iter().chain(peipkg_build.err()).collect()),
+        }
+    }
+
     /// Looks for the programs in the directories of `path`, a value of `PATH`.
     fn find_in(
         path: Option<&OsStr>,
@@ -84,6 +99,7 @@ impl Tools {
             git: find("git", "list and fetch upstreams"),
             peipkg_build: find("peipkg-build", "build packages"),
             peipkg_repo: find("peipkg-repo", "publish packages"),
+            faketime: find_program(path, "faketime"),
             rclone: with_rclone.then(|| find("rclone", "upload to [upload] remote")),
             notify: notify.map(|program| find(program, "run [notify] command")),
         };

@@ -93,11 +93,13 @@ pub struct Build {
     pub timeout: Option<Duration>,
     /// How many builds run at once, from 1 to [`MAX_BUILD_JOBS`].
     pub jobs: usize,
+    /// Whether a version is built twice, and published only if both builds made the same packages.
+    pub reproduce: bool,
 }
 
 impl Default for Build {
     fn default() -> Self {
-        Self { timeout: Some(DEFAULT_BUILD_TIMEOUT), jobs: 1 }
+        Self { timeout: Some(DEFAULT_BUILD_TIMEOUT), jobs: 1, reproduce: false }
     }
 }
 
@@ -206,10 +208,12 @@ impl Build {
             duration::parse(&found.value).inspect_err(report).ok()
         });
         let jobs = read_jobs(&mut section, "[build]", 1, MAX_BUILD_JOBS);
+        let reproduce = section.optional("reproduce").is_some_and(|found| found.value);
         section.deny_unknown_keys();
         Some(Self {
             timeout: timeout.map(|timeout| Some(timeout).filter(|timeout| !timeout.is_zero()))?,
             jobs: jobs?,
+            reproduce,
         })
     }
 }

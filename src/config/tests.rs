@@ -69,7 +69,7 @@ fn keys_missing_have_their_defaults() {
             upload: Upload::None,
             http: Http { addr: None, webhook_secret_file: None },
             poll: Poll { default_interval: Duration::from_hours(1), jobs: 8 },
-            build: Build { timeout: Some(Duration::from_hours(24)), jobs: 1 },
+            build: Build { timeout: Some(Duration::from_hours(24)), jobs: 1, reproduce: false },
             git: GitLimits { memory: Some(1 << 30), source: Some(4 << 30) },
             notify: Notify::default(),
             binary_keys: Vec::new(),

@@ -9,9 +9,10 @@ use std::env;
 use std::ffi::OsString;
 
 /// A variable that the manager looks at, and why.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 16] = [
     ("PATH", "the tools are found there, once, at the start"),
     ("HOME", "git's configuration and netrc are there"),
+    ("TMPDIR", "where its user wants the files of a rebuild, which are removed at its end"),
     ("TERM", "a dumb terminal has no live line and no colours"),
     ("NO_COLOR", "its user wants no colours"),
     ("NOTIFY_SOCKET", "where the service manager wants to hear of the start, reloads and the stop"),

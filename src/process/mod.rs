@@ -65,7 +65,8 @@ pub(crate) struct Program {
     input: Option<Vec<u8>>,
     sink: Option<Box<dyn Sink>>,
     secrets: Secrets,
-    supervised: bool,
+    /// The first argument of its supervisor, if it has one.
+    supervisor: Option<&'static str>,
     memory_limit: Option<Limit>,
     disk_limit: Option<DiskLimit>,
 }
@@ -179,7 +180,7 @@ impl Program {
             input: None,
             sink: None,
             secrets: Secrets::default(),
-            supervised: false,
+            supervisor: None,
             memory_limit: None,
             disk_limit: None,
         }
@@ -231,7 +232,13 @@ impl Program {
     /// Runs it below a supervisor, so that everything it leaves running ends with it, even a daemon
     /// that has left the process group.
     pub(crate) fn supervised(mut self) -> Self {
-        self.supervised = true;
+        self.supervisor = Some(supervisor::ARGUMENT);
+        self
+    }
+
+    /// As [`Self::supervised`], with another umask and one processor less.
+    pub(crate) fn supervised_elsewhere(mut self) -> Self {
+        self.supervisor = Some(supervisor::ARGUMENT_CHANGED);
         self
     }
 
@@ -302,8 +309,8 @@ impl Program {
         };
         let stdin = self.held_file.take().or(input).map_or_else(Stdio::null, Stdio::from);
         let (memory, file) = (self.memory_limit, self.disk_limit.as_ref().map(|disk| disk.limit));
-        let (mut command, grace) = if self.supervised {
-            (supervisor::command(&self.path, self.grace), self.grace + supervisor::MARGIN)
+        let (mut command, grace) = if let Some(argument) = self.supervisor {
+            (supervisor::command(argument, &self.path, self.grace), self.grace + supervisor::MARGIN)
         } else {
             (limits::command(&self.path, memory, file), self.grace)
         };

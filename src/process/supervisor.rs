@@ -19,18 +19,27 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgrp, getpid, kill_process,
-    set_child_subreaper, setrlimit, wait,
+    set_child_subreaper, setrlimit, umask, wait,
 };
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use signal_hook::low_level;
 
 use super::live;
 
 /// The first argument of a build's supervisor. The milliseconds of grace and the command follow.
 pub(crate) const ARGUMENT: &str = "--supervise";
+
+/// The same, for a supervisor that changes the surroundings of its build first.
+pub(crate) const ARGUMENT_CHANGED: &str = "--supervise-changed";
+
+/// The umask of changed surroundings. A build has 022 otherwise. It lets nobody in who is not let in
+/// otherwise.
+const CHANGED_UMASK: Mode = Mode::from_raw_mode(0o027);
 
 /// This program, even if its file was replaced or removed since it started.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -54,11 +63,11 @@ pub(crate) struct Ended {
     pub left: Vec<String>,
 }
 
-/// Returns the command that runs `program` below a supervisor, which gives it `grace` after a
-/// SIGTERM; `program` itself if the system has no `/proc`. The caller adds the program's arguments.
-pub(super) fn command(program: &Path, grace: Duration) -> Command {
+/// Returns the command that runs `program` below a supervisor, which `argument` is for, and which gives
+/// it `grace` after a SIGTERM; `program` itself if the system has no `/proc`. The caller adds the program's arguments.
+pub(super) fn command(argument: &str, program: &Path, grace: Duration) -> Command {
     let Some(mut command) = this_program() else { return Command::new(program) };
-    command.arg(ARGUMENT).arg(grace.as_millis().to_string()).arg(program);
+    command.arg(argument).arg(grace.as_millis().to_string()).arg(program);
     command
 }
 
@@ -69,6 +78,19 @@ pub(crate) fn below_process_1() -> Option<Command> {
     // group of its own, the manager would get it twice and abort.
     command.process_group(0);
     Some(command)
+}
+
+/// Changes what this process passes on to its build, and what a build must not depend on: the umask, and
+/// the number of processors, of which it leaves one out. Fewer would make the build take longer.
+pub(crate) fn change_surroundings() {
+    umask(CHANGED_UMASK);
+    // A machine with more processors than the set holds keeps all.
+    let Ok(mut processors) = sched_getaffinity(None) else { return };
+    let last = (0..CpuSet::MAX_CPU).rev().find(|number| processors.is_set(*number));
+    if let (Some(last), 2..) = (last, processors.count()) {
+        processors.unset(last);
+        let _ = sched_setaffinity(None, &processors);
+    }
 }
 
 fn this_program() -> Option<Command> {

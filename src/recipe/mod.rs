@@ -81,6 +81,8 @@ pub struct Upstream {
     pub export_version: bool,
     /// Whether to poll the repository, but to build nothing.
     pub paused: bool,
+    /// Whether to build each version twice and to compare; `None` is the farm's setting.
+    pub reproduce: Option<bool>,
 }
 
 impl Recipe {
@@ -205,6 +207,7 @@ impl Upstream {
         });
         let export_version = section.optional("export_version").is_some_and(|found| found.value);
         let paused = section.optional("paused").is_some_and(|found| found.value);
+        let reproduce = section.optional("reproduce").map(|found| found.value);
         section.deny_unknown_keys();
         Some(Self {
             url: url?,
@@ -215,6 +218,7 @@ impl Upstream {
             exclude: exclude.unwrap_or_default(),
             export_version,
             paused,
+            reproduce,
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::manual::{files_below, logged_events, read, rows};
 /// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
 /// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
 /// `docs/monitoring.md` names.
-const MOMENTS: [(&str, &str); 26] = [
+const MOMENTS: [(&str, &str); 27] = [
     ("repository created", "the key is in `repo.json` and in the repository's `keys`"),
     ("polling upstream", "its end tells"),
     ("listing upstream", "how one poll is done"),

@@ -27,6 +27,9 @@ pub enum Failure {
     /// A check found problems, which are the output: prints one line each to standard output. Exit
     /// status 1.
     Findings(Vec<Problem>),
+    /// A comparison found differences, which are the output: prints one line each to standard output.
+    /// Exit status 1.
+    Different(Vec<String>),
     /// An audit found issues. Exit status 1; prints `FAIL: …` per issue, then the summary.
     Audit {
         /// One line each.
@@ -193,11 +196,8 @@ pub fn run(tool: &'static Tool) -> ExitCode {
         }
         Err(Failure::Usage(message)) => (2, vec![message]),
         Err(Failure::Failed(messages)) => (1, messages),
-        Err(Failure::Findings(problems)) => {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            print(&(lines.join("\n") + "\n"));
-            (1, Vec::new())
-        }
+        Err(Failure::Findings(problems)) => print_lines(&problems),
+        Err(Failure::Different(lines)) => print_lines(&lines),
         Err(Failure::Audit { issues, summary }) => {
             for issue in issues {
                 print_error(&format!("FAIL: {issue}"));
@@ -248,6 +248,13 @@ fn dispatch(tool: &Tool, arguments: impl IntoIterator<Item = OsString>) -> Resul
 /// program.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Prints what a command that fails has found to standard output. Returns the exit status, and no line for
+/// standard error.
+fn print_lines(lines: &[impl ToString]) -> (u8, Vec<String>) {
+    print(&lines.iter().map(|line| line.to_string() + "\n").collect::<String>());
+    (1, Vec::new())
 }
 
 /// Prints a line to standard error. Ignores a closed one: the exit status still tells the result.

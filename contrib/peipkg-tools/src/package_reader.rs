@@ -5,6 +5,7 @@
 //! times and owners (§3.1.4): they change nothing that is installed, and a rebuild compares them.
 
 mod archive;
+mod compare;
 mod metadata;
 mod tree;
 
@@ -15,6 +16,7 @@ use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use self::archive::{Archive, Entry, EntryKind};
+pub use self::compare::{Comparison, compare};
 use self::metadata::FileList;
 pub use self::metadata::Metadata;
 use self::tree::Tree;

@@ -9,6 +9,7 @@ use peipkg_format::problem::excerpt;
 use peipkg_format::signing_key::KeyError;
 use peipkg_format::sort;
 
+use crate::app::comparison::ComparisonError;
 use crate::app::recipe_files::CopyError;
 use crate::farm::events::Blame;
 use crate::process::ProcessError;
@@ -17,7 +18,7 @@ use crate::upstream::git::GitError;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BuildError {
+pub(in crate::app) enum BuildError {
     #[error(transparent)]
     Recipe(#[from] CopyError),
     #[error("cannot fetch the source: {0}")]
@@ -38,6 +39,12 @@ pub(super) enum BuildError {
         some_of(expected)
     )]
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
+    #[error("the second build failed, the first did not: {0}")]
+    Second(Box<BuildError>),
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
+    #[error("not reproducible, the second build made another {package}: {difference}")]
+    NotReproducible { package: String, difference: String },
 }
 
 impl BuildError {
@@ -45,8 +52,20 @@ impl BuildError {
     pub(super) fn is_interrupted(&self) -> bool {
         match self {
             Self::Fetch(error) => error.is_interrupted(),
-            Self::Tool(error) | Self::SlowFetch { error, .. } => error.is_interrupted(),
+            Self::Tool(error)
+            | Self::SlowFetch { error, .. }
+            | Self::Comparison(ComparisonError::Tool(error)) => error.is_interrupted(),
+            Self::Second(error) => error.is_interrupted(),
             _ => false,
+        }
+    }
+
+    /// As [`late`], for the second build.
+    pub(super) fn late(self, fetching: Duration, configured: Option<Duration>) -> Self {
+        match self {
+            Self::Second(error) => Self::Second(Box::new(error.late(fetching, configured))),
+            Self::Tool(error) => late(error, fetching, configured),
+            error => error,
         }
     }
 
@@ -57,6 +76,7 @@ impl BuildError {
             Self::Fetch(error) if error.is_local() => Blame::Version,
             Self::Fetch(_) | Self::SlowFetch { .. } => Blame::Upstream,
             Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
+            Self::Second(error) => error.blame(),
             _ => Blame::Version,
         }
     }

@@ -4,6 +4,7 @@
 mod error;
 mod parts;
 mod provenance;
+mod second;
 mod tool;
 
 use std::fs;
@@ -26,6 +27,7 @@ use crate::farm::events::{BuildJob, BuildOutcome, BuiltFrom, Event, NoCommit, Pe
 use crate::state::durable::at;
 use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
+use crate::upstream::source::commit_times::Commit;
 use crate::upstream::source::fetch::Source;
 use crate::upstream::source::not_commits;
 
@@ -39,7 +41,7 @@ const SOURCES_IDLE: Duration = Duration::from_mins(1);
 /// # Errors
 /// If the system refuses a thread.
 pub(super) fn start<M: From<Event> + Send + 'static>(
-    mut builder: Builder,
+    builder: Builder,
     number: usize,
     jobs: Receiver<BuildJob>,
     answers: Sender<M>,
@@ -79,7 +81,7 @@ impl Builder {
         BuildLog::begin(&self.state.logs(), &job.recipe.id, &job.candidate.version, &what, url.secrets())
     }
 
-    fn run(&mut self, job: &BuildJob, log: &BuildLog, answer: &dyn Fn(Event)) -> BuildOutcome {
+    fn run(&self, job: &BuildJob, log: &BuildLog, answer: &dyn Fn(Event)) -> BuildOutcome {
         match self.build(job, log, answer) {
             Ok(outputs) => {
                 log.note("built, the packages are pending");
@@ -109,13 +111,29 @@ impl Builder {
         }
     }
 
-    /// Fetches and builds one version. Removes its source and its stage, even after an error.
+    /// Fetches and builds one version, and makes its packages pending.
     fn build(
-        &mut self,
+        &self,
         job: &BuildJob,
         log: &BuildLog,
         answer: &dyn Fn(Event),
     ) -> Result<PendingOutputs, BuildError> {
+        let built = self.make(job, log, answer)?;
+        self.write_provenance(job, &built.inputs, &built.commit, &built.out)?;
+        let pending = self.repository.pending();
+        let commit = built.commit.id.parse().ok();
+        let built_from = commit.map(|commit| BuiltFrom { tag: job.candidate.tag.clone(), commit });
+        pending.add(&built.out, &job.key(), &job.recipe.packages, built_from).map_err(BuildError::Keep)
+    }
+
+    /// Fetches and builds one version. Removes its source and its stage, even after an error; the stage
+    /// of a success when the result is dropped.
+    pub(super) fn make(
+        &self,
+        job: &BuildJob,
+        log: &BuildLog,
+        answer: &dyn Fn(Event),
+    ) -> Result<Built<'_>, BuildError> {
         let name = format!("{}@{}", job.recipe.id, job.candidate.version);
         let name =
             self.state.work_name(&name, |directories: &[&Path]| self.work_users.are_in_use(directories));
@@ -148,6 +166,12 @@ impl Builder {
         for directory in [&packages, &scratch] {
             fs::create_dir_all(directory).map_err(at(directory))?;
         }
+        let twice = self.builds_twice(job);
+        let second =
+            twice.then(|| self.prepare_second(job, &fetched.commit, &source.1, &stage.1)).transpose()?;
+        if twice {
+            log.note("first of two builds");
+        }
         let program = self.peipkg_build(job, &recipe, &fetched.commit, &source.1, &stage.1, deadline);
         program
             .supervised()
@@ -158,12 +182,25 @@ impl Builder {
             .map_err(|error| late(error, fetching, self.config.build.timeout))?;
         log.note("check of the outputs");
         check_outputs(job, &packages)?;
-        self.write_provenance(job, &inputs, &fetched.commit, &out)?;
-        let pending = self.repository.pending();
-        let commit = fetched.commit.id.parse().ok();
-        let built_from = commit.map(|commit| BuiltFrom { tag: job.candidate.tag.clone(), commit });
-        pending.add(&out, &job.key(), &job.recipe.packages, built_from).map_err(BuildError::Keep)
+        // A build may leave gigabytes in its source.
+        drop(source);
+        if let Some(second) = second {
+            self.build_second(job, &fetched.commit, &second, &packages, deadline, log)
+                .map_err(|error| error.late(fetching, self.config.build.timeout))?;
+        }
+        Ok(Built { out, inputs, commit: fetched.commit, _stage: stage })
     }
+}
+
+/// A version that was built.
+pub(super) struct Built<'a> {
+    /// The directory that becomes pending; `packages` in it has the packages.
+    pub out: PathBuf,
+    /// What was known before the build.
+    inputs: Inputs,
+    /// The commit that it was built from.
+    pub commit: Commit,
+    _stage: Discarded<'a>,
 }
 
 /// Warns if the source has submodules that the recipe does not ask for: a build without them fails

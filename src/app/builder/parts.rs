@@ -27,6 +27,8 @@ pub(in crate::app) struct Builder {
     pub git: PathBuf,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
+    /// The path of `faketime`, if the machine has it.
+    pub faketime: Option<PathBuf>,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
     /// Takes the packages.

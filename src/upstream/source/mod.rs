@@ -9,6 +9,6 @@ pub(crate) mod gitmodules;
 mod lfs;
 pub(crate) mod not_commits;
 mod prefetch;
-mod source_tree;
+pub(crate) mod source_tree;
 mod submodules;
 mod work_tree;

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::state::durable;
+use crate::process::Interrupt;
+use crate::state::durable::{self, FileError, at};
 
 /// Removes every `.git` below `root`, of any file type and in submodules too, so that a build sees
 /// only the released files. Gives each file and directory the time `committed`: a build could
@@ -41,10 +43,45 @@ pub(super) fn prepare(root: &Path, committed: SystemTime) -> io::Result<()> {
     Ok(())
 }
 
+/// Copies a prepared source tree from `from` to `to`, which must not exist: the same files, modes, links
+/// and times. Creates the entries of a directory in the reverse order, which some file systems list them
+/// in. Ends early after an interrupt, as no build starts then.
+///
+/// # Errors
+/// When an entry cannot be read or written.
+pub(crate) fn copy(
+    from: &Path,
+    to: &Path,
+    committed: SystemTime,
+    interrupt: &Interrupt,
+) -> Result<(), FileError> {
+    let mut directories = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = directories.pop() {
+        let list = || fs::read_dir(&from)?.collect::<io::Result<Vec<_>>>();
+        fs::create_dir(&to).map_err(at(&to))?;
+        let permissions = fs::metadata(&from).map_err(at(&from))?.permissions();
+        fs::set_permissions(&to, permissions).map_err(at(&to))?;
+        for entry in list().map_err(at(&from))?.into_iter().rev() {
+            if interrupt.is_triggered() {
+                return Ok(());
+            }
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            let kind = entry.file_type().map_err(at(&source))?;
+            if kind.is_dir() {
+                directories.push((source, target));
+            } else if kind.is_symlink() {
+                fs::read_link(&source).and_then(|leads| symlink(leads, &target)).map_err(at(&target))?;
+            } else {
+                fs::copy(&source, &target).map_err(at(&target))?;
+            }
+        }
+    }
+    prepare(to, committed).map_err(at(to))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
     use std::time::Duration;
 
     #[test]

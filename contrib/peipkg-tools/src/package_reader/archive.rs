@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) kind: EntryKind,
     /// Bytes of content; 0 for directories and links.
     pub(super) size: u64,
+    /// The time, in seconds since 1970.
+    pub(super) time: u64,
 }
 
 impl Entry {
@@ -214,6 +216,8 @@ struct RawHeader<'a> {
     link: &'a [u8],
     size: u64,
     mode: u64,
+    /// 0 if it is no number: nothing that is installed has it.
+    time: u64,
     typeflag: u8,
 }
 
@@ -242,6 +246,7 @@ impl<'a> RawHeader<'a> {
             link: text(&block[157..257]),
             size: number(124..136)?,
             mode: number(100..108)?,
+            time: octal(&block[136..148]).unwrap_or_default(),
             typeflag: block[156],
         })
     }
@@ -292,7 +297,7 @@ impl<'a> RawHeader<'a> {
         if kind != EntryKind::File && self.size != 0 {
             return Err(PackageError::entry(&path, "has content but is no file"));
         }
-        Ok(Entry { path, slash, kind, size: self.size })
+        Ok(Entry { path, slash, kind, size: self.size, time: self.time })
     }
 }
 
