@@ -42,6 +42,7 @@ use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
 use crate::upstream::source::not_commits;
+use crate::upstream::source::signatures::Verifiers;
 
 /// Runs the farm until the core ends it. Shows the progress of a sweep on `line`.
 ///
@@ -94,6 +95,7 @@ struct Loop {
     is_stopping: bool,
     repository: Arc<Repository>,
     state: Arc<StateDir>,
+    verifiers: Arc<Verifiers>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// The last snapshot, unless something has happened since.
@@ -123,7 +125,8 @@ impl Loop {
         signals: Signals,
         (sender, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Self, Error> {
-        let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
+        let Prepared { config, tools, verifiers, state, public_keys, repository, uploader, recipes } =
+            prepared;
         let farm_id: Arc<str> = Arc::from(config.manager.id.as_str());
         let service = ServiceManager::from_environment();
         let notifier = tools.notify.map(|program| {
@@ -148,6 +151,7 @@ impl Loop {
                 sources: sources.clone(),
                 work_users: work_users.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
+                verifiers: verifiers.clone(),
                 public_keys: public_keys.clone(),
                 repository: repository.clone(),
                 interrupt: jobs_interrupt.clone(),
@@ -187,6 +191,7 @@ impl Loop {
             is_stopping: false,
             repository,
             state,
+            verifiers,
             sender,
             messages,
             snapshot: None,
@@ -371,7 +376,7 @@ impl Loop {
             Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
             Effect::LoadRoster => {
                 self.lister.reload();
-                let roster = startup::load_roster(&self.config, self.farm.roster());
+                let roster = startup::load_roster(&self.config, &self.verifiers, self.farm.roster());
                 self.handle(Event::RosterLoaded(roster));
             }
             Effect::InterruptPolls => self.polls_interrupt.trigger(),

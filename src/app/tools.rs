@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Notify, Upload};
 use crate::process::environment;
+use crate::upstream::source::signatures::Verifiers;
 
 /// The absolute paths of the programs.
 #[derive(Debug, Clone)]
@@ -65,6 +66,13 @@ impl Tools {
     /// If it is missing.
     pub(super) fn find_git() -> Result<PathBuf, MissingTool> {
         look_for(environment::variable("PATH").as_deref(), "git", "list upstreams")
+    }
+
+    /// Looks for the programs that verify signatures. Only recipes with signers need them.
+    pub(super) fn find_verifiers() -> Verifiers {
+        let path = environment::variable("PATH");
+        let find = |program| find_program(path.as_deref(), program);
+        Verifiers { ssh_keygen: find("ssh-keygen"), gpg: find("gpg") }
     }
 
     /// Looks for the programs in the directories of `path`, a value of `PATH`.

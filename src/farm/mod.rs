@@ -26,6 +26,7 @@ pub(crate) mod progress;
 mod publishes;
 mod publishing;
 pub(crate) mod queue;
+mod refused;
 pub(crate) mod schedule;
 mod snapshot;
 pub mod status;
@@ -55,6 +56,7 @@ use peipkg_format::sort;
 use progress::Counts;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
+use refused::RefusedTags;
 use schedule::Schedule;
 use upload_state::UploadState;
 
@@ -132,6 +134,7 @@ pub(crate) struct Farm {
     flights: Vec<Flight>,
     /// Why these tags are no versions, by redacted upstream and tag.
     not_commits: HashMap<(String, String), String>,
+    refused_tags: RefusedTags,
     upload: UploadState,
     stopping: Option<Stop>,
     builds_attempted: u64,
@@ -182,6 +185,7 @@ impl Farm {
             paused_since: None,
             flights: Vec::new(),
             not_commits: HashMap::new(),
+            refused_tags: RefusedTags::default(),
             upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
@@ -303,6 +307,7 @@ impl Farm {
                 effects.report(Notice::RecipePaused { recipe: id.clone() });
             }
         }
+        self.forget_refused_tags();
         self.changed.clear();
         // The polls that follow find them again.
         for key in std::mem::take(&mut self.aside).into_keys() {

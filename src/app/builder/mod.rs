@@ -2,6 +2,7 @@
 //! version is next.
 
 mod error;
+mod signers;
 mod tool;
 
 use std::fs;
@@ -16,6 +17,7 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
+use crate::app::builder::signers::refusal;
 use crate::app::builder::tool::check_outputs;
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
@@ -30,6 +32,7 @@ use crate::state::state_dir::StateDir;
 use crate::upstream::git::GitError;
 use crate::upstream::source::fetch::{Source, Sources};
 use crate::upstream::source::not_commits;
+use crate::upstream::source::signatures::Verifiers;
 
 /// How long to keep prefetched sources without a job. The core may drop the jobs that they were
 /// fetched for, and an idle builder must not fill the disk.
@@ -48,6 +51,8 @@ pub(super) struct Builder {
     pub work_users: Arc<WorkUsers>,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
+    /// The programs that verify signatures.
+    pub verifiers: Arc<Verifiers>,
     /// The public keys that grants inject.
     pub public_keys: PublicKeys,
     /// Takes the packages.
@@ -116,9 +121,10 @@ impl Builder {
                 log.note(&error);
                 BuildOutcome::RecipeChanged
             }
-            Err(BuildError::Fetch(error @ GitError::NoCommit { .. })) => {
+            Err(BuildError::Fetch(error @ (GitError::NoCommit { .. } | GitError::Refused { .. }))) => {
                 let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.to_string());
-                let found = NoCommit { upstream, tag, reason: error.to_string() };
+                let found =
+                    NoCommit { upstream, tag, reason: error.to_string(), refusal: refusal(job, error) };
                 not_commits::add(&self.state.not_commits(), &found, SystemTime::now());
                 log.note(format_args!("skipped: {}", found.reason));
                 BuildOutcome::NoCommit(found)
@@ -152,17 +158,23 @@ impl Builder {
         let recipe = recipe_files::copy(&job.recipe, &copy)?;
         let begun = Instant::now();
         let deadline = self.config.build.timeout.and_then(|limit| begun.checked_add(limit));
+        let signers = self.signers(job, &copy)?;
+        let home = stage.1.join("signers");
         let wanted = Source {
             url: &job.upstream.url,
             tag: &job.candidate.tag,
             next_tags: &job.next_tags,
             submodules: job.upstream.submodules,
+            keys: signers.as_ref().map(|signers| signers.keys(&home)),
         };
         let fetched = self.sources.fetch(wanted, &source.1, deadline, &self.interrupt, log);
         if job.next_tags.is_empty() {
             self.sources.forget(&job.upstream.url);
         }
         let fetched = fetched?;
+        if let Some(signer) = &fetched.signer {
+            log.note(format_args!("tag signed by {}, key {}", excerpt(&signer.name), excerpt(&signer.key)));
+        }
         warn_of_submodules(job, &fetched.left_out, log, answer);
         let fetching = begun.elapsed();
         let out = stage.1.join("out");

@@ -17,7 +17,7 @@ pub(crate) use crate::farm::events::jobs::{
     UploadOutcome,
 };
 pub(crate) use crate::farm::events::notices::Notice;
-pub(crate) use crate::farm::events::polls::NoCommit;
+pub(crate) use crate::farm::events::polls::{NoCommit, Refusal};
 pub use crate::farm::events::polls::{PollError, PollFault};
 pub use crate::farm::events::tags::Tags;
 pub(crate) use crate::farm::events::warnings::{Warned, Warning};
@@ -35,7 +35,7 @@ pub(crate) enum Event {
     ArchiveRead(Result<Archive, String>),
     /// An earlier run left these outputs in `publish/`.
     OutputsFound(Vec<PendingOutputs>),
-    /// Earlier runs found that these tags name no commit.
+    /// Earlier runs found that these tags name no commit, or that no signer has signed them.
     NoCommitsFound(Vec<NoCommit>),
     /// The remote lacks something that an earlier run published.
     UploadOwed,
