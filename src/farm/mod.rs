@@ -307,7 +307,7 @@ impl Farm {
                 effects.report(Notice::RecipePaused { recipe: id.clone() });
             }
         }
-        self.forget_refused_tags();
+        self.refused_tags.keep(self.roster.values().filter_map(|recipe| recipe.upstream.as_ref()));
         self.changed.clear();
         // The polls that follow find them again.
         for key in std::mem::take(&mut self.aside).into_keys() {

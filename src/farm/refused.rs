@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::farm::Farm;
 use crate::farm::events::{NoCommit, Refusal};
 use crate::recipe::Upstream;
 
@@ -30,25 +29,22 @@ impl RefusedTags {
         self.0.insert((signers, upstream, tag), Refused { object, reason });
     }
 
+    /// Forgets the tags that are refused to none of these recipes' `upstreams`.
+    pub(super) fn keep<'a>(&mut self, upstreams: impl Iterator<Item = &'a Upstream>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let wanted: HashSet<(u64, String)> = upstreams
+            .filter_map(|upstream| Some((upstream.signers.as_ref()?.digest, upstream.url.to_string())))
+            .collect();
+        self.0.retain(|(signers, url, _), _| wanted.contains(&(*signers, url.clone())));
+    }
+
     /// Returns why the tag is refused to the recipes with these signers, if it still is. `object` is the
     /// id of its object, if the listing has it.
     pub(super) fn reason(&self, upstream: &Upstream, tag: &str, object: Option<&str>) -> Option<&str> {
         let signers = upstream.signers.as_ref().filter(|_| !self.0.is_empty())?;
         let refused = self.0.get(&(signers.digest, upstream.url.to_string(), tag.to_owned()))?;
         object.is_none_or(|object| object == refused.object).then_some(&*refused.reason)
-    }
-}
-
-impl Farm {
-    /// Forgets the tags that are refused to no recipe any more.
-    pub(super) fn forget_refused_tags(&mut self) {
-        if self.refused_tags.0.is_empty() {
-            return;
-        }
-        let upstreams = self.roster.values().filter_map(|recipe| recipe.upstream.as_ref());
-        let wanted: HashSet<(u64, String)> = upstreams
-            .filter_map(|upstream| Some((upstream.signers.as_ref()?.digest, upstream.url.to_string())))
-            .collect();
-        self.refused_tags.0.retain(|(signers, url, _), _| wanted.contains(&(*signers, url.clone())));
     }
 }

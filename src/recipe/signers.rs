@@ -6,14 +6,14 @@ use std::path::{Component, Path};
 
 use peipkg_format::problem::excerpt;
 
-/// The armor around public keys of OpenPGP.
+/// The armor around public keys of `OpenPGP`.
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 const ARMOR_END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 
 /// What is in the armor line of each private key.
 const PRIVATE: &str = "PRIVATE KEY";
 
-/// The OpenPGP packets of a public key, of a secret key and of a secret subkey (RFC 9580, section 5).
+/// The `OpenPGP` packets of a public key, of a secret key and of a secret subkey (RFC 9580, section 5).
 const PUBLIC_PACKET: u8 = 6;
 const SECRET_PACKETS: [u8; 2] = [5, 7];
 
@@ -34,7 +34,7 @@ pub(crate) struct Signers {
 pub(crate) enum SignersKind {
     /// An allowed-signers file of OpenSSH.
     OpenSsh,
-    /// A keyring of OpenPGP.
+    /// A keyring of `OpenPGP`.
     OpenPgp,
 }
 
@@ -205,7 +205,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         b'/' => Some(63),
         _ => None,
     };
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
@@ -220,7 +220,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns the types of the packets of OpenPGP data (RFC 9580, section 4.2), as far as they can be
+/// Returns the types of the packets of `OpenPGP` data (RFC 9580, section 4.2), as far as they can be
 /// told; none if it is no such data.
 fn packets(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut found = Vec::new();

@@ -17,7 +17,6 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
-use crate::app::builder::signers::refusal;
 use crate::app::builder::tool::check_outputs;
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
@@ -124,7 +123,7 @@ impl Builder {
             Err(BuildError::Fetch(error @ (GitError::NoCommit { .. } | GitError::Refused { .. }))) => {
                 let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.to_string());
                 let found =
-                    NoCommit { upstream, tag, reason: error.to_string(), refusal: refusal(job, error) };
+                    NoCommit { upstream, tag, reason: error.to_string(), refusal: Self::refusal(job, error) };
                 not_commits::add(&self.state.not_commits(), &found, SystemTime::now());
                 log.note(format_args!("skipped: {}", found.reason));
                 BuildOutcome::NoCommit(found)

@@ -43,11 +43,11 @@ impl Builder {
             (program, None) => Err(BuildError::VerifierMissing { signers: name.to_owned(), program }),
         }
     }
-}
 
-/// Returns for which object and signers a refusal holds, if `error` is one.
-pub(super) fn refusal(job: &BuildJob, error: GitError) -> Option<Refusal> {
-    let GitError::Refused { id: object, .. } = error else { return None };
-    let signers = job.upstream.signers.as_ref()?.digest;
-    Some(Refusal { object, signers })
+    /// Returns for which object and signers a refusal holds, if `error` is one.
+    pub(super) fn refusal(job: &BuildJob, error: GitError) -> Option<Refusal> {
+        let GitError::Refused { id: object, .. } = error else { return None };
+        let signers = job.upstream.signers.as_ref()?.digest;
+        Some(Refusal { object, signers })
+    }
 }

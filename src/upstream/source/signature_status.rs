@@ -4,8 +4,35 @@
 
 use peipkg_format::problem::excerpt;
 
-use crate::upstream::git::GitError;
-use crate::upstream::source::signatures::{Said, Signer};
+use crate::process::ProcessError;
+use crate::upstream::git::{GitError, unexpected};
+
+/// Who has signed a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signer {
+    /// The principal, or the user id of the key.
+    pub name: String,
+    /// The fingerprint of the key, as its program writes it.
+    pub key: String,
+}
+
+/// The messages of a program that has exited.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) text: String,
+    /// That it failed, if it did.
+    pub(super) error: Option<ProcessError>,
+}
+
+impl Said {
+    /// Returns the error that the program could not verify anything.
+    pub(super) fn into_error(self, signers: &str) -> GitError {
+        match self.error {
+            Some(error) => GitError::Unverified { reason: error.to_string(), signers: signers.to_owned() },
+            None => unexpected(&self.text, "a result of the verification"),
+        }
+    }
+}
 
 /// A verdict about a signature.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +118,7 @@ pub(super) fn imported(report: &str) -> Option<Vec<String>> {
     (!keys.is_empty()).then_some(keys)
 }
 
-/// Reads what is said of an OpenPGP signature. It must be of one of the `known` keys, which the file
+/// Reads what is said of an `OpenPGP` signature. It must be of one of the `known` keys, which the file
 /// `signers` has brought.
 ///
 /// # Errors
@@ -159,7 +186,6 @@ mod tests {
     use std::process::ExitStatus;
 
     use super::*;
-    use crate::process::ProcessError;
 
     const KEY: &str = "54C09CCFB0A5ACE307011BE031113BAC82C69FCC";
 
@@ -171,6 +197,7 @@ mod tests {
 
     /// Checks for a signer, for a part of a reason, or for an error.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "a call is easier to read")]
     fn check(found: Result<Status, GitError>, expected: Option<Result<(&str, &str), &str>>) {
         match (&found, expected) {
             (Ok(Status::Good(signer)), Some(Ok((name, key)))) => {

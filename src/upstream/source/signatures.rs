@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,9 +17,11 @@ use peipkg_format::regular_file;
 
 use crate::process::{ProcessError, Program};
 use crate::recipe::signers::SignersKind;
+use crate::state::durable;
 use crate::upstream::git::{GitError, unexpected};
 use crate::upstream::source::attempt::Attempt;
-use crate::upstream::source::signature_status::{Status, imported, of_openpgp, of_openssh};
+pub(crate) use crate::upstream::source::signature_status::Signer;
+use crate::upstream::source::signature_status::{Said, Status, imported, of_openpgp, of_openssh};
 use crate::upstream::source::signed_object::{SignatureKind, Signed, SignedObject};
 
 /// The largest object of a tag, in bytes. It has a message and a signature.
@@ -66,15 +68,6 @@ pub(crate) struct Keys<'a> {
     pub home: &'a Path,
 }
 
-/// Who has signed a tag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Signer {
-    /// The principal, or the user id of the key.
-    pub name: String,
-    /// The fingerprint of the key, as its program writes it.
-    pub key: String,
-}
-
 /// Verifies that one of `keys` has signed `tag`, which is in `repository`.
 ///
 /// # Errors
@@ -116,7 +109,7 @@ pub(super) fn verify(
         SignersKind::OpenPgp => verifier.openpgp(&object.id, is_commit)?,
     };
     match status {
-        Status::Good(signer) => Ok(signer),
+        Status::Good(by) => Ok(by),
         Status::Refused(reason) => Err(refused(format!("refused: {reason}"))),
     }
 }
@@ -133,12 +126,12 @@ impl Verifier<'_> {
         let Keys { file, home, name, .. } = self.keys;
         let git = self.git().arg("-c").arg(setting("gpg.ssh.allowedSignersFile", file));
         let status = of_openssh(self.said(git.args(verb(is_commit)).arg(id))?, name)?;
-        let Status::Good(signer) = &status else { return Ok(status) };
+        let Status::Good(by) = &status else { return Ok(status) };
         let signature = home.join("signature");
-        fs::write(&signature, &signed.signature).map_err(|error| at(&signature, error))?;
+        write(&signature, &signed.signature).map_err(|error| at(&signature, error))?;
         let program = self.alone(Program::new(self.keys.program)).input(signed.payload.clone());
         let program = program.args(["-Y", "verify", "-n", "git", "-f"]).arg(file);
-        let program = program.args(["-I", &signer.name, "-s"]).arg(&signature);
+        let program = program.args(["-I", &by.name, "-s"]).arg(&signature);
         let now = of_openssh(self.said(program)?, name)?;
         Ok(if matches!(now, Status::Good(_)) { status } else { now })
     }
@@ -146,7 +139,7 @@ impl Verifier<'_> {
     fn openpgp(&self, id: &str, is_commit: bool) -> Result<Status, GitError> {
         let Keys { file, home, name, .. } = self.keys;
         let (conf, report) = (home.join("gpg.conf"), home.join("import"));
-        fs::write(&conf, GPG_CONF).map_err(|error| at(&conf, error))?;
+        write(&conf, GPG_CONF.as_bytes()).map_err(|error| at(&conf, error))?;
         let gpg = self.alone(Program::new(self.keys.program)).args(["--batch", "--no-tty", "--status-file"]);
         let said = self.said(gpg.arg(&report).args(["--import", "--"]).arg(file))?;
         let text = regular_file::read(&report, MAX_REPORT).map_err(|error| at(&report, error))?;
@@ -191,24 +184,6 @@ impl Verifier<'_> {
     }
 }
 
-/// The messages of a program that has exited.
-#[derive(Debug)]
-pub(super) struct Said {
-    pub(super) text: String,
-    /// That it failed, if it did.
-    pub(super) error: Option<ProcessError>,
-}
-
-impl Said {
-    /// Returns the error that the program could not verify anything.
-    pub(super) fn into_error(self, signers: &str) -> GitError {
-        match self.error {
-            Some(error) => GitError::Unverified { reason: error.to_string(), signers: signers.to_owned() },
-            None => unexpected(&self.text, "a result of the verification"),
-        }
-    }
-}
-
 fn verb(is_commit: bool) -> [&'static str; 2] {
     [if is_commit { "verify-commit" } else { "verify-tag" }, "--raw"]
 }
@@ -226,6 +201,10 @@ fn make_home(home: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     DirBuilder::new().mode(0o700).create(home)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    durable::create(path)?.write_all(bytes)
 }
 
 fn at(path: &Path, error: io::Error) -> GitError {

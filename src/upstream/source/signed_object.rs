@@ -148,6 +148,7 @@ mod tests {
         SignedObject::parse(format!("{id} {kind} {}\n{content}\n", content.len()).as_bytes())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the calls compare it with an option")]
     fn signed(kind: SignatureKind, payload: &str, signature: &str) -> Option<Signed> {
         Some(Signed { kind, payload: payload.into(), signature: signature.into() })
     }
