@@ -164,7 +164,9 @@ impl Report {
     }
 
     fn check_recipes(&mut self, recipes_dir: &Path, draft: &Draft, peipkg_build: Option<&Path>) {
-        let expected = Expected { config: &self.config, http: draft.http.as_ref(), grants: &draft.grants };
+        let verifiers = Tools::find_verifiers();
+        let (http, grants) = (draft.http.as_ref(), &draft.grants);
+        let expected = Expected { config: &self.config, http, grants, verifiers: &verifiers };
         let reading = match roster::read(recipes_dir, expected, &Roster::new()) {
             Ok(reading) => reading,
             Err(problem) => return self.add_problems([problem]),

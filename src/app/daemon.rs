@@ -45,6 +45,7 @@ use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
 use crate::upstream::source::not_commits;
+use crate::upstream::source::signatures::Verifiers;
 
 /// Runs the farm until the core ends it. Shows the progress of a sweep on `line`.
 ///
@@ -97,6 +98,7 @@ struct Loop {
     is_stopping: bool,
     repository: Arc<Repository>,
     state: Arc<StateDir>,
+    verifiers: Arc<Verifiers>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// The last snapshot, unless something has happened since.
@@ -126,7 +128,8 @@ impl Loop {
         signals: Signals,
         (sender, messages): (Sender<Message>, Receiver<Message>),
     ) -> Result<Self, Error> {
-        let Prepared { config, tools, state, public_keys, repository, uploader, recipes } = prepared;
+        let Prepared { config, tools, verifiers, state, public_keys, repository, uploader, recipes } =
+            prepared;
         let farm_id: Arc<str> = Arc::from(config.manager.id.as_str());
         let service = ServiceManager::from_environment();
         let notifier = tools.notify.map(|program| {
@@ -154,6 +157,7 @@ impl Loop {
                 git: tools.git.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
                 faketime: tools.faketime.clone(),
+                verifiers: verifiers.clone(),
                 public_keys: public_keys.clone(),
                 repository: repository.clone(),
                 interrupt: jobs_interrupt.clone(),
@@ -193,6 +197,7 @@ impl Loop {
             is_stopping: false,
             repository,
             state,
+            verifiers,
             sender,
             messages,
             snapshot: None,
@@ -386,7 +391,7 @@ impl Loop {
             }
             Effect::LoadRoster => {
                 self.lister.reload();
-                let roster = startup::load_roster(&self.config, self.farm.roster());
+                let roster = startup::load_roster(&self.config, &self.verifiers, self.farm.roster());
                 self.handle(Event::RosterLoaded(roster));
             }
             Effect::InterruptPolls => self.polls_interrupt.trigger(),

@@ -30,6 +30,7 @@ mod recipe_files;
 mod roster;
 mod service_manager;
 mod signals;
+mod signers_file;
 mod startup;
 mod terminal_line;
 mod tool_commands;

@@ -63,7 +63,8 @@ impl From<Event> for Message {
 pub(super) fn plan(config: &Config, line: Option<Line>) -> Result<Report, Error> {
     let mut signals = Signals::register()?;
     let git = Tools::find_git().map_err(|missing| Error::Tools(vec![missing]))?;
-    let recipes = startup::load_roster(config, &Roster::new()).map_err(Error::Problems)?;
+    let recipes =
+        startup::load_roster(config, &Tools::find_verifiers(), &Roster::new()).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::unlocked(&config.manager.state_dir));
     let interrupt = Interrupt::new()?;
     let (sender, messages) = unbounded();

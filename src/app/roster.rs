@@ -15,10 +15,12 @@ use peipkg_format::regular_file::{self, MAX_TEXT};
 use peipkg_format::sort;
 
 use crate::app::recipe_files::{self, RecipeFiles};
+use crate::app::signers_file;
 use crate::config::{Grant, Http};
 use crate::farm::Roster;
 use crate::recipe::{BuildKeys, FILE_NAME, Recipe};
 use crate::state::volumes::LOST_AND_FOUND;
+use crate::upstream::source::signatures::Verifiers;
 
 /// How many recipes make it worth starting another thread to read them.
 const SHARE: usize = 256;
@@ -49,6 +51,8 @@ pub(super) struct Expected<'a> {
     pub http: Option<&'a Http>,
     /// `[[grant]]`.
     pub grants: &'a BTreeMap<String, Grant>,
+    /// The programs that verify signatures.
+    pub verifiers: &'a Verifiers,
 }
 
 /// Reads the recipes below `recipes_dir`, sorted by id, and compares them with the configuration. Takes
@@ -58,7 +62,7 @@ pub(super) struct Expected<'a> {
 /// If the directory cannot be read.
 pub(super) fn read(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
     let mut reading = read_recipes(recipes_dir, expected, present)?;
-    let Expected { config, http, grants } = expected;
+    let Expected { config, http, grants, .. } = expected;
     let shared = shared_packages(&reading);
     reading.warnings.extend(shared);
     for (recipe, grant) in grants.iter().filter(|(recipe, _)| !reading.ids.iter().any(|id| **id == **recipe))
@@ -136,7 +140,14 @@ fn read_share(recipes_dir: &Path, names: &[OsString], expected: Expected<'_>, pr
         }
         let stamp = files.as_ref().map_or(0, |files| files.stamp(&text));
         match Recipe::parse_whole(id, directory, &text, stamp, &mut reading.warnings) {
-            Ok((recipe, keys)) => {
+            Ok((mut recipe, keys)) => {
+                match signers_file::read(&mut recipe, &keys, files.as_ref().ok(), expected.verifiers) {
+                    Ok(missing) => reading.unbuildable.extend(missing),
+                    Err(problem) => {
+                        reading.problems.push(problem);
+                        continue;
+                    }
+                }
                 let script = files.ok().and_then(|files| unfit_script(&recipe, &keys, &files));
                 let ungranted = ungranted_keys(&recipe, &keys, expected);
                 let unbuildable = keys.unbuildable.into_iter().chain(script).map(of_builds);
@@ -264,7 +275,12 @@ mod tests {
     fn recipes_reread_are_the_present_ones_until_their_text_changes() {
         let home = tempfile::tempdir().unwrap();
         write_recipes(home.path(), 3);
-        let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
+        let expected = Expected {
+            config: home.path(),
+            http: None,
+            grants: &BTreeMap::new(),
+            verifiers: &Verifiers::default(),
+        };
         let read = |present: &Roster| read(home.path(), expected, present).unwrap().recipes;
         let first = read(&Roster::new());
         let present: Roster = first.iter().map(|recipe| (recipe.id.clone(), recipe.clone())).collect();
@@ -287,7 +303,12 @@ mod tests {
         // One thread reads so few: the counter counts for one thread.
         let count = SHARE - 1;
         write_recipes(home.path(), count);
-        let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
+        let expected = Expected {
+            config: home.path(),
+            http: None,
+            grants: &BTreeMap::new(),
+            verifiers: &Verifiers::default(),
+        };
         let first = read(home.path(), expected, &Roster::new()).unwrap().recipes;
         let present: Roster = first.into_iter().map(|recipe| (recipe.id.clone(), recipe)).collect();
         let counted = allocation_counter::measure(|| {
@@ -306,7 +327,12 @@ mod tests {
             fs::create_dir(&directory).unwrap();
             fs::write(directory.join(FILE_NAME), if number % 100 == 99 { "?" } else { PACKAGE }).unwrap();
         }
-        let expected = Expected { config: home.path(), http: None, grants: &BTreeMap::new() };
+        let expected = Expected {
+            config: home.path(),
+            http: None,
+            grants: &BTreeMap::new(),
+            verifiers: &Verifiers::default(),
+        };
         let reading = read_recipes(home.path(), expected, &Roster::new()).unwrap();
         assert!(reading.ids.len() == count && reading.ids.is_sorted());
         let broken: Vec<_> = reading.problems.iter().map(|problem| problem.path.clone()).collect();

@@ -26,6 +26,7 @@ use crate::repository::upload::Uploader;
 use crate::state::durable;
 use crate::state::state_dir::{StateDir, StateDirError};
 use crate::state::troubles;
+use crate::upstream::source::signatures::Verifiers;
 
 /// Everything that the loop needs to run a farm.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Prepared {
     pub config: Arc<Config>,
     /// The programs.
     pub tools: Tools,
+    /// The programs that verify signatures.
+    pub verifiers: Arc<Verifiers>,
     /// The locked state directory.
     pub state: Arc<StateDir>,
     /// The public keys that grants inject.
@@ -54,7 +57,8 @@ pub(super) struct Prepared {
 pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared, Error> {
     let tools = Tools::find(&config.upload, &config.notify).map_err(Error::Tools)?;
     let public_keys = check_keys(Some(&config.key_file), &config.binary_keys).map_err(Error::Problems)?;
-    let recipes = load_roster(&config, &Roster::new()).map_err(Error::Problems)?;
+    let verifiers = Tools::find_verifiers();
+    let recipes = load_roster(&config, &verifiers, &Roster::new()).map_err(Error::Problems)?;
     let state = Arc::new(StateDir::open(&config.manager.state_dir)?);
     build_log::forget_gone(
         &state.logs(),
@@ -75,7 +79,8 @@ pub(super) fn prepare(config: Config, interrupt: &Interrupt) -> Result<Prepared,
         }
         _ => None,
     };
-    Ok(Prepared { config, tools, state, public_keys, repository, uploader, recipes })
+    let verifiers = Arc::new(verifiers);
+    Ok(Prepared { config, tools, verifiers, state, public_keys, repository, uploader, recipes })
 }
 
 /// An HTTP server that does not answer yet. It holds its sockets before the first poll, so that a
@@ -110,8 +115,13 @@ pub(super) fn open_http(config: &Config, state: &StateDir) -> Result<Option<Http
 ///
 /// # Errors
 /// Every problem of every recipe.
-pub(super) fn load_roster(config: &Config, present: &Roster) -> Result<Vec<Arc<Recipe>>, Vec<Problem>> {
-    let expected = Expected { config: &config.path, http: Some(&config.http), grants: &config.grants };
+pub(super) fn load_roster(
+    config: &Config,
+    verifiers: &Verifiers,
+    present: &Roster,
+) -> Result<Vec<Arc<Recipe>>, Vec<Problem>> {
+    let (http, grants) = (Some(&config.http), &config.grants);
+    let expected = Expected { config: &config.path, http, grants, verifiers };
     let reading = roster::read(&config.manager.recipes_dir, expected, present);
     let Reading { recipes, warnings, unbuildable, problems, .. } =
         reading.map_err(|problem| vec![problem])?;

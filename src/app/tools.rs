@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Notify, Upload};
 use crate::process::environment;
+use crate::upstream::source::signatures::Verifiers;
 
 /// The absolute paths of the programs.
 #[derive(Debug, Clone)]
@@ -80,6 +81,13 @@ impl Tools {
             (Ok(git), Ok(peipkg_build)) => Ok((git, peipkg_build)),
             (git, peipkg_build) => Err(git.err().into_iter().chain(peipkg_build.err()).collect()),
         }
+    }
+
+    /// Looks for the programs that verify signatures. Only recipes with signers need them.
+    pub(super) fn find_verifiers() -> Verifiers {
+        let path = environment::variable("PATH");
+        let find = |program| find_program(path.as_deref(), program);
+        Verifiers { ssh_keygen: find("ssh-keygen"), gpg: find("gpg") }
     }
 
     /// Looks for the programs in the directories of `path`, a value of `PATH`.

@@ -11,7 +11,6 @@ use crate::farm::events::{
 use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Candidate;
-use crate::farm::warnings::TAG_SKIPPED;
 use crate::farm::{Effects, Farm};
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -45,15 +44,9 @@ impl Farm {
             BuildOutcome::Interrupted => effects.report(Notice::BuildInterrupted { key }),
             BuildOutcome::NoCommit(found) => {
                 self.failures.remove(&key);
-                // The next poll need not warn again.
-                self.warned
-                    .entry(key.recipe.clone())
-                    .or_default()
-                    .insert((TAG_SKIPPED, found.tag.as_str().into()), found.reason.as_str().into());
+                self.warn_skipped(&key.recipe, &found, effects);
                 // Another tag may stand for the same version.
                 self.matched.forget(&key.recipe);
-                let (tag, reason) = (found.tag.clone(), found.reason.clone());
-                effects.report(Notice::TagSkipped { recipe: key.recipe, tag, reason });
                 self.on_no_commits_found(vec![found]);
             }
             BuildOutcome::RecipeChanged => self.on_recipe_changed(key, &job.recipe, effects),

@@ -28,6 +28,7 @@ pub(crate) mod progress;
 mod publishes;
 mod publishing;
 pub(crate) mod queue;
+mod refused;
 pub(crate) mod schedule;
 mod snapshot;
 pub mod status;
@@ -58,6 +59,7 @@ use peipkg_format::sort;
 use progress::Counts;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
+use refused::RefusedTags;
 use schedule::Schedule;
 use upload_state::UploadState;
 
@@ -137,6 +139,7 @@ pub(crate) struct Farm {
     commits: PublishedCommits,
     /// Why these tags are no versions, by redacted upstream and tag.
     not_commits: HashMap<(String, String), String>,
+    refused_tags: RefusedTags,
     upload: UploadState,
     stopping: Option<Stop>,
     builds_attempted: u64,
@@ -188,6 +191,7 @@ impl Farm {
             flights: Vec::new(),
             commits: PublishedCommits::default(),
             not_commits: HashMap::new(),
+            refused_tags: RefusedTags::default(),
             upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
@@ -310,6 +314,7 @@ impl Farm {
                 effects.report(Notice::RecipePaused { recipe: id.clone() });
             }
         }
+        self.refused_tags.keep(self.roster.values().filter_map(|recipe| recipe.upstream.as_ref()));
         self.changed.clear();
         // The polls that follow find them again.
         for key in std::mem::take(&mut self.aside).into_keys() {

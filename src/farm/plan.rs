@@ -102,7 +102,13 @@ impl Farm {
             return Meaning::Unusable { reason, is_version: true };
         }
         let presence = self.archive.presence(&recipe.packages, &version);
-        Meaning::Version(version, presence)
+        // What is published stays so, whoever may sign today.
+        let refused =
+            (presence == Presence::Absent).then(|| self.refused_tags.reason(reader.upstream(), tag, None));
+        match refused.flatten() {
+            Some(reason) => Meaning::Unusable { reason: reason.to_owned(), is_version: true },
+            None => Meaning::Version(version, presence),
+        }
     }
 
     /// Returns the plan for each recipe of `upstream`, which has these tags.

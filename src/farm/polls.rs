@@ -87,7 +87,13 @@ impl Farm {
     }
 
     pub(super) fn on_no_commits_found(&mut self, found: Vec<NoCommit>) {
-        self.not_commits.extend(found.into_iter().map(|found| ((found.upstream, found.tag), found.reason)));
+        for found in found {
+            if found.refusal.is_some() {
+                self.refused_tags.add(found);
+            } else {
+                self.not_commits.insert((found.upstream, found.tag), found.reason);
+            }
+        }
     }
 
     /// Queues the versions among an upstream's tags that one recipe still has to build.

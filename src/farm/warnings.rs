@@ -8,7 +8,7 @@ use peipkg_format::problem::excerpt;
 use peipkg_format::sort;
 use peipkg_format::version::Version;
 
-use crate::farm::events::{JobKey, Notice, Warned, Warning};
+use crate::farm::events::{JobKey, NoCommit, Notice, Warned, Warning};
 use crate::farm::status::{self, LISTED, Status};
 use crate::farm::{Effects, Farm};
 
@@ -174,6 +174,29 @@ impl Farm {
     /// published packages stay as they are.
     pub(super) fn add_build_warning(&mut self, recipe: &Arc<str>, warning: Warning) {
         self.build_warnings.entry(recipe.clone()).or_default().add(warning);
+    }
+
+    /// Warns of a tag that a fetch has found to be no version. The next poll need not warn again.
+    pub(super) fn warn_skipped(&mut self, recipe: &Arc<str>, found: &NoCommit, effects: &mut Effects) {
+        let warned = self.warned.entry(recipe.clone()).or_default();
+        let subject = |text: &str| Box::from(text);
+        let named = (TAG_SKIPPED, subject(&found.tag));
+        if warned.len() < NAMED_BAD_TAGS || warned.contains_key(&named) {
+            warned.insert(named, subject(&found.reason));
+            let (tag, reason) = (found.tag.clone(), found.reason.clone());
+            return effects.report(Notice::TagSkipped { recipe: recipe.clone(), tag, reason });
+        }
+        let counted = warned.keys().find(|(event, _)| *event == MORE_TAGS_SKIPPED).cloned();
+        let before = counted.as_ref().and_then(|(_, count)| count.parse::<usize>().ok()).unwrap_or(0);
+        if let Some(counted) = counted {
+            warned.remove(&counted);
+        }
+        let count = before + 1;
+        warned.insert((MORE_TAGS_SKIPPED, subject(&count.to_string())), subject(""));
+        // Each build finds one more.
+        if count.is_power_of_two() {
+            effects.report(Notice::MoreTagsSkipped { recipe: recipe.clone(), count });
+        }
     }
 
     /// Ends the warnings about earlier builds of a version.

@@ -76,6 +76,8 @@ pub(crate) struct Program {
 pub(crate) struct Output {
     /// The whole standard output if [`Program::capture_stdout`] was called, or else nothing.
     pub stdout: Vec<u8>,
+    /// The end of its standard error, and of its standard output if that was not captured.
+    pub tail: String,
 }
 
 /// Why a child did not succeed.
@@ -345,7 +347,9 @@ impl Program {
         let (program, tail) = (name, self.secrets.redact(&running.tail.text()));
         match (end, status) {
             (Err(error), _) | (Ok(End::Exited), Err(error)) => Err(ProcessError::Lost { program, error }),
-            (Ok(End::Exited), Ok(status)) if status.success() => Ok(Output { stdout: running.stdout_bytes }),
+            (Ok(End::Exited), Ok(status)) if status.success() => {
+                Ok(Output { stdout: running.stdout_bytes, tail })
+            }
             (Ok(End::Exited), Ok(status)) => Err(match limits::exceeded(status, &tail, memory, file) {
                 Some(exceeded) => ProcessError::of_limit(exceeded, program, tail),
                 None => ProcessError::Failed { program, status, tail },

@@ -15,6 +15,8 @@ pub(crate) struct BuildKeys {
     pub sign_keys: Vec<(String, usize)>,
     /// The build script, relative to the recipe's directory, with its line in the file.
     pub build_script: Option<(String, usize)>,
+    /// The line of `[upstream] signers`.
+    pub signers_line: Option<usize>,
     /// Why all its builds will fail, as far as its text tells.
     pub unbuildable: Vec<Problem>,
 }
@@ -26,6 +28,9 @@ impl BuildKeys {
             package_lines: Vec::new(),
             sign_keys: sign_keys(root.sections("sign")),
             build_script: root.section("meta").and_then(build_script),
+            signers_line: root.section("upstream").and_then(|mut upstream| {
+                upstream.optional::<String>("signers").map(|found| upstream.line_of(&found.span))
+            }),
             unbuildable: root.sections("package").into_iter().filter_map(unfit_description).collect(),
         }
     }

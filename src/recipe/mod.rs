@@ -8,6 +8,7 @@
 
 mod build_keys;
 pub(crate) mod secrets;
+pub(crate) mod signers;
 pub(crate) mod tag_pattern;
 pub(crate) mod tag_reader;
 pub(crate) mod upstream_url;
@@ -24,6 +25,7 @@ use peipkg_format::strict_toml::{At, Document, Section};
 use peipkg_format::version::{Version, VersionError};
 
 pub(crate) use crate::recipe::build_keys::BuildKeys;
+use crate::recipe::signers::Signers;
 use crate::recipe::tag_pattern::{TagPattern, useless_exclusion};
 use crate::recipe::upstream_url::{UpstreamUrl, UrlError};
 
@@ -83,6 +85,8 @@ pub struct Upstream {
     pub paused: bool,
     /// Whether to build each version twice and to compare; `None` is the farm's setting.
     pub reproduce: Option<bool>,
+    /// The file of those of whom one must have signed a tag; none for any tag.
+    pub(crate) signers: Option<Signers>,
 }
 
 impl Recipe {
@@ -208,6 +212,12 @@ impl Upstream {
         let export_version = section.optional("export_version").is_some_and(|found| found.value);
         let paused = section.optional("paused").is_some_and(|found| found.value);
         let reproduce = section.optional("reproduce").map(|found| found.value);
+        let signers = section.optional::<String>("signers").map(|found| {
+            if let Err(reason) = signers::check_path(&found.value) {
+                section.report(&found.span, format!("[upstream] signers {:?} {reason}", found.value));
+            }
+            Signers { file: found.value.into(), digest: 0 }
+        });
         section.deny_unknown_keys();
         Some(Self {
             url: url?,
@@ -219,6 +229,7 @@ impl Upstream {
             export_version,
             paused,
             reproduce,
+            signers,
         })
     }
 }

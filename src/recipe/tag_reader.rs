@@ -68,6 +68,11 @@ impl<'a> TagReader<'a> {
         self.upstream.exclude.iter().filter(is_possible).map(String::as_str).collect()
     }
 
+    /// Returns the upstream.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        self.upstream
+    }
+
     /// Returns the upstream's URL.
     pub(crate) fn url(&self) -> &UpstreamUrl {
         &self.upstream.url

@@ -2,5 +2,6 @@
 
 pub(crate) mod git;
 mod git_access;
+pub(crate) mod git_error;
 pub(crate) mod listing;
 pub(crate) mod source;

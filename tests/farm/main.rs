@@ -76,6 +76,7 @@ mod signals;
 #[path = "../../contrib/peipkg-tools/tests/build/elf.rs"]
 #[expect(dead_code, reason = "shared with the tests of the tools")]
 mod signed_elf;
+mod signed_tags;
 mod soak;
 mod source_bytes;
 mod sources;

@@ -23,6 +23,8 @@ pub(in crate::app) enum BuildError {
     Recipe(#[from] CopyError),
     #[error("cannot fetch the source: {0}")]
     Fetch(#[from] GitError),
+    #[error("[upstream] signers {signers:?} needs {program}, which was not on PATH when the manager started")]
+    VerifierMissing { signers: String, program: &'static str },
     #[error(transparent)]
     Tool(#[from] ProcessError),
     #[error("{error}; the fetch of the source took {} of it", duration::format(Duration::from_secs(fetching.as_secs())))]
@@ -75,7 +77,7 @@ impl BuildError {
             // The upstream delivered the source, but the disk refused it or a program is missing.
             Self::Fetch(error) if error.is_local() => Blame::Version,
             Self::Fetch(_) | Self::SlowFetch { .. } => Blame::Upstream,
-            Self::Tool(ProcessError::TimedOut { .. }) => Blame::Recipe,
+            Self::Tool(ProcessError::TimedOut { .. }) | Self::VerifierMissing { .. } => Blame::Recipe,
             Self::Second(error) => error.blame(),
             _ => Blame::Version,
         }

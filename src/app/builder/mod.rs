@@ -5,6 +5,7 @@ mod error;
 mod parts;
 mod provenance;
 mod second;
+mod signers;
 mod tool;
 
 use std::fs;
@@ -95,9 +96,10 @@ impl Builder {
                 log.note(&error);
                 BuildOutcome::RecipeChanged
             }
-            Err(BuildError::Fetch(error @ GitError::NoCommit { .. })) => {
+            Err(BuildError::Fetch(error @ (GitError::NoCommit { .. } | GitError::Refused { .. }))) => {
                 let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.to_string());
-                let found = NoCommit { upstream, tag, reason: error.to_string() };
+                let found =
+                    NoCommit { upstream, tag, reason: error.to_string(), refusal: Self::refusal(job, error) };
                 not_commits::add(&self.state.not_commits(), &found, SystemTime::now());
                 log.note(format_args!("skipped: {}", found.reason));
                 BuildOutcome::NoCommit(found)
@@ -148,17 +150,23 @@ impl Builder {
         let inputs = Inputs::of(&copy)?;
         let begun = Instant::now();
         let deadline = self.config.build.timeout.and_then(|limit| begun.checked_add(limit));
+        let signers = self.signers(job, &copy)?;
+        let home = stage.1.join("signers");
         let wanted = Source {
             url: &job.upstream.url,
             tag: &job.candidate.tag,
             next_tags: &job.next_tags,
             submodules: job.upstream.submodules,
+            keys: signers.as_ref().map(|signers| signers.keys(&home)),
         };
         let fetched = self.sources.fetch(wanted, &source.1, deadline, &self.interrupt, log);
         if job.next_tags.is_empty() {
             self.sources.forget(&job.upstream.url);
         }
         let fetched = fetched?;
+        if let Some(signer) = &fetched.signer {
+            log.note(format_args!("tag signed by {}, key {}", excerpt(&signer.name), excerpt(&signer.key)));
+        }
         warn_of_submodules(job, &fetched.left_out, log, answer);
         let fetching = begun.elapsed();
         let out = stage.1.join("out");

@@ -11,6 +11,7 @@ use crate::process::users_of::WorkUsers;
 use crate::repository::Repository;
 use crate::state::state_dir::StateDir;
 use crate::upstream::source::fetch::Sources;
+use crate::upstream::source::signatures::Verifiers;
 
 /// The builder's configuration, directories and tools.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(in crate::app) struct Builder {
     pub git: PathBuf,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
+    /// The programs that verify signatures.
+    pub verifiers: Arc<Verifiers>,
     /// The path of `faketime`, if the machine has it.
     pub faketime: Option<PathBuf>,
     /// The public keys that grants inject.

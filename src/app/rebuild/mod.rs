@@ -95,10 +95,12 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
         state_dir::make_private(&directory)
             .map_err(|error| failed(format!("{}: {error}", directory.display())))?;
     }
+    let git_path = git.clone();
     let git = Arc::new(Git::new(git, state.sources()).limits(config.git));
     let config = Arc::new(config);
     let builder = Builder {
-        git: tools.git.clone(),
+        git: git_path,
+        verifiers: Arc::new(Tools::find_verifiers()),
         sources: Arc::new(Sources::new(git, state.clone())),
         work_users: Arc::new(WorkUsers::new([state.sources(), state.stage()])),
         peipkg_build: peipkg_build.clone(),
@@ -146,7 +148,9 @@ fn recipe(
     failed: &dyn Fn(String) -> Error,
 ) -> Result<(Arc<Recipe>, Upstream), Error> {
     let recipes_dir = &config.manager.recipes_dir;
-    let expected = Expected { config: &config.path, http: None, grants: &config.grants };
+    let verifiers = Tools::find_verifiers();
+    let expected =
+        Expected { config: &config.path, http: None, grants: &config.grants, verifiers: &verifiers };
     let mut reading = roster::read_one(recipes_dir, id, expected);
     if !reading.problems.is_empty() {
         return Err(Error::Problems(reading.problems));

@@ -112,7 +112,7 @@ pub(crate) enum BuildOutcome {
         /// Which other versions are likely to fail the same way.
         blame: Blame,
     },
-    /// The tag names no commit, so there is nothing to build.
+    /// The tag names no commit, or no signer has signed it, so there is nothing to build.
     NoCommit(NoCommit),
     /// The recipe's files are no longer those that the farm has loaded: nothing was built.
     RecipeChanged,

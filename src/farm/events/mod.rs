@@ -20,7 +20,7 @@ pub(crate) use crate::farm::events::jobs::{
     PublishOutcome, UploadOutcome,
 };
 pub(crate) use crate::farm::events::notices::Notice;
-pub(crate) use crate::farm::events::polls::NoCommit;
+pub(crate) use crate::farm::events::polls::{NoCommit, Refusal};
 pub use crate::farm::events::polls::{PollError, PollFault};
 pub(crate) use crate::farm::events::tags::push_ids;
 pub use crate::farm::events::tags::{ListedTag, Tags};
@@ -39,7 +39,7 @@ pub(crate) enum Event {
     ArchiveRead(Result<Archive, String>),
     /// An earlier run left these outputs in `publish/`.
     OutputsFound(Vec<PendingOutputs>),
-    /// Earlier runs found that these tags name no commit.
+    /// Earlier runs found that these tags name no commit, or that no signer has signed them.
     NoCommitsFound(Vec<NoCommit>),
     /// Earlier runs have built the published versions from these commits.
     CommitsFound(PublishedCommits),

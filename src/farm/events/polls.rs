@@ -14,7 +14,8 @@ pub struct PollError {
     pub fault: PollFault,
 }
 
-/// A tag that names a tree or a blob. A listing does not tell; only a fetch finds out.
+/// A tag that names a tree or a blob, or that no signer of its recipe has signed. A listing does not
+/// tell; only a fetch finds out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NoCommit {
     /// The upstream's URL, redacted.
@@ -23,6 +24,17 @@ pub(crate) struct NoCommit {
     pub tag: String,
     /// Why it is no version, in one line.
     pub reason: String,
+    /// To whom it is none, if the reason is that nobody of them has signed it.
+    pub refusal: Option<Refusal>,
+}
+
+/// For which object of a tag, and for which signers, a refusal holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The id of the tag's object. A moved tag has another one.
+    pub object: String,
+    /// The digest of the file with the signers.
+    pub signers: u64,
 }
 
 /// The host's part in a failed poll.

@@ -53,7 +53,8 @@ fn second_tag_of_a_version_is_built_if_the_first_names_no_commit() {
     let recipe = Recipe::parse("a", Path::new("a"), text, 0, &mut Vec::new()).unwrap();
     let mut bench = Bench::new(false, vec![recipe]);
     bench.tags("u", &["1", "v1"]);
-    let found = events::NoCommit { upstream: "u".into(), tag: "1".into(), reason: "a tree".into() };
+    let found =
+        events::NoCommit { upstream: "u".into(), tag: "1".into(), reason: "a tree".into(), refusal: None };
     bench.finish(BuildOutcome::NoCommit(found));
     bench.seen();
     bench.sleep_until(at(HOUR));
@@ -184,7 +185,8 @@ fn retry_of_a_recipe_that_waits_for_a_reload_is_not_started() {
 fn refused_reload_and_a_moved_tag() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    let found = events::NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into() };
+    let found =
+        events::NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into(), refusal: None };
     bench.finish(BuildOutcome::NoCommit(found));
     bench.event(Event::ReloadRequested);
     bench.event(Event::RosterLoaded(Err(vec![])));

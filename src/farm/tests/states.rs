@@ -88,7 +88,7 @@ fn warnings_about_many_tags_name_some_and_count_the_rest() {
 fn warning_about_a_tag_that_names_no_commit_lasts() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    let found = NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into() };
+    let found = NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into(), refusal: None };
     bench.finish(BuildOutcome::NoCommit(found));
     assert_eq!(warnings(&bench), ["tag skipped|a|v1"]);
     bench.tags("u", &["v1"]);

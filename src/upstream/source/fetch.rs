@@ -24,6 +24,7 @@ use crate::upstream::source::bare::{self, History};
 use crate::upstream::source::commit_times::{self, Commit};
 use crate::upstream::source::economies::{Chances, Economies, Way};
 use crate::upstream::source::prefetch::{FetchedTag, Prefetched};
+use crate::upstream::source::signatures::{self, Keys, Signer};
 use crate::upstream::source::source_tree;
 use crate::upstream::source::submodules::{self, Modules};
 use crate::upstream::source::work_tree::{self, Tree};
@@ -50,6 +51,8 @@ pub(crate) struct Source<'a> {
     pub next_tags: &'a [String],
     /// Whether to fetch submodules, recursively.
     pub submodules: bool,
+    /// Who must have signed the tag, if the recipe says that.
+    pub keys: Option<Keys<'a>>,
 }
 
 /// A source that was fetched.
@@ -59,6 +62,8 @@ pub(crate) struct Fetched {
     pub commit: Commit,
     /// The directories of the submodules that were not asked for.
     pub left_out: Vec<PathBuf>,
+    /// Who has signed the tag, if somebody must.
+    pub signer: Option<Signer>,
 }
 
 /// Fetches sources, and caches the repositories of upstreams. All builders share it: the next version
@@ -184,7 +189,8 @@ impl Sources {
         let disk = repository.disk_limit(directory, attempt.git);
         let attempt = Attempt { disk: disk.as_ref(), ..attempt };
         let result = repository.check_out(fetched, source, directory, &self.economies, attempt);
-        if result.is_err() {
+        // A refused tag is no reason to fetch the next ones again.
+        if !matches!(result, Ok(_) | Err(GitError::Refused { .. })) {
             durable::clear(&repository.path);
             return result;
         }
@@ -298,6 +304,9 @@ impl Repository {
             Some(commit) => commit.clone(),
             None => commit_times::of_tag(|| attempt.local(&self.path), source.tag, attempt.interrupt)?,
         };
+        // Verify before any file of the tag is written, and before it makes git fetch anything else.
+        let verify = |keys| signatures::verify(keys, &self.path, source.tag, attempt);
+        let signer = source.keys.map(verify).transpose()?;
         let revision = format!("refs/tags/{}", source.tag);
         let tree = Tree { repository: &self.path, url: source.url, revision: &revision, directory };
         work_tree::write(tree, attempt)?;
@@ -311,6 +320,6 @@ impl Repository {
         }
         let tree = |error| GitError::Tree { path: directory.to_owned(), error };
         source_tree::prepare(directory, commit.time).map_err(tree)?;
-        Ok(Fetched { commit, left_out })
+        Ok(Fetched { commit, left_out, signer })
     }
 }

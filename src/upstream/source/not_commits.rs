@@ -1,5 +1,6 @@
-//! Remembers between runs which tags name no commit, in a file of the state directory. Without it
-//! each sweep would fetch them again. Must not decide anything: the core does.
+//! Remembers between runs which tags name no commit, and which no signer has signed, in a file of the
+//! state directory. Without it each sweep would fetch them again. Must not decide anything: the core
+//! does.
 //!
 //! An entry ends after a week, in case the upstream has moved the tag. An operator may remove the
 //! file at any time.
@@ -12,7 +13,7 @@ use log::warn;
 use peipkg_format::regular_file;
 use serde::{Deserialize, Serialize};
 
-use crate::farm::events::NoCommit;
+use crate::farm::events::{NoCommit, Refusal};
 use crate::state::durable;
 use crate::state::troubles;
 
@@ -20,10 +21,10 @@ use crate::state::troubles;
 const BELIEVED: Duration = Duration::from_hours(7 * 24);
 
 /// How many entries to keep, the newest ones: a hostile upstream can have any number of such tags.
-const KEPT: usize = 1000;
+const KEPT: usize = 10_000;
 
 /// The longest file to read, in bytes: far longer than [`KEPT`] entries.
-const MAX_FILE: u64 = 4 * 1024 * 1024;
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// An entry of the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,22 +34,36 @@ struct Entry {
     reason: String,
     /// When it was found, in seconds since 1970.
     found: u64,
+    /// The id of the tag's object and the digest of the signers, if none of them has signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<(String, u64)>,
 }
 
 /// Reads the entries of the file at `path` that are to be believed. Warns of a file that it cannot
 /// read, and then believes nothing: each tag costs one more fetch.
 pub(crate) fn read(path: &Path) -> Vec<NoCommit> {
     let entries = entries(path, SystemTime::now()).into_iter();
-    entries.map(|Entry { upstream, tag, reason, .. }| NoCommit { upstream, tag, reason }).collect()
+    let found = |Entry { upstream, tag, reason, refused, .. }| {
+        let refusal = refused.map(|(object, signers)| Refusal { object, signers });
+        NoCommit { upstream, tag, reason, refusal }
+    };
+    entries.map(found).collect()
 }
 
 /// Adds `found` to the file at `path`. Warns if that fails: the next run fetches the tag again.
 pub(crate) fn add(path: &Path, found: &NoCommit, now: SystemTime) {
     let mut entries = entries(path, now);
-    entries.retain(|entry| entry.upstream != found.upstream || entry.tag != found.tag);
+    let refused = found.refusal.clone().map(|Refusal { object, signers }| (object, signers));
+    let signers = |refused: &Option<(String, u64)>| refused.as_ref().map(|(_, signers)| *signers);
+    let is_same = |entry: &Entry| {
+        entry.upstream == found.upstream
+            && entry.tag == found.tag
+            && signers(&entry.refused) == signers(&refused)
+    };
+    entries.retain(|entry| !is_same(entry));
     entries.drain(..entries.len().saturating_sub(KEPT - 1));
-    let NoCommit { upstream, tag, reason } = found.clone();
-    entries.push(Entry { upstream, tag, reason, found: seconds(now) });
+    let NoCommit { upstream, tag, reason, .. } = found.clone();
+    entries.push(Entry { upstream, tag, reason, found: seconds(now), refused });
     let written = serde_json::to_vec(&entries)
         .map_err(io::Error::from)
         .and_then(|json| durable::replace(path, |file| file.write_all(&json)));
@@ -94,7 +109,7 @@ mod tests {
     use super::*;
 
     fn found(tag: &str) -> NoCommit {
-        NoCommit { upstream: "file:///x".into(), tag: tag.into(), reason: "a tree".into() }
+        NoCommit { upstream: "file:///x".into(), tag: tag.into(), reason: "a tree".into(), refusal: None }
     }
 
     #[test]
@@ -114,6 +129,7 @@ mod tests {
             tag: number.to_string(),
             reason: String::new(),
             found: seconds(now),
+            refused: None,
         };
         fs::write(&path, serde_json::to_vec(&(0..KEPT).map(entry).collect::<Vec<_>>()).unwrap()).unwrap();
         add(&path, &found("last"), now);

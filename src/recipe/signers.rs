@@ -1,0 +1,320 @@
+//! The key `signers` of a recipe: the file with the keys of those whose tags are built. Pure: the
+//! file's bytes are an argument.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Component, Path};
+
+use peipkg_format::problem::excerpt;
+
+/// The armor around public keys of `OpenPGP`.
+const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+const ARMOR_END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
+
+/// What is in the armor line of each private key.
+const PRIVATE: &str = "PRIVATE KEY";
+
+/// The `OpenPGP` packets of a public key, of a secret key and of a secret subkey (RFC 9580, section 5).
+const PUBLIC_PACKET: u8 = 6;
+const SECRET_PACKETS: [u8; 2] = [5, 7];
+
+/// The options of a line (ssh-keygen(1), ALLOWED SIGNERS).
+const OPTIONS: [&str; 4] = ["cert-authority", "namespaces", "valid-after", "valid-before"];
+
+/// The file of a recipe's signers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signers {
+    /// Its path in the recipe's directory.
+    pub file: Box<str>,
+    /// A number that changes with its bytes; 0 until it was read.
+    pub digest: u64,
+}
+
+/// The kind of a file with signers, which is also that of their signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignersKind {
+    /// An allowed-signers file of OpenSSH.
+    OpenSsh,
+    /// A keyring of `OpenPGP`.
+    OpenPgp,
+}
+
+impl SignersKind {
+    /// Returns the name of what makes such signatures.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OpenSsh => "OpenSSH",
+            Self::OpenPgp => "OpenPGP",
+        }
+    }
+}
+
+/// Checks that `path` cannot lead out of the recipe's directory.
+///
+/// # Errors
+/// The end of a sentence that begins with the path.
+pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
+    let is_inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+    if path.is_empty() || !Path::new(path).components().all(is_inside) {
+        return Err("does not name a file in the recipe's directory, such as \"allowed_signers\"");
+    }
+    Ok(())
+}
+
+/// Returns a number that changes with the bytes of a file.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Recognises the kind of a file with signers.
+///
+/// # Errors
+/// The end of a sentence that begins with the file's name.
+pub(crate) fn kind_of(bytes: &[u8]) -> Result<SignersKind, String> {
+    const PRIVATE_KEY: &str = "has a private key: keep it elsewhere, and write only public keys here";
+    // The first byte of a packet is none of a text in UTF-8.
+    if std::str::from_utf8(bytes).is_err()
+        && let Some(packets) = packets(bytes)
+    {
+        return match packets.first() {
+            _ if packets.iter().any(|packet| SECRET_PACKETS.contains(packet)) => Err(PRIVATE_KEY.to_owned()),
+            Some(&PUBLIC_PACKET) => Ok(SignersKind::OpenPgp),
+            _ => {
+                Err("has OpenPGP data, but no public key first: write the output of gpg --export".to_owned())
+            }
+        };
+    }
+    if bytes.get(8..12) == Some(b"KBXf") {
+        return Err("is a keybox of GnuPG: write the output of gpg --export instead".to_owned());
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let is_private = |line: &str| line.starts_with("-----BEGIN ") && line.contains(PRIVATE);
+    if text.lines().any(is_private) {
+        return Err(PRIVATE_KEY.to_owned());
+    }
+    if text.lines().any(|line| line.starts_with(ARMOR)) {
+        let count = |armor: &str| text.lines().filter(|line| line.starts_with(armor)).count();
+        return if count(ARMOR) == count(ARMOR_END) {
+            Ok(SignersKind::OpenPgp)
+        } else {
+            Err(format!("has {ARMOR} without its end"))
+        };
+    }
+    let mut keys = 0;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Err(reason) = check_line(line) {
+            return Err(format!(
+                "is no OpenPGP keyring and no allowed-signers file of OpenSSH: line {number} {reason}, \
+                 expected PRINCIPALS [OPTIONS] KEY-TYPE KEY"
+            ));
+        }
+        keys += 1;
+    }
+    if keys == 0 {
+        return Err(
+            "has no key, expected an allowed-signers file of OpenSSH or an OpenPGP keyring".to_owned()
+        );
+    }
+    Ok(SignersKind::OpenSsh)
+}
+
+/// Checks a line of an allowed-signers file.
+fn check_line(line: &str) -> Result<(), String> {
+    let (principals, rest) = word(line);
+    if is_key_type(principals) {
+        return Err("has no principals before the type of the key".to_owned());
+    }
+    let (mut kind, mut rest) = word(rest);
+    if !is_key_type(kind) {
+        check_options(kind)?;
+        (kind, rest) = word(rest);
+    }
+    if !is_key_type(kind) {
+        return Err(if kind.is_empty() {
+            "ends before the type of the key".to_owned()
+        } else {
+            format!("has {:?} in the place of the type of the key", excerpt(kind))
+        });
+    }
+    let (key, _) = word(rest);
+    if is_key(key, kind) { Ok(()) } else { Err(format!("has no whole key of the type {kind}")) }
+}
+
+/// Checks options, which commas separate.
+fn check_options(options: &str) -> Result<(), String> {
+    let mut is_quoted = false;
+    let separated = options.split(|c| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    });
+    for option in separated {
+        let name = option.split('=').next().unwrap_or_default();
+        if !OPTIONS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            return Err(format!(
+                "has {:?}, which is no type of a key and none of the options",
+                excerpt(name)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Splits off the first word. Space in quotes does not end it.
+fn word(text: &str) -> (&str, &str) {
+    let text = text.trim_start();
+    let mut is_quoted = false;
+    let end = text.find(|c: char| {
+        is_quoted ^= c == '"';
+        c.is_ascii_whitespace() && !is_quoted
+    });
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+fn is_key_type(word: &str) -> bool {
+    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|start| word.starts_with(start))
+}
+
+/// Whether `text` is a whole public key: strings, of which the first names its type (RFC 4253,
+/// section 6.6).
+fn is_key(text: &str, kind: &str) -> bool {
+    let Some(bytes) = base64(text) else { return false };
+    let (mut rest, mut first) = (&*bytes, None);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((string, after)) = after.split_at_checked(length) else { break };
+        first.get_or_insert(string);
+        rest = after;
+    }
+    // A certificate also has numbers, which do not look like strings.
+    let is_whole = rest.is_empty() || kind.contains("-cert-");
+    is_whole && first == Some(kind.as_bytes())
+}
+
+/// Decodes base64 with padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | u32::from(digit(byte)?);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+/// Returns the types of the packets of `OpenPGP` data (RFC 9580, section 4.2), as far as they can be
+/// told; none if it is no such data.
+fn packets(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut found = Vec::new();
+    while let Some((&head, rest)) = bytes.split_first() {
+        if head & 0x80 == 0 {
+            break;
+        }
+        let is_new = head & 0x40 != 0;
+        let number = |count: usize| {
+            let digits = rest.get(..count)?;
+            Some((count, digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit))))
+        };
+        let length = match (is_new, head & 3, rest.first()) {
+            (true, _, Some(0..192)) | (false, 0, _) => number(1),
+            (true, _, Some(192..224)) => number(2).map(|(count, length)| (count, length - 0xc000 + 192)),
+            (true, _, Some(255)) => rest
+                .get(1..5)
+                .map(|digits| (5, digits.iter().fold(0, |number, digit| number << 8 | usize::from(*digit)))),
+            (false, 1, _) => number(2),
+            (false, 2, _) => number(4),
+            _ => None,
+        };
+        found.push(if is_new { head & 0x3f } else { head >> 2 & 0xf });
+        let Some((count, length)) = length else { break };
+        let Some(after) = rest.get(count.saturating_add(length)..) else { break };
+        bytes = after;
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK5+a1++A81IJoBLrAsakmaAGFVjx8IVsjlRaEr5E0Bp";
+
+    #[track_caller]
+    fn check(bytes: impl AsRef<[u8]>, expected: Result<SignersKind, &str>) {
+        let found = kind_of(bytes.as_ref());
+        match (&found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(*found, expected),
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+            _ => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn signers_of_openssh_are_lines() {
+        let ok = Ok(SignersKind::OpenSsh);
+        check(format!("alice@example.com {KEY}"), ok);
+        check(format!("# team\n\n*@example.com,!eve {KEY} a comment\r\n"), ok);
+        check(format!("\"bo b\" namespaces=\"git,file\",Valid-Before=\"2030 01\" {KEY}"), ok);
+        check(format!("ca cert-authority {KEY}"), ok);
+        for empty in ["", "\n\n", "# nothing\n"] {
+            check(empty, Err("has no key"));
+        }
+        check(format!("a {KEY}\n{KEY}"), Err("line 2 has no principals"));
+        check(format!("alice valid-befor=\"2030\" {KEY}"), Err("line 1 has \"valid-befor\""));
+        check("alice namespaces=\"git\"", Err("line 1 ends before the type"));
+        check(&KEY[..60], Err("line 1 has no principals"));
+        check(format!("a {}", &KEY[..60]), Err("line 1 has no whole key of the type ssh-ed25519"));
+        check(format!("a {}", KEY.replace("ed25519 ", "rsa ")), Err("no whole key of the type ssh-rsa"));
+        check("hello world\n", Err("line 1 has \"world\""));
+        check(b"\x7fELF\x01\x02\xff", Err("line 1"));
+        check(format!("a {KEY}\n-----BEGIN OPENSSH PRIVATE KEY-----\nx"), Err("has a private key"));
+    }
+
+    #[test]
+    fn signers_of_openpgp_are_public_keys() {
+        let ok = Ok(SignersKind::OpenPgp);
+        check(format!("Alice's\n{ARMOR}\n\nx\n{ARMOR_END}\n"), ok);
+        check(format!("{ARMOR}\n\nx\n"), Err("without its end"));
+        let private = "-----BEGIN PGP PRIVATE KEY BLOCK-----\nx";
+        check(format!("{ARMOR}\n\nx\n{ARMOR_END}\n{private}"), Err("has a private key"));
+        // Packets with the lengths of the old and the new format.
+        let (public, user) = ([0x98, 2, 0xff, 0xff], [0xcd, 1, b'u']);
+        check([&public[..], &user, &[0x99, 0, 1, 9], &[0xc6, 0xff, 0, 0, 0, 1, 9]].concat(), ok);
+        check(
+            [0xc6, 0xc0, 0].iter().copied().chain([1; 192]).chain([0x95, 0, 0]).collect::<Vec<_>>(),
+            Err("private"),
+        );
+        check([&public[..], &user, &[0x94, 1, 9]].concat(), Err("has a private key"));
+        check([&public[..], &[0x9c, 1, 9]].concat(), Err("has a private key"));
+        check([0x88, 1, 0xff], Err("no public key first"));
+        check(b"\0\0\0 \x01\x01\0\x02KBXf\0\xff", Err("keybox"));
+    }
+
+    #[test]
+    fn signers_path_stays_in_the_recipe() {
+        for good in ["allowed_signers", "./keys.asc", "keys/team.gpg"] {
+            assert_eq!(check_path(good), Ok(()), "{good}");
+        }
+        for bad in ["", "/etc/keys", "../keys", "keys/../../x", "keys/.."] {
+            assert!(check_path(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Tags that must be signed: real keys of ssh-keygen and gpg, each way in which a signature does not
+//! count, and settings of the machine that must not matter.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::farm::Farm;
+use crate::support::git_repo::{GitRepo, run};
+use crate::support::optional::require;
+use crate::support::recipes::Recipe;
+use crate::support::running::Output;
+use crate::support::wait::PATIENCE;
+
+/// Keys, and the programs that sign with them.
+struct Keys {
+    home: TempDir,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self { home: TempDir::new().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// Makes an OpenSSH key, and returns its public line.
+    fn openssh(&self, name: &str) -> String {
+        let path = self.path(name);
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&path));
+        fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
+    }
+
+    fn gpg(&self, arguments: &[&str]) -> String {
+        let mut gpg = Command::new("gpg");
+        gpg.args(["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]);
+        run(gpg.arg("--homedir").arg(self.home.path()).args(arguments))
+    }
+
+    /// Makes an OpenPGP key, and returns it in armor.
+    fn openpgp(&self, name: &str, options: &[&str]) -> String {
+        let id = format!("{name} <{name}@example.com>");
+        self.gpg(&[options, &["--quick-generate-key", &id, "ed25519", "sign", "1y"]].concat());
+        self.gpg(&["--armor", "--export", name])
+    }
+
+    /// Returns the options for a git that signs with the key `name`.
+    fn options(&self, name: &str, is_pgp: bool) -> Vec<String> {
+        let program = self.path("sign-with-gpg");
+        let (format, key) = if is_pgp {
+            let text = format!(
+                "#!/bin/sh\nexec gpg --homedir {} --batch --pinentry-mode loopback --passphrase '' \"$@\"\n",
+                self.home.path().display()
+            );
+            fs::write(&program, text).unwrap();
+            fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            ("openpgp", format!("{name}@example.com"))
+        } else {
+            ("ssh", self.path(name).display().to_string())
+        };
+        let settings = [
+            format!("gpg.format={format}"),
+            format!("user.signingkey={key}"),
+            format!("gpg.program={}", program.display()),
+        ];
+        settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
+    }
+
+    fn sign(&self, repo: &GitRepo, key: &str, is_pgp: bool, arguments: &[&str]) {
+        let options = self.options(key, is_pgp);
+        let arguments: Vec<&str> =
+            options.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+        repo.git(&arguments);
+    }
+
+    fn tag(&self, repo: &GitRepo, key: &str, is_pgp: bool, tag: &str) {
+        self.sign(repo, key, is_pgp, &["tag", "-s", "-m", "release", tag]);
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // gpg has started an agent in this home.
+        let mut end = Command::new("gpgconf");
+        let _ = end.arg("--homedir").arg(self.home.path()).args(["--kill", "all"]).status();
+    }
+}
+
+/// Makes a repository with one commit and no tag.
+fn repo() -> GitRepo {
+    let repo = GitRepo::program(&["0.1"]);
+    repo.git(&["tag", "-d", "v0.1"]);
+    repo
+}
+
+/// Writes the object of a tag, changed, under a name.
+fn retag(repo: &GitRepo, from: &str, to: &str, change: impl FnOnce(String) -> String) {
+    let object = change(repo.git(&["cat-file", "tag", from]) + "\n");
+    repo.write("../object", object.as_bytes());
+    let id = repo.git(&["hash-object", "-t", "tag", "-w", "../object"]);
+    repo.git(&["update-ref", &format!("refs/tags/{to}"), id.trim()]);
+}
+
+fn recipe(repo: &GitRepo) -> Recipe {
+    Recipe::program("tool", &repo.file_url()).upstream("signers = \"keys\"")
+}
+
+fn write_signers(farm: &Farm, text: impl AsRef<[u8]>) {
+    fs::write(farm.recipes_dir().join("tool/keys"), text).unwrap();
+}
+
+/// Checks the reasons of the skipped tags, in any order.
+#[track_caller]
+fn assert_skipped(output: &Output, expected: &[(&str, &str)]) {
+    let events = output.events("tag skipped");
+    for (tag, part) in expected {
+        let found: Vec<_> = events.iter().filter(|event| event["tag"] == *tag).collect();
+        assert!(found.len() == 1 && found[0]["reason"].contains(part), "{tag}: {part}: {output}");
+    }
+    assert_eq!(events.len(), expected.len(), "{output}");
+}
+
+/// Runs a sweep in which nothing is new.
+#[track_caller]
+fn assert_remembered(farm: &Farm, count: usize) {
+    let again = farm.once();
+    again.assert_success();
+    assert_eq!(again.events("starting build").len(), 0, "{again}");
+    assert_eq!(again.events("tag skipped").len(), count, "{again}");
+    let plan = farm.run(&["--plan"]);
+    assert_eq!(plan.stdout.matches("plan=skip").count(), count, "{plan}");
+}
+
+#[test]
+fn tag_without_good_signature_of_openssh_is_not_built() {
+    if !require("ssh-keygen") || !require("gpg") {
+        return;
+    }
+    let (keys, repo) = (Keys::new(), repo());
+    let [alice, old, filer] = ["alice", "old", "filer"].map(|name| keys.openssh(name));
+    keys.openssh("eve");
+    keys.openpgp("carol", &[]);
+    keys.tag(&repo, "alice", false, "v1.0");
+    keys.tag(&repo, "eve", false, "v1.1");
+    repo.tag_annotated("v1.2", "2026-03-01T00:00:00Z");
+    repo.tag_light("v1.3");
+    keys.tag(&repo, "filer", false, "v1.4");
+    keys.tag(&repo, "carol", true, "v1.5");
+    // A tag may claim the time at which its key was still valid.
+    keys.tag(&repo, "old", false, "v1.6-then");
+    retag(&repo, "v1.0", "v1.7", |text| text);
+    retag(&repo, "v1.0", "v1.8", |text| text.replace("tag v1.0", "tag v1.8"));
+    retag(&repo, "v1.0", "v1.9", |text| {
+        text.split("-----BEGIN").next().unwrap().replace("v1.0", "v1.9")
+            + "-----BEGIN SIGNED MESSAGE-----\nx\n"
+    });
+    let dated = keys.options("old", false);
+    let mut dated: Vec<&str> = dated.iter().map(String::as_str).collect();
+    dated.extend(["-c", "user.name=A", "-c", "user.email=a@example.com", "tag", "-s", "-m", "old", "v1.6"]);
+    let mut git = crate::support::git_repo::git_command(repo.path());
+    run(git.env("GIT_COMMITTER_DATE", "2020-01-01T00:00:00Z").args(&dated));
+    repo.git(&["tag", "-d", "v1.6-then"]);
+    // A signed commit of a light tag, and a tag of a tag.
+    keys.sign(&repo, "alice", false, &["commit", "-q", "-S", "--allow-empty", "-m", "signed"]);
+    repo.tag_light("v2.0");
+    keys.sign(&repo, "alice", false, &["tag", "-s", "-m", "outer", "v2.1", "v1.2"]);
+    let farm = Farm::builder().with(&recipe(&repo)).build();
+    let text =
+        format!("alice@x {alice}\nold@x valid-before=\"20210101\" {old}\nf@x namespaces=\"file\" {filer}\n");
+    write_signers(&farm, text);
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let skipped = [
+        ("v1.1", "signed by the key SHA256:"),
+        ("v1.2", "it is not signed"),
+        ("v1.3", "its commit is not signed"),
+        ("v1.4", "may not sign for git"),
+        ("v1.5", "signed with OpenPGP"),
+        ("v1.6", "has expired"),
+        ("v1.7", "is that of tag \"v1.0\""),
+        ("v1.8", "does not fit"),
+        ("v1.9", "signed with an X.509 certificate"),
+    ];
+    assert_skipped(&output, &skipped);
+    let published = ["tool 1.0-1 noarch", "tool 2.0-1 noarch", "tool 2.1-1 noarch"];
+    farm.assert_published(&published);
+    farm.assert_clean();
+    assert_remembered(&farm, skipped.len());
+    // Another file is another question.
+    write_signers(&farm, format!("old@x {old}\n"));
+    assert_eq!(farm.once().events("starting build").len(), skipped.len());
+    farm.assert_published(&[
+        "tool 1.0-1 noarch",
+        "tool 1.6-1 noarch",
+        "tool 2.0-1 noarch",
+        "tool 2.1-1 noarch",
+    ]);
+}
+
+#[test]
+fn tag_without_good_signature_of_openpgp_is_not_built() {
+    if !require("ssh-keygen") || !require("gpg") {
+        return;
+    }
+    let (keys, repo) = (Keys::new(), repo());
+    let carol = keys.openpgp("carol", &[]);
+    keys.openpgp("dave", &[]);
+    keys.openpgp("eve", &[]);
+    keys.openssh("alice");
+    keys.tag(&repo, "carol", true, "v1.0");
+    keys.tag(&repo, "dave", true, "v1.1");
+    keys.tag(&repo, "eve", true, "v1.2");
+    keys.tag(&repo, "alice", false, "v1.3");
+    retag(&repo, "v1.0", "v1.4", |text| text.replace("tag v1.0", "tag v1.4"));
+    // A key that was valid when it signed, and is not now.
+    let past = ["--faked-system-time", "20200101T000000"];
+    let gina = keys.openpgp("gina", &past);
+    let signed = keys.options("gina", true);
+    let program = keys.path("sign-with-gpg");
+    let text = fs::read_to_string(&program)
+        .unwrap()
+        .replace("exec gpg", "exec gpg --faked-system-time 20200102T000000");
+    let options: Vec<&str> = signed.iter().map(String::as_str).collect();
+    fs::write(&program, text).unwrap();
+    repo.git(&[&options[..], &["tag", "-s", "-m", "old", "v1.5"]].concat());
+    let mut revoke = Command::new("gpg");
+    let fingerprint = keys.gpg(&["--with-colons", "--list-keys", "dave"]);
+    let fingerprint =
+        fingerprint.lines().find_map(|line| line.strip_prefix("fpr:")).unwrap().trim_matches(':').to_owned();
+    let certificate = keys.path(&format!("openpgp-revocs.d/{fingerprint}.rev"));
+    let text = fs::read_to_string(&certificate).unwrap().replace(":-----BEGIN", "-----BEGIN");
+    fs::write(&certificate, text).unwrap();
+    run(revoke
+        .args(["--batch", "--quiet", "--homedir"])
+        .arg(keys.home.path())
+        .arg("--import")
+        .arg(&certificate));
+    let dave = keys.gpg(&["--armor", "--export", "dave"]);
+    keys.sign(&repo, "carol", true, &["commit", "-q", "-S", "--allow-empty", "-m", "signed"]);
+    repo.tag_light("v2.0");
+    let farm = Farm::builder().with(&recipe(&repo)).build();
+    write_signers(&farm, format!("Our keys:\n{carol}\nand\n{dave}\n{gina}\n"));
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    let skipped = [
+        ("v1.1", "is revoked"),
+        ("v1.2", "does not have"),
+        ("v1.3", "signed with OpenSSH"),
+        ("v1.4", "does not fit"),
+        ("v1.5", "has expired"),
+    ];
+    assert_skipped(&output, &skipped);
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 2.0-1 noarch"]);
+    farm.assert_clean();
+    assert_remembered(&farm, skipped.len());
+    let mut binary = Command::new("gpg");
+    binary.args(["--batch", "--homedir"]).arg(keys.home.path()).args(["--export", "eve"]);
+    write_signers(&farm, binary.output().unwrap().stdout);
+    farm.once().assert_success();
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.2-1 noarch", "tool 2.0-1 noarch"]);
+}
+
+#[test]
+fn settings_of_the_machine_add_no_signer() {
+    if !require("ssh-keygen") || !require("gpg") {
+        return;
+    }
+    let (keys, repo) = (Keys::new(), repo());
+    let alice = keys.openssh("alice");
+    let eve = keys.openssh("eve");
+    keys.tag(&repo, "alice", false, "v1.0");
+    keys.tag(&repo, "eve", false, "v1.1");
+    let farm = Farm::builder().with(&recipe(&repo)).build();
+    write_signers(&farm, format!("alice@x {alice}\n"));
+    let (all, yes) = (farm.path("all"), farm.path("yes"));
+    fs::write(&all, format!("eve@x {eve}\n")).unwrap();
+    fs::write(&yes, "#!/bin/sh\necho 'Good \"git\" signature for eve@x with ED25519 key SHA256:x'\n")
+        .unwrap();
+    fs::set_permissions(&yes, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = farm.path("gitconfig");
+    let text = |path: &Path| path.display().to_string();
+    let settings = format!("[gpg \"ssh\"]\nallowedSignersFile = {}\nprogram = {}\n", text(&all), text(&yes));
+    fs::write(&config, settings).unwrap();
+    let mut sweep = farm.command(&["--once", "--config", farm.config_path().to_str().unwrap()]);
+    sweep.env("GIT_CONFIG_GLOBAL", &config).env("GIT_CONFIG_COUNT", "1");
+    sweep.env("GIT_CONFIG_KEY_0", "gpg.ssh.program").env("GIT_CONFIG_VALUE_0", &yes);
+    sweep.env("GNUPGHOME", keys.home.path()).env("TZ", "Pacific/Kiritimati");
+    let output = crate::support::running::Running::spawn(&mut sweep).wait_exit(PATIENCE);
+    output.assert_code(0);
+    assert_skipped(&output, &[("v1.1", "signed by the key SHA256:")]);
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+}
+
+#[test]
+fn signers_changed_count_from_the_reload_on() {
+    if !require("ssh-keygen") {
+        return;
+    }
+    let (keys, repo) = (Keys::new(), repo());
+    let [alice, bob] = ["alice", "bob"].map(|name| keys.openssh(name));
+    keys.tag(&repo, "alice", false, "v1.0");
+    keys.tag(&repo, "bob", false, "v1.1");
+    let farm = Farm::builder().with(&recipe(&repo)).http().build();
+    write_signers(&farm, format!("alice@x {alice}\n"));
+    let mut daemon = farm.daemon();
+    let addr = daemon.http_addr();
+    daemon.wait_event("build + publish complete", PATIENCE);
+    daemon.wait_event("tag skipped", PATIENCE);
+    let status = crate::support::client::status(addr);
+    assert!(status["warnings"][0]["detail"].as_str().unwrap().contains("refused: signed by"), "{status}");
+    assert!(status["failures"].is_null(), "{status}");
+    keys.tag(&repo, "alice", false, "v1.2");
+    write_signers(&farm, format!("bob@x {bob}\n"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_events("build + publish complete", 2, PATIENCE);
+    daemon.wait_events("tag skipped", 2, PATIENCE);
+    daemon.signal(Signal::TERM);
+    let output = daemon.wait_exit(PATIENCE);
+    output.assert_code(0);
+    assert_eq!(output.events("starting build").len(), 4, "{output}");
+    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+}
+
+#[test]
+fn signers_unusable_are_problems_of_the_recipe() {
+    let repo = repo();
+    let farm = Farm::builder().with(&recipe(&repo)).build();
+    let check = |part: &str| {
+        let output = farm.run(&["--check"]);
+        output.assert_code(1);
+        assert!(output.stdout.contains("peipkg.toml:") && output.stdout.contains(part), "{part}: {output}");
+        farm.run(&["--once"]).assert_code(1);
+    };
+    check("[upstream] signers \"keys\" cannot be read");
+    for (text, part) in [
+        ("", "has no key"),
+        ("hello world\n", "line 1"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "has a private key"),
+    ] {
+        write_signers(&farm, text);
+        check(part);
+    }
+    let path = farm.recipes_dir().join("tool/keys");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    check("cannot be read");
+    fs::remove_dir(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    check("is a FIFO");
+    for bad in ["/etc/passwd", "../keys", ""] {
+        farm.add(&Recipe::program("tool", &repo.file_url()).upstream(&format!("signers = {bad:?}")));
+        check("does not name a file in the recipe's directory");
+    }
+}
