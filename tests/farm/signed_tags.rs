@@ -42,7 +42,7 @@ impl Keys {
         run(gpg.arg("--homedir").arg(self.home.path()).args(arguments))
     }
 
-    /// Makes an OpenPGP key, and returns it in armor.
+    /// Makes a key of `gpg`, and returns it in armor.
     fn openpgp(&self, name: &str, options: &[&str]) -> String {
         let id = format!("{name} <{name}@example.com>");
         self.gpg(&[options, &["--quick-generate-key", &id, "ed25519", "sign", "1y"]].concat());
