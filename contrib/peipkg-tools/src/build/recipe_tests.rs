@@ -265,7 +265,8 @@ fn section_misspelt_is_refused_and_one_of_another_tool_is_not() {
         problems.iter().any(|problem| problem.to_string().ends_with("did you mean \"meta\"?")),
         "{problems:?}"
     );
-    let others = ["[beta]", "[metal]", "[metadata]", "[lint]", "[[mirror]]", "[upsteam]", "[design]", "[packages]"];
+    let others =
+        ["[beta]", "[metal]", "[metadata]", "[lint]", "[[mirror]]", "[upsteam]", "[design]", "[packages]"];
     for other in others {
         assert!(read(&GOOD.replace("[upstream]", &format!("{other}\nx = 1\n[upstream]"))).is_ok(), "{other}");
     }
