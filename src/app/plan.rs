@@ -31,6 +31,7 @@ use crate::farm::{Farm, Options, Roster};
 use crate::process::Interrupt;
 use crate::recipe::Recipe;
 use crate::recipe::upstream_url::UpstreamUrl;
+use crate::repository::loose;
 use crate::repository::pending::{JOB_FILE, Pending};
 use crate::repository::published_commits;
 use crate::state::state_dir::StateDir;
@@ -117,7 +118,8 @@ fn known(
     let is_paused = is_there(&state.pause())?;
     // Before the index: what is published meanwhile is in one of them.
     let mut outputs = Vec::new();
-    if is_there(&state.publish())? {
+    let has_outputs = is_there(&state.publish())?;
+    if has_outputs {
         let entries = Pending::new(state.clone()).entries();
         for (path, found) in entries.map_err(|error| unknown(&error.path, &error.error))? {
             // A sweep leaves alone what is no build's, but this user may not be the sweep's.
@@ -126,6 +128,10 @@ fn known(
         }
     }
     let archive = archive(state, &outputs, interrupt)?;
+    if has_outputs {
+        let loose = loose::whole_builds(state, &recipes, &archive);
+        outputs.extend(loose.map_err(|error| unknown(&error.path, &error.error))?);
+    }
     for path in [state.not_commits(), state.published_commits()] {
         if is_there(&path)? {
             regular_file::open(&path).map_err(|error| unknown(&path, &error))?;

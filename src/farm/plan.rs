@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use peipkg_format::archive_index::Presence;
+use peipkg_format::object_id::ObjectId;
 use peipkg_format::sort;
 use peipkg_format::version::Version;
 
@@ -80,7 +81,7 @@ impl Farm {
         &self,
         recipe: &Recipe,
         reader: &TagReader<'_>,
-        tag: &str,
+        (tag, object): (&str, ObjectId),
         first: impl Fn(&Version) -> Option<&'t str>,
     ) -> Meaning {
         let version = match reader.version_of(tag) {
@@ -104,7 +105,7 @@ impl Farm {
         let presence = self.archive.presence(&recipe.packages, &version);
         // What is published stays so, whoever may sign today.
         let refused =
-            (presence == Presence::Absent).then(|| self.refused_tags.reason(reader.upstream(), tag, None));
+            (presence == Presence::Absent).then(|| self.refused_tags.reason(reader.upstream(), tag, object));
         match refused.flatten() {
             Some(reason) => Meaning::Unusable { reason: reason.to_owned(), is_version: true },
             None => Meaning::Version(version, presence),
@@ -125,7 +126,8 @@ impl Farm {
         let commits = self.commits.of(id);
         for (tag, listed) in tags.listed() {
             let skip = |reason: String| (None, Action::Skip(reason));
-            let meaning = self.meaning_of(&recipe, &reader, tag, |version| firsts.get(version).copied());
+            let meaning = self
+                .meaning_of(&recipe, &reader, (tag, listed.object), |version| firsts.get(version).copied());
             let (version, action) = match meaning {
                 Meaning::Foreign => continue,
                 Meaning::Excluded => skip("excluded by the recipe".to_owned()),

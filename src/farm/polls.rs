@@ -127,7 +127,7 @@ impl Farm {
         let mut published = Vec::new();
         for (tag, listed) in tags.listed() {
             let first = |version: &Version| versions.get(version).map(|found| found.tag);
-            let meaning = self.meaning_of(&recipe, &reader, tag, first);
+            let meaning = self.meaning_of(&recipe, &reader, (tag, listed.object), first);
             is_foreign &= meaning == Meaning::Foreign;
             let (version, presence) = match meaning {
                 Meaning::Foreign | Meaning::TooOld => continue,

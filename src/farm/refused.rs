@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use peipkg_format::object_id::ObjectId;
+
 use crate::farm::events::{NoCommit, Refusal};
 use crate::recipe::Upstream;
 
@@ -41,10 +43,10 @@ impl RefusedTags {
     }
 
     /// Returns why the tag is refused to the recipes with these signers, if it still is. `object` is the
-    /// id of its object, if the listing has it.
-    pub(super) fn reason(&self, upstream: &Upstream, tag: &str, object: Option<&str>) -> Option<&str> {
+    /// id of its object in the listing.
+    pub(super) fn reason(&self, upstream: &Upstream, tag: &str, object: ObjectId) -> Option<&str> {
         let signers = upstream.signers.as_ref().filter(|_| !self.0.is_empty())?;
         let refused = self.0.get(&(signers.digest, upstream.url.to_string(), tag.to_owned()))?;
-        object.is_none_or(|object| object == refused.object).then_some(&*refused.reason)
+        (object.to_string() == refused.object).then_some(&*refused.reason)
     }
 }

@@ -135,7 +135,7 @@ fn any(url: &str) -> Result<Place<'_>, UrlError> {
 
 /// Whether nobody sees `c`: a format character, such as one that turns the direction of the text, or a
 /// separator of lines or paragraphs.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     let unseen = [Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
     !c.is_ascii() && unseen.contains(&c.general_category())
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{info, warn};
+use peipkg_format::archive_index::{Archive, Presence};
 use peipkg_format::package::{PackageName, check_architecture, check_package_name};
 use peipkg_format::sidecars::is_package;
 use peipkg_format::sort;
@@ -29,7 +30,7 @@ use crate::repository::publish::PublishError;
 use crate::repository::same_bytes::is_same_file;
 use crate::repository::settle::is_missing;
 use crate::state::durable::{self, FileError, at};
-use crate::state::state_dir::make_private;
+use crate::state::state_dir::{StateDir, make_private};
 use crate::state::troubles;
 
 /// How a loose package stands to the repository.
@@ -54,7 +55,7 @@ impl Repository {
     }
 
     fn try_clear_loose(&self, recipes: &[Arc<Recipe>]) -> Result<(), FileError> {
-        let loose = self.loose()?;
+        let loose = paths(&self.state)?;
         if loose.is_empty() {
             return Ok(());
         }
@@ -77,11 +78,8 @@ impl Repository {
             }
         }
         for (version, mut packages) in new.into_values() {
-            for recipe in recipes.iter().filter(|recipe| !recipe.packages.is_empty()) {
-                if recipe.packages.iter().all(|package| packages.contains(package)) {
-                    self.take_in(recipe, &version)?;
-                    packages.retain(|package| !recipe.packages.contains(package));
-                }
+            for recipe in take_builds(recipes, &mut packages) {
+                self.take_in(recipe, &version)?;
             }
             for package in packages {
                 let path = self.state.publish().join(package.file_name(&version));
@@ -122,16 +120,6 @@ impl Repository {
                 false
             }
         }
-    }
-
-    /// Returns the paths of everything in `publish/` that is named like a package.
-    fn loose(&self) -> Result<Vec<PathBuf>, FileError> {
-        let publish = self.state.publish();
-        let entries = fs::read_dir(&publish).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let names = entries.map_err(at(&publish))?.into_iter().map(|entry| entry.file_name());
-        let mut names: Vec<_> = names.filter(|name| is_package(name)).collect();
-        sort::sort(&mut names);
-        Ok(names.into_iter().map(|name| publish.join(name)).collect())
     }
 
     fn judge<'a>(
@@ -204,6 +192,58 @@ impl Repository {
         troubles::begin_while_there("loose package set aside", &target, &reason);
         Ok(())
     }
+}
+
+/// Returns the versions that a start would make pending from loose packages, beside an index that lists
+/// `archive`. Changes nothing.
+///
+/// # Errors
+/// If `publish/` cannot be read.
+pub(crate) fn whole_builds(
+    state: &StateDir,
+    recipes: &[Arc<Recipe>],
+    archive: &Archive,
+) -> Result<Vec<PendingOutputs>, FileError> {
+    let mut new: BTreeMap<String, (Version, Vec<PackageName>)> = BTreeMap::new();
+    for path in paths(state)? {
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+        if let Some((package, version)) = path.file_name().and_then(parse).filter(|_| is_file)
+            && archive.presence(std::slice::from_ref(&package), &version) == Presence::Absent
+        {
+            new.entry(version.to_string()).or_insert((version, Vec::new())).1.push(package);
+        }
+    }
+    let mut found = Vec::new();
+    for (version, mut packages) in new.into_values() {
+        for Recipe { id, packages, .. } in take_builds(recipes, &mut packages).into_iter().map(|one| &**one) {
+            let key = JobKey { recipe: id.clone(), version: version.clone() };
+            let (directory, packages) = (key.to_string(), packages.to_vec());
+            found.push(PendingOutputs { directory, key, packages, built_from: None });
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the recipes of which `packages` has all packages, and takes these out.
+fn take_builds<'r>(recipes: &'r [Arc<Recipe>], packages: &mut Vec<PackageName>) -> Vec<&'r Arc<Recipe>> {
+    let mut found = Vec::new();
+    for recipe in recipes.iter().filter(|recipe| !recipe.packages.is_empty()) {
+        if recipe.packages.iter().all(|package| packages.contains(package)) {
+            packages.retain(|package| !recipe.packages.contains(package));
+            found.push(recipe);
+        }
+    }
+    found
+}
+
+/// Returns the paths of everything in `publish/` that is named like a package.
+fn paths(state: &StateDir) -> Result<Vec<PathBuf>, FileError> {
+    let publish = state.publish();
+    let entries = fs::read_dir(&publish).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let names = entries.map_err(at(&publish))?.into_iter().map(|entry| entry.file_name());
+    let mut names: Vec<_> = names.filter(|name| is_package(name)).collect();
+    sort::sort(&mut names);
+    Ok(names.into_iter().map(|name| publish.join(name)).collect())
 }
 
 /// Reads `<name>_<version>_<architecture>.peipkg` (PSD-009 §2.1.4).

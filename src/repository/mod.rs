@@ -11,7 +11,7 @@ mod index_head;
 pub(crate) mod inspect;
 pub(crate) mod journal;
 mod listed;
-mod loose;
+pub(crate) mod loose;
 mod no_files;
 pub(crate) mod peipkg_repo;
 pub(crate) mod pending;

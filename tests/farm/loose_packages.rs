@@ -82,6 +82,11 @@ fn packages_of_a_whole_build_are_published_without_a_build() {
         }
     }
     let all = ["tool 1.0-1 noarch", "tool 1.1-1 noarch", "tool-doc 1.0-1 noarch", "tool-doc 1.1-1 noarch"];
+    // The plan knows of them before the sweep makes them pending.
+    let plan = farm.run(&["--plan"]);
+    plan.assert_success();
+    assert_eq!(plan.stdout.matches("plan=publish").count(), 2, "{plan}");
+    assert!(!plan.stdout.contains("plan=build"), "{plan}");
     let output = farm.once_without_builds(&all);
     assert_eq!(output.events(FOUND).len(), 2, "{output}");
     for name in ["tool", "tool-doc"] {

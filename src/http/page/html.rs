@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use peipkg_format::package_url::is_invisible;
 use peipkg_format::problem::{MAX_EXCERPT, shortened};
 
 /// How many bytes an excerpt may take.
@@ -78,18 +79,13 @@ impl fmt::Write for Escaped<'_> {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' => self.0.push(c),
-                // These would move the text around them, or are not allowed in a page.
-                _ if c.is_control() || is_bidirectional(c) => self.0.extend(c.escape_unicode()),
+                // These would move the text around them, hide in it, or are not allowed in a page.
+                _ if c.is_control() || is_invisible(c) => self.0.extend(c.escape_unicode()),
                 _ => self.0.push(c),
             }
         }
         Ok(())
     }
-}
-
-/// Whether a character changes the direction of the text around it (Unicode UAX #9).
-fn is_bidirectional(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -120,6 +116,8 @@ mod tests {
         check("a<b>&\"'", "a&lt;b&gt;&amp;&quot;&#39;");
         check("&lt;", "&amp;lt;");
         check("x\u{202e}y\u{2066}", "x\\u{202e}y\\u{2066}");
+        check("v5\u{200b}\u{ad}\u{feff}\u{2028}0", "v5\\u{200b}\\u{ad}\\u{feff}\\u{2028}0");
+        check("\u{e0041}x", "\\u{e0041}x");
         check("\0\x1b[31m\r\t", "\\u{0}\\u{1b}[31m\\u{d}\\u{9}");
         check("two\nlines, größer 大", "two\nlines, größer 大");
     }
