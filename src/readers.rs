@@ -27,7 +27,7 @@ use crate::recipe::Recipe;
 use crate::recipe::tag_pattern::TagPattern;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::repository::journal::form;
-use crate::repository::{pending, timestamp};
+use crate::repository::{pending, published_commits, timestamp};
 use crate::upstream::listing::http_url;
 use crate::upstream::listing::ls_refs::{self, ObjectFormat, Server};
 use crate::upstream::listing::ls_remote;
@@ -40,7 +40,7 @@ use crate::upstream::source::{commit_times, gitmodules};
 pub type Reader = fn(&[u8]);
 
 /// The readers, by the names of their directories.
-pub const READERS: [(&str, Reader); 18] = [
+pub const READERS: [(&str, Reader); 19] = [
     ("archive", read_index),
     ("build-log", read_output),
     ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),
@@ -52,6 +52,7 @@ pub const READERS: [(&str, Reader); 18] = [
     ("key", |bytes| drop(signing_key::parse(bytes).and_then(|pair| public_keys::derive(&pair)))),
     ("listen-addr", read_address),
     ("ls-refs", read_refs),
+    ("published-commits", read_commits),
     ("recipe", read_recipe),
     ("retry-after", read_pause),
     ("tag-pattern", read_pattern),
@@ -113,7 +114,9 @@ fn read_output(bytes: &[u8]) {
 
 /// Reads the bytes as git's listing, and as git's commit times.
 fn read_git(bytes: &[u8]) {
-    let _ = ls_remote::parse(bytes.to_vec());
+    if let Ok(tags) = ls_remote::parse(bytes.to_vec()) {
+        assert_eq!((tags.iter().count(), tags.listed().count()), (tags.len(), tags.len()));
+    }
     text(bytes).lines().for_each(|line| drop(commit_times::parse_line(line)));
     drop(gitmodules::parse(bytes, bytes));
     let _ = text(bytes).split_once('\t').map(|(base, url)| gitmodules::resolve(base, url));
@@ -136,6 +139,14 @@ fn read_head(bytes: &[u8]) {
 fn read_address(bytes: &[u8]) {
     let Ok(address) = text(bytes).parse::<ListenAddr>() else { return };
     assert_eq!(address.to_string().parse(), Ok(address));
+}
+
+/// Reads the file that remembers commits. Asserts that it is read to its end.
+fn read_commits(bytes: &[u8]) {
+    let (commits, damaged) = published_commits::parse(bytes);
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    let found: usize = commits.recipes().map(|recipe| commits.of(recipe).len()).sum();
+    assert!(found <= lines && (damaged.is_some() || lines == 0 || bytes.len() > 255 || found > 0));
 }
 
 /// Reads the bytes as a whole journal, and as the text before a valid checksum.

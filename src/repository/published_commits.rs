@@ -153,7 +153,7 @@ mod tests {
         assert_eq!((again.of("a"), is_whole), (commits.of("a"), true));
         for bad in ["a 1-1", "a 1-1 11 1", " 1-1 11", "a 1_1 11", "a 1-1 1g", "\u{0}"] {
             let line = bad.replace("11", &"1".repeat(40));
-            assert_eq!(parse(line.as_bytes()).1.is_some(), true, "{bad}");
+            assert!(parse(line.as_bytes()).1.is_some(), "{bad}");
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();

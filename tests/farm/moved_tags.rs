@@ -122,6 +122,26 @@ fn tag_that_moves_during_its_build_is_told_by_the_next_listing() {
 }
 
 #[test]
+fn tag_that_moves_before_its_fetch_is_remembered_as_fetched() {
+    let repo = GitRepo::program(&["1"]);
+    let listed = repo.head();
+    let fetched = repo.commit(&[("README", "other")], DAY);
+    let git_dir = repo.git_dir();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *\" fetch \"*) {{real}} --git-dir={} tag --force v1 {fetched} >&2 ;; esac\n\
+         exec {{real}} \"$@\"\n",
+        git_dir.display()
+    );
+    let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).program("git", &script);
+    let farm = farm.build();
+    sweep(&farm, 1);
+    assert_eq!(remembered(&farm), [format!("tool 1-1 {fetched}")]);
+    check_moved(&farm, &[]);
+    repo.git(&["tag", "--force", "v1", &listed]);
+    check_moved(&farm, &[["tool", "1-1", "v1", &fetched, &listed]]);
+}
+
+#[test]
 fn daemon_shows_a_moved_tag_until_it_points_back_and_notifies() {
     let repo = GitRepo::program(&["1"]);
     let (first, url) = (repo.head(), repo.file_url());
@@ -200,12 +220,14 @@ fn commits_lost_are_believed_as_listed_and_damaged_lines_are_dropped() {
     assert!(!output.events("cannot remember published commits").is_empty(), "{output}");
 }
 
-/// Writes the provenance of a published package, as if it was built from `commit`.
-fn write_provenance(farm: &Farm, version: &str, file: &str, commit: &str) {
+/// Writes the provenance of a published package, as if it was built from `commit`, with the digest of the
+/// package of version `digest_of`.
+fn write_provenance(farm: &Farm, version: &str, digest_of: &str, file: &str, commit: &str) {
     use peipkg_format::provenance as form;
     let directory = farm.repo_dir().join("p/tool").join(version);
     let package = format!("tool_{version}_noarch.peipkg");
-    let sha256 = sha256_of(&directory.join(&package));
+    let other = directory.with_file_name(digest_of).join(format!("tool_{digest_of}_noarch.peipkg"));
+    let sha256 = sha256_of(&other);
     let subject = vec![form::Subject { name: package, digest: form::Sha256 { sha256 } }];
     let digest = form::Digests { git_commit: commit.to_owned(), ..form::Digests::default() };
     let source = form::Dependency { name: form::SOURCE.to_owned(), digest, ..form::Dependency::default() };
@@ -237,11 +259,10 @@ fn commits_lost_are_those_of_the_provenance_beside_the_packages() {
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     sweep(&farm, 3);
     let (other, third) = ("1".repeat(40), commit("v3"));
-    write_provenance(&farm, "1-1", "provenance.json", &other);
-    write_provenance(&farm, "2-1", "tool_2-1_noarch.peipkg.provenance.json", &other);
-    // The provenance of another package says nothing of this one.
-    let exchanged = farm.repo_dir().join("p/tool/1-1/provenance.json");
-    fs::copy(exchanged, farm.repo_dir().join("p/tool/3-1/provenance.json")).unwrap();
+    write_provenance(&farm, "1-1", "1-1", "provenance.json", &other);
+    write_provenance(&farm, "2-1", "2-1", "tool_2-1_noarch.peipkg.provenance.json", &other);
+    // The provenance of other bytes says nothing of these.
+    write_provenance(&farm, "3-1", "2-1", "provenance.json", &other);
     check_moved(&farm, &[]);
     fs::remove_file(farm.path("state/published-commits")).unwrap();
     let moved = |version, tag| ["tool", version, tag, &other, &commit(tag)].map(str::to_owned);

@@ -141,7 +141,9 @@ mod tests {
                 (format!("v{number}"), ListedTag { object: id(number, length), peeled })
             })
             .collect();
-        expected.iter().for_each(|(name, tag)| tags.push(name, *tag));
+        for (name, tag) in &expected {
+            tags.push(name, *tag);
+        }
         let found: Vec<_> = tags.listed().map(|(name, tag)| (name.to_owned(), tag)).collect();
         assert_eq!(found, expected);
         assert_eq!((tags.len(), tags.iter().last()), (5, Some("v4")));
