@@ -133,7 +133,7 @@ impl Loop {
         let notifier = notifier.transpose()?;
         let (polls_interrupt, jobs_interrupt) = (Interrupt::new()?, Interrupt::new()?);
         let (poll_requests, requests) = bounded(config.poll.jobs);
-        let git = Arc::new(Git::new(tools.git, state.sources()).limits(config.git));
+        let git = Arc::new(Git::new(tools.git.clone(), state.sources()).limits(config.git));
         let lister = Lister::new(git.clone(), config.poll.jobs, LISTING_DEADLINE);
         let lister = Arc::new(if once { lister.guessing() } else { lister });
         poller::start(config.poll.jobs, &lister, &requests, &sender, &polls_interrupt)?;
@@ -147,6 +147,7 @@ impl Loop {
                 state: state.clone(),
                 sources: sources.clone(),
                 work_users: work_users.clone(),
+                git: tools.git.clone(),
                 peipkg_build: tools.peipkg_build.clone(),
                 faketime: tools.faketime.clone(),
                 public_keys: public_keys.clone(),

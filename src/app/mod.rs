@@ -25,6 +25,7 @@ pub(crate) mod public_keys;
 mod publisher;
 mod rebuild;
 mod recipe_check;
+mod recipe_digest;
 mod recipe_files;
 mod roster;
 mod service_manager;

@@ -44,11 +44,16 @@ pub(super) fn load(path: &Path) -> Result<String, KeyError> {
 
 /// Derives the public key of a private key, and refuses a file with the public key of another one.
 pub(crate) fn derive(pair: &KeypairBytes) -> Result<String, KeyError> {
+    Ok(hex::encode(key_pair(pair)?.public_key().as_ref()))
+}
+
+/// Returns a private key that signs, and refuses a file with the public key of another one.
+pub(super) fn key_pair(pair: &KeypairBytes) -> Result<Ed25519KeyPair, KeyError> {
     let derived = match &pair.public_key {
         Some(public) => Ed25519KeyPair::from_seed_and_public_key(&pair.secret_key, &public.0),
         None => Ed25519KeyPair::from_seed_unchecked(&pair.secret_key),
     };
-    Ok(hex::encode(derived.map_err(|_| KeyError::OtherKey)?.public_key().as_ref()))
+    derived.map_err(|_| KeyError::OtherKey)
 }
 
 #[cfg(test)]

@@ -53,9 +53,9 @@ pub(super) struct RecipeFiles(Vec<RecipeFile>);
 
 /// A file of a recipe.
 #[derive(Debug)]
-struct RecipeFile {
+pub(super) struct RecipeFile {
     /// Its path in the recipe's directory.
-    path: PathBuf,
+    pub path: PathBuf,
     state: FileState,
 }
 
@@ -67,7 +67,19 @@ struct FileState {
     is_executable: bool,
 }
 
+impl RecipeFile {
+    /// Whether somebody may execute it.
+    pub(super) fn is_executable(&self) -> bool {
+        self.state.is_executable
+    }
+}
+
 impl RecipeFiles {
+    /// The files, sorted by path.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &RecipeFile> {
+        self.0.iter()
+    }
+
     /// Returns a number that changes with `text`, the recipe's, and with any of the files.
     pub(super) fn stamp(&self, text: &str) -> u64 {
         let mut hasher = DefaultHasher::new();

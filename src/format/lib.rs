@@ -4,6 +4,7 @@
 //! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`repository_layout`] and
 //!   [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
 //!   entry's file is.
+//! - Provenance: [`dsse`] envelopes, and the statement of a build in [`provenance`].
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
 //! - Files that others may have left: [`regular_file`] reads them without blocking,
 //!   [`unfit_byte`] finds what an editor may have added to a secret.
@@ -14,12 +15,14 @@
 
 pub mod archive_index;
 pub mod description;
+pub mod dsse;
 pub mod duration;
 pub mod hex;
 pub mod index_reader;
 pub mod package;
 pub mod package_url;
 pub mod problem;
+pub mod provenance;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;

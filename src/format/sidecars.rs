@@ -1,9 +1,8 @@
-//! The names of a package's sidecars: its `manifest.json` and `files.json`, beside it for people.
-//! Pure.
+//! The names of a package's sidecars: its `manifest.json`, `files.json` and `provenance.json`, beside it
+//! for people. Pure.
 //!
-//! A package that is alone in its directory has `manifest.json` and `files.json`. In a shared
-//! directory these names would be one pair for all its packages, so there each package has
-//! `<file name>.manifest.json` and `<file name>.files.json`.
+//! A package that is alone in its directory has these names. In a shared directory they would be one
+//! set for all its packages, so there each package has `<file name>.manifest.json` and so on.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// The names of the sidecars of a package that is alone in its directory: its manifest (PSD-009
 /// §3.3) and its file list (PSD-009 §3.5.1).
 const NAMES: [&str; 2] = ["manifest.json", "files.json"];
+
+/// The name of the provenance of a package that is alone in its directory.
+const PROVENANCE: &str = "provenance.json";
 
 /// Whether other packages are in the directory of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +23,19 @@ pub enum Place {
     Shared,
 }
 
-/// Returns the paths of the sidecars of the package file `package`: manifest, file list.
+/// Returns the paths of those sidecars of the package file `package` that a publish makes of the package:
+/// manifest, file list.
 pub fn sidecars(package: &Path, place: Place) -> [PathBuf; 2] {
-    NAMES.map(|name| match place {
+    NAMES.map(|name| beside(package, place, name))
+}
+
+/// Returns the path of the provenance of the package file `package`, which the farm writes.
+pub fn provenance(package: &Path, place: Place) -> PathBuf {
+    beside(package, place, PROVENANCE)
+}
+
+fn beside(package: &Path, place: Place, name: &str) -> PathBuf {
+    match place {
         Place::Alone => package.with_file_name(name),
         Place::Shared => {
             let mut path = package.as_os_str().to_owned();
@@ -31,7 +43,7 @@ pub fn sidecars(package: &Path, place: Place) -> [PathBuf; 2] {
             path.push(name);
             path.into()
         }
-    })
+    }
 }
 
 /// Tells the place of the package file `package`, relative to the repository's root, from the names
@@ -79,6 +91,8 @@ mod tests {
         let package = Path::new(package);
         let place = place(package, names.iter().map(OsString::from));
         assert_eq!(sidecars(package, place), expected.map(PathBuf::from), "{names:?}");
+        let provenance = provenance(package, place).display().to_string();
+        assert_eq!(provenance, expected[0].replace("manifest.json", "provenance.json"));
     }
 
     #[test]

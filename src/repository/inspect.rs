@@ -249,7 +249,7 @@ fn index_version(index: impl io::Read) -> Option<u64> {
 }
 
 /// Returns the SHA-256 of the file at `path` in hexadecimal, or nothing if there is no such file.
-pub(super) fn sha256(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn sha256(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Ok(None),

@@ -1,19 +1,21 @@
 //! The signed repository: publishes into it, settles a publish that was cut short, tells when its
 //! archive index has changed, and uploads it.
 //!
-//! Only `peipkg-repo` writes package files and new indexes. The journal restores old indexes.
+//! Only `peipkg-repo` writes package files and new indexes. The journal restores old indexes, and the
+//! manager itself writes the provenance of packages beside them.
 
 pub(crate) mod archive_file;
 mod create;
 mod group;
 mod index_head;
-mod inspect;
+pub(crate) mod inspect;
 pub(crate) mod journal;
 mod listed;
 mod loose;
 mod no_files;
 pub(crate) mod peipkg_repo;
 pub(crate) mod pending;
+mod provenance;
 pub(crate) mod publish;
 pub(crate) mod published;
 pub(crate) mod published_files;

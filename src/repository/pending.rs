@@ -6,6 +6,8 @@
 //! ```text
 //! publish/<recipe>@<version>.<start>-<n>/job.json    the version and its packages
 //! publish/<recipe>@<version>.<start>-<n>/packages/   the packages, and no other file
+//! publish/<recipe>@<version>.<start>-<n>/provenance.json   what they were built from, if a build of
+//!                                                    this manager left them
 //! ```
 //!
 //! A package file outside of these directories is [loose](super::loose): another manager left it.
@@ -33,6 +35,9 @@ use crate::state::volumes::{LOST_AND_FOUND, move_directory};
 
 /// The file that describes the packages of a directory.
 pub(crate) const JOB_FILE: &str = "job.json";
+
+/// The provenance of the packages of a directory.
+pub(crate) const PROVENANCE_FILE: &str = "provenance.json";
 
 /// The content of `job.json`.
 #[derive(Serialize, Deserialize)]
@@ -63,8 +68,8 @@ impl Pending {
         Self { state }
     }
 
-    /// Syncs the packages that a build has left in `staged/packages`, and moves them to `publish/`
-    /// in one step.
+    /// Syncs the packages that a build has left in `staged/packages`, with their provenance beside that
+    /// directory, if there is one, and moves them to `publish/` in one step.
     ///
     /// # Errors
     /// When the file system refuses; `publish/` is then unchanged.
@@ -96,7 +101,8 @@ impl Pending {
         json.and_then(|json| durable::create(&job_file)?.write_all(&json)).map_err(at(&job_file))?;
         let package_dir = staged.join("packages");
         let files = packages.iter().map(|package| package_dir.join(package.file_name(&key.version)));
-        for path in files.chain([job_file, package_dir.clone(), staged.to_owned()]) {
+        let provenance = Some(staged.join(PROVENANCE_FILE)).filter(|path| path.exists());
+        for path in files.chain(provenance).chain([job_file, package_dir.clone(), staged.to_owned()]) {
             durable::sync(&path).map_err(at(&path))?;
         }
         loop {
@@ -170,6 +176,11 @@ impl Pending {
     /// The directory of the package files in `directory` below `publish/`.
     pub(crate) fn packages_of(&self, directory: &str) -> PathBuf {
         self.path_of(directory).join("packages")
+    }
+
+    /// The file of the provenance in `directory` below `publish/`.
+    pub(super) fn provenance_of(&self, directory: &str) -> PathBuf {
+        self.path_of(directory).join(PROVENANCE_FILE)
     }
 
     /// Removes packages that are published. Moves them out of `publish/` in one step first: the

@@ -110,9 +110,9 @@ impl Repository {
             Ok(_) => {
                 let after = self.archive.edition();
                 // Do not trust the exit status: the pending packages are removed next.
-                match self.published_files(&group) {
-                    Ok(files) => {
-                        self.sync(files)?;
+                match self.conclude(&group) {
+                    Ok(concluded) => {
+                        concluded?;
                         self.journal.forget()?;
                         self.archive.acknowledge(before.as_ref(), after.as_ref());
                         return Ok(());
@@ -129,17 +129,23 @@ impl Repository {
         self.settle(Ended::JustNow, interrupt)?;
         // The tool may have failed after it had published everything, or because everything was
         // published already: an upload may have settled an earlier publish of these packages.
-        let Ok(files) = self.published_files(&group) else { return Err(error) };
+        let Ok(concluded) = self.conclude(&group) else { return Err(error) };
         let directories: Vec<_> = group.iter().map(|outputs| &*outputs.directory).collect();
         warn!(directory = directories.join(" "), error:%; "publish stands, although the tool failed");
-        Ok(self.sync(files)?)
+        Ok(concluded?)
     }
 
-    /// Returns the files of `group` in the repository, or which package is not there as it was built.
-    fn published_files(&self, group: &[&PendingOutputs]) -> Result<Vec<PathBuf>, String> {
+    /// Brings the provenance of `group` to its published packages, and syncs all of it: the pending
+    /// packages are removed next. Returns how that failed.
+    ///
+    /// # Errors
+    /// Which package is not published as it was built.
+    fn conclude(&self, group: &[&PendingOutputs]) -> Result<Result<(), FileError>, String> {
         let listing = self.listing(group.iter().copied()).map_err(|error| error.to_string())?;
         let files: Result<Vec<_>, _> =
             group.iter().map(|outputs| self.published(outputs, &listing)).collect();
-        Ok(files?.concat())
+        let files = files?.concat();
+        let placed = self.place_provenance(group.iter().copied(), &listing);
+        Ok(placed.and_then(|placed| self.sync(files.into_iter().chain(placed))))
     }
 }

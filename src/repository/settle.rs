@@ -122,7 +122,8 @@ impl Repository {
         let path = journal.path();
         match (verdict, saved) {
             (Verdict::Keep, saved) => {
-                self.sync(facts.new_files)?;
+                let placed = self.place_settled(&facts.published)?;
+                self.sync(facts.new_files.into_iter().chain(placed))?;
                 if let Err(reason) = saved {
                     warn!(path = path.display().to_string(), reason; "journal is damaged, but the repository is whole");
                 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use peipkg_format::package_url::{self, place};
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_url};
-use peipkg_format::sidecars::{Place, is_at_root, is_other_package, sidecars};
+use peipkg_format::sidecars::{Place, is_at_root, is_other_package, provenance, sidecars};
 use peipkg_format::sort;
 
 use crate::repository::Repository;
@@ -48,7 +48,7 @@ impl Repository {
         let mut directories: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
         for package in brought.into_values().flatten() {
             let path = repo.join(&package);
-            remove(&sidecars(&path, Place::Shared));
+            remove(&path, Place::Shared);
             if let (false, Some(directory), Some(name)) =
                 (is_at_root(&package), path.parent(), path.file_name())
             {
@@ -58,7 +58,7 @@ impl Repository {
         for (directory, brought) in directories {
             // These may be of a package that is published.
             if holds_only(&directory, &brought) {
-                remove(&sidecars(&directory.join("any"), Place::Alone));
+                remove(&directory.join("any"), Place::Alone);
             }
         }
     }
@@ -81,9 +81,10 @@ fn holds_only(directory: &Path, packages: &BTreeSet<OsString>) -> bool {
     })
 }
 
-/// Removes these sidecars, as far as they are regular files: nothing else was written.
-fn remove(paths: &[PathBuf]) {
-    for path in paths.iter().filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file())) {
-        durable::clear(path);
+/// Removes the sidecars of `package`, as far as they are regular files: nothing else was written.
+fn remove(package: &Path, place: Place) {
+    let paths = sidecars(package, place).into_iter().chain([provenance(package, place)]);
+    for path in paths.filter(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file())) {
+        durable::clear(&path);
     }
 }

@@ -88,15 +88,26 @@ pub(crate) fn create_marker(path: &Path) -> io::Result<()> {
 /// When `write` fails or the file system refuses; the old file is then unchanged, unless only the sync of
 /// its directory failed.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let temporary = unfinished(path);
-    let mut file = create(&temporary)?;
-    let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    replace_through(path, &unfinished(path), |file| write(file).and_then(|()| file.sync_all()))?;
+    sync_parent(path)
+}
+
+/// Replaces the file at `path` in one step by one that `write` fills at `temporary`. Syncs nothing.
+///
+/// # Errors
+/// When `write` fails or the file system refuses; the old file is then unchanged.
+pub(crate) fn replace_through(
+    path: &Path,
+    temporary: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = create(temporary)?;
+    let written = write(&mut file).and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
         // The disk may be full: free the blocks of the half-written file.
-        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(temporary);
     }
-    written?;
-    sync_parent(path)
+    written
 }
 
 /// Copies the rest of `from` to a synced file at `path`, and returns its length. The kernel copies: where

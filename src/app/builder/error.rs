@@ -1,11 +1,12 @@
 //! Why a build failed, and which other versions are likely to fail the same way.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peipkg_format::duration;
 use peipkg_format::problem::excerpt;
+use peipkg_format::signing_key::KeyError;
 use peipkg_format::sort;
 
 use crate::app::comparison::ComparisonError;
@@ -26,6 +27,8 @@ pub(in crate::app) enum BuildError {
     Tool(#[from] ProcessError),
     #[error("{error}; the fetch of the source took {} of it", duration::format(Duration::from_secs(fetching.as_secs())))]
     SlowFetch { fetching: Duration, error: ProcessError },
+    #[error("cannot sign the provenance: {path}: {error}")]
+    Sign { path: PathBuf, error: KeyError },
     #[error("cannot move the packages to publish: {0}")]
     Keep(FileError),
     #[error(transparent)]
@@ -119,7 +122,6 @@ fn some_of(names: &BTreeSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::PathBuf;
 
     use super::*;
 

@@ -2,6 +2,7 @@
 //! version is next.
 
 mod error;
+mod provenance;
 mod second;
 mod tool;
 
@@ -17,6 +18,7 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
+use crate::app::builder::provenance::Inputs;
 use crate::app::builder::tool::check_outputs;
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
@@ -48,6 +50,8 @@ pub(super) struct Builder {
     pub sources: Arc<Sources>,
     /// Finds the processes that earlier builds have left. The builders share it.
     pub work_users: Arc<WorkUsers>,
+    /// The path of `git`, for its version.
+    pub git: PathBuf,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The path of `faketime`, if the machine has it.
@@ -144,6 +148,7 @@ impl Builder {
         answer: &dyn Fn(Event),
     ) -> Result<PendingOutputs, BuildError> {
         let built = self.make(job, log, answer)?;
+        self.write_provenance(job, &built.inputs, &built.commit, &built.out)?;
         let pending = self.repository.pending();
         pending.add(&built.out, &job.key(), &job.recipe.packages).map_err(BuildError::Keep)
     }
@@ -167,6 +172,7 @@ impl Builder {
         // Wrappers of peipkg-build tell recipes apart by the end of this path.
         let copy = stage.1.join("recipes").join(&*job.recipe.id);
         let recipe = recipe_files::copy(&job.recipe, &copy)?;
+        let inputs = Inputs::of(&copy)?;
         let begun = Instant::now();
         let deadline = self.config.build.timeout.and_then(|limit| begun.checked_add(limit));
         let wanted = Source {
@@ -209,7 +215,7 @@ impl Builder {
             self.build_second(job, &fetched.commit, &second, &packages, deadline, log)
                 .map_err(|error| error.late(fetching, self.config.build.timeout))?;
         }
-        Ok(Built { out, commit: fetched.commit, _stage: stage })
+        Ok(Built { out, commit: fetched.commit, inputs, _stage: stage })
     }
 }
 
@@ -219,6 +225,8 @@ pub(super) struct Built<'a> {
     pub out: PathBuf,
     /// The commit that it was built from.
     pub commit: Commit,
+    /// What was known before.
+    pub inputs: Inputs,
     _stage: Discarded<'a>,
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Commit {
     pub id: String,
     /// Its committer time.
     pub time: SystemTime,
+    /// The full id of the object of an annotated tag that points to it, if known.
+    pub tag_object: Option<String>,
 }
 
 /// Reads the commits of several tags by one process. Leaves out a tag that points to a commit
@@ -62,9 +64,9 @@ pub(super) fn of_tag(
     }
     let show = ["show", "--no-patch", "--no-show-signature", "--format=%H %ct"];
     let text = run(&show, format!("refs/tags/{tag}^{{commit}}"))?;
-    let commit = text
-        .split_once(' ')
-        .and_then(|(id, seconds)| Some(Commit { id: id.to_owned(), time: parse_time(seconds)? }));
+    let commit = text.split_once(' ').and_then(|(id, seconds)| {
+        Some(Commit { id: id.to_owned(), time: parse_time(seconds)?, tag_object: None })
+    });
     commit.ok_or_else(|| unexpected(&text, "a commit and its time between 1970 and 9999"))
 }
 
@@ -74,7 +76,8 @@ pub(crate) fn parse_line(line: &str) -> Option<(String, Commit)> {
     let mut object = || Some((fields.next()?, fields.next()?, fields.next()?));
     let (own, target) = (object()?, object()?);
     let (_, id, seconds) = [own, target].into_iter().find(|(kind, ..)| *kind == "commit")?;
-    Some((fields.next()?.to_owned(), Commit { id: id.to_owned(), time: parse_time(seconds)? }))
+    let tag_object = (own.0 == "tag").then(|| own.1.to_owned());
+    Some((fields.next()?.to_owned(), Commit { id: id.to_owned(), time: parse_time(seconds)?, tag_object }))
 }
 
 fn parse_time(text: &str) -> Option<SystemTime> {
@@ -100,8 +103,8 @@ mod tests {
     #[test]
     fn commit_time_line_names_the_tag_and_its_commit() {
         let cases = [
-            ("commit|c1|7||||v1", Some(("v1", "c1", 7))),
-            ("tag|t2||commit|c2|8|release/2|x", Some(("release/2|x", "c2", 8))),
+            ("commit|c1|7||||v1", Some(("v1", "c1", 7, None))),
+            ("tag|t2||commit|c2|8|release/2|x", Some(("release/2|x", "c2", 8, Some("t2")))),
             ("tag|t3||tag|t3||v3", None),
             ("tree|o4|||||v4", None),
             ("commit|c5|-1||||v5", None),
@@ -109,9 +112,10 @@ mod tests {
             ("", None),
         ];
         for (line, expected) in cases {
-            let expected = expected.map(|(tag, id, seconds)| {
+            let expected = expected.map(|(tag, id, seconds, object)| {
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-                (tag.to_owned(), Commit { id: id.to_owned(), time })
+                let tag_object = object.map(str::to_owned);
+                (tag.to_owned(), Commit { id: id.to_owned(), time, tag_object })
             });
             assert_eq!(parse_line(line), expected, "{line}");
         }

@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn prefetched_tag_has_its_commit_if_known() {
         let now = Moment::ZERO + Duration::from_secs(1000);
-        let commit = Commit { id: "c1".to_owned(), time: std::time::SystemTime::UNIX_EPOCH };
+        let (id, time) = ("c1".to_owned(), std::time::SystemTime::UNIX_EPOCH);
+        let commit = Commit { id, time, tag_object: None };
         let mut prefetched = Prefetched::new();
         prefetched.record(&tags(1..3), &HashMap::from([("v1".to_owned(), commit.clone())]), now);
         assert_eq!(prefetched.take("v1", now), Some(FetchedTag { commit: Some(commit) }));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use peipkg_format::package_url::{Place, below};
 use peipkg_format::problem::excerpt;
 use peipkg_format::repository_layout as layout;
@@ -259,6 +259,21 @@ impl KeySet {
         let keys = &descriptor.repo.signing.keys;
         keys.iter().filter_map(|key| read_public_key(root, key).ok()).for_each(|key| found.add(key));
         found
+    }
+
+    /// Reads every key that the repository at `root` lists, but for revoked ones: old documents count
+    /// after their key has expired. Skips unreadable ones.
+    pub fn read_unrevoked(descriptor: &Descriptor, root: &Path) -> Self {
+        let mut found = Self::default();
+        let keys = descriptor.repo.signing.keys.iter().filter(|key| key.status != Status::Revoked);
+        keys.filter_map(|key| read_public_key(root, key).ok()).for_each(|key| found.add(key));
+        found
+    }
+
+    /// Whether a key of the set made the signature, in 64 bytes, of `message`.
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(signature) = Signature::from_slice(signature) else { return false };
+        self.keys.iter().any(|(_, key)| key.verify_strict(message, &signature).is_ok())
     }
 
     /// Adds a key.

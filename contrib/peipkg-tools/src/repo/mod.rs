@@ -70,6 +70,7 @@ mod loss;
 mod merge;
 mod places;
 mod previous;
+mod provenance;
 pub mod publish;
 mod published;
 mod sidecars;

@@ -130,11 +130,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
         _ => (Vec::new(), Vec::new()),
     };
     let described = write_descriptor(request, &previous, &key, in_place)?;
-    let mut sidecars = Sidecars::new(output);
-    for package in &plan {
-        sidecars.write(package.relative);
-    }
-    sidecars.sync();
+    let mut sidecars = write_sidecars(output, &plan);
     let unsynced: Vec<_> = unsynced.into_paths().chain(described).chain(staging.paths()).collect();
     // The file of the new archive, whatever its path will be.
     let archive = StoredIndex::open(staging.path(IndexKind::Archive), IndexKind::Archive)?;
@@ -149,7 +145,8 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     }
     sidecars.commit();
     let heals = incoming.is_empty();
-    late.push(write_other_sidecars(&mut sidecars, repo, &archive, heals, &previous, arrived).err());
+    let from = (!in_place).then_some(&**input);
+    late.push(write_other_sidecars(&mut sidecars, repo, &archive, heals, &previous, (from, arrived)).err());
     sidecars.finish();
     if !in_place {
         late.push(site::carry_over_others(input, output, request.site).err());
@@ -218,19 +215,33 @@ fn place_all(output: &Path, plan: &[Planned<'_>]) -> Result<Unsynced, RepoError>
     Ok(unsynced)
 }
 
+/// Writes the sidecars of the new packages, with the provenance beside their files.
+fn write_sidecars(output: &Path, plan: &[Planned<'_>]) -> Sidecars {
+    let mut sidecars = Sidecars::new(output);
+    for Planned { package, relative, .. } in plan {
+        sidecars.write(relative);
+        sidecars.carry(&package.path, relative, &package.identity.file_name());
+    }
+    sidecars.sync();
+    sidecars
+}
+
 /// Writes the sidecars of the packages that `arrived`, or, if `heals` is set, those of the whole new
-/// `archive`.
+/// `archive`. Brings their provenance from the repository `from`, if that is another one.
 fn write_other_sidecars(
     sidecars: &mut Sidecars,
     repo: &str,
     archive: &StoredIndex,
     heals: bool,
     previous: &Previous,
-    arrived: Vec<usize>,
+    (from, arrived): (Option<&Path>, Vec<usize>),
 ) -> Result<(), RepoError> {
     let mut write = |entry: &Entry<'_>| {
         if let Some(path) = places::of_entry(entry) {
             sidecars.write(path);
+            if let Some(from) = from {
+                sidecars.carry(&from.join(path), path, &entry.identity.file_name());
+            }
         }
     };
     if heals {

@@ -1,5 +1,5 @@
 //! Writes the sidecars of packages: manifest and file list beside each package, unchanged, for people.
-//! [`names`] says how they are called.
+//! [`names`] says how they are called. Keeps the provenance that a farm has put beside a package.
 //!
 //! No signature or check depends on sidecars, so an error must not fail a publish: it becomes a
 //! problem to note. Only regular files are replaced or removed, each by a rename, so that no link is
@@ -11,6 +11,8 @@ use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use peipkg_format::dsse::MAX_ENVELOPE;
+use peipkg_format::provenance::claimed_subjects;
 use peipkg_format::sidecars::{self as names, Place};
 
 use super::error::RepoError;
@@ -67,6 +69,57 @@ impl Sidecars {
         }
     }
 
+    /// Copies the provenance beside the package file `source` to the same package at `package`, relative
+    /// to the root, unless there is one. `name` is the file name by which a provenance knows the package.
+    pub(super) fn carry(&mut self, source: &Path, package: &str, name: &str) {
+        let carried = self.try_carry(source, Path::new(package), name);
+        self.collect(carried);
+    }
+
+    fn try_carry(&mut self, source: &Path, package: &Path, name: &str) -> Result<(), RepoError> {
+        let [shared, alone] = [Place::Shared, Place::Alone].map(|place| names::provenance(source, place));
+        let found = if shared.is_file() {
+            files::read(&shared, MAX_ENVELOPE)?
+        } else if alone.is_file() {
+            let bytes = files::read(&alone, MAX_ENVELOPE)?;
+            // It may be of another package in the directory, or no provenance.
+            if !claimed_subjects(&bytes).iter().any(|subject| subject == name) {
+                return Ok(());
+            }
+            bytes
+        } else {
+            return Ok(());
+        };
+        let path = self.root.join(package);
+        let target = names::provenance(&path, names::place(package, siblings(&path)?));
+        if is_missing(&target) { self.write_one(target, &found) } else { Ok(()) }
+    }
+
+    /// Gives the provenance that a package had while it was alone in the directory of `package` the name
+    /// of its package. The provenance itself says of which packages it is.
+    fn share_provenance(&mut self, package: &Path) -> Result<(), RepoError> {
+        let alone = names::provenance(package, Place::Alone);
+        if !alone.is_file() || self.outdated.contains(&alone) {
+            return Ok(());
+        }
+        let bytes = files::read(&alone, MAX_ENVELOPE)?;
+        let is_here = |name: &String| names::is_package(name.as_ref()) && !name.contains('/');
+        let owners = claimed_subjects(&bytes).into_iter().filter(is_here);
+        let owners: Vec<_> = owners.map(|name| package.with_file_name(name)).collect();
+        let mut is_kept = false;
+        for owner in owners.iter().filter(|owner| owner.is_file()) {
+            let target = names::provenance(owner, Place::Shared);
+            if is_missing(&target) {
+                self.write_one(target, &bytes)?;
+            }
+            is_kept = true;
+        }
+        if is_kept {
+            self.outdated.insert(alone);
+        }
+        Ok(())
+    }
+
     /// Syncs the sidecars written so far; not their directories, which the packages share.
     pub(super) fn sync(&mut self) {
         let synced = files::sync_all(&std::mem::take(&mut self.written));
@@ -120,6 +173,9 @@ impl Sidecars {
         let place = names::place(package, siblings(&path)?);
         self.write_as(&path, place)?;
         let [alone, shared] = [Place::Alone, Place::Shared].map(|place| names::sidecars(&path, place));
+        if place == Place::Shared && names::may_be_alone(package) {
+            self.share_provenance(&path)?;
+        }
         if place == Place::Alone {
             self.outdated.extend(shared.into_iter().filter(|path| !is_missing(path)));
         } else if names::may_be_alone(package)

@@ -18,7 +18,7 @@ use super::full_entry::FullEntry;
 use super::generation::{self, Signed};
 use super::index::{IndexKind, MAX_INDEX};
 use super::index_stream::{Head, IndexStream};
-use super::{MOVING, both_indexes, files, store};
+use super::{MOVING, both_indexes, files, provenance, store};
 use crate::digest::{Digest, hex, sha256};
 use crate::signature::MAX_ENVELOPE;
 use crate::timestamp::Timestamp;
@@ -56,6 +56,8 @@ pub struct Report {
     hashed: usize,
     /// Entries of the archive with an http or https URL.
     elsewhere: usize,
+    /// Packages whose provenance is theirs.
+    attested: usize,
 }
 
 impl Report {
@@ -68,8 +70,9 @@ impl Report {
         };
         let (hashed, elsewhere) =
             (some(self.hashed, "package files hashed"), some(self.elsewhere, "stored elsewhere"));
+        let attested = some(self.attested, "with verified provenance");
         format!(
-            "ok: {all} packages, {active} of them current, index_version {}{hashed}{elsewhere}\n",
+            "ok: {all} packages, {active} of them current, index_version {}{hashed}{elsewhere}{attested}\n",
             self.index_version
         )
     }
@@ -127,6 +130,8 @@ struct Archive {
     document: Document,
     digest: Digest,
     repo: String,
+    /// The keys whose provenance counts.
+    keys: KeySet,
 }
 
 /// Checks the documents. Returns the archive index if both indexes can be read.
@@ -165,7 +170,8 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
             report.issues = both.differences;
         }
     }
-    (report, Some(Archive { document: archive, digest, repo: descriptor.repo.name }))
+    let keys = KeySet::read_unrevoked(&descriptor, root);
+    (report, Some(Archive { document: archive, digest, repo: descriptor.repo.name, keys }))
 }
 
 fn check_signatures(
@@ -255,8 +261,13 @@ fn check_packages(report: &mut Report, request: &Request, archive: &Archive) {
         } else if path.metadata().is_ok_and(|metadata| metadata.len() != entry.size_compressed) {
             report.issue(format!("size mismatch: {name} index claims {} bytes", entry.size_compressed));
         }
+        let directory = request.all_packages.as_ref().unwrap_or(&request.repo);
+        match provenance::check(directory, &path, &entry.file_name(), &computed, &archive.keys) {
+            Ok(found) => report.attested += usize::from(found),
+            Err(problem) => report.issue(problem),
+        }
     };
-    let Archive { document, digest, repo } = archive;
+    let Archive { document, digest, repo, .. } = archive;
     // The file of the audit, although a publish may have put another in its place by now.
     let mut again = IndexStream::new(&document.file);
     while let Some((entry, _)) = again.next() {

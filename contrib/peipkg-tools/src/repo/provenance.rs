@@ -1,0 +1,64 @@
+//! Checks the provenance beside a package, if there is one. Reads only.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use peipkg_format::dsse::MAX_ENVELOPE;
+use peipkg_format::provenance::Statement;
+use peipkg_format::sidecars::{self as names, Place};
+
+use super::descriptor::KeySet;
+use super::error::RepoError;
+use super::files;
+
+/// Checks the provenance of the package file `package` below `root`: one of `keys` signed it, and it is about
+/// the package `name` with this SHA-256. Returns whether there is one.
+///
+/// # Errors
+/// When the file beside the package is not its provenance.
+pub(super) fn check(
+    root: &Path,
+    package: &Path,
+    name: &str,
+    sha256: &str,
+    keys: &KeySet,
+) -> Result<bool, RepoError> {
+    let own = names::provenance(package, Place::Shared);
+    let is_there = |path: &Path| {
+        fs::symlink_metadata(path).map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true)
+    };
+    if is_there(&own) {
+        return check_file(&own, name, sha256, keys).map(|()| true);
+    }
+    let alone = names::provenance(package, Place::Alone);
+    let relative = package.strip_prefix(root).unwrap_or(package);
+    // At the root, a file of this name may be anybody's.
+    if !names::may_be_alone(relative) || !is_there(&alone) {
+        return Ok(false);
+    }
+    match check_file(&alone, name, sha256, keys) {
+        Ok(()) => Ok(true),
+        // It is of another package that was alone here.
+        Err(_) if is_shared(package, relative) => Ok(false),
+        Err(problem) => Err(problem),
+    }
+}
+
+fn check_file(path: &Path, name: &str, sha256: &str, keys: &KeySet) -> Result<(), RepoError> {
+    let bytes = files::read(path, MAX_ENVELOPE)?;
+    let is_signed = |message: &[u8], signature: &[u8]| keys.has_signed(message, signature);
+    let statement = Statement::read(&bytes, &is_signed);
+    let statement = statement.map_err(|error| RepoError::invalid(path, error.to_string()))?;
+    if statement.is_about(name, sha256) {
+        return Ok(());
+    }
+    Err(RepoError::invalid(path, format!("is not about {name} with the SHA-256 {sha256}")))
+}
+
+/// Whether other packages are in the directory of a package.
+fn is_shared(package: &Path, relative: &Path) -> bool {
+    let entries = package.parent().and_then(|directory| fs::read_dir(directory).ok());
+    let entries = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names::place(relative, entries) == Place::Shared
+}

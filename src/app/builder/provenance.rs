@@ -1,0 +1,207 @@
+//! Writes the provenance of a build beside its packages, signed by the farm's key.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use peipkg_format::provenance::{
+    self, Annotations, Dependency, Digests, ExternalParameters, InternalParameters, Metadata, RECIPE,
+    RunDetails, SOURCE, Sha256, Statement, Subject, Versions, percent_encoded,
+};
+use peipkg_format::signing_key;
+use peipkg_format::{hex, sort};
+use ring::digest::{SHA256, digest};
+use ring::signature::KeyPair as _;
+
+use crate::app::builder::Builder;
+use crate::app::builder::error::BuildError;
+use crate::app::public_keys::key_pair;
+use crate::app::recipe_digest::{self, RecipeDigest};
+use crate::app::recipe_files::CopyError;
+use crate::farm::events::BuildJob;
+use crate::process::Program;
+use crate::recipe::upstream_url::UpstreamUrl;
+use crate::repository::inspect::sha256;
+use crate::repository::pending::PROVENANCE_FILE;
+use crate::state::durable::{self, at};
+use crate::upstream::source::commit_times::Commit;
+
+/// How long a program may take to say its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest version of a program, in characters.
+const MAX_VERSION: usize = 128;
+
+/// The characters that a URI may have beside letters, digits and `-._~` (RFC 3986 §2.2), with the `%`
+/// of those that are encoded already.
+const URI_CHARACTERS: &[u8] = b":/?#[]@!$&'()*+,;=%";
+
+/// What is known of a build before it begins.
+pub(in crate::app) struct Inputs {
+    started: SystemTime,
+    /// The digest of the recipe.
+    pub recipe: RecipeDigest,
+}
+
+impl Inputs {
+    /// Notes the time, and the digest of the recipe's `copy`: a build may change its files.
+    pub(super) fn of(copy: &Path) -> Result<Self, CopyError> {
+        Ok(Self { started: SystemTime::now(), recipe: recipe_digest::of(copy)? })
+    }
+}
+
+impl Builder {
+    /// Writes the provenance of the packages in `out/packages` to `out`.
+    ///
+    /// # Errors
+    /// When a package or the key cannot be read, or the file system refuses.
+    pub(super) fn write_provenance(
+        &self,
+        job: &BuildJob,
+        inputs: &Inputs,
+        commit: &Commit,
+        out: &Path,
+    ) -> Result<(), BuildError> {
+        let finished = SystemTime::now();
+        let mut subjects = Vec::new();
+        for package in &job.recipe.packages {
+            let name = package.file_name(&job.candidate.version);
+            let path = out.join("packages").join(&name);
+            let found = sha256(&path).map_err(at(&path))?;
+            subjects.push(Subject { name, digest: Sha256 { sha256: found.unwrap_or_default() } });
+        }
+        sort::sort_by(&mut subjects, |one, other| one.name.cmp(&other.name));
+        let time = |time| humantime::format_rfc3339_seconds(time).to_string();
+        let run_details = RunDetails {
+            builder: provenance::Builder {
+                id: provenance::builder_id(&self.config.manager.id),
+                version: self.versions(),
+            },
+            metadata: Metadata { started_on: time(inputs.started), finished_on: time(finished) },
+        };
+        let statement = Statement::new(
+            subjects,
+            external_parameters(job),
+            self.internal_parameters(job),
+            dependencies(job, inputs, commit),
+            run_details,
+        );
+        // The tool has just read it, and may have got a new one since the start.
+        let key_file = &self.config.key_file;
+        let key = signing_key::load(key_file).and_then(|pair| key_pair(&pair));
+        let key = key.map_err(|error| BuildError::Sign { path: key_file.clone(), error })?;
+        // The name of the key's file in the repository (PSD-009 §5.2.3).
+        let keyid = hex::encode(digest(&SHA256, key.public_key().as_ref()).as_ref());
+        let json = statement.write(keyid, &|message| key.sign(message).as_ref().to_vec());
+        let path = out.join(PROVENANCE_FILE);
+        let written = durable::create(&path).and_then(|mut file| file.write_all(&json));
+        Ok(written.map_err(at(&path))?)
+    }
+
+    fn internal_parameters(&self, job: &BuildJob) -> InternalParameters {
+        let grant = self.config.grant_of(&job.recipe.id);
+        let injected = grant.inject_pubkey.iter();
+        let injected = injected.filter_map(|key| {
+            self.public_keys.of(&key.private).map(|public| format!("{}={public}", key.env))
+        });
+        InternalParameters {
+            injected_keys: injected.collect(),
+            signing_keys: grant.sign.iter().map(|key| key.name.clone()).collect(),
+        }
+    }
+
+    /// Asks the programs after the build: one that has built answers.
+    fn versions(&self) -> Versions {
+        Versions {
+            manager: env!("CARGO_PKG_VERSION").to_owned(),
+            build: self.version_of(&self.peipkg_build),
+            git: self.version_of(&self.git),
+        }
+    }
+
+    /// Returns the first line that a program answers to `--version`, or nothing if it does not answer.
+    pub(in crate::app) fn version_of(&self, program: &Path) -> String {
+        let program = Program::new(program).arg("--version").deadline(Some(VERSION_DEADLINE));
+        let answer = program.capture_stdout(MAX_VERSION * 4).run(&self.interrupt);
+        let answer = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let answer = answer.unwrap_or_default();
+        let line = answer.lines().next().unwrap_or_default().trim();
+        line.chars().filter(|c| !c.is_control()).take(MAX_VERSION).collect()
+    }
+}
+
+fn external_parameters(job: &BuildJob) -> ExternalParameters {
+    ExternalParameters {
+        source: source_uri(&job.upstream.url),
+        tag: job.candidate.tag.to_string(),
+        recipe: job.recipe.id.to_string(),
+        version: job.candidate.version.to_string(),
+        submodules: job.upstream.submodules,
+        export_version: job.upstream.export_version,
+    }
+}
+
+fn dependencies(job: &BuildJob, inputs: &Inputs, commit: &Commit) -> Vec<Dependency> {
+    let tag = percent_encoded(&job.candidate.tag, b"/");
+    let source = Dependency {
+        name: SOURCE.to_owned(),
+        uri: format!("{}@refs/tags/{tag}", source_uri(&job.upstream.url)),
+        digest: Digests {
+            git_commit: commit.id.clone(),
+            git_tag: commit.tag_object.clone().unwrap_or_default(),
+            ..Digests::default()
+        },
+        ..Dependency::default()
+    };
+    let recipe = Dependency {
+        name: RECIPE.to_owned(),
+        digest: Digests { dir_hash: inputs.recipe.files.clone(), ..Digests::default() },
+        annotations: Annotations { executables: inputs.recipe.executables.clone() },
+        ..Dependency::default()
+    };
+    vec![source, recipe]
+}
+
+/// Returns an upstream's URL as a URI, without its secrets: git also takes paths and `host:path`. Scheme
+/// and host are in lower case, as in-toto demands.
+fn source_uri(url: &UpstreamUrl) -> String {
+    // `Display` leaves the secrets out.
+    let text = percent_encoded(&url.to_string(), URI_CHARACTERS);
+    let (scheme, rest) = match text.split_once("://") {
+        // git allows `https::https://…`.
+        Some((scheme, rest)) => (scheme.rsplit("::").next().unwrap_or_default(), rest.to_owned()),
+        None => match text.split_once(':').filter(|(host, _)| !host.contains('/')) {
+            Some((host, path)) => ("ssh", format!("{host}/{}", path.trim_start_matches('/'))),
+            None => ("file", text),
+        },
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
+    let at = if user.is_empty() { "" } else { "@" };
+    let scheme = scheme.to_ascii_lowercase();
+    let scheme = scheme.strip_prefix("git+").unwrap_or(&scheme);
+    format!("git+{scheme}://{user}{at}{}{path}", host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstream_url_becomes_a_uri_without_secrets() {
+        for (url, expected) in [
+            ("https://Example.ORG/A/x.git", "git+https://example.org/A/x.git"),
+            ("HTTPS://me:s3cret@example.org:8443/x?token=s3cret", "git+https://example.org:8443/x"),
+            ("ssh://Git@Example.org/~/x", "git+ssh://Git@example.org/~/x"),
+            ("git+ssh://git@example.org/x", "git+ssh://git@example.org/x"),
+            ("git@Example.org:a/x.git", "git+ssh://git@example.org/a/x.git"),
+            ("me:s3cret@example.org:a/x", "git+ssh://me@example.org/a/x"),
+            ("git://example.org/x", "git+git://example.org/x"),
+            ("/srv/git/my x%20", "git+file:///srv/git/my%20x%20"),
+            ("file:///srv/ü", "git+file:///srv/%C3%BC"),
+            ("https::https://example.org/x", "git+https://example.org/x"),
+        ] {
+            assert_eq!(source_uri(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+}
