@@ -102,8 +102,8 @@ fn published_version_is_the_same_and_the_line_says_of_what() {
     let later = "peios_revision = 2\nmin_version = \"5\"\nexclude = [\"v1.0\"]\npaused = true";
     farm.add(&tool.clone().upstream(later));
     let output = rebuild(&farm, "tool@1.0-1", 0);
-    let note = "recipe=tool version=1.0-1 rebuild=note reason=\"the recipe has peios_revision 2 now\"\n";
-    assert_eq!(output.stdout, note.to_owned() + &line("tool") + &line("tool-doc"));
+    assert_eq!(notes(&output), ["the recipe has peios_revision 2 now", "the recipe has changed since"]);
+    assert!(output.stdout.ends_with(&(line("tool") + &line("tool-doc"))), "{output}");
 
     // Other recipes do not matter.
     farm.write_recipe("broken", "[[[", "");
@@ -132,6 +132,44 @@ fn version_that_comes_out_different_is_named_with_member_and_offset() {
     let output = rebuild(&farm, "tool@1.0-1", 1);
     assert!(output.stdout.contains("usr/share/doc/tool/README: differs at byte 0: "), "{output}");
     assert!(output.stdout.contains("the times of the entries differ"), "{output}");
+}
+
+/// The notes of a rebuild.
+fn notes(output: &Output) -> Vec<&str> {
+    let notes = output.stdout.lines().filter_map(|line| line.split_once(" rebuild=note reason="));
+    notes.map(|(_, reason)| reason.trim_matches('"')).collect()
+}
+
+#[test]
+fn provenance_says_what_has_changed_since() {
+    let repo = GitRepo::program(&["1.0"]);
+    let tool = Recipe::program("tool", &repo.file_url()).tag_pattern("^[vw](.*)$");
+    let farm = published(&repo, &tool);
+    let first = repo.git(&["rev-parse", "v1.0^{commit}"]);
+    // A tag that comes before the recorded one, and a recipe with another comment.
+    repo.commit(&[("README", "another\n")], "2026-03-01T00:00:00Z");
+    repo.tag_light("v1.0.0");
+    repo.tag_light("w1.0");
+    farm.write_recipe("tool", &format!("# why\n{}", tool.toml()), &tool.script());
+    let output = rebuild(&farm, "tool@1.0-1", 0);
+    assert_eq!(notes(&output), ["the recipe has changed since"]);
+    farm.add(&tool);
+    assert_eq!(notes(&rebuild(&farm, "tool@1.0-1", 0)), [""; 0]);
+    repo.git(&["tag", "--force", "v1.0"]);
+    let output = rebuild(&farm, "tool@1.0-1", 1);
+    let moved = format!("the tag points to another commit now; the packages are of commit {first}");
+    assert_eq!(notes(&output), [moved.as_str()]);
+    repo.git(&["tag", "--delete", "v1.0"]);
+    let gone = "the provenance names the tag v1.0, which is not this version any more";
+    assert_eq!(notes(&rebuild(&farm, "tool@1.0-1", 1)), [gone, moved.as_str()]);
+    // Another peipkg-build: exactly as good, and says so of itself.
+    repo.git(&["tag", "v1.0", &first]);
+    let other =
+        "#!/bin/sh\n[ \"$1\" != --version ] || { echo 'peipkg-build 9'; exit; }\nexec {real} \"$@\"\n";
+    farm.write_program("peipkg-build", other);
+    let output = rebuild(&farm, "tool@1.0-1", 0);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(notes(&output), [format!("built by peipkg-build {version}, rebuilt by peipkg-build 9")]);
 }
 
 #[test]

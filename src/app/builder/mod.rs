@@ -204,10 +204,10 @@ impl Builder {
 pub(super) struct Built<'a> {
     /// The directory that becomes pending; `packages` in it has the packages.
     pub out: PathBuf,
-    /// What was known before the build.
-    inputs: Inputs,
     /// The commit that it was built from.
     pub commit: Commit,
+    /// What was known before.
+    pub inputs: Inputs,
     _stage: Discarded<'a>,
 }
 

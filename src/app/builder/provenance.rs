@@ -37,9 +37,10 @@ const MAX_VERSION: usize = 128;
 const URI_CHARACTERS: &[u8] = b":/?#[]@!$&'()*+,;=%";
 
 /// What is known of a build before it begins.
-pub(super) struct Inputs {
+pub(in crate::app) struct Inputs {
     started: SystemTime,
-    recipe: RecipeDigest,
+    /// The digest of the recipe.
+    pub recipe: RecipeDigest,
 }
 
 impl Inputs {
@@ -119,7 +120,7 @@ impl Builder {
     }
 
     /// Returns the first line that a program answers to `--version`, or nothing if it does not answer.
-    fn version_of(&self, program: &Path) -> String {
+    pub(in crate::app) fn version_of(&self, program: &Path) -> String {
         let program = Program::new(program).arg("--version").deadline(Some(VERSION_DEADLINE));
         let answer = program.capture_stdout(MAX_VERSION * 4).run(&self.interrupt);
         let answer = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

@@ -24,6 +24,8 @@ fn command_line_is_parsed() {
     check("", DEFAULT, Info, Mode::Daemon);
     check("--once", DEFAULT, Info, Mode::Once);
     check("--check", DEFAULT, Info, Mode::Check);
+    let version = "1:1.3.2-1".parse().unwrap();
+    check("--rebuild a@b-1 --rebuild=hello@1:1.3.2-1", DEFAULT, Info, Mode::Rebuild("hello".into(), version));
     check("--config c.toml --log-level debug", "c.toml", Debug, Mode::Daemon);
     check("--config=c.toml --log-level=warn --once", "c.toml", Warn, Mode::Once);
     check("--config a --config b --log-level error", "b", Error, Mode::Daemon);

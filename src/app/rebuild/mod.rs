@@ -3,6 +3,7 @@
 //! Takes no lock and writes nothing below `state_dir`, so it may run beside a manager, and for a user who
 //! may only read the repository. Its work lies in a directory of its own below `TMPDIR`.
 
+mod provenance;
 mod report;
 
 use std::fs::DirBuilder;
@@ -87,7 +88,10 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
     // At the root, git finds no checkout whose configuration it would heed.
     let lister =
         Lister::new(Arc::new(Git::new(git.clone(), "/".into()).limits(config.git)), 1, LISTING_DEADLINE);
-    let tag = tag_of(&upstream, &key, &lister.guessing(), &interrupt, &mut report).map_err(failed)?;
+    let recorded = provenance::find(&published, &recipe.packages, &key.version);
+    let recorded_tag = recorded.as_ref().map(|found| found.parameters().tag.as_str());
+    let tag =
+        tag_of(&upstream, &key, recorded_tag, &lister.guessing(), &interrupt, &mut report).map_err(failed)?;
 
     let work = Work::create().map_err(|(path, error)| failed(format!("{}: {error}", path.display())))?;
     let state = Arc::new(StateDir::unlocked(&work.0));
@@ -95,14 +99,14 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
         state_dir::make_private(&directory)
             .map_err(|error| failed(format!("{}: {error}", directory.display())))?;
     }
-    let git_path = git.clone();
+    let git_program = git.clone();
     let git = Arc::new(Git::new(git, state.sources()).limits(config.git));
     let config = Arc::new(config);
     let builder = Builder {
-        git: git_path,
         verifiers: Arc::new(Tools::find_verifiers()),
         sources: Arc::new(Sources::new(git, state.clone())),
         work_users: Arc::new(WorkUsers::new([state.sources(), state.stage()])),
+        git: git_program,
         peipkg_build: peipkg_build.clone(),
         faketime: None,
         public_keys,
@@ -126,6 +130,9 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
         failed(secrets.redact(&format!("{error}\n{}", tail.join("\n"))).trim_end().to_owned())
     })?;
     report.built(&tag, &built.commit.id);
+    if let Some(recorded) = &recorded {
+        provenance::compare(recorded, &built, &builder.version_of(&peipkg_build), &mut report);
+    }
     for (package, published) in recipe.packages.iter().zip(published) {
         let name = package.file_name(&key.version);
         let verdict = verdict(&peipkg_build, &built.out.join("packages").join(&name), published, &interrupt);
@@ -197,10 +204,12 @@ fn published(
     Ok(found)
 }
 
-/// Finds the tag of the version, whatever revision and oldest version the recipe has by now.
+/// Finds the tag of the version, whatever revision and oldest version the recipe has by now. Prefers the
+/// `recorded` one.
 fn tag_of(
     upstream: &Upstream,
     key: &JobKey,
+    recorded: Option<&str>,
     lister: &Lister,
     interrupt: &Interrupt,
     report: &mut Report,
@@ -219,17 +228,19 @@ fn tag_of(
             format!("{captured}-{revision}").parse::<Version>().is_ok_and(|found| found == key.version)
         })
     };
-    let mut found = tags.iter().filter(is_it);
+    let found: Vec<&str> = tags.iter().filter(is_it).collect();
     let missing = || format!("none of the {} tags of {} is this version", tags.len(), upstream.url);
-    let tag = found.next().ok_or_else(missing)?.to_owned();
-    let others = found.count();
-    if others > 0 {
-        report.note(format!("{others} more tags are this version; a sweep takes the first"));
+    let first = *found.first().ok_or_else(missing)?;
+    let tag = found.iter().copied().find(|tag| Some(*tag) == recorded).unwrap_or(first);
+    if let Some(recorded) = recorded.filter(|recorded| *recorded != tag) {
+        report.note(format!("the provenance names the tag {recorded}, which is not this version any more"));
+    } else if found.len() > 1 && recorded.is_none() {
+        report.note(format!("{} tags are this version; a sweep takes the first", found.len()));
     }
     if revision != upstream.peios_revision.to_string() {
         report.note(format!("the recipe has peios_revision {} now", upstream.peios_revision));
     }
-    Ok(tag)
+    Ok(tag.to_owned())
 }
 
 fn verdict(

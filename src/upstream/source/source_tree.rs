@@ -114,4 +114,34 @@ mod tests {
         }
         assert!(outside.path().join(".git/config").exists());
     }
+
+    #[test]
+    fn copy_has_the_same_files_modes_links_and_times() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+        let home = tempfile::tempdir().unwrap();
+        let (from, to) = (home.path().join("from"), home.path().join("to"));
+        fs::create_dir_all(from.join("deep/empty")).unwrap();
+        fs::write(from.join("deep/run"), "run").unwrap();
+        fs::set_permissions(from.join("deep/run"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(from.join("plain"), "").unwrap();
+        symlink("nowhere", from.join("link")).unwrap();
+        symlink("deep", from.join("deep-link")).unwrap();
+        let committed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        prepare(&from, committed).unwrap();
+        let interrupt = Interrupt::new().unwrap();
+        copy(&from, &to, committed, &interrupt).unwrap();
+        let state = |path: &Path| {
+            let found = fs::symlink_metadata(path).unwrap();
+            (found.mode(), found.len(), found.mtime(), found.mtime_nsec(), fs::read_link(path).ok())
+        };
+        for inner in ["", "deep", "deep/empty", "deep/run", "plain", "link", "deep-link"] {
+            assert_eq!(state(&from.join(inner)), state(&to.join(inner)), "{inner}");
+        }
+        assert_eq!(fs::read_to_string(to.join("deep/run")).unwrap(), "run");
+        assert!(copy(&from, &to, committed, &interrupt).is_err());
+        interrupt.trigger();
+        copy(&from, &home.path().join("third"), committed, &interrupt).unwrap();
+        assert!(!home.path().join("third/plain").exists());
+    }
 }

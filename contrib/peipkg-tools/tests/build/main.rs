@@ -3,6 +3,7 @@
 mod archive;
 mod check;
 mod command_line;
+mod compare;
 mod elf;
 mod failures;
 mod fixture;
