@@ -5,6 +5,7 @@
 //! `--once` is the same loop. Only the core's stopping rule differs.
 
 mod rest;
+mod snapshot;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
@@ -40,7 +41,7 @@ use crate::repository::Repository;
 use crate::repository::published_commits;
 use crate::repository::upload::Uploader;
 use crate::state::state_dir::{self, StateDir};
-use crate::state::troubles::{self, Troubles};
+use crate::state::troubles::Troubles;
 use crate::upstream::git::Git;
 use crate::upstream::listing::{LISTING_DEADLINE, Lister};
 use crate::upstream::source::fetch::Sources;
@@ -234,28 +235,6 @@ impl Loop {
     fn serve(&mut self, http: startup::Http) -> io::Result<()> {
         let snapshot = self.snapshot(RefusedWebhooks::default());
         http.server.start(http.secret, snapshot, self.sender.clone())
-    }
-
-    /// Returns the state of the farm.
-    fn snapshot(&mut self, refused: RefusedWebhooks) -> Arc<Status> {
-        let calendar = self.calendar.corrected(SystemTime::now(), self.started.elapsed());
-        let troubles = troubles::all();
-        let notifications = self.audience.notifications();
-        let is_current = calendar.started == self.calendar.started && troubles == self.troubles;
-        let is_current = |snapshot: &&Arc<Status>| {
-            is_current && snapshot.webhooks.refused == refused && snapshot.notifications == notifications
-        };
-        if let Some(snapshot) = self.snapshot.as_ref().filter(is_current) {
-            return snapshot.clone();
-        }
-        (self.calendar, self.troubles) = (calendar, troubles.clone());
-        let mut status = self.farm.status(&self.farm_id, self.calendar);
-        let (warnings, count) = troubles.into_warnings();
-        status.add_warnings(warnings, count);
-        status.webhooks.refused = refused;
-        status.notifications = notifications;
-        let snapshot = Arc::new(status);
-        self.snapshot.insert(snapshot).clone()
     }
 
     fn show_progress(&mut self) {

@@ -233,15 +233,13 @@ impl Program {
 
     /// Runs it below a supervisor, so that everything it leaves running ends with it, even a daemon
     /// that has left the process group.
-    pub(crate) fn supervised(mut self) -> Self {
-        self.supervisor = Some(supervisor::ARGUMENT);
-        self
+    pub(crate) fn supervised(self) -> Self {
+        Self { supervisor: Some(supervisor::ARGUMENT), ..self }
     }
 
     /// As [`Self::supervised`], with another umask and one processor less.
-    pub(crate) fn supervised_elsewhere(mut self) -> Self {
-        self.supervisor = Some(supervisor::ARGUMENT_CHANGED);
-        self
+    pub(crate) fn supervised_elsewhere(self) -> Self {
+        Self { supervisor: Some(supervisor::ARGUMENT_CHANGED), ..self }
     }
 
     /// Captures its standard output, of at most `limit` bytes. More output ends the child.
@@ -311,10 +309,11 @@ impl Program {
         };
         let stdin = self.held_file.take().or(input).map_or_else(Stdio::null, Stdio::from);
         let (memory, file) = (self.memory_limit, self.disk_limit.as_ref().map(|disk| disk.limit));
-        let (mut command, grace) = if let Some(argument) = self.supervisor {
-            (supervisor::command(argument, &self.path, self.grace), self.grace + supervisor::MARGIN)
-        } else {
-            (limits::command(&self.path, memory, file), self.grace)
+        let (mut command, grace) = match self.supervisor {
+            Some(argument) => {
+                (supervisor::command(argument, &self.path, self.grace), self.grace + supervisor::MARGIN)
+            }
+            None => (limits::command(&self.path, memory, file), self.grace),
         };
         command.args(&self.args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         for variable in ADDRESSED_TO_THE_MANAGER {
@@ -345,11 +344,10 @@ impl Program {
             let _ = flock(held, FlockOperation::Unlock);
         }
         let (program, tail) = (name, self.secrets.redact(&running.tail.text()));
+        let stdout = running.stdout_bytes;
         match (end, status) {
             (Err(error), _) | (Ok(End::Exited), Err(error)) => Err(ProcessError::Lost { program, error }),
-            (Ok(End::Exited), Ok(status)) if status.success() => {
-                Ok(Output { stdout: running.stdout_bytes, tail })
-            }
+            (Ok(End::Exited), Ok(status)) if status.success() => Ok(Output { stdout, tail }),
             (Ok(End::Exited), Ok(status)) => Err(match limits::exceeded(status, &tail, memory, file) {
                 Some(exceeded) => ProcessError::of_limit(exceeded, program, tail),
                 None => ProcessError::Failed { program, status, tail },

@@ -161,6 +161,12 @@ fn secrets_of_the_url_are_in_no_provenance() {
     assert!(found.contains("git+file:///") && !found.contains("s3cret") && !found.contains("me:"), "{found}");
 }
 
+#[track_caller]
+fn check(farm: &Farm, expected: &str) {
+    let (is_good, text) = verify(farm);
+    assert!(!is_good && text.contains(expected), "{text}");
+}
+
 #[test]
 fn provenance_forged_exchanged_or_of_an_altered_package_is_found() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
@@ -168,11 +174,6 @@ fn provenance_forged_exchanged_or_of_an_altered_package_is_found() {
     farm.once().assert_success();
     let [old, new] = ["1.0-1", "1.1-1"].map(|version| provenance(&farm, version));
     let good = fs::read(&new).unwrap();
-    #[track_caller]
-    fn check(farm: &Farm, expected: &str) {
-        let (is_good, text) = verify(farm);
-        assert!(!is_good && text.contains(expected), "{text}");
-    }
     // A valid statement of another version.
     fs::copy(&old, &new).unwrap();
     check(&farm, "tool/1.1-1/provenance.json: is not about tool_1.1-1_noarch.peipkg with the SHA-256 ");
