@@ -30,7 +30,9 @@ impl Repository {
         }
         let mut recorded = self.recorded_commits();
         recorded.extend(&commits);
-        published_commits::write(&path, &recorded);
+        if recorded.recipes().next().is_some() || path.exists() {
+            published_commits::write(&path, &recorded);
+        }
         recorded
     }
 

@@ -293,7 +293,8 @@ impl Round<'_> {
             .flat_map(|name| names(&farm.state_dir().join(name)))
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}{}", self.history);
-        let layout = ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"];
+        let layout =
+            ["lock", "logs", "publish", "published-commits", "repo", "sources", "stage", "tool-lock"];
         assert_eq!(names(&farm.state_dir()), layout, "{}", self.history);
         let mut found = names(&farm.repo_dir());
         // The browse site may be missing where its publish had no room for it.

@@ -268,7 +268,7 @@ fn names_in_any_spelling_do_not_get_past_git() {
     let layout = run(Command::new("ls").arg(farm.state_dir()));
     assert_eq!(
         layout.split_whitespace().collect::<Vec<_>>(),
-        ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"]
+        ["lock", "logs", "publish", "published-commits", "repo", "sources", "stage", "tool-lock"]
     );
     let built = output.events("build + publish complete").len();
     let failed = output.events("build failed").len();

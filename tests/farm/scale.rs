@@ -36,7 +36,10 @@ fn sweep_of_many_versions_leaves_nothing_behind() {
     let mut left: Vec<_> =
         fs::read_dir(farm.state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["lock", "logs", "publish", "repo", "sources", "stage", "tool-lock"]);
+    assert_eq!(
+        left,
+        ["lock", "logs", "publish", "published-commits", "repo", "sources", "stage", "tool-lock"]
+    );
 }
 
 /// The memory, in KiB, that the manager and each of its children may allocate. Address space would be
