@@ -7,6 +7,7 @@
 mod rest;
 mod snapshot;
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -156,6 +157,7 @@ impl Loop {
                 sources: sources.clone(),
                 work_users: work_users.clone(),
                 git: tools.git.clone(),
+                versions: RefCell::default(),
                 peipkg_build: tools.peipkg_build.clone(),
                 faketime: tools.faketime.clone(),
                 verifiers: verifiers.clone(),
@@ -364,7 +366,7 @@ impl Loop {
             Effect::StartBuild(job) => drop(self.builds.send(job)),
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),
-            Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
+            Effect::DiscardOutputs(outputs) => self.repository.discard_published(&outputs),
             Effect::RememberCommits(recipe, listed) => {
                 published_commits::add_listed(&self.state.published_commits(), &recipe, &listed);
             }

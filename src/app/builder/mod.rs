@@ -7,6 +7,7 @@ mod provenance;
 mod second;
 mod signers;
 mod tool;
+mod versions;
 
 use std::fs;
 use std::io;

@@ -1,9 +1,11 @@
 //! What a builder thread has: the configuration, directories and tools. The steps of a build are in the
 //! files beside this one.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::app::builder::versions::KnownVersions;
 use crate::app::public_keys::PublicKeys;
 use crate::config::Config;
 use crate::process::Interrupt;
@@ -26,6 +28,8 @@ pub(in crate::app) struct Builder {
     pub work_users: Arc<WorkUsers>,
     /// The path of `git`, for its version.
     pub git: PathBuf,
+    /// The versions of `git` and `peipkg-build`, as they said last.
+    pub versions: RefCell<KnownVersions>,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The programs that verify signatures.

@@ -1,6 +1,8 @@
 //! Writes the provenance of a build beside its packages, signed by the farm's key.
 
+use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +17,7 @@ use ring::signature::KeyPair as _;
 
 use crate::app::builder::error::BuildError;
 use crate::app::builder::parts::Builder;
+use crate::app::builder::versions::{KnownVersions, Stamp};
 use crate::app::public_keys::key_pair;
 use crate::app::recipe_digest::{self, RecipeDigest};
 use crate::app::recipe_files::CopyError;
@@ -71,12 +74,10 @@ impl Builder {
             subjects.push(Subject { name, digest: Sha256 { sha256: found.unwrap_or_default() } });
         }
         sort::sort_by(&mut subjects, |one, other| one.name.cmp(&other.name));
+        let version = self.versions();
         let time = |time| humantime::format_rfc3339_seconds(time).to_string();
         let run_details = RunDetails {
-            builder: provenance::Builder {
-                id: provenance::builder_id(&self.config.manager.id),
-                version: self.versions(),
-            },
+            builder: provenance::Builder { id: provenance::builder_id(&self.config.manager.id), version },
             metadata: Metadata { started_on: time(inputs.started), finished_on: time(finished) },
         };
         let statement = Statement::new(
@@ -110,13 +111,18 @@ impl Builder {
         }
     }
 
-    /// Asks the programs after the build: one that has built answers.
+    /// Asks each program for its version, again only when its file has changed. Asks after the build: a
+    /// program that has built answers.
     fn versions(&self) -> Versions {
-        Versions {
-            manager: env!("CARGO_PKG_VERSION").to_owned(),
-            build: self.version_of(&self.peipkg_build),
-            git: self.version_of(&self.git),
+        let programs = [&self.git, &self.peipkg_build];
+        let stamps = programs.map(|program| Stamp::of(program));
+        let mut known = self.versions.borrow_mut();
+        if known.stamps.as_ref() != Some(&stamps) {
+            let [git, build] = programs.map(|program| self.version_of(program));
+            let manager = env!("CARGO_PKG_VERSION").to_owned();
+            *known = KnownVersions { stamps: Some(stamps), versions: Versions { manager, build, git } };
         }
+        known.versions.clone()
     }
 
     /// Returns the first line that a program answers to `--version`, or nothing if it does not answer.
