@@ -211,9 +211,10 @@ fn surroundings_reach_the_tool_and_the_path_of_the_first_build_stays() {
     let seen = fs::read_to_string(farm.path("seen")).unwrap();
     let lines: Vec<Vec<&str>> = seen.lines().map(|line| line.split('|').collect()).collect();
     assert_eq!(lines.len(), 2, "{seen}");
-    for field in 0..7 {
-        assert_ne!(lines[0][field], lines[1][field], "{field}: {seen}");
+    for (first, second) in lines[0].iter().zip(&lines[1]) {
+        assert_ne!(first, second, "{seen}");
     }
+    assert_eq!(lines[0].len(), 7, "{seen}");
     let state = farm.state_dir().display().to_string();
     assert_eq!(lines[0][6], format!("{state}/sources/tool@1.0-1"));
     // Wrappers tell recipes apart by the end of this path.
