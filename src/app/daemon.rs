@@ -4,6 +4,7 @@
 //!
 //! `--once` is the same loop. Only the core's stopping rule differs.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -148,6 +149,7 @@ impl Loop {
                 sources: sources.clone(),
                 work_users: work_users.clone(),
                 git: tools.git.clone(),
+                versions: RefCell::default(),
                 peipkg_build: tools.peipkg_build.clone(),
                 faketime: tools.faketime.clone(),
                 public_keys: public_keys.clone(),
@@ -370,7 +372,7 @@ impl Loop {
             Effect::StartBuild(job) => drop(self.builds.send(job)),
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),
-            Effect::DiscardOutputs(outputs) => self.repository.pending().discard(&outputs),
+            Effect::DiscardOutputs(outputs) => self.repository.discard_published(&outputs),
             Effect::LoadRoster => {
                 self.lister.reload();
                 let roster = startup::load_roster(&self.config, self.farm.roster());

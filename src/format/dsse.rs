@@ -126,11 +126,6 @@ impl Envelope {
         }
         Ok(&self.payload)
     }
-
-    /// Returns the document, although anybody may have written it: for guesses about whose file it is.
-    pub fn unverified(&self) -> &[u8] {
-        &self.payload
-    }
 }
 
 /// Decodes base64 of either alphabet: a signer may use any of them.
@@ -178,7 +173,7 @@ mod tests {
     fn envelope_is_read_with_either_alphabet_and_unknown_fields() {
         let json = r#"{"x":1,"payload":"-_-_Pj8=","payloadType":"t","signatures":[{"sig":"-_-_","keyid":null},{"sig":"+/+/"}]}"#;
         let envelope = Envelope::parse(json.as_bytes()).unwrap();
-        assert_eq!(envelope.unverified(), [0xfb, 0xff, 0xbf, 0x3e, 0x3f]);
+        assert_eq!(envelope.payload, [0xfb, 0xff, 0xbf, 0x3e, 0x3f]);
         assert_eq!(envelope.signatures, [[0xfb, 0xff, 0xbf]; 2]);
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use log::warn;
 use peipkg_format::dsse::MAX_ENVELOPE;
-use peipkg_format::provenance::claimed_subjects;
+use peipkg_format::provenance::{Statement, claimed_subjects};
 use peipkg_format::regular_file;
 use peipkg_format::sidecars::{Place, is_package, place, provenance};
 
@@ -22,9 +22,6 @@ use crate::state::troubles;
 /// A file that is not finished, beside the one that it becomes. Uploads leave out hidden files, and a
 /// crash leaves it to the next try.
 const UNFINISHED: &str = ".provenance.tmp";
-
-/// The warning about a place that something else has taken.
-const TAKEN: &str = "cannot put the provenance beside its package";
 
 impl Repository {
     /// Copies the provenance of each of `group` beside those of its packages that the repository stores.
@@ -53,16 +50,37 @@ impl Repository {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(at(&source)(error)),
             };
+            // The builder has signed it, but others may write to `publish/`.
+            let statement = match Statement::read(&bytes, &|_, _| true) {
+                Ok(statement) => statement,
+                Err(error) => {
+                    say_taken(&source, &error);
+                    continue;
+                }
+            };
             for package in &outputs.packages {
-                let entry = listing.get(package, &outputs.key.version);
+                let Some(entry) = listing.get(package, &outputs.key.version) else { continue };
                 // The URL of another server has no place here.
-                let path = entry.and_then(|entry| entry.path(Path::new("")).ok().flatten());
-                if let Some(relative) = path {
+                let Ok(Some(relative)) = entry.path(Path::new("")) else { continue };
+                let name = package.file_name(&outputs.key.version);
+                if entry.hash().is_some_and(|hash| statement.is_about(&name, hash)) {
                     placed.extend(put_beside(&repo, &relative, &bytes)?);
+                } else {
+                    say_taken(&source, &"is not about the package that is published");
                 }
             }
         }
         Ok(placed)
+    }
+
+    /// Removes pending packages that others have published: an operator, or a publish whose journal was
+    /// damaged. Keeps them for the next start if their provenance cannot be placed; warns of it.
+    pub(crate) fn discard_published(&self, outputs: &PendingOutputs) {
+        let placed = self.listing([outputs]).and_then(|listing| self.place_provenance([outputs], &listing));
+        match placed.and_then(|placed| self.sync(placed)) {
+            Ok(()) => self.pending.discard(outputs),
+            Err(FileError { path, error }) => say_taken(&path, &error),
+        }
     }
 
     /// As [`Repository::place_provenance`], of the pending packages in `directories` below `publish/`.
@@ -139,7 +157,7 @@ fn write(target: &Path, package: &Path, bytes: &[u8]) -> Result<bool, FileError>
     let temporary = target.with_file_name(UNFINISHED);
     let written = durable::replace_through(target, &temporary, |file| file.write_all(bytes));
     written.map_err(at(target))?;
-    troubles::end_one(TAKEN, &target.display().to_string());
+    troubles::end_one("cannot put the provenance beside its package", &target.display().to_string());
     Ok(true)
 }
 
@@ -159,5 +177,5 @@ fn is_odd(error: &io::Error) -> bool {
 
 fn say_taken(path: &Path, error: &dyn std::fmt::Display) {
     warn!(path = path.display().to_string(), error:%; "cannot put the provenance beside its package");
-    troubles::begin_while_there(TAKEN, path, error);
+    troubles::begin_while_there("cannot put the provenance beside its package", path, error);
 }

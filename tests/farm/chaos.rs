@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use peipkg_format::provenance::{Metadata, Statement};
 use rustix::process::Signal;
 
 use self::tools::{POLITE, RUDE};
@@ -96,11 +97,25 @@ fn packages(repo: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
                 pending.push(entry.path());
             } else {
                 let path = entry.path().strip_prefix(repo).expect("a file of the repository").to_owned();
-                found.insert(path, fs::read(entry.path()).expect("a package"));
+                let bytes = fs::read(entry.path()).expect("a package");
+                found.insert(path, if is_provenance(&entry.path()) { without_times(&bytes) } else { bytes });
             }
         }
     }
     found
+}
+
+fn is_provenance(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("provenance.json")
+}
+
+/// The statement of a provenance, but for the times of its build.
+fn without_times(bytes: &[u8]) -> Vec<u8> {
+    let statement = Statement::read(bytes, &|_, _| true);
+    let mut statement =
+        statement.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(bytes)));
+    statement.predicate.run_details.metadata = Metadata::default();
+    serde_json::to_vec(&statement).expect("a statement")
 }
 
 /// Counts of kills and their effects.
@@ -283,7 +298,9 @@ impl Round<'_> {
         let (mut found, mut expected) = (packages(&farm.repo_dir()), self.world.packages.clone());
         if !self.has_sidecars {
             for files in [&mut found, &mut expected] {
-                files.retain(|path, _| path.extension().is_some_and(|extension| extension == "peipkg"));
+                files.retain(|path, _| {
+                    path.extension().is_some_and(|it| it == "peipkg") || is_provenance(path)
+                });
             }
         }
         assert!(found == expected, "the packages differ from the undisturbed farm's{}", self.history);

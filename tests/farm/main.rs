@@ -57,6 +57,7 @@ mod plain_servers;
 mod plan;
 mod plan_and_sweep;
 mod progress;
+mod provenance;
 mod publishing;
 mod rebuilding;
 mod recipe_tags;

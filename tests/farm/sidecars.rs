@@ -29,7 +29,7 @@ fn sidecars_are_undone_with_their_publish() {
     let tool = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&tool).program("peipkg-repo", DAMAGING).build();
     farm.once().assert_success();
-    let bare = set(["files.json", "manifest.json"]);
+    let bare = set(["files.json", "manifest.json", "provenance.json"]);
     assert_eq!(sidecars(&farm, "1.0-1"), bare);
     assert_eq!(
         fs::read_to_string(farm.repo_dir().join("p/tool/1.0-1/manifest.json")).unwrap(),
@@ -46,14 +46,15 @@ fn sidecars_are_undone_with_their_publish() {
     assert!(!output.events("publish was cut short, repository restored").is_empty(), "{output}");
     assert_eq!(farm.published(), ["tool 1.0-1 noarch"], "{output}");
     assert_eq!(sidecars(&farm, "1.1-1"), set([]), "{output}");
-    let shared = set(["tool_1.0-1_noarch.peipkg.files.json", "tool_1.0-1_noarch.peipkg.manifest.json"]);
-    assert_eq!(sidecars(&farm, "1.0-1"), shared, "{output}");
+    let own = ["files.json", "manifest.json", "provenance.json"]
+        .map(|name| format!("tool_1.0-1_noarch.peipkg.{name}"));
+    assert_eq!(sidecars(&farm, "1.0-1"), own.into(), "{output}");
 
     fs::remove_file(farm.path("damage")).unwrap();
     let all = ["tool 1.0-1 noarch", "tool 1.0-1 x86_64", "tool 1.1-1 noarch", "tool 1.1-1 x86_64"];
     farm.once_without_builds(&all);
     for version in ["1.0-1", "1.1-1"] {
-        assert_eq!(sidecars(&farm, version).len(), 4);
+        assert_eq!(sidecars(&farm, version).len(), 6);
     }
 }
 
@@ -66,7 +67,7 @@ fn sidecars_in_a_pool_are_undone_with_their_publish() {
     let tool = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&tool).program("peipkg-repo", &script).build();
     farm.once().assert_success();
-    let old = set(["files.json", "manifest.json"]);
+    let old = set(["files.json", "manifest.json", "provenance.json"]);
     let in_pool = || -> BTreeSet<String> {
         let entries = fs::read_dir(farm.repo_dir().join("pool")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -77,11 +78,12 @@ fn sidecars_in_a_pool_are_undone_with_their_publish() {
     fs::write(farm.path("damage"), "").unwrap();
     let output = farm.once();
     assert!(!output.events("publish was cut short, repository restored").is_empty(), "{output}");
-    let shared = set(["tool_1.0-1_noarch.peipkg.files.json", "tool_1.0-1_noarch.peipkg.manifest.json"]);
-    assert_eq!(in_pool(), shared, "{output}");
+    let own = ["files.json", "manifest.json", "provenance.json"]
+        .map(|name| format!("tool_1.0-1_noarch.peipkg.{name}"));
+    assert_eq!(in_pool(), own.into(), "{output}");
     fs::remove_file(farm.path("damage")).unwrap();
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
-    assert_eq!(in_pool().len(), 4);
+    assert_eq!(in_pool().len(), 6);
 }
 
 #[test]

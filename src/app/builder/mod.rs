@@ -6,6 +6,7 @@ mod provenance;
 mod second;
 mod tool;
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
 use crate::app::builder::provenance::Inputs;
+pub(super) use crate::app::builder::provenance::KnownVersions;
 use crate::app::builder::tool::check_outputs;
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
@@ -52,6 +54,8 @@ pub(super) struct Builder {
     pub work_users: Arc<WorkUsers>,
     /// The path of `git`, for its version.
     pub git: PathBuf,
+    /// The versions of `git` and `peipkg-build`, as they said last.
+    pub versions: RefCell<KnownVersions>,
     /// The path of `peipkg-build`.
     pub peipkg_build: PathBuf,
     /// The path of `faketime`, if the machine has it.

@@ -1,6 +1,8 @@
 //! Writes the provenance of a build beside its packages, signed by the farm's key.
 
+use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +37,24 @@ const MAX_VERSION: usize = 128;
 /// The characters that a URI may have beside letters, digits and `-._~` (RFC 3986 §2.2), with the `%`
 /// of those that are encoded already.
 const URI_CHARACTERS: &[u8] = b":/?#[]@!$&'()*+,;=%";
+
+/// The versions of programs, and the state of their files when they said them.
+#[derive(Debug, Default)]
+pub(in crate::app) struct KnownVersions {
+    stamps: Option<[Stamp; 2]>,
+    versions: Versions,
+}
+
+/// The state of a program's file, which differs once another version is installed.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp(Option<(u64, u64, SystemTime)>);
+
+impl Stamp {
+    fn of(program: &Path) -> Self {
+        let state = |file: fs::Metadata| Some((file.ino(), file.len(), file.modified().ok()?));
+        Self(fs::metadata(program).ok().and_then(state))
+    }
+}
 
 /// What is known of a build before it begins.
 pub(in crate::app) struct Inputs {
@@ -71,12 +91,10 @@ impl Builder {
             subjects.push(Subject { name, digest: Sha256 { sha256: found.unwrap_or_default() } });
         }
         sort::sort_by(&mut subjects, |one, other| one.name.cmp(&other.name));
+        let version = self.versions();
         let time = |time| humantime::format_rfc3339_seconds(time).to_string();
         let run_details = RunDetails {
-            builder: provenance::Builder {
-                id: provenance::builder_id(&self.config.manager.id),
-                version: self.versions(),
-            },
+            builder: provenance::Builder { id: provenance::builder_id(&self.config.manager.id), version },
             metadata: Metadata { started_on: time(inputs.started), finished_on: time(finished) },
         };
         let statement = Statement::new(
@@ -110,13 +128,18 @@ impl Builder {
         }
     }
 
-    /// Asks the programs after the build: one that has built answers.
+    /// Asks each program for its version, again only when its file has changed. Asks after the build: a
+    /// program that has built answers.
     fn versions(&self) -> Versions {
-        Versions {
-            manager: env!("CARGO_PKG_VERSION").to_owned(),
-            build: self.version_of(&self.peipkg_build),
-            git: self.version_of(&self.git),
+        let programs = [&self.git, &self.peipkg_build];
+        let stamps = programs.map(|program| Stamp::of(program));
+        let mut known = self.versions.borrow_mut();
+        if known.stamps.as_ref() != Some(&stamps) {
+            let [git, build] = programs.map(|program| self.version_of(program));
+            let manager = env!("CARGO_PKG_VERSION").to_owned();
+            *known = KnownVersions { stamps: Some(stamps), versions: Versions { manager, build, git } };
         }
+        known.versions.clone()
     }
 
     /// Returns the first line that a program answers to `--version`, or nothing if it does not answer.

@@ -66,7 +66,8 @@ fn statement_is_written_in_one_form() {
     );
     let expected = expected.replace("AAAA", &"a".repeat(64)).replace("BBBB", &"b".repeat(64));
     let envelope = Envelope::parse(&written(&statement())).unwrap();
-    assert_eq!(String::from_utf8_lossy(envelope.unverified()), expected);
+    let payload = envelope.verified(PAYLOAD_TYPE, &is_signed).unwrap();
+    assert_eq!(String::from_utf8_lossy(payload), expected);
 }
 
 #[test]
