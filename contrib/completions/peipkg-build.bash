@@ -9,7 +9,7 @@ _peipkg_build() {
     esac
     COMPREPLY=()
     case $command$flag in
-        *--recipe | *--sign-key | *--in | *--key | *--manifest | pack--out)
+        *--recipe | *--sign-key | *--in | *--key | *--manifest | *--first | *--second | pack--out)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -25,12 +25,13 @@ _peipkg_build() {
     esac
     local words=
     case $COMP_CWORD-$command in
-        1-*) words='build check binary-sign pack help --help --version' ;;
+        1-*) words='build check binary-sign pack compare help --help --version' ;;
         *-build) words='--recipe --source --version --source-ref --farm-id --timestamp --out --sign-key --build-env --binary-sign-key --help' ;;
         *-check) words='--recipe --help' ;;
         *-binary-sign) words='--in --key --help' ;;
         *-pack) words='--manifest --staged --out --sign-key --help' ;;
-        2-help) words='build check binary-sign pack' ;;
+        *-compare) words='--first --second --help' ;;
+        2-help) words='build check binary-sign pack compare' ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

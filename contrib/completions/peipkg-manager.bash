@@ -15,8 +15,9 @@ _peipkg_manager() {
         --log-level)
             mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
             ;;
+        --rebuild) ;;
         *)
-            mapfile -t COMPREPLY < <(compgen -W '--config --log-level --once --check --plan --help --version' -- "$word")
+            mapfile -t COMPREPLY < <(compgen -W '--config --log-level --once --check --plan --rebuild --help --version' -- "$word")
             ;;
     esac
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use log::warn;
 use peipkg_format::archive_index::each_package;
-use peipkg_format::dsse::{Envelope, MAX_ENVELOPE};
+use peipkg_format::dsse::MAX_ENVELOPE;
 use peipkg_format::object_id::ObjectId;
 use peipkg_format::provenance::{SOURCE, Statement};
 use peipkg_format::regular_file::{self, MAX_INDEX};

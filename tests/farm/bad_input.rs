@@ -54,7 +54,7 @@ fn command_line_wrong_is_one_line() {
         (&["--log-level", "loud"], "--log-level must be debug, info, warn or error, found \"loud\""),
         (&["--once=perhaps"], "--once is on or off: expected true or false, found \"perhaps\""),
         (&["--once", "tool"], "unexpected argument \"tool\", only flags are understood"),
-        (&["--once", "--check"], "--once, --check and --plan exclude each other"),
+        (&["--once", "--check"], "--once, --check, --plan and --rebuild exclude each other"),
         (&["--on\nce"], "unknown flag \"--on\\nce\""),
     ] {
         let output = Running::spawn(&mut farm.command(arguments)).wait_exit(PATIENCE);

@@ -82,6 +82,7 @@ fn zsh_completes_every_flag_and_its_value() {
         let takes = match *long {
             "config" => ":path:_files".to_owned(),
             "log-level" => ":level:(debug info warn error)".to_owned(),
+            "rebuild" => ":RECIPE@VERSION:".to_owned(),
             _ => String::new(),
         };
         expected.insert(format!("--{long}{equals}"), format!("{help}]{takes}"));

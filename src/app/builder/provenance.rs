@@ -1,8 +1,6 @@
 //! Writes the provenance of a build beside its packages, signed by the farm's key.
 
-use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 

@@ -68,9 +68,23 @@ fn command_line_wrong_is_refused() {
     check_error("build", &format!("unexpected argument \"build\", {positional}"));
     check_error("-", &format!("unexpected argument \"-\", {positional}"));
     check_error("--once true", &format!("unexpected argument \"true\", {positional}"));
-    for two in ["--check --once", "--plan --once", "--check --plan", "--plan --check --once"] {
-        check_error(two, "--once, --check and --plan exclude each other, choose one");
+    for two in [
+        "--check --once",
+        "--plan --once",
+        "--check --plan",
+        "--plan --check --once",
+        "--once --rebuild a@1-1",
+    ] {
+        check_error(two, "--once, --check, --plan and --rebuild exclude each other, choose one");
     }
+    for (found, reason) in [
+        ("hello", "it has no @"),
+        ("a/b@1-1", "the recipe's id \"a/b\" has '/', allowed are ASCII letters, digits and . _ + -"),
+    ] {
+        let start = "--rebuild needs RECIPE@VERSION, such as hello@1.3.2-1, found";
+        check_error(&format!("--rebuild {found}"), &format!("{start} {found:?}: {reason}"));
+    }
+    check_error("--rebuild", "--rebuild needs a value: --rebuild RECIPE@VERSION");
 }
 
 #[test]
@@ -92,22 +106,23 @@ peipkg-manager: the build-farm daemon of the Peios package system
 
 Usage: peipkg-manager [flags]
 
-Without --once, --check or --plan it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.
+Without --once, --check, --plan or --rebuild it runs until SIGTERM or SIGINT; SIGHUP reloads the recipes.
 
 Flags:
-      --config PATH      The configuration file [default: /etc/peipkg-manager/config.toml]
-      --log-level LEVEL  The least level to log: debug, info, warn or error [default: info]
-      --once             Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule
-      --check            Check configuration, recipes, tools and keys, print every problem, and exit
-      --plan             List every upstream, print what a sweep would do with each tag, and exit; change nothing
-  -h, --help             Print this help and exit
-  -V, --version          Print the version and exit
+      --config PATH             The configuration file [default: /etc/peipkg-manager/config.toml]
+      --log-level LEVEL         The least level to log: debug, info, warn or error [default: info]
+      --once                    Poll every recipe once, build, publish and upload what is new, and exit; no HTTP, no schedule
+      --check                   Check configuration, recipes, tools and keys, print every problem, and exit
+      --plan                    List every upstream, print what a sweep would do with each tag, and exit; change nothing
+      --rebuild RECIPE@VERSION  Build a published version again, say whether it is the published one, and exit; change nothing
+  -h, --help                    Print this help and exit
+  -V, --version                 Print the version and exit
 
 Exit codes: 0 done, failed builds included; 1 runtime error; 2 bad flag or configuration.
 ";
     assert_eq!(help(), expected);
     for flag in FLAGS {
-        let value = flag.value.map_or("", |_| " info");
+        let value = flag.value.map_or("", |_| if flag.long == "rebuild" { " info@1-1" } else { " info" });
         assert!(parse_words(&format!("--{}{value}", flag.long)).is_ok(), "--{} is not parsed", flag.long);
     }
 }

@@ -6,6 +6,7 @@
 mod provenance;
 mod report;
 
+use std::cell::RefCell;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -109,6 +110,7 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
         git: git_program,
         peipkg_build: peipkg_build.clone(),
         faketime: None,
+        versions: RefCell::default(),
         public_keys,
         repository: Arc::new(Repository::new(PathBuf::new(), config.clone(), state.clone())),
         interrupt: interrupt.clone(),

@@ -1,11 +1,12 @@
 //! Prepares a fetched source tree for a build.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::SystemTime;
 
+use peipkg_format::regular_file;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::process::Interrupt;
@@ -72,11 +73,18 @@ pub(crate) fn copy(
             } else if kind.is_symlink() {
                 fs::read_link(&source).and_then(|leads| symlink(leads, &target)).map_err(at(&target))?;
             } else {
-                fs::copy(&source, &target).map_err(at(&target))?;
+                copy_file(&source, &target).map_err(at(&target))?;
             }
         }
     }
     prepare(to, committed).map_err(at(to))
+}
+
+/// The kernel copies: where the file system can share blocks between files, it writes none.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut source, mut target) = (regular_file::open(from)?, File::create_new(to)?);
+    io::copy(&mut source, &mut target)?;
+    target.set_permissions(source.metadata()?.permissions())
 }
 
 #[cfg(test)]

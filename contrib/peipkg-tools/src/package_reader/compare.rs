@@ -198,7 +198,7 @@ impl Found {
 
     fn add(&mut self, entry: &Entry, text: &str) {
         let is_payload = !entry.path.starts_with(".peipkg/");
-        self.add_line(is_payload, format!("{}: {text}", OneLine(&entry.path)));
+        self.add_line(is_payload, format!("{}: {text}", OneLine(&entry.archive_path())));
     }
 
     /// Adds a line. The documents list sizes and hashes of the payload: they differ because of it.
