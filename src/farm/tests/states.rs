@@ -215,14 +215,14 @@ fn oldest_listing_is_that_of_the_upstream_that_is_stuck_or_fails() {
     let mut bench = Bench::new(false, vec![]);
     let oldest = |bench: &Bench| status(bench).totals.oldest_listing.map(|time| time.to_string());
     assert_eq!(oldest(&bench), None);
-    bench.now = at(Duration::from_secs(60));
+    bench.now = at(Duration::from_mins(1));
     let both = || vec![recipe("a", "u", &["pa"], ""), recipe("b", "w", &["pb"], "")];
     bench.event(loaded(both()));
     assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:01:00Z"), "since when they are watched");
-    bench.now = at(Duration::from_secs(120));
+    bench.now = at(Duration::from_mins(2));
     bench.tags("u", &["v1"]);
     assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:01:00Z"), "the other one has no end");
-    bench.now = at(Duration::from_secs(180));
+    bench.now = at(Duration::from_mins(3));
     bench.event(Event::PollFinished { upstream: "w".into(), tags: Err(no_route()) });
     assert_eq!(oldest(&bench).as_deref(), Some("1970-01-01T00:01:00Z"), "the other one fails");
     bench.event(loaded(both()));

@@ -261,10 +261,7 @@ fn section_misspelt_is_refused_and_one_of_another_tool_is_not() {
     }
     let misspelt = GOOD.replace("[meta]", "[Meat]");
     let Err(problems) = read(&misspelt) else { panic!("{misspelt}") };
-    assert!(
-        problems.iter().any(|problem| problem.to_string().ends_with("did you mean \"meta\"?")),
-        "{problems:?}"
-    );
+    assert!(problems.iter().any(|problem| problem.ends_with("did you mean \"meta\"?")), "{problems:?}");
     let others =
         ["[beta]", "[metal]", "[metadata]", "[lint]", "[[mirror]]", "[upsteam]", "[design]", "[packages]"];
     for other in others {
