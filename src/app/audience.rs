@@ -26,7 +26,7 @@ pub(super) struct Audience {
     /// Runs the program of `[notify]`, if there is one.
     notifier: Option<Notifier>,
     /// What has become of the notifications, even when there is no notifier any more.
-    notified: Option<Arc<Counts>>,
+    told: Option<Arc<Counts>>,
     /// The listings in progress, the oldest first, for the line.
     listings: Vec<(UpstreamUrl, Moment)>,
 }
@@ -50,7 +50,7 @@ impl Audience {
 
     /// Returns what has become of the notifications; none without `[notify]`.
     pub(super) fn notifications(&self) -> Option<Notifications> {
-        self.notified.as_ref().map(|counts| counts.status())
+        self.told.as_ref().map(|counts| counts.status())
     }
 
     /// Records that a listing has started.
