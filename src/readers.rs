@@ -12,6 +12,7 @@ use peipkg_format::archive_index::Archive;
 use peipkg_format::duration;
 use peipkg_format::index_reader::IndexReader;
 use peipkg_format::problem::{MAX_EXCERPT, OneLine};
+use peipkg_format::provenance::Statement;
 use peipkg_format::signing_key;
 use peipkg_format::version::{Version, newest_first};
 
@@ -53,6 +54,7 @@ pub const READERS: [(&str, Reader); 19] = [
     ("listen-addr", read_address),
     ("ls-refs", read_refs),
     ("published-commits", read_commits),
+    ("provenance", read_provenance),
     ("recipe", read_recipe),
     ("retry-after", read_pause),
     ("tag-pattern", read_pattern),
@@ -91,6 +93,14 @@ fn read_index(bytes: &[u8]) {
         let entries = entries.expect("parts of a document that is read");
         assert_eq!(whole["packages"], serde_json::Value::Array(entries));
     }
+}
+
+/// Reads the bytes as an envelope and as a statement. Asserts that a statement survives being written.
+fn read_provenance(bytes: &[u8]) {
+    let _ = Statement::read(bytes, &|_, _| true);
+    let Ok(statement) = Statement::parse(bytes) else { return };
+    let written = statement.write(String::new(), &|_| Vec::new());
+    assert_eq!(Statement::read(&written, &|_, _| true).ok(), Some(statement));
 }
 
 /// Asserts that a formatted duration is parsed as the same duration.

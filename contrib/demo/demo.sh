@@ -321,7 +321,8 @@ say 'Plain files, ready for any web server or object store.' ''
 done)
 
 heading 'Verify it'
-say 'Every signature of the descriptor and the indexes, every package against its hash.' '' \
+say 'Every signature of the descriptor and the indexes, every package against its hash, and its' \
+    'provenance: the signed statement of which commit and recipe the farm built it from.' '' \
     "${dim}\$ peipkg-repo verify --repo $(short "$repo") --mode both${off}"
 if "$bin/peipkg-repo" verify --repo "$repo" --mode both >"$demo/verify.log" 2>&1; then
     sed "s|$root/||; s/^/   /" "$demo/verify.log"
@@ -330,6 +331,8 @@ else
     fail 'the repository does not verify'
 fi
 good 'the repository verifies'
+grep -q ", $packages with verified provenance\$" "$demo/verify.log" || fail 'a package has no verified provenance'
+good "the provenance of all $packages packages is signed by the farm and is about these bytes"
 
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -338,7 +341,7 @@ cat <<END
    published     $packages packages of 5 tags, all from one upstream
    failed        broken 1.2.0-1, on purpose, without delaying the others
    second sweep  built nothing
-   verified      signatures and hashes
+   verified      signatures, hashes and provenance
 
    Look at
      $(short "$repo")

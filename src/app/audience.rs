@@ -33,8 +33,8 @@ pub(super) struct Audience {
 
 impl Audience {
     pub(super) fn new(line: Option<Line>, service: ServiceManager, notifier: Option<Notifier>) -> Self {
-        let counts = notifier.as_ref().map(|notifier| notifier.counts().clone());
-        Self { line, service, notifier, notified: counts, listings: Vec::new() }
+        let told = notifier.as_ref().map(|notifier| notifier.counts().clone());
+        Self { line, service, notifier, told, listings: Vec::new() }
     }
 
     /// Tells everyone of `notice`, when `farm` has decided what follows from it. The live line counts the

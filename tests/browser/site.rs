@@ -1,7 +1,11 @@
 //! The browse site, used by keyboard and mouse.
 
+use std::process::Command;
+
 use crate::repository::Repository;
+use crate::support::git_repo::run;
 use crate::support::static_files::StaticFiles;
+use crate::support::wait::{PATIENCE, wait_until};
 use crate::support::webdriver::{Browser, key};
 
 /// The names in the list, in order.
@@ -195,6 +199,7 @@ fn packages_with_other_sidecars_or_none_are_still_shown() {
     wait_package(&browser, "jq", "1.7.1-3");
     assert!(browser.text("#package").contains("v1.7.1-3"));
     assert_eq!(browser.console(), [""; 0]);
+    assert_eq!(browser.eval(PROVENANCE), serde_json::Value::Null);
     browser.open(&format!("{}#/p/curl-doc", server.url()));
     browser.wait(
         "document.querySelector('#package').innerText.includes('The package file is at another address')",
@@ -213,6 +218,53 @@ fn packages_with_other_sidecars_or_none_are_still_shown() {
     browser.open(&server.url());
     browser.wait("document.querySelector('#notice').innerText.startsWith('The index cannot be read: ')");
     assert_eq!(listed(&browser).len(), 5);
+}
+
+/// The address of the link to a package's provenance, or null.
+const PROVENANCE: &str = "[...document.querySelectorAll('#package a')].find((one) => one.innerText === 'Provenance')?.href ?? null";
+
+#[test]
+fn provenance_is_linked_from_its_package_only() {
+    let Some(browser) = Browser::start() else { return };
+    let repository = Repository::small();
+    let root = repository.root();
+    let envelope = |package: &str| {
+        let sum = run(Command::new("sha256sum").arg(root.join(package)));
+        let digest = sum.split(' ').next().unwrap();
+        let statement =
+            format!("{{\"subject\":[{{\"name\":\"ü\",\"digest\":{{\"sha256\":\"{digest}\"}}}}]}}");
+        let payload = run(Command::new("sh").args(["-c", "printf %s \"$1\" | base64 -w0", "sh", &statement]));
+        format!("{{\"payloadType\":\"application/vnd.in-toto+json\",\"payload\":\"{payload}\"}}")
+    };
+    let [jq, libc] = ["p/jq/1.7.1-3/jq_1.7.1-3_x86_64.peipkg", "p/libc/2.40-1/libc_2.40-1_x86_64.peipkg"];
+    std::fs::write(root.join("p/jq/1.7.1-3/provenance.json"), envelope(jq)).unwrap();
+    // The name that a shared directory asks for; and one of another package.
+    std::fs::write(root.join(format!("{libc}.provenance.json")), envelope(libc)).unwrap();
+    std::fs::write(root.join("p/curl/8.11.0-1/provenance.json"), envelope(jq)).unwrap();
+    let server = StaticFiles::serve(&root, "/a/");
+    for (name, version, expected) in [
+        ("jq", "1.7.1-3", "p/jq/1.7.1-3/provenance.json"),
+        ("libc", "2.40-1", &format!("{libc}.provenance.json")),
+    ] {
+        browser.open(&format!("{}#/p/{name}", server.url()));
+        wait_package(&browser, name, version);
+        browser.wait(&format!("({PROVENANCE}) === '{}{expected}'", server.url()));
+    }
+    for (name, version) in [("curl", "8.11.0-1"), ("json-schemas", "3-1")] {
+        server.take_requests();
+        browser.open(&format!("{}#/p/{name}", server.url()));
+        wait_package(&browser, name, version);
+        // The second place was asked too.
+        let last = format!("{name}_{version}_");
+        wait_until("both places are asked", PATIENCE, || {
+            server
+                .take_requests()
+                .iter()
+                .any(|path| path.contains(&last) && path.ends_with("provenance.json"))
+        });
+        assert_eq!(browser.eval(PROVENANCE), serde_json::Value::Null);
+    }
+    assert_eq!(browser.console(), [""; 0]);
 }
 
 #[test]

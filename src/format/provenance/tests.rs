@@ -1,3 +1,5 @@
+//! The forms in which provenance is written and read.
+
 use super::*;
 
 /// The statement of a build of two packages.

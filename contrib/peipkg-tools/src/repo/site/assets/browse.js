@@ -209,11 +209,28 @@ function answerQuestions() {
     }));
   }
 
+  // The first of these files that is the provenance of the package with this digest. Asked here, because
+  // a page would log each file that is not there as an error.
+  async function provenance({ urls, hash }) {
+    for (const url of urls) {
+      try {
+        const answer = await fetch(url, { cache: "no-cache" });
+        const payload = answer.ok ? (await answer.json()).payload : "";
+        const bytes = Uint8Array.from(atob(payload), (one) => one.charCodeAt(0));
+        const { subject } = JSON.parse(new TextDecoder().decode(bytes));
+        if (subject.some((one) => one.digest.sha256 === hash)) return url;
+      } catch {
+        // There is none, or it is of another package.
+      }
+    }
+    return null;
+  }
+
   self.onmessage = async ({ data }) => {
     try {
       self.postMessage({
         id: data.id,
-        answer: await { search, details, providers, versions }[data.ask](data),
+        answer: await { search, details, providers, versions, provenance }[data.ask](data),
       });
     } catch (error) {
       self.postMessage({ id: data.id, error: String(error?.message ?? error) });
@@ -682,7 +699,8 @@ function browse() {
         : versions(all, shown),
     );
     const shared = !all.error && all.some((one) => same(one, shown) && one.shared);
-    loadSidecars(shown, shared, files, provenance, isCurrent);
+    await loadSidecars(shown, shared, files, provenance, isCurrent);
+    linkProvenance(shown, shared, provenance, isCurrent);
   }
 
   // The command that adds the repository, for those whom a link brought to this page.
@@ -874,6 +892,16 @@ function browse() {
       return undefined;
     }
     return none("The list of its files is not in this repository.");
+  }
+
+  async function linkProvenance(shown, shared, provenance, isCurrent) {
+    const url = packageUrl(shown.url);
+    if (!url?.startsWith(new URL("/", base).href)) return;
+    const urls = [`${directoryOf(url)}provenance.json`, `${url}.provenance.json`];
+    if (shared) urls.reverse();
+    const href = await ask("provenance", { urls, hash: shown.hash }).catch(() => null);
+    if (href === null || !isCurrent()) return;
+    pair(provenance, "Signed origin", el("a", { href, rel: "noopener noreferrer" }, "Provenance"));
   }
 
   // The source reference of a build, such as git+https://example.org/x#refs/tags/v1.
