@@ -2,6 +2,8 @@
 //! version is next.
 
 mod error;
+mod inputs;
+mod outputs;
 mod provenance;
 mod second;
 mod tool;
@@ -19,9 +21,9 @@ use log::warn;
 use peipkg_format::problem::excerpt;
 
 use crate::app::builder::error::{BuildError, in_own_paths, late};
-use crate::app::builder::provenance::Inputs;
-pub(super) use crate::app::builder::provenance::KnownVersions;
-use crate::app::builder::tool::check_outputs;
+use crate::app::builder::inputs::Inputs;
+pub(super) use crate::app::builder::inputs::KnownVersions;
+use crate::app::builder::outputs::check_outputs;
 use crate::app::public_keys::PublicKeys;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;

@@ -1,8 +1,6 @@
 //! Writes the provenance of a build beside its packages, signed by the farm's key.
 
-use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +15,8 @@ use ring::signature::KeyPair as _;
 
 use crate::app::builder::Builder;
 use crate::app::builder::error::BuildError;
+use crate::app::builder::inputs::{Inputs, KnownVersions, Stamp};
 use crate::app::public_keys::key_pair;
-use crate::app::recipe_digest::{self, RecipeDigest};
-use crate::app::recipe_files::CopyError;
 use crate::farm::events::BuildJob;
 use crate::process::Program;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -37,38 +34,6 @@ const MAX_VERSION: usize = 128;
 /// The characters that a URI may have beside letters, digits and `-._~` (RFC 3986 §2.2), with the `%`
 /// of those that are encoded already.
 const URI_CHARACTERS: &[u8] = b":/?#[]@!$&'()*+,;=%";
-
-/// The versions of programs, and the state of their files when they said them.
-#[derive(Debug, Default)]
-pub(in crate::app) struct KnownVersions {
-    stamps: Option<[Stamp; 2]>,
-    versions: Versions,
-}
-
-/// The state of a program's file, which differs once another version is installed.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp(Option<(u64, u64, SystemTime)>);
-
-impl Stamp {
-    fn of(program: &Path) -> Self {
-        let state = |file: fs::Metadata| Some((file.ino(), file.len(), file.modified().ok()?));
-        Self(fs::metadata(program).ok().and_then(state))
-    }
-}
-
-/// What is known of a build before it begins.
-pub(in crate::app) struct Inputs {
-    started: SystemTime,
-    /// The digest of the recipe.
-    pub recipe: RecipeDigest,
-}
-
-impl Inputs {
-    /// Notes the time, and the digest of the recipe's `copy`: a build may change its files.
-    pub(super) fn of(copy: &Path) -> Result<Self, CopyError> {
-        Ok(Self { started: SystemTime::now(), recipe: recipe_digest::of(copy)? })
-    }
-}
 
 impl Builder {
     /// Writes the provenance of the packages in `out/packages` to `out`.

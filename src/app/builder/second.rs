@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::app::builder::Builder;
 use crate::app::builder::error::{BuildError, in_own_paths};
-use crate::app::builder::tool::check_outputs;
+use crate::app::builder::outputs::check_outputs;
 use crate::app::comparison::{Comparison, compare};
 use crate::app::recipe_files;
 use crate::build_log::BuildLog;

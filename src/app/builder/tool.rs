@@ -1,19 +1,13 @@
-//! The command line of `peipkg-build`, and the check of what it wrote.
+//! The command line of `peipkg-build`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use peipkg_format::sort;
-
 use crate::app::builder::Builder;
-use crate::app::builder::error::BuildError;
 use crate::farm::events::BuildJob;
 use crate::process::Program;
 use crate::recipe::EXPORTED_VARIABLES;
-use crate::state::durable::at;
 use crate::upstream::source::commit_times::Commit;
 
 impl Builder {
@@ -64,19 +58,4 @@ impl Builder {
         }
         program
     }
-}
-
-/// Checks that the tool has written exactly the packages of the recipe.
-pub(super) fn check_outputs(job: &BuildJob, out: &Path) -> Result<(), BuildError> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(out).map_err(at(out))? {
-        let entry = entry.map_err(at(out))?;
-        let is_file = entry.file_type().map_err(at(out))?.is_file();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        found.insert(if is_file { name } else { format!("(not a file) {name}") });
-    }
-    let version = &job.candidate.version;
-    let expected: BTreeSet<String> =
-        job.recipe.packages.iter().map(|p| p.file_name(version)).fold(BTreeSet::new(), sort::included);
-    if found == expected { Ok(()) } else { Err(BuildError::Outputs { found, expected }) }
 }
