@@ -72,7 +72,8 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Writes the site of the repository at `root` over the one that is there. Leaves all other files.
+/// Writes the site of the repository at `root` over the one that is there. Leaves files that would be the
+/// same, and all others.
 ///
 /// # Errors
 /// When a file cannot be written. Each file is then as it was or new, never half. When a link or
@@ -96,11 +97,7 @@ pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
         if files::read(&path, content.len() as u64).is_ok_and(|before| before == content) {
             continue;
         }
-        files::write(&temporary, content)
-            // A power cut must not leave an empty page.
-            .and_then(|()| files::sync_all(std::slice::from_ref(&temporary)))
-            .and_then(|()| files::rename(&temporary, &path))
-            .inspect_err(|_| drop(files::remove_file(&temporary)))?;
+        files::replace(&path, &temporary, content)?;
     }
     files::sync_all(&[root.join(layout::SITE_ASSETS), root.to_owned()])
 }
