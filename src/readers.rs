@@ -41,7 +41,7 @@ use crate::upstream::source::{commit_times, gitmodules};
 pub type Reader = fn(&[u8]);
 
 /// The readers, by the names of their directories.
-pub const READERS: [(&str, Reader); 19] = [
+pub const READERS: [(&str, Reader); 20] = [
     ("archive", read_index),
     ("build-log", read_output),
     ("config", |bytes| drop(Config::parse(Path::new("config.toml"), &text(bytes)))),

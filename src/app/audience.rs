@@ -7,7 +7,7 @@ use std::time::Instant;
 use log::{Level, log_enabled};
 
 use crate::app::notices;
-use crate::app::notifier::{Counts, Notifier, Rest};
+use crate::app::notifier::{Counts, Notifier, Unsent};
 use crate::app::progress::Line;
 use crate::app::service_manager::ServiceManager;
 use crate::farm::Farm;
@@ -25,16 +25,16 @@ pub(super) struct Audience {
     service: ServiceManager,
     /// Runs the program of `[notify]`, if there is one.
     notifier: Option<Notifier>,
-    /// What has become of the notifications, even when there is no notifier any more.
-    told: Option<Arc<Counts>>,
+    /// Counts the notifications, also once the notifier is closed.
+    notification_counts: Option<Arc<Counts>>,
     /// The listings in progress, the oldest first, for the line.
     listings: Vec<(UpstreamUrl, Moment)>,
 }
 
 impl Audience {
     pub(super) fn new(line: Option<Line>, service: ServiceManager, notifier: Option<Notifier>) -> Self {
-        let told = notifier.as_ref().map(|notifier| notifier.counts().clone());
-        Self { line, service, notifier, told, listings: Vec::new() }
+        let counts = notifier.as_ref().map(|notifier| notifier.counts().clone());
+        Self { line, service, notifier, notification_counts: counts, listings: Vec::new() }
     }
 
     /// Tells everyone of `notice`, when `farm` has decided what follows from it. The live line counts the
@@ -48,9 +48,9 @@ impl Audience {
         }
     }
 
-    /// Returns what has become of the notifications; none without `[notify]`.
+    /// Returns the counts of the notifications; none without `[notify]`.
     pub(super) fn notifications(&self) -> Option<Notifications> {
-        self.told.as_ref().map(|counts| counts.status())
+        self.notification_counts.as_ref().map(|counts| counts.status())
     }
 
     /// Records that a listing has started.
@@ -113,8 +113,8 @@ impl Audience {
         std::mem::replace(&mut self.service, ServiceManager::nobody()).beat_to_the_end();
     }
 
-    /// Tells the program of `[notify]` of nothing more. Returns what is left for it.
-    pub(super) fn close_notifications(&mut self) -> Option<Rest> {
+    /// Closes the notifier. Returns the notifications that its program has not had yet.
+    pub(super) fn close_notifications(&mut self) -> Option<Unsent> {
         self.notifier.take().map(Notifier::close)
     }
 

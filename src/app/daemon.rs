@@ -4,7 +4,7 @@
 //!
 //! `--once` is the same loop. Only the core's stopping rule differs.
 
-mod rest;
+mod last_notifications;
 mod snapshot;
 
 use std::cell::RefCell;
@@ -263,7 +263,7 @@ impl Loop {
             }
         };
         self.audience.stopping();
-        let outcome = self.tell_the_rest(outcome);
+        let outcome = self.finish_notifications(outcome);
         self.audience.beat_to_the_end();
         let tally = self.farm.tally();
         // Close the channels so that builders, publisher and uploader end. Do not wait for the pollers: they

@@ -72,7 +72,7 @@ pub(super) struct Notifier {
     thread: JoinHandle<()>,
 }
 
-/// What has become of the notifications since the start.
+/// Counts of the notifications since the start, by what has become of each.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     queued: AtomicU64,
@@ -82,6 +82,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Returns the counts as `/status` has them.
     pub(super) fn status(&self) -> Notifications {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         // The thread adds to these two only after this one has added to `queued`.
@@ -216,19 +217,20 @@ impl Notifier {
         }
     }
 
+    /// Returns the counts, which go on after this.
     pub(super) fn counts(&self) -> &Arc<Counts> {
         &self.counts
     }
 
-    /// Takes no more notifications.
-    pub(super) fn close(self) -> Rest {
+    /// Takes no more notifications. Returns those that the program has not had yet.
+    pub(super) fn close(self) -> Unsent {
         let Self { waiting, counts, end, interrupt, thread, .. } = self;
-        Rest { waiting, counts, end, interrupt, thread }
+        Unsent { waiting, counts, end, interrupt, thread }
     }
 }
 
-/// The notifications that are left when the farm has ended.
-pub(super) struct Rest {
+/// The notifications that the program has not had when the farm has ended.
+pub(super) struct Unsent {
     waiting: Receiver<Notification>,
     counts: Arc<Counts>,
     end: Receiver<()>,
@@ -236,7 +238,7 @@ pub(super) struct Rest {
     thread: JoinHandle<()>,
 }
 
-impl Rest {
+impl Unsent {
     /// Logs that the end waits, unless nothing is left.
     pub(super) fn announce(&self) {
         let left = self.counts.status().waiting;

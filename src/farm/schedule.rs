@@ -79,8 +79,6 @@ pub(crate) struct PollState {
     pub last: Option<(Moment, Result<usize, Arc<str>>)>,
     /// When the next one is due; `None` while one waits or runs.
     pub next: Option<Moment>,
-    /// When the last successful listing ended, or since when the upstream is watched.
-    pub tags_known: Moment,
 }
 
 impl Schedule {
@@ -369,6 +367,13 @@ impl Schedule {
     pub(crate) fn state(&self, url: &UpstreamUrl) -> Option<PollState> {
         let upstream = self.upstreams.get(url)?;
         let next = (upstream.phase == Phase::Idle).then_some(upstream.due);
-        Some(PollState { last: upstream.last.clone(), next, tags_known: upstream.tags_known })
+        Some(PollState { last: upstream.last.clone(), next })
+    }
+
+    /// Returns when the last successful listing ended of the watched upstream for which this is longest
+    /// ago; before its first one, since when it is watched.
+    pub(crate) fn oldest_listing(&self) -> Option<Moment> {
+        let watched = self.upstreams.values().filter(|upstream| !upstream.is_dropped);
+        watched.map(|upstream| upstream.tags_known).min()
     }
 }

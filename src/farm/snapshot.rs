@@ -237,13 +237,11 @@ impl Farm {
     /// Returns what was counted since the start.
     fn totals(&self, calendar: Calendar) -> Totals {
         let tally = &self.tally;
-        let states = self.upstreams().filter_map(|watchers| self.schedule.state(&watchers[0].0));
-        let oldest_listing = states.map(|state| state.tags_known);
         Totals {
             polls: tally.polls as u64,
             polls_failed: tally.polls_failed as u64,
             last_poll: tally.last_poll.map(|at| calendar.at(at)),
-            oldest_listing: oldest_listing.min().map(|at| calendar.at(at)),
+            oldest_listing: self.schedule.oldest_listing().map(|at| calendar.at(at)),
             builds_failed: tally.builds_failed as u64,
             publishes_failed: tally.publishes_failed as u64,
             last_success: tally.last_success.map(|at| calendar.at(at)),

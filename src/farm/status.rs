@@ -65,7 +65,7 @@ pub struct Status {
     pub warnings: Vec<Warning>,
     /// How many warnings there are in all.
     pub warnings_length: usize,
-    /// What has become of the notifications; null without `[notify]`.
+    /// Counts of the notifications; null without `[notify]`.
     pub notifications: Option<Notifications>,
     /// How many warnings of each event there are, for `/metrics`.
     #[serde(skip)]
@@ -102,7 +102,7 @@ pub struct Totals {
     pub uploads_failed: u64,
 }
 
-/// What has become of the notifications since the manager was started.
+/// Counts of the notifications since the manager was started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Notifications {
     /// How many the program has taken.

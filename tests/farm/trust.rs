@@ -1,5 +1,5 @@
-//! What `docs/trust.md` says of keys and backups: a rotated key, a revoked one, one that changes after a
-//! killed publish, and a farm from its backup.
+//! Tries `docs/trust.md` on farms: a rotated key, a revoked key, a key that changes after a killed
+//! publish, and a farm that is restored from its backup.
 
 use std::fs;
 
@@ -40,6 +40,15 @@ fn only_key(farm: &Farm) -> String {
     listed.strip_suffix(" active\n").expect("one key").to_owned()
 }
 
+/// Builds a version with the old key, and changes the key before the version is published.
+fn change_key_while_a_version_waits(farm: &Farm, repo: &GitRepo) {
+    repo.add_versions(&["1.1"]);
+    fs::write(farm.path("fail"), "").unwrap();
+    farm.once().event("publish failed");
+    fs::remove_file(farm.path("fail")).unwrap();
+    use_new_key(farm);
+}
+
 fn use_new_key(farm: &Farm) {
     fs::copy(farm.path("new.key"), farm.key_path()).unwrap();
 }
@@ -48,12 +57,7 @@ fn use_new_key(farm: &Farm) {
 fn rotated_key_publishes_what_the_old_one_has_signed() {
     let (farm, repo) = farm();
     let old = only_key(&farm);
-    // Built with the old key, published after the change.
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("fail"), "").unwrap();
-    farm.once().event("publish failed");
-    fs::remove_file(farm.path("fail")).unwrap();
-    use_new_key(&farm);
+    change_key_while_a_version_waits(&farm, &repo);
     // A key that is not listed loses nothing.
     let output = farm.once();
     assert!(output.event("publish failed")["error"].contains("of this repository, which lists"), "{output}");
@@ -72,11 +76,7 @@ fn rotated_key_publishes_what_the_old_one_has_signed() {
 fn revoked_key_publishes_nothing_and_a_new_revision_replaces_it() {
     let (farm, repo) = farm();
     let old = only_key(&farm);
-    repo.add_versions(&["1.1"]);
-    fs::write(farm.path("fail"), "").unwrap();
-    farm.once().event("publish failed");
-    fs::remove_file(farm.path("fail")).unwrap();
-    use_new_key(&farm);
+    change_key_while_a_version_waits(&farm, &repo);
     keys(&farm, &format!("--sign-key farm.key --add farm.key --revoke {old}"));
     farm.assert_verifies();
     let output = farm.once();

@@ -20,13 +20,13 @@ fn keeping(home: &Path) -> Notifier {
 
 /// Waits until the program is done, and ends the notifier.
 fn end(notifier: Notifier) {
-    let rest = notifier.close();
+    let unsent = notifier.close();
     let deadline = std::time::Instant::now() + DEADLINE;
-    while !rest.is_told() {
+    while !unsent.is_told() {
         assert!(std::time::Instant::now() < deadline, "the program does not end");
         thread::sleep(Duration::from_millis(5));
     }
-    rest.end();
+    unsent.end();
 }
 
 /// Ends the notifier and returns what its program was told: event, version without its revision, cause.
@@ -142,10 +142,10 @@ fn end_at_once_drops_what_is_left_and_ends_the_program() {
     let mut notifier = keeping(home.path());
     notifier.tell(&complete("1-1"), |_| true);
     notifier.tell(&complete("2-1"), |_| true);
-    let (rest, begun) = (notifier.close(), std::time::Instant::now());
-    assert!(!rest.is_told());
-    assert_eq!(rest.counts.status(), Notifications { waiting: 2, ..Notifications::default() });
-    rest.end();
+    let (unsent, begun) = (notifier.close(), std::time::Instant::now());
+    assert!(!unsent.is_told());
+    assert_eq!(unsent.counts.status(), Notifications { waiting: 2, ..Notifications::default() });
+    unsent.end();
     assert!(begun.elapsed() < DEADLINE, "the program waits for ever");
 }
 

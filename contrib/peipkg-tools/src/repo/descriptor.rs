@@ -101,6 +101,12 @@ pub struct Pointer {
 }
 
 impl Descriptor {
+    /// Whether publishes may use the key with this fingerprint.
+    pub(super) fn has_active(&self, fingerprint: &str) -> bool {
+        let is_it = |key: &Key| key.fingerprint == fingerprint && key.status == Status::Active;
+        self.repo.signing.keys.iter().any(is_it)
+    }
+
     /// Makes the descriptor of a new repository with one key.
     pub fn new(name: &str, description: &str, key: &VerifyingKey) -> Self {
         let pointer = |index: &str| Pointer {

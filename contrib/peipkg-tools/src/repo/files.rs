@@ -50,6 +50,15 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RepoError> {
     fs::rename(from, to).map_err(RepoError::io(to, "rename into place"))
 }
 
+/// Replaces the file at `path` in one step, by way of a `temporary` one. Syncs the bytes first: a power
+/// cut must not leave an empty file.
+pub(super) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), RepoError> {
+    write(temporary, bytes)
+        .and_then(|()| sync_all(&[temporary.to_owned()]))
+        .and_then(|()| rename(temporary, path))
+        .inspect_err(|_| drop(remove_file(temporary)))
+}
+
 /// Removes a file if it exists.
 pub(super) fn remove_file(path: &Path) -> Result<(), RepoError> {
     match fs::remove_file(path) {

@@ -66,7 +66,7 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let (before, signed) = read_descriptor(root)?;
     let after = changed(&before, &signed.path, change, &added)?;
     let own = fingerprint(&key.verifying_key());
-    if !is_active(&after, &own) {
+    if !after.has_active(&own) {
         let message = format!("the signing key {own} is not an active key after this change");
         return Err(RepoError::invalid(&signed.path, message));
     }
@@ -76,12 +76,13 @@ pub fn run(request: &Request) -> Result<String, RepoError> {
     let unsigned = unsigned_indexes(root, &after, &keys)?;
 
     files::create_dir(&root.join(layout::KEY_DIRECTORY))?;
+    let temporary = root.join(INCOMING);
     for (fingerprint, pem) in &added {
-        replace(root, &root.join(layout::key(fingerprint)), pem.as_bytes())?;
+        files::replace(&root.join(layout::key(fingerprint)), &temporary, pem.as_bytes())?;
     }
     for path in unsigned {
         let envelope = Envelope::sign_digest(&key, &store::hash_file(&path)?);
-        replace(root, &layout::signature(&path), &envelope.to_json())?;
+        files::replace(&layout::signature(&path), &temporary, &envelope.to_json())?;
     }
     let (signature, descriptor) = (root.join(NEW_SIGNATURE), root.join(NEW_DESCRIPTOR));
     files::write(&signature, &Envelope::sign_bytes(&key, &bytes).to_json())?;
@@ -187,11 +188,6 @@ fn refuse_revoked(path: &Path, fingerprint: &str) -> RepoError {
     RepoError::invalid(path, format!("key {fingerprint} is revoked, which is for good; make a new key"))
 }
 
-fn is_active(descriptor: &Descriptor, fingerprint: &str) -> bool {
-    let is_it = |key: &Key| key.fingerprint == fingerprint && key.status == Status::Active;
-    descriptor.repo.signing.keys.iter().any(is_it)
-}
-
 /// Returns the keys that may have signed the documents before the change: those that were not revoked,
 /// even if they have expired, and `own`, because an interrupted change has signed with it.
 fn keys_before(before: &Descriptor, root: &Path, own: &SigningKey) -> KeySet {
@@ -222,19 +218,11 @@ fn unsigned_indexes(root: &Path, after: &Descriptor, keys: &KeySet) -> Result<Ve
     for kind in [IndexKind::Archive, IndexKind::Active] {
         let index = StoredIndex::open_signed(root, kind)?;
         index.check_head(keys, &after.repo.name)?;
-        if !is_active(after, &index.signer()?) {
+        if !after.has_active(&index.signer()?) {
             found.push(index.path);
         }
     }
     Ok(found)
-}
-
-/// Replaces a file in one step.
-fn replace(root: &Path, target: &Path, bytes: &[u8]) -> Result<(), RepoError> {
-    let temporary = root.join(INCOMING);
-    files::write(&temporary, bytes)?;
-    files::sync_all(std::slice::from_ref(&temporary))?;
-    files::rename(&temporary, target)
 }
 
 /// Writes the browse site, which names the active keys.

@@ -6,7 +6,7 @@ use std::path::Path;
 use ed25519_dalek::SigningKey;
 use peipkg_format::repository_layout as layout;
 
-use super::descriptor::{Descriptor, Key, KeySet, MAX_DESCRIPTOR, Status};
+use super::descriptor::{Descriptor, KeySet, MAX_DESCRIPTOR};
 use super::error::RepoError;
 use super::files;
 use super::generation::Signed;
@@ -45,8 +45,7 @@ pub(super) fn load(
     let descriptor = Descriptor::parse(&path, &descriptor_bytes)?;
     let public = key.verifying_key();
     let own = fingerprint(&public);
-    let is_active = |key: &Key| key.fingerprint == own && key.status == Status::Active;
-    if !descriptor.repo.signing.keys.iter().any(is_active) {
+    if !descriptor.has_active(&own) {
         let listed: Vec<_> =
             descriptor.repo.signing.keys.iter().map(|key| key.fingerprint.as_str()).collect();
         let message = format!(

@@ -97,11 +97,7 @@ pub(super) fn write(root: &Path, facts: &Facts<'_>) -> Result<(), RepoError> {
         if files::read(&path, content.len() as u64).is_ok_and(|before| before == content) {
             continue;
         }
-        files::write(&temporary, content)
-            // A power cut must not leave an empty page.
-            .and_then(|()| files::sync_all(std::slice::from_ref(&temporary)))
-            .and_then(|()| files::rename(&temporary, &path))
-            .inspect_err(|_| drop(files::remove_file(&temporary)))?;
+        files::replace(&path, &temporary, content)?;
     }
     files::sync_all(&[root.join(layout::SITE_ASSETS), root.to_owned()])
 }

@@ -1,5 +1,5 @@
-//! The time between the end of the farm and the end of the program of `[notify]`: the loop goes on for
-//! those who ask for the state, for signals and for the service manager. Must not start anything.
+//! Waits for the program of `[notify]` when the farm has ended. Meanwhile, the loop answers requests for
+//! the state, and heeds signals and the service manager. Must not start anything.
 
 use std::time::Instant;
 
@@ -9,15 +9,15 @@ use crate::app::notifier::FLUSH;
 use crate::farm::Outcome;
 
 impl Loop {
-    /// Waits until the program of `[notify]` is told of what is left, for [`FLUSH`] at most. A stop
-    /// beyond the first one ends it at once.
-    pub(super) fn tell_the_rest(&mut self, mut outcome: Outcome) -> Outcome {
-        let Some(rest) = self.audience.close_notifications() else { return outcome };
+    /// Waits until the program of `[notify]` has had all notifications, for [`FLUSH`] at most. A second
+    /// stop ends it at once.
+    pub(super) fn finish_notifications(&mut self, mut outcome: Outcome) -> Outcome {
+        let Some(unsent) = self.audience.close_notifications() else { return outcome };
         let deadline = Instant::now() + FLUSH;
         if outcome != Outcome::Aborted {
-            rest.announce();
+            unsent.announce();
         }
-        while outcome != Outcome::Aborted && !rest.is_told() && Instant::now() < deadline {
+        while outcome != Outcome::Aborted && !unsent.is_told() && Instant::now() < deadline {
             self.show_progress();
             let wake = self.audience.next_beat().map_or(deadline, |beat| beat.min(deadline));
             match self.messages.recv_deadline(wake) {
@@ -36,7 +36,7 @@ impl Loop {
                 Ok(Message::Event(_)) | Err(_) => {}
             }
         }
-        rest.end();
+        unsent.end();
         outcome
     }
 }
