@@ -168,12 +168,6 @@ fn secrets_of_the_url_are_in_no_provenance() {
     assert!(found.contains("git+file:///") && !found.contains("s3cret") && !found.contains("me:"), "{found}");
 }
 
-#[track_caller]
-fn check(farm: &Farm, expected: &str) {
-    let (is_good, text) = verify(farm);
-    assert!(!is_good && text.contains(expected), "{text}");
-}
-
 #[test]
 fn provenance_forged_exchanged_or_of_an_altered_package_is_found() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
