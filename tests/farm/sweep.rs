@@ -249,8 +249,8 @@ fn tags_without_a_valid_version_are_skipped_with_one_warning_each() {
     let names = ["v--help", &long, "v1.\u{e9}"];
     let refused = ["v../../x", "v2.0\u{1b}[31m", "v1.0 level=error"];
     let object = "1".repeat(40);
-    let listing = [names, refused].concat();
-    let listing: String = listing.iter().map(|name| format!("{object}\trefs/tags/{name}\n")).collect();
+    let line = |name: &str| format!("{object}\trefs/tags/{name}\n");
+    let listing = [names.map(line), refused.map(line)].concat().concat();
     let script =
         "#!/bin/sh\ncase \"$*\" in *ls-remote*) cat \"$HOME/listing\" ;; *) exec {real} \"$@\" ;; esac\n";
     let recipe = Recipe::program("lib", "https://example.invalid/lib.git").tag_pattern("^v(.+)$");
