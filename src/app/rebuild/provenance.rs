@@ -28,7 +28,10 @@ pub(super) fn find(
     for (package, published) in packages.iter().zip(published) {
         let Some(Ok(file @ PublishedFile { path: Some(path), .. })) = published else { continue };
         let name = package.file_name(version);
-        for place in [Place::Shared, Place::Alone] {
+        let at_root = path.strip_prefix(repo).is_ok_and(sidecars::is_at_root);
+        // At the root, a file of this name may be anybody's.
+        let places = if at_root { &[Place::Shared][..] } else { &[Place::Shared, Place::Alone] };
+        for place in places.iter().copied() {
             let path = sidecars::provenance(path, place);
             match read(repo, &path) {
                 Ok(Some(statement)) if file.is_subject_of(&statement, &name) => return Some(statement),
