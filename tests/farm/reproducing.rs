@@ -166,16 +166,18 @@ fn differences_in_several_packages_and_members_are_named() {
 #[test]
 fn second_build_that_fails_or_hangs_is_named() {
     let repo = GitRepo::program(&["1.0"]);
+    // Where faketime is there.
+    let clock = ", with another clock,";
     let fail =
         making(&repo.file_url(), "case $SOURCE_DIR in */second/*) echo 'no such luck' >&2; exit 3;; esac");
     let farm = Farm::builder().with(&fail).config_extra(REPRODUCE).build();
-    let error = farm.once().event("build failed")["error"].clone();
+    let error = farm.once().event("build failed")["error"].replace(clock, "");
     assert!(error.starts_with("the second build failed, the first did not: peipkg-build "), "{error}");
     assert!(error.contains("no such luck") || log(&farm).contains("no such luck"), "{error}");
     let hang = making(&repo.file_url(), "case $SOURCE_DIR in */second/*) exec sleep 1000;; esac");
     let farm =
         Farm::builder().with(&hang).config_extra("[build]\nreproduce = true\ntimeout = \"5s\"\n").build();
-    let error = farm.once().event("build failed")["error"].clone();
+    let error = farm.once().event("build failed")["error"].replace(clock, "");
     assert!(error.contains("second build failed") && error.contains("still running after 5s"), "{error}");
     farm.assert_clean();
 }
@@ -234,6 +236,11 @@ fn clock_is_another_where_faketime_is_there() {
     std::os::unix::fs::symlink(find_program("faketime").unwrap(), farm.bin_dir().join("faketime")).unwrap();
     assert_differs(&farm);
     assert!(log(&farm).contains(", time zone, clock\n"), "{}", log(&farm));
+    let fails = "[ \"$(date +%Y)\" = \"$(env -u LD_PRELOAD date +%Y)\" ]";
+    farm.add(&making(&repo.file_url(), &format!("set -e\n{fails}")));
+    let error = farm.once().event("build failed")["error"].clone();
+    let expected = "the second build, with another clock, failed, the first did not: peipkg-build build ";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]

@@ -41,8 +41,8 @@ pub(in crate::app) enum BuildError {
         some_of(expected)
     )]
     Outputs { found: BTreeSet<String>, expected: BTreeSet<String> },
-    #[error("the second build failed, the first did not: {0}")]
-    Second(Box<BuildError>),
+    #[error("the second build{} failed, the first did not: {error}", if *has_clock { ", with another clock," } else { "" })]
+    Second { has_clock: bool, error: Box<BuildError> },
     #[error(transparent)]
     Comparison(#[from] ComparisonError),
     #[error("not reproducible, the second build made another {package}: {difference}")]
@@ -57,7 +57,7 @@ impl BuildError {
             Self::Tool(error)
             | Self::SlowFetch { error, .. }
             | Self::Comparison(ComparisonError::Tool(error)) => error.is_interrupted(),
-            Self::Second(error) => error.is_interrupted(),
+            Self::Second { error, .. } => error.is_interrupted(),
             _ => false,
         }
     }
@@ -65,7 +65,9 @@ impl BuildError {
     /// As [`late`], for the second build.
     pub(super) fn late(self, fetching: Duration, configured: Option<Duration>) -> Self {
         match self {
-            Self::Second(error) => Self::Second(Box::new(error.late(fetching, configured))),
+            Self::Second { has_clock, error } => {
+                Self::Second { has_clock, error: Box::new(error.late(fetching, configured)) }
+            }
             Self::Tool(error) => late(error, fetching, configured),
             error => error,
         }
@@ -78,7 +80,7 @@ impl BuildError {
             Self::Fetch(error) if error.is_local() => Blame::Version,
             Self::Fetch(_) | Self::SlowFetch { .. } => Blame::Upstream,
             Self::Tool(ProcessError::TimedOut { .. }) | Self::VerifierMissing { .. } => Blame::Recipe,
-            Self::Second(error) => error.blame(),
+            Self::Second { error, .. } => error.blame(),
             _ => Blame::Version,
         }
     }

@@ -85,7 +85,8 @@ impl Builder {
     ) -> Result<(), BuildError> {
         let SecondBuild { stage, source, recipe } = second;
         let preload = self.faketime();
-        let clock = if preload.is_some() { ", clock" } else { "" };
+        let has_clock = preload.is_some();
+        let clock = if has_clock { ", clock" } else { "" };
         log.note(format_args!(
             "second build, in other surroundings: source, stage, TMPDIR, HOME, umask, processors, locale, \
              time zone{clock}"
@@ -115,7 +116,7 @@ impl Builder {
             .map_err(|error| in_own_paths(error, copy, &job.recipe.dir));
         let packages = stage.join("out/packages");
         let checked = built.map_err(BuildError::from).and_then(|_| check_outputs(job, &packages));
-        checked.map_err(|error| BuildError::Second(Box::new(error)))?;
+        checked.map_err(|error| BuildError::Second { has_clock, error: Box::new(error) })?;
         log.note("comparison of both builds");
         self.compare_builds(job, first, &packages, log)
     }
