@@ -150,6 +150,11 @@ fn verify_finds_what_is_not_the_provenance_of_its_package() {
     refused(b"{}", "is no DSSE envelope");
     let long = vec![b' '; 5 * 1024 * 1024];
     refused(&long, "");
+    // A good one of the other name does not hide it.
+    let own = aa.with_file_name("aa_1-1_noarch.peipkg.provenance.json");
+    fs::write(&own, provenance(&[&aa], SEED)).unwrap();
+    refused(&provenance(&[&aa], [9; 32]), "is not signed by a key of the repository");
+    fs::remove_file(&own).unwrap();
     // One statement for several packages.
     fs::write(&beside, provenance(&[&package(&farm.repo(), "bb", "1-1"), &aa], SEED)).unwrap();
     check(&farm.verify(), 0, "");

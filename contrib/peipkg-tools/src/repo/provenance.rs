@@ -54,21 +54,19 @@ pub(super) fn check(
     let is_there = |path: &Path| {
         fs::symlink_metadata(path).map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true)
     };
-    if is_there(&own) {
-        return check_file(&own, name, sha256, keys);
-    }
+    let mut found = if is_there(&own) { check_file(&own, name, sha256, keys)? } else { Found::Nothing };
     let alone = names::provenance(package, Place::Alone);
     let relative = package.strip_prefix(root).unwrap_or(package);
-    // At the root, a file of this name may be anybody's.
-    if !names::may_be_alone(relative) || !is_there(&alone) {
-        return Ok(Found::Nothing);
+    // People may look at either file. At the root, a file of this name may be anybody's.
+    if names::may_be_alone(relative) && is_there(&alone) {
+        match check_file(&alone, name, sha256, keys) {
+            Ok(of_alone) if found == Found::Nothing => found = of_alone,
+            // It is of another package that was alone here.
+            Err(problem) if !is_shared(package, relative) => return Err(problem),
+            Ok(_) | Err(_) => {}
+        }
     }
-    match check_file(&alone, name, sha256, keys) {
-        Ok(found) => Ok(found),
-        // It is of another package that was alone here.
-        Err(_) if is_shared(package, relative) => Ok(Found::Nothing),
-        Err(problem) => Err(problem),
-    }
+    Ok(found)
 }
 
 fn check_file(path: &Path, name: &str, sha256: &str, keys: &Keys) -> Result<Found, RepoError> {
