@@ -98,7 +98,9 @@ fn provenance_goes_along_with_a_rebuild_to_other_places() {
     let before = all(&farm.repo());
     rebuild("REPO", "/p/{name}/{version}/{filename}");
     assert_eq!(all(&farm.repo()), before);
-    // All packages in one directory: each has its own.
+    // All packages in one directory: each has its own. What is none does not come along.
+    let aa = package(&farm.repo(), "aa", "1-1");
+    fs::write(aa.with_file_name("aa_1-1_noarch.peipkg.provenance.json"), "mine").unwrap();
     rebuild("other", "/pool/{filename}");
     let names = ["aa", "bb"].map(|name| format!("./pool/{name}_1-1_noarch.peipkg.provenance.json"));
     assert_eq!(all(&farm.path("other")), names);

@@ -77,22 +77,17 @@ impl Sidecars {
     }
 
     fn try_carry(&mut self, source: &Path, package: &Path, name: &str) -> Result<(), RepoError> {
-        let [shared, alone] = [Place::Shared, Place::Alone].map(|place| names::provenance(source, place));
-        let found = if shared.is_file() {
-            files::read(&shared, MAX_ENVELOPE)?
-        } else if alone.is_file() {
-            let bytes = files::read(&alone, MAX_ENVELOPE)?;
+        let paths = [Place::Shared, Place::Alone].map(|place| names::provenance(source, place));
+        for found in paths.into_iter().filter(|path| path.is_file()) {
+            let bytes = files::read(&found, MAX_ENVELOPE)?;
             // It may be of another package in the directory, or no provenance.
-            if !claimed_subjects(&bytes).iter().any(|subject| subject == name) {
-                return Ok(());
+            if claimed_subjects(&bytes).iter().any(|subject| subject == name) {
+                let path = self.root.join(package);
+                let target = names::provenance(&path, names::place(package, siblings(&path)?));
+                return if is_missing(&target) { self.write_one(target, &bytes) } else { Ok(()) };
             }
-            bytes
-        } else {
-            return Ok(());
-        };
-        let path = self.root.join(package);
-        let target = names::provenance(&path, names::place(package, siblings(&path)?));
-        if is_missing(&target) { self.write_one(target, &found) } else { Ok(()) }
+        }
+        Ok(())
     }
 
     /// Gives the provenance that a package had while it was alone in the directory of `package` the name
