@@ -1,7 +1,7 @@
 //! Brings the provenance of pending packages beside the packages, once these are published.
 //!
-//! `peipkg-repo` knows nothing of it, whichever it is, so the manager also keeps it when the tool gives
-//! the sidecars of a directory other names. Only regular files are replaced, each by a rename.
+//! The deployed `peipkg-repo` knows nothing of it, so the manager also gives it its other name when a
+//! directory becomes shared. Only regular files are replaced, each by a rename.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -184,6 +184,11 @@ fn may_pass(error: &io::Error) -> bool {
 }
 
 fn say_taken(path: &Path, error: &dyn std::fmt::Display) {
-    warn!(path = path.display().to_string(), error:%; "cannot put the provenance beside its package");
-    troubles::begin_while_there("cannot put the provenance beside its package", path, error);
+    let (event, shown) = ("cannot put the provenance beside its package", path.display().to_string());
+    warn!(path = shown, error:%; "cannot put the provenance beside its package");
+    if fs::symlink_metadata(path).is_ok() {
+        troubles::begin_while_there(event, path, error);
+    } else {
+        troubles::begin(event, &shown, error);
+    }
 }
