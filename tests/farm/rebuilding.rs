@@ -333,14 +333,14 @@ fn rebuild_is_not_the_farms_when_only_the_repository_is_there() {
     let mut command = farm.command(&["--rebuild=tool@1.0-1", "--config"]);
     let output = Running::spawn(command.arg(farm.config_path()).env("TMPDIR", &work)).wait_exit(PATIENCE);
     output.assert_code(1).assert_one_line(&["cannot rebuild tool@1.0-1", "no-work"]);
-    let before = files(&farm.home());
+    let before = files(farm.home());
     for (work, key) in [(farm.repo_dir(), "state_dir"), (farm.path("recipes/tool"), "recipes_dir")] {
         let mut command = farm.command(&["--rebuild=tool@1.0-1", "--config"]);
         let output = Running::spawn(command.arg(farm.config_path()).env("TMPDIR", &work)).wait_exit(PATIENCE);
         let reason = format!("is in {key}, in which a rebuild changes nothing; set TMPDIR");
         output.assert_code(1).assert_one_line(&[&work.display().to_string(), &reason]);
     }
-    assert_eq!(files(&farm.home()), before);
+    assert_eq!(files(farm.home()), before);
 }
 
 #[test]
