@@ -111,7 +111,7 @@ fn page_of_a_broken_farm_is_small_and_counts_what_it_leaves_out() {
         {
             assert!(first.contains(&format!("<h2>{heading}</h2>")), "no {heading} in {first}");
         }
-        let order = ["Failed", "Waiting", "Warnings", "Recipes", "Upload"];
+        let order = ["Failed", "Upstreams not listed", "Waiting", "Warnings", "Recipes", "Upload"];
         assert!(order.map(|heading| first.find(&format!("<h2>{heading}"))).is_sorted(), "{first}");
     }
 }
@@ -171,7 +171,7 @@ fn each_failing_recipe_is_shown_once_the_latest_first() {
     let page = page(&status, "");
     let headings: Vec<&str> =
         page.split("<h3>").skip(1).map(|rest| rest.split("</h3>").next().unwrap()).collect();
-    assert_eq!(headings, ["zzz 3-1", "aaa 0.29-1", "mmm 1-1", "bbb 1-1"]);
+    assert_eq!(headings, ["Upload", "zzz 3-1", "aaa 0.29-1", "mmm 1-1", "bbb 1-1"]);
     assert!(page.contains("error 39") && page.contains("and 29 other failed versions"), "{page}");
     assert!(page.contains("33 versions failed"), "{page}");
     let logs: Vec<&str> =
@@ -218,6 +218,30 @@ fn held_recipes_and_refused_webhooks_are_not_well() {
     assert!(page(&status, "").contains("3 without a right signature, last one 10 s ago"));
     status.held_recipes = ["a".into()].into();
     assert!(page(&status, "").contains("<strong class=w>1 recipe held"));
+}
+
+#[test]
+fn failed_upload_comes_first_also_while_the_next_one_runs() {
+    for started_at in [None, Some(at(20))] {
+        let upload = Upload {
+            failures: 3,
+            started_at,
+            next_try: started_at.is_none().then(|| at(90)),
+            last_error: Some("rclone: no <credentials>".to_owned()),
+        };
+        let upload_state = if started_at.is_some() { "running" } else { "failed" };
+        let status = Status { upload: Some(upload), upload_state, ..broken(0, "") };
+        let page = page(&Status { failures: None, draining: false, ..status }, "");
+        assert!(page.contains("<strong class=f>Upload failed"), "{page}");
+        let failed = page.split("<h2>Failed</h2>").nth(1).unwrap().split("<h2>").next().unwrap();
+        assert!(
+            failed.starts_with("<article class=b><h3>Upload</h3><p>rclone: no &lt;credentials&gt;"),
+            "{failed}"
+        );
+        let next =
+            if started_at.is_some() { "the next one was started 10 s ago" } else { "next try in 60 s" };
+        assert!(failed.contains(&format!("upload failed 3 times, {next}")), "{failed}");
+    }
 }
 
 #[test]
