@@ -77,8 +77,8 @@ pub struct Upstream {
     /// The oldest version to build. It has the revision 1, so compare with
     /// [`Version::compare_upstream`].
     pub min_version: Option<Version>,
-    /// The tags never to build.
-    pub exclude: BTreeSet<String>,
+    /// The tags never to build, sorted.
+    pub exclude: Box<[String]>,
     /// Whether a build script gets version, tag and commit in variables.
     pub export_version: bool,
     /// Whether to poll the repository, but to build nothing.
@@ -86,7 +86,7 @@ pub struct Upstream {
     /// Whether to build each version twice and to compare; `None` is the farm's setting.
     pub reproduce: Option<bool>,
     /// The file of those of whom one must have signed a tag; none for any tag.
-    pub(crate) signers: Option<Signers>,
+    pub(crate) signers: Option<Box<Signers>>,
 }
 
 impl Recipe {
@@ -216,7 +216,7 @@ impl Upstream {
             if let Err(reason) = signers::check_path(&found.value) {
                 section.report(&found.span, format!("[upstream] signers {:?} {reason}", found.value));
             }
-            Signers { file: found.value.into(), digest: 0 }
+            Box::new(Signers { file: found.value.into(), digest: 0 })
         });
         section.deny_unknown_keys();
         Some(Self {
@@ -314,7 +314,7 @@ pub(crate) fn interval(section: &Section<'_, '_>, key: &str, found: &At<String>)
 }
 
 /// Reads `exclude`. A tag that is listed twice most likely stands in the place of another one.
-fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> BTreeSet<String> {
+fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> Box<[String]> {
     let mut tags = BTreeSet::new();
     for tag in found.value {
         if tag.is_empty() {
@@ -328,7 +328,7 @@ fn excluded_tags(section: &Section<'_, '_>, found: At<Vec<String>>) -> BTreeSet<
             tags.insert(tag);
         }
     }
-    tags
+    tags.into_iter().collect()
 }
 
 fn upstream_url(section: &Section<'_, '_>, found: &At<String>) -> Option<UpstreamUrl> {

@@ -49,7 +49,7 @@ impl<'a> TagReader<'a> {
         let Upstream { exclude, peios_revision, min_version, .. } = self.upstream;
         let Some(captured) = self.matcher.capture(tag) else { return TagVersion::NoMatch };
         // Before the version: a tag that is no version may be excluded to end its warning.
-        if exclude.contains(tag) {
+        if exclude.binary_search_by(|excluded| excluded.as_str().cmp(tag)).is_ok() {
             return TagVersion::Excluded;
         }
         let version: Version = match format!("{captured}-{peios_revision}").parse() {

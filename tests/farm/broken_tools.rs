@@ -210,7 +210,7 @@ fn git_lists_without_end_costs_only_its_upstream() {
     let mut daemon = farm.daemon();
     daemon.wait_event("build + publish complete", PATIENCE);
     let failed = daemon.wait_event("poll failed", PATIENCE);
-    assert_eq!(failed["error"], "git ls-remote wrote more than 16777216 bytes to its standard output");
+    assert_eq!(failed["error"], "git ls-remote wrote more than 37748736 bytes to its standard output");
     let peak = status_number(daemon.pid(), "VmHWM");
     assert!(peak < MEMORY + 16 * 1024, "{peak} KiB");
 }

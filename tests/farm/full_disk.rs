@@ -124,10 +124,12 @@ fn disk_full_before_packages_are_saved_fails_that_build() {
         ("before", "git* fetch *"),
         ("before", "git* read-tree *"),
         ("before", "peipkg-build build *"),
-        ("after", "peipkg-build build *"),
+        // The manager asks when the packages are there, and then writes their provenance.
+        ("after", "peipkg-build --version"),
     ] {
         let seen = fill(when, pattern, FILLS, false);
-        assert!(seen.second.stdout.starts_with("status 0\n") && seen.second.stdout.contains("\nkept:\n"));
+        let out = &seen.second.stdout;
+        assert!(out.starts_with("status 0\n") && out.contains("\nkept:\n"), "{when} {pattern}\n{out}");
         let (failed, complete) = (seen.count("build failed"), seen.count("build + publish complete"));
         // A failed build may free room for the next.
         assert!(failed.0 >= 1 && failed.1 == 0, "{when} {pattern}: {failed:?}");

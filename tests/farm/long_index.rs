@@ -234,7 +234,10 @@ fn seen_of_the_journal(farm: &Farm, repo: &GitRepo, mount: &str) -> String {
     let output =
         run("cp filled/index/* state/repo/index && sync -f state\n\"$@\" 2>first.log\n\"$@\" || exit
 ls state\npeipkg-repo verify --repo state/repo --mode metadata >&2");
-    assert_eq!(output.stdout, "lock\nlogs\npublish\nrepo\nsources\nstage\ntool-lock\n", "{output}");
+    assert_eq!(
+        output.stdout, "lock\nlogs\npublish\npublished-commits\nrepo\nsources\nstage\ntool-lock\n",
+        "{output}"
+    );
     output.event("publish was cut short, repository restored");
     assert_eq!(output.event("build + publish complete")["recipe"], "tool", "{output}");
     assert!(output.events("starting build").is_empty(), "{output}");

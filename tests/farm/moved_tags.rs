@@ -260,6 +260,7 @@ fn commits_lost_are_those_of_the_provenance_beside_the_packages() {
     sweep(&farm, 3);
     let (other, third) = ("1".repeat(40), commit("v3"));
     write_provenance(&farm, "1-1", "1-1", "provenance.json", &other);
+    fs::remove_file(farm.repo_dir().join("p/tool/2-1/provenance.json")).unwrap();
     write_provenance(&farm, "2-1", "2-1", "tool_2-1_noarch.peipkg.provenance.json", &other);
     // The provenance of other bytes says nothing of these.
     write_provenance(&farm, "3-1", "2-1", "provenance.json", &other);

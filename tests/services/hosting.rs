@@ -115,7 +115,7 @@ fn upload_with_the_wrapper_sets_cache_headers_packages_first() {
         sent.sort();
         sent
     };
-    let new = ["files.json", "manifest.json", "tool_1.1-1_noarch.peipkg"];
+    let new = ["files.json", "manifest.json", "provenance.json", "tool_1.1-1_noarch.peipkg"];
     assert_eq!(sent(&requests), new.map(|name| format!("p/tool/1.1-1/{name}")));
     let old = |request: &&Request| {
         request.method == "HEAD" && request.key.starts_with("p/") && !request.key.contains("1.1-1")

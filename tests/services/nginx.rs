@@ -246,7 +246,7 @@ fn nginx_serves_the_repository_with_cache_headers() {
         };
         assert_eq!(answer.fields("content-type"), [kind], "{path}");
     }
-    assert!(for_ever >= 2 && sidecars == 2 && served.len() >= for_ever + 12, "{served:?}");
+    assert!(for_ever >= 2 && sidecars == 3 && served.len() >= for_ever + 12, "{served:?}");
     // A conditional request for a later state.
     let then = repo.join("repo.json").display().to_string();
     site.curl("/repo.json", &["--time-cond", &then, "--header", "If-None-Match: *"]).assert_status(200);

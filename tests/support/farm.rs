@@ -335,11 +335,11 @@ impl Farm {
     }
 
     /// Verifies the repository, metadata and packages, with `peipkg-repo`; fails the test if it
-    /// does not verify.
+    /// does not verify. Returns the summary.
     #[track_caller]
-    pub fn assert_verifies(&self) {
+    pub fn assert_verifies(&self) -> String {
         let mut command = Command::new(&Tools::get().repo);
-        run(command.args(["verify", "--mode", "both", "--repo"]).arg(self.repo_dir()));
+        run(command.args(["verify", "--mode", "both", "--repo"]).arg(self.repo_dir()))
     }
 }
 

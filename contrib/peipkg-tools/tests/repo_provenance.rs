@@ -163,7 +163,11 @@ fn provenance_counts_after_its_key_has_expired_but_not_if_it_is_revoked() {
     fs::write(farm.repo().join(format!("keys/{fingerprint}.pub")), key.verifying_key().as_bytes()).unwrap();
     let path = package(&farm.repo(), "aa", "1-1");
     fs::write(path.with_file_name("provenance.json"), provenance(&[&path], [9; 32])).unwrap();
-    for (status, is_good) in [("active", true), ("transitioning", true), ("revoked", false)] {
+    let (counts, counts_apart) =
+        ("2 with verified provenance", "1 with verified provenance, 1 with provenance by a revoked key");
+    for (status, expected) in
+        [("active", counts), ("transitioning", counts), ("revoked", counts_apart), ("unlisted", "")]
+    {
         let mut descriptor = json_file(&farm.repo().join("repo.json"));
         let keys = descriptor["repo"]["signing"]["keys"].as_array_mut().unwrap();
         keys.retain(|key| key["fingerprint"] != fingerprint.as_str());
@@ -172,15 +176,19 @@ fn provenance_counts_after_its_key_has_expired_but_not_if_it_is_revoked() {
         if status == "transitioning" {
             listed["valid_until"] = "2020-01-01T00:00:00Z".into();
         }
-        keys.push(listed);
+        if status != "unlisted" {
+            keys.push(listed);
+        }
         keys.sort_by_key(|key| key["fingerprint"].as_str().unwrap().to_owned());
         fs::write(farm.repo().join("repo.json"), format!("{descriptor}\n")).unwrap();
         // Its signature is not valid now: look at the packages only.
         let output = farm.run(&["verify", "--repo", "REPO", "--mode", "hashes"]);
-        check(
-            &output,
-            i32::from(!is_good),
-            if is_good { "" } else { "is not signed by a key of the repository" },
-        );
+        if expected.is_empty() {
+            check(&output, 1, "is not signed by a key of the repository");
+        } else {
+            check(&output, 0, "");
+            let summary = String::from_utf8_lossy(&output.stdout);
+            assert!(summary.ends_with(&format!(" hashed, {expected}\n")), "{status}: {summary}");
+        }
     }
 }

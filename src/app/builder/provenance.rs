@@ -125,7 +125,7 @@ impl Builder {
 
     /// Returns the first line that a program answers to `--version`, or nothing if it does not answer.
     pub(in crate::app) fn version_of(&self, program: &Path) -> String {
-        let program = Program::new(program).arg("--version").deadline(Some(VERSION_DEADLINE));
+        let program = Program::new(program).arg("--version").supervised().deadline(Some(VERSION_DEADLINE));
         let answer = program.capture_stdout(MAX_VERSION * 4).run(&self.interrupt);
         let answer = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let answer = answer.unwrap_or_default();

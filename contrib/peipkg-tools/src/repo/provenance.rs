@@ -4,16 +4,42 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use peipkg_format::dsse::MAX_ENVELOPE;
-use peipkg_format::provenance::Statement;
+use peipkg_format::dsse::{EnvelopeError, MAX_ENVELOPE};
+use peipkg_format::provenance::{ProvenanceError, Statement};
 use peipkg_format::sidecars::{self as names, Place};
 
-use super::descriptor::KeySet;
+use super::descriptor::{Descriptor, KeySet};
 use super::error::RepoError;
 use super::files;
 
+/// The keys that may have signed provenance. Those whose time has expired count: they signed before.
+pub(super) struct Keys {
+    listed: KeySet,
+    unrevoked: KeySet,
+}
+
+impl Keys {
+    /// Reads the keys that the repository at `root` lists.
+    pub(super) fn read(descriptor: &Descriptor, root: &Path) -> Self {
+        let (listed, unrevoked) =
+            (KeySet::read_listed(descriptor, root), KeySet::read_unrevoked(descriptor, root));
+        Self { listed, unrevoked }
+    }
+}
+
+/// What is beside a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No provenance.
+    Nothing,
+    /// Its provenance, which proves nothing, because only revoked keys signed it.
+    Revoked,
+    /// Its provenance.
+    Verified,
+}
+
 /// Checks the provenance of the package file `package` below `root`: one of `keys` signed it, and it is about
-/// the package `name` with this SHA-256. Returns whether there is one.
+/// the package `name` with this SHA-256.
 ///
 /// # Errors
 /// When the file beside the package is not its provenance.
@@ -22,36 +48,40 @@ pub(super) fn check(
     package: &Path,
     name: &str,
     sha256: &str,
-    keys: &KeySet,
-) -> Result<bool, RepoError> {
+    keys: &Keys,
+) -> Result<Found, RepoError> {
     let own = names::provenance(package, Place::Shared);
     let is_there = |path: &Path| {
         fs::symlink_metadata(path).map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true)
     };
     if is_there(&own) {
-        return check_file(&own, name, sha256, keys).map(|()| true);
+        return check_file(&own, name, sha256, keys);
     }
     let alone = names::provenance(package, Place::Alone);
     let relative = package.strip_prefix(root).unwrap_or(package);
     // At the root, a file of this name may be anybody's.
     if !names::may_be_alone(relative) || !is_there(&alone) {
-        return Ok(false);
+        return Ok(Found::Nothing);
     }
     match check_file(&alone, name, sha256, keys) {
-        Ok(()) => Ok(true),
+        Ok(found) => Ok(found),
         // It is of another package that was alone here.
-        Err(_) if is_shared(package, relative) => Ok(false),
+        Err(_) if is_shared(package, relative) => Ok(Found::Nothing),
         Err(problem) => Err(problem),
     }
 }
 
-fn check_file(path: &Path, name: &str, sha256: &str, keys: &KeySet) -> Result<(), RepoError> {
+fn check_file(path: &Path, name: &str, sha256: &str, keys: &Keys) -> Result<Found, RepoError> {
     let bytes = files::read(path, MAX_ENVELOPE)?;
-    let is_signed = |message: &[u8], signature: &[u8]| keys.has_signed(message, signature);
-    let statement = Statement::read(&bytes, &is_signed);
+    let read =
+        |keys: &KeySet| Statement::read(&bytes, &|message, signature| keys.has_signed(message, signature));
+    let (statement, found) = match read(&keys.unrevoked) {
+        Err(ProvenanceError::Envelope(EnvelopeError::NotSigned)) => (read(&keys.listed), Found::Revoked),
+        other => (other, Found::Verified),
+    };
     let statement = statement.map_err(|error| RepoError::invalid(path, error.to_string()))?;
     if statement.is_about(name, sha256) {
-        return Ok(());
+        return Ok(found);
     }
     Err(RepoError::invalid(path, format!("is not about {name} with the SHA-256 {sha256}")))
 }

@@ -18,6 +18,7 @@ use super::full_entry::FullEntry;
 use super::generation::{self, Signed};
 use super::index::{IndexKind, MAX_INDEX};
 use super::index_stream::{Head, IndexStream};
+use super::provenance::Found;
 use super::{MOVING, both_indexes, files, provenance, store};
 use crate::digest::{Digest, hex, sha256};
 use crate::signature::MAX_ENVELOPE;
@@ -58,6 +59,8 @@ pub struct Report {
     elsewhere: usize,
     /// Packages whose provenance is theirs.
     attested: usize,
+    /// Packages whose provenance only a revoked key signed.
+    attested_by_revoked: usize,
 }
 
 impl Report {
@@ -71,8 +74,9 @@ impl Report {
         let (hashed, elsewhere) =
             (some(self.hashed, "package files hashed"), some(self.elsewhere, "stored elsewhere"));
         let attested = some(self.attested, "with verified provenance");
+        let by_revoked = some(self.attested_by_revoked, "with provenance by a revoked key");
         format!(
-            "ok: {all} packages, {active} of them current, index_version {}{hashed}{elsewhere}{attested}\n",
+            "ok: {all} packages, {active} of them current, index_version {}{hashed}{elsewhere}{attested}{by_revoked}\n",
             self.index_version
         )
     }
@@ -130,8 +134,7 @@ struct Archive {
     document: Document,
     digest: Digest,
     repo: String,
-    /// The keys whose provenance counts.
-    keys: KeySet,
+    keys: provenance::Keys,
 }
 
 /// Checks the documents. Returns the archive index if both indexes can be read.
@@ -170,7 +173,7 @@ fn audit(request: &Request) -> (Report, Option<Archive>) {
             report.issues = both.differences;
         }
     }
-    let keys = KeySet::read_unrevoked(&descriptor, root);
+    let keys = provenance::Keys::read(&descriptor, root);
     (report, Some(Archive { document: archive, digest, repo: descriptor.repo.name, keys }))
 }
 
@@ -263,7 +266,9 @@ fn check_packages(report: &mut Report, request: &Request, archive: &Archive) {
         }
         let directory = request.all_packages.as_ref().unwrap_or(&request.repo);
         match provenance::check(directory, &path, &entry.file_name(), &computed, &archive.keys) {
-            Ok(found) => report.attested += usize::from(found),
+            Ok(Found::Verified) => report.attested += 1,
+            Ok(Found::Revoked) => report.attested_by_revoked += 1,
+            Ok(Found::Nothing) => {}
             Err(problem) => report.issue(problem),
         }
     };
