@@ -178,6 +178,7 @@ fn damaged_index_is_shown_until_it_is_whole() {
     fs::write(&index, &whole).unwrap();
     reload(&mut daemon);
     wait_warnings(addr, &[]);
+    daemon.wait_event("dedup check succeeded", PATIENCE);
     // What is published was found again: nothing waits.
     let newest =
         || status(addr)["polls"]["app"]["newest_published"] == "1-1" && status(addr)["queue_length"] == 0;
