@@ -218,9 +218,12 @@ fn states_that_last_have_an_end_a_place_on_the_page_and_a_metric() {
     }
 }
 
-/// The advice of the page is for events that last.
 #[test]
-fn advice_of_the_page_is_about_warnings() {
+fn advice_of_the_page_and_sample_alerts_are_about_warnings() {
+    for alert in read("contrib/prometheus/peipkg-manager.rules.yml").split("event=\"").skip(1) {
+        let event = alert.split('"').next().unwrap();
+        assert!(warned().contains(event), "there is no warning {event:?}");
+    }
     let source = fs::read_to_string("src/http/page/sections.rs").unwrap();
     let advice = source.split("fn advice(").nth(1).unwrap().split("_ => ").next().unwrap();
     let events: Vec<&str> =
