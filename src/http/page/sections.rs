@@ -277,11 +277,15 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
         if recipes.len() > NAMED {
             html.text(format_args!(" and {} more", recipes.len() - NAMED));
         }
-        html.markup(" <span class=d>").excerpt(error);
+        html.markup("<p class=d>");
+        let mut urls = recipes.iter().filter_map(|(recipe, _)| status.unlisted.get(*recipe));
+        if let Some(url) = urls.next() {
+            html.excerpt(url).markup(if urls.all(|other| other == url) { ": " } else { " and others: " });
+        }
+        html.excerpt(error);
         if let Some(next) = recipes.first().and_then(|(_, poll)| poll.next_poll) {
             html.markup("; next poll ").text(Ago(next, now));
         }
-        html.markup("</span>");
     });
     html.markup("</ul>");
 }

@@ -60,6 +60,7 @@ fn of_recipes(recipes: Vec<Arc<str>>, text: &str) -> Status {
         warnings_length: recipes.len(),
         warnings_by_event: [("tag skipped", recipes.len())].into(),
         held_recipes: recipes.iter().cloned().collect(),
+        unlisted: recipes.iter().map(|id| (id.clone(), text.into())).collect(),
         held: recipes.iter().map(held).collect(),
         held_length: recipes.len(),
         queue: recipes.iter().map(queued).collect(),
@@ -207,6 +208,39 @@ fn warnings_of_one_event_hide_no_other() {
     assert!(events.map(|event| section.find(event).expect(event)).is_sorted(), "{section}");
     assert!(section.contains("and 9999 more") && section.contains("and 197 more"), "{section}");
     assert!(page.contains("<strong class=f>Nothing can be published"), "{page}");
+}
+
+#[test]
+fn upstreams_not_listed_are_named() {
+    let mut status = broken(3, "");
+    let url = |place: usize| format!("https://h{place}.example/<x>.git").into();
+    status.unlisted =
+        status.recipes.iter().zip([url(1), url(1), url(2)]).map(|(id, url)| (id.clone(), url)).collect();
+    for (poll, error) in status.polls.values_mut().zip(["one", "one", "two"]) {
+        poll.error = Some(error.into());
+    }
+    let section = |status: &Status| {
+        page(status, "")
+            .split("<h2>Upstreams not listed</h2>")
+            .nth(1)
+            .unwrap()
+            .split("</ul>")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let found = section(&status);
+    assert!(
+        found.contains(
+            "recipe00000, recipe00001<p class=d>https://h1.example/&lt;x&gt;.git: one; next poll in "
+        ),
+        "{found}"
+    );
+    assert!(found.contains("recipe00002<p class=d>https://h2.example/&lt;x&gt;.git: two; "), "{found}");
+    for poll in status.polls.values_mut() {
+        poll.error = Some("three".into());
+    }
+    assert!(section(&status).contains("https://h1.example/&lt;x&gt;.git and others: three; "));
 }
 
 #[test]
