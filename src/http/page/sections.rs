@@ -121,7 +121,10 @@ pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
         LINE,
         |html, (recipe, (version, failure, versions))| {
             html.markup("<article class=b><h3>").text(recipe).markup(" ").text(shortened(version, VERSION));
-            html.markup("</h3><p>").excerpt(&failure.last_error).markup("<p class=d>");
+            // The log has what the programs around the cause said.
+            let error = failure.last_error.rsplit_once("; before that: ").filter(|_| failure.log.is_some());
+            let error = error.map_or(&*failure.last_error, |(_, cause)| cause);
+            html.markup("</h3><p>").excerpt(error).markup("<p class=d>");
             let Failure { failures, next_retry, stage, .. } = failure;
             html.text(stage).markup(" failed").text(Times(*failures));
             if next_retry.seconds() <= now.seconds() {

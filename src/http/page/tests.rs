@@ -160,8 +160,8 @@ fn each_failing_recipe_is_shown_once_the_latest_first() {
         failures: 1,
         next_retry: at(60),
         stage: "build",
-        last_error: format!("error {minutes}"),
-        log: None,
+        last_error: format!("tool: failed; before that: error {minutes}"),
+        log: Some("/log".into()),
         log_tail: vec!["== git fetch".to_owned(), format!("log {minutes}")],
         failed_at: Duration::from_mins(minutes),
     };
@@ -175,6 +175,7 @@ fn each_failing_recipe_is_shown_once_the_latest_first() {
     assert_eq!(headings, ["Upload", "zzz 3-1", "aaa 0.29-1", "mmm 1-1", "bbb 1-1"]);
     assert!(page.contains("error 39") && page.contains("and 29 other failed versions"), "{page}");
     assert!(page.contains("33 versions failed"), "{page}");
+    assert!(!page.contains("tool: failed"), "the cause is enough: {page}");
     let logs: Vec<&str> =
         page.split("<pre>").skip(1).map(|rest| rest.split("</pre>").next().unwrap()).collect();
     assert_eq!(logs, ["log 50\n", "log 39\n", "log 2\n"], "only the first ones show their logs");
