@@ -276,7 +276,7 @@ impl Farm {
         let mut unlisted = BTreeMap::new();
         for watchers in self.upstreams() {
             let state = self.schedule.state(&watchers[0].0);
-            if !state.and_then(|state| state.last).is_some_and(|(_, result)| result.is_err()) {
+            if state.and_then(|state| state.last).is_none_or(|(_, result)| result.is_ok()) {
                 continue;
             }
             let url: Arc<str> = watchers[0].0.to_string().into();
