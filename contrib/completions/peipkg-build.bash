@@ -9,7 +9,7 @@ _peipkg_build() {
     esac
     COMPREPLY=()
     case $command$flag in
-        *--recipe | *--sign-key | *--in | *--key | *--manifest | *--first | *--second | pack--out)
+        *--recipe | *--sign-key | *--in | *--key | *--manifest | pack--out)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -25,13 +25,12 @@ _peipkg_build() {
     esac
     local words=
     case $COMP_CWORD-$command in
-        1-*) words='build check binary-sign pack compare help --help --version' ;;
+        1-*) words='build check binary-sign pack help --help --version' ;;
         *-build) words='--recipe --source --version --source-ref --farm-id --timestamp --out --sign-key --build-env --binary-sign-key --help' ;;
         *-check) words='--recipe --help' ;;
         *-binary-sign) words='--in --key --help' ;;
         *-pack) words='--manifest --staged --out --sign-key --help' ;;
-        *-compare) words='--first --second --help' ;;
-        2-help) words='build check binary-sign pack compare' ;;
+        2-help) words='build check binary-sign pack' ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

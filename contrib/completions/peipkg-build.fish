@@ -5,9 +5,8 @@ complete -c peipkg-build -n __fish_use_subcommand -a build -d 'runs a recipe\'s 
 complete -c peipkg-build -n __fish_use_subcommand -a check -d 'prints each problem of a recipe that shows without a build, as FILE:LINE: message'
 complete -c peipkg-build -n __fish_use_subcommand -a binary-sign -d 'signs an ELF file in place'
 complete -c peipkg-build -n __fish_use_subcommand -a pack -d 'writes one package from a finished manifest and a staged tree'
-complete -c peipkg-build -n __fish_use_subcommand -a compare -d 'says whether two packages are equal, and which members differ first'
 complete -c peipkg-build -n __fish_use_subcommand -a help -d 'print this text'
-complete -c peipkg-build -n '__fish_seen_subcommand_from help' -a 'build check binary-sign pack compare'
+complete -c peipkg-build -n '__fish_seen_subcommand_from help' -a 'build check binary-sign pack'
 complete -c peipkg-build -s h -l help -d 'print this text'
 complete -c peipkg-build -n __fish_use_subcommand -s V -l version -d 'print the version'
 
@@ -31,6 +30,3 @@ complete -c peipkg-build -n '__fish_seen_subcommand_from pack' -l manifest -r -F
 complete -c peipkg-build -n '__fish_seen_subcommand_from pack' -l staged -x -a '(__fish_complete_directories)' -d 'the package\'s files'
 complete -c peipkg-build -n '__fish_seen_subcommand_from pack' -l out -r -F -d 'the package to write'
 complete -c peipkg-build -n '__fish_seen_subcommand_from pack' -l sign-key -r -F -d 'Ed25519 private key: PEM PKCS#8, or the raw seed of 32 bytes; without it, packages are unsigned'
-
-complete -c peipkg-build -n '__fish_seen_subcommand_from compare' -l first -r -F -d 'a package'
-complete -c peipkg-build -n '__fish_seen_subcommand_from compare' -l second -r -F -d 'another package'

@@ -9,7 +9,7 @@ _peipkg_repo() {
     esac
     COMPREPLY=()
     case $command$flag in
-        *--sign-key | *--add)
+        *--sign-key | *--add | *--first | *--second)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
@@ -29,12 +29,13 @@ _peipkg_repo() {
     esac
     local words=
     case $COMP_CWORD-$command in
-        1-*) words='init publish verify keys help --help --version' ;;
+        1-*) words='init publish verify keys compare help --help --version' ;;
         *-init) words='--name --description --sign-key --timestamp --out --no-site --help' ;;
         *-publish) words='--in --new --rebuild --all-packages-dir --sign-key --timestamp --out --package-url-template --no-site --help' ;;
         *-verify) words='--repo --mode --all-packages-dir --help' ;;
         *-keys) words='--repo --sign-key --add --retire --until --revoke --no-site --help' ;;
-        2-help) words='init publish verify keys' ;;
+        *-compare) words='--first --second --help' ;;
+        2-help) words='init publish verify keys compare' ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

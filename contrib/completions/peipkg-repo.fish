@@ -5,8 +5,9 @@ complete -c peipkg-repo -n __fish_use_subcommand -a init -d 'creates an empty re
 complete -c peipkg-repo -n __fish_use_subcommand -a publish -d 'adds packages, all or none, and signs the new indexes; a key of the repository must have signed each package'
 complete -c peipkg-repo -n __fish_use_subcommand -a verify -d 'reports every issue of a repository; changes nothing'
 complete -c peipkg-repo -n __fish_use_subcommand -a keys -d 'lists the keys of a repository; with --sign-key, changes them and signs repo.json'
+complete -c peipkg-repo -n __fish_use_subcommand -a compare -d 'says whether two packages are equal, and which members differ first'
 complete -c peipkg-repo -n __fish_use_subcommand -a help -d 'print this text'
-complete -c peipkg-repo -n '__fish_seen_subcommand_from help' -a 'init publish verify keys'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from help' -a 'init publish verify keys compare'
 complete -c peipkg-repo -s h -l help -d 'print this text'
 complete -c peipkg-repo -n __fish_use_subcommand -s V -l version -d 'print the version'
 
@@ -38,3 +39,6 @@ complete -c peipkg-repo -n '__fish_seen_subcommand_from keys' -l retire -x -d 'm
 complete -c peipkg-repo -n '__fish_seen_subcommand_from keys' -l until -x -d 'RFC 3339 in UTC, such as 2026-05-01T12:00:00Z; for --retire'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from keys' -l revoke -x -d 'revokes this key for good: its signatures count no more'
 complete -c peipkg-repo -n '__fish_seen_subcommand_from keys' -l no-site -d 'leaves out the browse site: index.html, feed.xml and assets/'
+
+complete -c peipkg-repo -n '__fish_seen_subcommand_from compare' -l first -r -F -d 'a package'
+complete -c peipkg-repo -n '__fish_seen_subcommand_from compare' -l second -r -F -d 'another package'

@@ -1,5 +1,5 @@
-//! Compares two packages, and says where they differ. `peipkg-build` knows the members of a package;
-//! of the official one, which has no `compare`, only the bytes of the files are compared.
+//! Compares two packages, and says where they differ. `peipkg-repo` knows the members of a package;
+//! with the official one, which has no `compare`, only the bytes of the files are compared.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::state::durable::{FileError, at};
 const DEADLINE: Duration = Duration::from_hours(1);
 
 /// The part of the help text by which a tool is known to have the command.
-const USAGE: &str = "peipkg-build compare --first ";
+const USAGE: &str = "peipkg-repo compare --first ";
 
 /// How two packages compare.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum ComparisonError {
     Tool(#[from] ProcessError),
 }
 
-/// Compares the packages in two files. Asks `peipkg-build` at `tool` only if they are not equal.
+/// Compares the packages in two files. Asks `peipkg-repo` at `tool` only if they are not equal.
 ///
 /// # Errors
 /// If a file cannot be read, or the tool cannot be run.
@@ -50,7 +50,7 @@ pub(super) fn compare(
         return Ok(Comparison::Same);
     };
     let of_bytes = |reason: &dyn Display| {
-        let line = format!("the files differ at {bytes}; this peipkg-build compares no members{reason}");
+        let line = format!("the files differ at {bytes}; this peipkg-repo compares no members{reason}");
         Ok(Comparison::Different(vec![line]))
     };
     match has_command(tool, "compare", USAGE, interrupt) {

@@ -159,6 +159,7 @@ impl Loop {
                 git: tools.git.clone(),
                 versions: RefCell::default(),
                 peipkg_build: tools.peipkg_build.clone(),
+                peipkg_repo: tools.peipkg_repo.clone(),
                 faketime: tools.faketime.clone(),
                 verifiers: verifiers.clone(),
                 public_keys: public_keys.clone(),

@@ -70,17 +70,12 @@ impl Tools {
         look_for(environment::variable("PATH").as_deref(), "git", "list upstreams")
     }
 
-    /// Looks for git and `peipkg-build`, the only programs that a build needs.
+    /// Looks for the programs that every farm needs.
     ///
     /// # Errors
     /// Every missing program.
-    pub(super) fn find_to_build() -> Result<(PathBuf, PathBuf), Vec<MissingTool>> {
-        let path = environment::variable("PATH");
-        let find = |program, purpose| look_for(path.as_deref(), program, purpose);
-        match (find("git", "fetch upstreams"), find("peipkg-build", "build packages")) {
-            (Ok(git), Ok(peipkg_build)) => Ok((git, peipkg_build)),
-            (git, peipkg_build) => Err(git.err().into_iter().chain(peipkg_build.err()).collect()),
-        }
+    pub(super) fn find_needed() -> Result<Self, Vec<MissingTool>> {
+        Self::find_in(environment::variable("PATH").as_deref(), false, None)
     }
 
     /// Looks for the programs that verify signatures. Only recipes with signers need them.

@@ -213,7 +213,7 @@ fn another_key_makes_the_same_content() {
         output.stdout.contains("reason=\"the same but for the signature: the first is by key "),
         "{output}"
     );
-    farm.write_program("peipkg-build", "#!/bin/sh\n[ \"$1\" = build ] || exit 2\nexec {real} \"$@\"\n");
+    farm.write_program("peipkg-repo", "#!/bin/sh\n[ \"$1\" != compare ] || exit 2\nexec {real} \"$@\"\n");
     let output = rebuild(&farm, "tool@1.0-1", 1);
     assert!(output.stdout.contains("the files differ at byte "), "{output}");
     fs::remove_file(farm.key_path()).unwrap();

@@ -186,14 +186,14 @@ fn tool_without_compare_compares_the_files() {
     let farm = Farm::builder()
         .with(&making(&repo.file_url(), "pwd >\"$made\""))
         .config_extra(REPRODUCE)
-        .program("peipkg-build", "#!/bin/sh\n[ \"$1\" = build ] || { echo \"unknown command $1\" >&2; exit 2; }\nexec {real} \"$@\"\n")
+        .program("peipkg-repo", "#!/bin/sh\n[ \"$1\" != compare ] || { echo \"unknown command $1\" >&2; exit 2; }\nexec {real} \"$@\"\n")
         .build();
     let error = farm.once().event("build failed")["error"].clone();
     assert!(
         error.contains("tool_1.0-1_noarch.peipkg comes out different: the files differ at byte "),
         "{error}"
     );
-    assert!(error.contains("this peipkg-build compares no members"), "{error}");
+    assert!(error.contains("this peipkg-repo compares no members"), "{error}");
     farm.assert_published(&[]);
 }
 

@@ -147,7 +147,7 @@ pub fn fingerprint(key: &VerifyingKey) -> String {
 #[error("{path}: {source}", path = .path.display())]
 pub struct KeyFileError {
     path: PathBuf,
-    source: KeyError,
+    pub(crate) source: KeyError,
 }
 
 /// Reads the private key at `path`.

@@ -37,8 +37,8 @@ fn command_lines_wrong_are_refused() {
         ["publish", "--in=repo", "--out=repo", "--sign-key=key", "--timestamp=2026-05-01T12:00:00Z"];
     let publish = |more: &[&'static str]| [&publish[..], more].concat();
     let cases: [(&[&str], i32, &str); 20] = [
-        (&[], 2, "no command given, expected init, publish, verify or keys"),
-        (&["prune"], 2, "unknown command \"prune\", expected init, publish, verify or keys"),
+        (&[], 2, "no command given, expected init, publish, verify, keys or compare"),
+        (&["prune"], 2, "unknown command \"prune\", expected init, publish, verify, keys or compare"),
         (&["--quiet"], 2, "unknown flag --quiet"),
         (&["verify", "--repo"], 2, "--repo needs a value: --repo DIR"),
         (&["verify", "--repo", "REPO", "extra"], 2, "unexpected argument \"extra\""),

@@ -154,7 +154,11 @@ fn wrong_arguments_change_nothing() {
         (&["--sign-key", "KEY", "--revoke", &old], 1, "is not an active key after this change"),
         (&["--sign-key", "new-key"], 1, "is not an active key after this change"),
         (&["--sign-key", "KEY", "--add", "rsa.pub"], 1, "holds no Ed25519 public key"),
-        (&["--sign-key", "KEY", "--add", "long"], 1, "found 33 bytes"),
+        (
+            &["--sign-key", "KEY", "--add", "long"],
+            1,
+            "found 33 bytes, expected PEM PKCS#8 or a raw seed of 32 bytes; or a public key in PEM",
+        ),
         (&["--sign-key", "KEY", "--add", "gone"], 1, "gone: cannot read the file"),
     ] {
         check(&keys(&farm, arguments), status, expected);

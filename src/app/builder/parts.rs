@@ -34,6 +34,8 @@ pub(in crate::app) struct Builder {
     pub peipkg_build: PathBuf,
     /// The programs that verify signatures.
     pub verifiers: Arc<Verifiers>,
+    /// The path of `peipkg-repo`, which compares packages.
+    pub peipkg_repo: PathBuf,
     /// The path of `faketime`, if the machine has it.
     pub faketime: Option<PathBuf>,
     /// The public keys that grants inject.

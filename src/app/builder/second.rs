@@ -129,7 +129,7 @@ impl Builder {
         for package in &job.recipe.packages {
             let name = package.file_name(&job.candidate.version);
             let (a, b) = (first.join(&name), second.join(&name));
-            let mut lines = match compare(&self.peipkg_build, &a, &b, &self.interrupt)? {
+            let mut lines = match compare(&self.peipkg_repo, &a, &b, &self.interrupt)? {
                 Comparison::Same => continue,
                 Comparison::SameContent(remark) => vec![remark],
                 Comparison::Different(lines) => lines,

@@ -67,7 +67,7 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
             }
         }
     })?;
-    let (git, peipkg_build) = Tools::find_to_build().map_err(Error::Tools)?;
+    let Tools { git, peipkg_build, peipkg_repo, .. } = Tools::find_needed().map_err(Error::Tools)?;
     let key = JobKey { recipe: id.into(), version };
     let failed = |reason: String| Error::Rebuild(key.clone(), reason);
     let (recipe, upstream) = recipe(&config, id, &failed)?;
@@ -109,6 +109,7 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
         work_users: Arc::new(WorkUsers::new([state.sources(), state.stage()])),
         git: git_program,
         peipkg_build: peipkg_build.clone(),
+        peipkg_repo: peipkg_repo.clone(),
         faketime: None,
         versions: RefCell::default(),
         public_keys,
@@ -137,7 +138,7 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
     }
     for (package, published) in recipe.packages.iter().zip(published) {
         let name = package.file_name(&key.version);
-        let verdict = verdict(&peipkg_build, &built.out.join("packages").join(&name), published, &interrupt);
+        let verdict = verdict(&peipkg_repo, &built.out.join("packages").join(&name), published, &interrupt);
         report.add(name, verdict.map_err(failed)?);
     }
     if !report.is_same() && !used.is_empty() {

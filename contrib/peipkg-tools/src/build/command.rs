@@ -1,6 +1,6 @@
 //! The command line of `peipkg-build`: the table of its commands and flags.
 
-use super::{PROGRAM, binary_sign, build, check, compare, pack, request};
+use super::{PROGRAM, binary_sign, build, check, pack, request};
 use crate::cli::table::{Command, Flag, Missing, Tool};
 
 /// The program's commands and flags.
@@ -63,16 +63,6 @@ pub static TOOL: Tool = Tool {
             ],
             missing: Missing::IsFailure,
             run: |options| pack::pack(&pack::Request::parse(options)?),
-        },
-        Command {
-            name: "compare",
-            about: "says whether two packages are equal, and which members differ first",
-            flags: &[
-                Flag::file("--first", "FILE", "a package").required(),
-                Flag::file("--second", "FILE", "another package").required(),
-            ],
-            missing: Missing::IsUsage,
-            run: |options| compare(&options.path("--first")?, &options.path("--second")?),
         },
     ],
 };

@@ -35,7 +35,6 @@ use crate::cli::{Failure, note};
 use crate::detached_signature::{self, is_elf};
 use crate::manifest::mentions::Mentions;
 use crate::manifest::{Build, Manifest, SCHEMA_VERSION, rules};
-use crate::package_reader::{self, Comparison};
 use crate::package_writer::{Content, Entry, Package, PendingFile};
 use crate::payload::{check_destination, check_target};
 use crate::signature::load_key;
@@ -96,19 +95,6 @@ pub fn check(recipe: &Path) -> Result<String, Failure> {
     let build = Build { timestamp, farm_id: String::new(), source_ref: String::new(), source_package: None };
     read_recipe(recipe, &version, &build).map_err(Failure::Findings)?;
     Ok(String::new())
-}
-
-/// Runs `peipkg-build compare`. Like cmp(1), exits with 1 if the packages differ and with 2 if a file
-/// cannot be read. Prints a line if they differ only in what is not signed.
-pub fn compare(first: &Path, second: &Path) -> Result<String, Failure> {
-    let unreadable = |path: &Path, error| Failure::Usage(format!("{}: {error}", path.display()));
-    let open = |path| regular_file::open(path).map_err(|error| unreadable(path, error));
-    match package_reader::compare(open(first)?, open(second)?) {
-        Ok(Comparison::Same(remark)) if remark.is_empty() => Ok(remark),
-        Ok(Comparison::Same(remark)) => Ok(remark + "\n"),
-        Ok(Comparison::Different(lines)) => Err(Failure::Different(lines)),
-        Err(error) => Err(unreadable(first, error)),
-    }
 }
 
 /// Renames complete packages into place, and returns their absolute paths, one a line.

@@ -1,7 +1,12 @@
 //! The command line of `peipkg-repo`: turns arguments into requests, and results into text.
 
+use std::path::Path;
+
+use peipkg_format::regular_file;
+
 use crate::cli::table::{Command, Flag, Missing, Tool};
 use crate::cli::{Failure, Options};
+use crate::package_reader::{self, Comparison};
 use crate::timestamp::Timestamp;
 
 use super::error::RepoError;
@@ -114,6 +119,16 @@ pub static TOOL: Tool = Tool {
             ],
             missing: Missing::IsUsage,
             run: run_keys,
+        },
+        Command {
+            name: "compare",
+            about: "says whether two packages are equal, and which members differ first",
+            flags: &[
+                Flag::file("--first", "FILE", "a package").required(),
+                Flag::file("--second", "FILE", "another package").required(),
+            ],
+            missing: Missing::IsUsage,
+            run: |options| run_compare(&options.path("--first")?, &options.path("--second")?),
         },
     ],
 };
@@ -234,4 +249,17 @@ fn run_keys(options: &Options) -> Result<String, Failure> {
     };
     let request = keys::Request { repo: options.path("--repo")?, change, site: !options.switch("--no-site") };
     keys::run(&request).map_err(RepoError::into_failure)
+}
+
+/// Like cmp(1), exits with 1 if the packages differ and with 2 if a file cannot be read. Prints a line if
+/// they differ only in what is not signed.
+fn run_compare(first: &Path, second: &Path) -> Result<String, Failure> {
+    let unreadable = |path: &Path, error| Failure::Usage(format!("{}: {error}", path.display()));
+    let open = |path| regular_file::open(path).map_err(|error| unreadable(path, error));
+    match package_reader::compare(open(first)?, open(second)?) {
+        Ok(Comparison::Same(remark)) if remark.is_empty() => Ok(remark),
+        Ok(Comparison::Same(remark)) => Ok(remark + "\n"),
+        Ok(Comparison::Different(lines)) => Err(Failure::Different(lines)),
+        Err(error) => Err(unreadable(first, error)),
+    }
 }

@@ -19,7 +19,7 @@ use super::published::StoredIndex;
 use super::site::{self, Facts, NewestSoFar};
 use super::{INCOMING, NEW_DESCRIPTOR, NEW_SIGNATURE, command, files, lock, publish, staging, store};
 use crate::cli::note;
-use crate::signature::{Envelope, fingerprint, load_key};
+use crate::signature::{Envelope, KeyFileError, fingerprint, load_key};
 use crate::timestamp::Timestamp;
 
 /// Opens the PEM block of a public key.
@@ -133,7 +133,9 @@ fn list(descriptor: &Descriptor) -> String {
 fn read_added(path: &Path) -> Result<(String, String), RepoError> {
     let bytes = files::read(path, MAX_KEY)?;
     if !bytes.trim_ascii_start().starts_with(PUBLIC_PEM) {
-        let key = load_key(path)?;
+        let key = load_key(path).map_err(|KeyFileError { source, .. }| {
+            RepoError::invalid(path, format!("{source}; or a public key in PEM, \"PUBLIC KEY\""))
+        })?;
         return Ok((fingerprint(&key.verifying_key()), public_key_file(&key)));
     }
     let text = String::from_utf8_lossy(&bytes).trim().to_owned() + "\n";
@@ -191,9 +193,7 @@ fn refuse_revoked(path: &Path, fingerprint: &str) -> RepoError {
 /// Returns the keys that may have signed the documents before the change: those that were not revoked,
 /// even if they have expired, and `own`, because an interrupted change has signed with it.
 fn keys_before(before: &Descriptor, root: &Path, own: &SigningKey) -> KeySet {
-    let mut listed = before.clone();
-    listed.repo.signing.keys.retain(|key| key.status != Status::Revoked);
-    let mut keys = KeySet::read_listed(&listed, root);
+    let mut keys = KeySet::read_unrevoked(before, root);
     keys.add(own.verifying_key());
     keys
 }

@@ -49,10 +49,10 @@ fn help_is_printed_for_all_commands_or_one() {
 #[test]
 fn command_lines_wrong_are_refused_in_one_line() {
     for (arguments, expected) in [
-        (&[][..], "no command given, expected build, check, binary-sign, pack or compare"),
-        (&["bild"], "unknown command \"bild\", expected build, check, binary-sign, pack or compare"),
-        (&["help", "bild"], "unknown command \"bild\", expected build, check, binary-sign, pack or compare"),
-        (&["bu\nild"], "unknown command \"bu\\nild\", expected build, check, binary-sign, pack or compare"),
+        (&[][..], "no command given, expected build, check, binary-sign or pack"),
+        (&["bild"], "unknown command \"bild\", expected build, check, binary-sign or pack"),
+        (&["help", "bild"], "unknown command \"bild\", expected build, check, binary-sign or pack"),
+        (&["bu\nild"], "unknown command \"bu\\nild\", expected build, check, binary-sign or pack"),
         (&["-x"], "unknown flag -x; --help lists the flags"),
         (&["-recipe", "x"], "unknown flag --recipe; --help lists the flags"),
         (&["build", "x"], "unexpected argument \"x\", expected a flag"),

@@ -1,4 +1,4 @@
-//! `peipkg-build compare`: equal or not, and where packages differ.
+//! `peipkg-repo compare`: equal or not, and where packages differ.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,10 +62,16 @@ impl Pair {
 
 const TIME: &str = "2026-01-01T00:00:00Z";
 
+fn compare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peipkg-repo"));
+    command.arg("compare");
+    command
+}
+
 /// Compares two files; checks the exit status and the lines on standard output.
 #[track_caller]
 fn check(first: &Path, second: &Path, code: i32, lines: &[&str]) {
-    let run = Run::of(binary().arg("compare").arg("--first").arg(first).arg("--second").arg(second));
+    let run = Run::of(compare().arg("--first").arg(first).arg("--second").arg(second));
     assert_eq!(
         (run.stdout.lines().collect::<Vec<_>>(), run.status),
         (lines.to_vec(), Some(code)),
@@ -97,7 +103,7 @@ fn members_that_differ_are_named_payload_first() {
         "usr/share/t/y: is only in the second",
         "usr/share/t/z: is only in the second",
     ];
-    let run = Run::of(binary().arg("compare").arg("--first").arg(&a).arg("--second").arg(&b));
+    let run = Run::of(compare().arg("--first").arg(&a).arg("--second").arg(&b));
     let found: Vec<&str> = run.stdout.lines().collect();
     assert_eq!(found[..lines.len()], lines, "{}", run.stdout);
     assert!(found[lines.len()].starts_with(".peipkg/manifest.json: differs at byte "), "{}", run.stdout);
@@ -110,11 +116,11 @@ fn offset_is_right_beyond_the_first_chunk_and_at_the_end() {
     let pair = Pair::new();
     let a = pair.script("a", "head -c 1000000 /dev/zero >big");
     let b = pair.script("b", "head -c 1000000 /dev/zero >big; printf '\\377' | dd of=big bs=1 seek=500001 conv=notrunc status=none");
-    let run = Run::of(binary().arg("compare").arg("--first").arg(&a).arg("--second").arg(&b));
+    let run = Run::of(compare().arg("--first").arg(&a).arg("--second").arg(&b));
     let line = "usr/share/t/big: differs at byte 500001: 0000000000000000, ff00000000000000\n";
     assert!(run.stdout.starts_with(line), "{}", run.stdout);
     let c = pair.script("c", "head -c 1000001 /dev/zero >big");
-    let run = Run::of(binary().arg("compare").arg("--first").arg(&a).arg("--second").arg(&c));
+    let run = Run::of(compare().arg("--first").arg(&a).arg("--second").arg(&c));
     let line = "usr/share/t/big: differs at byte 1000000: the end, 00; it has 1000000 bytes in the first, 1000001 in the second\n";
     assert!(run.stdout.starts_with(line), "{}", run.stdout);
 }
@@ -124,7 +130,7 @@ fn many_differences_are_counted() {
     let pair = Pair::new();
     let script = |text: &str| format!("for n in $(seq 40); do echo {text} >$n; done");
     let (a, b) = (pair.script("a", &script("a")), pair.script("b", &script("b")));
-    let run = Run::of(binary().arg("compare").arg("--first").arg(&a).arg("--second").arg(&b));
+    let run = Run::of(compare().arg("--first").arg(&a).arg("--second").arg(&b));
     assert_eq!(run.stdout.lines().count(), 11);
     // The documents count too; the manifest is the same, as sizes are.
     assert_eq!(run.stdout.lines().last(), Some("and 31 more"));
@@ -135,7 +141,7 @@ fn time_alone_is_a_difference() {
     let pair = Pair::new();
     let a = pair.script("a", "echo x >x");
     let b = pair.build("b", "echo x >x", "2026-01-01T00:01:00Z", Some("key"));
-    let run = Run::of(binary().arg("compare").arg("--first").arg(&a).arg("--second").arg(&b));
+    let run = Run::of(compare().arg("--first").arg(&a).arg("--second").arg(&b));
     assert!(
         run.stdout.contains("the times of the entries differ: 1767225600, 1767225660\n"),
         "{}",
@@ -181,7 +187,7 @@ fn damaged_package_is_compared_by_bytes_and_missing_one_is_an_error() {
     let cut = pair.path("cut");
     let bytes = fs::read(&a).unwrap();
     fs::write(&cut, &bytes[..100]).unwrap();
-    let run = Run::of(binary().arg("compare").arg("--first").arg(&a).arg("--second").arg(&cut));
+    let run = Run::of(compare().arg("--first").arg(&a).arg("--second").arg(&cut));
     assert!(run.stdout.starts_with("the files differ at byte 100: "), "{}", run.stdout);
     assert!(run.stdout.contains(", the end\ncannot read the second package: "), "{}", run.stdout);
     assert_eq!(run.status, Some(1));
@@ -192,6 +198,6 @@ fn damaged_package_is_compared_by_bytes_and_missing_one_is_an_error() {
     check(&none, &a, 2, &[]);
     assert!(Command::new("mkfifo").arg(&none).status().unwrap().success());
     check(&a, &none, 2, &[]);
-    let run = Run::of(binary().args(["compare", "--first", "x"]));
+    let run = Run::of(compare().args(["--first", "x"]));
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""));
 }
