@@ -347,9 +347,17 @@ fn rebuild_is_not_the_farms_when_only_the_repository_is_there() {
 fn terminal_gets_lines_for_people() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = published(&repo, &Recipe::program("tool", &repo.file_url()));
-    let mut command = farm.command(&["--rebuild", "tool@1.0-1", "--config"]);
-    command.arg(farm.config_path()).env("NO_COLOR", "1").env("TMPDIR", farm.home());
-    let shown = Terminal::new().output_of(&mut command).stdout;
+    let rebuild = || {
+        let mut command = farm.command(&["--rebuild", "tool@1.0-1", "--config"]);
+        command.arg(farm.config_path()).env("NO_COLOR", "1").env("TMPDIR", farm.home());
+        Terminal::new().output_of(&mut command).stdout.replace('\r', "")
+    };
+    let shown = rebuild();
     assert!(shown.contains("tool 1.0-1  tag v1.0, commit "), "{shown}");
-    assert!(shown.contains("  same       tool_1.0-1_noarch.peipkg"), "{shown}");
+    assert!(shown.contains("  same       tool_1.0-1_noarch.peipkg\n"), "{shown}");
+    let other = "mkdir -p \"$DESTDIR/usr/bin\"; echo other >\"$DESTDIR/usr/bin/tool\"\n";
+    farm.add(&Recipe::program("tool", &repo.file_url()).build_sh(other));
+    let shown = rebuild();
+    let line = "  different  tool_1.0-1_noarch.peipkg, the first is published, the second rebuilt\n";
+    assert!(shown.contains(line), "{shown}");
 }

@@ -45,7 +45,7 @@ pub(in crate::app) enum BuildError {
     Second { has_clock: bool, error: Box<BuildError> },
     #[error(transparent)]
     Comparison(#[from] ComparisonError),
-    #[error("not reproducible, the second build made another {package}: {difference}")]
+    #[error("not reproducible, {package} comes out different: {difference}")]
     NotReproducible { package: String, difference: String },
 }
 

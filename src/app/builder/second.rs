@@ -30,6 +30,9 @@ const CLOCK_OFFSET: &str = "+400d";
 /// `LC_ALL` and `TZ` themselves for the build script; another tool may pass them on.
 const ENVIRONMENT: [(&str, &str); 2] = [("LC_ALL", "C.UTF-8"), ("TZ", "GMT-14")];
 
+/// What the names of the members that describe a package begin with.
+const OWN_MEMBER: &str = ".peipkg/";
+
 /// How many differences of a package the reason of a failure names. The log has all that the tool names.
 const IN_REASON: usize = 3;
 
@@ -138,6 +141,10 @@ impl Builder {
                 Comparison::Different(lines) => lines,
             };
             log.output(format!("{name}:\n  {}\n", lines.join("\n  ")).as_bytes());
+            // The package's own lists of files only follow the files.
+            if lines.iter().any(|line| !line.starts_with(OWN_MEMBER)) {
+                lines.retain(|line| !line.starts_with(OWN_MEMBER));
+            }
             lines.truncate(IN_REASON);
             // Another tool may print lines of any length.
             let lines: Vec<_> = lines.iter().map(|line| shortened(line, MAX_LINE)).collect();
