@@ -1,8 +1,8 @@
 //! Finds from which commits the published versions were built, by the provenance beside their packages:
 //! for a farm that has lost `state_dir/published-commits`.
 //!
-//! Whoever can write to `repo/` can write to that file too, so no signature is checked. The digest of
-//! the package ties a provenance to its entry in the archive index.
+//! A repository that was fetched from its remote may have been altered there, so a key that it lists must
+//! have signed the provenance. The digest of the package ties it to its entry in the archive index.
 
 use std::path::Path;
 
@@ -17,7 +17,9 @@ use peipkg_format::version::Version;
 
 use crate::farm::commits::PublishedCommits;
 use crate::repository::listed::Entry;
+use crate::repository::listed_keys::ListedKeys;
 use crate::repository::{Repository, published_commits};
+use crate::state::durable::{FileError, at};
 
 impl Repository {
     /// Returns the commits of the published versions. Makes the file that remembers them anew if it is
@@ -38,33 +40,37 @@ impl Repository {
 
     /// Returns the commits of all published versions that have a provenance.
     fn recorded_commits(&self) -> PublishedCommits {
-        let (mut commits, repo) = (PublishedCommits::default(), self.state.repo());
+        let mut commits = PublishedCommits::default();
         let index = self.state.archive_index();
-        if !index.exists() {
-            return commits;
-        }
-        let read = regular_file::open_up_to(&index, MAX_INDEX).and_then(|file| {
-            let add = |entry: Entry| {
-                if let Some((recipe, version, commit)) = recorded(&entry, &repo) {
-                    commits.set(&recipe.into(), version.as_str(), commit);
-                }
-            };
-            Ok(each_package(file, add)?)
-        });
-        if let Err(error) = read {
-            let path = index.display().to_string();
+        if index.exists()
+            && let Err(FileError { path, error }) = add_recorded(&mut commits, &self.state.repo(), &index)
+        {
+            let path = path.display().to_string();
             warn!(path, error:%; "cannot read published commits");
         }
         commits
     }
 }
 
+/// Adds the commits of the versions in the archive index at `index` of the repository at `repo`.
+fn add_recorded(commits: &mut PublishedCommits, repo: &Path, index: &Path) -> Result<(), FileError> {
+    let keys = ListedKeys::read(repo)?;
+    let file = regular_file::open_up_to(index, MAX_INDEX).map_err(at(index))?;
+    let add = |entry: Entry| {
+        if let Some((recipe, version, commit)) = recorded(&entry, repo, &keys) {
+            commits.set(&recipe.into(), version.as_str(), commit);
+        }
+    };
+    each_package(file, add).map(drop).map_err(|error| at(index)(error.into()))
+}
+
 /// Returns recipe, version and commit of a published package.
-fn recorded(entry: &Entry, repo: &Path) -> Option<(String, Version, ObjectId)> {
+fn recorded(entry: &Entry, repo: &Path, keys: &ListedKeys) -> Option<(String, Version, ObjectId)> {
     let package = entry.path(repo).ok()??;
     let of_place = |place| {
         let bytes = regular_file::read(&provenance(&package, place), MAX_ENVELOPE).ok()?;
-        let statement = Statement::read(&bytes, &|_, _| true).ok()?;
+        let statement =
+            Statement::read(&bytes, &|message, signature| keys.have_signed(message, signature)).ok()?;
         statement.is_about(&entry.shown_name(), entry.hash()?).then_some(statement)
     };
     let statement = of_place(Place::Alone).or_else(|| of_place(Place::Shared))?;

@@ -221,9 +221,12 @@ fn commits_lost_are_believed_as_listed_and_damaged_lines_are_dropped() {
 }
 
 /// Writes the provenance of a published package, as if it was built from `commit`, with the digest of the
-/// package of version `digest_of`.
-fn write_provenance(farm: &Farm, version: &str, digest_of: &str, file: &str, commit: &str) {
+/// package of version `digest_of`. The key in `key` signs it.
+fn write_provenance(farm: &Farm, [version, digest_of]: [&str; 2], file: &str, commit: &str, key: &Path) {
     use peipkg_format::provenance as form;
+    let pair = peipkg_format::signing_key::load(key).unwrap();
+    let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&pair.secret_key).unwrap();
+    let sign = |message: &[u8]| pair.sign(message).as_ref().to_vec();
     let directory = farm.repo_dir().join("p/tool").join(version);
     let package = format!("tool_{version}_noarch.peipkg");
     let other = directory.with_file_name(digest_of).join(format!("tool_{digest_of}_noarch.peipkg"));
@@ -243,7 +246,7 @@ fn write_provenance(farm: &Farm, version: &str, digest_of: &str, file: &str, com
     let run = form::RunDetails { builder, metadata: form::Metadata::default() };
     let keys = form::InternalParameters::default();
     let statement = form::Statement::new(subject, parameters, keys, vec![source], run);
-    fs::write(directory.join(file), statement.write(String::new(), &|_| Vec::new())).unwrap();
+    fs::write(directory.join(file), statement.write(String::new(), &sign)).unwrap();
 }
 
 /// The SHA-256 of a file, by `sha256sum`.
@@ -259,11 +262,14 @@ fn commits_lost_are_those_of_the_provenance_beside_the_packages() {
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
     sweep(&farm, 3);
     let (other, third) = ("1".repeat(40), commit("v3"));
-    write_provenance(&farm, "1-1", "1-1", "provenance.json", &other);
+    let (key, stranger) = (farm.key_path(), farm.path("stranger.key"));
+    fs::write(&stranger, [7; 32]).unwrap();
+    write_provenance(&farm, ["1-1"; 2], "provenance.json", &other, &key);
     fs::remove_file(farm.repo_dir().join("p/tool/2-1/provenance.json")).unwrap();
-    write_provenance(&farm, "2-1", "2-1", "tool_2-1_noarch.peipkg.provenance.json", &other);
-    // The provenance of other bytes says nothing of these.
-    write_provenance(&farm, "3-1", "2-1", "provenance.json", &other);
+    write_provenance(&farm, ["2-1"; 2], "tool_2-1_noarch.peipkg.provenance.json", &other, &key);
+    // The provenance of other bytes says nothing of these, and a stranger's says nothing.
+    write_provenance(&farm, ["3-1", "2-1"], "provenance.json", &other, &key);
+    write_provenance(&farm, ["3-1"; 2], "tool_3-1_noarch.peipkg.provenance.json", &other, &stranger);
     check_moved(&farm, &[]);
     fs::remove_file(farm.path("state/published-commits")).unwrap();
     let moved = |version, tag| ["tool", version, tag, &other, &commit(tag)].map(str::to_owned);
