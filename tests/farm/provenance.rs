@@ -269,16 +269,30 @@ fn packages_of_an_earlier_manager_are_published_without_provenance() {
 fn place_taken_by_something_else_is_said_and_left_alone() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = Farm::builder().with(&Recipe::program("tool", &repo.file_url())).build();
-    let taken = provenance(&farm, "1.1-1");
+    let [directory, notes, empty] = ["1.1-1", "1.2-1", "1.3-1"].map(|version| provenance(&farm, version));
     farm.once().assert_success();
-    repo.add_versions(&["1.1"]);
-    fs::create_dir_all(&taken).unwrap();
+    repo.add_versions(&["1.1", "1.2", "1.3"]);
+    fs::create_dir_all(&directory).unwrap();
+    for (path, text) in [(&notes, "mine"), (&empty, "")] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
     let output = farm.once();
     output.assert_success();
-    assert_eq!(output.events("cannot put the provenance beside its package").len(), 1, "{output}");
-    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
+    let said = output.events("cannot put the provenance beside its package");
+    assert!(said.iter().all(|event| event["path"] != empty.display().to_string()), "{output}");
+    assert_eq!(said.len(), 2, "{output}");
+    farm.assert_published(
+        &["1.0", "1.1", "1.2", "1.3"]
+            .map(|version| format!("tool {version}-1 noarch"))
+            .each_ref()
+            .map(String::as_str),
+    );
     farm.assert_clean();
-    assert!(taken.is_dir());
+    assert!(directory.is_dir());
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "mine");
+    // A power cut may have left an empty one.
+    assert_eq!(statement(&empty)["subject"][0]["name"], "tool_1.3-1_noarch.peipkg");
 }
 
 #[test]
