@@ -262,10 +262,11 @@ fn advice(event: &str) -> &'static str {
 
 /// The upstreams that could not be listed. Recipes of one upstream share its error.
 pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
-    let mut by_error: BTreeMap<&str, Vec<(&str, &Poll)>> = BTreeMap::new();
-    for (recipe, poll) in &status.polls {
-        if let Some(error) = &poll.error {
-            by_error.entry(error).or_default().push((recipe, poll));
+    let mut by_error: BTreeMap<&str, Vec<(&str, &str, &Poll)>> = BTreeMap::new();
+    for (recipe, url) in &status.unlisted {
+        let poll = status.polls.get(recipe);
+        if let Some((poll, error)) = poll.and_then(|poll| Some((poll, poll.error.as_ref()?))) {
+            by_error.entry(error).or_default().push((recipe, url, poll));
         }
     }
     if by_error.is_empty() {
@@ -274,19 +275,19 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
     html.markup("<h2>Upstreams not listed</h2><ul>");
     list(html, &by_error, by_error.len(), ITEM, |html, (error, recipes)| {
         html.markup("<li>");
-        for (place, (recipe, _)) in recipes.iter().take(NAMED).enumerate() {
+        for (place, (recipe, ..)) in recipes.iter().take(NAMED).enumerate() {
             html.markup(if place == 0 { "" } else { ", " }).text(recipe);
         }
         if recipes.len() > NAMED {
             html.text(format_args!(" and {} more", recipes.len() - NAMED));
         }
         html.markup("<p class=d>");
-        let mut urls = recipes.iter().filter_map(|(recipe, _)| status.unlisted.get(*recipe));
-        if let Some(url) = urls.next() {
-            html.excerpt(url).markup(if urls.all(|other| other == url) { ": " } else { " and others: " });
+        if let Some((_, url, _)) = recipes.first() {
+            let is_one = recipes.iter().all(|(_, other, _)| other == url);
+            html.excerpt(url).markup(if is_one { ": " } else { " and others: " });
         }
         html.excerpt(error);
-        if let Some(next) = recipes.first().and_then(|(_, poll)| poll.next_poll) {
+        if let Some(next) = recipes.first().and_then(|(.., poll)| poll.next_poll) {
             html.markup("; next poll ").text(Ago(next, now));
         }
     });
