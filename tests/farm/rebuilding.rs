@@ -173,6 +173,33 @@ fn provenance_says_what_has_changed_since() {
 }
 
 #[test]
+fn provenance_that_the_repository_has_not_signed_is_not_believed() {
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let farm = published(&repo, &Recipe::program("tool", &repo.file_url()));
+    let path = |version: &str| farm.repo_dir().join("p/tool").join(version).join("provenance.json");
+    let (beside, good) = (path("1.0-1"), fs::read_to_string(path("1.0-1")).unwrap());
+    let check = |text: &str, reason: &str| {
+        fs::write(&beside, text).unwrap();
+        let output = rebuild(&farm, "tool@1.0-1", 0);
+        assert_eq!(notes(&output), [format!("ignored: {} {reason}", beside.display())]);
+    };
+    check(&good.replace("\"sig\":\"", "\"sig\":\"AAAA"), "is not signed by a key of the repository");
+    check(&fs::read_to_string(path("1.1-1")).unwrap(), &format!("is not about {PACKAGE}"));
+    fs::write(&beside, &good).unwrap();
+    assert_eq!(notes(&rebuild(&farm, "tool@1.0-1", 0)), [""; 0]);
+    // A revoked key signs nothing, and without repo.json nobody knows the keys.
+    let descriptor = farm.repo_dir().join("repo.json");
+    let text = fs::read_to_string(&descriptor).unwrap();
+    assert!(text.contains("\"active\""), "{text}");
+    fs::write(&descriptor, text.replace("\"active\"", "\"revoked\"")).unwrap();
+    check(&good, "is not signed by a key of the repository");
+    fs::remove_file(&descriptor).unwrap();
+    let reason =
+        format!("cannot be checked: {}: No such file or directory (os error 2)", descriptor.display());
+    check(&good, &reason);
+}
+
+#[test]
 fn altered_or_missing_package_is_found() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = published(&repo, &Recipe::program("tool", &repo.file_url()));
@@ -306,6 +333,14 @@ fn rebuild_is_not_the_farms_when_only_the_repository_is_there() {
     let mut command = farm.command(&["--rebuild=tool@1.0-1", "--config"]);
     let output = Running::spawn(command.arg(farm.config_path()).env("TMPDIR", &work)).wait_exit(PATIENCE);
     output.assert_code(1).assert_one_line(&["cannot rebuild tool@1.0-1", "no-work"]);
+    let before = files(farm.home());
+    for (work, key) in [(farm.repo_dir(), "state_dir"), (farm.path("recipes/tool"), "recipes_dir")] {
+        let mut command = farm.command(&["--rebuild=tool@1.0-1", "--config"]);
+        let output = Running::spawn(command.arg(farm.config_path()).env("TMPDIR", &work)).wait_exit(PATIENCE);
+        let reason = format!("is in {key}, in which a rebuild changes nothing; set TMPDIR");
+        output.assert_code(1).assert_one_line(&[&work.display().to_string(), &reason]);
+    }
+    assert_eq!(files(farm.home()), before);
 }
 
 #[test]
