@@ -67,7 +67,12 @@ impl Farm {
             draining: self.stopping.is_some(),
             paused_since: self.paused_since.map(|since| calendar.at(since)),
             held_length: held.len(),
-            held_recipes: self.changed.iter().chain(&self.paused).cloned().collect(),
+            held_recipes: self
+                .changed
+                .iter()
+                .chain(&self.paused)
+                .cloned()
+                .fold(BTreeSet::new(), sort::included),
             held: held.into_iter().take(LISTED).collect(),
             reload_refused: self.refused.as_ref().map(|refused| RefusedReload {
                 at: calendar.at(refused.at),

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use peipkg_format::sort;
 use peipkg_format::version::{Version, VersionError};
 
 use crate::recipe::Upstream;
@@ -65,7 +66,12 @@ impl<'a> TagReader<'a> {
     /// Returns the excluded tags that the upstream may have; loading has warned of the others.
     pub(crate) fn possible_exclusions(&self) -> BTreeSet<&'a str> {
         let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.matcher)).is_none();
-        self.upstream.exclude.iter().filter(is_possible).map(String::as_str).collect()
+        self.upstream
+            .exclude
+            .iter()
+            .filter(is_possible)
+            .map(String::as_str)
+            .fold(BTreeSet::new(), sort::included)
     }
 
     /// Returns the upstream.

@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use peipkg_format::regular_file;
-use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
+
+use crate::upstream::listing::net::provider;
 
 /// The longest file of certificates, in bytes: many times as long as any system's.
 const MAX_BUNDLE: u64 = 16 * 1024 * 1024;
@@ -110,9 +110,8 @@ pub(crate) fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
 fn client_config() -> Result<Arc<ClientConfig>, String> {
     let places = openssl_probe::probe();
     let roots = trusted_roots(places.cert_file.as_deref(), &places.cert_dir)?;
-    let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let provider = Arc::new(provider::provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
     Ok(Arc::new(builder.with_no_client_auth()))
 }
@@ -220,16 +219,6 @@ impl Transport for TlsTransport {
 impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTransport").finish_non_exhaustive()
-    }
-}
-
-/// Loads no private keys, so that the code that signs with them is not linked.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("client certificates are not used".to_owned()))
     }
 }
 
