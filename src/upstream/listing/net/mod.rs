@@ -5,4 +5,5 @@
 
 pub(super) mod addresses;
 pub(super) mod resolver;
+mod tcp;
 pub(super) mod tls;
