@@ -15,6 +15,8 @@ use crate::recipe::upstream_url::UpstreamUrl;
 pub struct TagReader<'a> {
     upstream: &'a Upstream,
     matcher: TagMatcher,
+    /// The end of each version: `-<peios_revision>`.
+    revision: String,
 }
 
 /// The meaning of a tag to a recipe.
@@ -40,20 +42,21 @@ pub enum TagVersion {
 impl Upstream {
     /// Returns a reader of its tags. It compiles the pattern: keep it for all tags of a listing.
     pub fn tag_reader(&self) -> TagReader<'_> {
-        TagReader { upstream: self, matcher: self.tag_pattern.matcher() }
+        let revision = format!("-{}", self.peios_revision);
+        TagReader { upstream: self, matcher: self.tag_pattern.matcher(), revision }
     }
 }
 
 impl<'a> TagReader<'a> {
     /// Returns the meaning of `tag`.
     pub fn version_of(&self, tag: &str) -> TagVersion {
-        let Upstream { exclude, peios_revision, min_version, .. } = self.upstream;
+        let Upstream { exclude, min_version, .. } = self.upstream;
         let Some(captured) = self.matcher.capture(tag) else { return TagVersion::NoMatch };
         // Before the version: a tag that is no version may be excluded to end its warning.
         if exclude.binary_search_by(|excluded| excluded.as_str().cmp(tag)).is_ok() {
             return TagVersion::Excluded;
         }
-        let version: Version = match format!("{captured}-{peios_revision}").parse() {
+        let version: Version = match [&captured, &*self.revision].concat().parse() {
             Ok(version) => version,
             Err(reason) => return TagVersion::Invalid { captured, reason },
         };

@@ -6,4 +6,5 @@
 pub(super) mod addresses;
 mod provider;
 pub(super) mod resolver;
+mod tcp;
 pub(super) mod tls;
