@@ -6,12 +6,12 @@
 //! control a terminal. A long value loses its middle, so that it cannot fill the disk: see [`most`].
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, IsTerminal as _};
 use std::time::SystemTime;
 
+use env_logger::Target;
 use log::kv::{Key, Value, VisitSource, VisitValue};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{LevelFilter, Record};
 use peipkg_format::problem::{MAX_EXCERPT, shortened};
 
 use crate::app::logfmt::Quoted;
@@ -23,52 +23,20 @@ use crate::process::environment;
 /// A terminal gets lines for people, everything else logfmt. Logs only warnings and errors of other
 /// crates: their details do not concern an operator.
 pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
+    let target = line.map_or(Target::Stderr, |line| Target::Pipe(Box::new(line)));
     let for_people = io::stderr().is_terminal().then(colours_of_terminal);
-    let logger = Logger { level, for_people, line: line.map(Mutex::new) };
-    // It fails only where a logger is set, which is here.
-    if log::set_boxed_logger(Box::new(logger)).is_ok() {
-        log::set_max_level(level);
-    }
-}
-
-/// Writes the events of the log.
-struct Logger {
-    level: LevelFilter,
-    /// The colours of a terminal.
-    for_people: Option<Colours>,
-    line: Option<Mutex<Line>>,
-}
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let level = match metadata.target().split("::").next() {
-            Some("peipkg_manager") => self.level,
-            // It only logs the error that it also returns, which is how it ends when it is asked to.
-            Some("tiny_http") => LevelFilter::Off,
-            _ => self.level.min(LevelFilter::Warn),
-        };
-        metadata.level() <= level
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        // One write for each event: others write to the same file.
-        let mut text = Vec::new();
-        let now = SystemTime::now();
-        let _ = match self.for_people {
-            Some(colours) => write_for_people(&mut text, record, colours, now),
-            None => write_record(&mut text, record, now),
-        };
-        // There is nobody left to tell that the log cannot be written.
-        let _ = match &self.line {
-            Some(line) => line.lock().unwrap_or_else(PoisonError::into_inner).write_all(&text),
-            None => io::stderr().write_all(&text),
-        };
-    }
-
-    fn flush(&self) {}
+    env_logger::Builder::new()
+        .target(target)
+        .filter_level(level.min(LevelFilter::Warn))
+        .filter_module("peipkg_manager", level)
+        // It only logs the error that it also returns, which is how it ends when it is asked to.
+        .filter_module("tiny_http", LevelFilter::Off)
+        .write_style(env_logger::WriteStyle::Never)
+        .format(move |formatter, record| match for_people {
+            Some(colours) => write_for_people(formatter, record, colours, SystemTime::now()),
+            None => write_record(formatter, record, SystemTime::now()),
+        })
+        .init();
 }
 
 /// Returns the colours of a terminal: none on one that cannot show them, or if `NO_COLOR` is set.
