@@ -2,9 +2,9 @@
 //!
 //! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`],
 //!   [`object_id`]; [`seen`] says which characters a text may show.
-//! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`repository_layout`] and
-//!   [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
-//!   entry's file is.
+//! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`public_key`],
+//!   [`repository_layout`] and [`sidecars`], which name every file of a repository, and
+//!   [`package_url`], which says where an entry's file is.
 //! - Provenance: [`dsse`] envelopes, and the statement of a build in [`provenance`].
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
 //! - Files that others may have left: [`regular_file`] reads them without blocking,
@@ -25,6 +25,7 @@ pub mod package;
 pub mod package_url;
 pub mod problem;
 pub mod provenance;
+pub mod public_key;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;
