@@ -1,7 +1,7 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
 //! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`],
-//!   [`object_id`]; [`seen`] says which characters a text may show.
+//!   [`object_id`].
 //! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`public_key`],
 //!   [`repository_layout`] and [`sidecars`], which name every file of a repository, and
 //!   [`package_url`], which says where an entry's file is.
@@ -29,7 +29,6 @@ pub mod public_key;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;
-pub mod seen;
 pub mod sidecars;
 pub mod signing_key;
 pub mod size;
