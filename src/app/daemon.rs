@@ -318,10 +318,10 @@ impl Loop {
         if self.repository.is_unsettled() {
             return;
         }
-        let result = self.repository.archive().read_if_changed();
+        let Some(result) = self.repository.archive().read_if_changed() else { return };
         if self.repository.is_unsettled() {
             self.repository.archive().forget();
-        } else if let Some(result) = result {
+        } else {
             self.handle(Event::ArchiveRead(result));
         }
     }

@@ -21,7 +21,7 @@ const WIDEST: usize = 32;
 /// The plan of a sweep. Its `Display` form is the output of `--plan`.
 #[derive(Debug)]
 pub(super) struct Report {
-    recipes: BTreeMap<Arc<str>, Entry>,
+    recipes: BTreeMap<Arc<str>, Box<Entry>>,
     /// The colours of the table; without them, the output is logfmt.
     table: Option<Colours>,
 }
@@ -42,9 +42,9 @@ impl Report {
     pub(super) fn of(recipes: &[Arc<Recipe>], table: Option<Colours>) -> Self {
         let entry = |recipe: &Arc<Recipe>| {
             let plan = recipe.upstream.as_ref().map(|_| Err("interrupted".to_owned()));
-            (recipe.id.clone(), Entry { recipe: Some(recipe.clone()), plan, pending: Vec::new() })
+            (recipe.id.clone(), Box::new(Entry { recipe: Some(recipe.clone()), plan, pending: Vec::new() }))
         };
-        Self { recipes: recipes.iter().map(entry).collect(), table }
+        Self { recipes: recipes.iter().map(entry).fold(BTreeMap::new(), sort::entered), table }
     }
 
     /// Records the plan for a recipe, or why its upstream cannot be listed.
@@ -111,7 +111,8 @@ impl Report {
     fn write_table(&self, f: &mut fmt::Formatter<'_>, colours: Colours) -> fmt::Result {
         let Colours { dim, bold, red, off, .. } = colours;
         let unlisted = self.recipes.values().filter(|entry| matches!(entry.plan, Some(Err(_))));
-        for (id, Entry { recipe, plan, pending }) in &self.recipes {
+        for (id, entry) in &self.recipes {
+            let Entry { recipe, plan, pending } = &**entry;
             let upstream = recipe.as_ref().and_then(|recipe| recipe.upstream.as_ref());
             let upstream = upstream.map(|upstream| upstream.url.to_string()).unwrap_or_default();
             write!(f, "{bold}{}{off}  {dim}{}{off}", shown(id), shown(&upstream))?;
@@ -147,7 +148,8 @@ impl Report {
     }
 
     fn write_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (id, Entry { recipe, plan, pending }) in &self.recipes {
+        for (id, entry) in &self.recipes {
+            let Entry { recipe, plan, pending } = &**entry;
             match plan {
                 None if recipe.is_none() => {}
                 None => {

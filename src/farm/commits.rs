@@ -38,7 +38,8 @@ impl PublishedCommits {
     /// Returns the commits of the versions of `recipe`, for one look at all its tags.
     pub(crate) fn of(&self, recipe: &str) -> HashMap<&str, ObjectId> {
         let of_recipe = self.by_recipe.get(recipe).map_or(&[][..], Vec::as_slice);
-        let mut commits = HashMap::new();
+        // Most versions have some ten bytes, and most ids twenty.
+        let mut commits = HashMap::with_capacity(of_recipe.len() / 30);
         let mut at = 0;
         while let Some((version, commit, next)) = read(of_recipe, at) {
             if let (Ok(version), Some(commit)) = (str::from_utf8(version), ObjectId::from_bytes(commit)) {

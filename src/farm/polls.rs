@@ -18,6 +18,9 @@ use crate::farm::{Effects, Farm};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::recipe::{Recipe, Upstream};
 
+/// For how many versions of a listing to make room before they are read.
+const MOST_EXPECTED: usize = 256;
+
 impl Farm {
     pub(super) fn start_polls(&mut self, now: Moment, effects: &mut Effects) {
         if self.stopping.is_some() {
@@ -119,7 +122,8 @@ impl Farm {
         let Some(upstream) = &recipe.upstream else { return };
         let reader = upstream.tag_reader();
         let mut warnings = Warnings::new(id, self.warned.remove(id).unwrap_or_default());
-        let mut versions: HashMap<Version, Found<'_>> = HashMap::new();
+        // Most listings are short; of a long one, most tags may be foreign.
+        let mut versions: HashMap<Version, Found<'_>> = HashMap::with_capacity(tags_seen.min(MOST_EXPECTED));
         let mut matches = 0;
         let mut is_foreign = true;
         let mut absent = reader.possible_exclusions();

@@ -31,7 +31,7 @@ pub(crate) struct Candidate {
 /// The versions of all recipes that wait to be built.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    lanes: BTreeMap<Arc<str>, Counted<Lane>>,
+    lanes: BTreeMap<Arc<str>, Box<Counted<Lane>>>,
     /// The recipes with a waiting version, by the time that their builds took.
     turns: Turns<Arc<str>>,
     /// How many versions wait.
@@ -96,7 +96,7 @@ impl Queue {
         }
         let newest = candidates.iter().max_by(|a, b| a.version.sort_cmp(&b.version));
         let newest = newest.map(|candidate| candidate.version.as_str().to_owned());
-        let mut lane = Counted(Lane { retried_last: before.retried_last, ..Lane::default() });
+        let mut lane = Box::new(Counted(Lane { retried_last: before.retried_last, ..Lane::default() }));
         for candidate in candidates {
             let version = candidate.version.as_str();
             let becomes_urgent = match urgency {
@@ -261,7 +261,7 @@ impl Queue {
 
     /// Puts a lane (back) in and keeps `turns` in step: exactly the recipes with a waiting version
     /// have a place.
-    fn put_lane(&mut self, recipe: &Arc<str>, lane: Counted<Lane>) {
+    fn put_lane(&mut self, recipe: &Arc<str>, lane: Box<Counted<Lane>>) {
         if lane.len() == 0 {
             self.turns.leave(recipe);
             return;

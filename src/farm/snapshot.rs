@@ -67,7 +67,12 @@ impl Farm {
             draining: self.stopping.is_some(),
             paused_since: self.paused_since.map(|since| calendar.at(since)),
             held_length: held.len(),
-            held_recipes: self.changed.iter().chain(&self.paused).cloned().collect(),
+            held_recipes: self
+                .changed
+                .iter()
+                .chain(&self.paused)
+                .cloned()
+                .fold(BTreeSet::new(), sort::included),
             held: held.into_iter().take(LISTED).collect(),
             reload_refused: self.refused.as_ref().map(|refused| RefusedReload {
                 at: calendar.at(refused.at),
@@ -271,18 +276,16 @@ impl Farm {
         }
     }
 
-    /// Returns the URL of each recipe's upstream that could not be listed.
-    fn unlisted(&self) -> BTreeMap<Arc<str>, Arc<str>> {
-        let mut unlisted = BTreeMap::new();
+    /// Returns the recipes whose upstreams could not be listed, each with the URL.
+    fn unlisted(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let mut unlisted = Vec::new();
         for watchers in self.upstreams() {
             let state = self.schedule.state(&watchers[0].0);
             if state.and_then(|state| state.last).is_none_or(|(_, result)| result.is_ok()) {
                 continue;
             }
             let url: Arc<str> = watchers[0].0.to_string().into();
-            for (_, recipe) in watchers {
-                unlisted.insert(recipe.clone(), url.clone());
-            }
+            unlisted.extend(watchers.iter().map(|(_, recipe)| (recipe.clone(), url.clone())));
         }
         unlisted
     }

@@ -4,7 +4,7 @@
 //! PSD-009 v0.22 allows printable ASCII only. The deployed tools also allow letters, marks, numbers,
 //! punctuation and symbols of every script.
 
-use unicode_properties::{GeneralCategoryGroup as Group, UnicodeGeneralCategory as _};
+use crate::seen::is_seen;
 
 /// A character that no description may have. `Display` is the end of a sentence that starts with
 /// the description.
@@ -27,9 +27,7 @@ pub fn check_description(text: &str) -> Result<(), UnfitCharacter> {
 /// code points and all other spaces are refused.
 fn is_allowed(character: char) -> bool {
     // U+FFFD is a symbol, but it stands for bytes that were not UTF-8.
-    character == ' '
-        || (character != char::REPLACEMENT_CHARACTER
-            && !matches!(character.general_category_group(), Group::Separator | Group::Other))
+    character == ' ' || (character != char::REPLACEMENT_CHARACTER && is_seen(character))
 }
 
 #[cfg(test)]

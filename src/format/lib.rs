@@ -1,10 +1,10 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
 //! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`],
-//!   [`object_id`].
+//!   [`object_id`]; [`seen`] says which characters a text may show.
 //! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`public_key`],
-//!   [`repository_layout`] and [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
-//!   entry's file is.
+//!   [`repository_layout`] and [`sidecars`], which name every file of a repository, and
+//!   [`package_url`], which says where an entry's file is.
 //! - Provenance: [`dsse`] envelopes, and the statement of a build in [`provenance`].
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
 //! - Files that others may have left: [`regular_file`] reads them without blocking,
@@ -29,6 +29,7 @@ pub mod public_key;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;
+pub mod seen;
 pub mod sidecars;
 pub mod signing_key;
 pub mod size;

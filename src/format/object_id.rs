@@ -48,7 +48,12 @@ impl ObjectId {
         let bytes = bytes.get_mut(..text.len() / 2)?;
         for (byte, digits) in bytes.iter_mut().zip(text.chunks(2)) {
             for digit in digits {
-                let value = char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok())?;
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    b'A'..=b'F' => digit - b'A' + 10,
+                    _ => return None,
+                };
                 *byte = *byte << 4 | value;
             }
         }

@@ -4,9 +4,8 @@
 //! the manager judges and uploads publishes by it. Another tool may have signed any `url`, so only
 //! a path that [`place`] returns may be opened.
 
-use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory as _};
-
 use crate::repository_layout::{DESCRIPTOR, INDEX_DIRECTORY, KEY_DIRECTORY, SITE};
+use crate::seen::is_invisible;
 
 /// Where a file is. Two packages with equal places share a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -131,13 +130,6 @@ fn any(url: &str) -> Result<Place<'_>, UrlError> {
         }
     }
     Ok(Place::Local(path))
-}
-
-/// Whether nobody sees `c`: a format character, such as one that turns the direction of the text, or a
-/// separator of lines or paragraphs.
-pub fn is_invisible(c: char) -> bool {
-    let unseen = [Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
-    !c.is_ascii() && unseen.contains(&c.general_category())
 }
 
 /// Returns what follows `http://` or `https://`, in either case of letters.

@@ -3,7 +3,7 @@
 //!
 //! Fields are written in the order in which they are declared here.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
 use crate::dsse::{self, Envelope, EnvelopeError};
 
@@ -17,7 +17,7 @@ pub const BUILD_TYPE: &str = "urn:peipkg-manager:build:v1";
 const BUILDER: &str = "urn:peipkg-manager:farm:";
 
 /// A statement: which packages one build made, and of what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Statement {
     #[serde(rename = "_type")]
     schema: String,
@@ -30,24 +30,23 @@ pub struct Statement {
 }
 
 /// A package.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Subject {
     /// The name of its file.
-    #[serde(default, deserialize_with = "or_default")]
     pub name: String,
     /// The digest of its file.
     pub digest: Sha256,
 }
 
 /// The SHA-256 of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sha256 {
     /// 64 lower-case hexadecimal digits.
     pub sha256: String,
 }
 
 /// How a build was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Predicate {
     /// What went in.
@@ -57,7 +56,7 @@ pub struct Predicate {
 }
 
 /// The inputs of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildDefinition {
     /// Always [`BUILD_TYPE`].
@@ -65,16 +64,15 @@ pub struct BuildDefinition {
     /// The choices of upstream and recipe.
     pub external_parameters: ExternalParameters,
     /// The choices of the farm.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub internal_parameters: InternalParameters,
     /// The source and the recipe, by their names.
-    #[serde(default, deserialize_with = "or_default")]
     pub resolved_dependencies: Vec<Dependency>,
 }
 
 /// The choices of upstream and recipe. A verifier should refuse unknown ones, so reading does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ExternalParameters {
     /// The repository as a URI without secrets, such as `git+https://example.org/x.git`.
     pub source: String,
@@ -85,39 +83,35 @@ pub struct ExternalParameters {
     /// The version of the packages.
     pub version: String,
     /// Whether submodules were fetched.
-    #[serde(default, deserialize_with = "or_default")]
     pub submodules: bool,
     /// Whether the build script got version, tag and commit.
-    #[serde(default, deserialize_with = "or_default")]
     pub export_version: bool,
 }
 
 /// The choices of the farm's operator for the recipe.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InternalParameters {
     /// `NAME=VALUE` for each public key that the build script got as a variable.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub injected_keys: Vec<String>,
     /// The names of the keys with which binaries could be signed.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signing_keys: Vec<String>,
 }
 
 /// An input with its digests.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Dependency {
     /// [`SOURCE`] or [`RECIPE`].
-    #[serde(default, deserialize_with = "or_default")]
     pub name: String,
     /// Where it was found, if that is a URI.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub uri: String,
     /// What was found.
-    #[serde(default, deserialize_with = "or_default")]
     pub digest: Digests,
     /// More about it.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub annotations: Annotations,
 }
 
@@ -127,81 +121,67 @@ pub const SOURCE: &str = "source";
 pub const RECIPE: &str = "recipe";
 
 /// The digests of an input; empty if unknown.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Digests {
     /// The full id of a commit.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub git_commit: String,
     /// The full id of the object of an annotated tag.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub git_tag: String,
     /// The `dirHash` of a directory.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub dir_hash: String,
 }
 
 /// What no digest says of a recipe.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Annotations {
     /// The `dirHash` of its executable files alone.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub executables: String,
 }
 
 /// Who ran a build, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunDetails {
     /// The farm.
     pub builder: Builder,
     /// When.
-    #[serde(default, deserialize_with = "or_default")]
     pub metadata: Metadata,
 }
 
 /// A farm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Builder {
     /// See [`builder_id`].
     pub id: String,
     /// What each program says of its version.
-    #[serde(default, deserialize_with = "or_default")]
     pub version: Versions,
 }
 
 /// The versions of the programs that took part; empty if a program did not say.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Versions {
     /// Of the manager.
-    #[serde(
-        rename = "peipkg-manager",
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "peipkg-manager", skip_serializing_if = "String::is_empty")]
     pub manager: String,
     /// Of `peipkg-build`.
-    #[serde(
-        rename = "peipkg-build",
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "peipkg-build", skip_serializing_if = "String::is_empty")]
     pub build: String,
     /// Of git.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub git: String,
 }
 
 /// The time of a build: RFC 3339 in UTC.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// When the manager began to fetch the source.
-    #[serde(default, deserialize_with = "or_default")]
     pub started_on: String,
     /// When the packages were checked.
-    #[serde(default, deserialize_with = "or_default")]
     pub finished_on: String,
 }
 
@@ -213,7 +193,7 @@ pub enum ProvenanceError {
     Envelope(#[from] EnvelopeError),
     /// The document is not a statement of this form.
     #[error("holds no provenance of a build: {0}")]
-    Form(#[from] serde_json::Error),
+    Form(String),
     /// The document says of itself that it is something else.
     #[error("holds no provenance of a build: its {field} is {found:?}, expected {expected:?}")]
     Other {
@@ -224,6 +204,12 @@ pub enum ProvenanceError {
         /// The value of a provenance.
         expected: &'static str,
     },
+}
+
+impl From<String> for ProvenanceError {
+    fn from(reason: String) -> Self {
+        Self::Form(reason)
+    }
 }
 
 impl Statement {
@@ -270,15 +256,7 @@ impl Statement {
     /// # Errors
     /// When it is no provenance of a build.
     pub fn parse(payload: &[u8]) -> Result<Self, ProvenanceError> {
-        // Before the rest: another predicate has other fields.
-        let types: Types = serde_json::from_slice(payload)?;
-        let check = |field, found: String, expected| {
-            if found == expected { Ok(()) } else { Err(ProvenanceError::Other { field, found, expected }) }
-        };
-        check("_type", types.statement_type, STATEMENT_TYPE)?;
-        check("predicateType", types.predicate_type, PREDICATE_TYPE)?;
-        check("buildType", types.predicate.build_definition.build_type, BUILD_TYPE)?;
-        Ok(serde_json::from_slice(payload)?)
+        reading::statement(payload)
     }
 
     /// Whether it is about the package file `name` with these bytes. A digest alone would do, but the
@@ -296,31 +274,6 @@ impl Statement {
     pub fn parameters(&self) -> &ExternalParameters {
         &self.predicate.build_definition.external_parameters
     }
-}
-
-/// The fields that say what a document is.
-#[derive(Deserialize)]
-struct Types {
-    #[serde(rename = "_type")]
-    statement_type: String,
-    #[serde(rename = "predicateType")]
-    predicate_type: String,
-    #[serde(default)]
-    predicate: PredicateTypes,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PredicateTypes {
-    #[serde(default)]
-    build_definition: DefinitionTypes,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DefinitionTypes {
-    #[serde(default)]
-    build_type: String,
 }
 
 /// Returns the names of the packages that the provenance in the file `bytes` is about, whoever wrote it;
@@ -343,14 +296,10 @@ pub fn percent_encoded(text: &str, kept: &[u8]) -> String {
         .collect()
 }
 
-/// Reads `null` like a missing field, as SLSA demands.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+mod reading;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,12 @@
 //! Pure. The caller checks the signature over the raw bytes before it parses anything.
 
 use std::borrow::Cow;
+use std::iter;
 
 use peipkg_format::problem::excerpt;
 use peipkg_format::sort;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::http::signature::is_form;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -59,81 +60,34 @@ struct Document {
     project: Option<Repository>,
 }
 
-/// The names of a repository, each absent if it is no string.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-#[allow(clippy::struct_field_names, reason = "the forges name them so")]
-struct Repository {
-    // GitHub, Gitea, Forgejo, Gogs.
-    #[serde(deserialize_with = "lenient")]
-    html_url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    clone_url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    ssh_url: Option<String>,
-    // Bitbucket.
-    #[serde(deserialize_with = "lenient")]
-    full_name: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    slug: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    project: Option<ProjectKey>,
-    #[serde(deserialize_with = "lenient")]
-    links: Option<Links>,
-    // GitLab, which also has `ssh_url`.
-    #[serde(deserialize_with = "lenient")]
-    web_url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    git_http_url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    git_ssh_url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    http_url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    url: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    homepage: Option<String>,
-}
-
+/// What a payload says of a repository. A field of another shape than a forge's counts as absent: another
+/// forge may use the name for something else.
 #[derive(Deserialize)]
-struct ProjectKey {
-    key: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Links {
-    #[serde(default, deserialize_with = "lenient")]
-    html: Option<Link>,
-    /// Only Bitbucket Data Center has these.
-    #[serde(default, deserialize_with = "lenient")]
-    clone: Option<Vec<Link>>,
-}
-
-#[derive(Deserialize)]
-struct Link {
-    href: String,
-}
-
-/// Reads a value, or none if it has another shape: another forge may use the name for something else.
-fn lenient<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
-}
+struct Repository(serde_json::Map<String, Value>);
 
 impl Repository {
+    /// Returns those of the fields `names` that are strings.
+    fn texts(&self, names: &[&str]) -> Vec<String> {
+        names.iter().filter_map(|name| self.0.get(*name)?.as_str()).map(str::to_owned).collect()
+    }
+
     /// Returns the addresses that GitHub's family and Bitbucket give.
-    fn addresses(self) -> Vec<String> {
-        let mut found: Vec<String> =
-            [self.html_url, self.clone_url, self.ssh_url].into_iter().flatten().collect();
-        if let Some(links) = self.links {
-            found.extend(links.html.into_iter().chain(links.clone.unwrap_or_default()).map(|link| link.href));
+    fn addresses(&self) -> Vec<String> {
+        // GitHub, Gitea, Forgejo, Gogs.
+        let mut found = self.texts(&["html_url", "clone_url", "ssh_url"]);
+        // Bitbucket. Only its Data Center has several to clone from.
+        if let Some(links) = self.0.get("links") {
+            let clones = links["clone"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let links = iter::once(&links["html"]).chain(clones);
+            found.extend(links.filter_map(|link| link["href"].as_str()).map(str::to_owned));
         }
         if !found.is_empty() {
             return found;
         }
         // Without an address, the path alone has to do.
-        found.extend(self.full_name.map(|name| format!("/{name}")));
-        if let (Some(slug), Some(key)) = (self.slug, self.project.and_then(|project| project.key)) {
+        found.extend(self.texts(&["full_name"]).first().map(|name| format!("/{name}")));
+        let key = self.0.get("project").and_then(|project| project["key"].as_str());
+        if let (Some(slug), Some(key)) = (self.texts(&["slug"]).first(), key) {
             // Bitbucket Data Center's paths for ssh and HTTP.
             found.extend([format!("/{key}/{slug}"), format!("/scm/{key}/{slug}")]);
         }
@@ -141,10 +95,10 @@ impl Repository {
     }
 
     /// Returns the addresses that GitLab gives. The homepage is its page on GitLab.
-    fn addresses_of_gitlab(self) -> Vec<String> {
-        let web = [self.web_url, self.homepage];
-        let git = [self.git_http_url, self.git_ssh_url, self.http_url, self.ssh_url, self.url];
-        web.into_iter().chain(git).flatten().collect()
+    fn addresses_of_gitlab(&self) -> Vec<String> {
+        let web = ["web_url", "homepage"];
+        let git = ["git_http_url", "git_ssh_url", "http_url", "ssh_url", "url"];
+        self.texts(&[&web[..], &git].concat())
     }
 }
 
@@ -176,10 +130,14 @@ fn names(forge: Forge, content_type: Option<&str>, body: &[u8]) -> Result<Vec<St
     let document: Result<Document, _> = serde_json::from_slice(&json);
     let document = document.map_err(|error| PayloadError::Json(error.to_string()))?;
     let addresses: Option<Vec<String>> = match forge {
-        Forge::GitHub => document.repository.map(Repository::addresses),
+        Forge::GitHub => document.repository.as_ref().map(Repository::addresses),
         Forge::GitLab => {
-            let places = [document.project, document.repository].into_iter().flatten();
-            places.map(Repository::addresses_of_gitlab).reduce(|all, more| [all, more].concat())
+            let places = [&document.project, &document.repository];
+            places
+                .into_iter()
+                .flatten()
+                .map(Repository::addresses_of_gitlab)
+                .reduce(|all, more| [all, more].concat())
         }
     };
     match addresses {
@@ -276,12 +234,10 @@ mod tests {
             let read = parse(Forge::GitHub, Some("push"), Some(content_type), body.as_bytes());
             read.unwrap_err().to_string()
         };
-        for body in ["{", "[]", "null", r#"{"repository":7}"#] {
+        for body in ["{", "[]", "null", r#"{"repository":7}"#, r#"{"repository":[]}"#] {
             assert!(error("application/json", body).starts_with("the payload cannot be read"), "{body}");
         }
-        for body in [r#"{"repository":{}}"#, r#"{"repository":[]}"#] {
-            assert_eq!(error("application/json", body), "the payload names no repository");
-        }
+        assert_eq!(error("application/json", r#"{"repository":{}}"#), "the payload names no repository");
         assert_eq!(error("application/x-www-form-urlencoded", "a=b"), "the form has no field \"payload\"");
         for key in ["repository", "project"] {
             let deep = format!("{{\"{key}\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));

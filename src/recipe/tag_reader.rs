@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use peipkg_format::sort;
 use peipkg_format::version::{Version, VersionError};
 
 use crate::recipe::Upstream;
@@ -14,6 +15,8 @@ use crate::recipe::upstream_url::UpstreamUrl;
 pub struct TagReader<'a> {
     upstream: &'a Upstream,
     matcher: TagMatcher,
+    /// The end of each version: `-<peios_revision>`.
+    revision: String,
 }
 
 /// The meaning of a tag to a recipe.
@@ -39,20 +42,21 @@ pub enum TagVersion {
 impl Upstream {
     /// Returns a reader of its tags. It compiles the pattern: keep it for all tags of a listing.
     pub fn tag_reader(&self) -> TagReader<'_> {
-        TagReader { upstream: self, matcher: self.tag_pattern.matcher() }
+        let revision = format!("-{}", self.peios_revision);
+        TagReader { upstream: self, matcher: self.tag_pattern.matcher(), revision }
     }
 }
 
 impl<'a> TagReader<'a> {
     /// Returns the meaning of `tag`.
     pub fn version_of(&self, tag: &str) -> TagVersion {
-        let Upstream { exclude, peios_revision, min_version, .. } = self.upstream;
+        let Upstream { exclude, min_version, .. } = self.upstream;
         let Some(captured) = self.matcher.capture(tag) else { return TagVersion::NoMatch };
         // Before the version: a tag that is no version may be excluded to end its warning.
         if exclude.binary_search_by(|excluded| excluded.as_str().cmp(tag)).is_ok() {
             return TagVersion::Excluded;
         }
-        let version: Version = match format!("{captured}-{peios_revision}").parse() {
+        let version: Version = match [&captured, &*self.revision].concat().parse() {
             Ok(version) => version,
             Err(reason) => return TagVersion::Invalid { captured, reason },
         };
@@ -65,7 +69,12 @@ impl<'a> TagReader<'a> {
     /// Returns the excluded tags that the upstream may have; loading has warned of the others.
     pub(crate) fn possible_exclusions(&self) -> BTreeSet<&'a str> {
         let is_possible = |tag: &&String| useless_exclusion(tag, Some(&self.matcher)).is_none();
-        self.upstream.exclude.iter().filter(is_possible).map(String::as_str).collect()
+        self.upstream
+            .exclude
+            .iter()
+            .filter(is_possible)
+            .map(String::as_str)
+            .fold(BTreeSet::new(), sort::included)
     }
 
     /// Returns the upstream.

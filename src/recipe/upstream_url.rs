@@ -185,7 +185,12 @@ impl UpstreamUrl {
     /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for
     /// a local path.
     pub fn host(&self) -> Option<&str> {
-        let host = self.0.host.as_deref().unwrap_or_else(|| Parts::of(&self.0.text).host());
+        self.host_of(&Parts::of(&self.0.text))
+    }
+
+    /// Returns the host, given the parts of the URL.
+    fn host_of<'a>(&'a self, parts: &Parts<'a>) -> Option<&'a str> {
+        let host = self.0.host.as_deref().unwrap_or_else(|| parts.host());
         Some(host).filter(|host| !host.is_empty())
     }
 
@@ -207,7 +212,8 @@ impl UpstreamUrl {
     /// # Errors
     /// When clients may read the URL in different ways, or it is for another transport.
     pub fn plain_http(&self) -> Result<PlainHttp<'_>, Unusual> {
-        let Parts { scheme, user_info, authority, path, query, .. } = Parts::of(&self.0.text);
+        let parts = Parts::of(&self.0.text);
+        let Parts { scheme, user_info, authority, path, query, .. } = parts;
         let scheme = scheme.filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(Unusual::Scheme)?;
         if user_info.is_some() {
             return Err(Unusual::UserInfo);
@@ -215,7 +221,7 @@ impl UpstreamUrl {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>?\\^`{|}".contains(&byte);
         // Some clients remove dot segments before they send a request.
         let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
-        let host = self.host().filter(|_| query.is_empty() && !has_dots).ok_or(Unusual::Form)?;
+        let host = self.host_of(&parts).filter(|_| query.is_empty() && !has_dots).ok_or(Unusual::Form)?;
         if !authority.bytes().chain(path.bytes()).all(is_plain) {
             return Err(Unusual::Form);
         }
@@ -281,22 +287,19 @@ impl<'a> Parts<'a> {
         let Some((scheme, rest)) = text.split_once("://") else { return Self::without_scheme(text) };
         // A password may hold a ? or @ that should be %3F or %40. To hide all of it, the user info
         // reaches to the last @ before the path.
-        let slash = rest.find('/').unwrap_or(rest.len());
+        let slash = place_of(rest, b"/");
         // So may it hold a / that should be %2F: no host has such a port.
         let (_, host) = split_user_info(rest, slash);
-        let host = &host[..host.find('/').unwrap_or(host.len())];
+        let host = &host[..place_of(host, b"/")];
         let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-        let is_password = !host.contains('[') && port.contains(|c: char| !c.is_ascii_digit());
+        let is_password = !host.contains('[') && !port.bytes().all(|byte| byte.is_ascii_digit());
         let (user_info, rest) = split_user_info(rest, if is_password { rest.len() } else { slash });
-        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (authority, rest) = rest.split_at(place_of(rest, b"/?#"));
         // For ssh and git's own transports a ? is part of the path. For an unknown transport it may
         // begin a query with secrets.
-        let end = if is_of(scheme, &["ssh", "git+ssh", "ssh+git", "git", "file"]) {
-            None
-        } else {
-            rest.find(['?', '#'])
-        };
-        let (path, query) = rest.split_at(end.unwrap_or(rest.len()));
+        let has_no_query = is_of(scheme, &["ssh", "git+ssh", "ssh+git", "git", "file"]);
+        let end = if has_no_query { rest.len() } else { place_of(rest, b"?#") };
+        let (path, query) = rest.split_at(end);
         Self { text, scheme: Some(scheme), user_info, authority, path, query }
     }
 
@@ -365,10 +368,16 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// Returns the place of the first of these ASCII characters, or the end of `text`. Many calls for each
+/// poll: searching for characters instead of bytes takes several times as long.
+fn place_of(text: &str, characters: &[u8]) -> usize {
+    text.bytes().position(|byte| characters.contains(&byte)).unwrap_or(text.len())
+}
+
 /// Splits off the text before the last `@` of the first `end` bytes.
 fn split_user_info(text: &str, end: usize) -> (Option<&str>, &str) {
-    match text[..end].rsplit_once('@') {
-        Some((user_info, _)) => (Some(user_info), &text[user_info.len() + 1..]),
+    match text.as_bytes()[..end].iter().rposition(|byte| *byte == b'@') {
+        Some(at) => (Some(&text[..at]), &text[at + 1..]),
         None => (None, text),
     }
 }

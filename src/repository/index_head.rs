@@ -8,10 +8,11 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
 
 /// Returns the value of a field of the index object, if it comes before a fault in the index.
 /// Reads no further than that field.
-pub(super) fn field<T: DeserializeOwned>(index: impl Read, name: &str) -> Option<T> {
+pub(super) fn field<T: DeserializeOwned>(mut index: impl Read, name: &str) -> Option<T> {
     let mut value = None;
-    // Ignore the error: `Find` stops the parser with one when it has found the field.
-    let index = BufReader::with_capacity(1024, index);
+    // Ignore the error: `Find` stops the parser with one when it has found the field. `dyn` keeps the
+    // program at one copy of the parser.
+    let index = BufReader::with_capacity(1024, &mut index as &mut dyn Read);
     let _ = serde_json::Deserializer::from_reader(index).deserialize_map(Find { name, value: &mut value });
     value
 }

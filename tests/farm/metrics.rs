@@ -41,6 +41,19 @@ fn check(metrics: &str) {
     assert!(output.status.success() && said.is_empty(), "{}\n{metrics}", String::from_utf8_lossy(&said));
 }
 
+/// What the command of the monitoring page for cron prints of `metrics`.
+fn mailed(metrics: &str) -> Vec<String> {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring.md")).unwrap();
+    let (_, command) = page.split_once("/metrics |\n").expect("the command of the page");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command.split("```").next().unwrap()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
 #[test]
 fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
     let repo = GitRepo::program(&["1", "2"]);
@@ -98,6 +111,18 @@ fn metrics_of_a_farm_in_trouble_are_accepted_by_promtool() {
     }
     assert!(value(&found, "upload_failures") >= 1.0);
     assert!(value(&found, "upload_failures_total") >= 1.0);
+    let mailed = mailed(&found);
+    let names: Vec<&str> = mailed.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+    // No total: it would be mailed as long as the manager runs.
+    assert_eq!(
+        names,
+        [
+            "peipkg_manager_failed_versions{stage=\"build\"}",
+            "peipkg_manager_recipes_poll_failed",
+            "peipkg_manager_warnings{event=\"no tag matches tag_pattern\"}",
+            "peipkg_manager_upload_failures",
+        ]
+    );
     // One upstream was never listed.
     let oldest = value(&found, "oldest_listing_time_seconds");
     assert!((oldest - value(&found, "start_time_seconds")).abs() < 2.0, "{found}");
@@ -114,6 +139,7 @@ fn metrics_of_an_empty_farm_are_accepted_by_promtool() {
     let mut daemon = farm.daemon();
     let found = metrics(daemon.http_addr());
     assert!(!found.contains("upload"), "there is no remote: {found}");
+    assert_eq!(mailed(&found), [""; 0]);
     if require("promtool") {
         check(&found);
     }

@@ -33,7 +33,7 @@ const SILENT_PATIENCE: Duration = Duration::from_mins(1);
 /// The hosts, and the upstreams that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    by_name: BTreeMap<Name, Counted<Host>>,
+    by_name: BTreeMap<Name, Box<Counted<Host>>>,
     /// The hosts that answer and whose first waiter may be listed now.
     ready: BTreeSet<Seat>,
     /// The same of hosts that did not answer the last time.

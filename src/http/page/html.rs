@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use peipkg_format::package_url::is_invisible;
 use peipkg_format::problem::{MAX_EXCERPT, shortened};
+use peipkg_format::seen::is_invisible;
 
 /// How many bytes an excerpt may take.
 const MOST: usize = 600;

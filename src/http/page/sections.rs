@@ -58,6 +58,9 @@ fn list<T>(
     }
 }
 
+/// The warning that [`failures`] shows.
+const CANNOT_PUBLISH: &str = "dedup check failed";
+
 /// Begins the line of [`list`] inside a list, and elsewhere.
 const ITEM: &str = "<li class=d>";
 const LINE: &str = "<p class=d>";
@@ -81,12 +84,17 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     }
 }
 
-/// What has failed, with what helps to mend it: the upload, and the recipes with failed versions, the one
+/// What has failed, with what helps to mend it: the reading of the index, the upload, and the recipes with failed versions, the one
 /// that has failed last first.
 pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
     let failed_upload = status.upload.as_ref().filter(|upload| upload.failures > 0);
-    if failed_upload.is_some() || status.failures.is_some() {
+    let damaged = status.warnings.iter().find(|warning| warning.event == CANNOT_PUBLISH);
+    if damaged.is_some() || failed_upload.is_some() || status.failures.is_some() {
         html.markup("<h2>Failed</h2>");
+    }
+    if let Some(damaged) = damaged {
+        html.markup("<article class=b><h3>Archive index</h3><p>").excerpt(&damaged.detail);
+        html.markup("<p class=d>nothing can be published: stop the manager and restore the index</article>");
     }
     if let Some(upload) = failed_upload {
         html.markup("<article class=b><h3>Upload</h3>");
@@ -213,18 +221,18 @@ pub(super) fn work(html: &mut Html, status: &Status, now: Time) {
 
 /// The warnings by their events, each with a few causes.
 pub(super) fn warnings(html: &mut Html, status: &Status) {
-    if status.warnings_length == 0 {
-        return;
-    }
     let count = &status.warnings_by_event;
     let listed = status.warnings.iter().map(|warning| warning.event);
     let mut events: Vec<&str> = Vec::new();
     for event in listed.chain(count.keys().copied()) {
-        if !events.contains(&event) {
+        if event != CANNOT_PUBLISH && !events.contains(&event) {
             events.push(event);
         }
     }
     let all = events.len();
+    if all == 0 {
+        return;
+    }
     html.markup("<h2>Warnings</h2><ul>");
     list(html, events, all, ITEM, |html, event| {
         html.markup("<li>").text(event).markup(advice(event));
@@ -255,17 +263,17 @@ fn advice(event: &str) -> &'static str {
             ": ask the upstream why; raise peios_revision to build the new commit, or exclude the tag"
         }
         "published packages have no files" => ": mend build.sh, raise peios_revision and reload",
-        "dedup check failed" => ": stop the manager and restore the index",
         _ => "",
     }
 }
 
 /// The upstreams that could not be listed. Recipes of one upstream share its error.
 pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
-    let mut by_error: BTreeMap<&str, Vec<(&str, &Poll)>> = BTreeMap::new();
-    for (recipe, poll) in &status.polls {
-        if let Some(error) = &poll.error {
-            by_error.entry(error).or_default().push((recipe, poll));
+    let mut by_error: BTreeMap<&str, Vec<(&str, &str, &Poll)>> = BTreeMap::new();
+    for (recipe, url) in &status.unlisted {
+        let poll = status.polls.get(recipe);
+        if let Some((poll, error)) = poll.and_then(|poll| Some((poll, poll.error.as_ref()?))) {
+            by_error.entry(error).or_default().push((recipe, url, poll));
         }
     }
     if by_error.is_empty() {
@@ -274,19 +282,19 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
     html.markup("<h2>Upstreams not listed</h2><ul>");
     list(html, &by_error, by_error.len(), ITEM, |html, (error, recipes)| {
         html.markup("<li>");
-        for (place, (recipe, _)) in recipes.iter().take(NAMED).enumerate() {
+        for (place, (recipe, ..)) in recipes.iter().take(NAMED).enumerate() {
             html.markup(if place == 0 { "" } else { ", " }).text(recipe);
         }
         if recipes.len() > NAMED {
             html.text(format_args!(" and {} more", recipes.len() - NAMED));
         }
         html.markup("<p class=d>");
-        let mut urls = recipes.iter().filter_map(|(recipe, _)| status.unlisted.get(*recipe));
-        if let Some(url) = urls.next() {
-            html.excerpt(url).markup(if urls.all(|other| other == url) { ": " } else { " and others: " });
+        if let Some((_, url, _)) = recipes.first() {
+            let is_one = recipes.iter().all(|(_, other, _)| other == url);
+            html.excerpt(url).markup(if is_one { ": " } else { " and others: " });
         }
         html.excerpt(error);
-        if let Some(next) = recipes.first().and_then(|(_, poll)| poll.next_poll) {
+        if let Some(next) = recipes.first().and_then(|(.., poll)| poll.next_poll) {
             html.markup("; next poll ").text(Ago(next, now));
         }
     });

@@ -198,17 +198,20 @@ fn page_of_wordy_logs() -> String {
 fn warnings_of_one_event_hide_no_other() {
     let mut status = broken(200, "text");
     (status.failures, status.queue_length) = (None, 0);
-    let warning = |event| Warning { event, recipe: None, subject: "one".into(), detail: String::new() };
+    let warning = |event| Warning { event, recipe: None, subject: "one".into(), detail: "line 7".into() };
     status.add_warnings(
         vec![warning("dedup check failed"), warning("notification failed"), warning("recipe warning")],
         [("dedup check failed", 1), ("notification failed", 1), ("recipe warning", 10_000)].into(),
     );
     let page = page(&status, "");
     let section = page.split("<h2>Warnings</h2>").nth(1).unwrap().split("</ul>").next().unwrap();
-    let events = ["dedup check failed", "notification failed", "recipe warning", "tag skipped"];
+    let events = ["notification failed", "recipe warning", "tag skipped"];
     assert!(events.map(|event| section.find(event).expect(event)).is_sorted(), "{section}");
     assert!(section.contains("and 9999 more") && section.contains("and 197 more"), "{section}");
     assert!(page.contains("<strong class=f>Nothing can be published"), "{page}");
+    let first = page.split("<article class=b>").nth(1).unwrap();
+    assert!(first.starts_with("<h3>Archive index</h3><p>line 7"), "{page}");
+    assert!(!section.contains("dedup check failed"), "once is enough: {section}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git::Git;
 use crate::upstream::listing::git_settings::CachedSettings;
-use crate::upstream::listing::native_or_git::{Settings, Way};
+use crate::upstream::listing::native_or_git::Way;
 use crate::upstream::listing::smart_http::{NativeError, SmartHttp};
 
 /// How long a listing may take: far longer than any answer takes, but an upstream that hangs
@@ -138,9 +138,9 @@ impl Lister {
             return Way::Git("the server did not speak protocol version 2 last time".to_owned());
         }
         // Many upstreams are git's whatever the settings are: do not read the settings for those.
-        match Settings::default().way(url) {
-            Way::Native => self.settings.get(&self.git, begun, interrupt).way(url),
-            way @ Way::Git(_) => way,
+        match url.plain_http() {
+            Ok(plain) => self.settings.get(&self.git, begun, interrupt).way_of(url, plain),
+            Err(unusual) => Way::Git(unusual.to_string()),
         }
     }
 

@@ -32,11 +32,15 @@ pub(crate) struct Settings {
 impl Settings {
     /// Decides the way for `url`.
     pub(crate) fn way(&self, url: &UpstreamUrl) -> Way {
-        let reason = match url.plain_http() {
-            Ok(plain) => self.reason_for_git(url.secret_text(), plain),
-            Err(unusual) => Some(unusual.to_string()),
-        };
-        reason.map_or(Way::Native, Way::Git)
+        match url.plain_http() {
+            Ok(plain) => self.way_of(url, plain),
+            Err(unusual) => Way::Git(unusual.to_string()),
+        }
+    }
+
+    /// Decides the way for `url`, whose parts are `plain`.
+    pub(crate) fn way_of(&self, url: &UpstreamUrl, plain: PlainHttp<'_>) -> Way {
+        self.reason_for_git(url.secret_text(), plain).map_or(Way::Native, Way::Git)
     }
 
     /// Returns why git has to list every `http` and `https` URL, if it has to.

@@ -98,8 +98,18 @@ impl<R: Read> Packets<R> {
 
     /// Reads the next `length` bytes, or fewer if the input ends. Returns how many.
     fn read(&mut self, length: usize) -> io::Result<usize> {
-        self.data.clear();
-        self.reader.by_ref().take(length as u64).read_to_end(&mut self.data)
+        self.data.resize(length, 0);
+        let mut read = 0;
+        while read < length {
+            match self.reader.read(&mut self.data[read..]) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.data.truncate(read);
+        Ok(read)
     }
 }
 

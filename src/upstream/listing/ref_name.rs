@@ -5,25 +5,23 @@
 
 /// Returns whether git accepts `name` below `refs/`, such as `tags/v1.0`.
 pub fn is_valid(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name != b"@"
-        && !name.ends_with(b".")
-        && !contains(name, *b"..")
-        && !contains(name, *b"@{")
-        && !name.iter().any(|byte| is_forbidden(*byte))
-        && name.split(|byte| *byte == b'/').all(is_valid_component)
+    // A component begins after the slash before the name, and ends at the one behind it.
+    let mut before = b'/';
+    for byte in name.iter().copied().chain([b'/']) {
+        if is_forbidden(byte) || is_forbidden_pair(before, byte) {
+            return false;
+        }
+        before = byte;
+    }
+    name != b"@" && !name.ends_with(b".") && !name.split(|byte| *byte == b'/').any(|c| c.ends_with(b".lock"))
 }
 
 fn is_forbidden(byte: u8) -> bool {
-    byte.is_ascii_control() || b" ~^:?*[\\".contains(&byte)
+    byte.is_ascii_control() || matches!(byte, b' ' | b'~' | b'^' | b':' | b'?' | b'*' | b'[' | b'\\')
 }
 
-fn is_valid_component(component: &[u8]) -> bool {
-    !component.is_empty() && !component.starts_with(b".") && !component.ends_with(b".lock")
-}
-
-fn contains(name: &[u8], pair: [u8; 2]) -> bool {
-    name.windows(2).any(|window| window == pair)
+fn is_forbidden_pair(first: u8, second: u8) -> bool {
+    matches!((first, second), (b'/', b'/' | b'.') | (b'.', b'.') | (b'@', b'{'))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Says why a server that is busy or broken gives no listing, with the server's own words.
 
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use peipkg_format::duration;
@@ -28,6 +28,13 @@ pub(super) fn reason(
     let words = body.and_then(|body| words(headers, body)).map(|words| format!(": {words}"));
     let (asked, words) = (asked.unwrap_or_default(), words.unwrap_or_default());
     format!("the server answered with status {}{asked}{words}", status.as_u16())
+}
+
+/// Reads an answer to its end.
+// Not inline: the buffer would take two pages of the stack of every listing.
+#[inline(never)]
+pub(super) fn discard(answer: &mut dyn Read) -> io::Result<()> {
+    io::copy(answer, &mut io::sink()).map(drop)
 }
 
 /// Returns the first line of a short plain text.

@@ -47,6 +47,9 @@ const INPUT_BUFFER: usize = 16 * 1024;
 /// The output buffer of a connection, in bytes. Our requests are a few hundred bytes long.
 const OUTPUT_BUFFER: usize = 4 * 1024;
 
+/// How much of an answer is read ahead from that buffer, in bytes.
+const READ_AHEAD: usize = 4 * 1024;
+
 /// Begins like git's: servers and their proxies recognise git clients by that.
 const USER_AGENT: &str = concat!("git/2 (peipkg-manager/", env!("CARGO_PKG_VERSION"), ")");
 
@@ -220,7 +223,7 @@ impl<'a> Listing<'a> {
                 return Err(NativeError::NotUnderstood(format!("a redirect to {shown}: {reason}")));
             }
             // Drain the body so the connection can be reused.
-            let _ = io::copy(&mut response.into_body().into_reader().take(64 * 1024), &mut io::sink());
+            let _ = refusal::discard(&mut response.into_body().into_reader().take(64 * 1024));
             self.redirected_to = (new_base.host() != url.host()).then(|| new_base.clone());
             base = new_base;
         }
@@ -324,7 +327,7 @@ impl<'a> Listing<'a> {
         reader: BodyReader<'static>,
         read: impl Fn(&mut BufReader<BodyReader<'static>>) -> Result<T, AnswerError>,
     ) -> Result<T, NativeError> {
-        let mut reader = BufReader::new(reader);
+        let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
         let failure = match read(&mut reader) {
             Ok(result) => return Ok(result),
             Err(AnswerError::Read(error)) => return Err(self.failure(error.into())),
@@ -346,7 +349,7 @@ impl<'a> Listing<'a> {
         if self.is_one_request {
             return Ok(());
         }
-        io::copy(reader, &mut io::sink()).map(drop).map_err(|error| self.failure(error.into()))
+        refusal::discard(reader).map_err(|error| self.failure(error.into()))
     }
 
     fn failure(&self, error: Error) -> NativeError {

@@ -1,7 +1,7 @@
 //! Chooses which of a host's addresses to connect to, so that dead ones do not delay the others.
 //!
 //! A host may have addresses at which nothing answers, mostly those of an IP version that this
-//! network lacks. ureq's [`TcpConnector`] tries the addresses in the resolver's order, gives the
+//! network lacks. ureq's [`TcpConnector`](ureq::unversioned::transport::TcpConnector) tries the addresses in the resolver's order, gives the
 //! first one more than half of the time, and remembers no failure: with one dead IPv6 address in
 //! front, each new connection used up 40 of the listing's 60 seconds. A short `timeout_connect`
 //! would not help: ureq divides it in the same way, so it would also cut off hosts that are slow
@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 
 use ureq::Error;
 use ureq::config::Config;
-use ureq::unversioned::resolver::ResolvedSocketAddrs;
 use ureq::unversioned::transport::time::Duration as Time;
-use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, TcpConnector, Transport};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, Transport};
 
 use peipkg_format::sort;
 
+use crate::upstream::listing::net::tcp::TcpTransport;
 use crate::upstream::listing::net::tls;
 
 /// How long to wait for an address while there are others: a handshake around the world takes a
@@ -47,7 +47,6 @@ const BELOW_TLS: usize = 4 * 1024;
 
 /// Connects to the first address that answers.
 pub(crate) struct AddressConnector {
-    tcp: TcpConnector,
     below_tls: Config,
     attempt: Duration,
     /// The addresses that failed to connect, and when.
@@ -64,7 +63,7 @@ impl AddressConnector {
     /// Waits up to `attempt` for an address while there are others.
     fn new(attempt: Duration) -> Self {
         let below_tls = Config::builder().input_buffer_size(BELOW_TLS).output_buffer_size(BELOW_TLS).build();
-        Self { tcp: TcpConnector::default(), below_tls, attempt, failed: Mutex::default() }
+        Self { below_tls, attempt, failed: Mutex::default() }
     }
 
     /// Returns the addresses that come last.
@@ -90,7 +89,7 @@ impl AddressConnector {
 }
 
 impl<In: Transport> Connector<In> for AddressConnector {
-    type Out = <TcpConnector as Connector<In>>::Out;
+    type Out = Either<In, TcpTransport>;
 
     fn connect(
         &self,
@@ -110,24 +109,11 @@ impl<In: Transport> Connector<In> for AddressConnector {
             if number < addresses.len() {
                 timeout.after = timeout.after.min(Time::Exact(self.attempt));
             }
-            let mut addrs = ResolvedSocketAddrs::from_fn(|_| *address);
-            addrs.push(*address);
-            let attempt = ConnectionDetails {
-                uri: details.uri,
-                addrs,
-                config: if details.needs_tls() { &self.below_tls } else { details.config },
-                request_level: details.request_level,
-                resolver: details.resolver,
-                now: (details.current_time)(),
-                timeout,
-                current_time: details.current_time.clone(),
-                run_connector: details.run_connector.clone(),
-                register_shutdown: details.register_shutdown.clone(),
-            };
-            let result = Connector::<In>::connect(&self.tcp, &attempt, None);
+            let config = if details.needs_tls() { &self.below_tls } else { details.config };
+            let result = TcpTransport::connect(address, timeout, config);
             self.record(*address, result.is_err());
             match result {
-                Ok(transport) => return Ok(transport),
+                Ok(transport) => return Ok(Some(Either::B(transport))),
                 Err(error) => failure = error,
             }
         }
@@ -166,7 +152,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use ureq::Agent;
     use ureq::http::Uri;
-    use ureq::unversioned::resolver::Resolver;
+    use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
     use ureq::unversioned::transport::NextTimeout;
 
     use super::*;

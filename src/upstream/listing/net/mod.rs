@@ -4,5 +4,7 @@
 //! when to try ureq's again. A new minor version of ureq may change the API, so Cargo.toml pins it.
 
 pub(super) mod addresses;
+mod provider;
 pub(super) mod resolver;
+mod tcp;
 pub(super) mod tls;

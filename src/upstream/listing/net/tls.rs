@@ -21,16 +21,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use peipkg_format::regular_file;
-use rustls::crypto::{CryptoProvider, KeyProvider};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
 };
+
+use crate::upstream::listing::net::provider;
+use crate::upstream::listing::net::tcp::RestingBuffers;
 
 /// The longest file of certificates, in bytes: many times as long as any system's.
 const MAX_BUNDLE: u64 = 16 * 1024 * 1024;
@@ -60,6 +61,19 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() {
             return Ok(Some(Either::A(transport)));
         }
+        self.shake_hands(details, transport.boxed()).map(Either::B).map(Some)
+    }
+}
+
+impl TlsConnector {
+    /// Makes a connection over `transport`.
+    // Not inline: its values would take a page or two of the stack of every request without TLS.
+    #[inline(never)]
+    fn shake_hands(
+        &self,
+        details: &ConnectionDetails<'_>,
+        transport: Box<dyn Transport>,
+    ) -> Result<TlsTransport, Error> {
         let config = self.config().map_err(no_tls)?;
         let host = details.uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -67,17 +81,13 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let name = name.map_err(|_| Error::BadUri(details.uri.to_string()))?;
         let mut connection =
             ClientConnection::new(config, name).map_err(|error| no_tls(error.to_string()))?;
-        let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        let mut socket = TransportAdapter::new(transport, details.current_time.clone());
         socket.set_timeout(time_left(details));
         connection.complete_io(&mut socket).map_err(into_no_tls)?;
-        let buffers =
-            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         let stream = StreamOwned::new(connection, socket);
-        Ok(Some(Either::B(TlsTransport { buffers, stream, has_answered: false })))
+        Ok(TlsTransport { buffers: RestingBuffers::new(details.config), stream, has_answered: false })
     }
-}
 
-impl TlsConnector {
     /// Returns the settings of all connections. Concurrent callers block while one prepares them.
     fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,9 +120,8 @@ pub(crate) fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
 fn client_config() -> Result<Arc<ClientConfig>, String> {
     let places = openssl_probe::probe();
     let roots = trusted_roots(places.cert_file.as_deref(), &places.cert_dir)?;
-    let provider = CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() };
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+    let provider = Arc::new(provider::provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
     Ok(Arc::new(builder.with_no_client_auth()))
 }
@@ -171,7 +180,7 @@ fn into_no_tls(error: io::Error) -> Error {
 
 /// A connection over TLS.
 pub(crate) struct TlsTransport {
-    buffers: LazyBuffers,
+    buffers: RestingBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
     /// Whether the server has sent a byte of an answer.
     has_answered: bool,
@@ -188,27 +197,29 @@ impl TlsTransport {
 
 impl Transport for TlsTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
+        &mut self.buffers.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.sock.set_timeout(timeout);
-        let written = self.stream.write_all(&self.buffers.output()[..amount]);
+        let written = self.stream.write_all(&self.buffers.buffers.output()[..amount]);
         written.map_err(|error| self.error(error))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.sock.set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.error(error))?;
+        let amount =
+            self.stream.read(self.buffers.buffers.input_append_buf()).map_err(|error| self.error(error))?;
         if amount == 0 && !self.has_answered {
             return Err(no_tls("the server closed the connection before it had answered"));
         }
         self.has_answered = true;
-        self.buffers.input_appended(amount);
+        self.buffers.buffers.input_appended(amount);
         Ok(amount > 0)
     }
 
     fn is_open(&mut self) -> bool {
+        self.buffers.rest();
         self.stream.sock.get_mut().is_open()
     }
 
@@ -220,16 +231,6 @@ impl Transport for TlsTransport {
 impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTransport").finish_non_exhaustive()
-    }
-}
-
-/// Loads no private keys, so that the code that signs with them is not linked.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("client certificates are not used".to_owned()))
     }
 }
 

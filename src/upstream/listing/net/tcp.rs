@@ -1,0 +1,198 @@
+//! A TCP connection that holds no buffers while it rests in the pool.
+//!
+//! ureq's [`TcpTransport`](ureq::unversioned::transport::TcpTransport) keeps its buffers, 20 KiB, until
+//! it is closed. They stay in the heap of the thread that has opened it, so a poller that opened three
+//! connections keeps the memory of three. It also asks in three system calls whether a connection is
+//! open, twice for each request; here it is one.
+//!
+//! Try ureq's transport again when it gives its buffers back.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use ureq::Error;
+use ureq::config::Config;
+use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+
+/// An open connection.
+pub(crate) struct TcpTransport {
+    stream: TcpStream,
+    buffers: RestingBuffers,
+}
+
+/// Buffers that take memory only while a request needs them.
+pub(crate) struct RestingBuffers {
+    pub(crate) buffers: LazyBuffers,
+    /// The lengths of the input and the output buffer.
+    lengths: (usize, usize),
+}
+
+impl RestingBuffers {
+    /// Makes buffers of the lengths in `config`, which take no memory yet.
+    pub(crate) fn new(config: &Config) -> Self {
+        let lengths = (config.input_buffer_size(), config.output_buffer_size());
+        Self { buffers: LazyBuffers::new(lengths.0, lengths.1), lengths }
+    }
+
+    /// Gives the memory back, unless there is input that nobody has read. To be called between requests.
+    pub(crate) fn rest(&mut self) {
+        if self.buffers.input().is_empty() {
+            self.buffers = LazyBuffers::new(self.lengths.0, self.lengths.1);
+        }
+    }
+}
+
+impl TcpTransport {
+    /// Connects to `address`.
+    pub(crate) fn connect(
+        address: &SocketAddr,
+        timeout: NextTimeout,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let stream = match timeout.not_zero() {
+            Some(limit) => TcpStream::connect_timeout(address, *limit),
+            None => TcpStream::connect(address),
+        };
+        let stream = stream.map_err(|error| failure(error, timeout))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffers: RestingBuffers::new(config) })
+    }
+}
+
+impl Transport for TcpTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let timeout = timeout.for_write();
+        self.stream.set_write_timeout(left(timeout)?)?;
+        let output = &self.buffers.buffers.output()[..amount];
+        self.stream.write_all(output).map_err(|error| failure(error, timeout))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let timeout = timeout.for_read();
+        self.stream.set_read_timeout(left(timeout)?)?;
+        let input = self.buffers.buffers.input_append_buf();
+        let amount = loop {
+            match self.stream.read(input) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.map_err(|error| failure(error, timeout))?,
+            }
+        };
+        self.buffers.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    /// Whether the server keeps the connection open, and has sent nothing that was not asked for. ureq
+    /// asks before it puts a connection into the pool, and before it takes one.
+    fn is_open(&mut self) -> bool {
+        self.buffers.rest();
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut [0], peek).is_err_and(|error| error == Errno::AGAIN)
+    }
+}
+
+impl fmt::Debug for TcpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpTransport").finish_non_exhaustive()
+    }
+}
+
+/// Returns the time that is left, if it has an end.
+///
+/// # Errors
+/// When none is left: a socket takes no time of zero.
+fn left(timeout: NextTimeout) -> Result<Option<std::time::Duration>, Error> {
+    if timeout.after.is_zero() {
+        Err(Error::Timeout(timeout.reason))
+    } else {
+        Ok(timeout.not_zero().map(|left| *left))
+    }
+}
+
+/// Turns the error of a socket whose time is over into a time-out.
+fn failure(error: io::Error, timeout: NextTimeout) -> Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Error::Timeout(timeout.reason),
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener};
+    use std::time::Duration;
+
+    use ureq::Timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn within(limit: Duration) -> NextTimeout {
+        NextTimeout { after: limit.into(), reason: Timeout::Global, per_read: None, per_write: None }
+    }
+
+    /// A connection, and the server's end of it.
+    fn connection() -> (TcpTransport, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpTransport::connect(&address, within(SOON), &Config::default()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    /// Waits until the client's end differs from one that is open and silent.
+    fn wait_closed(client: &mut TcpTransport) {
+        let begun = std::time::Instant::now();
+        while client.is_open() {
+            assert!(begun.elapsed() < SOON, "the connection stays open");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn connection_at_rest_holds_no_buffers() {
+        let (mut client, mut server) = connection();
+        let counted = allocation_counter::measure(|| {
+            client.buffers().output()[..4].copy_from_slice(b"ping");
+            client.transmit_output(4, within(SOON)).unwrap();
+            let mut request = [0; 4];
+            server.read_exact(&mut request).unwrap();
+            server.write_all(&request).unwrap();
+            while client.buffers().input().len() < 4 {
+                assert!(client.await_input(within(SOON)).unwrap());
+            }
+            assert!(client.is_open());
+            assert_eq!(client.buffers().input(), b"ping", "input that nobody has read is kept");
+            client.buffers().input_consume(4);
+            assert!(client.is_open());
+        });
+        assert!(counted.bytes_max > 1024, "{counted:?}");
+        assert_eq!(counted.bytes_current, 0);
+    }
+
+    #[test]
+    fn connection_closed_or_with_unasked_bytes_is_not_open() {
+        let (mut client, server) = connection();
+        assert!(client.is_open());
+        server.shutdown(Shutdown::Write).unwrap();
+        wait_closed(&mut client);
+        let (mut client, mut server) = connection();
+        server.write_all(b"x").unwrap();
+        wait_closed(&mut client);
+    }
+
+    #[test]
+    fn server_that_does_not_answer_is_a_time_out() {
+        let (mut client, _server) = connection();
+        for limit in [Duration::ZERO, Duration::from_millis(50)] {
+            let result = client.await_input(within(limit));
+            assert!(matches!(result, Err(Error::Timeout(Timeout::Global))), "{result:?}");
+        }
+    }
+}
