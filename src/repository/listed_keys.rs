@@ -11,34 +11,13 @@ use peipkg_format::regular_file::{self, MAX_TEXT};
 use peipkg_format::repository_layout::{DESCRIPTOR, key};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::state::durable::{FileError, at};
 
 /// Public keys that are not revoked. The time until which one is valid does not count: its statements are
 /// older.
 pub(crate) struct ListedKeys(Vec<[u8; 32]>);
-
-#[derive(Deserialize)]
-struct Descriptor {
-    repo: Repo,
-}
-
-#[derive(Deserialize)]
-struct Repo {
-    signing: Signing,
-}
-
-#[derive(Deserialize)]
-struct Signing {
-    keys: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    fingerprint: String,
-    status: String,
-}
 
 impl ListedKeys {
     /// Reads the keys of the repository at `repo`, each from its conventional place (PSD-009 §6.4.2). Skips
@@ -48,12 +27,15 @@ impl ListedKeys {
     /// When `repo.json` cannot be read.
     pub(crate) fn read(repo: &Path) -> Result<Self, FileError> {
         let path = repo.join(DESCRIPTOR);
-        let parse = |bytes: Vec<u8>| serde_json::from_slice::<Descriptor>(&bytes).map_err(io::Error::from);
+        let parse = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).map_err(io::Error::from);
         let descriptor = regular_file::read(&path, MAX_TEXT).and_then(parse).map_err(at(&path))?;
+        let listed = descriptor["repo"]["signing"]["keys"].as_array();
         let mut keys = Vec::new();
-        for Listed { fingerprint, status } in descriptor.repo.signing.keys {
-            let bytes = regular_file::read(&repo.join(key(&fingerprint)), MAX_KEY).unwrap_or_default();
-            let found = public_key::parse(&bytes).filter(|_| status != "revoked");
+        let counts = |key: &&Value| key["status"] == "active" || key["status"] == "transitioning";
+        for listed in listed.into_iter().flatten().filter(counts) {
+            let fingerprint = listed["fingerprint"].as_str().unwrap_or_default();
+            let bytes = regular_file::read(&repo.join(key(fingerprint)), MAX_KEY).unwrap_or_default();
+            let found = public_key::parse(&bytes);
             keys.extend(found.filter(|key| hex::encode(digest(&SHA256, key).as_ref()) == fingerprint));
         }
         Ok(Self(keys))

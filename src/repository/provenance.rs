@@ -184,7 +184,8 @@ fn may_pass(error: &io::Error) -> bool {
 }
 
 fn say_taken(path: &Path, error: &dyn std::fmt::Display) {
-    let (event, shown) = ("cannot put the provenance beside its package", path.display().to_string());
+    let event = "cannot put the provenance beside its package";
+    let shown = path.display().to_string();
     warn!(path = shown, error:%; "cannot put the provenance beside its package");
     if fs::symlink_metadata(path).is_ok() {
         troubles::begin_while_there(event, path, error);
