@@ -45,19 +45,17 @@ impl ObjectId {
     #[must_use]
     pub fn from_hex(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; SHA256];
-        let bytes = bytes.get_mut(..text.len() / 2)?;
-        for (byte, digits) in bytes.iter_mut().zip(text.chunks(2)) {
-            for digit in digits {
-                let value = match digit {
-                    b'0'..=b'9' => digit - b'0',
-                    b'a'..=b'f' => digit - b'a' + 10,
-                    b'A'..=b'F' => digit - b'A' + 10,
-                    _ => return None,
-                };
-                *byte = *byte << 4 | value;
-            }
+        for (at, digit) in text.iter().enumerate() {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                b'A'..=b'F' => digit - b'A' + 10,
+                _ => return None,
+            };
+            let byte = bytes.get_mut(at / 2)?;
+            *byte = *byte << 4 | value;
         }
-        Self::from_bytes(bytes).filter(|_| text.len().is_multiple_of(2))
+        Self::from_bytes(&bytes[..text.len() / 2]).filter(|_| text.len().is_multiple_of(2))
     }
 
     /// Returns the bytes: 20 or 32.

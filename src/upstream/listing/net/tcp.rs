@@ -10,12 +10,14 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use ureq::Error;
 use ureq::config::Config;
-use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 /// An open connection.
 pub(crate) struct TcpTransport {
@@ -25,8 +27,13 @@ pub(crate) struct TcpTransport {
 
 /// Buffers that take memory only while a request needs them.
 pub(crate) struct RestingBuffers {
-    pub(crate) buffers: LazyBuffers,
-    /// The lengths of the input and the output buffer.
+    input: Vec<u8>,
+    /// The part of the input that nobody has read.
+    unread: Range<usize>,
+    /// Whether the last reader of the input took any of it.
+    has_progress: bool,
+    output: Vec<u8>,
+    /// The lengths of both.
     lengths: (usize, usize),
 }
 
@@ -34,14 +41,51 @@ impl RestingBuffers {
     /// Makes buffers of the lengths in `config`, which take no memory yet.
     pub(crate) fn new(config: &Config) -> Self {
         let lengths = (config.input_buffer_size(), config.output_buffer_size());
-        Self { buffers: LazyBuffers::new(lengths.0, lengths.1), lengths }
+        Self { input: Vec::new(), unread: 0..0, has_progress: false, output: Vec::new(), lengths }
     }
 
     /// Gives the memory back, unless there is input that nobody has read. To be called between requests.
     pub(crate) fn rest(&mut self) {
-        if self.buffers.input().is_empty() {
-            self.buffers = LazyBuffers::new(self.lengths.0, self.lengths.1);
+        if self.unread.is_empty() {
+            (self.input, self.unread, self.output) = (Vec::new(), 0..0, Vec::new());
         }
+    }
+}
+
+impl Buffers for RestingBuffers {
+    fn output(&mut self) -> &mut [u8] {
+        self.tmp_and_output().1
+    }
+
+    fn input(&self) -> &[u8] {
+        &self.input[self.unread.clone()]
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.tmp_and_output().0
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.unread.end += amount;
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.has_progress = amount > 0;
+        self.unread.start += amount;
+    }
+
+    /// Returns the rest of the input buffer, and the output buffer.
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        if self.input.is_empty() {
+            (self.input, self.output) = (vec![0; self.lengths.0], vec![0; self.lengths.1]);
+        }
+        self.input.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        (&mut self.input[self.unread.end..], &mut self.output)
+    }
+
+    fn can_use_input(&self) -> bool {
+        !self.unread.is_empty() && self.has_progress
     }
 }
 
@@ -64,27 +108,27 @@ impl TcpTransport {
 
 impl Transport for TcpTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers.buffers
+        &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let timeout = timeout.for_write();
         self.stream.set_write_timeout(left(timeout)?)?;
-        let output = &self.buffers.buffers.output()[..amount];
+        let output = &self.buffers.output()[..amount];
         self.stream.write_all(output).map_err(|error| failure(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let timeout = timeout.for_read();
         self.stream.set_read_timeout(left(timeout)?)?;
-        let input = self.buffers.buffers.input_append_buf();
+        let input = self.buffers.input_append_buf();
         let amount = loop {
             match self.stream.read(input) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result.map_err(|error| failure(error, timeout))?,
             }
         };
-        self.buffers.buffers.input_appended(amount);
+        self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
 
@@ -107,7 +151,7 @@ impl fmt::Debug for TcpTransport {
 ///
 /// # Errors
 /// When none is left: a socket takes no time of zero.
-fn left(timeout: NextTimeout) -> Result<Option<std::time::Duration>, Error> {
+fn left(timeout: NextTimeout) -> Result<Option<Duration>, Error> {
     if timeout.after.is_zero() {
         Err(Error::Timeout(timeout.reason))
     } else {
@@ -126,8 +170,6 @@ fn failure(error: io::Error, timeout: NextTimeout) -> Error {
 #[cfg(test)]
 mod tests {
     use std::net::{Shutdown, TcpListener};
-    use std::time::Duration;
-
     use ureq::Timeout;
 
     use super::*;

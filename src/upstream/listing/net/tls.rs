@@ -197,24 +197,23 @@ impl TlsTransport {
 
 impl Transport for TlsTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers.buffers
+        &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.sock.set_timeout(timeout);
-        let written = self.stream.write_all(&self.buffers.buffers.output()[..amount]);
+        let written = self.stream.write_all(&self.buffers.output()[..amount]);
         written.map_err(|error| self.error(error))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.sock.set_timeout(timeout);
-        let amount =
-            self.stream.read(self.buffers.buffers.input_append_buf()).map_err(|error| self.error(error))?;
+        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.error(error))?;
         if amount == 0 && !self.has_answered {
             return Err(no_tls("the server closed the connection before it had answered"));
         }
         self.has_answered = true;
-        self.buffers.buffers.input_appended(amount);
+        self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
 
