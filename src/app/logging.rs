@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use log::kv::{Key, Value, VisitSource, VisitValue};
@@ -24,7 +23,7 @@ use crate::process::environment;
 /// crates: their details do not concern an operator.
 pub(crate) fn init(level: LevelFilter, line: Option<Line>) {
     let for_people = io::stderr().is_terminal().then(colours_of_terminal);
-    let logger = Logger { level, for_people, line: line.map(Mutex::new) };
+    let logger = Logger { level, for_people, line };
     // It fails only where a logger is set, which is here.
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
@@ -36,7 +35,7 @@ struct Logger {
     level: LevelFilter,
     /// The colours of a terminal.
     for_people: Option<Colours>,
-    line: Option<Mutex<Line>>,
+    line: Option<Line>,
 }
 
 impl Log for Logger {
@@ -61,11 +60,11 @@ impl Log for Logger {
             Some(colours) => write_for_people(&mut text, record, colours, now),
             None => write_record(&mut text, record, now),
         };
-        // There is nobody left to tell that the log cannot be written.
-        let _ = match &self.line {
-            Some(line) => line.lock().unwrap_or_else(PoisonError::into_inner).write_all(&text),
-            None => io::stderr().write_all(&text),
-        };
+        match &self.line {
+            Some(line) => line.write_above(&text),
+            // There is nobody left to tell that the log cannot be written.
+            None => drop(io::stderr().write_all(&text)),
+        }
     }
 
     fn flush(&self) {}

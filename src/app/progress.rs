@@ -76,6 +76,11 @@ impl Line {
         self.shown = Some(progress);
     }
 
+    /// Writes whole lines above the line.
+    pub(super) fn write_above(&self, lines: &[u8]) {
+        self.last().draw(lines);
+    }
+
     /// Removes the line from the terminal.
     pub(crate) fn clear(&self) {
         let mut last = self.last();
@@ -108,16 +113,4 @@ impl LastLine {
 /// Whether the terminal can neither move its cursor nor show colours.
 pub(crate) fn is_dumb() -> bool {
     environment::variable("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
-}
-
-/// Writes whole lines above the line.
-impl io::Write for Line {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.last().draw(lines);
-        Ok(lines.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
 }
