@@ -1,6 +1,6 @@
 //! The versions that failed, and when each is retried. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) struct Failure {
 /// All versions that failed.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    by_recipe: BTreeMap<Arc<str>, HashMap<Version, Failure>>,
+    by_recipe: HashMap<Arc<str>, HashMap<Version, Failure>>,
     /// The retries that lie ahead, the next one first.
     retries: BTreeSet<(Moment, JobKey)>,
 }
@@ -152,7 +152,7 @@ impl Failures {
         self.by_recipe.get(recipe).into_iter().flatten()
     }
 
-    /// Returns all failed versions, recipe by recipe.
+    /// Returns all failed versions, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (JobKey, &Failure)> {
         self.by_recipe.iter().flat_map(|(recipe, failures)| {
             let key = |version: &Version| JobKey { recipe: recipe.clone(), version: version.clone() };

@@ -4,22 +4,23 @@
 //! turns as one whose builds take a minute. Time used while nobody else waited is forgotten, so a
 //! recipe does not pay for an idle farm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::time::Duration;
 
 /// The order of everything that waits for one resource.
 #[derive(Debug)]
 pub(super) struct Turns<K> {
     /// How long each has used the resource. Forgotten when nobody waits.
-    used: BTreeMap<K, Duration>,
+    used: HashMap<K, Duration>,
     /// The place of each that waits.
-    places: BTreeMap<K, Place>,
+    places: HashMap<K, Place>,
     /// The places of those with urgent work, which go before all others.
     urgent: BTreeSet<(Duration, u64, K)>,
     /// The places of the others.
     ordinary: BTreeSet<(Duration, u64, K)>,
     /// Those that use the resource now, and how often.
-    running: BTreeMap<K, usize>,
+    running: HashMap<K, usize>,
     /// The number of the last place.
     last_number: u64,
 }
@@ -36,17 +37,17 @@ struct Place {
 impl<K> Default for Turns<K> {
     fn default() -> Self {
         Self {
-            used: BTreeMap::new(),
-            places: BTreeMap::new(),
+            used: HashMap::new(),
+            places: HashMap::new(),
             urgent: BTreeSet::new(),
             ordinary: BTreeSet::new(),
-            running: BTreeMap::new(),
+            running: HashMap::new(),
             last_number: 0,
         }
     }
 }
 
-impl<K: Ord + Clone> Turns<K> {
+impl<K: Ord + Hash + Clone> Turns<K> {
     /// Lets `key` wait. One that waits already keeps its place among those of its urgency. A newcomer
     /// starts at the least used time of those that wait, or at its own if that is more: leaving and
     /// coming back must not cancel a debt.

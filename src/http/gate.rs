@@ -10,7 +10,7 @@
 //! `tiny_http` included: no client and no build can use it up. A client that cannot be served for
 //! want of files or memory gets 503, and the log a line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -101,7 +101,7 @@ pub(super) fn start(
         epoll,
         desk,
         max_clients,
-        clients: BTreeMap::new(),
+        clients: HashMap::new(),
         next_token: 0,
         unfinished: BTreeSet::new(),
         starved: BTreeSet::new(),
@@ -128,7 +128,7 @@ struct Gate {
     spare: Option<OwnedFd>,
     desk: Desk,
     max_clients: usize,
-    clients: BTreeMap<u64, Client>,
+    clients: HashMap<u64, Client>,
     next_token: u64,
     /// Clients whose turn ended while they could go on: epoll will not report them again.
     unfinished: BTreeSet<u64>,

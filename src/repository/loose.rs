@@ -63,7 +63,7 @@ impl Repository {
         let named = loose.iter().filter_map(|path| parse(path.file_name()?));
         let named: Vec<_> = named.map(|(package, version)| outputs_of(package, version)).collect();
         let listing = self.listing(&named)?;
-        let mut new: BTreeMap<String, (Version, Vec<PackageName>)> = BTreeMap::new();
+        let mut new: BTreeMap<String, Box<(Version, Vec<PackageName>)>> = BTreeMap::new();
         for path in loose {
             match self.judge(&path, |package, version| listing.get(package, version)) {
                 Judgement::Published => {
@@ -72,12 +72,15 @@ impl Repository {
                     info!(path = path.display().to_string(); "loose package is published already, removing it");
                 }
                 Judgement::New(package, version) => {
-                    new.entry(version.to_string()).or_insert((version, Vec::new())).1.push(package);
+                    new.entry(version.to_string())
+                        .or_insert_with(|| Box::new((version, Vec::new())))
+                        .1
+                        .push(package);
                 }
                 Judgement::Unfit(reason) => self.set_aside(&path, &reason, move_file)?,
             }
         }
-        for (version, mut packages) in new.into_values() {
+        for (version, mut packages) in new.into_values().map(|of_version| *of_version) {
             for recipe in take_builds(recipes, &mut packages) {
                 self.take_in(recipe, &version)?;
             }
@@ -204,17 +207,17 @@ pub(crate) fn whole_builds(
     recipes: &[Arc<Recipe>],
     archive: &Archive,
 ) -> Result<Vec<PendingOutputs>, FileError> {
-    let mut new: BTreeMap<String, (Version, Vec<PackageName>)> = BTreeMap::new();
+    let mut new: BTreeMap<String, Box<(Version, Vec<PackageName>)>> = BTreeMap::new();
     for path in paths(state)? {
         let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
         if let Some((package, version)) = path.file_name().and_then(parse).filter(|_| is_file)
             && archive.presence(std::slice::from_ref(&package), &version) == Presence::Absent
         {
-            new.entry(version.to_string()).or_insert((version, Vec::new())).1.push(package);
+            new.entry(version.to_string()).or_insert_with(|| Box::new((version, Vec::new()))).1.push(package);
         }
     }
     let mut found = Vec::new();
-    for (version, mut packages) in new.into_values() {
+    for (version, mut packages) in new.into_values().map(|of_version| *of_version) {
         for Recipe { id, packages, .. } in take_builds(recipes, &mut packages).into_iter().map(|one| &**one) {
             let key = JobKey { recipe: id.clone(), version: version.clone() };
             let (directory, packages) = (key.to_string(), packages.to_vec());

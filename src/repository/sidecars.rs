@@ -1,7 +1,7 @@
 //! Removes the sidecars of packages whose publish is undone. The package files stay: the next publish
 //! finds them in place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,6 @@ use peipkg_format::package_url::{self, place};
 use peipkg_format::regular_file::{self, MAX_INDEX};
 use peipkg_format::repository_layout::{ARCHIVE_INDEX, PACKAGE_URL, package_url};
 use peipkg_format::sidecars::{Place, is_at_root, is_other_package, provenance, sidecars};
-use peipkg_format::sort;
 
 use crate::repository::Repository;
 use crate::repository::journal::Saved;
@@ -23,12 +22,12 @@ impl Repository {
     pub(super) fn remove_sidecars(&self, saved: &Saved) {
         let members = saved.group.iter().map(|member| self.completed(member));
         // Each at the place that a publish without a template gives it, unless the index says another.
-        let mut brought: BTreeMap<String, Option<PathBuf>> = members
+        let mut brought: HashMap<String, Option<PathBuf>> = members
             .flat_map(|member| member.packages)
             .map(|(name, version, architecture)| {
                 (key(&name, &version, &architecture), conventional_path(&name, &version, &architecture))
             })
-            .fold(BTreeMap::new(), sort::entered);
+            .collect();
         // Without the saved index, any of the packages may have been published before.
         let Some(Ok(mut before)) = saved.file(ARCHIVE_INDEX).map(|saved| self.journal.open(saved)) else {
             return;

@@ -1,6 +1,6 @@
 //! The cryptography of TLS: what rustls has by default with ring, less what listing does without.
 //!
-//! `rustls::crypto::ring::default_provider` links 60 kB more: the assembler of `ChaCha20`, and the code
+//! `rustls::crypto::ring::default_provider` links 50 kB more: the assembler of `ChaCha20`, and the code
 //! that signs with private keys. Every server has AES-GCM: TLS 1.3 demands it (RFC 8446 §9.1), and so do
 //! the recommendations for TLS 1.2 (RFC 9325 §4.2). git lists the upstream of one that has not.
 
