@@ -33,9 +33,12 @@ pub(crate) struct RestingBuffers {
     /// Whether the last reader of the input took any of it.
     has_progress: bool,
     output: Vec<u8>,
-    /// The lengths of both.
+    /// The longest length of the input, and the length of the output.
     lengths: (usize, usize),
 }
+
+/// How long the input buffer is at first, in bytes: most answers fit. A read that fills it doubles it.
+const FIRST_INPUT: usize = 4 * 1024;
 
 impl RestingBuffers {
     /// Makes buffers of the lengths in `config`, which take no memory yet.
@@ -76,8 +79,11 @@ impl Buffers for RestingBuffers {
 
     /// Returns the rest of the input buffer, and the output buffer.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        let (longest, output) = self.lengths;
         if self.input.is_empty() {
-            (self.input, self.output) = (vec![0; self.lengths.0], vec![0; self.lengths.1]);
+            (self.input, self.output) = (vec![0; FIRST_INPUT.min(longest)], vec![0; output]);
+        } else if self.unread.end == self.input.len() && self.input.len() < longest {
+            self.input.resize((2 * self.input.len()).min(longest), 0);
         }
         self.input.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
