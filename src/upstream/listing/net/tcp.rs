@@ -225,6 +225,31 @@ mod tests {
     }
 
     #[test]
+    fn input_grows_to_its_longest_length_and_keeps_every_byte() {
+        let sent: Vec<u8> = (0..50_000_u32).map(|number| number.to_le_bytes()[number as usize % 2]).collect();
+        let config = Config::builder().input_buffer_size(10_000).build();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpTransport::connect(&address, within(SOON), &config).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        let mut received = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| server.write_all(&sent).unwrap());
+            while received.len() < sent.len() {
+                // As for a head that is not complete, until the buffer is full.
+                while client.buffers().input().len() < 10_000.min(sent.len() - received.len()) {
+                    assert!(client.await_input(within(SOON)).unwrap());
+                }
+                received
+                    .extend_from_slice(&client.buffers().input()[..7_000.min(sent.len() - received.len())]);
+                let taken = 7_000.min(client.buffers().input().len());
+                client.buffers().input_consume(taken);
+            }
+        });
+        assert!(received == sent);
+    }
+
+    #[test]
     fn connection_closed_or_with_unasked_bytes_is_not_open() {
         let (mut client, server) = connection();
         assert!(client.is_open());
