@@ -23,7 +23,7 @@ use peipkg_format::repository_layout::DESCRIPTOR;
 use peipkg_format::sort;
 
 use crate::app::config_file;
-use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
+use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed, warn_if_unlisted};
 use crate::app::recipe_check;
 use crate::app::roster::{self, Expected};
 use crate::app::tools::Tools;
@@ -86,6 +86,8 @@ pub(super) fn check(config: &Path) -> Report {
         report.add_warnings(draft.sample_names.clone());
     }
     if let Some(state_dir) = &draft.state_dir {
+        let key_file = draft.key_file.as_deref();
+        report.add_warnings(key_file.and_then(|key_file| warn_if_unlisted(key_file, state_dir)));
         report.add_problems(StateDir::probe(state_dir));
         report.add_warnings(StateDir::probe_logs(state_dir));
         let (notes, warnings) = StateDir::volumes(state_dir);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::app::tool_commands::{Answer, GRACE, Output, has_command};
 use crate::process::{Interrupt, ProcessError, Program};
 use crate::repository::same_bytes::difference_of_files;
-use crate::state::durable::{FileError, at};
+use crate::state::durable::FileError;
 
 /// How long the tool may take. It reads both packages, which may have gigabytes.
 const DEADLINE: Duration = Duration::from_hours(1);
@@ -46,7 +46,7 @@ pub(super) fn compare(
     second: &Path,
     interrupt: &Interrupt,
 ) -> Result<Comparison, ComparisonError> {
-    let Some(bytes) = difference_of_files(first, second).map_err(at(second))? else {
+    let Some(bytes) = difference_of_files(first, second)? else {
         return Ok(Comparison::Same);
     };
     let of_bytes = |reason: &dyn Display| {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use peipkg_format::problem::Problem;
 use peipkg_format::regular_file;
+use peipkg_format::repository_layout::DESCRIPTOR;
 use peipkg_format::signing_key::KeyError;
 use peipkg_format::unfit_byte::UnfitByte;
 
@@ -16,6 +17,10 @@ use crate::config::BinaryKey;
 /// The longest webhook secret file to read, in bytes. It is far longer than any secret, and bounds
 /// the memory that a wrong file, such as a disk image, can take.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
+
+/// The longest descriptor to read, in bytes: far longer than one with any number of keys that somebody
+/// keeps.
+const MAX_DESCRIPTOR: u64 = 1024 * 1024;
 
 /// Checks that the farm's key and those for binaries are private keys. Returns the public keys of
 /// the keys for binaries.
@@ -70,6 +75,22 @@ pub(super) fn warn_if_exposed(
     let secret = webhook_secret_file.map(|path| ("the webhook secret", path));
     let files = signing.into_iter().chain(binary).chain(secret);
     files.filter_map(|(what, path)| exposed(what, path)).collect()
+}
+
+/// Warns of a signing key that the repository below `state_dir` does not list: nothing could be published.
+/// The operator may be about to list it, so it is no problem.
+pub(super) fn warn_if_unlisted(key_file: &Path, state_dir: &Path) -> Option<Problem> {
+    let descriptor = state_dir.join("repo").join(DESCRIPTOR);
+    // A start creates a missing repository, and publishes report a broken one.
+    let listed = regular_file::read(&descriptor, MAX_DESCRIPTOR).ok()?;
+    let fingerprint = public_keys::fingerprint(key_file).ok()?;
+    let is_listed = listed.windows(fingerprint.len()).any(|part| part == fingerprint.as_bytes());
+    let message = format!(
+        "{} does not list this key, {fingerprint}, so each publish fails; restore the old key, or list the new \
+         one with peipkg-repo keys",
+        descriptor.display()
+    );
+    (!is_listed).then(|| Problem::of_file(key_file, message))
 }
 
 /// Returns a warning if everybody can read the file. The operator may choose a group: `root:peipkg`

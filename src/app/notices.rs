@@ -33,6 +33,7 @@ pub(super) fn log(notice: &Notice) {
         | Notice::MoreTagsMoved { .. }
         | Notice::TagMovedBack { .. }
         | Notice::DedupCheckFailed { .. }
+        | Notice::DedupCheckSucceeded
         | Notice::VersionsLeftOut { .. } => log_poll(notice),
         Notice::BuildStarted { .. }
         | Notice::BuildFailed { .. }
@@ -113,6 +114,7 @@ fn log_poll(notice: &Notice) {
             info!(recipe:%, version:%, tag; "published tag points back");
         }
         Notice::DedupCheckFailed { recipe, reason } => warn!(recipe:%, error = reason; "dedup check failed"),
+        Notice::DedupCheckSucceeded => info!("dedup check succeeded"),
         Notice::VersionsLeftOut { recipe, versions } => {
             warn!(recipe:%, versions; "too many versions wait, leaving the oldest to later polls");
         }

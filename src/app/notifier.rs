@@ -121,7 +121,12 @@ impl Notifier {
                     }
                     let before = std::mem::replace(&mut is_failing, run.is_err());
                     match run {
-                        Ok(()) => troubles::end("notification failed"),
+                        Ok(()) => {
+                            troubles::end("notification failed");
+                            if before {
+                                info!("notification succeeded");
+                            }
+                        }
                         Err(error) => {
                             troubles::begin("notification failed", "", &error);
                             if !before {

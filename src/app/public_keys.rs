@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use peipkg_format::hex;
 use peipkg_format::problem::Problem;
 use peipkg_format::signing_key::{self, KeyError, KeypairBytes};
+use ring::digest::{SHA256, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 /// Public keys by the files of their private keys.
@@ -40,6 +41,12 @@ impl PublicKeys {
 /// Reads the private key at `path`, and returns its public key like [`PublicKeys::of`].
 pub(super) fn load(path: &Path) -> Result<String, KeyError> {
     derive(&signing_key::load(path)?)
+}
+
+/// Reads the private key at `path`, and returns the fingerprint by which a repository lists its public key.
+pub(super) fn fingerprint(path: &Path) -> Result<String, KeyError> {
+    let pair = key_pair(&signing_key::load(path)?)?;
+    Ok(hex::encode(digest(&SHA256, pair.public_key().as_ref()).as_ref()))
 }
 
 /// Derives the public key of a private key, and refuses a file with the public key of another one.

@@ -67,3 +67,27 @@ pub(super) fn of_copy(signers: &Signers, copy: &Path) -> Option<BuildSigners> {
     let kind = signers::kind_of(&bytes).ok().filter(|_| signers::digest(&bytes) == signers.digest)?;
     Some(BuildSigners { path, kind })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn copy_of_other_signers_is_not_used() {
+        let copy = tempfile::tempdir().unwrap();
+        let line = |name: &str| {
+            format!(
+                "{name} ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK5+a1++A81IJoBLrAsakmaAGFVjx8IVsjlRaEr5E0Bp\n"
+            )
+        };
+        let loaded = Signers { file: "keys".into(), digest: signers::digest(line("a@x").as_bytes()) };
+        for (name, is_used) in [("a@x", true), ("b@x", false)] {
+            fs::write(copy.path().join("keys"), line(name)).unwrap();
+            assert_eq!(of_copy(&loaded, copy.path()).is_some(), is_used, "{name}");
+        }
+        fs::remove_file(copy.path().join("keys")).unwrap();
+        assert!(of_copy(&loaded, copy.path()).is_none());
+    }
+}

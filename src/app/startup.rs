@@ -11,7 +11,7 @@ use peipkg_format::problem::Problem;
 use peipkg_format::sort;
 
 use crate::app::error::Error;
-use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed};
+use crate::app::key_files::{check_keys, read_webhook_secret, warn_if_exposed, warn_if_unlisted};
 use crate::app::public_keys::PublicKeys;
 use crate::app::roster::{self, Expected, Reading};
 use crate::app::tools::Tools;
@@ -144,7 +144,9 @@ pub(super) fn announce(config: &Config, once: bool) {
     let version = env!("CARGO_PKG_VERSION");
     info!(farm_id = config.manager.id, mode, version; "peipkg-manager starting");
     let secret = config.http.webhook_secret_file.as_deref();
-    for warning in warn_if_exposed(Some(&config.key_file), &config.binary_keys, secret) {
+    let exposed = warn_if_exposed(Some(&config.key_file), &config.binary_keys, secret);
+    let unlisted = warn_if_unlisted(&config.key_file, &config.manager.state_dir);
+    for warning in exposed.into_iter().chain(unlisted) {
         warn!(problem:% = warning; "configuration warning");
         troubles::begin("configuration warning", &warning.to_string(), &"");
     }

@@ -210,7 +210,7 @@ impl Farm {
                 self.refused = Some(Refused { at: now, problems: problems.clone() });
                 effects.report(Notice::ReloadRefused { problems });
             }
-            Event::ArchiveRead(read) => self.on_archive_read(read),
+            Event::ArchiveRead(read) => self.on_archive_read(read, &mut effects),
             Event::OutputsFound(found) => self.on_outputs_found(found, now, &mut effects),
             Event::NoCommitsFound(found) => self.on_no_commits_found(found),
             Event::CommitsFound(commits) => self.commits = commits,
@@ -350,11 +350,13 @@ impl Farm {
         self.watchers.chunk_by(|(one, _), (other, _)| one == other)
     }
 
-    fn on_archive_read(&mut self, read: Result<Archive, String>) {
+    fn on_archive_read(&mut self, read: Result<Archive, String>, effects: &mut Effects) {
         match read {
             Ok(archive) => {
                 self.archive = archive;
-                self.archive_error = None;
+                if self.archive_error.take().is_some() {
+                    effects.report(Notice::DedupCheckSucceeded);
+                }
                 self.matched.forget_all();
             }
             Err(reason) => self.archive_error = Some(reason),

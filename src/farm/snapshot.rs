@@ -53,6 +53,7 @@ impl Farm {
             queue_length: self.publishing.ready_len() + self.queue.len(),
             builds,
             publishes,
+            unlisted: self.unlisted(),
             polls: self.polls(calendar),
             webhooks: self.webhooks(calendar),
             upload: (upload.is_owed || upload.running_since.is_some()).then(|| status::Upload {
@@ -268,6 +269,22 @@ impl Farm {
             // The HTTP server counts these.
             ..Webhooks::default()
         }
+    }
+
+    /// Returns the URL of each recipe's upstream that could not be listed.
+    fn unlisted(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let mut unlisted = BTreeMap::new();
+        for watchers in self.upstreams() {
+            let state = self.schedule.state(&watchers[0].0);
+            if state.and_then(|state| state.last).is_none_or(|(_, result)| result.is_ok()) {
+                continue;
+            }
+            let url: Arc<str> = watchers[0].0.to_string().into();
+            for (_, recipe) in watchers {
+                unlisted.insert(recipe.clone(), url.clone());
+            }
+        }
+        unlisted
     }
 
     fn polls(&self, calendar: Calendar) -> BTreeMap<Arc<str>, Poll> {

@@ -73,6 +73,9 @@ pub struct Status {
     /// All recipes that are held, for the page.
     #[serde(skip)]
     pub held_recipes: BTreeSet<Arc<str>>,
+    /// The URLs of the upstreams that could not be listed, by recipe, for the page.
+    #[serde(skip)]
+    pub unlisted: BTreeMap<Arc<str>, Arc<str>>,
     /// Counts since the start, for `/metrics`.
     #[serde(skip)]
     pub totals: Totals,

@@ -181,6 +181,7 @@ fn describe(effect: &Effect) -> Option<String> {
             Notice::MoreTagsSkipped { count, .. } => format!("skipped {count} more"),
             Notice::PartlyPublished { key } => format!("partly published {key}"),
             Notice::DedupCheckFailed { recipe, .. } => format!("dedup failed {recipe}"),
+            Notice::DedupCheckSucceeded => "dedup succeeded".into(),
             Notice::BuildFailed { key, retry_after, .. } => {
                 format!("failed {} {}", key, minutes(*retry_after))
             }

@@ -2,8 +2,8 @@
 //!
 //! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`],
 //!   [`object_id`].
-//! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`repository_layout`] and
-//!   [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
+//! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`public_key`],
+//!   [`repository_layout`] and [`sidecars`], which name every file of a repository, and [`package_url`], which says where an
 //!   entry's file is.
 //! - Provenance: [`dsse`] envelopes, and the statement of a build in [`provenance`].
 //! - Files that people write: [`strict_toml`] reads them and collects every [`problem`].
@@ -25,6 +25,7 @@ pub mod package;
 pub mod package_url;
 pub mod problem;
 pub mod provenance;
+pub mod public_key;
 pub mod regular_file;
 pub mod remove_tree;
 pub mod repository_layout;

@@ -41,9 +41,9 @@ pub(super) fn render(status: &Status, now: Time, number: usize) -> Vec<u8> {
     let head = html.len();
     sections::notices(&mut html, status, now);
     sections::failures(&mut html, status, now);
+    sections::failed_polls(&mut html, status, now);
     sections::work(&mut html, status, now);
     sections::warnings(&mut html, status);
-    sections::failed_polls(&mut html, status, now);
     let mut rest = Html::default();
     sections::upload(&mut rest, status, now);
     sections::webhooks(&mut rest, status, now);
@@ -88,7 +88,7 @@ impl Verdict {
             ("<p><strong class=f>", "Nothing can be published".to_owned())
         } else if failed > 0 {
             ("<p><strong class=f>", format!("{} failed", Count(failed, "version")))
-        } else if status.upload_state == "failed" {
+        } else if status.upload.as_ref().is_some_and(|upload| upload.failures > 0) {
             ("<p><strong class=f>", "Upload failed".to_owned())
         } else if status.reload_refused.is_some() {
             ("<p><strong class=f>", "Reload refused".to_owned())

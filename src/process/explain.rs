@@ -28,6 +28,10 @@ const NO_ANSWER: &str = "fatal: Could not read from remote repository.";
 /// git-lfs's last line if the server lacks a file's content. An earlier line names the file's object.
 const NO_CONTENT: &str = "error: failed to fetch some objects from ";
 
+/// What rclone's last words begin with, after the time. Those of some stores go over several lines, the
+/// further ones indented.
+const RCLONE_FAILED: &str = " Failed to ";
+
 /// Finds the cause of a failure in the last output: mostly its last line. A companion tool's own
 /// line (`peipkg-build: …`) mostly reports that another program failed: then an earlier line has the
 /// cause. git prints the cause first, and a remedy after it.
@@ -59,6 +63,9 @@ pub(crate) fn explain(tail: &str) -> String {
             return format!("{}; then: {}", excerpt(first), excerpt(last));
         }
     }
+    if let Some(words) = last_words_of_rclone(tail) {
+        return excerpt(&words).into_owned();
+    }
     let line = if is_make(last) { cause(&lines().collect::<Vec<_>>()).unwrap_or(last) } else { last };
     excerpt(line).into_owned()
 }
@@ -72,6 +79,16 @@ fn names_object(line: &str) -> bool {
 fn before_no_answer<'t>(lines: impl Iterator<Item = &'t str>) -> Option<&'t str> {
     let has_words = |line: &&str| line.trim_start_matches("remote:").contains(char::is_alphanumeric);
     lines.take_while(|line| *line != NO_ANSWER).filter(has_words).last()
+}
+
+/// Returns rclone's last words in one line, if they go over several.
+fn last_words_of_rclone(tail: &str) -> Option<String> {
+    let start = tail.rfind(RCLONE_FAILED)? + 1;
+    let (first, further) = tail[start..].trim_end().split_once('\n')?;
+    let is_one = further.lines().all(|line| line.starts_with(char::is_whitespace));
+    let lines =
+        || further.lines().map(str::trim).fold(first.trim().to_owned(), |words, line| words + " " + line);
+    is_one.then(lines)
 }
 
 /// Returns the last line that is not empty.
@@ -234,6 +251,20 @@ mod tests {
         let tail = format!("fetch: Fetching reference refs/tags/v1\n{missing}\n{failed}\n");
         assert_eq!(explain(&tail), format!("{missing}; then: {failed}"));
         assert_eq!(explain(&format!("a line\n{failed}\n")), failed);
+    }
+
+    #[test]
+    fn words_of_a_store_that_go_over_two_lines_are_kept() {
+        let failed = "Failed to copy: SignatureDoesNotMatch: The signatures differ.";
+        let status = "status code: 403, request id: , host id:";
+        let tail = format!(
+            "2026/11/27 13:26:33 ERROR : Attempt 1/1 failed with 1 errors and: x\n\t{status} \n\
+             2026/11/27 13:26:33 {failed}\n\t{status} \n"
+        );
+        assert_eq!(explain(&tail), format!("{failed} {status}"));
+        // What is not indented is of another message.
+        assert_eq!(explain(&format!("x {failed}\nkilled\n")), "killed");
+        assert_eq!(explain(&format!("x {failed}\n")), format!("x {failed}"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use base64ct::{Base64Unpadded, Encoding as _};
+
 /// The shortest secret that is masked wherever it stands, in bytes. A shorter one would be found in
 /// ordinary words; it is removed where it stands as in the URL, before the host's `@`.
 const MIN_SECRET: usize = 3;
@@ -200,15 +202,7 @@ fn lossy(text: &str) -> String {
 /// Encodes `bytes` as the `Authorization` header does (RFC 4648), without the padding: a tool may
 /// leave it out.
 fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = |group: &[u8]| {
-        let bits =
-            group.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
-        (0..=group.len())
-            .map(move |place| char::from(DIGITS[bits >> (18 - 6 * place) & 63]))
-            .collect::<String>()
-    };
-    bytes.chunks(3).map(digits).collect()
+    Base64Unpadded::encode_string(bytes)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Component, Path};
 
+use base64ct::{Base64, Encoding as _};
 use peipkg_format::problem::excerpt;
 
 /// The armor around public keys of `OpenPGP`.
@@ -182,7 +183,7 @@ fn is_key_type(word: &str) -> bool {
 /// Whether `text` is a whole public key: strings, of which the first names its type (RFC 4253,
 /// section 6.6).
 fn is_key(text: &str, kind: &str) -> bool {
-    let Some(bytes) = base64(text) else { return false };
+    let Ok(bytes) = Base64::decode_vec(text) else { return false };
     let (mut rest, mut first) = (&*bytes, None);
     while let Some((length, after)) = rest.split_first_chunk() {
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -193,31 +194,6 @@ fn is_key(text: &str, kind: &str) -> bool {
     // A certificate also has numbers, which do not look like strings.
     let is_whole = rest.is_empty() || kind.contains("-cert-");
     is_whole && first == Some(kind.as_bytes())
-}
-
-/// Decodes base64 with padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        bits = bits << 6 | u32::from(digit(byte)?);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xff) as u8);
-        }
-    }
-    Some(bytes)
 }
 
 /// Returns the types of the packets of `OpenPGP` data (RFC 9580, section 4.2), as far as they can be

@@ -11,7 +11,12 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use peipkg_format::provenance::percent_encoded;
+
 use crate::recipe::secrets::{Secrets, decoded};
+
+/// The characters that a path of a URI may have beside letters, digits and `-._~` (RFC 3986 §3.3).
+const PATH_CHARACTERS: &[u8] = b"/:@!$&'()*+,;=";
 
 /// A URL for git, with its secrets. git cannot take it for an option, and it has no control
 /// character.
@@ -150,6 +155,33 @@ impl UpstreamUrl {
         Secrets::of_url(parts.hidden_user_info(), parts.query)
     }
 
+    /// Returns the repository as a URI without secrets, such as `git+https://example.org/x.git`, also for
+    /// git's other forms. Scheme and host are in lower case, as in-toto demands.
+    pub(crate) fn uri(&self) -> String {
+        let parts = Parts::of(&self.0.text);
+        let host = |text: &str| percent_encoded(text, b":[]%").to_ascii_lowercase();
+        let path = percent_encoded(parts.path, PATH_CHARACTERS);
+        let user = parts.shown_user().map(|user| user.trim_start_matches('['));
+        let user = user.map(|user| percent_encoded(user, b"%") + "@").unwrap_or_default();
+        // `[host:port]:path`, but not an IPv6 address.
+        let bare = parts.authority.trim_start_matches('[').trim_end_matches(']');
+        match parts.authority {
+            authority if parts.scheme.is_some() => {
+                let (transport, path) = (parts.transport(), path.replace("%25", "%"));
+                let scheme = transport.strip_prefix("git+").unwrap_or(&transport);
+                format!("git+{scheme}://{user}{}{path}", host(authority))
+            }
+            "" if path.starts_with('/') => format!("git+file://{path}"),
+            "" => format!("git+file:{path}"),
+            // `helper::address`
+            helper if path.starts_with(':') && user.is_empty() => format!("git+{}{path}", host(helper)),
+            authority => {
+                let authority = if bare.matches(':').count() < 2 { bare } else { authority };
+                format!("git+ssh://{user}{}/{}", host(authority), path.trim_start_matches('/'))
+            }
+        }
+    }
+
     /// Returns the host, without port, in lower case; an IPv6 address with its brackets. `None` for
     /// a local path.
     pub fn host(&self) -> Option<&str> {
@@ -281,28 +313,29 @@ impl<'a> Parts<'a> {
             let rest = Self::without_scheme(&text[at + 1..]);
             return Self { text, user_info: Some(&text[..at]), ..rest };
         }
-        let (user_and_host, path) =
-            text.split_once(':').filter(|(host, _)| !host.contains('/')).unwrap_or(("", text));
+        let (user_and_host, path) = split_host(text).unwrap_or(("", text));
         let (user_info, authority) = split_user_info(user_and_host, user_and_host.len());
         Self { text, scheme: None, user_info, authority, path, query: "" }
     }
 
     /// Returns the user info if it is secret. The user of an ssh URL is none.
     fn hidden_user_info(&self) -> Option<&'a str> {
-        let user_info = self.user_info?;
-        let shows_user = self.scheme.is_none_or(shows_user);
-        (!user_info.is_empty() && (!shows_user || user_info.contains(':'))).then_some(user_info)
+        self.user_info.filter(|user_info| !user_info.is_empty() && self.shown_user() != Some(user_info))
+    }
+
+    /// Returns the user if it is no secret.
+    fn shown_user(&self) -> Option<&'a str> {
+        self.user_info.filter(|_| self.scheme.is_none_or(shows_user)).map(user_of)
     }
 
     /// Returns the URL without its secrets.
     fn shown(&self) -> String {
-        self.with_user(self.user_info.filter(|_| self.scheme.is_none_or(shows_user)))
+        self.with_user(self.shown_user())
     }
 
     /// Returns the URL with the user of `user_info`, without password, query and fragment.
     fn with_user(&self, user_info: Option<&str>) -> String {
-        let user = user_info.map(|user_info| user_info.split(':').next().unwrap_or_default());
-        let (user, at) = user.map_or(("", ""), |user| (user, "@"));
+        let (user, at) = user_info.map_or(("", ""), |user_info| (user_of(user_info), "@"));
         match self.scheme {
             Some(scheme) => format!("{scheme}://{user}{at}{}{}", self.authority, self.path),
             None if self.user_info.is_none() => self.text.to_owned(),
@@ -347,6 +380,20 @@ fn split_user_info(text: &str, end: usize) -> (Option<&str>, &str) {
         Some(at) => (Some(&text[..at]), &text[at + 1..]),
         None => (None, text),
     }
+}
+
+/// Splits git's short form `host:path` at its colon, but at none in the brackets of `[host:port]:path`.
+fn split_host(text: &str) -> Option<(&str, &str)> {
+    let before_path = &text[..text.find('/').unwrap_or(text.len())];
+    let start = before_path.find(']').unwrap_or(0);
+    let colon = start + before_path[start..].find(':')?;
+    Some((&text[..colon], &text[colon + 1..]))
+}
+
+/// Returns the user of a user info: the text before the colon, which may be encoded.
+fn user_of(user_info: &str) -> &str {
+    let encoded = user_info.to_ascii_lowercase().find("%3a").unwrap_or(user_info.len());
+    user_info[..encoded].split(':').next().unwrap_or_default()
 }
 
 /// Returns whether the user in a URL is only an account name. In other schemes it may be a token.

@@ -11,6 +11,7 @@ mod index_head;
 pub(crate) mod inspect;
 pub(crate) mod journal;
 mod listed;
+pub(crate) mod listed_keys;
 pub(crate) mod loose;
 mod no_files;
 pub(crate) mod peipkg_repo;

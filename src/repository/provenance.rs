@@ -12,6 +12,7 @@ use peipkg_format::dsse::MAX_ENVELOPE;
 use peipkg_format::provenance::{Statement, claimed_subjects};
 use peipkg_format::regular_file;
 use peipkg_format::sidecars::{Place, is_package, place, provenance};
+use rustix::io::Errno;
 
 use crate::farm::events::PendingOutputs;
 use crate::repository::Repository;
@@ -25,12 +26,12 @@ const UNFINISHED: &str = ".provenance.tmp";
 
 impl Repository {
     /// Copies the provenance of each of `group` beside those of its packages that the repository stores.
-    /// Returns what is left to sync. Skips packages without provenance, and warns of a place that is taken
-    /// by something else.
+    /// Returns what is left to sync. Skips packages without provenance. Warns of one that cannot be read or
+    /// placed, and goes on: it must not keep other versions from their publish.
     ///
     /// # Errors
-    /// When the file system refuses. The caller keeps the journal or the pending packages, so that it is
-    /// tried again.
+    /// When the disk is full, or the system is out of files or memory, see [`may_pass`]. The caller keeps
+    /// the journal or the pending packages, so that it is tried again.
     pub(super) fn place_provenance<'a>(
         &self,
         group: impl IntoIterator<Item = &'a PendingOutputs>,
@@ -42,13 +43,13 @@ impl Repository {
             let source = self.pending.provenance_of(&outputs.directory);
             let bytes = match regular_file::read(&source, MAX_ENVELOPE) {
                 Ok(bytes) => bytes,
-                Err(error) if is_odd(&error) => {
+                // An earlier manager has built them, or nobody knows who.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if may_pass(&error) => return Err(at(&source)(error)),
+                Err(error) => {
                     say_taken(&source, &error);
                     continue;
                 }
-                // An earlier manager has built them, or nobody knows who.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(at(&source)(error)),
             };
             // The builder has signed it, but others may write to `publish/`.
             let statement = match Statement::read(&bytes, &|_, _| true) {
@@ -63,10 +64,14 @@ impl Repository {
                 // The URL of another server has no place here.
                 let Ok(Some(relative)) = entry.path(Path::new("")) else { continue };
                 let name = package.file_name(&outputs.key.version);
-                if entry.hash().is_some_and(|hash| statement.is_about(&name, hash)) {
-                    placed.extend(put_beside(&repo, &relative, &bytes)?);
-                } else {
+                if !entry.hash().is_some_and(|hash| statement.is_about(&name, hash)) {
                     say_taken(&source, &"is not about the package that is published");
+                    continue;
+                }
+                match put_beside(&repo, &relative, &bytes) {
+                    Ok(path) => placed.extend(path),
+                    Err(error) if may_pass(&error.error) => return Err(error),
+                    Err(FileError { path, error }) => say_taken(&path, &error),
                 }
             }
         }
@@ -169,10 +174,13 @@ fn is_json(path: &Path) -> io::Result<bool> {
     Ok(matches!(start.first(), None | Some(b'{' | 0)))
 }
 
-/// Whether the file itself is odd: waiting does not help.
-fn is_odd(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, InvalidInput, IsADirectory};
-    matches!(error.kind(), InvalidInput | FileTooLarge | IsADirectory)
+/// Whether an error may end without a change to the file: the system is out of space, files or memory.
+/// Any other error is of one file, such as a loop of links or a directory of another user.
+fn may_pass(error: &io::Error) -> bool {
+    let found = Errno::from_io_error(error);
+    found.is_some_and(|found| {
+        [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&found)
+    })
 }
 
 fn say_taken(path: &Path, error: &dyn std::fmt::Display) {

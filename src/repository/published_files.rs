@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use peipkg_format::provenance::Statement;
+
 use crate::farm::events::PendingOutputs;
 use crate::repository::inspect::sha256;
 use crate::repository::listed::{Entry, Listing};
@@ -25,6 +27,11 @@ impl PublishedFile {
     /// When the file cannot be read.
     pub(crate) fn is_hash_of(&self, path: &Path) -> io::Result<bool> {
         Ok(sha256(path)?.is_some_and(|found| Some(found) == self.hash))
+    }
+
+    /// Whether `statement` is about it, by this file name and the hash that the index lists.
+    pub(crate) fn is_subject_of(&self, statement: &Statement, name: &str) -> bool {
+        self.hash.as_deref().is_some_and(|hash| statement.is_about(name, hash))
     }
 
     fn of(entry: &Entry, repo: &Path) -> Result<Self, String> {

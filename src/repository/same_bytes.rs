@@ -7,6 +7,8 @@ use std::path::Path;
 
 use peipkg_format::regular_file;
 
+use crate::state::durable::{FileError, at};
+
 /// How much of a file is held in memory at a time, in bytes.
 const BLOCK: usize = 64 * 1024;
 
@@ -50,8 +52,9 @@ impl fmt::Display for Difference {
 }
 
 /// Returns where two files differ first.
-pub(crate) fn difference_of_files(a: &Path, b: &Path) -> io::Result<Option<Difference>> {
-    difference(&mut regular_file::open(a)?, &mut regular_file::open(b)?)
+pub(crate) fn difference_of_files(a: &Path, b: &Path) -> Result<Option<Difference>, FileError> {
+    let open = |path: &Path| regular_file::open(path).map_err(at(path));
+    difference(&mut open(a)?, &mut open(b)?).map_err(at(b))
 }
 
 fn difference(a: &mut dyn Read, b: &mut dyn Read) -> io::Result<Option<Difference>> {

@@ -60,7 +60,7 @@ fn page_shows_failures_first_and_runs_nothing() {
         "next try in",
         EVIL,
         "tag skipped",
-        "odd: x<b>&'",
+        "odd x<b>&'",
         "/nowhere/at/all",
         "by-hand",
         "No remote is configured",

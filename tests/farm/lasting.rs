@@ -178,8 +178,27 @@ fn damaged_index_is_shown_until_it_is_whole() {
     fs::write(&index, &whole).unwrap();
     reload(&mut daemon);
     wait_warnings(addr, &[]);
+    daemon.wait_event("dedup check succeeded", PATIENCE);
     // What is published was found again: nothing waits.
     let newest =
         || status(addr)["polls"]["app"]["newest_published"] == "1-1" && status(addr)["queue_length"] == 0;
     assert!(poll(PATIENCE, || newest().then_some(())).is_some(), "{}", status(addr));
+}
+
+#[test]
+fn page_names_the_upstream_that_cannot_be_listed_without_its_secrets() {
+    let urls =
+        ["https://me:pw-s3cret@127.0.0.1:1/x.git", "https://127.0.0.1:1/x.git?pw-s3cret", "file:///nowhere"];
+    let mut farm = Farm::builder().http();
+    for (id, url) in ["aa", "bb", "cc"].iter().zip(urls) {
+        farm = farm.with(&Recipe::program(id, url));
+    }
+    let farm = farm.build();
+    let mut daemon = farm.daemon();
+    let addr = daemon.http_addr();
+    daemon.wait_events("poll failed", 3, PATIENCE);
+    let page = get(addr, "/").text();
+    assert!(!page.contains("pw-s3cret"), "{page}");
+    let section = page.split("<h2>Upstreams not listed</h2>").nth(1).unwrap().split("<h2>").next().unwrap();
+    assert!(section.contains("127.0.0.1:1/x.git") && section.contains("file:///nowhere"), "{page}");
 }

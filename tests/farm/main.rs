@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerts;
 mod bad_input;
 mod bad_upstreams;
 mod broken_disk;

@@ -131,6 +131,18 @@ fn program_that_fails_is_logged_once_and_its_output_with_it() {
 }
 
 #[test]
+fn program_that_succeeds_again_is_logged_once() {
+    let repo = GitRepo::program(&["1.0", "1.1", "1.2", "1.3", "1.4"]);
+    // The second and the third notification fail.
+    let script = "#!/bin/sh\necho >>\"$HOME/calls\"\ncase $(wc -l <\"$HOME/calls\") in 2|3) exit 1;; esac\n";
+    let farm = telling().program("tell", script).with(&Recipe::program("tool", &repo.file_url())).build();
+    let output = farm.once();
+    output.assert_success().assert_only_events();
+    assert_eq!(output.events("notification failed").len(), 1, "{output}");
+    assert_eq!(output.events("notification succeeded").len(), 1, "{output}");
+}
+
+#[test]
 fn program_that_hangs_delays_no_build_and_the_end_by_a_bounded_time() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     let farm = telling().program("tell", "#!/bin/sh\nexec sleep 1000\n");

@@ -19,6 +19,10 @@ const MORTAL: &str = "#!/bin/sh\n[ \"$1\" = publish ] || exec {real} \"$@\"\n\
     {real} \"$@\" ${template:+--package-url-template \"$template\"} || exit\n\
     [ ! -e \"$HOME/die\" ] || { rm \"$HOME/die\"; kill -9 \"$PPID\"; }\n";
 
+/// A `peipkg-repo` that publishes nothing while `refuse` is there.
+const REFUSING: &str =
+    "#!/bin/sh\n[ \"$1\" != publish ] || [ ! -e \"$HOME/refuse\" ] || exit 1\nexec {real} \"$@\"\n";
+
 /// The payload of the provenance at `path`.
 #[track_caller]
 fn statement(path: &Path) -> Value {
@@ -160,11 +164,18 @@ fn provenance_of_the_same_inputs_differs_in_times_only() {
 fn secrets_of_the_url_are_in_no_provenance() {
     let repo = GitRepo::program(&["1.0"]);
     let url = repo.file_url().replacen("file://", "file://me:pw-s3cret@", 1);
-    let farm = Farm::builder().with(&Recipe::program("tool", &url)).build();
+    // A long answer counts, but for its secrets.
+    let tool = "#!/bin/sh\n[ \"$1\" != --version ] || { echo 'build 9 of https://me:s3cret@h/x'; seq 999; exit; }\n\
+                exec {real} \"$@\"\n";
+    let recipe = Recipe::program("tool", &url);
+    let farm = Farm::builder().with(&recipe).program("peipkg-build", tool).build();
     let output = farm.once();
     let path = provenance(&farm, "1.0-1");
     assert!(path.exists(), "{output}");
-    let found = statement(&path).to_string();
+    let found = statement(&path);
+    let versions = &found["predicate"]["runDetails"]["builder"]["version"];
+    assert_eq!(versions["peipkg-build"], "build 9 of https://h/x");
+    let found = found.to_string();
     assert!(found.contains("git+file:///") && !found.contains("s3cret") && !found.contains("me:"), "{found}");
 }
 
@@ -223,10 +234,8 @@ fn provenance_is_beside_its_package_after_a_kill() {
 #[test]
 fn provenance_of_packages_that_somebody_else_published_is_placed() {
     let repo = GitRepo::program(&["1.0"]);
-    let refuse =
-        "#!/bin/sh\n[ \"$1\" != publish ] || [ ! -e \"$HOME/refuse\" ] || exit 1\nexec {real} \"$@\"\n";
     let recipe = Recipe::program("tool", &repo.file_url());
-    let farm = Farm::builder().with(&recipe).program("peipkg-repo", refuse).build();
+    let farm = Farm::builder().with(&recipe).program("peipkg-repo", REFUSING).build();
     fs::write(farm.path("refuse"), "").unwrap();
     farm.once();
     fs::remove_file(farm.path("refuse")).unwrap();
@@ -245,10 +254,8 @@ fn provenance_of_packages_that_somebody_else_published_is_placed() {
 #[test]
 fn packages_of_an_earlier_manager_are_published_without_provenance() {
     let repo = GitRepo::program(&["1.0"]);
-    let refuse =
-        "#!/bin/sh\n[ \"$1\" != publish ] || [ ! -e \"$HOME/refuse\" ] || exit 1\nexec {real} \"$@\"\n";
     let recipe = Recipe::program("tool", &repo.file_url());
-    let farm = Farm::builder().with(&recipe).program("peipkg-repo", refuse).build();
+    let farm = Farm::builder().with(&recipe).program("peipkg-repo", REFUSING).build();
     fs::write(farm.path("refuse"), "").unwrap();
     farm.once();
     fs::remove_file(farm.path("refuse")).unwrap();
@@ -272,6 +279,26 @@ fn place_taken_by_something_else_is_said_and_left_alone() {
     farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
     farm.assert_clean();
     assert!(taken.is_dir());
+}
+
+#[test]
+fn provenance_that_cannot_be_read_keeps_no_version_from_its_publish() {
+    let repo = GitRepo::program(&["1.0"]);
+    let [one, other] = ["other", "tool"].map(|name| Recipe::program(name, &repo.file_url()));
+    let farm = Farm::builder().with(&one).with(&other).program("peipkg-repo", REFUSING).build();
+    fs::write(farm.path("refuse"), "").unwrap();
+    farm.once();
+    fs::remove_file(farm.path("refuse")).unwrap();
+    let kept = farm.kept();
+    let directory = kept.iter().find(|name| name.starts_with("other@")).unwrap();
+    let odd = farm.path("state/publish").join(directory).join("provenance.json");
+    fs::remove_file(&odd).unwrap();
+    std::os::unix::fs::symlink(&odd, &odd).unwrap();
+    let output = farm.once_without_builds(&["other 1.0-1 noarch", "tool 1.0-1 noarch"]);
+    output.event("cannot put the provenance beside its package");
+    farm.assert_clean();
+    assert!(provenance(&farm, "1.0-1").exists());
+    assert!(!farm.repo_dir().join("p/other/1.0-1/provenance.json").exists());
 }
 
 #[test]

@@ -173,6 +173,33 @@ fn provenance_says_what_has_changed_since() {
 }
 
 #[test]
+fn provenance_that_the_repository_has_not_signed_is_not_believed() {
+    let repo = GitRepo::program(&["1.0", "1.1"]);
+    let farm = published(&repo, &Recipe::program("tool", &repo.file_url()));
+    let path = |version: &str| farm.repo_dir().join("p/tool").join(version).join("provenance.json");
+    let (beside, good) = (path("1.0-1"), fs::read_to_string(path("1.0-1")).unwrap());
+    let check = |text: &str, reason: &str| {
+        fs::write(&beside, text).unwrap();
+        let output = rebuild(&farm, "tool@1.0-1", 0);
+        assert_eq!(notes(&output), [format!("ignored: {} {reason}", beside.display())]);
+    };
+    check(&good.replace("\"sig\":\"", "\"sig\":\"AAAA"), "is not signed by a key of the repository");
+    check(&fs::read_to_string(path("1.1-1")).unwrap(), &format!("is not about {PACKAGE}"));
+    fs::write(&beside, &good).unwrap();
+    assert_eq!(notes(&rebuild(&farm, "tool@1.0-1", 0)), [""; 0]);
+    // A revoked key signs nothing, and without repo.json nobody knows the keys.
+    let descriptor = farm.repo_dir().join("repo.json");
+    let text = fs::read_to_string(&descriptor).unwrap();
+    assert!(text.contains("\"active\""), "{text}");
+    fs::write(&descriptor, text.replace("\"active\"", "\"revoked\"")).unwrap();
+    check(&good, "is not signed by a key of the repository");
+    fs::remove_file(&descriptor).unwrap();
+    let reason =
+        format!("cannot be checked: {}: No such file or directory (os error 2)", descriptor.display());
+    check(&good, &reason);
+}
+
+#[test]
 fn altered_or_missing_package_is_found() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = published(&repo, &Recipe::program("tool", &repo.file_url()));
@@ -306,15 +333,31 @@ fn rebuild_is_not_the_farms_when_only_the_repository_is_there() {
     let mut command = farm.command(&["--rebuild=tool@1.0-1", "--config"]);
     let output = Running::spawn(command.arg(farm.config_path()).env("TMPDIR", &work)).wait_exit(PATIENCE);
     output.assert_code(1).assert_one_line(&["cannot rebuild tool@1.0-1", "no-work"]);
+    let before = files(farm.home());
+    for (work, key) in [(farm.repo_dir(), "state_dir"), (farm.path("recipes/tool"), "recipes_dir")] {
+        let mut command = farm.command(&["--rebuild=tool@1.0-1", "--config"]);
+        let output = Running::spawn(command.arg(farm.config_path()).env("TMPDIR", &work)).wait_exit(PATIENCE);
+        let reason = format!("is in {key}, in which a rebuild changes nothing; set TMPDIR");
+        output.assert_code(1).assert_one_line(&[&work.display().to_string(), &reason]);
+    }
+    assert_eq!(files(farm.home()), before);
 }
 
 #[test]
 fn terminal_gets_lines_for_people() {
     let repo = GitRepo::program(&["1.0"]);
     let farm = published(&repo, &Recipe::program("tool", &repo.file_url()));
-    let mut command = farm.command(&["--rebuild", "tool@1.0-1", "--config"]);
-    command.arg(farm.config_path()).env("NO_COLOR", "1").env("TMPDIR", farm.home());
-    let shown = Terminal::new().output_of(&mut command).stdout;
+    let rebuild = || {
+        let mut command = farm.command(&["--rebuild", "tool@1.0-1", "--config"]);
+        command.arg(farm.config_path()).env("NO_COLOR", "1").env("TMPDIR", farm.home());
+        Terminal::new().output_of(&mut command).stdout.replace('\r', "")
+    };
+    let shown = rebuild();
     assert!(shown.contains("tool 1.0-1  tag v1.0, commit "), "{shown}");
-    assert!(shown.contains("  same       tool_1.0-1_noarch.peipkg"), "{shown}");
+    assert!(shown.contains("  same       tool_1.0-1_noarch.peipkg\n"), "{shown}");
+    let other = "mkdir -p \"$DESTDIR/usr/bin\"; echo other >\"$DESTDIR/usr/bin/tool\"\n";
+    farm.add(&Recipe::program("tool", &repo.file_url()).build_sh(other));
+    let shown = rebuild();
+    let line = "  different  tool_1.0-1_noarch.peipkg, the first is published, the second rebuilt\n";
+    assert!(shown.contains(line), "{shown}");
 }

@@ -327,6 +327,38 @@ fn signers_changed_count_from_the_reload_on() {
 }
 
 #[test]
+fn refused_tag_is_looked_at_again_once_it_is_moved() {
+    if !require("ssh-keygen") {
+        return;
+    }
+    let (keys, repo) = (Keys::new(), repo());
+    let alice = keys.openssh("alice");
+    keys.openssh("bob");
+    keys.tag(&repo, "bob", false, "v1.0");
+    repo.git(&["tag", "v1.1"]);
+    let with_signers = || {
+        let farm = Farm::builder().with(&recipe(&repo)).build();
+        write_signers(&farm, format!("alice@x {alice}\n"));
+        farm
+    };
+    let (swept, farm) = (with_signers(), with_signers());
+    assert_skipped(&swept.once(), &[("v1.0", "no valid entry"), ("v1.1", "is not signed")]);
+    assert_remembered(&swept, 2);
+    let mut daemon = farm.daemon();
+    daemon.wait_events("tag skipped", 2, PATIENCE);
+    // An object on the same commit is another one.
+    keys.sign(&repo, "alice", false, &["tag", "-f", "-s", "-m", "release", "v1.0"]);
+    let output = swept.once();
+    assert_eq!(output.events("starting build").len(), 1, "{output}");
+    swept.assert_published(&["tool 1.0-1 noarch"]);
+    daemon.signal(Signal::HUP);
+    daemon.wait_event("build + publish complete", PATIENCE);
+    daemon.signal(Signal::TERM);
+    daemon.wait_exit(PATIENCE).assert_code(0);
+    farm.assert_published(&["tool 1.0-1 noarch"]);
+}
+
+#[test]
 fn signers_unusable_are_problems_of_the_recipe() {
     let repo = repo();
     let farm = Farm::builder().with(&recipe(&repo)).build();

@@ -12,7 +12,7 @@ use crate::manual::{files_below, logged_events, read, rows};
 /// The log events that tell of a moment: afterwards, nothing is different, or another event tells what.
 /// Whoever adds an event decides: a moment, or a state that lasts and has a field of `/status`, which
 /// `docs/monitoring.md` names.
-const MOMENTS: [(&str, &str); 27] = [
+const MOMENTS: [(&str, &str); 29] = [
     ("repository created", "the key is in `repo.json` and in the repository's `keys`"),
     ("polling upstream", "its end tells"),
     ("listing upstream", "how one poll is done"),
@@ -27,8 +27,8 @@ const MOMENTS: [(&str, &str); 27] = [
     ),
     ("publish of several versions failed, publishing each alone", "each then succeeds or is in `failures`"),
     ("build interrupted", "the manager ends"),
-    ("pending packages are already published, removing them", "all is well again"),
-    ("loose package is published already, removing it", "all is well again"),
+    ("pending packages are already published, removing them", "nothing is left to do"),
+    ("loose package is published already, removing it", "nothing is left to do"),
     ("loose packages found, publishing them", "they are in `queue` as pending"),
     ("publish stands, although the tool failed", "the versions are published"),
     ("publish was cut short, repository restored", "the versions are pending again"),
@@ -43,6 +43,8 @@ const MOMENTS: [(&str, &str); 27] = [
     ("builds go on", "all is well again"),
     ("waiting for the program of [notify]", "the manager ends"),
     ("published tag points back", "all is well again"),
+    ("dedup check succeeded", "all is well again"),
+    ("notification succeeded", "all is well again"),
     ("stopping before all notifications are sent", "the manager ends"),
     ("cannot reach the service manager", "one message"),
     ("peipkg-manager stopped", "the manager ends"),
@@ -139,11 +141,38 @@ fn monitoring_page_has_every_field_of_the_status() {
     assert_eq!(documented, fields());
 }
 
-/// The log events of states that last, each with its field, as the monitoring page has them.
-fn lasting() -> BTreeMap<String, String> {
+/// A state that lasts, as the monitoring page has it.
+struct State {
+    /// What ends it.
+    until: String,
+    field: String,
+    /// The heading of its section of the page, or another place.
+    place: String,
+    metric: String,
+}
+
+/// The states that last, by the log events that begin them, from both tables of the page.
+fn lasting() -> BTreeMap<String, State> {
     let page = read("docs/monitoring.md");
     let list = page.split("\n## ").find(|section| section.starts_with("What lasts")).unwrap();
-    rows(list).map(|row| (row[0].to_owned(), row[1].to_owned())).collect()
+    let rows = list.lines().filter(|line| line.starts_with("| `"));
+    let state = |row: &str| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let plain = |cell: &str| cell.trim_matches('`').to_owned();
+        let (field, place, metric) = match cells[..] {
+            [_, _] => ("warnings[].event", "Warnings", "warnings"),
+            [_, _, field, place, metric] => (field, place, metric),
+            _ => panic!("a row of two or five cells: {row}"),
+        };
+        let state = State {
+            until: cells[1].to_owned(),
+            field: plain(field),
+            place: place.to_owned(),
+            metric: plain(metric),
+        };
+        (plain(cells[0]), state)
+    };
+    rows.map(state).collect()
 }
 
 #[test]
@@ -158,9 +187,51 @@ fn log_events_are_moments_or_have_a_field_of_the_status() {
     for event in moments.keys() {
         assert!(logged.contains_key(*event), "there is no event {event:?}");
     }
-    for (event, field) in &lasting {
+    for (event, state) in &lasting {
         assert!(logged.contains_key(event), "there is no event {event:?}");
-        assert!(fields.contains(field), "{event}: there is no field {field}");
+        assert!(fields.contains(&state.field), "{event}: there is no field {}", state.field);
+    }
+}
+
+#[test]
+fn states_that_last_have_an_end_a_place_on_the_page_and_a_metric() {
+    let logged = logged_events();
+    let sources = |directory: &str| -> String {
+        files_below(directory, "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    };
+    let (page, metrics) = (sources("src/http/page"), fs::read_to_string("src/http/metrics.rs").unwrap());
+    let mut ended = BTreeSet::new();
+    for (event, State { until, place, metric, .. }) in lasting() {
+        assert!(!until.is_empty(), "{event} has no end, nor a reason why there is none");
+        // A name with a space is of an event, the others of keys and fields.
+        for name in until.split('`').skip(1).step_by(2).filter(|name| name.contains(' ')) {
+            assert!(logged.contains_key(name), "{event}: there is no event {name:?}");
+            ended.insert(name.to_owned());
+        }
+        let is_section = page.contains(&format!("<h2>{place}</h2>"));
+        assert!(is_section || ["top", "last line"].contains(&&*place), "{event}: the page has no {place}");
+        assert!(metrics.contains(&format!("\"{metric}\"")), "{event}: there is no metric {metric}");
+    }
+    // An event by which all is well again ends something.
+    for (event, _) in MOMENTS.iter().filter(|(_, reason)| *reason == "all is well again") {
+        assert!(ended.contains(*event), "{event:?} ends nothing that lasts");
+    }
+}
+
+#[test]
+fn advice_of_the_page_and_sample_alerts_are_about_warnings() {
+    for alert in read("contrib/prometheus/peipkg-manager.rules.yml").split("event=\"").skip(1) {
+        let event = alert.split('"').next().unwrap();
+        assert!(warned().contains(event), "there is no warning {event:?}");
+    }
+    let source = fs::read_to_string("src/http/page/sections.rs").unwrap();
+    let advice = source.split("fn advice(").nth(1).unwrap().split("_ => ").next().unwrap();
+    let events: Vec<&str> =
+        advice.split("\" =>").filter_map(|arm| arm.rsplit_once('"').map(|(_, event)| event)).collect();
+    let events = &events[..events.len() - 1];
+    assert!(events.len() >= 4, "{advice}");
+    for event in events {
+        assert!(warned().contains(*event), "there is no warning {event:?}");
     }
 }
 
@@ -186,6 +257,6 @@ fn warned() -> BTreeSet<String> {
 
 #[test]
 fn warnings_of_the_status_are_the_log_events_that_the_page_says() {
-    let documented = lasting().into_iter().filter(|(_, field)| field == "warnings[].event");
+    let documented = lasting().into_iter().filter(|(_, state)| state.field == "warnings[].event");
     assert_eq!(warned(), documented.map(|(event, _)| event).collect());
 }

@@ -59,11 +59,24 @@ fn rotated_key_publishes_what_the_old_one_has_signed() {
     let old = only_key(&farm);
     change_key_while_a_version_waits(&farm, &repo);
     // A key that is not listed loses nothing.
+    let checked = || farm.run(&["--check"]).assert_success().stdout.clone();
+    let unlisted = format!(
+        "{}: warning: {}/repo.json does not list this key, ",
+        farm.key_path().display(),
+        farm.repo_dir().display()
+    );
+    assert!(checked().contains(&unlisted), "{}", checked());
     let output = farm.once();
-    assert!(output.event("publish failed")["error"].contains("of this repository, which lists"), "{output}");
+    assert!(
+        output.events("configuration warning")[1]["problem"].contains("does not list this key"),
+        "{output}"
+    );
+    let error = &output.event("publish failed")["error"];
+    assert!(error.ends_with(" is not an active key of this repository"), "{error}");
     assert_eq!(farm.kept().len(), 1);
     fs::write(farm.path("old.key"), crate::support::farm::SEED).unwrap();
     keys(&farm, "--sign-key old.key --add new.key");
+    assert!(!checked().contains("does not list"), "{}", checked());
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
     keys(&farm, &format!("--sign-key farm.key --retire {old} --until 2126-01-01T00:00:00Z"));
     repo.add_versions(&["1.2"]);
@@ -108,7 +121,10 @@ fn key_that_changes_after_a_killed_publish_is_listed_again() {
     // The journal brings the old descriptor back, and the packages wait.
     let output = farm.once();
     output.event("publish was cut short, repository restored");
-    assert!(output.event("publish failed")["error"].contains("of this repository, which lists"), "{output}");
+    assert!(
+        output.event("publish failed")["error"].contains("is not an active key of this repository"),
+        "{output}"
+    );
     keys(&farm, "--sign-key old.key --add new.key");
     farm.once_without_builds(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
 }

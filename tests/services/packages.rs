@@ -23,13 +23,18 @@ fn deb_is_installed_and_removed_with_what_belongs_to_it() {
     let out = TempDir::with_prefix("deb-").unwrap();
     let mut command = make_command("deb", &[]);
     // Compressing the programs of a test run, which are large, takes long on a busy machine.
-    Running::spawn(command.env("OUT", out.path())).wait_exit(10 * PATIENCE).assert_success();
+    command.env("OUT", out.path()).env("DEBFULLNAME", r"A&B | C/D\1").env("DEBEMAIL", "ab@example.org");
+    Running::spawn(&mut command).wait_exit(10 * PATIENCE).assert_success();
     let packages: Vec<_> = fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(packages.len(), 1, "{packages:?}");
     fs::copy(&packages[0], machine.path("/root/package.deb")).unwrap();
 
     machine.run("dpkg -i /root/package.deb");
     assert!(machine.run("/usr/bin/peipkg-manager --version").starts_with("peipkg-manager "));
+    assert_eq!(
+        machine.run("dpkg-query -W -f '${Maintainer}' peipkg-manager"),
+        r"A&B | C/D\1 <ab@example.org>"
+    );
     assert_eq!(machine.run("stat -c %U:%a /var/lib/peipkg-manager"), "peipkg:755\n");
     assert_eq!(
         machine.run("dpkg-query -W -f '${Conffiles}' peipkg-manager | cut -d ' ' -f 2"),
@@ -67,7 +72,16 @@ fn alpine_package_is_made_of_what_make_install_installs() {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/alpine/APKBUILD")).unwrap();
     let version = env!("CARGO_PKG_VERSION");
     assert!(text.contains(&format!("\npkgver={version}\n")), "{text}");
-    run(Command::new("sh").arg("-n").arg("contrib/alpine/APKBUILD").current_dir(env!("CARGO_MANIFEST_DIR")));
+    let read = |set: &[(&str, &str)]| {
+        let mut command = Command::new("sh");
+        command.args(["-euc", ". contrib/alpine/APKBUILD; echo \"$maintainer $url\""]);
+        command.env_remove("MAINTAINER").env_remove("PACKAGE_URL").envs(set.iter().copied());
+        run(command.current_dir(env!("CARGO_MANIFEST_DIR")))
+    };
+    // Names that belong to nobody.
+    assert_eq!(read(&[]), "Local build <nobody@example.com> https://example.com");
+    let set = [("MAINTAINER", "Ann <ann@example.org>"), ("PACKAGE_URL", "https://ann.example.org")];
+    assert_eq!(read(&set), "Ann <ann@example.org> https://ann.example.org");
 }
 
 #[test]

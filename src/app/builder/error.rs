@@ -45,7 +45,7 @@ pub(in crate::app) enum BuildError {
     Second(Box<BuildError>),
     #[error(transparent)]
     Comparison(#[from] ComparisonError),
-    #[error("not reproducible, the second build made another {package}: {difference}")]
+    #[error("not reproducible, {package} comes out different: {difference}")]
     NotReproducible { package: String, difference: String },
 }
 
@@ -98,13 +98,18 @@ pub(super) fn in_own_paths(error: ProcessError, copy: &Path, recipe: &Path) -> P
     }
 }
 
-/// Replaces a time-out's limit, the time that the fetch left, by the configured one, which the
-/// operator knows. Blames the fetch if it took longer than the build might.
+/// Replaces a time-out's limit, the time that was left, by the configured one, which the operator
+/// knows. Blames the fetch if it took longer than the builds might: a first build takes time too.
 pub(super) fn late(error: ProcessError, fetching: Duration, configured: Option<Duration>) -> BuildError {
     match error {
         ProcessError::TimedOut { program, limit: left, tail } => {
-            let error = ProcessError::TimedOut { program, limit: configured.unwrap_or(left), tail };
-            if fetching > left { BuildError::SlowFetch { fetching, error } } else { error.into() }
+            let limit = configured.unwrap_or(left);
+            let error = ProcessError::TimedOut { program, limit, tail };
+            if fetching > limit.saturating_sub(fetching) {
+                BuildError::SlowFetch { fetching, error }
+            } else {
+                error.into()
+            }
         }
         error => error.into(),
     }
@@ -145,9 +150,12 @@ mod tests {
     #[test]
     fn time_out_blames_the_recipe_unless_the_fetch_took_longer_than_the_build() {
         let minutes = Duration::from_mins;
-        for (fetching, left, blame) in
-            [(1, 59, Blame::Recipe), (59, 1, Blame::Upstream), (60, 0, Blame::Upstream)]
-        {
+        for (fetching, left, blame) in [
+            (1, 59, Blame::Recipe),
+            (10, 5, Blame::Recipe),
+            (59, 1, Blame::Upstream),
+            (60, 0, Blame::Upstream),
+        ] {
             let program = "peipkg-build".to_owned();
             let error = ProcessError::TimedOut { program, limit: minutes(left), tail: "cc x".into() };
             let error = late(error, minutes(fetching), Some(minutes(60)));

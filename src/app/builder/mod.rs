@@ -19,7 +19,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 use peipkg_format::problem::excerpt;
 
-use crate::app::builder::error::{BuildError, in_own_paths, late};
+pub(super) use crate::app::builder::error::BuildError;
+use crate::app::builder::error::{in_own_paths, late};
 pub(super) use crate::app::builder::parts::Builder;
 use crate::app::builder::provenance::Inputs;
 use crate::app::builder::tool::check_outputs;

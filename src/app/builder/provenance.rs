@@ -21,7 +21,7 @@ use crate::app::recipe_digest::{self, RecipeDigest};
 use crate::app::recipe_files::CopyError;
 use crate::farm::events::BuildJob;
 use crate::process::Program;
-use crate::recipe::upstream_url::UpstreamUrl;
+use crate::recipe::secrets::Secrets;
 use crate::repository::inspect::sha256;
 use crate::repository::pending::PROVENANCE_FILE;
 use crate::state::durable::{self, at};
@@ -33,9 +33,8 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest version of a program, in characters.
 const MAX_VERSION: usize = 128;
 
-/// The characters that a URI may have beside letters, digits and `-._~` (RFC 3986 §2.2), with the `%`
-/// of those that are encoded already.
-const URI_CHARACTERS: &[u8] = b":/?#[]@!$&'()*+,;=%";
+/// The longest answer to read, in bytes: programs also print their license and their features.
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// What is known of a build before it begins.
 pub(in crate::app) struct Inputs {
@@ -126,17 +125,18 @@ impl Builder {
     /// Returns the first line that a program answers to `--version`, or nothing if it does not answer.
     pub(in crate::app) fn version_of(&self, program: &Path) -> String {
         let program = Program::new(program).arg("--version").supervised().deadline(Some(VERSION_DEADLINE));
-        let answer = program.capture_stdout(MAX_VERSION * 4).run(&self.interrupt);
+        let answer = program.capture_stdout(MAX_ANSWER).run(&self.interrupt);
         let answer = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let answer = answer.unwrap_or_default();
-        let line = answer.lines().next().unwrap_or_default().trim();
+        // Everybody can read the statement.
+        let line = Secrets::default().redact(answer.lines().next().unwrap_or_default().trim());
         line.chars().filter(|c| !c.is_control()).take(MAX_VERSION).collect()
     }
 }
 
 fn external_parameters(job: &BuildJob) -> ExternalParameters {
     ExternalParameters {
-        source: source_uri(&job.upstream.url),
+        source: job.upstream.url.uri(),
         tag: job.candidate.tag.to_string(),
         recipe: job.recipe.id.to_string(),
         version: job.candidate.version.to_string(),
@@ -149,7 +149,7 @@ fn dependencies(job: &BuildJob, inputs: &Inputs, commit: &Commit) -> Vec<Depende
     let tag = percent_encoded(&job.candidate.tag, b"/");
     let source = Dependency {
         name: SOURCE.to_owned(),
-        uri: format!("{}@refs/tags/{tag}", source_uri(&job.upstream.url)),
+        uri: format!("{}@refs/tags/{tag}", job.upstream.url.uri()),
         digest: Digests {
             git_commit: commit.id.clone(),
             git_tag: commit.tag_object.clone().unwrap_or_default(),
@@ -164,48 +164,4 @@ fn dependencies(job: &BuildJob, inputs: &Inputs, commit: &Commit) -> Vec<Depende
         ..Dependency::default()
     };
     vec![source, recipe]
-}
-
-/// Returns an upstream's URL as a URI, without its secrets: git also takes paths and `host:path`. Scheme
-/// and host are in lower case, as in-toto demands.
-fn source_uri(url: &UpstreamUrl) -> String {
-    // `Display` leaves the secrets out.
-    let text = percent_encoded(&url.to_string(), URI_CHARACTERS);
-    let (scheme, rest) = match text.split_once("://") {
-        // git allows `https::https://…`.
-        Some((scheme, rest)) => (scheme.rsplit("::").next().unwrap_or_default(), rest.to_owned()),
-        None => match text.split_once(':').filter(|(host, _)| !host.contains('/')) {
-            Some((host, path)) => ("ssh", format!("{host}/{}", path.trim_start_matches('/'))),
-            None => ("file", text),
-        },
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
-    let at = if user.is_empty() { "" } else { "@" };
-    let scheme = scheme.to_ascii_lowercase();
-    let scheme = scheme.strip_prefix("git+").unwrap_or(&scheme);
-    format!("git+{scheme}://{user}{at}{}{path}", host.to_ascii_lowercase())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn upstream_url_becomes_a_uri_without_secrets() {
-        for (url, expected) in [
-            ("https://Example.ORG/A/x.git", "git+https://example.org/A/x.git"),
-            ("HTTPS://me:s3cret@example.org:8443/x?token=s3cret", "git+https://example.org:8443/x"),
-            ("ssh://Git@Example.org/~/x", "git+ssh://Git@example.org/~/x"),
-            ("git+ssh://git@example.org/x", "git+ssh://git@example.org/x"),
-            ("git@Example.org:a/x.git", "git+ssh://git@example.org/a/x.git"),
-            ("me:s3cret@example.org:a/x", "git+ssh://me@example.org/a/x"),
-            ("git://example.org/x", "git+git://example.org/x"),
-            ("/srv/git/my x%20", "git+file:///srv/git/my%20x%20"),
-            ("file:///srv/ü", "git+file:///srv/%C3%BC"),
-            ("https::https://example.org/x", "git+https://example.org/x"),
-        ] {
-            assert_eq!(source_uri(&url.parse().unwrap()), expected, "{url}");
-        }
-    }
 }

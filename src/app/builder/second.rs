@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use peipkg_format::problem::shortened;
+
 use crate::app::builder::error::{BuildError, in_own_paths};
 use crate::app::builder::parts::Builder;
 use crate::app::builder::tool::check_outputs;
@@ -28,8 +30,14 @@ const CLOCK_OFFSET: &str = "+400d";
 /// `LC_ALL` and `TZ` themselves for the build script; another tool may pass them on.
 const ENVIRONMENT: [(&str, &str); 2] = [("LC_ALL", "C.UTF-8"), ("TZ", "GMT-14")];
 
+/// What the names of the members that describe a package begin with.
+const OWN_MEMBER: &str = ".peipkg/";
+
 /// How many differences of a package the reason of a failure names. The log has all that the tool names.
 const IN_REASON: usize = 3;
+
+/// The most characters of a difference in the reason: the log has all. A path alone may have 4096.
+const MAX_LINE: usize = 600;
 
 /// How long to wait for the library's path.
 const FAKETIME_DEADLINE: Duration = Duration::from_secs(10);
@@ -132,7 +140,13 @@ impl Builder {
                 Comparison::Different(lines) => lines,
             };
             log.output(format!("{name}:\n  {}\n", lines.join("\n  ")).as_bytes());
+            // The package's own lists of files only follow the files.
+            if lines.iter().any(|line| !line.starts_with(OWN_MEMBER)) {
+                lines.retain(|line| !line.starts_with(OWN_MEMBER));
+            }
             lines.truncate(IN_REASON);
+            // Another tool may print lines of any length.
+            let lines: Vec<_> = lines.iter().map(|line| shortened(line, MAX_LINE)).collect();
             found.get_or_insert((name, lines.join("; ")));
         }
         match found {

@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use peipkg_format::package::PackageName;
 use peipkg_format::version::Version;
 
-use crate::app::builder::Builder;
+use crate::app::builder::{BuildError, Builder};
 use crate::app::comparison::{Comparison, compare};
 use crate::app::error::Error;
 use crate::app::key_files::check_keys;
 use crate::app::rebuild::report::{Report, Verdict};
+use crate::app::recipe_files::CopyError;
 use crate::app::roster::{self, Expected};
 use crate::app::signals::Signals;
 use crate::app::tools::Tools;
@@ -89,12 +90,13 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
     // At the root, git finds no checkout whose configuration it would heed.
     let lister =
         Lister::new(Arc::new(Git::new(git.clone(), "/".into()).limits(config.git)), 1, LISTING_DEADLINE);
-    let recorded = provenance::find(&published, &recipe.packages, &key.version);
+    let recorded = provenance::find(&state.repo(), &published, &recipe.packages, &key.version, &mut report);
     let recorded_tag = recorded.as_ref().map(|found| found.parameters().tag.as_str());
     let tag =
         tag_of(&upstream, &key, recorded_tag, &lister.guessing(), &interrupt, &mut report).map_err(failed)?;
 
-    let work = Work::create().map_err(|(path, error)| failed(format!("{}: {error}", path.display())))?;
+    let work =
+        Work::create(&config).map_err(|(path, error)| failed(format!("{}: {error}", path.display())))?;
     let state = Arc::new(StateDir::unlocked(&work.0));
     for directory in [state.sources(), state.stage(), state.logs()] {
         state_dir::make_private(&directory)
@@ -129,6 +131,9 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
         next_tags: Vec::new(),
     };
     let built = builder.make(&job, &log, &|_| {}).map_err(|error| {
+        if matches!(error, BuildError::Recipe(CopyError::Changed)) {
+            return failed("somebody has changed the recipe meanwhile, try again".to_owned());
+        }
         let tail = if interrupt.is_triggered() { Vec::new() } else { log.tail() };
         failed(secrets.redact(&format!("{error}\n{}", tail.join("\n"))).trim_end().to_owned())
     })?;
@@ -259,8 +264,8 @@ fn verdict(
     };
     let hash = |path: &Path| file.is_hash_of(path).map_err(|error| format!("{}: {error}", path.display()));
     let Some(path) = &file.path else {
-        let reason =
-            "the repository has no file to compare with, and the SHA-256 in the archive index differs";
+        let reason = "the repository has no file to compare with, and the SHA-256 in the archive index differs, \
+                      as it does with another key than the farm's";
         let is_same = hash(built)?;
         return Ok(if is_same { Verdict::Same(None) } else { Verdict::Missing(reason.to_owned()) });
     };
@@ -282,12 +287,22 @@ struct Work(PathBuf);
 
 impl Work {
     /// Creates the first directory that does not exist: others may write to `/var/tmp`.
-    fn create() -> Result<Self, (PathBuf, io::Error)> {
+    fn create(config: &Config) -> Result<Self, (PathBuf, io::Error)> {
         /// More than rebuilds run at once; then somebody has made these names to be in the way.
         const MOST: usize = 1000;
         let place = environment::variable("TMPDIR").filter(|place| !place.is_empty());
         let place = place.map_or_else(|| PathBuf::from(PLACE), PathBuf::from);
         let place = place.canonicalize().map_err(|error| (place, error))?;
+        for (key, kept) in
+            [("state_dir", &config.manager.state_dir), ("recipes_dir", &config.manager.recipes_dir)]
+        {
+            if kept.canonicalize().is_ok_and(|kept| place.starts_with(kept)) {
+                let reason = format!(
+                    "is in {key}, in which a rebuild changes nothing; set TMPDIR to another directory"
+                );
+                return Err((place, io::Error::other(reason)));
+            }
+        }
         let mut number = 0;
         loop {
             let path = place.join(format!("peipkg-rebuild-{}-{number}", process::id()));

@@ -1,5 +1,8 @@
 //! Compares a rebuild with the provenance of the published packages: a difference may explain why the
-//! packages differ. Believes the file: `peipkg-repo verify` checks who signed it.
+//! packages differ. Believes no provenance that a key of the repository has not signed.
+
+use std::io;
+use std::path::Path;
 
 use peipkg_format::dsse::MAX_ENVELOPE;
 use peipkg_format::package::PackageName;
@@ -10,23 +13,47 @@ use peipkg_format::version::Version;
 
 use crate::app::builder::Built;
 use crate::app::rebuild::report::Report;
+use crate::repository::listed_keys::ListedKeys;
 use crate::repository::published_files::PublishedFile;
 
-/// Returns the provenance beside the published packages, if there is one that names a package.
+/// Returns the provenance beside the published packages, if a key of the repository at `repo` has signed it
+/// and it is about one of them. Notes which one is ignored, and why.
 pub(super) fn find(
+    repo: &Path,
     published: &[Option<Result<PublishedFile, String>>],
     packages: &[PackageName],
     version: &Version,
+    report: &mut Report,
 ) -> Option<Statement> {
-    packages.iter().zip(published).find_map(|(package, published)| {
-        let Some(Ok(PublishedFile { path: Some(path), .. })) = published else { return None };
+    for (package, published) in packages.iter().zip(published) {
+        let Some(Ok(file @ PublishedFile { path: Some(path), .. })) = published else { continue };
         let name = package.file_name(version);
-        [Place::Shared, Place::Alone].into_iter().find_map(|place| {
-            let bytes = regular_file::read(&sidecars::provenance(path, place), MAX_ENVELOPE).ok()?;
-            let found = Statement::read(&bytes, &|_, _| true).ok()?;
-            found.subject.iter().any(|subject| subject.name == name).then_some(found)
-        })
-    })
+        let at_root = path.strip_prefix(repo).is_ok_and(sidecars::is_at_root);
+        // At the root, a file of this name may be anybody's.
+        let places = if at_root { &[Place::Shared][..] } else { &[Place::Shared, Place::Alone] };
+        for place in places.iter().copied() {
+            let path = sidecars::provenance(path, place);
+            match read(repo, &path) {
+                Ok(Some(statement)) if file.is_subject_of(&statement, &name) => return Some(statement),
+                Ok(Some(_)) => report.note(format!("ignored: {} is not about {name}", path.display())),
+                Ok(None) => {}
+                Err(reason) => report.note(format!("ignored: {} {reason}", path.display())),
+            }
+        }
+    }
+    None
+}
+
+/// Reads a provenance, if there is one. An error is the end of a sentence about it.
+fn read(repo: &Path, path: &Path) -> Result<Option<Statement>, String> {
+    let bytes = match regular_file::read(path, MAX_ENVELOPE) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    };
+    let keys = ListedKeys::read(repo).map_err(|error| format!("cannot be checked: {error}"))?;
+    let statement = Statement::read(&bytes, &|message, signature| keys.have_signed(message, signature));
+    statement.map(Some).map_err(|error| error.to_string())
 }
 
 /// Notes what the rebuild was made of otherwise than the published packages.

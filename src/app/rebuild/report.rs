@@ -82,9 +82,12 @@ impl fmt::Display for Report {
                 Verdict::Different(lines) => ("different", lines.as_slice()),
                 Verdict::Missing(reason) => ("missing", std::slice::from_ref(reason)),
             };
-            if let Some(Colours { bold, red, off, .. }) = self.colours {
+            if let Some(Colours { dim, bold, red, off, .. }) = self.colours {
                 let colour = if word == "same" { bold } else { red };
-                writeln!(f, "  {colour}{word:<9}{off}  {name}")?;
+                // The lines are of a tool that compares any two packages.
+                let order =
+                    if word == "different" { ", the first is published, the second rebuilt" } else { "" };
+                writeln!(f, "  {colour}{word:<9}{off}  {name}{dim}{order}{off}")?;
                 for line in lines {
                     writeln!(f, "             {}", OneLine(line))?;
                 }

@@ -88,6 +88,7 @@ pub(crate) enum Notice {
         recipe: Arc<str>,
         reason: String,
     },
+    DedupCheckSucceeded,
     BuildStarted {
         key: JobKey,
         tag: String,

@@ -8,7 +8,7 @@ use peipkg_format::sort;
 
 use crate::farm::status::{Failure, InFlight, Poll, Status, Time};
 use crate::http::page::html::Html;
-use crate::http::page::words::{Ago, Count};
+use crate::http::page::words::{Ago, Count, Times};
 
 /// How many characters of a version are shown.
 pub(super) const VERSION: usize = 40;
@@ -73,7 +73,7 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     }
     if let Some(refused) = &status.reload_refused {
         html.markup("<div class=n>A reload was refused ").text(Ago(refused.at, now));
-        html.markup(", the recipes before it are used.<ul>");
+        html.markup(": the recipes before it are used until you mend these and reload.<ul>");
         list(html, refused.problems.iter().take(FEW), refused.problems_length, ITEM, |html, problem| {
             html.markup("<li>").excerpt(problem);
         });
@@ -81,8 +81,26 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     }
 }
 
-/// The recipes with failed versions, the one that has failed last first, with what helps to mend them.
+/// What has failed, with what helps to mend it: the upload, and the recipes with failed versions, the one
+/// that has failed last first.
 pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
+    let failed_upload = status.upload.as_ref().filter(|upload| upload.failures > 0);
+    if failed_upload.is_some() || status.failures.is_some() {
+        html.markup("<h2>Failed</h2>");
+    }
+    if let Some(upload) = failed_upload {
+        html.markup("<article class=b><h3>Upload</h3>");
+        if let Some(error) = &upload.last_error {
+            html.markup("<p>").excerpt(error);
+        }
+        html.markup("<p class=d>upload failed").text(Times(upload.failures));
+        match (upload.started_at, upload.next_try) {
+            (Some(started), _) => html.text(format_args!(", the next one was started {}", Ago(started, now))),
+            (None, Some(next)) => html.text(format_args!(", next try {}", Ago(next, now))),
+            (None, None) => html,
+        };
+        html.markup("</article>");
+    }
     let Some(failures) = &status.failures else { return };
     let mut by_recipe: BTreeMap<&str, (&str, &Failure, usize)> = BTreeMap::new();
     for (key, failure) in failures {
@@ -95,7 +113,6 @@ pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
     }
     let mut recipes: Vec<_> = by_recipe.into_iter().collect();
     sort::sort_by(&mut recipes, |(_, (_, a, _)), (_, (_, b, _))| b.failed_at.cmp(&a.failed_at));
-    html.markup("<h2>Failed</h2>");
     let (all, mut logs) = (recipes.len(), 0);
     list(
         html,
@@ -104,12 +121,12 @@ pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
         LINE,
         |html, (recipe, (version, failure, versions))| {
             html.markup("<article class=b><h3>").text(recipe).markup(" ").text(shortened(version, VERSION));
-            html.markup("</h3><p>").excerpt(&failure.last_error).markup("<p class=d>");
+            // The log has what the programs around the cause said.
+            let error = failure.last_error.rsplit_once("; before that: ").filter(|_| failure.log.is_some());
+            let error = error.map_or(&*failure.last_error, |(_, cause)| cause);
+            html.markup("</h3><p>").excerpt(error).markup("<p class=d>");
             let Failure { failures, next_retry, stage, .. } = failure;
-            html.text(stage).markup(" failed");
-            if *failures > 1 {
-                html.text(format_args!(" {failures} times"));
-            }
+            html.text(stage).markup(" failed").text(Times(*failures));
             if next_retry.seconds() <= now.seconds() {
                 html.markup(", waits for its next try");
             } else {
@@ -210,23 +227,37 @@ pub(super) fn warnings(html: &mut Html, status: &Status) {
     let all = events.len();
     html.markup("<h2>Warnings</h2><ul>");
     list(html, events, all, ITEM, |html, event| {
-        html.markup("<li>").text(event);
+        html.markup("<li>").text(event).markup(advice(event));
         let mut named = 0;
         for warning in status.warnings.iter().filter(|warning| warning.event == event).take(FEW) {
-            html.markup(if named == 0 { " <span class=d>" } else { "; <span class=d>" });
+            html.markup("<p class=d>");
             if let Some(recipe) = &warning.recipe {
-                html.text(recipe).markup(": ");
+                html.text(recipe).markup(" ");
             }
-            html.excerpt(&format!("{} {}", excerpt(&warning.subject), excerpt(&warning.detail)));
-            html.markup("</span>");
+            let (subject, detail) = (excerpt(&warning.subject), excerpt(&warning.detail));
+            let colon = if subject.is_empty() || detail.is_empty() { "" } else { ": " };
+            html.excerpt(&format!("{subject}{colon}{detail}"));
             named += 1;
         }
         let more = count.get(event).map_or(0, |count| count.saturating_sub(named));
         if more > 0 {
-            html.text(format_args!("; and {more} more"));
+            html.markup("<p class=d>and ").text(more).markup(" more");
         }
     });
     html.markup("</ul>");
+}
+
+/// Returns what mends a warning that does not say so itself.
+fn advice(event: &str) -> &'static str {
+    match event {
+        "no tag matches tag_pattern" => ": mend the pattern and reload",
+        "published tag moved" => {
+            ": ask the upstream why; raise peios_revision to build the new commit, or exclude the tag"
+        }
+        "published packages have no files" => ": mend build.sh, raise peios_revision and reload",
+        "dedup check failed" => ": stop the manager and restore the index",
+        _ => "",
+    }
 }
 
 /// The upstreams that could not be listed. Recipes of one upstream share its error.
@@ -249,16 +280,20 @@ pub(super) fn failed_polls(html: &mut Html, status: &Status, now: Time) {
         if recipes.len() > NAMED {
             html.text(format_args!(" and {} more", recipes.len() - NAMED));
         }
-        html.markup(" <span class=d>").excerpt(error);
+        html.markup("<p class=d>");
+        let mut urls = recipes.iter().filter_map(|(recipe, _)| status.unlisted.get(*recipe));
+        if let Some(url) = urls.next() {
+            html.excerpt(url).markup(if urls.all(|other| other == url) { ": " } else { " and others: " });
+        }
+        html.excerpt(error);
         if let Some(next) = recipes.first().and_then(|(_, poll)| poll.next_poll) {
             html.markup("; next poll ").text(Ago(next, now));
         }
-        html.markup("</span>");
     });
     html.markup("</ul>");
 }
 
-/// How the remote stands to the repository.
+/// How the remote stands to the repository. [`failures`] has a failed upload.
 pub(super) fn upload(html: &mut Html, status: &Status, now: Time) {
     html.markup("<h2>Upload</h2>").markup(match status.upload_state {
         "not configured" => "<p>No remote is configured",
@@ -270,18 +305,8 @@ pub(super) fn upload(html: &mut Html, status: &Status, now: Time) {
     if let Some(done) = &status.last_upload {
         html.text(format_args!(", last upload {} took {} s", Ago(done.finished_at, now), done.took_seconds));
     }
-    let Some(upload) = &status.upload else { return };
-    if let Some(started) = upload.started_at {
+    if let Some(started) = status.upload.as_ref().and_then(|upload| upload.started_at) {
         html.text(format_args!(", started {}", Ago(started, now)));
-    }
-    if upload.failures > 0 {
-        html.text(format_args!(", {}", Count(upload.failures as usize, "failure")));
-    }
-    if let Some(next) = upload.next_try {
-        html.text(format_args!(", next try {}", Ago(next, now)));
-    }
-    if let Some(error) = &upload.last_error {
-        html.markup("<p class=f>").excerpt(error);
     }
 }
 

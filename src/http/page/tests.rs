@@ -60,6 +60,7 @@ fn of_recipes(recipes: Vec<Arc<str>>, text: &str) -> Status {
         warnings_length: recipes.len(),
         warnings_by_event: [("tag skipped", recipes.len())].into(),
         held_recipes: recipes.iter().cloned().collect(),
+        unlisted: recipes.iter().map(|id| (id.clone(), text.into())).collect(),
         held: recipes.iter().map(held).collect(),
         held_length: recipes.len(),
         queue: recipes.iter().map(queued).collect(),
@@ -111,7 +112,7 @@ fn page_of_a_broken_farm_is_small_and_counts_what_it_leaves_out() {
         {
             assert!(first.contains(&format!("<h2>{heading}</h2>")), "no {heading} in {first}");
         }
-        let order = ["Failed", "Waiting", "Warnings", "Recipes", "Upload"];
+        let order = ["Failed", "Upstreams not listed", "Waiting", "Warnings", "Recipes", "Upload"];
         assert!(order.map(|heading| first.find(&format!("<h2>{heading}"))).is_sorted(), "{first}");
     }
 }
@@ -159,8 +160,8 @@ fn each_failing_recipe_is_shown_once_the_latest_first() {
         failures: 1,
         next_retry: at(60),
         stage: "build",
-        last_error: format!("error {minutes}"),
-        log: None,
+        last_error: format!("tool: failed; before that: error {minutes}"),
+        log: Some("/log".into()),
         log_tail: vec!["== git fetch".to_owned(), format!("log {minutes}")],
         failed_at: Duration::from_mins(minutes),
     };
@@ -171,9 +172,10 @@ fn each_failing_recipe_is_shown_once_the_latest_first() {
     let page = page(&status, "");
     let headings: Vec<&str> =
         page.split("<h3>").skip(1).map(|rest| rest.split("</h3>").next().unwrap()).collect();
-    assert_eq!(headings, ["zzz 3-1", "aaa 0.29-1", "mmm 1-1", "bbb 1-1"]);
+    assert_eq!(headings, ["Upload", "zzz 3-1", "aaa 0.29-1", "mmm 1-1", "bbb 1-1"]);
     assert!(page.contains("error 39") && page.contains("and 29 other failed versions"), "{page}");
     assert!(page.contains("33 versions failed"), "{page}");
+    assert!(!page.contains("tool: failed"), "the cause is enough: {page}");
     let logs: Vec<&str> =
         page.split("<pre>").skip(1).map(|rest| rest.split("</pre>").next().unwrap()).collect();
     assert_eq!(logs, ["log 50\n", "log 39\n", "log 2\n"], "only the first ones show their logs");
@@ -210,6 +212,39 @@ fn warnings_of_one_event_hide_no_other() {
 }
 
 #[test]
+fn upstreams_not_listed_are_named() {
+    let mut status = broken(3, "");
+    let url = |place: usize| format!("https://h{place}.example/<x>.git").into();
+    status.unlisted =
+        status.recipes.iter().zip([url(1), url(1), url(2)]).map(|(id, url)| (id.clone(), url)).collect();
+    for (poll, error) in status.polls.values_mut().zip(["one", "one", "two"]) {
+        poll.error = Some(error.into());
+    }
+    let section = |status: &Status| {
+        page(status, "")
+            .split("<h2>Upstreams not listed</h2>")
+            .nth(1)
+            .unwrap()
+            .split("</ul>")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let found = section(&status);
+    assert!(
+        found.contains(
+            "recipe00000, recipe00001<p class=d>https://h1.example/&lt;x&gt;.git: one; next poll in "
+        ),
+        "{found}"
+    );
+    assert!(found.contains("recipe00002<p class=d>https://h2.example/&lt;x&gt;.git: two; "), "{found}");
+    for poll in status.polls.values_mut() {
+        poll.error = Some("three".into());
+    }
+    assert!(section(&status).contains("https://h1.example/&lt;x&gt;.git and others: three; "));
+}
+
+#[test]
 fn held_recipes_and_refused_webhooks_are_not_well() {
     let mut status = Status { recipes: vec!["a".into()], ..Status::default() };
     assert!(page(&status, "").contains("<strong class=g>All is well"));
@@ -218,6 +253,30 @@ fn held_recipes_and_refused_webhooks_are_not_well() {
     assert!(page(&status, "").contains("3 without a right signature, last one 10 s ago"));
     status.held_recipes = ["a".into()].into();
     assert!(page(&status, "").contains("<strong class=w>1 recipe held"));
+}
+
+#[test]
+fn failed_upload_comes_first_also_while_the_next_one_runs() {
+    for started_at in [None, Some(at(20))] {
+        let upload = Upload {
+            failures: 3,
+            started_at,
+            next_try: started_at.is_none().then(|| at(90)),
+            last_error: Some("rclone: no <credentials>".to_owned()),
+        };
+        let upload_state = if started_at.is_some() { "running" } else { "failed" };
+        let status = Status { upload: Some(upload), upload_state, ..broken(0, "") };
+        let page = page(&Status { failures: None, draining: false, ..status }, "");
+        assert!(page.contains("<strong class=f>Upload failed"), "{page}");
+        let failed = page.split("<h2>Failed</h2>").nth(1).unwrap().split("<h2>").next().unwrap();
+        assert!(
+            failed.starts_with("<article class=b><h3>Upload</h3><p>rclone: no &lt;credentials&gt;"),
+            "{failed}"
+        );
+        let next =
+            if started_at.is_some() { "the next one was started 10 s ago" } else { "next try in 60 s" };
+        assert!(failed.contains(&format!("upload failed 3 times, {next}")), "{failed}");
+    }
 }
 
 #[test]

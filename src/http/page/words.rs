@@ -14,6 +14,15 @@ impl fmt::Display for Count {
     }
 }
 
+/// How often something failed in a row, if more than once.
+pub(super) struct Times(pub(super) u32);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 1 { write!(f, " {} times", self.0) } else { Ok(()) }
+    }
+}
+
 /// A time as its distance from now.
 pub(super) struct Ago(pub(super) Time, pub(super) Time);
 

@@ -27,6 +27,9 @@ fn url_is_shown_without_secrets() {
         ("https://me@example.org:s3/cr@et@other.org/x", "https://other.org/x"),
         ("ssh://git@example.org/x?y#z", "ssh://git@example.org/x?y#z"),
         ("ssh://git:secret@example.org/x", "ssh://git@example.org/x"),
+        ("ssh://git%3Asecret@example.org/x", "ssh://git@example.org/x"),
+        ("[git@example.org:22]:x", "[git@example.org:22]:x"),
+        ("git@[::1]:x", "git@[::1]:x"),
         ("git@example.org:x.git", "git@example.org:x.git"),
         ("file:///srv/x#y", "file:///srv/x#y"),
         ("/srv/x", "/srv/x"),
@@ -43,6 +46,35 @@ fn url_is_shown_without_secrets() {
         assert_eq!((url.to_string().as_str(), url.secret_text()), (shown, text));
         assert_eq!(format!("{url:?}"), format!("{shown:?}"));
     }
+}
+
+#[test]
+fn url_becomes_a_uri_without_secrets() {
+    for (text, expected) in [
+        ("https://Example.ORG/A/x.git", "git+https://example.org/A/x.git"),
+        ("HTTPS://me:s3cret@example.org:8443/x?token=s3cret", "git+https://example.org:8443/x"),
+        ("https://u%3As3c%40@h/x#s3cret", "git+https://h/x"),
+        ("https::https://u:p@example.org/x", "git+https://example.org/x"),
+        ("https://h/a%20b \"[<", "git+https://h/a%20b%20%22%5B%3C"),
+        ("ssh://Git@Example.org/~/x?y#z", "git+ssh://Git@example.org/~/x%3Fy%23z"),
+        ("ssh://git%3as3cret@h:22/x", "git+ssh://git@h:22/x"),
+        ("git+ssh://git@example.org/x", "git+ssh://git@example.org/x"),
+        ("git://[::1]:9418/x", "git+git://[::1]:9418/x"),
+        ("git@Example.org:a/x.git", "git+ssh://git@example.org/a/x.git"),
+        ("me:s3cret@example.org:a/x", "git+ssh://me@example.org/a/x"),
+        ("host:/a?b%20", "git+ssh://host/a%3Fb%2520"),
+        ("git@[::1]:a/x", "git+ssh://git@[::1]/a/x"),
+        ("[::1]:a", "git+ssh://[::1]/a"),
+        ("[Host:2222]:a", "git+ssh://host:2222/a"),
+        ("[git@host:2222]:a", "git+ssh://git@host:2222/a"),
+        ("/srv/git/my x%20?#", "git+file:///srv/git/my%20x%2520%3F%23"),
+        ("file:///srv/ü", "git+file:///srv/%C3%BC"),
+        ("../x:y", "git+file:../x:y"),
+        ("foo::a b", "git+foo:a%20b"),
+    ] {
+        assert_eq!(url(text).uri(), expected, "{text}");
+    }
+    assert_eq!(url("git@[::1]:x").host(), Some("[::1]"));
 }
 
 #[test]

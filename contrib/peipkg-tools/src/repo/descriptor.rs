@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
+use ed25519_dalek::pkcs8::EncodePublicKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use peipkg_format::package_url::{Place, below};
 use peipkg_format::problem::excerpt;
+use peipkg_format::public_key::{self, MAX_KEY};
 use peipkg_format::repository_layout as layout;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,6 @@ use crate::timestamp::Timestamp;
 
 /// Longest descriptor that is read, in bytes: room for thousands of keys.
 pub(super) const MAX_DESCRIPTOR: u64 = 1024 * 1024;
-/// Longest public key file that is read, in bytes.
-pub(super) const MAX_KEY: u64 = 64 * 1024;
 
 /// `repo.json` (PSD-009 §6.1.2). Reading ignores unknown fields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -322,13 +321,7 @@ fn read_public_key(root: &Path, listed: &Key) -> Result<VerifyingKey, RepoError>
         Ok(Place::Elsewhere(_)) | Err(_) => root.join(layout::key(expected)),
     };
     let bytes = files::read(&path, MAX_KEY)?;
-    let key = match <&[u8; 32]>::try_from(bytes.as_slice()) {
-        Ok(raw) => VerifyingKey::from_bytes(raw).ok(),
-        Err(_) => std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|pem| VerifyingKey::from_public_key_pem(pem.trim()).ok()),
-    };
-    match key {
+    match public_key::parse(&bytes).and_then(|raw| VerifyingKey::from_bytes(&raw).ok()) {
         Some(key) if fingerprint(&key) == *expected => Ok(key),
         Some(key) => {
             let found = fingerprint(&key);

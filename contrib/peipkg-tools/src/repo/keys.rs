@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use ed25519_dalek::pkcs8::DecodePublicKey as _;
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use peipkg_format::public_key::MAX_KEY;
 use peipkg_format::repository_layout as layout;
 
-use super::descriptor::{Descriptor, Key, KeySet, MAX_DESCRIPTOR, MAX_KEY, Status, public_key_file};
+use super::descriptor::{Descriptor, Key, KeySet, MAX_DESCRIPTOR, Status, public_key_file};
 use super::error::RepoError;
 use super::generation::{self, Signed};
 use super::index::IndexKind;

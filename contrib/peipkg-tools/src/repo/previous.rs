@@ -48,8 +48,9 @@ pub(super) fn load(
     if !descriptor.has_active(&own) {
         let listed: Vec<_> =
             descriptor.repo.signing.keys.iter().map(|key| key.fingerprint.as_str()).collect();
+        // The point comes last: the manager shows both ends of a long line.
         let message = format!(
-            "the signing key {own} is not an active key of this repository, which lists {}",
+            "it lists {}, and the signing key {own} is not an active key of this repository",
             listed.join(", ")
         );
         return Err(RepoError::invalid(&path, message));

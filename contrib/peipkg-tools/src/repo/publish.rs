@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ed25519_dalek::SigningKey;
+use peipkg_format::public_key::MAX_KEY;
 use peipkg_format::repository_layout as layout;
 
-use super::descriptor::{MAX_KEY, public_key_file};
+use super::descriptor::public_key_file;
 use super::entry::{Entry, Identity};
 use super::error::RepoError;
 use super::incoming::{self, Incoming};
