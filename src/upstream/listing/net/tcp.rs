@@ -33,9 +33,12 @@ pub(crate) struct RestingBuffers {
     /// Whether the last reader of the input took any of it.
     has_progress: bool,
     output: Vec<u8>,
-    /// The lengths of both.
+    /// The longest length of the input, and the length of the output.
     lengths: (usize, usize),
 }
+
+/// How long the input buffer is at first, in bytes: most answers fit. A read that fills it doubles it.
+const FIRST_INPUT: usize = 4 * 1024;
 
 impl RestingBuffers {
     /// Makes buffers of the lengths in `config`, which take no memory yet.
@@ -76,8 +79,11 @@ impl Buffers for RestingBuffers {
 
     /// Returns the rest of the input buffer, and the output buffer.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        let (longest, output) = self.lengths;
         if self.input.is_empty() {
-            (self.input, self.output) = (vec![0; self.lengths.0], vec![0; self.lengths.1]);
+            (self.input, self.output) = (vec![0; FIRST_INPUT.min(longest)], vec![0; output]);
+        } else if self.unread.end == self.input.len() && self.input.len() < longest {
+            self.input.resize((2 * self.input.len()).min(longest), 0);
         }
         self.input.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
@@ -216,6 +222,31 @@ mod tests {
         });
         assert!(counted.bytes_max > 1024, "{counted:?}");
         assert_eq!(counted.bytes_current, 0);
+    }
+
+    #[test]
+    fn input_grows_to_its_longest_length_and_keeps_every_byte() {
+        let sent: Vec<u8> = (0..50_000_u32).map(|number| number.to_le_bytes()[number as usize % 2]).collect();
+        let config = Config::builder().input_buffer_size(10_000).build();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpTransport::connect(&address, within(SOON), &config).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        let mut received = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| server.write_all(&sent).unwrap());
+            while received.len() < sent.len() {
+                // As for a head that is not complete, until the buffer is full.
+                while client.buffers().input().len() < 10_000.min(sent.len() - received.len()) {
+                    assert!(client.await_input(within(SOON)).unwrap());
+                }
+                received
+                    .extend_from_slice(&client.buffers().input()[..7_000.min(sent.len() - received.len())]);
+                let taken = 7_000.min(client.buffers().input().len());
+                client.buffers().input_consume(taken);
+            }
+        });
+        assert!(received == sent);
     }
 
     #[test]
