@@ -29,15 +29,14 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     /// All pending versions, by the name of their directory.
-    pending: BTreeMap<String, Box<Counted<Pending>>>,
+    pending: BTreeMap<String, Counted<Pending>>,
     /// The directories of each pending version.
     directories: HashMap<JobKey, Vec<String>>,
     /// The directories of the versions to publish together.
     together: BTreeSet<String>,
     /// The directories of the versions to publish alone, by recipe.
     alone: BTreeMap<Arc<str>, BTreeSet<String>>,
-    /// Of [`Kind::name`]s.
-    turns: Turns<Arc<str>>,
+    turns: Turns<Kind>,
     turns_alone: Turns<Arc<str>>,
     /// The packages that are pending or being built.
     claimed: Archive,
@@ -62,20 +61,10 @@ struct Pending {
 }
 
 /// The two kinds of publishes, which share the publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
     Together,
     Alone,
-}
-
-impl Kind {
-    /// Returns its key in [`Turns`], which the program has for one type of key only.
-    fn name(self) -> Arc<str> {
-        match self {
-            Self::Together => "together".into(),
-            Self::Alone => "alone".into(),
-        }
-    }
 }
 
 /// The publish in progress.
@@ -102,7 +91,7 @@ impl Publishing {
     fn add(&mut self, pending: Pending) {
         let directory = pending.outputs.directory.clone();
         self.directories.entry(pending.outputs.key.clone()).or_default().push(directory.clone());
-        self.pending.insert(directory.clone(), Box::new(Counted(pending)));
+        self.pending.insert(directory.clone(), Counted(pending));
         self.make_ready(directory);
     }
 
@@ -117,18 +106,18 @@ impl Publishing {
         let Some(pending) = self.pending.get(&directory) else { return };
         if pending.is_suspect {
             let recipe = pending.outputs.key.recipe.clone();
-            self.turns.join(&Kind::Alone.name(), false);
+            self.turns.join(&Kind::Alone, false);
             self.turns_alone.join(&recipe, false);
             self.alone.entry(recipe).or_default().insert(directory);
         } else {
-            self.turns.join(&Kind::Together.name(), false);
+            self.turns.join(&Kind::Together, false);
             self.together.insert(directory);
         }
     }
 
     /// Removes a version that is not pending any more.
     fn remove(&mut self, directory: &str) -> Option<Pending> {
-        let Counted(pending) = *self.pending.remove(directory)?;
+        let Counted(pending) = self.pending.remove(directory)?;
         self.take_ready(&pending.outputs);
         let PendingOutputs { key, packages, .. } = &pending.outputs;
         self.claimed.remove(packages, &key.version);
@@ -145,7 +134,7 @@ impl Publishing {
     fn take_ready(&mut self, outputs: &PendingOutputs) {
         self.together.remove(&outputs.directory);
         if self.together.is_empty() {
-            self.turns.leave(&Kind::Together.name());
+            self.turns.leave(&Kind::Together);
         }
         let recipe = &outputs.key.recipe;
         if let Some(directories) = self.alone.get_mut(recipe) {
@@ -156,7 +145,7 @@ impl Publishing {
             }
         }
         if self.alone.is_empty() {
-            self.turns.leave(&Kind::Alone.name());
+            self.turns.leave(&Kind::Alone);
         }
     }
 
@@ -172,8 +161,7 @@ impl Publishing {
         mut drop_published: impl FnMut(PendingOutputs, Presence),
     ) -> Option<Vec<PublishJob>> {
         while self.running.is_none() {
-            let is_alone = *self.turns.iter().next()? == Kind::Alone.name();
-            let kind = if is_alone { Kind::Alone } else { Kind::Together };
+            let kind = *self.turns.iter().next()?;
             let directories: Vec<String> = match kind {
                 Kind::Together => self.together.iter().cloned().collect(),
                 Kind::Alone => {
@@ -211,7 +199,7 @@ impl Publishing {
                 }
             }
             if let Some(first) = group.first() {
-                self.turns.begin_use(&kind.name());
+                self.turns.begin_use(&kind);
                 if kind == Kind::Alone {
                     self.turns_alone.begin_use(&first.outputs.key.recipe);
                 }
@@ -256,7 +244,7 @@ impl Publishing {
     pub(super) fn end(&mut self, now: Moment) -> Option<Running> {
         let running = self.running.take()?;
         let took = now.saturating_since(running.started);
-        self.turns.end_use(&running.kind.name(), took);
+        self.turns.end_use(&running.kind, took);
         if let (Kind::Alone, Some(job)) = (running.kind, running.versions.first()) {
             self.turns_alone.end_use(&job.outputs.key.recipe, took);
         }
