@@ -8,7 +8,7 @@
 set -eu
 
 # So that no program grows unseen. The manager's goal is in docs/performance.md.
-limits='peipkg-manager:2900000 peipkg-build:2090000 peipkg-repo:1915000'
+limits='peipkg-manager:2760000 peipkg-build:1665000 peipkg-repo:1715000'
 
 cargo=${CARGO:-cargo}
 $cargo fetch --locked --quiet
