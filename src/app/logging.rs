@@ -171,6 +171,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn other_crates_may_only_warn() {
+        let logger = Logger { level: LevelFilter::Debug, for_people: None, line: None };
+        let check = |target: &str, level: log::Level, expected: bool| {
+            let metadata = Metadata::builder().target(target).level(level).build();
+            assert_eq!(logger.enabled(&metadata), expected, "{target} {level}");
+        };
+        check("peipkg_manager::app::daemon", log::Level::Debug, true);
+        check("peipkg_manager", log::Level::Trace, false);
+        check("rustls::client", log::Level::Warn, true);
+        check("rustls::client", log::Level::Info, false);
+        check("peipkg_manager_of_others", log::Level::Info, false);
+        check("tiny_http", log::Level::Error, false);
+    }
+
+    #[test]
     fn line_has_its_keys_in_order() {
         let mut out = Vec::new();
         let fields = [("recipe", "libz"), ("tags_seen", "41")];
