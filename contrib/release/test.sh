@@ -8,7 +8,7 @@
 set -eu
 
 # So that no program grows unseen. The manager's goal is in docs/performance.md.
-limits='peipkg-manager:2790000 peipkg-build:1900000 peipkg-repo:1970000'
+limits='peipkg-manager:2800000 peipkg-build:1700000 peipkg-repo:1750000'
 
 cargo=${CARGO:-cargo}
 $cargo fetch --locked --quiet

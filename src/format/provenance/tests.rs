@@ -108,6 +108,24 @@ fn statement_of_another_writer_is_read_by_the_rules_of_slsa() {
     assert!(error(":build:v1", ":build:v2").contains("its buildType is"));
     assert!(error(r#""tag":"v1","#, "").contains("missing field `tag`"));
     assert!(Statement::parse(b"[]").is_err());
+    // A value of another type is no absent one.
+    for (from, to, field) in [
+        (r#""tag":"v1""#, r#""tag":7"#, "tag"),
+        (r#""exportVersion":true"#, r#""exportVersion":"no""#, "exportVersion"),
+        (r#""digest":{"gitCommit":"c0ffee"}"#, r#""digest":"c0ffee""#, "digest"),
+        (r#""resolvedDependencies":["#, r#""resolvedDependencies":7,"x":["#, "resolvedDependencies"),
+        (
+            r#""resolvedDependencies":["#,
+            r#""internalParameters":{"signingKeys":[1]},"resolvedDependencies":["#,
+            "signingKeys",
+        ),
+    ] {
+        assert!(error(from, to).contains(&format!("field `{field}` has another type")), "{to}");
+    }
+    for missing in [r#""sha256":""#, r#""id":"urn"#, r#""subject":["#, r#""runDetails":{"#] {
+        let name = missing.split('"').nth(1).unwrap_or_default();
+        assert!(error(missing, &missing.replace(name, "other")).contains(&format!("missing field `{name}`")));
+    }
 }
 
 #[test]
