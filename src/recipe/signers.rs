@@ -18,9 +18,6 @@ const PRIVATE: &str = "PRIVATE KEY";
 const PUBLIC_PACKET: u8 = 6;
 const SECRET_PACKETS: [u8; 2] = [5, 7];
 
-/// The options of a line (ssh-keygen(1), ALLOWED SIGNERS).
-const OPTIONS: [&str; 4] = ["cert-authority", "namespaces", "valid-after", "valid-before"];
-
 /// The file of a recipe's signers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signers {
@@ -78,9 +75,14 @@ pub(crate) fn kind_of(bytes: &[u8]) -> Result<SignersKind, String> {
     if std::str::from_utf8(bytes).is_err()
         && let Some(packets) = packets(bytes)
     {
-        return match packets.first() {
-            _ if packets.iter().any(|packet| SECRET_PACKETS.contains(packet)) => Err(PRIVATE_KEY.to_owned()),
-            Some(&PUBLIC_PACKET) => Ok(SignersKind::OpenPgp),
+        let Packets { types, is_whole } = packets;
+        return match types.first() {
+            _ if types.iter().any(|packet| SECRET_PACKETS.contains(packet)) => Err(PRIVATE_KEY.to_owned()),
+            Some(&PUBLIC_PACKET) if is_whole => Ok(SignersKind::OpenPgp),
+            Some(&PUBLIC_PACKET) => {
+                Err("is an OpenPGP keyring that is damaged or cut short: write the output of gpg --export"
+                    .to_owned())
+            }
             _ => {
                 Err("has OpenPGP data, but no public key first: write the output of gpg --export".to_owned())
             }
@@ -146,7 +148,8 @@ fn check_line(line: &str) -> Result<(), String> {
     if is_key(key, kind) { Ok(()) } else { Err(format!("has no whole key of the type {kind}")) }
 }
 
-/// Checks options, which commas separate.
+/// Checks options, which commas separate (ssh-keygen(1), ALLOWED SIGNERS). ssh-keygen ignores a line with
+/// other options, and only says so while it verifies.
 fn check_options(options: &str) -> Result<(), String> {
     let mut is_quoted = false;
     let separated = options.split(|c| {
@@ -154,15 +157,35 @@ fn check_options(options: &str) -> Result<(), String> {
         c == ',' && !is_quoted
     });
     for option in separated {
-        let name = option.split('=').next().unwrap_or_default();
-        if !OPTIONS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-            return Err(format!(
-                "has {:?}, which is no type of a key and none of the options",
-                excerpt(name)
-            ));
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, rest)| (name, Some(rest)));
+        let text = value.and_then(|value| value.strip_prefix('"')?.strip_suffix('"'));
+        let (is_fit, form) = match name.to_ascii_lowercase().as_str() {
+            "cert-authority" => (value.is_none(), "cert-authority"),
+            "namespaces" => (text.is_some(), "namespaces=\"git\""),
+            "valid-after" => (text.is_some_and(is_time), "valid-after=\"20300131\" or \"20300131235900Z\""),
+            "valid-before" => (text.is_some_and(is_time), "valid-before=\"20300131\" or \"20300131235900Z\""),
+            _ => {
+                let name = excerpt(name);
+                return Err(format!("has {name:?}, which is no type of a key and none of the options"));
+            }
+        };
+        if !is_fit {
+            return Err(format!("has {}, which must be like {form}", excerpt(option)));
         }
     }
     Ok(())
+}
+
+/// Whether `text` is a time as ssh-keygen reads it: YYYYMMDD[HHMM[SS]][Z].
+fn is_time(text: &str) -> bool {
+    let digits = text.strip_suffix('Z').unwrap_or(text);
+    let is_in = |place, least, most| digits.get(place).is_none_or(|part| (least..=most).contains(&part));
+    digits.bytes().all(|byte| byte.is_ascii_digit())
+        && [8, 12, 14].contains(&digits.len())
+        && is_in(4..6, "01", "12")
+        && is_in(6..8, "01", "31")
+        && is_in(8..10, "00", "23")
+        && is_in(10..12, "00", "59")
 }
 
 /// Splits off the first word. Space in quotes does not end it.
@@ -196,10 +219,18 @@ fn is_key(text: &str, kind: &str) -> bool {
     is_whole && first == Some(kind.as_bytes())
 }
 
-/// Returns the types of the packets of `OpenPGP` data (RFC 9580, section 4.2), as far as they can be
-/// told; none if it is no such data.
-fn packets(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut found = Vec::new();
+/// The packets of `OpenPGP` data.
+struct Packets {
+    /// Their types, as far as they can be told.
+    types: Vec<u8>,
+    /// Whether that is all of the data.
+    is_whole: bool,
+}
+
+/// Reads the packets of `OpenPGP` data (RFC 9580, section 4.2); none if it is no such data. gpg writes no
+/// key in parts of unknown length.
+fn packets(mut bytes: &[u8]) -> Option<Packets> {
+    let mut types = Vec::new();
     while let Some((&head, rest)) = bytes.split_first() {
         if head & 0x80 == 0 {
             break;
@@ -219,12 +250,12 @@ fn packets(mut bytes: &[u8]) -> Option<Vec<u8>> {
             (false, 2, _) => number(4),
             _ => None,
         };
-        found.push(if is_new { head & 0x3f } else { head >> 2 & 0xf });
+        types.push(if is_new { head & 0x3f } else { head >> 2 & 0xf });
         let Some((count, length)) = length else { break };
         let Some(after) = rest.get(count.saturating_add(length)..) else { break };
         bytes = after;
     }
-    (!found.is_empty()).then_some(found)
+    (!types.is_empty()).then_some(Packets { types, is_whole: bytes.is_empty() })
 }
 
 #[cfg(test)]
@@ -248,13 +279,29 @@ mod tests {
         let ok = Ok(SignersKind::OpenSsh);
         check(format!("alice@example.com {KEY}"), ok);
         check(format!("# team\n\n*@example.com,!eve {KEY} a comment\r\n"), ok);
-        check(format!("\"bo b\" namespaces=\"git,file\",Valid-Before=\"2030 01\" {KEY}"), ok);
+        check(format!("\"bo b\" namespaces=\"git, file\",Valid-Before=\"20300131\" {KEY}"), ok);
         check(format!("ca cert-authority {KEY}"), ok);
+        for time in ["20300131", "20300131Z", "203001312359", "20300131235960Z"] {
+            check(format!("a valid-after=\"{time}\",valid-before=\"{time}\" {KEY}"), ok);
+        }
         for empty in ["", "\n\n", "# nothing\n"] {
             check(empty, Err("has no key"));
         }
         check(format!("a {KEY}\n{KEY}"), Err("line 2 has no principals"));
         check(format!("alice valid-befor=\"2030\" {KEY}"), Err("line 1 has \"valid-befor\""));
+        for (option, form) in [
+            ("namespaces=git", "namespaces=git, which must be like namespaces=\"git\""),
+            ("cert-authority=\"yes\"", "must be like cert-authority"),
+            ("valid-after", "must be like valid-after=\"20300131\""),
+            ("valid-before=20300131", "must be like valid-before=\"20300131\""),
+        ] {
+            check(format!("a {option} {KEY}"), Err(form));
+        }
+        for time in
+            ["", "2030", "2030-01-31", "20301301", "20300100", "2030013124", "203001312400", "20300131+1"]
+        {
+            check(format!("a valid-before=\"{time}\" {KEY}"), Err("must be like valid-before"));
+        }
         check("alice namespaces=\"git\"", Err("line 1 ends before the type"));
         check(&KEY[..60], Err("line 1 has no principals"));
         check(format!("a {}", &KEY[..60]), Err("line 1 has no whole key of the type ssh-ed25519"));
@@ -281,6 +328,10 @@ mod tests {
         check([&public[..], &user, &[0x94, 1, 9]].concat(), Err("has a private key"));
         check([&public[..], &[0x9c, 1, 9]].concat(), Err("has a private key"));
         check([0x88, 1, 0xff], Err("no public key first"));
+        // gpg would import only the keys before the damage.
+        for rest in [&[0xcd, 2, b'u'][..], &[0xcd], &[0], b"\n", &[0xcd, 0xe0]] {
+            check([&public[..], rest].concat(), Err("damaged or cut short"));
+        }
         check(b"\0\0\0 \x01\x01\0\x02KBXf\0\xff", Err("keybox"));
     }
 

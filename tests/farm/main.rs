@@ -79,6 +79,7 @@ mod signals;
 #[expect(dead_code, reason = "shared with the tests of the tools")]
 mod signed_elf;
 mod signed_tags;
+mod signers;
 mod soak;
 mod source_bytes;
 mod sources;

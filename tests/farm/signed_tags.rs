@@ -1,98 +1,21 @@
-//! Tags that must be signed: real keys of ssh-keygen and gpg, each way in which a signature does not
-//! count, and settings of the machine that must not matter.
+//! Tags that must be signed: real keys of ssh-keygen and gpg, and each way in which a signature does not
+//! count.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::optional::require;
 use crate::support::recipes::Recipe;
 use crate::support::running::Output;
+use crate::support::signing_keys::Keys;
 use crate::support::wait::PATIENCE;
 
-/// Keys, and the programs that sign with them.
-struct Keys {
-    home: TempDir,
-}
-
-impl Keys {
-    fn new() -> Self {
-        Self { home: TempDir::new().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    /// Makes an OpenSSH key, and returns its public line.
-    fn openssh(&self, name: &str) -> String {
-        let path = self.path(name);
-        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&path));
-        fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
-    }
-
-    fn gpg(&self, arguments: &[&str]) -> String {
-        let mut gpg = Command::new("gpg");
-        gpg.args(["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]);
-        run(gpg.arg("--homedir").arg(self.home.path()).args(arguments))
-    }
-
-    /// Makes a key of `gpg`, and returns it in armor.
-    fn openpgp(&self, name: &str, options: &[&str]) -> String {
-        let id = format!("{name} <{name}@example.com>");
-        self.gpg(&[options, &["--quick-generate-key", &id, "ed25519", "sign", "1y"]].concat());
-        self.gpg(&["--armor", "--export", name])
-    }
-
-    /// Returns the options for a git that signs with the key `name`.
-    fn options(&self, name: &str, is_pgp: bool) -> Vec<String> {
-        let program = self.path("sign-with-gpg");
-        let (format, key) = if is_pgp {
-            let text = format!(
-                "#!/bin/sh\nexec gpg --homedir {} --batch --pinentry-mode loopback --passphrase '' \"$@\"\n",
-                self.home.path().display()
-            );
-            fs::write(&program, text).unwrap();
-            fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-            ("openpgp", format!("{name}@example.com"))
-        } else {
-            ("ssh", self.path(name).display().to_string())
-        };
-        let settings = [
-            format!("gpg.format={format}"),
-            format!("user.signingkey={key}"),
-            format!("gpg.program={}", program.display()),
-        ];
-        settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
-    }
-
-    fn sign(&self, repo: &GitRepo, key: &str, is_pgp: bool, arguments: &[&str]) {
-        let options = self.options(key, is_pgp);
-        let arguments: Vec<&str> =
-            options.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
-        repo.git(&arguments);
-    }
-
-    fn tag(&self, repo: &GitRepo, key: &str, is_pgp: bool, tag: &str) {
-        self.sign(repo, key, is_pgp, &["tag", "-s", "-m", "release", tag]);
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        // gpg has started an agent in this home.
-        let mut end = Command::new("gpgconf");
-        let _ = end.arg("--homedir").arg(self.home.path()).args(["--kill", "all"]).status();
-    }
-}
-
 /// Makes a repository with one commit and no tag.
-fn repo() -> GitRepo {
+pub(super) fn repo() -> GitRepo {
     let repo = GitRepo::program(&["0.1"]);
     repo.git(&["tag", "-d", "v0.1"]);
     repo
@@ -106,17 +29,17 @@ fn retag(repo: &GitRepo, from: &str, to: &str, change: impl FnOnce(String) -> St
     repo.git(&["update-ref", &format!("refs/tags/{to}"), id.trim()]);
 }
 
-fn recipe(repo: &GitRepo) -> Recipe {
+pub(super) fn recipe(repo: &GitRepo) -> Recipe {
     Recipe::program("tool", &repo.file_url()).upstream("signers = \"keys\"")
 }
 
-fn write_signers(farm: &Farm, text: impl AsRef<[u8]>) {
+pub(super) fn write_signers(farm: &Farm, text: impl AsRef<[u8]>) {
     fs::write(farm.recipes_dir().join("tool/keys"), text).unwrap();
 }
 
 /// Checks the reasons of the skipped tags, in any order.
 #[track_caller]
-fn assert_skipped(output: &Output, expected: &[(&str, &str)]) {
+pub(super) fn assert_skipped(output: &Output, expected: &[(&str, &str)]) {
     let events = output.events("tag skipped");
     for (tag, part) in expected {
         let found: Vec<_> = events.iter().filter(|event| event["tag"] == *tag).collect();
@@ -266,67 +189,6 @@ fn tag_without_good_signature_of_openpgp_is_not_built() {
 }
 
 #[test]
-fn settings_of_the_machine_add_no_signer() {
-    if !require("ssh-keygen") || !require("gpg") {
-        return;
-    }
-    let (keys, repo) = (Keys::new(), repo());
-    let alice = keys.openssh("alice");
-    let eve = keys.openssh("eve");
-    keys.tag(&repo, "alice", false, "v1.0");
-    keys.tag(&repo, "eve", false, "v1.1");
-    let farm = Farm::builder().with(&recipe(&repo)).build();
-    write_signers(&farm, format!("alice@x {alice}\n"));
-    let (all, yes) = (farm.path("all"), farm.path("yes"));
-    fs::write(&all, format!("eve@x {eve}\n")).unwrap();
-    fs::write(&yes, "#!/bin/sh\necho 'Good \"git\" signature for eve@x with ED25519 key SHA256:x'\n")
-        .unwrap();
-    fs::set_permissions(&yes, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let config = farm.path("gitconfig");
-    let text = |path: &Path| path.display().to_string();
-    let settings = format!("[gpg \"ssh\"]\nallowedSignersFile = {}\nprogram = {}\n", text(&all), text(&yes));
-    fs::write(&config, settings).unwrap();
-    let mut sweep = farm.command(&["--once", "--config", farm.config_path().to_str().unwrap()]);
-    sweep.env("GIT_CONFIG_GLOBAL", &config).env("GIT_CONFIG_COUNT", "1");
-    sweep.env("GIT_CONFIG_KEY_0", "gpg.ssh.program").env("GIT_CONFIG_VALUE_0", &yes);
-    sweep.env("GNUPGHOME", keys.home.path()).env("TZ", "Pacific/Kiritimati");
-    let output = crate::support::running::Running::spawn(&mut sweep).wait_exit(PATIENCE);
-    output.assert_code(0);
-    assert_skipped(&output, &[("v1.1", "signed by the key SHA256:")]);
-    farm.assert_published(&["tool 1.0-1 noarch"]);
-}
-
-#[test]
-fn signers_changed_count_from_the_reload_on() {
-    if !require("ssh-keygen") {
-        return;
-    }
-    let (keys, repo) = (Keys::new(), repo());
-    let [alice, bob] = ["alice", "bob"].map(|name| keys.openssh(name));
-    keys.tag(&repo, "alice", false, "v1.0");
-    keys.tag(&repo, "bob", false, "v1.1");
-    let farm = Farm::builder().with(&recipe(&repo)).http().build();
-    write_signers(&farm, format!("alice@x {alice}\n"));
-    let mut daemon = farm.daemon();
-    let addr = daemon.http_addr();
-    daemon.wait_event("build + publish complete", PATIENCE);
-    daemon.wait_event("tag skipped", PATIENCE);
-    let status = crate::support::client::status(addr);
-    assert!(status["warnings"][0]["detail"].as_str().unwrap().contains("refused: signed by"), "{status}");
-    assert!(status["failures"].is_null(), "{status}");
-    keys.tag(&repo, "alice", false, "v1.2");
-    write_signers(&farm, format!("bob@x {bob}\n"));
-    daemon.signal(Signal::HUP);
-    daemon.wait_events("build + publish complete", 2, PATIENCE);
-    daemon.wait_events("tag skipped", 2, PATIENCE);
-    daemon.signal(Signal::TERM);
-    let output = daemon.wait_exit(PATIENCE);
-    output.assert_code(0);
-    assert_eq!(output.events("starting build").len(), 4, "{output}");
-    farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
-}
-
-#[test]
 fn refused_tag_is_looked_at_again_once_it_is_moved() {
     if !require("ssh-keygen") {
         return;
@@ -356,37 +218,4 @@ fn refused_tag_is_looked_at_again_once_it_is_moved() {
     daemon.signal(Signal::TERM);
     daemon.wait_exit(PATIENCE).assert_code(0);
     farm.assert_published(&["tool 1.0-1 noarch"]);
-}
-
-#[test]
-fn signers_unusable_are_problems_of_the_recipe() {
-    let repo = repo();
-    let farm = Farm::builder().with(&recipe(&repo)).build();
-    let check = |part: &str| {
-        let output = farm.run(&["--check"]);
-        output.assert_code(1);
-        assert!(output.stdout.contains("peipkg.toml:") && output.stdout.contains(part), "{part}: {output}");
-        farm.run(&["--once"]).assert_code(1);
-    };
-    check("[upstream] signers \"keys\" cannot be read");
-    for (text, part) in [
-        ("", "has no key"),
-        ("hello world\n", "line 1"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "has a private key"),
-    ] {
-        write_signers(&farm, text);
-        check(part);
-    }
-    let path = farm.recipes_dir().join("tool/keys");
-    fs::remove_file(&path).unwrap();
-    fs::create_dir(&path).unwrap();
-    check("cannot be read");
-    fs::remove_dir(&path).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
-        .unwrap();
-    check("is a FIFO");
-    for bad in ["/etc/passwd", "../keys", ""] {
-        farm.add(&Recipe::program("tool", &repo.file_url()).upstream(&format!("signers = {bad:?}")));
-        check("does not name a file in the recipe's directory");
-    }
 }

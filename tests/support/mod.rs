@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`git_repo`] | upstream repositories, made with the git command |
 //! | [`site`] | a farm for an init system to run |
+//! | [`signing_keys`] | keys that sign tags |
 //! | [`smart_http`] | those repositories over smart HTTP, with faults on request |
 //! | [`recipes`] | recipes that build real packages |
 //! | [`farm`] | a farm: configuration, key, recipes, state; runs the manager |
@@ -58,6 +59,7 @@ pub mod random;
 pub mod recipes;
 pub mod running;
 pub mod s3;
+pub mod signing_keys;
 pub mod site;
 pub mod slurm;
 pub mod smart_http;

@@ -34,6 +34,16 @@ impl Said {
     }
 }
 
+/// Returns the error that gpg has imported none of the keys in the file `signers`, as it says.
+pub(super) fn not_imported(said: &Said, signers: &str) -> GitError {
+    let messages = said.text.lines().filter_map(|line| line.strip_prefix("gpg: "));
+    let telling =
+        messages.map(str::trim).filter(|text| !["keybox ", "Total "].iter().any(|s| text.starts_with(s)));
+    let telling = telling.collect::<Vec<_>>().join("; ");
+    let reason = format!("gpg cannot import its keys: {}", excerpt(&telling));
+    GitError::Unverified { reason, signers: signers.to_owned() }
+}
+
 /// A verdict about a signature.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -282,5 +292,12 @@ mod tests {
         assert_eq!(imported(&report(0)), Some(vec![KEY.to_owned()]));
         assert_eq!(imported(&report(1)), None);
         assert_eq!(imported("[GNUPG:] NODATA 1\n"), None);
+        let text = "gpg: keybox '/x' created\ngpg: key 31: new key but contains no user ID - skipped\n\
+                    gpg: Total number processed: 1\n";
+        assert_eq!(
+            not_imported(&said(0, text), "keys").to_string(),
+            "cannot verify the signature of the tag by \"keys\": gpg cannot import its keys: \
+             key 31: new key but contains no user ID - skipped"
+        );
     }
 }

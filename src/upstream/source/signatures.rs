@@ -21,7 +21,9 @@ use crate::state::durable;
 use crate::upstream::git::{GitError, unexpected};
 use crate::upstream::source::attempt::Attempt;
 pub(crate) use crate::upstream::source::signature_status::Signer;
-use crate::upstream::source::signature_status::{Said, Status, imported, of_openpgp, of_openssh};
+use crate::upstream::source::signature_status::{
+    Said, Status, imported, not_imported, of_openpgp, of_openssh,
+};
 use crate::upstream::source::signed_object::{SignatureKind, Signed, SignedObject};
 
 /// The largest object of a tag, in bytes. It has a message and a signature.
@@ -143,7 +145,7 @@ impl Verifier<'_> {
         let gpg = self.alone(Program::new(self.keys.program)).args(["--batch", "--no-tty", "--status-file"]);
         let said = self.said(gpg.arg(&report).args(["--import", "--"]).arg(file))?;
         let text = regular_file::read(&report, MAX_REPORT).map_err(|error| at(&report, error))?;
-        let known = imported(&String::from_utf8_lossy(&text)).ok_or_else(|| said.into_error(name))?;
+        let known = imported(&String::from_utf8_lossy(&text)).ok_or_else(|| not_imported(&said, name))?;
         of_openpgp(self.said(self.git().args(verb(is_commit)).arg(id))?, &known, name)
     }
 
