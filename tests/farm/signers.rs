@@ -33,7 +33,9 @@ fn settings_of_the_machine_add_no_signer() {
         (&ssh, false, [("alice", "v1.0"), ("eve", "v1.1")]),
         (&pgp, true, [("carol", "v2.0"), ("dave", "v2.1")]),
     ] {
-        tags.iter().for_each(|(key, tag)| keys.tag(repo, key, is_pgp, tag));
+        for (key, tag) in tags {
+            keys.tag(repo, key, is_pgp, tag);
+        }
     }
     let of_pgp = Recipe::program("pgp", &pgp.file_url()).upstream("signers = \"keys\"");
     let farm = Farm::builder().with(&recipe(&ssh)).with(&of_pgp).build();
