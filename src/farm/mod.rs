@@ -28,8 +28,8 @@ pub(crate) mod progress;
 mod publishes;
 mod publishing;
 pub(crate) mod queue;
-mod refused;
 pub(crate) mod schedule;
+mod skipped_tags;
 mod snapshot;
 pub mod status;
 #[cfg(test)]
@@ -59,8 +59,8 @@ use peipkg_format::sort;
 use progress::Counts;
 use publishing::Publishing;
 use queue::{Candidate, Queue};
-use refused::RefusedTags;
 use schedule::Schedule;
+use skipped_tags::SkippedTags;
 use upload_state::UploadState;
 
 use crate::recipe::Recipe;
@@ -137,9 +137,7 @@ pub(crate) struct Farm {
     flights: Vec<Flight>,
     /// The commits from which the published versions were built.
     commits: PublishedCommits,
-    /// Why these tags are no versions, by redacted upstream and tag.
-    not_commits: HashMap<(String, String), String>,
-    refused_tags: RefusedTags,
+    skipped_tags: SkippedTags,
     upload: UploadState,
     stopping: Option<Stop>,
     builds_attempted: u64,
@@ -190,8 +188,7 @@ impl Farm {
             paused_since: None,
             flights: Vec::new(),
             commits: PublishedCommits::default(),
-            not_commits: HashMap::new(),
-            refused_tags: RefusedTags::default(),
+            skipped_tags: SkippedTags::default(),
             upload: UploadState::default(),
             stopping: None,
             builds_attempted: 0,
@@ -237,8 +234,6 @@ impl Farm {
             Event::NoFilesPublished(key) => self.on_no_files_published(key, &mut effects),
             Event::PauseFound(is_paused) => self.on_pause_found(is_paused, now, &mut effects),
             Event::ReloadRequested => {
-                // An operator who knows that the upstream has moved the tag need not wait.
-                self.not_commits.clear();
                 self.matched.forget_all();
                 effects.0.push(Effect::LoadRoster);
             }
@@ -314,7 +309,7 @@ impl Farm {
                 effects.report(Notice::RecipePaused { recipe: id.clone() });
             }
         }
-        self.refused_tags.keep(self.roster.values().filter_map(|recipe| recipe.upstream.as_ref()));
+        self.skipped_tags.keep(self.roster.values().filter_map(|recipe| recipe.upstream.as_ref()));
         self.changed.clear();
         // The polls that follow find them again.
         for key in std::mem::take(&mut self.aside).into_keys() {

@@ -93,10 +93,8 @@ impl Farm {
             }
             TagVersion::Version(version) => version,
         };
-        if !self.not_commits.is_empty()
-            && let Some(reason) = self.not_commits.get(&(reader.url().to_string(), tag.to_owned()))
-        {
-            return Meaning::Unusable { reason: reason.clone(), is_version: true };
+        if let Some(reason) = self.skipped_tags.no_commit(reader.upstream(), tag, object) {
+            return Meaning::Unusable { reason: reason.to_owned(), is_version: true };
         }
         if let Some(first) = first(&version) {
             let reason = format!("tag {first:?} is version {version} too");
@@ -105,7 +103,7 @@ impl Farm {
         let presence = self.archive.presence(&recipe.packages, &version);
         // What is published stays so, whoever may sign today.
         let refused =
-            (presence == Presence::Absent).then(|| self.refused_tags.reason(reader.upstream(), tag, object));
+            (presence == Presence::Absent).then(|| self.skipped_tags.refused(reader.upstream(), tag, object));
         match refused.flatten() {
             Some(reason) => Meaning::Unusable { reason: reason.to_owned(), is_version: true },
             None => Meaning::Version(version, presence),

@@ -91,11 +91,7 @@ impl Farm {
 
     pub(super) fn on_no_commits_found(&mut self, found: Vec<NoCommit>) {
         for found in found {
-            if found.refusal.is_some() {
-                self.refused_tags.add(found);
-            } else {
-                self.not_commits.insert((found.upstream, found.tag), found.reason);
-            }
+            self.skipped_tags.add(found);
         }
     }
 

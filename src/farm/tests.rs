@@ -261,3 +261,9 @@ pub(super) fn outputs(recipe: &str, version: &str, packages: &[&str]) -> Pending
 fn minutes(retry_after: Option<Duration>) -> String {
     retry_after.map_or_else(|| "once".to_owned(), |wait| format!("{}m", wait.as_secs() / 60))
 }
+
+/// A tag of upstream `u` that names a tree, where [`Bench::tags`] lists it.
+fn names_a_tree(tag: &str) -> events::NoCommit {
+    let (object, reason) = ("0".repeat(40), "a tree".into());
+    events::NoCommit { upstream: "u".into(), tag: tag.into(), object, reason, signers: None }
+}

@@ -8,7 +8,6 @@ use peipkg_format::version::{Version, VersionError};
 
 use crate::recipe::Upstream;
 use crate::recipe::tag_pattern::{TagMatcher, useless_exclusion};
-use crate::recipe::upstream_url::UpstreamUrl;
 
 /// Reads the tags of an upstream.
 #[derive(Debug)]
@@ -80,11 +79,6 @@ impl<'a> TagReader<'a> {
     /// Returns the upstream.
     pub(crate) fn upstream(&self) -> &Upstream {
         self.upstream
-    }
-
-    /// Returns the upstream's URL.
-    pub(crate) fn url(&self) -> &UpstreamUrl {
-        &self.upstream.url
     }
 
     /// Returns the version in `tag` as written.

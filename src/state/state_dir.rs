@@ -13,7 +13,7 @@
 //! journal       exists until a publish is settled; can undo it, with journal.archive.json and the like
 //! http.sock     exists briefly during the start: the gate connects to the HTTP server
 //! upload-begun  exists from the begin of an upload until one has succeeded
-//! not-commits.json  the tags that name a tree or a blob, which only a fetch finds out
+//! not-commits.json  the tags that only a fetch shows to be no release: of a tree or a blob, or not signed
 //! upload-owed   exists while the remote lacks a published version and no upload of it has begun
 //! pause         an operator's: nothing is built while it is there
 //! ```

@@ -24,6 +24,8 @@ pub(crate) enum GitError {
     NoCommit {
         /// The object's type, as git names it.
         kind: &'static str,
+        /// The id of the tag's object.
+        id: String,
     },
     /// The tag has no good signature by one of the recipe's signers.
     #[error("{reason}")]

@@ -205,6 +205,11 @@ fn commits_lost_are_believed_as_listed_and_damaged_lines_are_dropped() {
         assert_eq!(remembered(&farm), whole);
         check_moved(&farm, &[]);
     }
+    // The good lines of a damaged file count more than provenance.
+    let other = "1".repeat(40);
+    fs::write(&path, format!("tool 1-1 {other}\nx\n")).unwrap();
+    check_moved(&farm, &[["tool", "1-1", "v1", &other, &first]]);
+    fs::write(&path, whole.join("\n")).unwrap();
     let moved = repo.commit(&[("README", "other")], DAY);
     repo.tag_light("v2");
     check_moved(&farm, &[["tool", "2-1", "v2", &second, &moved]]);

@@ -25,7 +25,7 @@ pub(super) fn repo() -> GitRepo {
 fn retag(repo: &GitRepo, from: &str, to: &str, change: impl FnOnce(String) -> String) {
     let object = change(repo.git(&["cat-file", "tag", from]) + "\n");
     repo.write("../object", object.as_bytes());
-    let id = repo.git(&["hash-object", "-t", "tag", "-w", "../object"]);
+    let id = repo.git(&["hash-object", "--literally", "-t", "tag", "-w", "../object"]);
     repo.git(&["update-ref", &format!("refs/tags/{to}"), id.trim()]);
 }
 
@@ -82,6 +82,11 @@ fn tag_without_good_signature_of_openssh_is_not_built() {
         text.split("-----BEGIN").next().unwrap().replace("v1.0", "v1.9")
             + "-----BEGIN SIGNED MESSAGE-----\nx\n"
     });
+    // git fails without a word.
+    retag(&repo, "v1.0", "v1.10", |text| {
+        let text = text.replace("tag v1.0", "tag v1.10");
+        text.split_inclusive('\n').filter(|line| !line.starts_with("tagger ")).collect()
+    });
     let dated = keys.options("old", false);
     let mut dated: Vec<&str> = dated.iter().map(String::as_str).collect();
     dated.extend(["-c", "user.name=A", "-c", "user.email=a@example.com", "tag", "-s", "-m", "old", "v1.6"]);
@@ -108,6 +113,7 @@ fn tag_without_good_signature_of_openssh_is_not_built() {
         ("v1.7", "is that of tag \"v1.0\""),
         ("v1.8", "does not fit"),
         ("v1.9", "signed with an X.509 certificate"),
+        ("v1.10", "its date cannot be read"),
     ];
     assert_skipped(&output, &skipped);
     let published = ["tool 1.0-1 noarch", "tool 2.0-1 noarch", "tool 2.1-1 noarch"];
@@ -140,6 +146,11 @@ fn tag_without_good_signature_of_openpgp_is_not_built() {
     keys.tag(&repo, "eve", true, "v1.2");
     keys.tag(&repo, "alice", false, "v1.3");
     retag(&repo, "v1.0", "v1.4", |text| text.replace("tag v1.0", "tag v1.4"));
+    // A signature that is none.
+    retag(&repo, "v1.0", "v1.6", |text| {
+        let head = text.split("-----BEGIN").next().unwrap().replace("tag v1.0", "tag v1.6");
+        head + &carol.replace("PUBLIC KEY BLOCK", "SIGNATURE")
+    });
     // A key that was valid when it signed, and is not now.
     let past = ["--faked-system-time", "20200101T000000"];
     let gina = keys.openpgp("gina", &past);
@@ -176,6 +187,7 @@ fn tag_without_good_signature_of_openpgp_is_not_built() {
         ("v1.3", "signed with OpenSSH"),
         ("v1.4", "does not fit"),
         ("v1.5", "has expired"),
+        ("v1.6", "its signature, its tagger"),
     ];
     assert_skipped(&output, &skipped);
     farm.assert_published(&["tool 1.0-1 noarch", "tool 2.0-1 noarch"]);

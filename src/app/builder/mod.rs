@@ -98,10 +98,18 @@ impl Builder {
                 log.note(&error);
                 BuildOutcome::RecipeChanged
             }
-            Err(BuildError::Fetch(error @ (GitError::NoCommit { .. } | GitError::Refused { .. }))) => {
-                let (upstream, tag) = (job.upstream.url.to_string(), job.candidate.tag.to_string());
-                let found =
-                    NoCommit { upstream, tag, reason: error.to_string(), refusal: Self::refusal(job, error) };
+            Err(BuildError::Fetch(
+                ref error @ (GitError::NoCommit { ref id, .. } | GitError::Refused { ref id, .. }),
+            )) => {
+                let is_refused = matches!(error, GitError::Refused { .. });
+                let signers = job.upstream.signers.as_ref().filter(|_| is_refused);
+                let found = NoCommit {
+                    upstream: job.upstream.url.to_string(),
+                    tag: job.candidate.tag.to_string(),
+                    object: id.clone(),
+                    reason: error.to_string(),
+                    signers: signers.map(|signers| signers.digest),
+                };
                 not_commits::add(&self.state.not_commits(), &found, SystemTime::now());
                 log.note(format_args!("skipped: {}", found.reason));
                 BuildOutcome::NoCommit(found)

@@ -6,8 +6,7 @@ use crate::app::builder::error::BuildError;
 use crate::app::builder::parts::Builder;
 use crate::app::recipe_files::CopyError;
 use crate::app::signers_file::{self, BuildSigners};
-use crate::farm::events::{BuildJob, Refusal};
-use crate::upstream::git::GitError;
+use crate::farm::events::BuildJob;
 use crate::upstream::source::signatures::Keys;
 
 /// The signers, and the program that verifies their signatures.
@@ -42,12 +41,5 @@ impl Builder {
             (_, Some(program)) => Ok(Some(Signers { file, name, program })),
             (program, None) => Err(BuildError::VerifierMissing { signers: name.to_owned(), program }),
         }
-    }
-
-    /// Returns for which object and signers a refusal holds, if `error` is one.
-    pub(super) fn refusal(job: &BuildJob, error: GitError) -> Option<Refusal> {
-        let GitError::Refused { id: object, .. } = error else { return None };
-        let signers = job.upstream.signers.as_ref()?.digest;
-        Some(Refusal { object, signers })
     }
 }

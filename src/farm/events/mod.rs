@@ -20,7 +20,7 @@ pub(crate) use crate::farm::events::jobs::{
     PublishOutcome, UploadOutcome,
 };
 pub(crate) use crate::farm::events::notices::Notice;
-pub(crate) use crate::farm::events::polls::{NoCommit, Refusal};
+pub(crate) use crate::farm::events::polls::NoCommit;
 pub use crate::farm::events::polls::{PollError, PollFault};
 pub(crate) use crate::farm::events::tags::push_ids;
 pub use crate::farm::events::tags::{ListedTag, Tags};

@@ -22,19 +22,13 @@ pub(crate) struct NoCommit {
     pub upstream: String,
     /// The tag, without `refs/tags/`.
     pub tag: String,
-    /// Why it is no version, in one line.
-    pub reason: String,
-    /// To whom it is none, if the reason is that nobody of them has signed it.
-    pub refusal: Option<Refusal>,
-}
-
-/// For which object of a tag, and for which signers, a refusal holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
     /// The id of the tag's object. A moved tag has another one.
     pub object: String,
-    /// The digest of the file with the signers.
-    pub signers: u64,
+    /// Why it is no version, in one line.
+    pub reason: String,
+    /// The digest of the file with the signers, if the reason is that none of them has signed it: for
+    /// other recipes it may be a version.
+    pub signers: Option<u64>,
 }
 
 /// The host's part in a failed poll.

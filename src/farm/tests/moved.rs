@@ -128,6 +128,21 @@ fn tag_that_moves_during_its_build_is_noticed_by_the_next_listing() {
 }
 
 #[test]
+fn published_version_stays_compared_whoever_may_sign_its_tag_today() {
+    let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "signers = 'keys'")]);
+    let refused = |tag| events::NoCommit { signers: Some(0), ..names_a_tree(tag) };
+    let at_zero = |tag| events::NoCommit { object: id(2).to_string(), ..refused(tag) };
+    bench.event(Event::NoCommitsFound(vec![at_zero("v1"), at_zero("v2")]));
+    bench.event(Event::ArchiveRead(Ok(archive(&[("pa", "1-1")]))));
+    let mut known = PublishedCommits::default();
+    known.set(&"a".into(), "1-1", id(1));
+    bench.event(Event::CommitsFound(known));
+    list(&mut bench, &[("v1", 0, 2), ("v2", 0, 2), ("v3", 0, 2)]);
+    assert_eq!(moves(&mut bench), ["a@1-1 v1 1>2", "build a@3-1"]);
+    assert_eq!(warnings(&bench), ["published tag moved 1-1", "tag skipped v2"]);
+}
+
+#[test]
 fn version_published_by_an_earlier_manager_is_believed_once() {
     for once in [false, true] {
         let mut bench = Bench::new(once, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);

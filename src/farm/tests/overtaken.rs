@@ -53,9 +53,7 @@ fn second_tag_of_a_version_is_built_if_the_first_names_no_commit() {
     let recipe = Recipe::parse("a", Path::new("a"), text, 0, &mut Vec::new()).unwrap();
     let mut bench = Bench::new(false, vec![recipe]);
     bench.tags("u", &["1", "v1"]);
-    let found =
-        events::NoCommit { upstream: "u".into(), tag: "1".into(), reason: "a tree".into(), refusal: None };
-    bench.finish(BuildOutcome::NoCommit(found));
+    bench.finish(BuildOutcome::NoCommit(names_a_tree("1")));
     bench.seen();
     bench.sleep_until(at(HOUR));
     bench.tags("u", &["1", "v1"]);
@@ -182,17 +180,26 @@ fn retry_of_a_recipe_that_waits_for_a_reload_is_not_started() {
 }
 
 #[test]
-fn refused_reload_and_a_moved_tag() {
+fn tag_that_names_no_commit_is_built_once_it_is_moved() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    let found =
-        events::NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into(), refusal: None };
-    bench.finish(BuildOutcome::NoCommit(found));
+    bench.finish(BuildOutcome::NoCommit(names_a_tree("v1")));
     bench.event(Event::ReloadRequested);
-    bench.event(Event::RosterLoaded(Err(vec![])));
-    bench.seen();
-    bench.sleep_until(at(HOUR));
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "")]));
     bench.tags("u", &["v1"]);
+    bench.seen();
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), [""; 0], "it is where it was");
+    bench.event(loaded(vec![]));
+    bench.event(loaded(vec![recipe("a", "u", &["pa"], "")]));
+    bench.tags("u", &["v1"]);
+    assert_eq!(bench.seen(), ["build a@1-1"], "the recipe was gone");
+    bench.finish(BuildOutcome::NoCommit(names_a_tree("v1")));
+    bench.seen();
+    let mut tags = Tags::default();
+    let object = peipkg_format::object_id::ObjectId::from_bytes(&[1; 20]).expect("an id");
+    tags.push("v1", events::ListedTag { object, peeled: None });
+    bench.event(Event::PollFinished { upstream: "u".into(), tags: Ok(tags) });
     assert_eq!(bench.seen(), ["build a@1-1"]);
 }
 

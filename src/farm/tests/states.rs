@@ -1,7 +1,6 @@
 //! States that last: `/status` has each as long as it is true.
 
 use super::*;
-use crate::farm::events::NoCommit;
 use crate::farm::status::{Calendar, Status, Totals};
 
 fn status(bench: &Bench) -> Status {
@@ -88,8 +87,7 @@ fn warnings_about_many_tags_name_some_and_count_the_rest() {
 fn warning_about_a_tag_that_names_no_commit_lasts() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], "")]);
     bench.tags("u", &["v1"]);
-    let found = NoCommit { upstream: "u".into(), tag: "v1".into(), reason: "a tree".into(), refusal: None };
-    bench.finish(BuildOutcome::NoCommit(found));
+    bench.finish(BuildOutcome::NoCommit(names_a_tree("v1")));
     assert_eq!(warnings(&bench), ["tag skipped|a|v1"]);
     bench.tags("u", &["v1"]);
     assert_eq!(warnings(&bench), ["tag skipped|a|v1"]);

@@ -60,7 +60,8 @@ pub(super) fn of_tag(
     }
     let kind = run(&["cat-file", "-t"], format!("refs/tags/{tag}^{{}}"))?;
     if let Some(kind) = ["tree", "blob"].into_iter().find(|other| *other == kind) {
-        return Err(GitError::NoCommit { kind });
+        let id = run(&["rev-parse", "--verify"], format!("refs/tags/{tag}"))?;
+        return Err(GitError::NoCommit { kind, id });
     }
     let show = ["show", "--no-patch", "--no-show-signature", "--format=%H %ct"];
     let text = run(&show, format!("refs/tags/{tag}^{{commit}}"))?;

@@ -2,8 +2,8 @@
 //! state directory. Without it each sweep would fetch them again. Must not decide anything: the core
 //! does.
 //!
-//! An entry ends after a week, in case the upstream has moved the tag. An operator may remove the
-//! file at any time.
+//! An entry counts for the object that the tag had. It ends after a week: the programs that verify
+//! signatures may know more by then. An operator may remove the file at any time.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ use log::warn;
 use peipkg_format::regular_file;
 use serde::{Deserialize, Serialize};
 
-use crate::farm::events::{NoCommit, Refusal};
+use crate::farm::events::NoCommit;
 use crate::state::durable;
 use crate::state::troubles;
 
@@ -31,21 +31,27 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 struct Entry {
     upstream: String,
     tag: String,
+    /// The id of the tag's object; earlier managers did not write it.
+    #[serde(default)]
+    object: String,
     reason: String,
     /// When it was found, in seconds since 1970.
     found: u64,
-    /// The id of the tag's object and the digest of the signers, if none of them has signed it.
+    /// The digest of the signers, if none of them has signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    refused: Option<(String, u64)>,
+    signers: Option<u64>,
 }
 
 /// Reads the entries of the file at `path` that are to be believed. Warns of a file that it cannot
 /// read, and then believes nothing: each tag costs one more fetch.
 pub(crate) fn read(path: &Path) -> Vec<NoCommit> {
     let entries = entries(path, SystemTime::now()).into_iter();
-    let found = |Entry { upstream, tag, reason, refused, .. }| {
-        let refusal = refused.map(|(object, signers)| Refusal { object, signers });
-        NoCommit { upstream, tag, reason, refusal }
+    let found = |Entry { upstream, tag, object, reason, signers, .. }| NoCommit {
+        upstream,
+        tag,
+        object,
+        reason,
+        signers,
     };
     entries.map(found).collect()
 }
@@ -53,17 +59,13 @@ pub(crate) fn read(path: &Path) -> Vec<NoCommit> {
 /// Adds `found` to the file at `path`. Warns if that fails: the next run fetches the tag again.
 pub(crate) fn add(path: &Path, found: &NoCommit, now: SystemTime) {
     let mut entries = entries(path, now);
-    let refused = found.refusal.clone().map(|Refusal { object, signers }| (object, signers));
-    let signers = |refused: &Option<(String, u64)>| refused.as_ref().map(|(_, signers)| *signers);
     let is_same = |entry: &Entry| {
-        entry.upstream == found.upstream
-            && entry.tag == found.tag
-            && signers(&entry.refused) == signers(&refused)
+        entry.upstream == found.upstream && entry.tag == found.tag && entry.signers == found.signers
     };
     entries.retain(|entry| !is_same(entry));
     entries.drain(..entries.len().saturating_sub(KEPT - 1));
-    let NoCommit { upstream, tag, reason, .. } = found.clone();
-    entries.push(Entry { upstream, tag, reason, found: seconds(now), refused });
+    let NoCommit { upstream, tag, object, reason, signers } = found.clone();
+    entries.push(Entry { upstream, tag, object, reason, found: seconds(now), signers });
     let written = serde_json::to_vec(&entries)
         .map_err(io::Error::from)
         .and_then(|json| durable::replace(path, |file| file.write_all(&json)));
@@ -109,7 +111,8 @@ mod tests {
     use super::*;
 
     fn found(tag: &str) -> NoCommit {
-        NoCommit { upstream: "file:///x".into(), tag: tag.into(), reason: "a tree".into(), refusal: None }
+        let (object, reason) = ("1".repeat(40), "a tree".into());
+        NoCommit { upstream: "file:///x".into(), tag: tag.into(), object, reason, signers: None }
     }
 
     #[test]
@@ -127,9 +130,10 @@ mod tests {
         let entry = |number: usize| Entry {
             upstream: "file:///x".into(),
             tag: number.to_string(),
+            object: String::new(),
             reason: String::new(),
             found: seconds(now),
-            refused: None,
+            signers: None,
         };
         fs::write(&path, serde_json::to_vec(&(0..KEPT).map(entry).collect::<Vec<_>>()).unwrap()).unwrap();
         add(&path, &found("last"), now);

@@ -71,6 +71,10 @@ const NOBODY: [&str; 2] = ["No principal matched", "Could not verify signature"]
 /// The beginnings of messages of a git or ssh-keygen that could not do its work.
 const BROKEN: [&str; 4] = ["fatal:", "error:", "usage:", "No user exists for uid"];
 
+/// A reason to refuse a tag about which git fails without a word: it finds no tagger with a date in it, or
+/// gpg finds no detached signature. A git that cannot work says why.
+const UNREADABLE: &str = "its signature, its tagger or its date cannot be read";
+
 /// Reads what is said of an OpenSSH signature. `signers` is the name of the file.
 ///
 /// # Errors
@@ -87,6 +91,9 @@ pub(super) fn of_openssh(said: Said, signers: &str) -> Result<Status, GitError> 
     }
     let whose = key.map_or_else(|| "its signer's key".to_owned(), |key| format!("the key {}", excerpt(key)));
     let refused = |reason: String| Ok(Status::Refused(reason));
+    if said.text.is_empty() {
+        return refused(UNREADABLE.to_owned());
+    }
     if said.text.lines().any(|line| BROKEN.iter().any(|broken| line.starts_with(broken))) {
         Err(said.into_error(signers))
     } else if has("key has expired") {
@@ -168,6 +175,11 @@ pub(super) fn of_openpgp(said: Said, known: &[String], signers: &str) -> Result<
     if said.text.lines().any(|line| line.starts_with("[GNUPG:] NODATA")) {
         return refused("its signature is damaged".to_owned());
     }
+    // gpg cannot go on at data of another kind.
+    let is_other_data = find("FAILURE").is_some_and(|rest| rest.starts_with("verify "));
+    if said.error.is_some() && (said.text.is_empty() || is_other_data) {
+        return refused(UNREADABLE.to_owned());
+    }
     match (find("GOODSIG"), key) {
         (Some(_), Some(_)) if count("GOODSIG") + count("VALIDSIG") > 2 => {
             refused("it has several signatures, expected one".to_owned())
@@ -248,6 +260,7 @@ mod tests {
         );
         check(of(1, "Could not verify signature.\nfatal: cannot exec 'x'"), None);
         check(of(255, "No user exists for uid 7"), None);
+        check(of(1, ""), Some(Err("cannot be read")));
         check(of(1, "something new"), None);
     }
 
@@ -261,6 +274,10 @@ mod tests {
         check(of(1, &format!("{good}{}", valid(KEY))), None);
         check(of(0, good), None);
         check(of(0, ""), None);
+        check(of(1, ""), Some(Err("cannot be read")));
+        check(of(1, "[GNUPG:] NEWSIG\n[GNUPG:] FAILURE verify 38\n"), Some(Err("cannot be read")));
+        check(of(1, "[GNUPG:] FAILURE gpg-exit 33554433\n"), None);
+        check(of(128, "fatal: no memory\n"), None);
         check(of(0, &valid(KEY)), None);
         check(of(0, &format!("{good}{}", valid("BB"))), Some(Err("does not have")));
         check(of(0, &format!("{good}{}{good}", valid(KEY))), Some(Err("several signatures")));
