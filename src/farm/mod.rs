@@ -233,10 +233,7 @@ impl Farm {
             Event::BuildWarned { recipe, warning } => self.add_build_warning(&recipe, warning),
             Event::NoFilesPublished(key) => self.on_no_files_published(key, &mut effects),
             Event::PauseFound(is_paused) => self.on_pause_found(is_paused, now, &mut effects),
-            Event::ReloadRequested => {
-                self.matched.forget_all();
-                effects.0.push(Effect::LoadRoster);
-            }
+            Event::ReloadRequested => effects.0.push(Effect::LoadRoster),
             Event::StopRequested => self.on_stop_requested(now, &mut effects),
             Event::AbortRequested => self.on_abort_requested(now, &mut effects),
         }

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
+use crate::support::optional::require;
 use crate::support::recipes::Recipe;
 use crate::support::running::Output;
 use crate::support::wait::PATIENCE;
@@ -175,6 +176,33 @@ fn tag_of_a_tree_in_a_daemon_is_no_failure() {
     let output = daemon.wait_exit(PATIENCE);
     output.assert_code(0);
     assert!(output.events("build failed").is_empty(), "{output}");
+}
+
+#[test]
+fn tags_skipped_are_fetched_together() {
+    if !require("ssh-keygen") {
+        return;
+    }
+    let repo = GitRepo::program(&["0.1"]);
+    let tree = repo.git(&["rev-parse", "HEAD^{tree}"]);
+    for tag in ["v1", "v2", "v3", "v4", "v5", "v6"] {
+        repo.git(&["tag", tag, &tree]);
+    }
+    let script = "#!/bin/sh\ncase \"$*\" in *\" fetch \"*) echo >> \"$(dirname \"$0\")/../fetched\" ;; esac\n\
+                  exec {real} \"$@\"\n";
+    for signers in ["", "signers = \"keys\""] {
+        let recipe = Recipe::program("tool", &repo.file_url()).upstream(signers);
+        let farm = Farm::builder().with(&recipe).program("git", script).build();
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK5+a1++A81IJoBLrAsakmaAGFVjx8IVsjlRaEr5E0Bp";
+        fs::write(farm.recipes_dir().join("tool/keys"), format!("a@x {key}\n")).unwrap();
+        assert_eq!(farm.once().events("tag skipped").len(), if signers.is_empty() { 6 } else { 7 });
+        let fetches = fs::read_to_string(farm.path("fetched")).unwrap().lines().count();
+        assert!(fetches < 5, "{fetches}");
+        repo.git(&["tag", "--force", "--annotate", "--message", "x", "v1"]);
+        ["v2", "v3", "v4", "v5", "v6"]
+            .iter()
+            .for_each(|tag| drop(repo.git(&["tag", "--force", tag, "HEAD"])));
+    }
 }
 
 #[test]

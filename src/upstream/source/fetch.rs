@@ -189,8 +189,8 @@ impl Sources {
         let disk = repository.disk_limit(directory, attempt.git);
         let attempt = Attempt { disk: disk.as_ref(), ..attempt };
         let result = repository.check_out(fetched, source, directory, &self.economies, attempt);
-        // A refused tag is no reason to fetch the next ones again.
-        if !matches!(result, Ok(_) | Err(GitError::Refused { .. })) {
+        // A skipped tag is no reason to fetch the next ones again.
+        if !matches!(result, Ok(_) | Err(GitError::Refused { .. } | GitError::NoCommit { .. })) {
             durable::clear(&repository.path);
             return result;
         }
