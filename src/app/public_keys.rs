@@ -45,8 +45,12 @@ pub(super) fn load(path: &Path) -> Result<String, KeyError> {
 
 /// Reads the private key at `path`, and returns the fingerprint by which a repository lists its public key.
 pub(super) fn fingerprint(path: &Path) -> Result<String, KeyError> {
-    let pair = key_pair(&signing_key::load(path)?)?;
-    Ok(hex::encode(digest(&SHA256, pair.public_key().as_ref()).as_ref()))
+    Ok(fingerprint_of(&key_pair(&signing_key::load(path)?)?))
+}
+
+/// Returns the SHA-256 of a public key, which names its file in a repository (PSD-009 §5.2.3).
+pub(super) fn fingerprint_of(pair: &Ed25519KeyPair) -> String {
+    hex::encode(digest(&SHA256, pair.public_key().as_ref()).as_ref())
 }
 
 /// Derives the public key of a private key, and refuses a file with the public key of another one.

@@ -11,7 +11,7 @@ use peipkg_format::problem::excerpt;
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 const ARMOR_END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 
-/// What is in the armor line of each private key.
+/// Stands in the armor line of each private key.
 const PRIVATE: &str = "PRIVATE KEY";
 
 /// The `OpenPGP` packets of a public key, of a secret key and of a secret subkey (RFC 9580, section 5).

@@ -231,8 +231,8 @@ fn provenance_is_beside_its_package_after_a_kill() {
     assert_eq!(statement(&provenance(&farm, "1.1-1"))["subject"][0]["name"], "tool_1.1-1_noarch.peipkg");
 }
 
-#[test]
-fn provenance_of_packages_that_somebody_else_published_is_placed() {
+/// A farm whose first version is built and not published, its upstream, and the directory of the version.
+fn farm_with_a_pending_version() -> (Farm, GitRepo, PathBuf) {
     let repo = GitRepo::program(&["1.0"]);
     let recipe = Recipe::program("tool", &repo.file_url());
     let farm = Farm::builder().with(&recipe).program("peipkg-repo", REFUSING).build();
@@ -240,7 +240,14 @@ fn provenance_of_packages_that_somebody_else_published_is_placed() {
     farm.once();
     fs::remove_file(farm.path("refuse")).unwrap();
     let [directory] = &farm.kept()[..] else { panic!("{:?}", farm.kept()) };
-    let new = farm.path("state/publish").join(directory).join("packages");
+    let pending = farm.path("state/publish").join(directory);
+    (farm, repo, pending)
+}
+
+#[test]
+fn provenance_of_packages_that_somebody_else_published_is_placed() {
+    let (farm, _repo, pending) = farm_with_a_pending_version();
+    let new = pending.join("packages");
     let now = run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]));
     let mut publish = Command::new(&Tools::get().repo);
     publish.args(["publish", "--timestamp", &now, "--sign-key"]).arg(farm.key_path());
@@ -253,14 +260,8 @@ fn provenance_of_packages_that_somebody_else_published_is_placed() {
 
 #[test]
 fn packages_of_an_earlier_manager_are_published_without_provenance() {
-    let repo = GitRepo::program(&["1.0"]);
-    let recipe = Recipe::program("tool", &repo.file_url());
-    let farm = Farm::builder().with(&recipe).program("peipkg-repo", REFUSING).build();
-    fs::write(farm.path("refuse"), "").unwrap();
-    farm.once();
-    fs::remove_file(farm.path("refuse")).unwrap();
-    let [directory] = &farm.kept()[..] else { panic!("{:?}", farm.kept()) };
-    fs::remove_file(farm.path("state/publish").join(directory).join("provenance.json")).unwrap();
+    let (farm, _repo, pending) = farm_with_a_pending_version();
+    fs::remove_file(pending.join("provenance.json")).unwrap();
     farm.once_without_builds(&["tool 1.0-1 noarch"]);
     assert!(!provenance(&farm, "1.0-1").exists());
 }

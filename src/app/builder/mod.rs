@@ -216,7 +216,7 @@ pub(super) struct Built<'a> {
     pub out: PathBuf,
     /// The commit that it was built from.
     pub commit: Commit,
-    /// What was known before.
+    /// Its start and the digest of its recipe.
     pub inputs: Inputs,
     _stage: Discarded<'a>,
 }

@@ -1,5 +1,5 @@
-//! What a builder thread has: the configuration, directories and tools. The steps of a build are in the
-//! files beside this one.
+//! The builder: holds the configuration, directories and tools. The steps of a build are in the files beside
+//! this one.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

@@ -9,14 +9,12 @@ use peipkg_format::provenance::{
     RunDetails, SOURCE, Sha256, Statement, Subject, Versions, percent_encoded,
 };
 use peipkg_format::signing_key;
-use peipkg_format::{hex, sort};
-use ring::digest::{SHA256, digest};
-use ring::signature::KeyPair as _;
+use peipkg_format::sort;
 
 use crate::app::builder::error::BuildError;
 use crate::app::builder::parts::Builder;
 use crate::app::builder::versions::{KnownVersions, Stamp};
-use crate::app::public_keys::key_pair;
+use crate::app::public_keys::{fingerprint_of, key_pair};
 use crate::app::recipe_digest::{self, RecipeDigest};
 use crate::app::recipe_files::CopyError;
 use crate::farm::events::BuildJob;
@@ -36,7 +34,7 @@ const MAX_VERSION: usize = 128;
 /// The longest answer to read, in bytes: programs also print their license and their features.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// What is known of a build before it begins.
+/// The start of a build and the digest of its recipe, noted before it begins.
 pub(in crate::app) struct Inputs {
     started: SystemTime,
     /// The digest of the recipe.
@@ -88,9 +86,7 @@ impl Builder {
         let key_file = &self.config.key_file;
         let key = signing_key::load(key_file).and_then(|pair| key_pair(&pair));
         let key = key.map_err(|error| BuildError::Sign { path: key_file.clone(), error })?;
-        // The name of the key's file in the repository (PSD-009 §5.2.3).
-        let keyid = hex::encode(digest(&SHA256, key.public_key().as_ref()).as_ref());
-        let json = statement.write(keyid, &|message| key.sign(message).as_ref().to_vec());
+        let json = statement.write(fingerprint_of(&key), &|message| key.sign(message).as_ref().to_vec());
         let path = out.join(PROVENANCE_FILE);
         let written = durable::create(&path).and_then(|mut file| file.write_all(&json));
         Ok(written.map_err(at(&path))?)

@@ -30,7 +30,7 @@ const CLOCK_OFFSET: &str = "+400d";
 /// `LC_ALL` and `TZ` themselves for the build script; another tool may pass them on.
 const ENVIRONMENT: [(&str, &str); 2] = [("LC_ALL", "C.UTF-8"), ("TZ", "GMT-14")];
 
-/// What the names of the members that describe a package begin with.
+/// Begins the names of the members that describe a package.
 const OWN_MEMBER: &str = ".peipkg/";
 
 /// How many differences of a package the reason of a failure names. The log has all that the tool names.
@@ -42,7 +42,7 @@ const MAX_LINE: usize = 600;
 /// How long to wait for the library's path.
 const FAKETIME_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the second build needs, copied before the first one can change it.
+/// The source and recipe of the second build, copied before the first one can change them.
 pub(super) struct SecondBuild {
     stage: PathBuf,
     source: PathBuf,

@@ -1,4 +1,4 @@
-//! What the programs of a build said of their versions, until another version is installed.
+//! Keeps the versions that the programs of a build have answered, until another version is installed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -84,8 +84,8 @@ pub(super) fn notices(html: &mut Html, status: &Status, now: Time) {
     }
 }
 
-/// What has failed, with what helps to mend it: the reading of the index, the upload, and the recipes with failed versions, the one
-/// that has failed last first.
+/// Writes each failure, with what helps to mend it: the reading of the index, the upload, and the recipes
+/// with failed versions, the one that has failed last first.
 pub(super) fn failures(html: &mut Html, status: &Status, now: Time) {
     let failed_upload = status.upload.as_ref().filter(|upload| upload.failures > 0);
     let damaged = status.warnings.iter().find(|warning| warning.event == CANNOT_PUBLISH);

@@ -27,7 +27,7 @@ impl Keys {
     }
 }
 
-/// What is beside a package.
+/// Whether a package has a provenance, and whether that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// No provenance.
