@@ -1,5 +1,9 @@
 //! The peipkg-manager program. Its code is in the library.
 
+// `make` links it; contrib/release/no_unwinder.rs says what for.
+#[cfg(no_unwinder)]
+extern crate no_unwinder;
+
 use std::env;
 use std::process::ExitCode;
 

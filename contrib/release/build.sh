@@ -88,11 +88,20 @@ consider() {
         echo "make: without $why, which this compiler or linker lacks; the programs get larger" >&2
     fi
 }
-echo 'fn main() { std::process::exit(std::env::args().count() as i32 - 1) }' >"$work/trial.rs"
+cat >"$work/trial.rs" <<'END'
+#[cfg(no_unwinder)]
+extern crate no_unwinder;
+fn main() { std::process::exit(std::env::args().count() as i32 - 1) }
+END
 if [ "${SMALL:-yes}" != no ]; then
     # A relative path: an absolute one would get into the names of symbols, and so into their order.
     consider 'leaving out unwind tables' \
         -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,contrib/release/no-unwind-tables.ld
+    # shellcheck disable=SC2086
+    rustc ${RUSTFLAGS:-} ${target:+--target "$target"} -C panic=abort -C opt-level=z --edition=2024 --crate-type=rlib \
+        -o "$work/libno_unwinder.rlib" contrib/release/no_unwinder.rs
+    consider 'leaving out the unwinder' --cfg no_unwinder --extern "no_unwinder=$work/libno_unwinder.rlib" \
+        -C link-arg=-Wl,--version-script=contrib/release/no-exports.map
     consider 'short relocations' -C link-arg=-Wl,-z,pack-relative-relocs
     consider 'sharing the ends of texts' -C link-arg=-Wl,-O2
     consider 'merging equal functions' -C link-arg=-Wl,--icf=all

@@ -1,5 +1,9 @@
 //! The program `peipkg-build`: passes its arguments on and returns the exit status.
 
+// `make` links it; contrib/release/no_unwinder.rs says what for.
+#[cfg(no_unwinder)]
+extern crate no_unwinder;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
