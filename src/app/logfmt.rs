@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use peipkg_format::printable::is_printable;
+
 /// Writes a value as logfmt: bare if it is plain, else in double quotes.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
@@ -19,8 +21,7 @@ impl fmt::Display for Quoted<'_> {
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
                 '\'' => f.write_char(c)?,
-                // The standard library escapes the characters that a terminal might act upon.
-                _ if c.escape_debug().len() == 1 => f.write_char(c)?,
+                _ if is_printable(c) => f.write_char(c)?,
                 _ if u32::from(c) <= 0xffff => write!(f, "\\u{:04x}", u32::from(c))?,
                 _ => write!(f, "\\U{:08x}", u32::from(c))?,
             }

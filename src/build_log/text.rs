@@ -8,6 +8,8 @@
 use std::fmt::Write as _;
 use std::mem::take;
 
+use peipkg_format::printable::is_printable;
+
 use crate::recipe::secrets::Secrets;
 
 /// Turns a stream of bytes into text, piece by piece, and redacts the secrets of a URL.
@@ -96,8 +98,7 @@ fn add_str(mut rest: &str, text: &mut String) {
             '\r' if rest.starts_with('\n') => {}
             '\r' => text.push('\n'),
             c if c.is_ascii() => escape_bytes(&[c as u8], text),
-            c if c.escape_debug().len() == 1 => text.push(c),
-            // The standard library escapes the characters that a terminal might act upon.
+            c if is_printable(c) => text.push(c),
             c => text.extend(c.escape_unicode()),
         }
     }

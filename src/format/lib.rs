@@ -1,6 +1,6 @@
 //! The code that the manager and the companion tools of the Peios package system (PSD-009) share.
 //!
-//! - Values: [`version`], [`package`], [`description`], [`duration`], [`size`], [`hex`],
+//! - Values: [`version`], [`package`], [`printable`], [`description`], [`duration`], [`size`], [`hex`],
 //!   [`object_id`].
 //! - Documents: [`index_reader`] and [`archive_index`], [`signing_key`], [`public_key`],
 //!   [`repository_layout`] and [`sidecars`], which name every file of a repository, and
@@ -23,6 +23,7 @@ pub mod index_reader;
 pub mod object_id;
 pub mod package;
 pub mod package_url;
+pub mod printable;
 pub mod problem;
 pub mod provenance;
 pub mod public_key;

@@ -4,8 +4,7 @@
 //! the manager judges and uploads publishes by it. Another tool may have signed any `url`, so only
 //! a path that [`place`] returns may be opened.
 
-use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory as _};
-
+use crate::printable::is_printable;
 use crate::repository_layout::{DESCRIPTOR, INDEX_DIRECTORY, KEY_DIRECTORY, SITE};
 
 /// Where a file is. Two packages with equal places share a URL.
@@ -103,7 +102,7 @@ fn any(url: &str) -> Result<Place<'_>, UrlError> {
         return Err(UrlError::Empty);
     }
     // Browsers take a backslash for a slash.
-    let is_unfit = |c: char| c == '\\' || c.is_control() || is_invisible(c);
+    let is_unfit = |c: char| c == '\\' || !is_printable(c);
     if let Some(rest) = after_scheme(url) {
         if let Some(found) = url.chars().find(|c| is_unfit(*c) || c.is_whitespace()) {
             return Err(UrlError::Character(found));
@@ -131,13 +130,6 @@ fn any(url: &str) -> Result<Place<'_>, UrlError> {
         }
     }
     Ok(Place::Local(path))
-}
-
-/// Whether nobody sees `c`: a format character, such as one that turns the direction of the text, or a
-/// separator of lines or paragraphs.
-pub fn is_invisible(c: char) -> bool {
-    let unseen = [Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
-    !c.is_ascii() && unseen.contains(&c.general_category())
 }
 
 /// Returns what follows `http://` or `https://`, in either case of letters.

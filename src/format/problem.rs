@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::printable::is_printable;
+
 /// One defect of one file. Its `Display` form is `FILE:LINE: message`, which editors understand.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -84,8 +86,7 @@ pub struct OneLine<'a>(pub &'a str);
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            let is_plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
-            if is_plain { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
+            if is_printable(c) { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use peipkg_format::package_url::is_invisible;
+use peipkg_format::printable::is_printable;
 use peipkg_format::problem::{MAX_EXCERPT, shortened};
 
 /// How many bytes an excerpt may take.
@@ -80,7 +80,7 @@ impl fmt::Write for Escaped<'_> {
                 '\'' => self.0.push_str("&#39;"),
                 '\n' => self.0.push(c),
                 // These would move the text around them, hide in it, or are not allowed in a page.
-                _ if c.is_control() || is_invisible(c) => self.0.extend(c.escape_unicode()),
+                _ if !is_printable(c) => self.0.extend(c.escape_unicode()),
                 _ => self.0.push(c),
             }
         }
