@@ -50,7 +50,7 @@ pub const READERS: [(&str, Reader); 20] = [
     ("http-head", read_head),
     ("job", |bytes| drop(pending::read_job("a@1-1.0", bytes))),
     ("journal", read_journal),
-    ("key", |bytes| drop(signing_key::parse(bytes).and_then(|pair| public_keys::derive(&pair)))),
+    ("key", |bytes| drop(signing_key::parse(bytes).and_then(|key| public_keys::derive(&key)))),
     ("listen-addr", read_address),
     ("ls-refs", read_refs),
     ("published-commits", read_commits),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use peipkg_format::hex;
 use peipkg_format::problem::Problem;
-use peipkg_format::signing_key::{self, KeyError, KeypairBytes};
+use peipkg_format::signing_key::{self, KeyError, PrivateKey};
 use ring::digest::{SHA256, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
@@ -54,17 +54,18 @@ pub(super) fn fingerprint_of(pair: &Ed25519KeyPair) -> String {
 }
 
 /// Derives the public key of a private key, and refuses a file with the public key of another one.
-pub(crate) fn derive(pair: &KeypairBytes) -> Result<String, KeyError> {
-    Ok(hex::encode(key_pair(pair)?.public_key().as_ref()))
+pub(crate) fn derive(key: &PrivateKey) -> Result<String, KeyError> {
+    Ok(hex::encode(key_pair(key)?.public_key().as_ref()))
 }
 
 /// Returns a private key that signs, and refuses a file with the public key of another one.
-pub(super) fn key_pair(pair: &KeypairBytes) -> Result<Ed25519KeyPair, KeyError> {
-    let derived = match &pair.public_key {
-        Some(public) => Ed25519KeyPair::from_seed_and_public_key(&pair.secret_key, &public.0),
-        None => Ed25519KeyPair::from_seed_unchecked(&pair.secret_key),
+pub(super) fn key_pair(key: &PrivateKey) -> Result<Ed25519KeyPair, KeyError> {
+    let pair = match key {
+        PrivateKey::Seed(seed) => Ed25519KeyPair::from_seed_unchecked(seed),
+        // "Maybe": a document without the public key cannot be checked.
+        PrivateKey::Pkcs8(document) => Ed25519KeyPair::from_pkcs8_maybe_unchecked(document),
     };
-    derived.map_err(|_| KeyError::OtherKey)
+    pair.map_err(|_| KeyError::OtherKey)
 }
 
 #[cfg(test)]
@@ -86,10 +87,11 @@ mod tests {
         let pem = "-----BEGIN PRIVATE KEY-----\n\
             MFECAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
             gSEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
-        let mut pair = signing_key::parse(pem.as_bytes()).unwrap();
+        let mut key = signing_key::parse(pem.as_bytes()).unwrap();
         let public = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
-        assert_eq!(derive(&pair).unwrap(), public);
-        pair.public_key.as_mut().unwrap().0[31] ^= 1;
-        assert!(matches!(derive(&pair), Err(KeyError::OtherKey)));
+        assert_eq!(derive(&key).unwrap(), public);
+        let PrivateKey::Pkcs8(document) = &mut key else { panic!("no PKCS#8") };
+        *document.last_mut().unwrap() ^= 1;
+        assert!(matches!(derive(&key), Err(KeyError::OtherKey)));
     }
 }

@@ -23,6 +23,7 @@ pub mod index_reader;
 pub mod object_id;
 pub mod package;
 pub mod package_url;
+mod pem;
 pub mod printable;
 pub mod problem;
 pub mod provenance;

@@ -1,6 +1,9 @@
 //! Ed25519 public keys as files: PEM, or the raw 32 bytes (PSD-009 §5.2.2). Computes nothing with a key.
 
-use ed25519::pkcs8::{DecodePublicKey as _, PublicKeyBytes};
+use crate::pem;
+
+/// Precedes a key in its PEM block: all of the DER but the key's 32 bytes (RFC 8410 §4).
+const PREFIX: &[u8] = &[0x30, 42, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 33, 0];
 
 /// The longest file of a public key that is read, in bytes.
 pub const MAX_KEY: u64 = 64 * 1024;
@@ -10,8 +13,8 @@ pub fn parse(bytes: &[u8]) -> Option<[u8; 32]> {
     if let Ok(raw) = bytes.try_into() {
         return Some(raw);
     }
-    let pem = std::str::from_utf8(bytes).ok()?.trim();
-    PublicKeyBytes::from_public_key_pem(pem).ok().map(|key| key.0)
+    let der = pem::decode(std::str::from_utf8(bytes).ok()?, "PUBLIC KEY")?;
+    der.strip_prefix(PREFIX)?.try_into().ok()
 }
 
 #[cfg(test)]

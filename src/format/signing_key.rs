@@ -1,23 +1,31 @@
 //! Ed25519 private keys as files: PEM PKCS#8 or the raw 32-byte seed (PSD-009 §5.2.2).
 //!
-//! Computes nothing with a key: the manager and the tools each derive and sign with the library
-//! that they link for other reasons. The key's bytes never appear in a message.
+//! Reads no further than to the PKCS#8 and computes nothing: the manager and the tools each read it,
+//! derive and sign with the library that they link for other reasons. The key's bytes never appear in a
+//! message.
 
 use std::io;
 use std::path::Path;
 
-use ed25519::pkcs8::DecodePrivateKey as _;
-pub use ed25519::pkcs8::KeypairBytes;
-
-use crate::regular_file;
 use crate::unfit_byte::UnfitByte;
+use crate::{pem, regular_file};
+
+/// The name of a PKCS#8 private key in PEM.
+const LABEL: &str = "PRIVATE KEY";
 
 /// The longest key file that [`load`] reads, in bytes: far above any PEM file, far below a disk
 /// image named by mistake.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
-/// Begins a PEM block.
-const PEM_START: &str = "-----BEGIN ";
+/// A private key as its file has it.
+#[derive(Clone)]
+pub enum PrivateKey {
+    /// The seed alone.
+    Seed([u8; 32]),
+    /// A PKCS#8 document (RFC 5958), which may be of any algorithm, damaged, or beside another key's public
+    /// key. Who reads it returns [`KeyError::OtherKey`] then.
+    Pkcs8(Vec<u8>),
+}
 
 /// Why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,34 +59,33 @@ pub enum KeyError {
 ///
 /// # Errors
 /// When the file cannot be read or holds no Ed25519 private key.
-pub fn load(path: &Path) -> Result<KeypairBytes, KeyError> {
+pub fn load(path: &Path) -> Result<PrivateKey, KeyError> {
     parse(&regular_file::read(path, MAX_KEY_FILE)?)
 }
 
-/// Reads a private key from the bytes of its file: the seed, and the public key if the file has
-/// one. The caller must check that they belong together, and else return [`KeyError::OtherKey`].
+/// Finds a private key in the bytes of its file.
 ///
 /// # Errors
-/// When the bytes are no Ed25519 private key.
-pub fn parse(bytes: &[u8]) -> Result<KeypairBytes, KeyError> {
-    if let Ok(secret_key) = <[u8; 32]>::try_from(bytes) {
-        return Ok(KeypairBytes { secret_key, public_key: None });
+/// When the bytes are neither a seed nor a PEM block of a PKCS#8 private key.
+pub fn parse(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
+    if let Ok(seed) = bytes.try_into() {
+        return Ok(PrivateKey::Seed(seed));
     }
     // Only a text can have too much: other bytes are wrong as a whole.
-    let is_text = bytes.windows(PEM_START.len()).any(|window| window == PEM_START.as_bytes());
+    let is_text = bytes.windows(pem::START.len()).any(|window| window == pem::START.as_bytes());
     let unfit = UnfitByte::find(bytes, b"\t\n\r");
     if let Some(unfit) = unfit.filter(|unfit| is_text || unfit.is_mark()) {
         return Err(KeyError::Unfit(unfit));
     }
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let Some((_, after)) = text.split_once(PEM_START) else {
+    let Some((_, after)) = text.split_once(pem::START) else {
         return Err(KeyError::Length(bytes.len() as u64));
     };
     let found = after.split("-----").next().unwrap_or_default();
-    if found != "PRIVATE KEY" {
+    if found != LABEL {
         return Err(KeyError::NotEd25519 { found: found.to_owned() });
     }
-    KeypairBytes::from_pkcs8_pem(text.trim()).map_err(|_| KeyError::OtherKey)
+    pem::decode(text, LABEL).map(PrivateKey::Pkcs8).ok_or(KeyError::OtherKey)
 }
 
 #[cfg(test)]
@@ -93,22 +100,11 @@ mod tests {
 
     #[test]
     fn pem_and_raw_seed_are_the_same_key() {
-        let pem = parse(PEM.as_bytes()).unwrap();
-        assert_eq!(hex::encode(&pem.secret_key), SEED);
-        let raw = parse(&pem.secret_key).unwrap();
-        assert_eq!(raw.secret_key, pem.secret_key);
-        assert!(raw.public_key.is_none() && pem.public_key.is_none());
-    }
-
-    #[test]
-    fn public_key_of_the_file_is_returned() {
-        // RFC 8410 §10.3, less its attributes.
-        const WITH_PUBLIC: &str = "-----BEGIN PRIVATE KEY-----\n\
-            MFECAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
-            gSEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
-        let public = parse(WITH_PUBLIC.as_bytes()).unwrap().public_key.unwrap();
-        let expected = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
-        assert_eq!(hex::encode(&public.0), expected);
+        let Ok(PrivateKey::Pkcs8(pkcs8)) = parse(PEM.as_bytes()) else { panic!("no PKCS#8") };
+        // The seed is the end of the document (RFC 8410 §7).
+        let (_, seed) = pkcs8.split_at(pkcs8.len() - 32);
+        assert_eq!(hex::encode(seed), SEED);
+        assert!(matches!(parse(seed), Ok(PrivateKey::Seed(found)) if found == seed));
     }
 
     #[test]
@@ -117,8 +113,7 @@ mod tests {
         assert!(error(b"short").contains("found 5 bytes"));
         assert!(error(&[0; 33]).contains("found 33 bytes"));
         assert!(
-            error(b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")
-                .contains("another algorithm")
+            error(b"-----BEGIN PRIVATE KEY-----\nAA=\n-----END PRIVATE KEY-----\n").contains("damaged one")
         );
         assert!(error(b"-----BEGIN RSA PRIVATE KEY-----\nAA==\n").contains("RSA PRIVATE KEY"));
     }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use peipkg_format::signing_key::{self, KeyError, KeypairBytes};
+use peipkg_format::signing_key::{self, KeyError, PrivateKey};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, hex, sha256, unhex};
@@ -152,18 +153,21 @@ pub struct KeyFileError {
 
 /// Reads the private key at `path`.
 pub fn load_key(path: &Path) -> Result<SigningKey, KeyFileError> {
-    let key = signing_key::load(path).and_then(|pair| checked(&pair));
+    let key = signing_key::load(path).and_then(|key| read_key(&key));
     key.map_err(|source| KeyFileError { path: path.to_owned(), source })
 }
 
-/// Refuses a key whose file holds the public key of another one.
-fn checked(pair: &KeypairBytes) -> Result<SigningKey, KeyError> {
-    SigningKey::try_from(pair).map_err(|_| KeyError::OtherKey)
+/// Reads a key, and refuses one beside the public key of another.
+fn read_key(key: &PrivateKey) -> Result<SigningKey, KeyError> {
+    match key {
+        PrivateKey::Seed(seed) => Ok(SigningKey::from_bytes(seed)),
+        PrivateKey::Pkcs8(document) => SigningKey::from_pkcs8_der(document).map_err(|_| KeyError::OtherKey),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::pkcs8::PublicKeyBytes;
+    use ed25519_dalek::pkcs8::{EncodePrivateKey as _, KeypairBytes, PublicKeyBytes};
 
     use super::*;
 
@@ -194,12 +198,12 @@ mod tests {
     #[test]
     fn private_key_with_another_public_key_is_refused() {
         let public = key(1).verifying_key().to_bytes();
-        let pair = |seed: u8, public: [u8; 32]| KeypairBytes {
-            secret_key: [seed; 32],
-            public_key: Some(PublicKeyBytes(public)),
+        let file = |seed: u8| {
+            let pair = KeypairBytes { secret_key: [seed; 32], public_key: Some(PublicKeyBytes(public)) };
+            PrivateKey::Pkcs8(pair.to_pkcs8_der().unwrap().as_bytes().to_vec())
         };
-        assert_eq!(checked(&pair(1, public)).unwrap(), key(1));
-        assert!(matches!(checked(&pair(2, public)), Err(KeyError::OtherKey)));
+        assert_eq!(read_key(&file(1)).unwrap(), key(1));
+        assert!(matches!(read_key(&file(2)), Err(KeyError::OtherKey)));
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Builder {
         );
         // The tool has just read it, and may have got a new one since the start.
         let key_file = &self.config.key_file;
-        let key = signing_key::load(key_file).and_then(|pair| key_pair(&pair));
+        let key = signing_key::load(key_file).and_then(|key| key_pair(&key));
         let key = key.map_err(|error| BuildError::Sign { path: key_file.clone(), error })?;
         let json = statement.write(fingerprint_of(&key), &|message| key.sign(message).as_ref().to_vec());
         let path = out.join(PROVENANCE_FILE);
