@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +17,7 @@ use crate::app::recipe_files::{self, RecipeFiles};
 use crate::app::signers_file;
 use crate::config::{Grant, Http};
 use crate::farm::Roster;
+use crate::process::processors;
 use crate::recipe::{BuildKeys, FILE_NAME, Recipe};
 use crate::state::volumes::LOST_AND_FOUND;
 use crate::upstream::source::signatures::Verifiers;
@@ -82,7 +82,7 @@ pub(super) fn read_one(recipes_dir: &Path, id: &str, expected: Expected<'_>) -> 
 /// Reads the recipes below `recipes_dir`, sorted by id.
 fn read_recipes(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
     let names = recipe_directories(recipes_dir)?;
-    let shares = thread::available_parallelism().map_or(1, NonZero::get);
+    let shares = processors::count();
     let mut shares = names.chunks(names.len().div_ceil(shares).max(SHARE));
     Ok(thread::scope(|scope| {
         let first = shares.next().unwrap_or_default();

@@ -9,7 +9,7 @@ use peipkg_format::problem::Problem;
 use peipkg_format::strict_toml::{At, Section};
 
 use super::listen_addr::{ListenAddr, ListenAddrError};
-use super::remote::place;
+use super::remote::{Place, place};
 use super::values::{file, line, optional_text};
 use crate::recipe::secrets::Secrets;
 use crate::recipe::{self, Recipe};
@@ -232,10 +232,21 @@ fn read_jobs(section: &mut Section<'_, '_>, name: &str, default: usize, most: us
 
 /// Checks the form of an rclone remote. Refuses a path that is not absolute: it most likely lacks a
 /// colon, and rclone would upload to a directory below the working directory without a word.
+/// Refuses parameters beside a name that is not ASCII: rclone reads them from variables with the name in
+/// capital letters, and an upload makes capital letters of ASCII alone.
 fn rclone_remote(section: &Section<'_, '_>, found: &At<String>) -> Option<String> {
     let remote = &found.value;
-    if place(remote).is_some() {
-        return Some(remote.clone());
+    match place(remote) {
+        Some(Place::Named(name, _)) if !name.is_ascii() && remote[name.len()..].starts_with(',') => {
+            let message = format!(
+                "[upload] remote has parameters, so its name must be ASCII, found {name:?}; write the \
+                 parameters into rclone's configuration, or rename it there"
+            );
+            section.report(&found.span, message);
+            return None;
+        }
+        Some(_) => return Some(remote.clone()),
+        None => {}
     }
     let meant = remote.replacen('/', ":", 1);
     let advice = match place(&meant) {

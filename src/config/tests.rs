@@ -321,6 +321,11 @@ fn values_wrong_are_named() {
         );
         check_more(&format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n"), &[&expected]);
     }
+    check_more(
+        "[upload]\nbackend = \"rclone\"\nremote = \"größe,pass=x:y\"\n",
+        &["3: [upload] remote has parameters, so its name must be ASCII, found \"größe\"; write the \
+           parameters into rclone's configuration, or rename it there"],
+    );
     let found = parse(&format!("{MINIMAL}a = b")).unwrap_err();
     assert!(matches!(&found[..], [one] if one.starts_with("c.toml:11: not valid TOML: ")), "{found:?}");
 }

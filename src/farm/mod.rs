@@ -293,7 +293,7 @@ impl Farm {
         // The old recipe found the waiting versions. The new one may build others, or from another
         // upstream.
         let paused = self.roster.values().filter(|recipe| recipe.is_paused());
-        self.paused = paused.map(|recipe| recipe.id.clone()).collect();
+        self.paused = paused.map(|recipe| recipe.id.clone()).fold(BTreeSet::new(), sort::included);
         let is_paused = |id: &Arc<str>| self.paused.contains(id);
         self.queue.retain(|id| is_watched(id) && is_the_same(id) && !is_paused(id), is_watched);
         self.matched.on_reload(|id| is_watched(id) && is_the_same(id));

@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod limits;
 mod live;
+pub(crate) mod processors;
 mod running;
 pub(crate) mod running_groups;
 mod sink;

@@ -3,7 +3,6 @@
 //! git never prompts here, runs no hook, and cannot take a URL for an option.
 
 use std::ffi::OsString;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use peipkg_format::problem::excerpt;
 
 use crate::config::GitLimits;
 use crate::farm::events::{PollError, PollFault, Tags};
-use crate::process::{Interrupt, Limit, ProcessError, Program, environment};
+use crate::process::{Interrupt, Limit, ProcessError, Program, environment, processors};
 use crate::recipe::upstream_url::UpstreamUrl;
 use crate::upstream::git_access;
 pub(crate) use crate::upstream::git_error::GitError;
@@ -175,7 +174,7 @@ impl Git {
 
     fn frugal_settings(&self) -> Vec<String> {
         let Some(limit) = self.limits.memory else { return Vec::new() };
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = processors::count();
         vec![
             format!("pack.threads={}", cores.min(MAX_THREADS)),
             format!("core.deltaBaseCacheLimit={}", MAX_DELTA_CACHE.min(limit / 16)),

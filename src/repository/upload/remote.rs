@@ -40,7 +40,7 @@ fn split(text: &str) -> Option<Remote> {
         pairs.push((key.to_owned(), value));
         if let Some(path) = after.strip_prefix(':') {
             let variable =
-                |key: &str| format!("RCLONE_CONFIG_{name}_{}", key.replace('-', "_")).to_uppercase();
+                |key: &str| format!("RCLONE_CONFIG_{name}_{}", key.replace('-', "_")).to_ascii_uppercase();
             let parameters = pairs.into_iter().map(|(key, value)| (variable(&key), value)).collect();
             return Some(Remote { name: format!("{name}:{path}"), parameters });
         }
