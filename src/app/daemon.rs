@@ -61,15 +61,7 @@ pub(super) fn run(config: Config, once: bool, line: Option<Line>) -> Result<Outc
     // A stop signal ends the start at once. The loop, once it runs, drains instead, and no child of
     // the loop's watches this switch.
     let start_interrupt = Interrupt::new()?;
-    signals.forward({
-        let (sender, start_interrupt) = (sender.clone(), start_interrupt.clone());
-        move |is_stop| {
-            if is_stop {
-                start_interrupt.trigger();
-            }
-            let _ = sender.send(Message::Wake);
-        }
-    })?;
+    signals.forward(Some(sender.clone()), start_interrupt.clone())?;
     // A sweep that ends during its start has left all its work.
     let stopped_early = if once { Outcome::Unfinished } else { Outcome::Clean };
     let prepared = match startup::prepare(config, &start_interrupt) {

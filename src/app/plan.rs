@@ -17,6 +17,7 @@ use peipkg_format::repository_layout::DESCRIPTOR;
 use crate::app::audience::Audience;
 use crate::app::error::Error;
 use crate::app::logging;
+use crate::app::message::Message;
 use crate::app::plan_report::Report;
 use crate::app::poller;
 use crate::app::progress::Line;
@@ -45,18 +46,6 @@ const PUBLISH: Duration = Duration::from_secs(10);
 /// How often to look for that end.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A message to the plan.
-enum Message {
-    Event(Event),
-    Stop,
-}
-
-impl From<Event> for Message {
-    fn from(event: Event) -> Self {
-        Self::Event(event)
-    }
-}
-
 /// Makes the plan, and shows its progress on `line`.
 ///
 /// # Errors
@@ -69,15 +58,7 @@ pub(super) fn plan(config: &Config, line: Option<Line>) -> Result<Report, Error>
     let state = Arc::new(StateDir::unlocked(&config.manager.state_dir));
     let interrupt = Interrupt::new()?;
     let (sender, messages) = unbounded();
-    signals.forward({
-        let (sender, interrupt) = (sender.clone(), interrupt.clone());
-        move |is_stop| {
-            if is_stop {
-                interrupt.trigger();
-                let _ = sender.send(Message::Stop);
-            }
-        }
-    })?;
+    signals.forward(Some(sender.clone()), interrupt.clone())?;
     let (requests, pool) = bounded(config.poll.jobs);
     // At the root, git finds no checkout whose configuration it would heed.
     let git = Git::new(git, "/".into()).limits(config.git);
@@ -104,7 +85,7 @@ pub(super) fn plan(config: &Config, line: Option<Line>) -> Result<Report, Error>
     for event in known {
         run.handle(event, &mut report);
     }
-    run.until_all_are_listed(&messages, &mut report);
+    run.until_all_are_listed(&messages, &signals, &mut report);
     Ok(report)
 }
 
@@ -214,7 +195,7 @@ struct Run {
 }
 
 impl Run {
-    fn until_all_are_listed(mut self, messages: &Receiver<Message>, report: &mut Report) {
+    fn until_all_are_listed(mut self, messages: &Receiver<Message>, signals: &Signals, report: &mut Report) {
         while !self.farm.has_listed_all() {
             self.audience.show(self.farm.progress(), self.now());
             let message = match self.farm.next_deadline() {
@@ -224,7 +205,8 @@ impl Run {
             match message {
                 Some(Message::Event(event)) => self.handle(event, report),
                 // The rest stays unknown.
-                Some(Message::Stop) => break,
+                Some(Message::Wake) if signals.take_stops() > 0 => break,
+                Some(Message::Wake | Message::Snapshot(_)) => {}
                 None => self.handle(Event::DeadlineReached, report),
             }
         }

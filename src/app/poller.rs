@@ -6,6 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::app::message::Message;
 use crate::farm::events::{Event, PollError};
 use crate::process::Interrupt;
 use crate::recipe::upstream_url::UpstreamUrl;
@@ -16,11 +17,11 @@ use crate::upstream::listing::Lister;
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub(super) fn start<M: From<Event> + Send + 'static>(
+pub(super) fn start(
     count: usize,
     lister: &Arc<Lister>,
     requests: &Receiver<UpstreamUrl>,
-    answers: &Sender<M>,
+    answers: &Sender<Message>,
     interrupt: &Interrupt,
 ) -> io::Result<()> {
     let start_one = |number| {

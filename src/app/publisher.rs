@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::app::message::Message;
 use crate::build_log::BuildLog;
 use crate::farm::events::{Event, PendingOutputs, PublishJob, PublishOutcome};
 use crate::process::Interrupt;
@@ -31,10 +32,10 @@ pub(super) struct Publisher {
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub(super) fn start<M: From<Event> + Send + 'static>(
+pub(super) fn start(
     publisher: Publisher,
     groups: Receiver<Vec<PublishJob>>,
-    answers: Sender<M>,
+    answers: Sender<Message>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("publisher".into()).spawn(move || {
         for group in groups {

@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-use crate::process::{GRACE, running_groups};
+use crate::app::message::Message;
+use crate::process::{GRACE, Interrupt, running_groups};
 
 /// How long the other threads have to react to the second stop: a loop at work reacts in
 /// milliseconds, and one on a swapping machine should still name the interrupted build.
@@ -68,11 +70,16 @@ impl Signals {
         Ok(Self { requests: Arc::default(), pipes: Some(Pipes { reloads, stops }) })
     }
 
-    /// Starts the thread that calls `wake` after each signal, with whether a stop was requested.
+    /// Starts the thread that sends [`Message::Wake`] after each signal, if a loop waits for
+    /// it. Triggers `interrupt` before that once a stop was requested.
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(super) fn forward(&mut self, wake: impl Fn(bool) + Send + 'static) -> io::Result<()> {
+    pub(super) fn forward(
+        &mut self,
+        messages: Option<Sender<Message>>,
+        interrupt: Interrupt,
+    ) -> io::Result<()> {
         let Some(mut pipes) = self.pipes.take() else { return Ok(()) };
         let requests = self.requests.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
@@ -83,7 +90,13 @@ impl Signals {
                 stops += new_stops;
                 requests.reload.fetch_or(reload, Ordering::Relaxed);
                 requests.stops.fetch_add(new_stops, Ordering::Relaxed);
-                wake(stops > 0);
+                if stops > 0 {
+                    interrupt.trigger();
+                }
+                // This fails only if the loop has ended.
+                if let Some(messages) = &messages {
+                    let _ = messages.send(Message::Wake);
+                }
             }
             end_process()
         })?;

@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::app::message::Message;
 use crate::farm::events::Event;
 use crate::process::Interrupt;
 use crate::repository::upload::Uploader;
@@ -14,10 +15,10 @@ use crate::repository::upload::Uploader;
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub(super) fn start<M: From<Event> + Send + 'static>(
+pub(super) fn start(
     uploader: Uploader,
     requests: Receiver<()>,
-    answers: Sender<M>,
+    answers: Sender<Message>,
     interrupt: Interrupt,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("uploader".into()).spawn(move || {

@@ -24,6 +24,7 @@ use crate::app::builder::error::{in_own_paths, late};
 pub(super) use crate::app::builder::parts::Builder;
 use crate::app::builder::provenance::Inputs;
 use crate::app::builder::tool::check_outputs;
+use crate::app::message::Message;
 use crate::app::recipe_files::{self, CopyError};
 use crate::build_log::BuildLog;
 use crate::farm::events::{BuildJob, BuildOutcome, BuiltFrom, Event, NoCommit, PendingOutputs, Warning};
@@ -43,11 +44,11 @@ const SOURCES_IDLE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub(super) fn start<M: From<Event> + Send + 'static>(
+pub(super) fn start(
     builder: Builder,
     number: usize,
     jobs: Receiver<BuildJob>,
-    answers: Sender<M>,
+    answers: Sender<Message>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("builder-{number}")).spawn(move || {
         while let Some(job) = builder.next(&jobs) {

@@ -60,14 +60,7 @@ pub(super) fn rebuild(config: Config, id: &str, version: Version) -> Result<Repo
     state_dir::open_umask();
     let mut signals = Signals::register()?;
     let interrupt = Interrupt::new()?;
-    signals.forward({
-        let interrupt = interrupt.clone();
-        move |is_stop| {
-            if is_stop {
-                interrupt.trigger();
-            }
-        }
-    })?;
+    signals.forward(None, interrupt.clone())?;
     let Tools { git, peipkg_build, peipkg_repo, .. } = Tools::find_needed().map_err(Error::Tools)?;
     let key = JobKey { recipe: id.into(), version };
     let failed = |reason: String| Error::Rebuild(key.clone(), reason);
