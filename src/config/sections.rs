@@ -236,27 +236,26 @@ fn read_jobs(section: &mut Section<'_, '_>, name: &str, default: usize, most: us
 /// capital letters, and an upload makes capital letters of ASCII alone.
 fn rclone_remote(section: &Section<'_, '_>, found: &At<String>) -> Option<String> {
     let remote = &found.value;
-    match place(remote) {
-        Some(Place::Named(name, _)) if !name.is_ascii() && remote[name.len()..].starts_with(',') => {
-            let message = format!(
-                "[upload] remote has parameters, so its name must be ASCII, found {name:?}; write the \
-                 parameters into rclone's configuration, or rename it there"
-            );
-            section.report(&found.span, message);
-            return None;
-        }
+    let (wanted, advice) = match place(remote) {
+        Some(Place::Named(name, _)) if !name.is_ascii() && remote[name.len()..].starts_with(',') => (
+            "have an ASCII name beside parameters",
+            "; rename it in rclone's configuration, or write the parameters there".to_owned(),
+        ),
         Some(_) => return Some(remote.clone()),
-        None => {}
-    }
+        None => ("be \"name:path\", \":backend:path\" or an absolute path", meant(remote)),
+    };
+    let shown = Secrets::of_remote(remote).redact(remote);
+    section.report(&found.span, format!("[upload] remote must {wanted}, found {shown:?}{advice}"));
+    None
+}
+
+/// Asks whether a remote that lacks its colon was meant, if one may be.
+fn meant(remote: &str) -> String {
     let meant = remote.replacen('/', ":", 1);
-    let advice = match place(&meant) {
+    match place(&meant) {
         Some(_) if remote.starts_with(char::is_alphanumeric) && !remote.contains(':') => {
             format!("; did you mean {meant:?}?")
         }
         _ => String::new(),
-    };
-    let forms = "\"name:path\", \":backend:path\" or an absolute path";
-    let shown = Secrets::of_remote(remote).redact(remote);
-    section.report(&found.span, format!("[upload] remote must be {forms}, found {shown:?}{advice}"));
-    None
+    }
 }

@@ -307,25 +307,20 @@ fn values_wrong_are_named() {
         "[upload]\nbackend = \"s3\"\n",
         &["2: [upload] backend must be \"none\" or \"rclone\", found \"s3\""],
     );
-    for (remote, advice) in [
-        ("r2", ""),
-        ("-x:y", ""),
-        ("r2:a\\nb", ""),
-        ("./packages", ""),
-        ("r2/packages", "; did you mean \"r2:packages\"?"),
-        (":local:packages", ""),
+    let forms = "be \"name:path\", \":backend:path\" or an absolute path";
+    let other = "; rename it in rclone's configuration, or write the parameters there";
+    for (remote, wanted, advice) in [
+        ("r2", forms, ""),
+        ("-x:y", forms, ""),
+        ("r2:a\\nb", forms, ""),
+        ("./packages", forms, ""),
+        ("r2/packages", forms, "; did you mean \"r2:packages\"?"),
+        (":local:packages", forms, ""),
+        ("größe,***:x", "have an ASCII name beside parameters", other),
     ] {
-        let expected = format!(
-            "3: [upload] remote must be \"name:path\", \":backend:path\" or an absolute path, \
-             found \"{remote}\"{advice}"
-        );
+        let expected = format!("3: [upload] remote must {wanted}, found \"{remote}\"{advice}");
         check_more(&format!("[upload]\nbackend = \"rclone\"\nremote = \"{remote}\"\n"), &[&expected]);
     }
-    check_more(
-        "[upload]\nbackend = \"rclone\"\nremote = \"größe,pass=x:y\"\n",
-        &["3: [upload] remote has parameters, so its name must be ASCII, found \"größe\"; write the \
-           parameters into rclone's configuration, or rename it there"],
-    );
     let found = parse(&format!("{MINIMAL}a = b")).unwrap_err();
     assert!(matches!(&found[..], [one] if one.starts_with("c.toml:11: not valid TOML: ")), "{found:?}");
 }
