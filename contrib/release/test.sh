@@ -8,7 +8,7 @@
 set -eu
 
 # So that no program grows unseen. The manager's goal is in docs/performance.md.
-limits='peipkg-manager:2800000 peipkg-build:1700000 peipkg-repo:1750000'
+limits='peipkg-manager:2500000 peipkg-build:1460000 peipkg-repo:1500000'
 
 cargo=${CARGO:-cargo}
 $cargo fetch --locked --quiet
@@ -59,6 +59,13 @@ for limit in $limits; do
     for path in "$work" "$HOME/" "$RUSTUP_HOME"; do
         if grep -qF "$path" "$one"; then
             echo "$program contains the path $path" >&2
+            failed=1
+        fi
+    done
+    # contrib/release/no_unwinder.rs says why.
+    for name in libgcc_s _Unwind_; do
+        if grep -qF "$name" "$one"; then
+            echo "$program loads the unwinder or shows a stand-in for it: it contains $name" >&2
             failed=1
         fi
     done
