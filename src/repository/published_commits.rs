@@ -172,4 +172,13 @@ mod tests {
         assert_eq!(read(&path), (PublishedCommits::default(), false));
         add_listed(&path, &recipe, &[entry("3-1", "4")]);
     }
+    #[test]
+    fn file_is_never_in_memory_as_a_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("published-commits");
+        let text = "damaged\n".repeat(20_000);
+        fs::write(&path, &text).unwrap();
+        let most = allocation_counter::measure(|| drop(read(&path))).bytes_max;
+        assert!(most < text.len() as u64 / 2, "{most} bytes");
+    }
 }
