@@ -319,7 +319,7 @@ mod tests {
             drop(read(home.path(), expected, &present).unwrap());
         });
         let most = counted.bytes_max / count as u64;
-        assert!(most <= 600, "{most} bytes for each recipe");
+        assert!(most <= 500, "{most} bytes for each recipe");
     }
 
     #[test]
