@@ -14,7 +14,7 @@ use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Waits;
 use crate::farm::status::{
-    self, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Polls, Queued, RefusedReload, Status,
+    self, ByRecipe, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Queued, RefusedReload, Status,
     Totals, UnmatchedWebhook, Webhooks,
 };
 use crate::farm::warnings::{DEDUP_CHECK_FAILED, is_light};
@@ -290,7 +290,7 @@ impl Farm {
         unlisted
     }
 
-    fn polls(&self, calendar: Calendar) -> Polls {
+    fn polls(&self, calendar: Calendar) -> ByRecipe<Poll> {
         let mut polls = Vec::with_capacity(self.watchers.len());
         for watchers in self.upstreams() {
             let Some(state) = self.schedule.state(&watchers[0].0) else { continue };
@@ -317,7 +317,7 @@ impl Farm {
                 polls.push((recipe.clone(), poll));
             }
         }
-        Polls::new(polls)
+        ByRecipe::new(polls)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The document of `/status`: an immutable snapshot of the farm, which holds no secret. Pure.
 
-mod polls;
+mod by_recipe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crate::farm::calendar::{Calendar, Time};
-pub use crate::farm::status::polls::Polls;
+pub use crate::farm::status::by_recipe::ByRecipe;
 
 /// How many entries a list of the document has at most. An upstream may have any number of tags.
 pub(crate) const LISTED: usize = 1000;
@@ -44,7 +44,7 @@ pub struct Status {
     /// The versions of the publish in progress.
     pub publishes: Vec<InFlight>,
     /// The polls of each recipe with an upstream.
-    pub polls: Polls,
+    pub polls: ByRecipe<Poll>,
     /// The signed webhooks since the manager was started.
     pub webhooks: Webhooks,
     /// The upload that is owed to the remote, if one is.
