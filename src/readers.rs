@@ -153,7 +153,7 @@ fn read_address(bytes: &[u8]) {
 
 /// Reads the file that remembers commits. Asserts that it is read to its end.
 fn read_commits(bytes: &[u8]) {
-    let (commits, damaged) = published_commits::parse(bytes);
+    let (commits, damaged) = published_commits::parse(&mut &*bytes);
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
     let found: usize = commits.recipes().map(|recipe| commits.of(recipe).len()).sum();
     assert!(found <= lines && (damaged.is_some() || lines == 0 || bytes.len() > 255 || found > 0));

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use peipkg_format::object_id::ObjectId;
+use peipkg_format::version::Version;
 
 /// Below how many bytes a recipe's list has no room to spare.
 const SMALL: usize = 1024;
@@ -18,6 +19,13 @@ pub(crate) struct PublishedCommits {
 }
 
 impl PublishedCommits {
+    /// Makes room for the commits of these versions of a recipe, and no more.
+    pub(crate) fn reserve(&mut self, recipe: &Arc<str>, commits: &[(Version, ObjectId)]) {
+        let bytes =
+            commits.iter().map(|(version, commit)| 2 + version.as_str().len() + commit.as_bytes().len());
+        self.by_recipe.entry(recipe.clone()).or_default().reserve_exact(bytes.sum());
+    }
+
     /// Records the commit of a version. The last one counts: to look for an earlier one would take a time
     /// that grows with the square of the versions. Ignores a version of more than 255 bytes, which no
     /// file name has room for.

@@ -33,6 +33,7 @@ impl Farm {
         if believed.is_empty() {
             return;
         }
+        self.commits.reserve(id, &believed);
         for (version, commit) in &believed {
             self.commits.set(id, version.as_str(), *commit);
         }

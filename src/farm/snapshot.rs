@@ -14,8 +14,8 @@ use crate::farm::flight::Flight;
 use crate::farm::moment::Moment;
 use crate::farm::queue::Waits;
 use crate::farm::status::{
-    self, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Queued, RefusedReload, Status, Totals,
-    UnmatchedWebhook, Webhooks,
+    self, ByRecipe, Calendar, Done, Failure, Held, InFlight, LISTED, Poll, Queued, RefusedReload, Status,
+    Totals, UnmatchedWebhook, Webhooks,
 };
 use crate::farm::warnings::{DEDUP_CHECK_FAILED, is_light};
 
@@ -290,8 +290,8 @@ impl Farm {
         unlisted
     }
 
-    fn polls(&self, calendar: Calendar) -> BTreeMap<Arc<str>, Poll> {
-        let mut polls = BTreeMap::new();
+    fn polls(&self, calendar: Calendar) -> ByRecipe<Poll> {
+        let mut polls = Vec::with_capacity(self.watchers.len());
         for watchers in self.upstreams() {
             let Some(state) = self.schedule.state(&watchers[0].0) else { continue };
             let (last_poll, result) =
@@ -314,10 +314,10 @@ impl Farm {
                     last_success: success.map(|(at, took)| Box::new(done(*at, *took, calendar))),
                     ..poll.clone()
                 };
-                polls.insert(recipe.clone(), poll);
+                polls.push((recipe.clone(), poll));
             }
         }
-        polls
+        ByRecipe::new(polls)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The document of `/status`: an immutable snapshot of the farm, which holds no secret. Pure.
 
+mod by_recipe;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crate::farm::calendar::{Calendar, Time};
+pub use crate::farm::status::by_recipe::ByRecipe;
 
 /// How many entries a list of the document has at most. An upstream may have any number of tags.
 pub(crate) const LISTED: usize = 1000;
@@ -41,7 +44,7 @@ pub struct Status {
     /// The versions of the publish in progress.
     pub publishes: Vec<InFlight>,
     /// The polls of each recipe with an upstream.
-    pub polls: BTreeMap<Arc<str>, Poll>,
+    pub polls: ByRecipe<Poll>,
     /// The signed webhooks since the manager was started.
     pub webhooks: Webhooks,
     /// The upload that is owed to the remote, if one is.
@@ -288,8 +291,12 @@ pub struct Upload {
 impl Status {
     /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
+        /// How many bytes most recipes take at most, with their polls.
+        const RECIPE: usize = 256;
+        // To grow would leave holes as large as the document.
+        let mut json = Vec::with_capacity(RECIPE * (1 + self.polls.len()));
         // Strings, numbers and maps with string keys always serialize.
-        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        let _ = serde_json::to_writer(&mut json, self);
         json.push(b'\n');
         json
     }

@@ -35,7 +35,7 @@ pub(super) struct Routes<M> {
     /// The last snapshot.
     snapshot: Arc<Status>,
     /// Its JSON, once somebody has asked for it.
-    json: Option<Arc<[u8]>>,
+    json: Option<Body>,
     bad_signatures: Limited<&'static str>,
     refused: RefusedWebhooks,
     unknown_paths: Limited<String>,
@@ -45,10 +45,14 @@ pub(super) struct Routes<M> {
 struct Answer {
     status: u16,
     content_type: &'static str,
-    body: Arc<[u8]>,
+    body: Body,
     /// Headers that only this answer has.
     headers: &'static [(&'static str, &'static str)],
 }
+
+/// The body of an answer. An `Arc<[u8]>` would be a copy: two documents of a large farm at a time.
+#[derive(Clone)]
+struct Body(Arc<Vec<u8>>);
 
 impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     pub(super) fn new(secret: Option<Vec<u8>>, snapshot: Arc<Status>, events: Sender<M>) -> Self {
@@ -107,7 +111,7 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     }
 
     /// Returns a snapshot as JSON. Renders each once: a large farm has megabytes.
-    fn status(&mut self) -> Arc<[u8]> {
+    fn status(&mut self) -> Body {
         self.refresh();
         self.json.get_or_insert_with(|| self.snapshot.to_json().into()).clone()
     }
@@ -170,6 +174,18 @@ impl<M: From<Event> + From<SnapshotRequest>> Routes<M> {
     }
 }
 
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(bytes))
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Answer {
     fn text(status: u16, text: &str) -> Self {
         Self { status, content_type: TEXT, body: format!("{text}\n").into_bytes().into(), headers: &[] }
@@ -192,7 +208,7 @@ fn read(request: &mut Request) -> io::Result<Vec<u8>> {
 }
 
 fn send(request: Request, answer: Answer) -> std::io::Result<()> {
-    let length = answer.body.len();
+    let length = answer.body.0.len();
     let mut headers = Vec::with_capacity(5);
     let mut add = |name: &str, value: &str| headers.extend(Header::from_bytes(name, value));
     add("Content-Type", answer.content_type);

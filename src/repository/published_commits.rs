@@ -6,7 +6,7 @@
 //! published version is believed. Lines are added, because 50,000 of them are 3 MB.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ const MAX_FILE: u64 = 32 * 1024 * 1024;
 /// be read, or of a damaged line; the other lines count.
 pub(crate) fn read(path: &Path) -> (PublishedCommits, bool) {
     troubles::end("cannot read published commits");
-    let (commits, error) = match regular_file::read(path, MAX_FILE) {
-        Ok(bytes) => parse(&bytes),
+    let (commits, error) = match regular_file::open_up_to(path, MAX_FILE) {
+        Ok(file) => parse(&mut BufReader::new(file.take(MAX_FILE))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (PublishedCommits::default(), false),
         Err(error) => (PublishedCommits::default(), Some(error.to_string())),
     };
@@ -78,13 +78,25 @@ fn append(path: &Path, recipe: &str, commits: &[(Version, ObjectId)], is_synced:
     durable::append(path, text.as_bytes(), is_synced)
 }
 
-/// Reads the lines of the file, and says which one is the first that is damaged.
-pub(crate) fn parse(bytes: &[u8]) -> (PublishedCommits, Option<String>) {
+/// Reads the lines of the file, one at a time: the whole file would be as large as all commits. Says which
+/// line is the first that is damaged, or why the rest cannot be read.
+pub(crate) fn parse(file: &mut dyn BufRead) -> (PublishedCommits, Option<String>) {
     let mut commits = PublishedCommits::default();
     let mut damaged = None;
     // Lines of one recipe mostly follow each other.
     let mut last: Arc<str> = "".into();
-    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        match file.read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                damaged.get_or_insert(error.to_string());
+                break;
+            }
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
         if line.is_empty() {
             continue;
         }
@@ -153,11 +165,20 @@ mod tests {
         assert_eq!((again.of("a"), is_whole), (commits.of("a"), true));
         for bad in ["a 1-1", "a 1-1 11 1", " 1-1 11", "a 1_1 11", "a 1-1 1g", "\u{0}"] {
             let line = bad.replace("11", &"1".repeat(40));
-            assert!(parse(line.as_bytes()).1.is_some(), "{bad}");
+            assert!(parse(&mut line.as_bytes()).1.is_some(), "{bad}");
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert_eq!(read(&path), (PublishedCommits::default(), false));
         add_listed(&path, &recipe, &[entry("3-1", "4")]);
+    }
+    #[test]
+    fn file_is_never_in_memory_as_a_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("published-commits");
+        let text = "damaged\n".repeat(20_000);
+        fs::write(&path, &text).unwrap();
+        let most = allocation_counter::measure(|| drop(read(&path))).bytes_max;
+        assert!(most < text.len() as u64 / 2, "{most} bytes");
     }
 }

@@ -105,7 +105,7 @@ fn fields() -> BTreeSet<String> {
         }),
         failures: Some([("KEY".to_owned(), failure)].into()),
         queue: vec![status::Queued { recipe: "KEY".into(), version: text(), reason: "poll" }],
-        polls: [("KEY".into(), poll)].into(),
+        polls: [("KEY".into(), poll)].into_iter().collect(),
         webhooks: status::Webhooks {
             last_unmatched: Some(status::UnmatchedWebhook {
                 received: time(),

@@ -97,8 +97,8 @@ fn status_with_work_lists_waiting_and_failed_versions() {
     );
     assert_eq!(failure.last_error, "no compiler");
     assert!(status.queue.is_empty() && status.queue_length == 0);
-    assert_eq!(status.polls["a"].tags_seen, Some(2));
-    assert_eq!(status.polls["b"].error.as_deref(), Some("no route"));
+    assert_eq!(status.polls.get("a").unwrap().tags_seen, Some(2));
+    assert_eq!(status.polls.get("b").unwrap().error.as_deref(), Some("no route"));
     assert_eq!((status.builds_attempted, status.builds_succeeded), (2, 0));
     let tags: Vec<String> = (1..=5000).map(|number| format!("v{number}")).collect();
     bench.tags("u", &tags.iter().map(String::as_str).collect::<Vec<_>>());

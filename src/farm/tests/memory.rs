@@ -1,10 +1,12 @@
 //! Counts the bytes that the core holds for each recipe.
 
 use std::cell::RefCell;
+use std::time::SystemTime;
 
 use allocation_counter::measure;
 
 use super::*;
+use crate::farm::status::{Calendar, Status};
 
 /// How many recipes are loaded. The hash tables of the core are as full as with 10,000.
 const RECIPES: usize = 1250;
@@ -50,6 +52,10 @@ fn poll(bench: &mut Bench) -> usize {
     }
 }
 
+/// The most bytes that a recipe takes in a snapshot, and while that becomes a document.
+const SHOWN: u64 = 160;
+const WRITTEN: u64 = 270;
+
 #[test]
 fn recipe_polled_holds_few_bytes() {
     let ids = || (0..RECIPES).map(|n| format!("recipe-{n:05}"));
@@ -68,4 +74,13 @@ fn recipe_polled_holds_few_bytes() {
     });
     let held = u64::try_from(held.bytes_current).unwrap() / RECIPES as u64;
     assert!(held <= HELD, "{held} bytes for each recipe");
+    let calendar = Calendar { started: SystemTime::UNIX_EPOCH };
+    let mut status = Status::default();
+    let shown = measure(|| status = bench.borrow().farm.status(&"farm".into(), calendar));
+    let written = measure(|| drop(status.to_json()));
+    assert_eq!(status.polls.values().count(), RECIPES);
+    for (bytes, most) in [(shown.bytes_max, SHOWN), (written.bytes_max, WRITTEN)] {
+        let each = bytes / RECIPES as u64;
+        assert!(each <= most, "{each} bytes for each recipe of a snapshot");
+    }
 }

@@ -21,7 +21,7 @@ fn warnings(bench: &Bench) -> Vec<String> {
 fn poll_shows_matches_newest_published_version_and_last_success() {
     let mut bench = Bench::new(false, vec![recipe("a", "u", &["pa"], ""), recipe("b", "u", &["pb"], "")]);
     let of = |bench: &Bench, id: &str| {
-        let poll = &status(bench).polls[id];
+        let poll = status(bench).polls.get(id).unwrap().clone();
         let success =
             poll.last_success.as_ref().map(|done| (done.finished_at.to_string(), done.took_seconds));
         (poll.tags_matched, poll.newest_published.clone().map(String::from), success)
@@ -58,7 +58,7 @@ fn warnings_about_tags_last_until_a_poll_without_their_cause() {
         bench.event(Event::PollFinished { upstream: "u".into(), tags: Err(no_route()) });
     }
     assert_eq!(status(&bench).warnings[0].detail, "a tag is 2");
-    assert_eq!(status(&bench).polls["a"].tags_matched, Some(0));
+    assert_eq!(status(&bench).polls.get("a").unwrap().tags_matched, Some(0));
     bench.tags("u", &["v1", "v2", "v 3"]);
     let lasting = [
         "exclude names no tag of the upstream|a|v9",
@@ -177,7 +177,7 @@ fn version_that_another_recipe_has_published_is_the_newest_of_both() {
     bench.done();
     bench.done();
     for id in ["a", "b"] {
-        assert_eq!(status(&bench).polls[id].newest_published.as_deref(), Some("2-1"), "{id}");
+        assert_eq!(status(&bench).polls.get(id).unwrap().newest_published.as_deref(), Some("2-1"), "{id}");
     }
 }
 
