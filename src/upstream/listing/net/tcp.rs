@@ -3,12 +3,14 @@
 //! ureq's [`TcpTransport`](ureq::unversioned::transport::TcpTransport) keeps its buffers, 20 KiB, until
 //! it is closed. They stay in the heap of the thread that has opened it, so a poller that opened three
 //! connections keeps the memory of three. It also asks in three system calls whether a connection is
-//! open, twice for each request; here it is one.
+//! open, twice for each request; here it is one. It sends head and body of a request in two segments, of
+//! which the first one wakes the server for nothing; here they go together, when the answer is awaited.
 //!
 //! Try ureq's transport again when it gives its buffers back.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::time::Duration;
@@ -33,6 +35,8 @@ pub(crate) struct RestingBuffers {
     /// Whether the last reader of the input took any of it.
     has_progress: bool,
     output: Vec<u8>,
+    /// How much of the output is still to be sent, at its start.
+    unsent: usize,
     /// The longest length of the input, and the length of the output.
     lengths: (usize, usize),
 }
@@ -44,12 +48,14 @@ impl RestingBuffers {
     /// Makes buffers of the lengths in `config`, which take no memory yet.
     pub(crate) fn new(config: &Config) -> Self {
         let lengths = (config.input_buffer_size(), config.output_buffer_size());
-        Self { input: Vec::new(), unread: 0..0, has_progress: false, output: Vec::new(), lengths }
+        let (input, output) = (Vec::new(), Vec::new());
+        Self { input, unread: 0..0, has_progress: false, output, unsent: 0, lengths }
     }
 
-    /// Gives the memory back, unless there is input that nobody has read. To be called between requests.
+    /// Gives the memory back, unless there is input that nobody has read, or output to send. To be called
+    /// between requests.
     pub(crate) fn rest(&mut self) {
-        if self.unread.is_empty() {
+        if self.unread.is_empty() && self.unsent == 0 {
             (self.input, self.unread, self.output) = (Vec::new(), 0..0, Vec::new());
         }
     }
@@ -87,7 +93,7 @@ impl Buffers for RestingBuffers {
         }
         self.input.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
-        (&mut self.input[self.unread.end..], &mut self.output)
+        (&mut self.input[self.unread.end..], &mut self.output[self.unsent..])
     }
 
     fn can_use_input(&self) -> bool {
@@ -112,19 +118,30 @@ impl TcpTransport {
     }
 }
 
+impl TcpTransport {
+    fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        let timeout = timeout.for_write();
+        self.stream.set_write_timeout(left(timeout)?)?;
+        let output = &self.buffers.output[..mem::take(&mut self.buffers.unsent)];
+        self.stream.write_all(output).map_err(|error| failure(error, timeout))
+    }
+}
+
 impl Transport for TcpTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let timeout = timeout.for_write();
-        self.stream.set_write_timeout(left(timeout)?)?;
-        let output = &self.buffers.output()[..amount];
-        self.stream.write_all(output).map_err(|error| failure(error, timeout))
+        self.buffers.unsent += amount;
+        // Keep room: a writer that finds none takes the connection for closed.
+        if self.buffers.unsent > self.buffers.output.len() / 2 { self.send(timeout) } else { Ok(()) }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        if self.buffers.unsent > 0 {
+            self.send(timeout)?;
+        }
         let timeout = timeout.for_read();
         self.stream.set_read_timeout(left(timeout)?)?;
         let input = self.buffers.input_append_buf();
@@ -209,15 +226,19 @@ mod tests {
         let counted = allocation_counter::measure(|| {
             client.buffers().output()[..4].copy_from_slice(b"ping");
             client.transmit_output(4, within(SOON)).unwrap();
-            let mut request = [0; 4];
-            server.read_exact(&mut request).unwrap();
-            server.write_all(&request).unwrap();
-            while client.buffers().input().len() < 4 {
+            assert!(client.is_open());
+            client.buffers().output()[..4].copy_from_slice(b"pong");
+            client.transmit_output(4, within(SOON)).unwrap();
+            server.write_all(b"answer").unwrap();
+            while client.buffers().input().len() < 6 {
                 assert!(client.await_input(within(SOON)).unwrap());
             }
+            let mut request = [0; 8];
+            server.read_exact(&mut request).unwrap();
+            assert_eq!(&request, b"pingpong");
             assert!(client.is_open());
-            assert_eq!(client.buffers().input(), b"ping", "input that nobody has read is kept");
-            client.buffers().input_consume(4);
+            assert_eq!(client.buffers().input(), b"answer", "input that nobody has read is kept");
+            client.buffers().input_consume(6);
             assert!(client.is_open());
         });
         assert!(counted.bytes_max > 1024, "{counted:?}");
@@ -245,6 +266,32 @@ mod tests {
                 let taken = 7_000.min(client.buffers().input().len());
                 client.buffers().input_consume(taken);
             }
+        });
+        assert!(received == sent);
+    }
+
+    #[test]
+    fn request_longer_than_the_buffer_is_sent_in_parts() {
+        let (mut client, mut server) = connection();
+        let sent: Vec<u8> =
+            (0..500_000_u32).map(|number| number.to_le_bytes()[number as usize % 2]).collect();
+        let mut received = vec![0; sent.len()];
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                server.read_exact(&mut received).unwrap();
+                server.write_all(b"x").unwrap();
+            });
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                let output = client.buffers().output();
+                let amount = output.len().min(rest.len());
+                assert!(amount > 0);
+                output[..amount].copy_from_slice(&rest[..amount]);
+                client.transmit_output(amount, within(SOON)).unwrap();
+                rest = &rest[amount..];
+            }
+            assert!(client.await_input(within(SOON)).unwrap());
+            reader.join().unwrap();
         });
         assert!(received == sent);
     }
