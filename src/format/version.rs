@@ -97,6 +97,21 @@ impl FromStr for Version {
     /// Parses by PSD-009 §2.2.5.
     #[inline]
     fn from_str(text: &str) -> Result<Self, VersionError> {
+        Ok(Self { upstream: Self::place_of_upstream(text)?, text: text.into() })
+    }
+}
+
+impl Version {
+    /// Checks a version, as parsing does, without keeping it.
+    ///
+    /// # Errors
+    /// If `text` is not a version.
+    pub fn check(text: &str) -> Result<(), VersionError> {
+        Self::place_of_upstream(text).map(drop)
+    }
+
+    /// Finds start and end of the upstream version in a version.
+    fn place_of_upstream(text: &str) -> Result<(u8, u8), VersionError> {
         if text.len() > Self::MAX_LEN {
             return Err(VersionError::TooLong(text.len()));
         }
@@ -120,7 +135,7 @@ impl FromStr for Version {
             return Err(VersionError::Character(upstream.into(), bad));
         }
         let place = |at| u8::try_from(at).map_err(|_| VersionError::TooLong(text.len()));
-        Ok(Self { upstream: (place(start)?, place(start + upstream.len())?), text: text.into() })
+        Ok((place(start)?, place(start + upstream.len())?))
     }
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn parse(file: &mut dyn BufRead) -> (PublishedCommits, Option<String>
                 if *last != *recipe {
                     last = recipe.into();
                 }
-                commits.set(&last, version.as_str(), commit);
+                commits.set(&last, version, commit);
             }
             None => {
                 damaged.get_or_insert_with(|| {
@@ -118,11 +118,18 @@ pub(crate) fn parse(file: &mut dyn BufRead) -> (PublishedCommits, Option<String>
     (commits, damaged)
 }
 
-fn parse_line(line: &[u8]) -> Option<(&str, Version, ObjectId)> {
-    let mut fields = std::str::from_utf8(line).ok()?.split(' ');
-    let (recipe, version, commit) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_line = fields.next().is_none() && !recipe.is_empty();
-    is_line.then_some((recipe, version.parse().ok()?, commit.parse().ok()?))
+fn parse_line(line: &[u8]) -> Option<(&str, &str, ObjectId)> {
+    let (recipe, rest) = split_field(line)?;
+    let (version, commit) = split_field(rest)?;
+    Version::check(version).ok()?;
+    let commit = ObjectId::from_hex(commit)?;
+    (!recipe.is_empty()).then_some((recipe, version, commit))
+}
+
+/// Splits a line behind its first field.
+fn split_field(line: &[u8]) -> Option<(&str, &[u8])> {
+    let (field, rest) = line.split_at(line.iter().position(|byte| *byte == b' ')?);
+    Some((str::from_utf8(field).ok()?, &rest[1..]))
 }
 
 fn warn_unless(path: &Path, written: io::Result<()>) {
