@@ -103,7 +103,7 @@ struct Loop {
     farm_id: Arc<str>,
     lister: Arc<Lister>,
     poll_requests: Sender<UpstreamUrl>,
-    builds: Sender<BuildJob>,
+    builds: Sender<Box<BuildJob>>,
     publishes: Sender<Vec<PublishJob>>,
     uploads: Sender<()>,
     polls_interrupt: Interrupt,
@@ -356,7 +356,7 @@ impl Loop {
                 self.audience.on_listing_started(&upstream, self.now());
                 drop(self.poll_requests.send(upstream));
             }
-            Effect::StartBuild(job) => drop(self.builds.send(job)),
+            Effect::StartBuild(job) => drop(self.builds.send(Box::new(job))),
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),
             Effect::DiscardOutputs(outputs) => self.repository.discard_published(&outputs),

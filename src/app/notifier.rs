@@ -60,9 +60,9 @@ pub(super) struct Notifier {
     farm_id: Arc<str>,
     /// The failures that were told and are not over, by recipe: version and event.
     failing: HashMap<Arc<str>, Vec<(Version, &'static str)>>,
-    queue: Sender<Notification>,
+    queue: Sender<Box<Notification>>,
     /// The other end of the queue, to take some out.
-    waiting: Receiver<Notification>,
+    waiting: Receiver<Box<Notification>>,
     counts: Arc<Counts>,
     /// Whether notifications were dropped since the queue was empty: one warning for a row of them.
     is_dropping: bool,
@@ -103,7 +103,7 @@ impl Notifier {
         farm_id: Arc<str>,
         at_end: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
-        let (queue, waiting) = bounded::<Notification>(WAITING);
+        let (queue, waiting) = bounded::<Box<Notification>>(WAITING);
         let (ended, end) = bounded(0);
         let interrupt = Interrupt::new()?;
         let counts = Arc::new(Counts::default());
@@ -200,12 +200,12 @@ impl Notifier {
         let (recipe, version) = key.map(|key| (key.recipe.clone(), key.version.to_string())).unzip();
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let farm_id = self.farm_id.clone();
-        let notification = Notification { event, recipe, version, cause, time, farm_id };
+        let notification = Box::new(Notification { event, recipe, version, cause, time, farm_id });
         self.is_dropping &= !self.queue.is_empty();
         self.counts.queued.fetch_add(1, Ordering::Relaxed);
         let Err(TrySendError::Full(notification)) = self.queue.try_send(notification) else { return };
         // Only this thread fills the queue, so there is room for all but one.
-        let mut waiting: Vec<Notification> = self.waiting.try_iter().collect();
+        let mut waiting: Vec<Box<Notification>> = self.waiting.try_iter().collect();
         waiting.push(notification);
         if waiting.len() > WAITING {
             // A failure is told once, so it matters more than a publish.
@@ -236,7 +236,7 @@ impl Notifier {
 
 /// The notifications that the program has not had when the farm has ended.
 pub(super) struct Unsent {
-    waiting: Receiver<Notification>,
+    waiting: Receiver<Box<Notification>>,
     counts: Arc<Counts>,
     end: Receiver<()>,
     interrupt: Interrupt,

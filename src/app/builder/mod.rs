@@ -47,7 +47,7 @@ const SOURCES_IDLE: Duration = Duration::from_mins(1);
 pub(super) fn start(
     builder: Builder,
     number: usize,
-    jobs: Receiver<BuildJob>,
+    jobs: Receiver<Box<BuildJob>>,
     answers: Sender<Message>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("builder-{number}")).spawn(move || {
@@ -69,7 +69,7 @@ pub(super) fn start(
 
 impl Builder {
     /// Waits for the next job. Removes prefetched sources that were not used for [`SOURCES_IDLE`].
-    fn next(&self, jobs: &Receiver<BuildJob>) -> Option<BuildJob> {
+    fn next(&self, jobs: &Receiver<Box<BuildJob>>) -> Option<Box<BuildJob>> {
         while !self.sources.is_empty() {
             match jobs.recv_timeout(SOURCES_IDLE) {
                 Err(RecvTimeoutError::Timeout) => self.sources.forget_unused(SOURCES_IDLE),
