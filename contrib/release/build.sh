@@ -97,16 +97,24 @@ if [ "${SMALL:-yes}" != no ]; then
     # A relative path: an absolute one would get into the names of symbols, and so into their order.
     consider 'leaving out unwind tables' \
         -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,contrib/release/no-unwind-tables.ld
-    # shellcheck disable=SC2086
-    rustc ${RUSTFLAGS:-} ${target:+--target "$target"} -C panic=abort -C opt-level=z --edition=2024 --crate-type=rlib \
-        -o "$work/libno_unwinder.rlib" contrib/release/no_unwinder.rs
-    consider 'leaving out the unwinder' --cfg no_unwinder --extern "no_unwinder=$work/libno_unwinder.rlib" \
-        -C link-arg=-Wl,--version-script=contrib/release/no-exports.map
+    # A static glibc brings the unwinder itself.
+    case $static$target in
+        ''|*musl)
+            # shellcheck disable=SC2086
+            rustc ${RUSTFLAGS:-} ${target:+--target "$target"} --edition=2024 --crate-type=rlib \
+                -C panic=abort -C opt-level=z -o "$work/libno_unwinder.rlib" contrib/release/no_unwinder.rs
+            consider 'leaving out the unwinder' \
+                --cfg no_unwinder --extern "no_unwinder=$work/libno_unwinder.rlib" \
+                -C link-arg=-Wl,--version-script=contrib/release/no-exports.map
+            ;;
+    esac
     consider 'short relocations' -C link-arg=-Wl,-z,pack-relative-relocs
     consider 'sharing the ends of texts' -C link-arg=-Wl,-O2
     consider 'merging equal functions' -C link-arg=-Wl,--icf=all
     for_all=$small
-    consider 'sharing equal pieces of functions' -C llvm-args=-enable-machine-outliner=always
+    # Only pieces that save four bytes: the calls of all shorter ones cost a sweep a tenth more.
+    consider 'sharing equal pieces of functions' \
+        -C llvm-args=-enable-machine-outliner=always -C llvm-args=-outliner-benefit-threshold=4
 fi
 
 # Each program alone: together, each would get the features that the others ask of a library.
