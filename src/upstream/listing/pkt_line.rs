@@ -141,12 +141,10 @@ pub(crate) fn one_line(text: &[u8]) -> String {
 }
 
 fn parse_length(header: &[u8]) -> Result<usize, PacketError> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let digits: Option<Vec<u32>> = header.iter().map(digit).collect();
-    let digits = digits.ok_or_else(|| {
+    let add = |length, byte: &u8| Some(length << 4 | char::from(*byte).to_digit(16)? as usize);
+    header.iter().try_fold(0, add).ok_or_else(|| {
         malformed(format!("expected a packet's length in four digits, found {:?}", one_line(header)))
-    })?;
-    Ok(digits.into_iter().fold(0, |length, digit| length << 4 | digit as usize))
+    })
 }
 
 fn malformed(reason: impl Into<String>) -> PacketError {
