@@ -73,7 +73,7 @@ impl Audience {
     /// Shows the progress at `now`.
     pub(super) fn show(&mut self, mut progress: Progress, now: Moment) {
         self.service.show(&progress.in_short());
-        self.service.beat_if_due(Instant::now());
+        self.service.send_due(Instant::now());
         let Some(line) = &mut self.line else { return };
         let listing = || {
             let (upstream, started) = self.listings.first()?;
@@ -102,9 +102,9 @@ impl Audience {
         self.service.stopping();
     }
 
-    /// Returns when the service manager wants the next sign of life, if it wants one.
-    pub(super) fn next_beat(&self) -> Option<Instant> {
-        self.service.next_beat()
+    /// Returns when the service manager is to get the next message, whatever happens until then.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.service.next_due()
     }
 
     /// Leaves the signs of life to a thread of their own: the loop has ended, and the end of the process

@@ -273,7 +273,7 @@ impl Loop {
     /// Sleeps until there is a message, or returns none at the next deadline.
     fn next_message(&self) -> Option<Message> {
         let deadline = self.farm.next_deadline().map(|deadline| self.started + deadline.since_start());
-        let Some(deadline) = deadline.into_iter().chain(self.audience.next_beat()).min() else {
+        let Some(deadline) = deadline.into_iter().chain(self.audience.next_due()).min() else {
             // This cannot fail: the loop holds a sender itself.
             return self.messages.recv().ok();
         };

@@ -2,8 +2,9 @@
 //! and what it does. The protocol is `sd_notify(3)`: a datagram to the socket that `NOTIFY_SOCKET`
 //! names. Without that variable, every call does nothing.
 //!
-//! A message that the service manager does not take is lost: it must not delay the farm. Only those that it
-//! waits for, at a start, a reload and a stop, are worth a second.
+//! A message that the service manager does not take must not delay the farm. Only those that it waits
+//! for, at a start, a reload and a stop, are worth a second. A status is sent again a second later, as it
+//! may stay true for hours; a sign of life is not.
 
 use std::ffi::OsStr;
 use std::io;
@@ -36,6 +37,8 @@ pub(super) struct ServiceManager {
     last_beat: Instant,
     /// The status sent last.
     status: String,
+    /// When to send the status again, if there was no room for it.
+    resend: Option<Instant>,
     is_stopping: bool,
 }
 
@@ -58,7 +61,7 @@ impl ServiceManager {
             || number("WATCHDOG_PID") == Some(u64::from(process::id()));
         let limit = number("WATCHDOG_USEC").filter(|limit| *limit > 0 && is_own && socket.is_some());
         let interval = limit.map(|limit| (Duration::from_micros(limit) / 2).max(MIN_INTERVAL));
-        Self { socket, interval, last_beat: Instant::now(), status: String::new(), is_stopping: false }
+        Self { socket, interval, ..Self::nobody() }
     }
 
     /// Returns one that sends nothing: no service manager listens.
@@ -68,6 +71,7 @@ impl ServiceManager {
             interval: None,
             last_beat: Instant::now(),
             status: String::new(),
+            resend: None,
             is_stopping: false,
         }
     }
@@ -99,23 +103,39 @@ impl ServiceManager {
     /// Says what the process does, unless it has said so.
     pub(super) fn show(&mut self, status: &str) {
         if self.socket.is_some() && self.status != status {
-            // A line feed would begin another assignment.
-            if self.send(&format!("STATUS={}", OneLine(&excerpt(status)))) {
-                status.clone_into(&mut self.status);
-            }
+            status.clone_into(&mut self.status);
+            self.send_status();
         }
     }
 
-    /// Returns when the next sign of life is due, if one is wanted.
-    pub(super) fn next_beat(&self) -> Option<Instant> {
+    fn send_status(&mut self) {
+        // A line feed would begin another assignment.
+        let sent = self.send(&format!("STATUS={}", OneLine(&excerpt(&self.status))));
+        let has_no_room = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.resend = has_no_room.then(|| Instant::now() + SEND_LIMIT);
+        if sent.is_err() && !has_no_room {
+            // Nobody listens: send it when the loop has something to do.
+            self.status.clear();
+        }
+    }
+
+    /// Returns when [`Self::send_due`] has something to send.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.next_beat().into_iter().chain(self.resend).min()
+    }
+
+    fn next_beat(&self) -> Option<Instant> {
         self.interval.map(|interval| self.last_beat + interval)
     }
 
-    /// Sends the sign of life that is due. The loop calls this between two events: if it hangs, the
-    /// signs end.
-    pub(super) fn beat_if_due(&mut self, now: Instant) {
+    /// Sends the sign of life, and the status that found no room, if they are due. The loop calls this
+    /// between two events: if it hangs, the signs end.
+    pub(super) fn send_due(&mut self, now: Instant) {
+        if self.resend.is_some_and(|due| due <= now) {
+            self.send_status();
+        }
         if self.next_beat().is_some_and(|due| due <= now) {
-            self.send("WATCHDOG=1");
+            let _ = self.send("WATCHDOG=1");
             self.last_beat = now;
         }
     }
@@ -126,7 +146,7 @@ impl ServiceManager {
         let Some(interval) = self.interval else { return };
         let beat = move || {
             loop {
-                self.beat_if_due(Instant::now());
+                self.send_due(Instant::now());
                 thread::sleep((self.last_beat + interval).saturating_duration_since(Instant::now()));
             }
         };
@@ -140,18 +160,15 @@ impl ServiceManager {
         let Some(Socket { own, .. }) = &self.socket else { return };
         // If it stays non-blocking, only the wait is lost.
         let _ = own.set_nonblocking(false);
-        self.send(message);
+        let _ = self.send(message);
         let _ = own.set_nonblocking(true);
     }
 
-    /// Sends a message if there is room. Returns whether it was sent.
-    fn send(&self, message: &str) -> bool {
-        let Some(Socket { own, address }) = &self.socket else { return false };
+    /// Sends a message if there is room.
+    fn send(&self, message: &str) -> io::Result<()> {
+        let Some(Socket { own, address }) = &self.socket else { return Ok(()) };
         let sent = own.send_to_addr(message.as_bytes(), address);
-        if let Err(error) = &sent {
-            debug!(error:%; "cannot reach the service manager");
-        }
-        sent.is_ok()
+        sent.inspect_err(|error| debug!(error:%; "cannot reach the service manager")).map(drop)
     }
 }
 

@@ -68,6 +68,13 @@ impl Socket {
     }
 }
 
+/// Leaves no room in the socket [at the path](Socket::at_path) of `farm`.
+fn fill_socket(farm: &Farm) {
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"STATUS=full", farm.path("notify")).is_ok() {}
+}
+
 /// The time by which systemd knows reloads.
 fn monotonic_micros() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -196,11 +203,24 @@ fn service_manager_that_reads_nothing_delays_no_build() {
     }
     let farm = farm.build();
     let socket = Socket::at_path(&farm);
-    let filler = UnixDatagram::unbound().unwrap();
-    filler.set_nonblocking(true).unwrap();
-    while filler.send_to(b"STATUS=full", farm.path("notify")).is_ok() {}
+    fill_socket(&farm);
     // A sign of life is due whenever the loop wakes. A second for each would take a minute and more.
     let sweep = Running::spawn(socket.manager(&farm, &["--once"]).env("WATCHDOG_USEC", "20000"));
     sweep.wait_exit(Duration::from_secs(40)).assert_success();
     assert_eq!(farm.published().len(), 6);
+}
+
+#[test]
+fn status_that_found_no_room_is_sent_again_while_nothing_happens() {
+    let (repo, latch) = (GitRepo::program(&["1.0"]), Latch::new());
+    let recipe = Recipe::program("tool", &repo.file_url()).before_build(&latch.script());
+    let farm = Farm::builder().with(&recipe).build();
+    let socket = Socket::at_path(&farm);
+    fill_socket(&farm);
+    let mut manager = Running::spawn(&mut socket.manager(&farm, &[]));
+    latch.wait_reached();
+    socket.until("STATUS=building tool 1.0-1");
+    latch.open();
+    manager.signal(Signal::TERM);
+    manager.wait_exit(PATIENCE).assert_success();
 }

@@ -15,7 +15,7 @@ use crate::support::optional::require;
 use crate::support::pages::{Block, commands, fenced, page, section};
 use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
-use crate::support::wait::{PATIENCE, wait_until};
+use crate::support::wait::{PATIENCE, poll, wait_until};
 
 /// Reduces a machine's systemd to the units for one service: it mounts nothing and starts no other
 /// service.
@@ -135,10 +135,11 @@ impl Farm {
 
     #[track_caller]
     fn wait_property(&self, property: &str, value: &str) {
+        let found = poll(PATIENCE, || (self.property(property) == value).then_some(()));
         let log = self.machine.path(LOG);
-        wait_until(&format!("{property}={value}: {}", log.display()), PATIENCE, || {
-            self.property(property) == value
-        });
+        let last =
+            || format!("{property} is {:?}, not {value:?}: {}", self.property(property), log.display());
+        assert!(found.is_some(), "{}", last());
     }
 }
 

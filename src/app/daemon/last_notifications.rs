@@ -19,7 +19,7 @@ impl Loop {
         }
         while outcome != Outcome::Aborted && !unsent.is_told() && Instant::now() < deadline {
             self.show_progress();
-            let wake = self.audience.next_beat().map_or(deadline, |beat| beat.min(deadline));
+            let wake = self.audience.next_due().map_or(deadline, |due| due.min(deadline));
             match self.messages.recv_deadline(wake) {
                 Ok(Message::Snapshot(request)) => {
                     let snapshot = self.snapshot(request.refused);
