@@ -356,6 +356,7 @@ impl Loop {
                 self.audience.on_listing_started(&upstream, self.now());
                 drop(self.poll_requests.send(upstream));
             }
+            // In a box, as the linker merges the code of channels whose messages have one size.
             Effect::StartBuild(job) => drop(self.builds.send(Box::new(job))),
             Effect::StartPublish(group) => drop(self.publishes.send(group)),
             Effect::StartUpload => drop(self.uploads.send(())),

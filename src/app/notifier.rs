@@ -200,6 +200,7 @@ impl Notifier {
         let (recipe, version) = key.map(|key| (key.recipe.clone(), key.version.to_string())).unzip();
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let farm_id = self.farm_id.clone();
+        // In a box: see the jobs of the builders.
         let notification = Box::new(Notification { event, recipe, version, cause, time, farm_id });
         self.is_dropping &= !self.queue.is_empty();
         self.counts.queued.fetch_add(1, Ordering::Relaxed);

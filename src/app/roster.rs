@@ -25,6 +25,10 @@ use crate::upstream::source::signatures::Verifiers;
 /// How many recipes make it worth starting another thread to read them.
 const SHARE: usize = 256;
 
+/// The most threads that read recipes: each keeps some memory, and a control group may allow fewer
+/// processors than [`processors::count`] says.
+const MAX_READERS: usize = 4;
+
 /// The recipes that were read, and their problems.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -83,7 +87,7 @@ pub(super) fn read_one(recipes_dir: &Path, id: &str, expected: Expected<'_>) -> 
 /// Reads the recipes below `recipes_dir`, sorted by id.
 fn read_recipes(recipes_dir: &Path, expected: Expected<'_>, present: &Roster) -> Result<Reading, Problem> {
     let names = recipe_directories(recipes_dir)?;
-    let shares = processors::count();
+    let shares = processors::count().min(MAX_READERS);
     let mut shares = names.chunks(names.len().div_ceil(shares).max(SHARE));
     Ok(thread::scope(|scope| {
         let first = shares.next().unwrap_or_default();

@@ -24,6 +24,9 @@ use crate::process::environment;
 /// How long to wait for a service manager that does not read, if it waits for the message.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long to wait before a status that found no room is sent again.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+
 /// The shortest time between two signs of life, whatever the service manager asks for: more would keep
 /// the loop from its work.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -112,7 +115,7 @@ impl ServiceManager {
         // A line feed would begin another assignment.
         let sent = self.send(&format!("STATUS={}", OneLine(&excerpt(&self.status))));
         let has_no_room = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        self.resend = has_no_room.then(|| Instant::now() + SEND_LIMIT);
+        self.resend = has_no_room.then(|| Instant::now() + RESEND_AFTER);
         if sent.is_err() && !has_no_room {
             // Nobody listens: send it when the loop has something to do.
             self.status.clear();

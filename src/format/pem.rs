@@ -11,7 +11,7 @@ pub(crate) fn decode(text: &str, label: &str) -> Option<Vec<u8>> {
     let (_, block) = text.split_once(&format!("{START}{label}-----"))?;
     let (content, rest) = block.split_once(&format!("-----END {label}-----"))?;
     let content: String = content.split_ascii_whitespace().collect();
-    rest.trim_ascii().is_empty().then(|| Base64::decode_vec(&content).ok())?
+    if rest.trim_ascii().is_empty() { Base64::decode_vec(&content).ok() } else { None }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub enum PrivateKey {
     /// The seed alone.
     Seed([u8; 32]),
     /// A PKCS#8 document (RFC 5958), which may be of any algorithm, damaged, or beside another key's public
-    /// key. Who reads it returns [`KeyError::OtherKey`] then.
+    /// key. Its reader returns [`KeyError::OtherKey`] then.
     Pkcs8(Vec<u8>),
 }
 

@@ -207,6 +207,37 @@ mod tests {
     }
 
     #[test]
+    fn manager_and_tools_read_the_same_private_keys() {
+        // RFC 8410 §7, and §10.3 with and without attributes.
+        let v1 = "-----BEGIN PRIVATE KEY-----\n\
+            MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        let with_public = "-----BEGIN PRIVATE KEY-----\n\
+            MFECAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            gSEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
+        let with_attributes = "-----BEGIN PRIVATE KEY-----\n\
+            MHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            oB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\n\
+            Z9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
+        for (pem, from, to, is_good) in [
+            (v1, "", "", true),
+            (with_public, "", "", true),
+            (with_attributes, "", "", true),
+            (v1, "MC4CAQAw", "MC4CAQIw", false),
+            (v1, "K2Vw", "K2Vx", false),
+            (v1, "MC4C", "MC8C", false),
+            (with_public, "AxZuE=", "AxZuA=", false),
+        ] {
+            let text = pem.replacen(from, to, 1);
+            let Ok(PrivateKey::Pkcs8(document)) = signing_key::parse(text.as_bytes()) else {
+                panic!("no PKCS #8: {text}")
+            };
+            let of_manager = ring::signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&document);
+            let of_tools = read_key(&PrivateKey::Pkcs8(document));
+            assert_eq!((of_manager.is_ok(), of_tools.is_ok()), (is_good, is_good), "{text}");
+        }
+    }
+
+    #[test]
     fn document_is_read_strictly() {
         let good = String::from_utf8(Envelope::sign_bytes(&key(1), b"").to_json()).unwrap();
         let cases = [

@@ -4,7 +4,8 @@
 //! it is closed. They stay in the heap of the thread that has opened it, so a poller that opened three
 //! connections keeps the memory of three. It also asks in three system calls whether a connection is
 //! open, twice for each request; here it is one. It sends head and body of a request in two segments, of
-//! which the first one wakes the server for nothing; here they go together, when the answer is awaited.
+//! which the first one wakes the server for nothing; here they go together, when the answer is awaited, and
+//! within its limit.
 //!
 //! Try ureq's transport again when it gives its buffers back.
 
@@ -116,9 +117,7 @@ impl TcpTransport {
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffers: RestingBuffers::new(config) })
     }
-}
 
-impl TcpTransport {
     fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
         let timeout = timeout.for_write();
         self.stream.set_write_timeout(left(timeout)?)?;
