@@ -7,6 +7,9 @@
 //! another meaning: Unicode classes (`\pL`), quoting (`\Q…\E`), octal escapes, and a bare `{` or,
 //! inside a class, a bare `[` as a literal. `(?i)` folds ASCII letters only.
 
+mod plain;
+
+use plain::PlainPattern;
 use regex_lite::Regex;
 
 /// The named groups, and whether a pattern with named groups must have them.
@@ -23,9 +26,12 @@ pub struct TagPattern {
 
 /// A compiled [`TagPattern`].
 #[derive(Debug)]
-pub struct TagMatcher {
-    regex: Regex,
-    groups: Groups,
+pub struct TagMatcher(Compiled);
+
+#[derive(Debug)]
+enum Compiled {
+    Plain(PlainPattern),
+    Regex(Regex, Groups),
 }
 
 /// How to compose the version from the captured groups.
@@ -86,6 +92,9 @@ impl TagPattern {
     /// # Errors
     /// If `pattern` is not a regular expression, or its groups make no version.
     pub fn parse(pattern: &str) -> Result<(Self, Option<String>), TagPatternError> {
+        if PlainPattern::parse(pattern).is_some() {
+            return Ok((Self { text: pattern.into(), groups: Groups::First }, None));
+        }
         let regex = Regex::new(pattern).map_err(|error| match unsupported_escape(pattern) {
             Some(escape) => TagPatternError::Escape { pattern: pattern.to_owned(), escape },
             None => TagPatternError::Syntax { pattern: pattern.to_owned(), reason: error.to_string() },
@@ -109,8 +118,11 @@ impl TagPattern {
     /// Compiles the pattern.
     #[allow(clippy::missing_panics_doc, reason = "it cannot panic")]
     pub fn matcher(&self) -> TagMatcher {
-        // `parse` has compiled the same text.
-        TagMatcher { regex: Regex::new(&self.text).unwrap(), groups: self.groups }
+        TagMatcher(match PlainPattern::parse(&self.text) {
+            Some(plain) => Compiled::Plain(plain),
+            // `parse` has compiled the same text.
+            None => Compiled::Regex(Regex::new(&self.text).unwrap(), self.groups),
+        })
     }
 
     /// Returns the pattern as written.
@@ -123,11 +135,17 @@ impl TagMatcher {
     /// Returns the version in a tag, or none if the pattern does not match or a group that the
     /// version needs captured nothing.
     pub fn capture(&self, tag: &str) -> Option<String> {
-        let captures = self.regex.captures(tag)?;
+        let (regex, groups) = match &self.0 {
+            Compiled::Plain(plain) => {
+                return plain.capture(tag).filter(|text| !text.is_empty()).map(str::to_owned);
+            }
+            Compiled::Regex(regex, groups) => (regex, *groups),
+        };
+        let captures = regex.captures(tag)?;
         let text = |found: Option<regex_lite::Match<'_>>| {
             found.map(|found| found.as_str().to_owned()).filter(|text| !text.is_empty())
         };
-        if self.groups == Groups::First {
+        if groups == Groups::First {
             return text(captures.get(1));
         }
         let group = |name| text(captures.name(name));
