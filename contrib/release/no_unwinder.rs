@@ -1,9 +1,10 @@
-//! Stands in for the unwinder, which the C compiler's library `libgcc_s` brings. A panic ends our programs at once, and
-//! `no-unwind-tables.ld` leaves out the tables that an unwinder reads, so none of these functions has work to do. `build.sh`
-//! links this into the programs, and each calls it by the names that the standard library asks for.
+//! Stands in for the unwinder, which the C compiler's library `libgcc_s` brings. A panic ends our
+//! programs at once, and `no-unwind-tables.ld` leaves out the tables that an unwinder reads, so none
+//! of these functions has work to do. `build.sh` links this into the programs; the standard library
+//! calls the functions by their names.
 //!
-//! As rustc sees here that a backtrace has no frames, it leaves out the code that finds and prints their names: 166 kB of a
-//! program. As nothing else is asked of `libgcc_s`, no program loads it.
+//! As rustc sees here that a backtrace has no frames, it leaves out the code that finds and prints
+//! their names: 166 kB of a program. No program needs `libgcc_s` for anything else, so none loads it.
 
 #![allow(non_snake_case)] // the names are those of the C++ ABI for Itanium, "Exception Handling"
 

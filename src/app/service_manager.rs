@@ -117,7 +117,7 @@ impl ServiceManager {
         let has_no_room = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         self.resend = has_no_room.then(|| Instant::now() + RESEND_AFTER);
         if sent.is_err() && !has_no_room {
-            // Nobody listens: send it when the loop has something to do.
+            // No service manager listens, so let the next `show` send it.
             self.status.clear();
         }
     }

@@ -70,8 +70,8 @@ impl Signals {
         Ok(Self { requests: Arc::default(), pipes: Some(Pipes { reloads, stops }) })
     }
 
-    /// Starts the thread that sends [`Message::Wake`] after each signal, if a loop waits for
-    /// it. Triggers `interrupt` before that once a stop was requested.
+    /// Starts the thread that sends [`Message::Wake`] after each signal, if a loop waits for it. Once a
+    /// stop was requested, it triggers `interrupt` first.
     ///
     /// # Errors
     /// If the system refuses a thread.

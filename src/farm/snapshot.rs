@@ -317,7 +317,7 @@ impl Farm {
                 polls.push((recipe.clone(), poll));
             }
         }
-        ByRecipe::new(polls)
+        polls.into_iter().collect()
     }
 }
 

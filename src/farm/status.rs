@@ -291,9 +291,9 @@ pub struct Upload {
 impl Status {
     /// Returns the document as JSON, with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        /// How many bytes most recipes take at most, with their polls.
+        /// The bytes that nearly every recipe stays below, with its poll.
         const RECIPE: usize = 256;
-        // To grow would leave holes as large as the document.
+        // A vector that grows would leave holes as large as the document.
         let mut json = Vec::with_capacity(RECIPE * (1 + self.polls.len()));
         // Strings, numbers and maps with string keys always serialize.
         let _ = serde_json::to_writer(&mut json, self);

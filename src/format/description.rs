@@ -23,14 +23,15 @@ pub fn check_description(text: &str) -> Result<(), UnfitCharacter> {
     text.chars().find(|character| !is_allowed(*character)).map_or(Ok(()), |unfit| Err(UnfitCharacter(unfit)))
 }
 
-// U+FFFD is a symbol, but it stands for bytes that were not UTF-8.
 fn is_allowed(character: char) -> bool {
+    // U+FFFD is a symbol, but it stands for bytes that were not UTF-8.
     is_printable(character) && character != char::REPLACEMENT_CHARACTER
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printable::UNPRINTABLE;
 
     #[test]
     fn description_of_any_script_is_allowed() {
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn description_with_another_character_is_refused() {
-        for unfit in "\t\u{1b}\u{a0}\u{2028}\u{200b}\u{202e}\u{e000}\u{378}\u{ffff}\u{fffd}".chars() {
+        for unfit in UNPRINTABLE.concat().chars().chain(['\u{fffd}']) {
             let text = format!("good{unfit} text");
             assert_eq!(check_description(&text), Err(UnfitCharacter(unfit)), "{text:?}");
         }

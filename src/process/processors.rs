@@ -1,4 +1,4 @@
-//! How many processors the manager may use.
+//! Counts the processors that the manager may use.
 
 use rustix::thread::sched_getaffinity;
 

@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(read(&path), (PublishedCommits::default(), false));
         add_listed(&path, &recipe, &[entry("3-1", "4")]);
     }
+
     #[test]
     fn file_is_never_in_memory_as_a_whole() {
         let home = tempfile::tempdir().unwrap();

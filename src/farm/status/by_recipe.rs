@@ -1,5 +1,5 @@
-//! What a snapshot shows of each recipe, in one list: a snapshot of a large farm is made, held and freed
-//! often. A map would take twice the memory, in small parts that lie among what stays. Pure.
+//! Holds what a snapshot shows of each recipe, in one list: the farm often makes and frees snapshots. A map
+//! would take twice the memory, in small parts that lie among what stays. Pure.
 
 use std::sync::Arc;
 
@@ -11,12 +11,6 @@ use serde::{Serialize, Serializer};
 pub struct ByRecipe<T>(Vec<(Arc<str>, T)>);
 
 impl<T> ByRecipe<T> {
-    /// Takes the values, each recipe's once, in any order.
-    pub(in crate::farm) fn new(mut values: Vec<(Arc<str>, T)>) -> Self {
-        sort::sort_by(&mut values, |(one, _), (other, _)| one.cmp(other));
-        Self(values)
-    }
-
     /// Returns the value of a recipe.
     pub fn get(&self, recipe: &str) -> Option<&T> {
         let place = self.0.binary_search_by(|(id, _)| (**id).cmp(recipe)).ok()?;
@@ -46,8 +40,11 @@ impl<T> Default for ByRecipe<T> {
 }
 
 impl<T> FromIterator<(Arc<str>, T)> for ByRecipe<T> {
+    /// Takes the values, each recipe's once, in any order.
     fn from_iter<I: IntoIterator<Item = (Arc<str>, T)>>(values: I) -> Self {
-        Self::new(values.into_iter().collect())
+        let mut values: Vec<_> = values.into_iter().collect();
+        sort::sort_by(&mut values, |(one, _), (other, _)| one.cmp(other));
+        Self(values)
     }
 }
 
