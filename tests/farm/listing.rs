@@ -200,21 +200,21 @@ fn listing_has_one_deadline_for_all_its_steps() {
     fs::create_dir(home.path().join("bin")).unwrap();
     fs::create_dir(home.path().join("etc")).unwrap();
     fs::write(home.path().join("etc/gitconfig"), "[credential]\n").unwrap();
-    let slow = "#!/bin/sh\ncase \"$*\" in *--list*) : >\"$0.asked\"; exec sleep 7; esac\nexit 9\n";
+    let slow = "#!/bin/sh\ncase \"$*\" in *--list*) : >\"$0.asked\"; exec sleep 2; esac\nexit 9\n";
     fs::write(&git, slow).unwrap();
     fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
-    http.fault("a.git", Fault::Silent);
-    let limit = Duration::from_secs(9);
+    let limit = Duration::from_secs(1);
     let lister = Lister::new(Arc::new(Git::new(git.clone(), home.path().to_owned())), 1, limit);
     let begun = Instant::now();
     let error = lister.list_tags(&url.parse().unwrap(), &Interrupt::new().unwrap()).unwrap_err().reason;
     let took = begun.elapsed();
     assert!(git.with_extension("asked").exists(), "{error}");
     assert!(error.starts_with("no complete answer within "), "{error}");
-    // A deadline for each step would end it after 16 s.
-    assert!(took >= limit && took < limit + Duration::from_secs(6), "{took:?}");
+    assert!(took >= limit, "{took:?}");
+    // With a deadline for each step, the server would be asked, and answer.
+    assert_eq!(http.requests(), []);
 }
 
 #[test]
