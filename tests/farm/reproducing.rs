@@ -1,6 +1,7 @@
 //! `[build] reproduce`: a version is built twice, and published only if both builds are equal.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
@@ -226,6 +227,11 @@ fn surroundings_reach_the_tool_and_the_path_of_the_first_build_stays() {
     assert!(lines.iter().all(|line| line[5].ends_with("/recipes/tool/peipkg.toml")), "{seen}");
 }
 
+/// Lets `farm` find the machine's `faketime`.
+fn with_faketime(farm: &Farm) {
+    std::os::unix::fs::symlink(find_program("faketime").unwrap(), farm.bin_dir().join("faketime")).unwrap();
+}
+
 #[test]
 fn clock_is_another_where_faketime_is_there() {
     if !require("faketime") {
@@ -236,7 +242,7 @@ fn clock_is_another_where_faketime_is_there() {
         .with(&making(&repo.file_url(), "date +%Y >\"$made\""))
         .config_extra(REPRODUCE)
         .build();
-    std::os::unix::fs::symlink(find_program("faketime").unwrap(), farm.bin_dir().join("faketime")).unwrap();
+    with_faketime(&farm);
     assert_differs(&farm);
     assert!(log(&farm).contains(", time zone, clock\n"), "{}", log(&farm));
     let fails = "[ \"$(date +%Y)\" = \"$(env -u LD_PRELOAD date +%Y)\" ]";
@@ -244,6 +250,62 @@ fn clock_is_another_where_faketime_is_there() {
     let error = farm.once().event("build failed")["error"].clone();
     let expected = "the second build, with another clock, failed, the first did not: peipkg-build build ";
     assert!(error.starts_with(expected), "{error}");
+}
+
+/// The files in `/dev/shm` whose names a script wrote to `seen`.
+fn files_of_faketime(seen: &Path) -> Vec<PathBuf> {
+    let names = fs::read_to_string(seen).expect("the second build had another clock");
+    let [semaphore, memory] = names.trim().split(' ').collect::<Vec<_>>()[..] else { panic!("{names}") };
+    [format!("sem.{}", semaphore.trim_start_matches('/')), memory.trim_start_matches('/').to_owned()]
+        .map(|name| Path::new("/dev/shm").join(name))
+        .into_iter()
+        .filter(|path| path.exists())
+        .collect()
+}
+
+#[test]
+fn another_clock_leaves_no_files_however_the_build_ends() {
+    if !require("faketime") {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0"]);
+    let ends = [
+        ("exit without exit handlers", ""),
+        ("kill", "case $SOURCE_DIR in */second/*) kill -9 $$;; esac"),
+        ("deadline", "case $SOURCE_DIR in */second/*) exec sleep 1000;; esac"),
+    ];
+    for (what, end) in ends {
+        println!("{what}");
+        let farm = Farm::builder().config_extra("[build]\nreproduce = true\ntimeout = \"5s\"\n").build();
+        let seen = farm.path("seen");
+        let see = format!("[ ! \"${{FAKETIME_SHARED-}}\" ] || echo \"$FAKETIME_SHARED\" >{}", seen.display());
+        farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&format!("{see}\n{end}")));
+        with_faketime(&farm);
+        let output = farm.once();
+        assert_eq!(files_of_faketime(&seen), Vec::<PathBuf>::new(), "{output}");
+    }
+}
+
+#[test]
+fn faketime_that_does_not_work_is_named_in_the_log_and_delays_no_build() {
+    let repo = GitRepo::program(&["1.0"]);
+    let cases = [
+        ("echo 'sem_open: File exists' >&2; exit 1", "faketime exited with status 1: sem_open: File exists"),
+        ("shift 2; exec \"$@\"", "faketime shows no later time: "),
+        ("echo hello", "faketime shows no later time: hello"),
+        ("exec yes", "faketime wrote more than 4096 bytes to its standard output"),
+        ("exec sleep 1000", "faketime was still running after 10s"),
+    ];
+    for (script, expected) in cases {
+        println!("{script}");
+        let farm =
+            Farm::builder().with(&Recipe::program("tool", &repo.file_url())).config_extra(REPRODUCE).build();
+        farm.write_program("faketime", &format!("#!/bin/sh\n{script}\n"));
+        farm.once().assert_success().assert_only_events();
+        farm.assert_published(&["tool 1.0-1 noarch"]);
+        let log = log(&farm);
+        assert!(log.contains(&format!(", time zone; without another clock: {expected}")), "{log}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! version is next.
 
 mod error;
+mod other_clock;
 mod parts;
 mod provenance;
 mod second;

@@ -11,20 +11,17 @@ use std::time::{Duration, Instant, SystemTime};
 use peipkg_format::problem::shortened;
 
 use crate::app::builder::error::{BuildError, in_own_paths};
+use crate::app::builder::other_clock::OtherClock;
 use crate::app::builder::parts::Builder;
 use crate::app::builder::tool::check_outputs;
 use crate::app::comparison::{Comparison, compare};
 use crate::app::recipe_files;
 use crate::build_log::BuildLog;
 use crate::farm::events::BuildJob;
-use crate::process::Program;
 use crate::process::Sink as _;
 use crate::state::durable::at;
 use crate::upstream::source::commit_times::Commit;
 use crate::upstream::source::source_tree;
-
-/// The clock's offset in the second build, where libfaketime is there: another day, month and year.
-const CLOCK_OFFSET: &str = "+400d";
 
 /// What the second build's programs find in the environment. The companion tool and the official one set
 /// `LC_ALL` and `TZ` themselves for the build script; another tool may pass them on.
@@ -38,9 +35,6 @@ const IN_REASON: usize = 3;
 
 /// The most characters of a difference in the reason: the log has all. A path alone may have 4096.
 const MAX_LINE: usize = 600;
-
-/// How long to wait for the library's path.
-const FAKETIME_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The source and recipe of the second build, copied before the first one can change them.
 pub(super) struct SecondBuild {
@@ -87,13 +81,20 @@ impl Builder {
         log: &BuildLog,
     ) -> Result<(), BuildError> {
         let SecondBuild { stage, source, recipe } = second;
-        let preload = self.faketime();
-        let has_clock = preload.is_some();
-        let clock = if has_clock { ", clock" } else { "" };
+        let clock = self
+            .faketime
+            .as_deref()
+            .map(|program| OtherClock::new(program, self.state.root(), &self.interrupt));
         log.note(format_args!(
             "second build, in other surroundings: source, stage, TMPDIR, HOME, umask, processors, locale, \
-             time zone{clock}"
+             time zone{}",
+            match &clock {
+                Some(Ok(_)) => ", clock".to_owned(),
+                Some(Err(error)) => format!("; without another clock: {error}"),
+                None => String::new(),
+            }
         ));
+        let clock = clock.and_then(Result::ok);
         // A build that records the time in seconds must find another one.
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         thread::sleep(
@@ -104,11 +105,8 @@ impl Builder {
         for (name, value) in ENVIRONMENT {
             program = program.env(name, value);
         }
-        if let Some(preload) = preload {
-            for variable in [preload, format!("FAKETIME={CLOCK_OFFSET}"), "DONT_FAKE_MONOTONIC=1".to_owned()]
-            {
-                program = program.arg("--build-env").arg(variable);
-            }
+        for variable in clock.iter().flat_map(|clock| &clock.variables) {
+            program = program.arg("--build-env").arg(variable);
         }
         let copy = recipe.parent().unwrap_or(recipe);
         let built = program
@@ -119,7 +117,7 @@ impl Builder {
             .map_err(|error| in_own_paths(error, copy, &job.recipe.dir));
         let packages = stage.join("out/packages");
         let checked = built.map_err(BuildError::from).and_then(|_| check_outputs(job, &packages));
-        checked.map_err(|error| BuildError::Second { has_clock, error: Box::new(error) })?;
+        checked.map_err(|error| BuildError::Second { has_clock: clock.is_some(), error: Box::new(error) })?;
         log.note("comparison of both builds");
         self.compare_builds(job, first, &packages, log)
     }
@@ -154,19 +152,5 @@ impl Builder {
             None => Ok(()),
             Some((package, difference)) => Err(BuildError::NotReproducible { package, difference }),
         }
-    }
-
-    /// Returns the variable that loads libfaketime, if it is there and works. Only its own program knows its
-    /// path.
-    fn faketime(&self) -> Option<String> {
-        let program = Program::new(self.faketime.as_deref()?)
-            .args(["-f", CLOCK_OFFSET, "sh", "-c", "echo \"$(date +%s) LD_PRELOAD=$LD_PRELOAD\""])
-            .deadline(Some(FAKETIME_DEADLINE))
-            .capture_stdout(4096);
-        let output = String::from_utf8(program.run(&self.interrupt).ok()?.stdout).ok()?;
-        let (time, variable) = output.trim_end().split_once(' ')?;
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let is_offset = time.parse::<u64>().ok()? > since_epoch.as_secs() + 300 * 24 * 3600;
-        is_offset.then(|| variable.to_owned())
     }
 }
