@@ -219,8 +219,7 @@ fn build_leaves_what_cannot_be_removed_it_is_published_with_a_warning() {
     let repo = GitRepo::program(&["1.0", "1.1"]);
     // A mount in the source and one in the build's temporary directory: neither can be removed.
     let mount = "mkdir \"$SOURCE_DIR/mount\"\nmount -t tmpfs tmpfs \"$SOURCE_DIR/mount\"\n";
-    let tool =
-        "#!/bin/sh\nmkdir \"$TMPDIR/mount\" && mount -t tmpfs tmpfs \"$TMPDIR/mount\" && exec {real} \"$@\"";
+    let tool = "#!/bin/sh\nif [ \"$1\" = build ]; then mkdir \"$TMPDIR/mount\" && mount -t tmpfs tmpfs \"$TMPDIR/mount\" || exit 9; fi\nexec {real} \"$@\"";
     let recipe = Recipe::program("app", &repo.file_url()).before_build(mount);
     let farm = Farm::builder().with(&recipe).program("peipkg-build", tool).build();
     let output = sweep_in(&farm, "exec unshare -rm \"$@\"");

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use peipkg_manager::cli::{self, Flag};
 
 use crate::support::git_repo::run;
@@ -23,6 +25,11 @@ pub(crate) fn ask(shell: &[&str], script: &str, name: &str, words: &[&str]) -> V
     // fish has no name for the script.
     if shell[0] != "fish" {
         command.arg(shell[0]);
+    }
+    // fish makes directories for its settings and its history.
+    let home = TempDir::with_prefix("shell-").unwrap();
+    for place in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
+        command.env(place, home.path());
     }
     command.arg(file(name)).args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
     let mut lines: Vec<String> = run(&mut command).lines().map(str::to_owned).collect();

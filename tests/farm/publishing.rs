@@ -171,20 +171,19 @@ exec {{real}} \"$@\"
     )
 }
 
-fn farm_of_three(program: &str) -> Farm {
+fn farm_of_three(program: &str) -> (GitRepo, Farm) {
     let repo = GitRepo::program(&["1.0"]);
     let mut builder = Farm::builder().program("peipkg-repo", program);
     for id in ["first", "good", "zbad"] {
         builder = builder.with(&Recipe::program(id, &repo.file_url()));
     }
     let farm = builder.build();
-    std::mem::forget(repo);
-    farm
+    (repo, farm)
 }
 
 #[test]
 fn refused_group_completes_each_good_member() {
-    let farm = farm_of_three(&group_of_two(":"));
+    let (_repo, farm) = farm_of_three(&group_of_two(":"));
     let output = farm.once();
     farm.assert_published(&["first 1.0-1 noarch", "good 1.0-1 noarch"]);
     let mut complete: Vec<String> =
@@ -196,7 +195,7 @@ fn refused_group_completes_each_good_member() {
 
 #[test]
 fn member_whose_outputs_are_gone_leaves_the_others_of_its_group() {
-    let farm = farm_of_three(&group_of_two("rm -rf \"$HOME\"/state/publish/zbad@*"));
+    let (_repo, farm) = farm_of_three(&group_of_two("rm -rf \"$HOME\"/state/publish/zbad@*"));
     let output = farm.once();
     let builds = output.events("starting build");
     let of_good = builds.iter().filter(|event| event["recipe"] == "good").count();

@@ -107,11 +107,17 @@ fn upload_failed_is_repeated_by_the_next_sweep() {
     assert!(tree(&copy) == tree(&farm.repo_dir()));
 }
 
+/// Lets an rclone read no settings, and make no directory for them at home.
+fn without_settings(rclone: &mut Command) -> &mut Command {
+    rclone.env("RCLONE_CONFIG", "/dev/null").env("XDG_CONFIG_HOME", "/dev/null")
+}
+
 /// Starts an rclone that serves the directory `root` over `WebDAV` on a free port of 127.0.0.1.
 /// Returns its address too.
 fn serve_webdav(root: &Path) -> (Running, String) {
     let mut command = Command::new("rclone");
-    command.args(["serve", "webdav", "--addr", "127.0.0.1:0"]).arg(root).env("RCLONE_CONFIG", "/dev/null");
+    command.args(["serve", "webdav", "--addr", "127.0.0.1:0"]).arg(root);
+    without_settings(&mut command);
     let mut server = Running::spawn(&mut command);
     let url = poll(PATIENCE, || {
         assert!(!server.has_ended(), "{}", server.stderr());
@@ -269,7 +275,7 @@ fn upload_repository_begun_anew_does_not_replace_the_remote() {
 
     // The command from the manual.
     fs::remove_dir_all(farm.repo_dir()).unwrap();
-    run(Command::new("rclone").arg("copy").args([&copy, &farm.repo_dir()]).env("RCLONE_CONFIG", "/dev/null"));
+    run(without_settings(Command::new("rclone").arg("copy").args([&copy, &farm.repo_dir()])));
     let output = farm.once();
     output.assert_success().assert_only_events();
     assert!(!output.events("upload complete").is_empty(), "{output}");

@@ -174,7 +174,8 @@ fn wrapper_signalled_alone_cancels_the_job() {
     let recipe = Recipe::program("slow", &upstream.file_url()).before_build(&latch.script());
     let farm = Farm::builder().with(&recipe).build();
     let mut command = Command::new(wrapper());
-    slurm.environment(command.env("PEIPKG_SLURM_BUILD", &Tools::get().build));
+    // The tool is killed, and leaves its files.
+    slurm.environment(command.env("PEIPKG_SLURM_BUILD", &Tools::get().build).env("TMPDIR", farm.home()));
     command.arg("build").arg("--recipe").arg(farm.recipes_dir().join("slow/peipkg.toml"));
     command.arg("--source").arg(upstream.path()).args(["--version", "1.0-1", "--source-ref", "x"]);
     command.args(["--farm-id", "x", "--timestamp", "2026-01-01T00:00:00Z", "--out"]).arg(farm.path("out"));
