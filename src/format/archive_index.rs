@@ -54,14 +54,15 @@ impl Archive {
     /// # Errors
     /// When the document is truncated, not JSON, or not an archive index.
     pub fn read(mut index: impl Read) -> Result<Self, serde_json::Error> {
-        let mut archive = Self::default();
+        // The set is made once all are known: while it grows, it hashes each again and again.
+        let mut packages = Vec::new();
         // One reader for all sources, so that a program has one copy of it.
         let mut reader = IndexReader::new(&mut index as &mut dyn Read);
         while let Some(entry) = reader.next_entry()? {
             let Identity { name, version, architecture } = entry.read()?;
-            archive.packages.insert(key(&name, &version, &architecture).into_boxed_str());
+            packages.push(key(&name, &version, &architecture).into_boxed_str());
         }
-        end(&reader).map(|_| archive)
+        end(&reader).map(|_| Self { packages: packages.into_iter().collect() })
     }
 
     /// Returns how many of `packages` are published at `version`.
