@@ -22,6 +22,7 @@ mod clocks;
 mod completions;
 mod daemon;
 mod document_flags;
+mod dying_connections;
 mod environment;
 mod exhaustion;
 mod forges;
