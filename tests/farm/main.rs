@@ -52,6 +52,7 @@ mod notifying;
 mod odd_files;
 mod official_recipes;
 mod one_request;
+mod other_clock;
 mod other_users;
 mod pausing;
 mod payloads;
