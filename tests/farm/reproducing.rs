@@ -1,39 +1,37 @@
 //! `[build] reproduce`: a version is built twice, and published only if both builds are equal.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::latch::Latch;
-use crate::support::optional::{find_program, require};
 use crate::support::recipes::Recipe;
 use crate::support::running::Output;
 use crate::support::wait::PATIENCE;
 
 use rustix::process::Signal;
 
-const REPRODUCE: &str = "[build]\nreproduce = true\n";
+pub(super) const REPRODUCE: &str = "[build]\nreproduce = true\n";
 
 /// The file whose content a script takes from its surroundings.
 const FILE: &str = "usr/share/doc/tool/made";
 
 /// A recipe whose build runs `script` with `$made` as the file to write.
-fn making(url: &str, script: &str) -> Recipe {
+pub(super) fn making(url: &str, script: &str) -> Recipe {
     let usual = Recipe::program("tool", url).script().replace("set -eu\n", "");
     Recipe::program("tool", url).build_sh(&format!("{usual}\nmade=\"$DESTDIR/{FILE}\"\n{script}\n"))
 }
 
 /// The log of the only attempt.
 #[track_caller]
-fn log(farm: &Farm) -> String {
+pub(super) fn log(farm: &Farm) -> String {
     let mut logs = fs::read_dir(farm.path("state/logs/tool")).unwrap();
     fs::read_to_string(logs.next().unwrap().unwrap().path()).unwrap()
 }
 
 /// Runs a sweep of a farm that must not publish, because `$made` differs.
 #[track_caller]
-fn assert_differs(farm: &Farm) -> Output {
+pub(super) fn assert_differs(farm: &Farm) -> Output {
     let output = farm.once();
     output.assert_success().assert_only_events();
     let error = &output.event("build failed")["error"];
@@ -225,87 +223,6 @@ fn surroundings_reach_the_tool_and_the_path_of_the_first_build_stays() {
     assert_eq!(lines[0][6], format!("{state}/sources/tool@1.0-1"));
     // Wrappers tell recipes apart by the end of this path.
     assert!(lines.iter().all(|line| line[5].ends_with("/recipes/tool/peipkg.toml")), "{seen}");
-}
-
-/// Lets `farm` find the machine's `faketime`.
-fn with_faketime(farm: &Farm) {
-    std::os::unix::fs::symlink(find_program("faketime").unwrap(), farm.bin_dir().join("faketime")).unwrap();
-}
-
-#[test]
-fn clock_is_another_where_faketime_is_there() {
-    if !require("faketime") {
-        return;
-    }
-    let repo = GitRepo::program(&["1.0"]);
-    let farm = Farm::builder()
-        .with(&making(&repo.file_url(), "date +%Y >\"$made\""))
-        .config_extra(REPRODUCE)
-        .build();
-    with_faketime(&farm);
-    assert_differs(&farm);
-    assert!(log(&farm).contains(", time zone, clock\n"), "{}", log(&farm));
-    let fails = "[ \"$(date +%Y)\" = \"$(env -u LD_PRELOAD date +%Y)\" ]";
-    farm.add(&making(&repo.file_url(), &format!("set -e\n{fails}")));
-    let error = farm.once().event("build failed")["error"].clone();
-    let expected = "the second build, with another clock, failed, the first did not: peipkg-build build ";
-    assert!(error.starts_with(expected), "{error}");
-}
-
-/// The files in `/dev/shm` whose names a script wrote to `seen`.
-fn files_of_faketime(seen: &Path) -> Vec<PathBuf> {
-    let names = fs::read_to_string(seen).expect("the second build had another clock");
-    let [semaphore, memory] = names.trim().split(' ').collect::<Vec<_>>()[..] else { panic!("{names}") };
-    [format!("sem.{}", semaphore.trim_start_matches('/')), memory.trim_start_matches('/').to_owned()]
-        .map(|name| Path::new("/dev/shm").join(name))
-        .into_iter()
-        .filter(|path| path.exists())
-        .collect()
-}
-
-#[test]
-fn another_clock_leaves_no_files_however_the_build_ends() {
-    if !require("faketime") {
-        return;
-    }
-    let repo = GitRepo::program(&["1.0"]);
-    let ends = [
-        ("exit without exit handlers", ""),
-        ("kill", "case $SOURCE_DIR in */second/*) kill -9 $$;; esac"),
-        ("deadline", "case $SOURCE_DIR in */second/*) exec sleep 1000;; esac"),
-    ];
-    for (what, end) in ends {
-        println!("{what}");
-        let farm = Farm::builder().config_extra("[build]\nreproduce = true\ntimeout = \"5s\"\n").build();
-        let seen = farm.path("seen");
-        let see = format!("[ ! \"${{FAKETIME_SHARED-}}\" ] || echo \"$FAKETIME_SHARED\" >{}", seen.display());
-        farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&format!("{see}\n{end}")));
-        with_faketime(&farm);
-        let output = farm.once();
-        assert_eq!(files_of_faketime(&seen), Vec::<PathBuf>::new(), "{output}");
-    }
-}
-
-#[test]
-fn faketime_that_does_not_work_is_named_in_the_log_and_delays_no_build() {
-    let repo = GitRepo::program(&["1.0"]);
-    let cases = [
-        ("echo 'sem_open: File exists' >&2; exit 1", "faketime exited with status 1: sem_open: File exists"),
-        ("shift 2; exec \"$@\"", "faketime shows no later time: "),
-        ("echo hello", "faketime shows no later time: hello"),
-        ("exec yes", "faketime wrote more than 4096 bytes to its standard output"),
-        ("exec sleep 1000", "faketime was still running after 10s"),
-    ];
-    for (script, expected) in cases {
-        println!("{script}");
-        let farm =
-            Farm::builder().with(&Recipe::program("tool", &repo.file_url())).config_extra(REPRODUCE).build();
-        farm.write_program("faketime", &format!("#!/bin/sh\n{script}\n"));
-        farm.once().assert_success().assert_only_events();
-        farm.assert_published(&["tool 1.0-1 noarch"]);
-        let log = log(&farm);
-        assert!(log.contains(&format!(", time zone; without another clock: {expected}")), "{log}");
-    }
 }
 
 #[test]

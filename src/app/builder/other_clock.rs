@@ -3,33 +3,39 @@
 //! The processes of a build share two files of libfaketime in `/dev/shm`. The program `faketime` makes them
 //! and removes them when it ends. A process that is given none makes its own, named by its process ID, and
 //! leaves them there when it does not end with `exit`, as the shell dash does; a later process of that ID then
-//! fails. So `faketime`'s files get a second name, the same for each build of a farm, until the build has ended.
+//! fails. So `faketime`'s files get a second name until the build has ended. It is the same for each build of
+//! one thread of a farm: builds at once must not remove each other's files.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::Duration;
 
 use peipkg_format::problem::excerpt;
 
+use crate::build_log::BuildLog;
 use crate::process::{Interrupt, Program};
 
 /// Another day, month and year.
 const OFFSET: &str = "+400d";
 
-/// The least that [`OFFSET`] moves the time on, for a clock that is set while it is read.
-const MIN_OFFSET: Duration = Duration::from_hours(300 * 24);
-
-/// Prints the time that it sees and the variable that only `faketime` knows. `$FAKETIME_SHARED` has the names of
-/// a semaphore and of shared memory, which end with `_` and a process ID. Instead of that, the second names end with
-/// the argument. The C library may put something before the name of a semaphore.
+/// Checks that its time is later, gives the files their second names, and prints the variable that only
+/// `faketime` knows. `$FAKETIME_SHARED` has the names of a semaphore and of shared memory, which end with `_` and a
+/// process ID. Instead of that, the second names end with the argument. The C library may put something before the
+/// name of a semaphore. `rm` and `link` fail if another user has made a directory of that name; `ln` would leave the
+/// file in it.
 const SCRIPT: &str = "set -e\n\
-                      date +%s\n\
-                      echo \"LD_PRELOAD=$LD_PRELOAD\"\n\
+                      later=$(($(date +%s) - $(LD_PRELOAD= date +%s)))\n\
+                      [ $later -gt 30000000 ] || { echo \"its time is $later seconds later\" >&2; exit 1; }\n\
                       cd /dev/shm\n\
                       for name in $FAKETIME_SHARED; do\n\
-                        for file in *\"${name#/}\"; do ln -f \"$file\" \"${file%_*}$1\"; done\n\
-                      done";
+                        for file in *\"${name#/}\"; do\n\
+                          rm -f \"${file%_*}$1\"\n\
+                          link \"$file\" \"${file%_*}$1\"\n\
+                        done\n\
+                      done\n\
+                      echo \"LD_PRELOAD=$LD_PRELOAD\"";
 
 /// The second names of both files, without the argument: glibc's and musl's of the semaphore, and the memory's.
 const FILES: [&str; 3] = ["sem.faketime_sem", "faketime_sem", "faketime_shm"];
@@ -48,13 +54,20 @@ pub(super) struct OtherClock {
 }
 
 impl OtherClock {
-    /// Prepares the clock for the next build of the farm whose state is in `state_dir`.
+    /// Prepares the clock for this thread's next build, of the farm whose state is in `state_dir`. What
+    /// `faketime` says goes to `log`.
     ///
     /// # Errors
     /// Says why `faketime` does not work here.
-    pub(super) fn new(faketime: &Path, state_dir: &Path, interrupt: &Interrupt) -> Result<Self, String> {
+    pub(super) fn new(
+        faketime: &Path,
+        state_dir: &Path,
+        interrupt: &Interrupt,
+        log: &BuildLog,
+    ) -> Result<Self, String> {
         let directory = fs::metadata(state_dir).map_err(|error| error.to_string())?;
-        let end = format!(".peipkg-manager-{:x}-{:x}", directory.dev(), directory.ino());
+        let (device, inode, builder) = (directory.dev(), directory.ino(), thread::current());
+        let end = format!(".peipkg-manager-{device:x}-{inode:x}-{}", builder.name().unwrap_or_default());
         let mut clock = Self {
             variables: vec![
                 format!("FAKETIME_SHARED=/faketime_sem{end} /faketime_shm{end}"),
@@ -66,18 +79,16 @@ impl OtherClock {
         let program = Program::new(faketime)
             .args(["-f", OFFSET, "/bin/sh", "-c", SCRIPT, "/bin/sh", &end])
             .deadline(Some(DEADLINE))
-            .capture_stdout(MAX_PRINTED);
+            .capture_stdout(MAX_PRINTED)
+            .log_to(log);
         let output = program.run(interrupt).map_err(|error| error.to_string())?;
         let printed = String::from_utf8_lossy(&output.stdout);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let time = printed.lines().next().and_then(|line| line.parse().ok()).map(Duration::from_secs);
-        match printed.lines().nth(1) {
-            Some(preload) if time.is_some_and(|time| time > now + MIN_OFFSET) => {
-                clock.variables.push(preload.to_owned());
-                Ok(clock)
-            }
-            _ => Err(format!("faketime shows no later time: {}", excerpt(&printed))),
+        let preload = printed.trim_end();
+        if !preload.starts_with("LD_PRELOAD=") {
+            return Err(format!("faketime answered {}", excerpt(preload)));
         }
+        clock.variables.push(preload.to_owned());
+        Ok(clock)
     }
 }
 

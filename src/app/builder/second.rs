@@ -84,7 +84,7 @@ impl Builder {
         let clock = self
             .faketime
             .as_deref()
-            .map(|program| OtherClock::new(program, self.state.root(), &self.interrupt));
+            .map(|program| OtherClock::new(program, self.state.root(), &self.interrupt, log));
         log.note(format_args!(
             "second build, in other surroundings: source, stage, TMPDIR, HOME, umask, processors, locale, \
              time zone{}",

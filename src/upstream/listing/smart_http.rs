@@ -235,39 +235,39 @@ impl<'a> Listing<'a> {
         let url = http_url::upload_pack(base);
         // Leave most of the time to the two requests, if the server does not answer to one alone.
         let answers_within = self.is_one_request.then_some(self.client.deadline / 4);
-        let response = self.send(|agent, timeout| {
+        let response = self.send(|agent, timeout, idle| {
             let request = agent.post(&url).header("git-protocol", "version=2").header(ACCEPT, RESULT);
             let request = request.header(ACCEPT_ENCODING, "identity").content_type(REQUEST);
             let request = request.config().timeout_recv_response(answers_within);
-            request.timeout_global(timeout).build().send(&body)
+            request.timeout_global(timeout).max_idle_age(idle).build().send(&body)
         })?;
         let reader = self.body_of_type(response, RESULT)?;
         self.read_answer(reader, |reader| ls_refs::read_tags(reader, server))
     }
 
     fn get(&mut self, url: &str) -> Result<Response<Body>, NativeError> {
-        self.send(|agent, timeout| {
+        self.send(|agent, timeout, idle| {
             let request = agent.get(url).header("git-protocol", "version=2").header(PRAGMA, "no-cache");
             let request = request.header(ACCEPT_ENCODING, "identity");
-            request.config().timeout_global(timeout).build().call()
+            request.config().timeout_global(timeout).max_idle_age(idle).build().call()
         })
     }
 
     /// Sends a request, within the time that is left. Retries once if the connection ends before an
-    /// answer: a server may close a pooled connection at any time, and the request changes nothing.
+    /// answer: a server may close a pooled connection at any time, and the request changes nothing. The
+    /// retry takes a new connection: a server that closes one closes all of them.
     fn send(
         &mut self,
-        request: impl Fn(&Agent, Option<Duration>) -> Result<Response<Body>, Error>,
+        request: impl Fn(&Agent, Option<Duration>, Duration) -> Result<Response<Body>, Error>,
     ) -> Result<Response<Body>, NativeError> {
-        let mut tries = 0..2;
+        let mut idle = self.client.agent.config().max_idle_age();
         loop {
             if self.interrupt.is_triggered() {
                 return Err(failed("the listing was interrupted"));
             }
-            tries.next();
             let left = self.end.saturating_duration_since(Instant::now());
-            match request(&self.client.agent, Some(left)) {
-                Err(Error::Io(error)) if has_ended(&error) && !tries.is_empty() => {}
+            match request(&self.client.agent, Some(left), idle) {
+                Err(Error::Io(error)) if has_ended(&error) && !idle.is_zero() => idle = Duration::ZERO,
                 result => return result.map_err(|error| self.failure(error)),
             }
         }
