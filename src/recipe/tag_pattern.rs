@@ -4,7 +4,7 @@
 //! in the tag unless anchored, with ASCII `\d`, `\w`, `\s` and `\b`. The engine is `regex-lite`. It
 //! also has the POSIX classes (`[[:alpha:]]`), flags (`(?i)`), lazy repetition, `\A` and `\z`,
 //! `(?:…)`, and both `(?P<name>…)` and `(?<name>…)`. It refuses the rest of RE2 and gives none of it
-//! another meaning: Unicode classes (`\pL`), quoting (`\Q…\E`), octal escapes, and a bare `{` or,
+//! another meaning: Unicode classes (`\pL`), quoting (`\Q…\E`), octal escapes, `\<`, and a bare `{` or,
 //! inside a class, a bare `[` as a literal. `(?i)` folds ASCII letters only.
 
 mod plain;
@@ -51,16 +51,8 @@ pub enum TagPatternError {
     Syntax {
         /// The pattern.
         pattern: String,
-        /// The engine's error.
+        /// The engine's error, or the escape sequence that is not supported.
         reason: String,
-    },
-    /// It has an unsupported escape sequence.
-    #[error("{pattern:?} is not a regular expression: the escape {escape} is not supported")]
-    Escape {
-        /// The pattern.
-        pattern: String,
-        /// The first unsupported escape.
-        escape: String,
     },
     /// It has no capture group.
     #[error("{0:?} has no capture group, one pair of parentheses must enclose the version")]
@@ -95,10 +87,11 @@ impl TagPattern {
         if PlainPattern::parse(pattern).is_some() {
             return Ok((Self { text: pattern.into(), groups: Groups::First }, None));
         }
-        let regex = Regex::new(pattern).map_err(|error| match unsupported_escape(pattern) {
-            Some(escape) => TagPatternError::Escape { pattern: pattern.to_owned(), escape },
-            None => TagPatternError::Syntax { pattern: pattern.to_owned(), reason: error.to_string() },
-        })?;
+        let syntax = |reason| TagPatternError::Syntax { pattern: pattern.to_owned(), reason };
+        if let Some(escape) = unsupported_escape(pattern) {
+            return Err(syntax(format!("the escape \\{} is not supported", escape.escape_debug())));
+        }
+        let regex = Regex::new(pattern).map_err(|error| syntax(error.to_string()))?;
         // The first name belongs to the whole match.
         let all: Vec<Option<&str>> = regex.capture_names().skip(1).collect();
         let named: Vec<&str> = all.iter().copied().flatten().collect();
@@ -181,16 +174,17 @@ fn too_many(pattern: &str, count: usize) -> String {
     )
 }
 
-/// Finds the first escape sequence that the engine does not support. The engine's error does not
-/// name it.
-fn unsupported_escape(pattern: &str) -> Option<String> {
+/// Finds the character of the first escape sequence that the engine does not support, because its error
+/// names none, or reads as the boundary of a word: `\<` and `\>` are characters in RE2.
+fn unsupported_escape(pattern: &str) -> Option<char> {
     let mut characters = pattern.chars();
     while let Some(character) = characters.next() {
         if character == '\\' {
             let escaped = characters.next()?;
-            let letter = escaped.is_alphanumeric() || !escaped.is_ascii();
-            if letter && !"dDsSwWbBAzafnrtvxuU".contains(escaped) {
-                return Some(format!("\\{}", escaped.escape_debug()));
+            let is_special =
+                !escaped.is_ascii() || matches!(escaped, '0'..='9' | '<' | '>' | 'A'..='Z' | 'a'..='z');
+            if is_special && !"dDsSwWbBAzafnrtvxuU".contains(escaped) {
+                return Some(escaped);
             }
         }
     }
@@ -309,6 +303,7 @@ mod tests {
         check_error("^v(", "is not a regular expression: found open group without closing ')'");
         check_error(r"^v(\pL)", "is not a regular expression: the escape \\p is not supported");
         check_error(r"\\(\Q.\E)", "is not a regular expression: the escape \\Q is not supported");
+        check_error(r"^(v\<1\>)$", "is not a regular expression: the escape \\< is not supported");
         check_error(r"(a)\1", "is not a regular expression: the escape \\1 is not supported");
         check_error(r"(a){", "is not a regular expression: found unclosed counted repetition operator");
         check_error(r"(?=a)(b)", "is not a regular expression: look-around is not supported");

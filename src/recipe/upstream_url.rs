@@ -222,9 +222,14 @@ impl UpstreamUrl {
             return Err(Unusual::UserInfo);
         }
         let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>?\\^`{|}".contains(&byte);
+        // Some clients decode a host's name, or take the interface of an IPv6 address from it.
+        let is_encoded = authority.contains('%');
         // Some clients remove dot segments before they send a request.
         let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
-        let host = self.host_of(&parts).filter(|_| query.is_empty() && !has_dots).ok_or(Unusual::Form)?;
+        let host = self
+            .host_of(&parts)
+            .filter(|_| query.is_empty() && !has_dots && !is_encoded)
+            .ok_or(Unusual::Form)?;
         if !authority.bytes().chain(path.bytes()).all(is_plain) {
             return Err(Unusual::Form);
         }

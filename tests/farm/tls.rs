@@ -31,6 +31,9 @@ const URL: &str = "PEIPKG_TEST_TLS_URL";
 /// [`connection_tls_refuses_is_left_to_git`].
 const CLOSING_URL: &str = "PEIPKG_TEST_TLS_CLOSING_URL";
 
+/// The repository with two answers to one request.
+const TOO_MUCH: &str = "/too-much.git";
+
 /// Variables that point TLS clients at other certificates than the system's.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
@@ -49,7 +52,8 @@ fn certify(directory: &Path) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(chain, key).expect("the key of the certificate"))
 }
 
-/// Starts a server that answers every request with the tag `v1`. It lives as long as the test run.
+/// Starts a server that answers every request with the tag `v1`. A listing of [`TOO_MUCH`] has the tag `v2`
+/// in an answer that nobody asked for. It lives as long as the test run.
 fn serve(config: &Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("the port");
@@ -84,8 +88,19 @@ fn answer_all(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
         } else {
             (RESULT, listing.as_str())
         };
-        let length = body.len();
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        let answer = |fields: &str, body: &str| {
+            let length = body.len();
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+            )
+        };
+        let mut bytes = answer("", body);
+        if kind == RESULT && request.windows(TOO_MUCH.len()).any(|path| path == TOO_MUCH.as_bytes()) {
+            // The first one fills the client's buffer, so the second one stays with TLS.
+            let padding = "x".repeat(4096 - bytes.len() - "X: \r\n".len());
+            bytes = answer(&format!("X: {padding}\r\n"), body) + &answer("", &body.replace("v1", "v2"));
+        }
+        stream.write_all(bytes.as_bytes())?;
         stream.flush()?;
     }
 }
@@ -102,7 +117,9 @@ fn list(url: &str) -> Result<Tags, smart_http::NativeError> {
 #[test]
 fn certificate_trusted_is_accepted() {
     if let Ok(url) = std::env::var(URL) {
-        assert!(list(&url).unwrap().iter().eq(["v1"]));
+        for url in [url.clone(), url.replace("/x.git", TOO_MUCH)] {
+            assert!(list(&url).unwrap().iter().eq(["v1"]), "{url}");
+        }
         return;
     }
     let directory = TempDir::with_prefix("tls-").unwrap();

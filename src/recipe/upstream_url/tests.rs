@@ -232,6 +232,8 @@ fn url_unusual_is_not_plain() {
         ("https://example.org/é", Unusual::Form),
         ("https://example.org/a/../b", Unusual::Form),
         ("https://example.org/a/.", Unusual::Form),
+        ("https://[fe80::1%25eth0]/x", Unusual::Form),
+        ("https://ex%61mple.org/x", Unusual::Form),
     ] {
         assert_eq!(url(text).plain_http(), Err(expected), "{text}");
     }

@@ -217,9 +217,11 @@ impl Transport for TlsTransport {
         Ok(amount > 0)
     }
 
+    /// As for a connection without TLS, and TLS holds no bytes: the next request would take them for its
+    /// answer.
     fn is_open(&mut self) -> bool {
         self.buffers.rest();
-        self.stream.sock.get_mut().is_open()
+        self.stream.conn.wants_read() && self.stream.sock.get_mut().is_open()
     }
 
     fn is_tls(&self) -> bool {
