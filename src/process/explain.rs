@@ -28,6 +28,9 @@ const NO_ANSWER: &str = "fatal: Could not read from remote repository.";
 /// git-lfs's last line if the server lacks a file's content. An earlier line names the file's object.
 const NO_CONTENT: &str = "error: failed to fetch some objects from ";
 
+/// The end of git's last line if no credential helper has answered. One that failed has said why before.
+const NO_CREDENTIALS: &str = ": terminal prompts disabled";
+
 /// What rclone's last words begin with, after the time. Those of some stores go over several lines, the
 /// further ones indented.
 const RCLONE_FAILED: &str = " Failed to ";
@@ -54,10 +57,11 @@ pub(crate) fn explain(tail: &str) -> String {
         if lines().any(|line| line == NO_ANSWER) {
             return excerpt(before_no_answer(lines()).unwrap_or(NO_ANSWER)).into_owned();
         }
-        if first.starts_with(NO_CONTENT)
-            && let Some(object) = lines().find(|line| names_object(line))
-        {
-            return format!("{}; then: {}", excerpt(object), excerpt(first));
+        let is_cause = |line: &&str| {
+            if first.starts_with(NO_CONTENT) { names_object(line) } else { first.ends_with(NO_CREDENTIALS) }
+        };
+        if let Some(cause) = lines().take_while(|line| *line != first).filter(is_cause).last() {
+            return format!("{}; then: {}", excerpt(cause), excerpt(first));
         }
         if first != last {
             return format!("{}; then: {}", excerpt(first), excerpt(last));
@@ -251,6 +255,14 @@ mod tests {
         let tail = format!("fetch: Fetching reference refs/tags/v1\n{missing}\n{failed}\n");
         assert_eq!(explain(&tail), format!("{missing}; then: {failed}"));
         assert_eq!(explain(&format!("a line\n{failed}\n")), failed);
+    }
+
+    #[test]
+    fn words_of_a_credential_helper_that_fails_are_kept() {
+        let fatal = "fatal: could not read Username for 'https://h': terminal prompts disabled";
+        let words = "the vault is sealed";
+        assert_eq!(explain(&format!("a line\n{words}\n{fatal}\n")), format!("{words}; then: {fatal}"));
+        assert_eq!(explain(&format!("{fatal}\n")), fatal);
     }
 
     #[test]

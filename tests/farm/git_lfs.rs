@@ -140,6 +140,17 @@ fn git_lfs_missing_fails_by_name_and_only_where_it_is_needed() {
 }
 
 #[test]
+fn git_lfs_that_does_not_work_fails_with_its_words() {
+    let repo = with_lfs();
+    let farm = Farm::builder().with(&reader("app", &repo.file_url()).tag_pattern("^v(1)$")).build();
+    let words = "git-lfs: error while loading shared libraries: libc.so.6: cannot open shared object file";
+    farm.write_program("git-lfs", &format!("#!/bin/sh\necho '{words}' >&2\nexit 127\n"));
+    let output = farm.once();
+    let expected = format!("cannot fetch the source: git lfs exited with status 127: {words}");
+    assert_eq!(output.event("build failed")["error"], expected, "{output}");
+}
+
+#[test]
 fn content_missing_on_the_server_fails() {
     if !require("git-lfs") {
         return;

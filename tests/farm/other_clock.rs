@@ -9,6 +9,7 @@ use crate::support::git_repo::GitRepo;
 use crate::support::latch::Latch;
 use crate::support::optional::{find_program, require};
 use crate::support::recipes::Recipe;
+use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, wait_until};
 
 use rustix::process::Signal;
@@ -125,6 +126,24 @@ fn directories_in_the_place_of_faketimes_files_get_no_files_and_fail_no_build() 
     farm.assert_published(&["tool 1.0-1 noarch", "tool 1.1-1 noarch"]);
     assert!(is_removed, "a file was left in the directory");
     assert_eq!(fs::read_to_string(&seen).unwrap(), "none\n");
+}
+
+#[test]
+fn library_that_the_manager_loads_is_not_loaded_into_the_second_build() {
+    if !require("faketime") {
+        return;
+    }
+    let repo = GitRepo::program(&["1.0"]);
+    let farm = Farm::builder().config_extra(REPRODUCE).build();
+    let seen = farm.path("seen");
+    let see = format!("case $SOURCE_DIR in */second/*) echo \"$LD_PRELOAD\" >{};; esac", seen.display());
+    farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&see));
+    with_faketime(&farm);
+    let mut command = farm.command(&["--once", "--config"]);
+    command.arg(farm.config_path()).env("LD_PRELOAD", "libdl.so.2");
+    Running::spawn(&mut command).wait_exit(PATIENCE).assert_success();
+    let seen = fs::read_to_string(&seen).unwrap();
+    assert!(seen.contains("faketime") && !seen.contains("libdl"), "{seen}");
 }
 
 #[test]

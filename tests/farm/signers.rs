@@ -131,6 +131,30 @@ fn keyring_that_gpg_cannot_import_fails_the_build() {
 }
 
 #[test]
+fn gpg_that_does_not_work_is_named_with_its_words() {
+    if !require("gpg") {
+        return;
+    }
+    let (keys, repo) = (Keys::new(), repo());
+    let carol = keys.openpgp("carol", &[]);
+    keys.tag(&repo, "carol", true, "v1.0");
+    let farm = Farm::builder().with(&recipe(&repo)).build();
+    write_signers(&farm, carol);
+    let words = "error while loading shared libraries: libgcrypt.so.20: cannot open shared object file";
+    for (said, expected) in [
+        (format!("gpg: {words}"), format!("gpg cannot import its keys: {words}")),
+        ("out of order".to_owned(), "gpg exited with status 127: out of order".to_owned()),
+    ] {
+        farm.write_program("gpg", &format!("#!/bin/sh\necho '{said}' >&2\nexit 127\n"));
+        let output = farm.once();
+        let expected = format!(
+            "cannot fetch the source: cannot verify the signature of the tag by \"keys\": {expected}"
+        );
+        assert_eq!(output.event("build failed")["error"], expected, "{output}");
+    }
+}
+
+#[test]
 fn signers_changed_count_from_the_reload_on() {
     if !require("ssh-keygen") {
         return;

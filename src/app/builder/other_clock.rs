@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::process::{Interrupt, Program};
 /// Another day, month and year.
 const OFFSET: &str = "+400d";
 
-/// Checks that its time is later, gives the files their second names, and prints the variable that only
-/// `faketime` knows. `$FAKETIME_SHARED` has the names of a semaphore and of shared memory, which end with `_` and a
-/// process ID. Instead of that, the second names end with the argument. The C library may put something before the
-/// name of a semaphore. `rm` and `link` fail if another user has made a directory of that name; `ln` would leave the
-/// file in it.
+/// Checks that its time is later, gives the files their second names, and prints the variables for the build, of
+/// which only `faketime` knows the first. `$FAKETIME_SHARED` has the names of a semaphore and of shared memory,
+/// which end with `_` and a process ID. Instead of that, the second names end with the argument. The C library may
+/// put something before the name of a semaphore. `rm` and `link` fail if another user has made a directory of that
+/// name; `ln` would leave the file in it.
 const SCRIPT: &str = "set -e\n\
                       later=$(($(date +%s) - $(LD_PRELOAD= date +%s)))\n\
                       [ $later -gt 30000000 ] || { echo \"its time is $later seconds later\" >&2; exit 1; }\n\
@@ -35,7 +35,10 @@ const SCRIPT: &str = "set -e\n\
                           link \"$file\" \"${file%_*}$1\"\n\
                         done\n\
                       done\n\
-                      echo \"LD_PRELOAD=$LD_PRELOAD\"";
+                      echo \"LD_PRELOAD=$LD_PRELOAD\"\n\
+                      echo \"FAKETIME=$FAKETIME\"\n\
+                      echo \"FAKETIME_SHARED=/faketime_sem$1 /faketime_shm$1\"\n\
+                      echo DONT_FAKE_MONOTONIC=1";
 
 /// The second names of both files, without the argument: glibc's and musl's of the semaphore, and the memory's.
 const FILES: [&str; 3] = ["sem.faketime_sem", "faketime_sem", "faketime_shm"];
@@ -50,7 +53,8 @@ const MAX_PRINTED: usize = 4096;
 pub(super) struct OtherClock {
     /// As `NAME=value`.
     pub(super) variables: Vec<String>,
-    files: [PathBuf; 3],
+    /// The end of the files' names.
+    end: String,
 }
 
 impl OtherClock {
@@ -68,35 +72,29 @@ impl OtherClock {
         let directory = fs::metadata(state_dir).map_err(|error| error.to_string())?;
         let (device, inode, builder) = (directory.dev(), directory.ino(), thread::current());
         let end = format!(".peipkg-manager-{device:x}-{inode:x}-{}", builder.name().unwrap_or_default());
-        let mut clock = Self {
-            variables: vec![
-                format!("FAKETIME_SHARED=/faketime_sem{end} /faketime_shm{end}"),
-                format!("FAKETIME={OFFSET}"),
-                "DONT_FAKE_MONOTONIC=1".to_owned(),
-            ],
-            files: FILES.map(|name| format!("/dev/shm/{name}{end}").into()),
-        };
+        let mut clock = Self { variables: Vec::new(), end };
         let program = Program::new(faketime)
-            .args(["-f", OFFSET, "/bin/sh", "-c", SCRIPT, "/bin/sh", &end])
+            .args(["-f", OFFSET, "/bin/sh", "-c", SCRIPT, "/bin/sh", &clock.end])
+            // faketime keeps the libraries that it finds there.
+            .without_env("LD_PRELOAD")
             .deadline(Some(DEADLINE))
             .capture_stdout(MAX_PRINTED)
             .log_to(log);
         let output = program.run(interrupt).map_err(|error| error.to_string())?;
         let printed = String::from_utf8_lossy(&output.stdout);
-        let preload = printed.trim_end();
-        if !preload.starts_with("LD_PRELOAD=") {
-            return Err(format!("faketime answered {}", excerpt(preload)));
+        if !printed.starts_with("LD_PRELOAD=") {
+            return Err(format!("faketime answered {}", excerpt(&printed)));
         }
-        clock.variables.push(preload.to_owned());
+        clock.variables = printed.lines().map(str::to_owned).collect();
         Ok(clock)
     }
 }
 
 impl Drop for OtherClock {
     fn drop(&mut self) {
-        for file in &self.files {
+        for name in FILES {
             // Of the semaphore's names one is missing.
-            let _ = fs::remove_file(file);
+            let _ = fs::remove_file(format!("/dev/shm/{name}{}", self.end));
         }
     }
 }

@@ -43,7 +43,7 @@ const FETCH_ALL: [&str; 4] = ["-c", "lfs.fetchinclude=", "-c", "lfs.fetchexclude
 /// Replaces the pointers of `revision`, which is written in `directory`.
 ///
 /// # Errors
-/// When git-lfs is needed and missing, or does not deliver the content.
+/// When git-lfs is needed and missing or does not work, or does not deliver the content.
 pub(super) fn replace_pointers(
     repository: &Path,
     url: &UpstreamUrl,
@@ -60,7 +60,8 @@ pub(super) fn replace_pointers(
     let Some(first) = pointers.first() else { return Ok(()) };
     if let Err(error) = attempt.transport(repository, url).args(["lfs", "version"]).run(attempt.interrupt) {
         return Err(match error {
-            ProcessError::Failed { .. } => {
+            // The words of a git that finds no such program.
+            ProcessError::Failed { ref tail, .. } if tail.contains("is not a git command") => {
                 GitError::LfsMissing { files: pointers.len(), path: first.clone() }
             }
             other => other.into(),

@@ -34,12 +34,15 @@ impl Said {
     }
 }
 
-/// Returns the error that gpg has imported none of the keys in the file `signers`, as it says.
-pub(super) fn not_imported(said: &Said, signers: &str) -> GitError {
+/// Returns the error that gpg has imported none of the keys in the file `signers`, as it says, or how it failed.
+pub(super) fn not_imported(said: Said, signers: &str) -> GitError {
     let messages = said.text.lines().filter_map(|line| line.strip_prefix("gpg: "));
     let telling =
         messages.map(str::trim).filter(|text| !["keybox ", "Total "].iter().any(|s| text.starts_with(s)));
     let telling = telling.collect::<Vec<_>>().join("; ");
+    if telling.is_empty() {
+        return said.into_error(signers);
+    }
     let reason = format!("gpg cannot import its keys: {}", excerpt(&telling));
     GitError::Unverified { reason, signers: signers.to_owned() }
 }
@@ -312,7 +315,7 @@ mod tests {
         let text = "gpg: keybox '/x' created\ngpg: key 31: new key but contains no user ID - skipped\n\
                     gpg: Total number processed: 1\n";
         assert_eq!(
-            not_imported(&said(0, text), "keys").to_string(),
+            not_imported(said(0, text), "keys").to_string(),
             "cannot verify the signature of the tag by \"keys\": gpg cannot import its keys: \
              key 31: new key but contains no user ID - skipped"
         );
