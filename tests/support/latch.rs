@@ -23,12 +23,12 @@ impl Latch {
         self.directory.path().join(name)
     }
 
-    /// Shell lines that say they were reached, by a file, and wait for [`Latch::open`] or the latch's end:
-    /// what a killed manager has left ends with the test.
+    /// Shell lines that say they were reached, by a file, and wait for [`Latch::open`]. They fail when the
+    /// latch is gone, so that what a killed manager has left ends with the test.
     pub fn script(&self) -> String {
         let (reached, open) = (self.path("reached"), self.path("open"));
         let (reached, open) = (reached.display(), open.display());
-        format!(": > {reached}\nwhile [ -e {reached} ] && [ ! -e {open} ]; do sleep 0.02; done\n")
+        format!(": > {reached}\nwhile [ ! -e {open} ]; do [ -e {reached} ] || exit 9; sleep 0.02; done\n")
     }
 
     /// Whether a script has reached the latch.
