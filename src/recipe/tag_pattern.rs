@@ -174,8 +174,8 @@ fn too_many(pattern: &str, count: usize) -> String {
     )
 }
 
-/// Finds the character of the first escape sequence that the engine does not support, because its error
-/// names none, or reads as the boundary of a word: `\<` and `\>` are characters in RE2.
+/// Returns the character of the first escape sequence to refuse. The engine does not support most of these,
+/// and its error does not name them. It takes `\<` and `\>` for the bounds of a word; in RE2 they are characters.
 fn unsupported_escape(pattern: &str) -> Option<char> {
     let mut characters = pattern.chars();
     while let Some(character) = characters.next() {

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::signed_tags::{assert_skipped, recipe, repo, write_signers};
 use crate::support::farm::Farm;
+use crate::support::git_repo::GitRepo;
 use crate::support::optional::require;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
@@ -104,15 +105,22 @@ fn recipes_of_one_upstream_each_have_their_own_signers() {
     ]);
 }
 
+/// A farm whose upstream has a tag that carol has signed with gpg, the upstream, and carol's key, which is not
+/// in the file of signers yet.
+fn farm_of_carol() -> (GitRepo, Farm, String) {
+    let (keys, repo) = (Keys::new(), repo());
+    let carol = keys.openpgp("carol", &[]);
+    keys.tag(&repo, "carol", true, "v1.0");
+    let farm = Farm::builder().with(&recipe(&repo)).build();
+    (repo, farm, carol)
+}
+
 #[test]
 fn keyring_that_gpg_cannot_import_fails_the_build() {
     if !require("gpg") {
         return;
     }
-    let (keys, repo) = (Keys::new(), repo());
-    let carol = keys.openpgp("carol", &[]);
-    keys.tag(&repo, "carol", true, "v1.0");
-    let farm = Farm::builder().with(&recipe(&repo)).build();
+    let (_repo, farm, carol) = farm_of_carol();
     let body = carol.lines().position(str::is_empty).expect("the end of the armor's head") + 1;
     let damaged: String = carol
         .lines()
@@ -135,10 +143,7 @@ fn gpg_that_does_not_work_is_named_with_its_words() {
     if !require("gpg") {
         return;
     }
-    let (keys, repo) = (Keys::new(), repo());
-    let carol = keys.openpgp("carol", &[]);
-    keys.tag(&repo, "carol", true, "v1.0");
-    let farm = Farm::builder().with(&recipe(&repo)).build();
+    let (_repo, farm, carol) = farm_of_carol();
     write_signers(&farm, carol);
     let words = "error while loading shared libraries: libgcrypt.so.20: cannot open shared object file";
     for (said, expected) in [

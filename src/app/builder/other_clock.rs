@@ -49,9 +49,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The most that it may print, in bytes.
 const MAX_PRINTED: usize = 4096;
 
-/// What a build needs to see another time. Dropped, its files are removed.
+/// Holds the variables by which a build sees another time. When it is dropped, it removes libfaketime's files.
 pub(super) struct OtherClock {
-    /// As `NAME=value`.
+    /// The variables, each as `NAME=value`.
     pub(super) variables: Vec<String>,
     /// The end of the files' names.
     end: String,
@@ -93,7 +93,7 @@ impl OtherClock {
 impl Drop for OtherClock {
     fn drop(&mut self) {
         for name in FILES {
-            // Of the semaphore's names one is missing.
+            // One of the semaphore's two names is missing.
             let _ = fs::remove_file(format!("/dev/shm/{name}{}", self.end));
         }
     }

@@ -253,9 +253,10 @@ impl<'a> Listing<'a> {
         })
     }
 
-    /// Sends a request, within the time that is left. Retries once if the connection ends before an
-    /// answer: a server may close a pooled connection at any time, and the request changes nothing. The
-    /// retry takes a new connection: a server that closes one closes all of them.
+    /// Calls `request` with the time that is left for it, and the longest time that its connection may have
+    /// been idle in the pool. Retries once if the connection ends before an answer: a server may close a
+    /// pooled connection at any time, and the request changes nothing. The retry takes a new connection: a
+    /// server that closes one closes all of them.
     fn send(
         &mut self,
         request: impl Fn(&Agent, Option<Duration>, Duration) -> Result<Response<Body>, Error>,

@@ -217,8 +217,8 @@ impl Transport for TlsTransport {
         Ok(amount > 0)
     }
 
-    /// As for a connection without TLS, and TLS holds no bytes: the next request would take them for its
-    /// answer.
+    /// Whether the connection can take a request: its socket is open, and TLS holds no bytes, which the next
+    /// request would take for its answer.
     fn is_open(&mut self) -> bool {
         self.buffers.rest();
         self.stream.conn.wants_read() && self.stream.sock.get_mut().is_open()
