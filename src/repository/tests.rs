@@ -1,8 +1,12 @@
 //! Publishes of groups, with a `peipkg-repo` in shell that signs nothing.
 
+#[path = "../../tests/support/executable.rs"]
+#[expect(dead_code, unreachable_pub, reason = "shared with the process tests")]
+mod executable;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 
 use peipkg_format::package::PackageName;
 
@@ -65,8 +69,7 @@ impl Bench {
         );
         let config = Arc::new(Config::parse("c.toml".as_ref(), &config).unwrap());
         let program = home.path().join("peipkg-repo");
-        fs::write(&program, TOOL).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        executable::write(&program, TOOL.as_bytes());
         let state = Arc::new(StateDir::open(&home.path().join("state")).unwrap());
         let repository = Repository::new(program, config, state);
         repository.prepare(&Interrupt::new().unwrap()).unwrap();

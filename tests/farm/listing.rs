@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use peipkg_manager::PollFault;
 use peipkg_manager::smart_http::{self, NativeError};
 use peipkg_manager::{LISTING_DEADLINE, ListedTag, Lister, Tags, ref_name};
 
+use crate::support::executable;
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, git_command, run};
 use crate::support::optional::find_program;
@@ -200,9 +200,8 @@ fn listing_has_one_deadline_for_all_its_steps() {
     fs::create_dir(home.path().join("bin")).unwrap();
     fs::create_dir(home.path().join("etc")).unwrap();
     fs::write(home.path().join("etc/gitconfig"), "[credential]\n").unwrap();
-    let slow = "#!/bin/sh\ncase \"$*\" in *--list*) : >\"$0.asked\"; exec sleep 2; esac\nexit 9\n";
-    fs::write(&git, slow).unwrap();
-    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+    let slow = b"#!/bin/sh\ncase \"$*\" in *--list*) : >\"$0.asked\"; exec sleep 2; esac\nexit 9\n";
+    executable::write(&git, slow);
     let http = SmartHttp::new();
     let url = http.serve("a.git", &GitRepo::program(&["1"]));
     let limit = Duration::from_secs(1);

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::client::{get, status};
+use crate::support::executable;
 use crate::support::farm::{Farm, FarmBuilder};
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::latch::Latch;
@@ -310,9 +310,7 @@ fn examples_with_curl_send_what_the_farm_says() {
 fn example_with_sendmail_writes_a_mail() {
     let home = tempfile::tempdir().unwrap();
     // It shows what any sendmail is given.
-    let stand_in = home.path().join("sendmail");
-    fs::write(&stand_in, "#!/bin/sh\necho \"$*\"; cat\n").unwrap();
-    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    executable::write(&home.path().join("sendmail"), b"#!/bin/sh\necho \"$*\"; cat\n");
     let mail = |line: &str| {
         let mut command = Command::new(example("mail"));
         let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::support::executable;
 use crate::support::farm::Farm;
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::optional::require;
@@ -160,7 +161,7 @@ fn tag_without_good_signature_of_openpgp_is_not_built() {
         .unwrap()
         .replace("exec gpg", "exec gpg --faked-system-time 20200102T000000");
     let options: Vec<&str> = signed.iter().map(String::as_str).collect();
-    fs::write(&program, text).unwrap();
+    executable::write(&program, text.as_bytes());
     repo.git(&[&options[..], &["tag", "-s", "-m", "old", "v1.5"]].concat());
     let mut revoke = Command::new("gpg");
     let fingerprint = keys.gpg(&["--with-colons", "--list-keys", "dave"]);

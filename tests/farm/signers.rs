@@ -1,13 +1,13 @@
 //! The files with the signers of recipes: which one counts, and which cannot be used.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::signed_tags::{assert_skipped, recipe, repo, write_signers};
+use crate::support::executable;
 use crate::support::farm::Farm;
 use crate::support::git_repo::GitRepo;
 use crate::support::optional::require;
@@ -45,9 +45,10 @@ fn settings_of_the_machine_add_no_signer() {
     fs::write(farm.recipes_dir().join("pgp/keys"), carol).unwrap();
     let (all, yes) = (farm.path("all"), farm.path("yes"));
     fs::write(&all, format!("eve@x {eve}\n")).unwrap();
-    fs::write(&yes, "#!/bin/sh\necho 'Good \"git\" signature for eve@x with ED25519 key SHA256:x'\n")
-        .unwrap();
-    fs::set_permissions(&yes, fs::Permissions::from_mode(0o755)).unwrap();
+    executable::write(
+        &yes,
+        b"#!/bin/sh\necho 'Good \"git\" signature for eve@x with ED25519 key SHA256:x'\n",
+    );
     let of_dave = user.path("dave.asc");
     fs::write(&of_dave, dave).unwrap();
     user.gpg(&["--import", of_dave.to_str().unwrap()]);

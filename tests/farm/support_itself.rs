@@ -10,6 +10,7 @@ use peipkg_format::signing_key::PrivateKey;
 use rustix::process::Signal;
 
 use crate::support::client::{Connection, exchange, openssl_hmac_sha256};
+use crate::support::executable;
 use crate::support::farm::{Farm, SEED};
 use crate::support::git_repo::{GitRepo, git_command, run};
 use crate::support::logfmt::{self, parse_line};
@@ -46,6 +47,22 @@ fn commits_are_the_same_each_time_and_carry_the_committer_date() {
     assert_eq!(repo.git(&["log", "-1", "--format=%at"]), "981173106");
     let modes = repo.git(&["ls-tree", "HEAD", "link", "tool"]);
     assert!(modes.contains("120000 blob") && modes.contains("100755 blob"), "{modes}");
+}
+
+#[test]
+fn executable_just_written_can_be_started_while_others_start() {
+    let home = scratch();
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            let path = home.path().join(name);
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    executable::write(&path, b"#!/bin/sh\necho ran\n");
+                    assert_eq!(run(&mut Command::new(&path)), "ran");
+                }
+            });
+        }
+    });
 }
 
 #[test]

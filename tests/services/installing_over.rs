@@ -1,10 +1,10 @@
 //! `make install` and `make uninstall` over existing files, and when they are interrupted.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use tempfile::TempDir;
 
+use crate::support::executable;
 use crate::support::install::{CONFIG, LIST, MANAGER, Root, UNIT, destdir, make_command, tree};
 use crate::support::processes::status_field;
 use crate::support::running::Running;
@@ -95,9 +95,8 @@ fn programs_of_others_are_replaced_only_on_request() {
 /// machine's program.
 fn install_with_stand_in(root: &Root, script: &str) {
     let programs = TempDir::with_prefix("programs-").unwrap();
-    let install = programs.path().join("install");
-    fs::write(&install, format!("#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\nexec install \"$@\"\n")).unwrap();
-    fs::set_permissions(&install, fs::Permissions::from_mode(0o755)).unwrap();
+    let stand_in = format!("#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\nexec install \"$@\"\n");
+    executable::write(&programs.path().join("install"), stand_in.as_bytes());
     let machine = std::env::var_os("PATH").unwrap();
     let path = std::iter::once(programs.path().to_owned()).chain(std::env::split_paths(&machine));
     let mut command = make_command("install", &[&destdir(root.dir())]);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::executable;
 use crate::support::optional::{find_program, require, skip};
 use crate::support::running::{Output, Running};
 use crate::support::site::{Site, is_root};
@@ -60,9 +61,7 @@ impl Service {
         let log = format!("LOG={}\n", site.farm.path("log").display());
         let given = fs::read_to_string(etc.join("conf.d").join(name)).unwrap();
         fs::write(etc.join("conf.d").join(name), given + &site.settings() + &log + settings).unwrap();
-        fs::write(etc.join("init.d/net"), NOTHING).unwrap();
-        fs::set_permissions(etc.join("init.d/net"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        executable::write(&etc.join("init.d/net"), NOTHING.as_bytes());
         let mut machine = Command::new("unshare");
         machine.args([
             "--mount",

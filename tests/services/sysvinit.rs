@@ -8,6 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::support::executable;
 use crate::support::git_repo::run;
 use crate::support::optional::{find_program, require};
 use crate::support::processes;
@@ -147,7 +148,7 @@ fn configuration_broken_stops_nothing_and_starts_nothing() {
     service.site.farm.remove_recipe("bad");
     // An upgrade replaces the running program's file.
     let (daemon, fresh) = (service.site.daemon(), service.site.farm.bin_dir().join("fresh"));
-    fs::copy(&daemon, &fresh).unwrap();
+    executable::copy(&daemon, &fresh);
     fs::rename(&fresh, &daemon).unwrap();
     service.site.latch.open();
     // One recipe that cannot be built must not keep the others from being built.
@@ -326,9 +327,7 @@ fn runlevels_start_it_after_the_network() {
         let header = "# Required-Start:\n# Required-Stop:\n# Default-Start: 2 3 4 5\n# Default-Stop: 0 1 6\n";
         let script =
             format!("#!/bin/sh\n### BEGIN INIT INFO\n# Provides: {name}\n{header}### END INIT INFO\n");
-        let file = init.join(name);
-        fs::write(&file, script).unwrap();
-        run(Command::new("chmod").arg("755").arg(file));
+        executable::write(&init.join(name), script.as_bytes());
     }
     let facilities = "$network network\n$remote_fs remote_fs\n$named +bind\n$time +ntp\n$syslog +rsyslog\n";
     fs::write(etc.join("insserv.conf"), facilities).unwrap();

@@ -4,12 +4,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::executable;
 use super::git_repo::{GitRepo, isolate, run};
 use super::optional::find_program;
 use super::running::{Output, Running};
@@ -100,9 +101,7 @@ impl Desk {
         for (name, script) in
             [("peipkg-manager", manager.as_str()), ("runuser", runuser), ("sudo", "exec \"$@\"\n")]
         {
-            let file = at("bin").join(name);
-            fs::write(&file, format!("#!/bin/sh\n{script}")).expect("a script");
-            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("a mode");
+            executable::write(&at("bin").join(name), format!("#!/bin/sh\n{script}").as_bytes());
         }
         for name in ["peipkg-manager", "peipkg-build", "peipkg-repo"] {
             symlink(at("bin").join(name), at("source/target/release").join(name)).expect("a link");

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::executable;
 use super::git_repo::{isolate, run};
 use super::optional::find_program;
 use super::optional::require;
@@ -231,8 +232,7 @@ impl Farm {
             script.to_owned()
         };
         let (file, fresh) = (self.bin_dir().join(name), self.bin_dir().join(format!(".{name}")));
-        fs::write(&fresh, script).expect("a stand-in");
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("a mode");
+        executable::write(&fresh, script.as_bytes());
         fs::rename(fresh, file).expect("a stand-in");
     }
 

@@ -16,6 +16,7 @@
 //! | [`logfmt`] | a strict reader of log lines |
 //! | [`s3`] | an object store with the requests that rclone sends |
 //! | [`slurm`] | a real Slurm cluster of one node |
+//! | [`executable`] | programs that a test writes and starts |
 //! | [`latch`] | a point where a script waits for the test |
 //! | [`client`] | raw HTTP requests and signatures computed by openssl |
 //! | [`tools`] | where the binaries are |
@@ -44,6 +45,7 @@
 
 pub mod client;
 pub mod desk;
+pub mod executable;
 pub mod farm;
 pub mod follow;
 pub mod git_repo;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::support::executable;
 use crate::support::git_repo::{GitRepo, run};
 
 /// Keys, and the programs that sign with them.
@@ -51,8 +52,7 @@ impl Keys {
                 "#!/bin/sh\nexec gpg --homedir {} --batch --pinentry-mode loopback --passphrase '' \"$@\"\n",
                 self.home.path().display()
             );
-            fs::write(&program, text).unwrap();
-            fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            executable::write(&program, text.as_bytes());
             ("openpgp", format!("{name}@example.com"))
         } else {
             ("ssh", self.path(name).display().to_string())

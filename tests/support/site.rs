@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
+use super::executable;
 use super::farm::Farm;
 use super::git_repo::GitRepo;
 use super::latch::Latch;
@@ -91,8 +92,7 @@ impl Site {
             text = text.replace(found[0], &format!("{start}{}", value.display()));
         }
         fs::create_dir_all(to.parent().expect("a parent")).expect("a directory");
-        fs::write(to, text).unwrap_or_else(|error| panic!("{}: {error}", to.display()));
-        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("a mode");
+        executable::write(to, text.as_bytes());
     }
 
     /// Adds a recipe that takes no version of the upstream.
@@ -205,7 +205,7 @@ pub fn is_root() -> bool {
 /// Copies or links `program` to `to`, for users who cannot enter the directory where it was built.
 fn place(program: &Path, to: &Path) {
     if fs::hard_link(program, to).is_err() {
-        fs::copy(program, to).expect("a program");
+        executable::copy(program, to);
     }
 }
 

@@ -5,6 +5,9 @@ mod check;
 mod command_line;
 mod compare;
 mod elf;
+#[path = "../../../../tests/support/executable.rs"]
+#[expect(dead_code, unreachable_pub, reason = "shared with the manager's tests")]
+mod executable;
 mod failures;
 mod fixture;
 #[path = "../../../../tests/support/optional.rs"]

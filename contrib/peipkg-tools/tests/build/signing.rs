@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::elf;
+use crate::executable;
 use crate::fixture::{Fixture, META, Run, binary, names};
 use crate::optional::not_permitted;
 
@@ -240,7 +241,7 @@ fn file_that_its_owner_may_not_read_is_signed() {
     let fixture = staged_sample(&sign("usr/bin/x"), "chmod 111 bin/x");
     let place = fixture.path("");
     let tool = place.join("peipkg-build");
-    fs::copy(env!("CARGO_BIN_EXE_peipkg-build"), &tool).unwrap();
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_peipkg-build")), &tool);
     fs::copy(format!("{SAMPLES}/binary-key.seed"), place.join("key.seed")).unwrap();
     let fixture = fixture.with("--binary-sign-key", &format!("tcb={}", place.join("key.seed").display()));
     let mut command = Command::new(&tool);
@@ -280,7 +281,7 @@ fn owner_and_privileged_bits_are_kept_together_or_not_at_all() {
     }
     let place = tempfile::tempdir().unwrap();
     let [tool, key, path] = ["tool", "key", "x"].map(|name| place.path().join(name));
-    fs::copy(env!("CARGO_BIN_EXE_peipkg-build"), &tool).unwrap();
+    executable::copy(Path::new(env!("CARGO_BIN_EXE_peipkg-build")), &tool);
     fs::copy(format!("{SAMPLES}/binary-key.seed"), &key).unwrap();
     chown(place.path(), Some(NOBODY), None).unwrap();
     chown(&key, Some(NOBODY), None).unwrap();
