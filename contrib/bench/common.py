@@ -78,7 +78,7 @@ def prepare(title):
         stand_in = BENCH / "counting" / name
         stand_in.write_text(f'#!/bin/sh\necho {name} >>"{BENCH}/started"\nexec "{real}" "$@"\n')
         stand_in.chmod(0o755)
-    print(f"\n{title}: medians of {ROUNDS} rounds (lowest to highest), {os.cpu_count()} cores")
+    print(f"\n{title}: medians of {ROUNDS} rounds, or of {min(ROUNDS, 3)} where one takes long (lowest to highest), {os.cpu_count()} cores")
 
 
 def finish():
