@@ -1,7 +1,7 @@
 //! `contrib/nginx`: the real nginx with this configuration, in front of the real manager, over TLS.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +12,7 @@ use crate::support::farm::{Farm, SECRET};
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::optional::require;
 use crate::support::pages::page;
+use crate::support::ports::free_port;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::wait::{PATIENCE, wait_until};
@@ -49,11 +50,6 @@ impl Answer {
     }
 }
 
-/// A loopback address that was free a moment ago.
-fn free_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 impl Site {
     fn start() -> Self {
         let repo = GitRepo::program(&["1.0"]);
@@ -62,7 +58,7 @@ impl Site {
         let mut daemon = farm.daemon();
         let manager = daemon.http_addr();
         daemon.wait_event("build + publish complete", PATIENCE);
-        let (http, https) = (free_addr(), free_addr());
+        let [http, https] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         let directory = farm.path("nginx");
         fs::create_dir(&directory).unwrap();
         let (cert, key) = certificate(&directory);

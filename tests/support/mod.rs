@@ -26,6 +26,7 @@
 //! | [`desk`] | a sandbox for the commands of a page |
 //! | [`follow`] | runs a page and compares its output |
 //! | [`pages`] | the documents, and the commands in them |
+//! | [`ports`] | ports for servers that a test starts |
 //! | [`processes`] | processes by number: descendants, groups |
 //! | [`optional`] | programs that a machine may lack |
 //! | [`random`] | seeded numbers |
@@ -56,6 +57,7 @@ pub mod machine;
 pub mod optional;
 pub mod package;
 pub mod pages;
+pub mod ports;
 pub mod processes;
 pub mod random;
 pub mod recipes;

@@ -2,7 +2,6 @@
 //! with their own configuration in a temporary directory. Dropping it stops it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 
 use super::git_repo::{isolate, run};
 use super::optional::{find_program, skip};
+use super::ports::free_port;
 use super::processes;
 use super::running::Running;
 use super::wait::{PATIENCE, poll, wait_until};
@@ -128,11 +128,7 @@ impl Slurm {
         let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("the machine's name");
         // Slurm uses only the first part of a machine's name.
         let host = name.trim().split('.').next().unwrap_or_default();
-        // Hold all sockets until all ports are known, so that none is given twice.
-        let listeners: Vec<TcpListener> =
-            (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: Vec<u16> =
-            listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect();
+        let ports = [(); 2].map(|()| free_port());
         let home = self.home.path().display();
         // By default, a job that waits for a slot waits three seconds longer than the slot is in use.
         format!(
