@@ -129,13 +129,13 @@ fn line_in_an_error_is_cut_after_its_secrets_are_hidden() {
 
 #[test]
 fn deadline_passed_ends_the_whole_group() {
-    let limit = Some(Duration::from_secs(1));
+    let limit = Some(Duration::from_secs(4));
     let started = Instant::now();
     let text = error(sh("sleep 100 & echo waiting; wait").deadline(limit));
-    assert_eq!(text, "sh was still running after 1s: waiting");
+    assert_eq!(text, "sh was still running after 4s: waiting");
     let text = error(sh("trap 'echo clean; exit 0' TERM; sleep 100 & wait").deadline(limit));
-    assert_eq!(text, "sh was still running after 1s: clean");
-    assert!(started.elapsed() < GRACE, "the grandchild kept the pipe open, so it was still running");
+    assert_eq!(text, "sh was still running after 4s: clean");
+    assert!(started.elapsed() < GRACE * 2, "the grandchild got no SIGTERM and kept the pipe open");
 }
 
 /// A sink that triggers an interrupt when it sees the second process of [`STUBBORN`].
@@ -172,7 +172,8 @@ fn check_stubborn(deadline: Option<Duration>, expected: &str) {
     let text = program.run(&interrupt).unwrap_err().to_string();
     let took = started.elapsed();
     assert!(text.starts_with(expected), "{text}");
-    assert!(took >= deadline.unwrap_or_default() + grace && took < GRACE, "{took:?}");
+    let deadline = deadline.unwrap_or_default();
+    assert!(took >= deadline + grace && took < deadline + GRACE, "{took:?}");
     let pids: Vec<i32> = sink.1.borrow().lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
     pids.into_iter().for_each(wait_gone);
@@ -181,7 +182,7 @@ fn check_stubborn(deadline: Option<Duration>, expected: &str) {
 #[test]
 fn group_ignores_sigterm_is_killed_after_the_grace() {
     check_stubborn(None, "sh was interrupted");
-    check_stubborn(Some(Duration::from_secs(1)), "sh was still running after 1s: ");
+    check_stubborn(Some(Duration::from_secs(4)), "sh was still running after 4s: ");
 }
 
 #[track_caller]

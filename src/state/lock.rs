@@ -21,7 +21,8 @@ use rustix::process::geteuid;
 use crate::state::troubles;
 
 /// How long a start tries for the manager's lock. A manager that was just killed holds it until its
-/// last thread has ended, and a child that it was starting until that child runs its own program.
+/// last thread has ended, and a child that it was starting until that child runs its own program. `START_SECONDS` of
+/// `contrib/sysvinit/peipkg-manager` must be longer.
 const RELEASE: Duration = Duration::from_secs(1);
 
 /// How often to try for the manager's lock.
@@ -233,12 +234,17 @@ mod tests {
     fn lock_of_a_manager_that_was_just_killed_is_waited_for() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lock");
-        let lock = open(&path).unwrap();
-        assert!(try_lock(&lock).unwrap());
-        // A child that the killed manager was starting still has the file.
-        let mut child = Command::new("sleep").arg("0.2").stdin(Stdio::from(lock)).spawn().unwrap();
-        assert!(ManagerLock::take(&path).is_ok());
-        child.wait().unwrap();
+        // Try three times: on a busy machine, the child can have the file for longer than `RELEASE`.
+        let is_taken = (0..3).any(|_| {
+            let lock = open(&path).unwrap();
+            assert!(try_lock(&lock).unwrap());
+            // A child that the killed manager was starting still has the file.
+            let mut child = Command::new("sleep").arg("0.2").stdin(Stdio::from(lock)).spawn().unwrap();
+            let taken = ManagerLock::take(&path);
+            child.wait().unwrap();
+            taken.is_ok()
+        });
+        assert!(is_taken);
     }
 
     #[test]
@@ -255,8 +261,9 @@ mod tests {
         child.wait().unwrap();
         assert!(begun.elapsed() >= Duration::from_millis(300));
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let expected = format!("process {} (sleep) has held this lock for ", child.id());
-        assert!(error.to_string().starts_with(&expected), "{error}");
+        // A process that another test starts has the file too for a moment.
+        let (holder, error) = (format!("process {} (sleep)", child.id()), error.to_string());
+        assert!(error.contains(&holder) && error.contains(" has held this lock for "), "{error}");
         assert!(is_interrupted);
         assert!(wait_for_tool(&path, Duration::ZERO, || false).unwrap().is_some());
     }

@@ -81,6 +81,7 @@ fn address_is_followed_while_the_search_has_the_focus() {
     browser.press(&[key::DOWN, key::ENTER].concat());
     browser.wait("document.querySelector('#package .tree') !== null");
     browser.back();
+    browser.wait("!document.querySelector('#front').hidden && location.hash === '#/?q=curl'");
     wait_status(&browser, "2 packages of 5");
     assert_eq!(browser.eval("location.hash + document.querySelector('#search').value"), "#/?q=curlcurl");
     // Typing on the page of a package loses no key.

@@ -17,7 +17,7 @@ use crate::support::client::{Connection, exchange, get, request, webhook};
 use crate::support::farm::{Farm, SECRET};
 use crate::support::git_repo::{GitRepo, run};
 use crate::support::optional::not_permitted;
-use crate::support::processes::status_number;
+use crate::support::processes::{sockets, status_number};
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
 use crate::support::smart_http::SmartHttp;
@@ -153,9 +153,9 @@ fn files_few_and_clients_unfinished_do_not_stop_the_farm() {
 fn files_all_used_clients_get_503_and_the_log_a_line_a_second() {
     let farm = Farm::builder().http().build();
     let mut daemon = farm.daemon();
-    let addr = daemon.http_addr();
+    let (addr, pid) = (daemon.http_addr(), daemon.pid());
+    let idle = sockets(pid);
     assert_eq!(get(addr, "/healthz").text(), "ok");
-    let pid = daemon.pid();
     // The spare file gets lost, and is opened again below the files that the start has closed.
     limit_files(pid, Some(0));
     let client = TcpStream::connect(addr).unwrap();
@@ -164,15 +164,11 @@ fn files_all_used_clients_get_503_and_the_log_a_line_a_second() {
     drop(client);
     assert_eq!(get(addr, "/healthz").text(), "ok");
     let is_open = |number: &u64| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
-    // Wait for the last client's end, then leave no number free.
-    let mut lowest = 0;
-    wait_until("the files stay the same", PATIENCE, || {
-        let before = std::mem::replace(&mut lowest, (0..1000).find(|number| !is_open(number)).unwrap());
-        before == lowest
-    });
-    limit_files(pid, Some(lowest));
+    // Leave no number free.
+    wait_until("the last client's socket is closed", PATIENCE, || sockets(pid) <= idle);
+    limit_files(pid, Some((0..1000).find(|number| !is_open(number)).unwrap()));
     let (begin, mut refused) = (Instant::now(), 0);
-    while begin.elapsed() < Duration::from_secs(3) {
+    while begin.elapsed() < Duration::from_secs(3) || (refused <= 20 && begin.elapsed() < PATIENCE) {
         let answer = exchange(addr, b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", PATIENCE);
         refused += u32::from(answer.is_ok_and(|answer| answer.status == 503));
     }

@@ -42,12 +42,14 @@ fn polls(daemon: &Running) -> usize {
 fn tag_visible_after_its_webhook_is_built_by_the_second_listing() {
     let (http, repo) = (SmartHttp::new(), GitRepo::program(&["1.0"]));
     let (farm, mut daemon, addr, body) = published(&http, &repo);
+    repo.commit(&[("README", "new\n")], "2026-01-02T00:00:00Z");
     assert_eq!(client::webhook(addr, "push", SECRET, body.as_bytes()).status, 200);
-    daemon.wait_events("poll complete", 2, PATIENCE);
-    let listed = Instant::now();
-    repo.add_versions(&["1.1"]);
+    let listed = daemon.wait_events("poll complete", 2, PATIENCE).swap_remove(1);
+    repo.tag_light("v1.1");
+    let built = daemon.wait_events("starting build", 2, PATIENCE).swap_remove(1);
     daemon.wait_events("build + publish complete", 2, PATIENCE);
-    assert!(listed.elapsed() > Duration::from_secs(3), "the tag was visible too soon");
+    let [listed, built] = [listed, built].map(|event| humantime::parse_rfc3339(&event["time"]).unwrap());
+    assert!(built.duration_since(listed).unwrap() > Duration::from_secs(3), "the tag was visible too soon");
     farm.assert_published(&["lib 1.0-1 noarch", "lib 1.1-1 noarch"]);
     // Once the tag has appeared, nothing is listed again.
     assert_eq!(polls(&daemon), 3);

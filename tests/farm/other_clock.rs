@@ -57,13 +57,13 @@ fn another_clock_leaves_no_files_however_the_build_ends() {
     }
     let repo = GitRepo::program(&["1.0"]);
     let ends = [
-        ("exit without exit handlers", ""),
-        ("kill", "case $SOURCE_DIR in */second/*) kill -9 $$;; esac"),
-        ("deadline", "case $SOURCE_DIR in */second/*) exec sleep 1000;; esac"),
+        ("exit without exit handlers", "", "1h"),
+        ("kill", "case $SOURCE_DIR in */second/*) kill -9 $$;; esac", "1h"),
+        ("deadline", "case $SOURCE_DIR in */second/*) exec sleep 1000;; esac", "20s"),
     ];
-    for (what, end) in ends {
+    for (what, end, limit) in ends {
         println!("{what}");
-        let farm = Farm::builder().config_extra("[build]\nreproduce = true\ntimeout = \"5s\"\n").build();
+        let farm = Farm::builder().config_extra(&format!("{REPRODUCE}timeout = \"{limit}\"\n")).build();
         let seen = farm.path("seen");
         let see = format!("[ ! \"${{FAKETIME_SHARED-}}\" ] || echo \"$FAKETIME_SHARED\" >{}", seen.display());
         farm.add(&Recipe::program("tool", &repo.file_url()).before_build(&format!("{see}\n{end}")));

@@ -61,7 +61,10 @@ fn sweep_on_a_terminal_has_a_live_line_below_its_log() {
     let terminal = Terminal::new();
     let child = terminal.run(&mut manager(&farm, &["--once"], &[("TERM", "xterm")]));
     terminal.wait_for("polled 1 of 1, 1 queued, building tool 1.1-1 for ");
-    terminal.wait_for("building tool 1.1-1 for 2s");
+    // A busy machine can leave out a second.
+    wait_until("the time goes on", PATIENCE, || {
+        (2..60).any(|seconds| terminal.text().contains(&format!("building tool 1.1-1 for {seconds}s")))
+    });
     latch.open();
     assert_eq!(exit_code(child), Some(0));
     terminal.wait_for("peipkg-manager stopped");

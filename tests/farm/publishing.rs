@@ -118,7 +118,7 @@ fn build_takes_too_long_is_ended() {
     let farm = Farm::builder()
         .with(&Recipe::program("slow", &repo.file_url()).build_sh("sleep 600"))
         .with(&Recipe::program("tool", &repo.file_url()))
-        .config_extra("[build]\ntimeout = \"2s\"")
+        .config_extra("[build]\ntimeout = \"10s\"")
         .build();
     let output = farm.once();
     output.assert_success().assert_only_events();

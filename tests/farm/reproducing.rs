@@ -175,9 +175,9 @@ fn second_build_that_fails_or_hangs_is_named() {
     assert!(error.contains("no such luck") || log(&farm).contains("no such luck"), "{error}");
     let hang = making(&repo.file_url(), "case $SOURCE_DIR in */second/*) exec sleep 1000;; esac");
     let farm =
-        Farm::builder().with(&hang).config_extra("[build]\nreproduce = true\ntimeout = \"5s\"\n").build();
+        Farm::builder().with(&hang).config_extra("[build]\nreproduce = true\ntimeout = \"20s\"\n").build();
     let error = farm.once().event("build failed")["error"].replace(clock, "");
-    assert!(error.contains("second build failed") && error.contains("still running after 5s"), "{error}");
+    assert!(error.contains("second build failed") && error.contains("still running after 20s"), "{error}");
     farm.assert_clean();
 }
 

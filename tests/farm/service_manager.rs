@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,7 @@ use crate::support::git_repo::GitRepo;
 use crate::support::latch::Latch;
 use crate::support::recipes::Recipe;
 use crate::support::running::Running;
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, wait_until};
 
 /// A socket as systemd has it.
 struct Socket {
@@ -132,23 +132,20 @@ fn watchdog_gets_signs_of_life_during_a_long_build_but_not_of_a_hung_loop() {
         socket.until("WATCHDOG=1");
     }
     let pid = Pid::from_child(&child);
-    loop {
+    socket.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    // A reload that ends is followed by signs of life, the one that fills the pipe by none. Wait for two
+    // silences: on a busy machine, one may be a late sign of life.
+    wait_until("the loop hangs", PATIENCE, || {
         kill_process(pid, Signal::HUP).unwrap();
-        // A reload that ends goes on to beat; the one that fills the pipe does not.
-        socket.socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut is_over = false;
-        let mut is_silent = false;
-        while !is_over && !is_silent {
+        let begun = Instant::now();
+        loop {
             match socket.next() {
-                Some(message) => is_over = message == "READY=1",
-                None => is_silent = true,
+                Some(message) if message == "READY=1" => break false,
+                Some(_) => assert!(begun.elapsed() < PATIENCE, "a hung loop gives signs of life"),
+                None => break socket.next().is_none(),
             }
         }
-        if is_silent {
-            break;
-        }
-    }
-    assert_eq!(socket.next(), None, "a hung loop is not alive");
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     latch.open();

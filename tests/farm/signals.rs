@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use peipkg_manager::LISTING_DEADLINE;
 use rustix::process::Signal;
 
 use crate::support::client;
@@ -17,9 +18,9 @@ use crate::support::running::{Output, Running};
 use crate::support::smart_http::{Fault, SmartHttp};
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// How long the manager and its children may live after a second signal: ten seconds to clean up,
-/// and a moment.
-const ABORT_LIMIT: Duration = Duration::from_secs(11);
+/// How long the manager and its children may live after a second signal: ten seconds to clean up, and
+/// what a busy machine takes, but not ten more.
+const ABORT_LIMIT: Duration = Duration::from_secs(19);
 
 /// A script that ignores SIGTERM, as does the grandchild it starts; neither ever ends by itself.
 fn stubborn(latch: &Latch) -> String {
@@ -171,7 +172,7 @@ fn daemon_second_sigterm_ends_the_builds_whole_group() {
     let latch = Latch::new();
     let (took, ..) = abort(&[], &polite(&latch), &latch, Signal::TERM);
     assert!(latch.path("terminated").exists(), "the script received no SIGTERM");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(9), "{took:?}");
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn sweep_second_sigint_ends_the_builds_whole_group() {
     let latch = Latch::new();
     let (took, ..) = abort(&["--once"], &polite(&latch), &latch, Signal::INT);
     assert!(latch.path("terminated").exists(), "the script received no SIGTERM");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(9), "{took:?}");
 }
 
 /// The one test that waits out the whole ten seconds. The tests of `src/process` hold the rest with a shorter grace.
@@ -214,7 +215,8 @@ fn signal_while_a_listing_hangs_does_not_wait_for_it() {
         let begin = Instant::now();
         let output = running.wait_exit(PATIENCE);
         output.assert_code(code).assert_only_events().event("peipkg-manager stopped");
-        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        // A sweep's first request has a quarter of the deadline.
+        assert!(begin.elapsed() < LISTING_DEADLINE / 5, "{:?}", begin.elapsed());
         assert!(output.events("poll failed").is_empty(), "{output}");
         assert!(before.iter().all(|process| !processes::is_alive(process.pid)), "{before:?}");
     }
@@ -301,13 +303,13 @@ fn stderr_closed_and_sigpipe_do_not_matter() {
     farm.assert_published(&["slow 1-1 noarch"]);
 }
 
-/// Runs a build that exceeds its limit of two seconds, and returns the time from its start to its
+/// Runs a build that exceeds its limit of ten seconds, and returns the time from its start to its
 /// failure.
 #[track_caller]
 fn time_out(script: &str, latch: &Latch) -> Duration {
     let repo = GitRepo::program(&["1"]);
     let farm =
-        Farm::builder().with(&slow(script, &repo)).http().config_extra("[build]\ntimeout = \"2s\"").build();
+        Farm::builder().with(&slow(script, &repo)).http().config_extra("[build]\ntimeout = \"10s\"").build();
     let mut daemon = farm.daemon();
     let addr = daemon.http_addr();
     latch.wait_reached();
@@ -317,7 +319,7 @@ fn time_out(script: &str, latch: &Latch) -> Duration {
     assert_all_gone(&before);
     assert_eq!((failed["recipe"].as_str(), failed["failures"].as_str()), ("slow", "1"));
     assert_eq!(failed["next_retry_after"], "1m0s");
-    assert!(failed["error"].contains("was still running after 2s"), "{failed:?}");
+    assert!(failed["error"].contains("was still running after 10s"), "{failed:?}");
     let failure = &client::status(addr)["failures"]["slow@1-1"];
     assert_eq!((&failure["failures"], &failure["stage"]), (&1.into(), &"build".into()));
     assert_eq!(failure["last_error"], failed["error"].as_str());
@@ -330,5 +332,6 @@ fn build_takes_too_long_is_ended_with_its_group_and_has_failed() {
     let latch = Latch::new();
     let took = time_out(&polite(&latch), &latch);
     assert!(latch.path("terminated").exists(), "the script received no SIGTERM");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    // The limit, without the ten seconds for a script that ignores SIGTERM.
+    assert!(took < Duration::from_secs(18), "{took:?}");
 }

@@ -91,9 +91,9 @@ fn build_takes_too_long_its_daemon_ends_too() {
     let (repo, latch) = (GitRepo::program(&["1"]), Latch::new());
     let file = latch.path("daemon");
     let recipe = Recipe::program("app", &repo.file_url()).before_build(&(daemon(&file) + &latch.script()));
-    let farm = Farm::builder().with(&recipe).config_extra("[build]\ntimeout = \"2s\"").build();
+    let farm = Farm::builder().with(&recipe).config_extra("[build]\ntimeout = \"10s\"").build();
     let output = farm.once();
-    assert!(output.event("build failed")["error"].contains("was still running after 2s"), "{output}");
+    assert!(output.event("build failed")["error"].contains("was still running after 10s"), "{output}");
     wait_gone(&file);
     farm.assert_clean();
 }

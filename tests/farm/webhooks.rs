@@ -145,6 +145,7 @@ fn webhook_of_github_gitea_and_forgejo_is_understood() {
         assert_eq!((answer.status, answer.text().trim_end()), (200, "accepted"), "{name}");
         // Wait for the poll before the next webhook: two webhooks at once would share a poll.
         daemon.wait_events("poll complete", number + 2, PATIENCE);
+        wait_until(&format!("the webhook {name} is logged"), PATIENCE, || triggered(&daemon).len() > number);
         assert_eq!(triggered(&daemon).len(), number + 1, "{name}");
     }
     stop(daemon);
@@ -178,7 +179,7 @@ fn webhook_answer_names_exactly_the_recipes_with_a_webhook() {
     let body = payloads::github_push(&Addresses::of(&url), "v2");
     assert_eq!(client::webhook(addr, "push", SECRET, body.as_bytes()).status, 200);
     daemon.wait_for(PATIENCE, |events| {
-        events.iter().filter(|event| event["msg"] == "poll complete").count() == recipes.len() + 3
+        events.iter().filter(|event| event["msg"] == "poll complete").count() >= recipes.len() + 3
     });
     let mut reported = triggered(&daemon);
     reported.sort();

@@ -111,7 +111,7 @@ fn service_starts_reloads_and_drains() {
     assert_eq!((loaded[0]["count"].as_str(), loaded[1]["count"].as_str()), ("1", "2"));
     service.sv(&["down"]);
     Site::wait_events(&service.log(), "stopping after the build in progress", 1);
-    assert_eq!(service.state(), "run, got TERM, want down");
+    wait_until("runsv has noted its SIGTERM", PATIENCE, || service.state() == "run, got TERM, want down");
     // A second command must not interrupt the build.
     service.sv(&["down"]);
     service.sv(&["term"]);

@@ -21,8 +21,9 @@ use crate::support::slurm::Slurm;
 use crate::support::tools::Tools;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// How long a manager lives after a second signal: ten seconds for its children, and a moment.
-pub(crate) const ABORT_LIMIT: Duration = Duration::from_secs(11);
+/// How long a manager lives after a second signal: ten seconds for its children, and what a busy machine
+/// takes, but not ten more.
+pub(crate) const ABORT_LIMIT: Duration = Duration::from_secs(19);
 
 fn wrapper() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/slurm/peipkg-build")

@@ -18,7 +18,7 @@ use crate::support::running::Running;
 use crate::support::slurm::Slurm;
 use crate::support::wait::{PATIENCE, wait_until};
 
-/// The job slots of the cluster, and the builders of its farms.
+/// The job slots of the cluster, and the builders of most farms.
 const SLOTS: usize = 8;
 
 /// A farm of recipes `r0`, `r1` … with an upstream each.
@@ -204,15 +204,16 @@ fn manager_killed_leaves_jobs_whose_versions_the_next_one_builds_once() {
 fn build_that_runs_into_its_time_out_leaves_the_others() {
     let Some(slurm) = Slurm::with_slots(SLOTS) else { return };
     let script = |id: &str| if id == "r0" { "sleep 1000\n" } else { "sleep 2\n" }.to_owned();
-    let tags = ["1.0", "2.0", "3.0", "4.0"];
-    let Wide { farm, ids, .. } = &wide(SLOTS, &tags, script, SLOTS, "timeout = \"6s\"\n");
+    // Each of the others' builds is far from the limit, and all nine of a recipe take longer than it.
+    let tags = ["1.0", "2.0", "3.0", "4.0", "5.0", "6.0", "7.0", "8.0", "9.0"];
+    let Wide { farm, ids, .. } = &wide(3, &tags, script, 3, "timeout = \"15s\"\n");
     let mut daemon = Running::spawn(&mut manager(farm, &slurm, &[]));
     let failed = daemon.wait_event("build failed", PATIENCE);
-    assert_eq!((&*failed["recipe"], &*failed["version"]), ("r0", "4.0-1"));
-    assert!(failed["error"].contains("6s"), "{failed:?}");
+    assert_eq!((&*failed["recipe"], &*failed["version"]), ("r0", "9.0-1"));
+    assert!(failed["error"].contains("15s"), "{failed:?}");
     // Its job is gone while the others' run on.
-    slurm.wait_ended("r0@4.0-1", "FAILED");
-    daemon.wait_events("build + publish complete", (SLOTS - 1) * tags.len(), PATIENCE);
+    slurm.wait_ended("r0@9.0-1", "FAILED");
+    daemon.wait_events("build + publish complete", 2 * tags.len(), PATIENCE);
     let events = daemon.events();
     let place = |msg: &str, recipe: &str| {
         let is_it = |event: &Event| event["msg"] == msg && event["recipe"] == recipe;

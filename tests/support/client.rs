@@ -174,7 +174,13 @@ pub fn get(addr: SocketAddr, path: &str) -> Response {
 /// Reads `/status`; fails the test unless it is a JSON document.
 #[track_caller]
 pub fn status(addr: SocketAddr) -> serde_json::Value {
-    let response = get(addr, "/status");
+    // The routes show the last document if the loop does not answer within 100 ms, as on a busy machine.
+    let prompt = || {
+        let begun = Instant::now();
+        let response = get(addr, "/status");
+        (begun.elapsed() < Duration::from_millis(100)).then_some(response)
+    };
+    let response = (0..10).find_map(|_| prompt()).unwrap_or_else(|| get(addr, "/status"));
     assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
     serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
 }

@@ -92,3 +92,10 @@ fn read_process(pid: i32) -> Option<Process> {
     let group = fields.next()?.parse().ok()?;
     Some(Process { pid, parent, group, state, name: head.split_once('(')?.1.to_owned() })
 }
+
+/// The number of sockets that the process has open.
+pub fn sockets(pid: i32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").flatten();
+    let target = |entry: fs::DirEntry| fs::read_link(entry.path()).unwrap_or_default();
+    entries.map(target).filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}

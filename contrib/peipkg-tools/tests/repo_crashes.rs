@@ -223,7 +223,10 @@ fn moves_undone_and_killed_are_undone_again() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!next.exists(), "half of it can be taken for a commit");
-    check(&farm.publish(), 0, "");
+    // On a busy machine, the kill can come after the publish; then this run shows nothing.
+    if farm.listed("archive") == ["aa 1-1 noarch"] {
+        check(&farm.publish(), 0, "");
+    }
     check(&farm.verify(), 0, "");
     assert_eq!(farm.listed("archive"), ["aa 2-1 noarch", "aa 1-1 noarch"]);
 }

@@ -216,7 +216,7 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let served_at = server.local_addr().unwrap();
         let serving = std::thread::spawn(move || {
-            for _ in 0..2 {
+            for _ in 0..4 {
                 let (mut stream, _) = server.accept().unwrap();
                 assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
                 stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
@@ -235,8 +235,9 @@ mod tests {
         };
         let first = took();
         assert!(first >= attempt * 2 && first < Duration::from_secs(10), "{first:?}");
-        let second = took();
-        assert!(second < attempt, "{second:?}");
+        // Three times, because a busy machine may delay one.
+        let later = [(); 3].map(|()| took());
+        assert!(later.iter().any(|took| *took < attempt), "{later:?}");
         serving.join().unwrap();
     }
 
