@@ -21,8 +21,8 @@ use rustix::process::geteuid;
 use crate::state::troubles;
 
 /// How long a start tries for the manager's lock. A manager that was just killed holds it until its
-/// last thread has ended, and a child that it was starting until that child runs its own program. `START_SECONDS` of
-/// `contrib/sysvinit/peipkg-manager` must be longer.
+/// last thread has ended, and a child that it was starting until that child runs its own program.
+/// `START_SECONDS` of `contrib/sysvinit/peipkg-manager` must be longer.
 const RELEASE: Duration = Duration::from_secs(1);
 
 /// How often to try for the manager's lock.
