@@ -79,6 +79,7 @@ fn search_of_50_000_packages_answers_while_one_types() {
     }
     let longest = browser.eval("window.longest").as_f64().expect("a number");
     println!("search: {times:.1?} ms; longest task of the page: {longest:.0} ms");
+    assert!(times.iter().all(|(_, time)| *time < FROZEN), "{times:?} ms");
     times.sort_by(|a, b| a.1.total_cmp(&b.1));
     assert!(times[times.len() / 2].1 < SLOW, "{times:?} ms");
     assert!(longest < FROZEN, "the page froze for {longest} ms");
